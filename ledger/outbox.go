@@ -1,0 +1,251 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"carnet"
+)
+
+// Item is a statement on its way to a depot and back.
+type Item struct {
+	ID        uint64 // the store's number; later items have larger ones
+	Entry     Entry
+	Statement []byte // sealed by the store
+	Salt      []byte // sealed by the store
+	Receipt   []byte // Receipt.Marshal; empty while pending
+}
+
+// OutboxStore keeps a party's statements. A statement is put into it in the same
+// transaction as the change that it states; how is the store's own affair.
+//
+// Both methods may be called concurrently.
+type OutboxStore interface {
+	// Pending returns at most limit items without a receipt, oldest first. Only
+	// ID and Entry need be filled.
+	Pending(ctx context.Context, limit int) ([]Item, error)
+	// Receipted stores the receipts of items, found by ID, in one transaction
+	// that is durable on return. An item that has a receipt already keeps either
+	// of the two; one that is gone is skipped.
+	Receipted(ctx context.Context, items []Item) error
+}
+
+// Submitter hands entries to a depot and returns their receipts in order. The
+// same entry submitted again returns the same or an equally valid receipt.
+type Submitter interface {
+	Submit(ctx context.Context, entries []Entry) ([]Receipt, error)
+}
+
+// OutboxConfig configures an Outbox.
+type OutboxConfig struct {
+	Store     OutboxStore
+	Submitter Submitter
+	Key       Key // of the depot's ledger; a receipt that it doesn't verify isn't stored
+
+	Batch    int           // entries sent at once; default 256
+	Flights  int           // batches on their way at once; default 16
+	Gap      time.Duration // least time between two sendings of less than Batch; default 20 ms
+	Backoff  time.Duration // first wait after a failure, doubled up to MaxWait; default 200 ms
+	MaxWait  time.Duration // default 30 s
+	Deadline time.Duration // for one sending; default 30 s
+
+	Logger *slog.Logger // default slog.Default()
+}
+
+// Outbox sends pending entries to a depot and stores the receipts. A depot that
+// is away delays receipts and loses nothing.
+type Outbox struct {
+	cfg      OutboxConfig
+	verifier *Verifier
+	wake     chan struct{}
+	landed   chan flight
+
+	// Owned by Run.
+	flying   map[uint64]bool // ids on their way
+	flights  int
+	failures int       // sendings that failed since the last that didn't
+	notUntil time.Time // nothing is sent before
+}
+
+// flight is a batch that came back.
+type flight struct {
+	items []Item
+	err   error
+}
+
+// NewOutbox checks cfg and makes an Outbox.
+func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
+	if cfg.Store == nil || cfg.Submitter == nil {
+		return nil, errors.New("make outbox: Store and Submitter are needed")
+	}
+	if err := cfg.Key.check(); err != nil {
+		return nil, fmt.Errorf("make outbox: %w", err)
+	}
+	if cfg.Batch < 0 || cfg.Flights < 0 || min(cfg.Gap, cfg.Backoff, cfg.MaxWait, cfg.Deadline) < 0 {
+		return nil, errors.New("make outbox: a limit is below zero")
+	}
+	cfg.Batch = orDefault(cfg.Batch, 256)
+	cfg.Flights = orDefault(cfg.Flights, 16)
+	cfg.Gap = orDefault(cfg.Gap, 20*time.Millisecond)
+	cfg.Backoff = orDefault(cfg.Backoff, 200*time.Millisecond)
+	cfg.MaxWait = orDefault(cfg.MaxWait, 30*time.Second)
+	cfg.Deadline = orDefault(cfg.Deadline, 30*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Outbox{
+		cfg:      cfg,
+		verifier: NewVerifier(cfg.Key),
+		wake:     make(chan struct{}, 1),
+		landed:   make(chan flight, cfg.Flights),
+		flying:   make(map[uint64]bool),
+	}, nil
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// Wake says that there may be new pending items. It never blocks.
+func (o *Outbox) Wake() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends what is pending, then waits for Wake, until ctx ends; it returns
+// nil then. An error is the store's: what it says is not known to be durable.
+func (o *Outbox) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	due := true
+	for {
+		if due && o.flights < o.cfg.Flights {
+			if wait := time.Until(o.notUntil); wait > 0 {
+				timer.Reset(wait)
+			} else {
+				more, err := o.launch(ctx)
+				if err != nil {
+					return o.stop(ctx, err)
+				}
+				if due = more; more {
+					continue
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return o.stop(ctx, nil)
+		case <-o.wake:
+			due = true
+		case <-timer.C:
+			due = true
+		case f := <-o.landed:
+			due = true
+			if err := o.land(ctx, f); err != nil {
+				return o.stop(ctx, err)
+			}
+		}
+	}
+}
+
+// launch sends the oldest batch that isn't on its way, and reports whether there
+// is another full one behind it.
+func (o *Outbox) launch(ctx context.Context) (more bool, err error) {
+	items, err := o.cfg.Store.Pending(ctx, o.cfg.Batch+len(o.flying))
+	if err != nil {
+		return false, fmt.Errorf("read pending statements: %w", err)
+	}
+	batch := make([]Item, 0, min(o.cfg.Batch, len(items)))
+	for _, it := range items {
+		if !o.flying[it.ID] && len(batch) < o.cfg.Batch {
+			batch = append(batch, it)
+		}
+	}
+	if len(batch) == 0 {
+		return false, nil
+	}
+	for _, it := range batch {
+		o.flying[it.ID] = true
+	}
+	o.flights++
+	go func() { o.landed <- flight{batch, o.send(ctx, batch)} }()
+	if len(batch) == o.cfg.Batch {
+		return o.flights < o.cfg.Flights, nil
+	}
+	o.notUntil = time.Now().Add(o.cfg.Gap)
+	return false, nil
+}
+
+// send fills in the receipts of batch, all verified.
+func (o *Outbox) send(ctx context.Context, batch []Item) error {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Deadline)
+	defer cancel()
+	entries := make([]Entry, len(batch))
+	for i := range batch {
+		entries[i] = batch[i].Entry
+	}
+	receipts, err := o.cfg.Submitter.Submit(ctx, entries)
+	if err != nil {
+		return fmt.Errorf("submit %d entries: %w", len(entries), err)
+	}
+	if len(receipts) != len(entries) {
+		return carnet.Errorf(carnet.Tampered, "the depot answered %d entries with %d receipts", len(entries), len(receipts))
+	}
+	for i := range batch {
+		if _, err := o.verifier.Verify(batch[i].Entry, receipts[i]); err != nil {
+			return fmt.Errorf("verify receipt: %w", err)
+		}
+		batch[i].Receipt = receipts[i].Marshal()
+	}
+	return nil
+}
+
+// land stores what a flight brought back, or waits longer before the next.
+func (o *Outbox) land(ctx context.Context, f flight) error {
+	o.flights--
+	for _, it := range f.items {
+		delete(o.flying, it.ID)
+	}
+	if f.err == nil {
+		if err := o.cfg.Store.Receipted(ctx, f.items); err != nil {
+			return fmt.Errorf("store %d receipts: %w", len(f.items), err)
+		}
+		o.failures = 0
+		return nil
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	wait := min(o.cfg.Backoff<<min(o.failures, 20), o.cfg.MaxWait)
+	o.failures++
+	o.notUntil = time.Now().Add(wait)
+	level := slog.LevelWarn
+	if carnet.CodeOf(f.err) == carnet.Tampered {
+		level = slog.LevelError
+	}
+	o.cfg.Logger.Log(ctx, level, "statements wait for the depot", "ledger", o.cfg.Key.Origin, "entries", len(f.items), "retry_in", wait, "error", f.err)
+	return nil
+}
+
+// stop waits for what is on its way, so that no goroutine outlives Run, and
+// keeps the receipts that came.
+func (o *Outbox) stop(ctx context.Context, err error) error {
+	ctx = context.WithoutCancel(ctx)
+	for o.flights > 0 {
+		f := <-o.landed
+		if err == nil {
+			err = o.land(ctx, f)
+			continue
+		}
+		o.flights--
+	}
+	return err
+}

@@ -1,0 +1,357 @@
+package ledger
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"carnet"
+)
+
+// Kind says what a statement states. The table is closed: a kind that is not in
+// it is refused, and so is a field that its kind doesn't have.
+type Kind uint8
+
+// The kinds of statements. Numbers are never used again for another kind.
+const (
+	SentRoot     Kind = 1 // a frame with this root was sent to peer
+	ReceivedRoot Kind = 2 // a frame with this root was received from peer
+	ThingAdded   Kind = 3 // a thing was added
+	Mapped       Kind = 4 // a thing got an avatar at peer
+	ViewSet      Kind = 5 // a mapping's view changed to this policy version
+	StoredObject Kind = 6 // an object was stored at peer
+	Gap          Kind = 7 // frames From to To are at no party any more
+	RefusedBatch Kind = 8 // a batch was refused for good
+	Deleted      Kind = 9 // an object, or a stream's frames From to To, was deleted
+)
+
+// Statement is one fact that a party commits itself to. Which fields a kind
+// has, and which of them may be absent, is said by the table of kinds; all
+// others are zero.
+type Statement struct {
+	Kind Kind
+	Who  carnet.PartyID // who states it
+	Time int64          // nanoseconds since the Unix epoch, above 0
+
+	Peer          carnet.PartyID
+	Thing         carnet.ThingID
+	Mapping       carnet.MappingID
+	Avatar        carnet.AvatarID
+	Stream        carnet.StreamID
+	Frame         uint64             // frame number on the link
+	Root          carnet.Fingerprint // Merkle root of the frame's batches
+	Header        carnet.Fingerprint // hash of the frame's signed header
+	PolicyVersion uint64
+	Object        carnet.Fingerprint // batch or stored object
+	Size          uint64             // bytes
+	From, To      uint64             // first and last, both included
+	Reason        string             // for people, at most MaxReason bytes
+}
+
+// Limits of a statement.
+const (
+	MaxReason    = 256
+	MaxStatement = 1024
+)
+
+// field numbers are the map keys of the encoding. The order of the constants is
+// the order of the bytes.
+type field uint8
+
+const (
+	fVersion field = iota
+	fKind
+	fWho
+	fTime
+	fPeer
+	fThing
+	fMapping
+	fAvatar
+	fStream
+	fFrame
+	fRoot
+	fHeader
+	fPolicyVersion
+	fObject
+	fSize
+	fFrom
+	fTo
+	fReason
+	fieldCount
+)
+
+const statementVersion = 1
+
+type fields uint32
+
+func set(of ...field) (s fields) {
+	for _, f := range of {
+		s |= 1 << f
+	}
+	return s
+}
+
+func (s fields) has(f field) bool { return s&(1<<f) != 0 }
+
+type kindRule struct {
+	name     string
+	required fields // always encoded; ids, hashes and texts not zero
+	optional fields // encoded when not zero
+}
+
+// rule returns what a kind's statements look like; it is the closed table.
+func (k Kind) rule() (kindRule, bool) {
+	switch k {
+	case SentRoot:
+		return kindRule{"sent_root", set(fPeer, fFrame, fRoot, fHeader, fPolicyVersion), 0}, true
+	case ReceivedRoot:
+		return kindRule{"received_root", set(fPeer, fFrame, fRoot, fHeader), set(fPolicyVersion)}, true
+	case ThingAdded:
+		return kindRule{"thing_added", set(fThing), set(fObject)}, true
+	case Mapped:
+		return kindRule{"mapped", set(fPeer, fMapping, fAvatar), set(fThing, fStream, fPolicyVersion)}, true
+	case ViewSet:
+		return kindRule{"view_set", set(fPeer, fPolicyVersion), set(fThing, fMapping, fAvatar, fObject)}, true
+	case StoredObject:
+		return kindRule{"stored_object", set(fPeer, fObject, fSize), set(fStream)}, true
+	case Gap:
+		return kindRule{"gap", set(fPeer, fFrom, fTo), set(fStream, fReason)}, true
+	case RefusedBatch:
+		return kindRule{"refused_batch", set(fObject, fReason), set(fPeer, fStream, fFrame)}, true
+	case Deleted:
+		return kindRule{"deleted", set(fReason), set(fPeer, fThing, fAvatar, fStream, fObject, fFrom, fTo)}, true
+	}
+	return kindRule{}, false
+}
+
+func (k Kind) String() string {
+	if r, ok := k.rule(); ok {
+		return r.name
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Marshal writes the statement's only form: a CBOR map whose integer keys are in
+// order. It refuses what ParseStatement would refuse.
+func (s Statement) Marshal() ([]byte, error) {
+	rule, ok := s.Kind.rule()
+	if !ok {
+		return nil, fmt.Errorf("marshal statement: %s is not in the table of kinds", s.Kind)
+	}
+	if err := s.check(rule); err != nil {
+		return nil, fmt.Errorf("marshal statement %s: %w", rule.name, err)
+	}
+	present := set(fVersion, fKind, fWho, fTime) | rule.required | s.nonZero()
+	var keys []field
+	for f := range fieldCount {
+		if present.has(f) {
+			keys = append(keys, f)
+		}
+	}
+	b := appendHead(make([]byte, 0, 256), majorMap, uint64(len(keys)))
+	for _, f := range keys {
+		b = appendHead(b, majorUint, uint64(f))
+		b = s.appendField(b, f)
+	}
+	return b, nil
+}
+
+// ParseStatement reads what Marshal writes and nothing else.
+func ParseStatement(b []byte) (Statement, error) {
+	s, err := parseStatement(b)
+	if err != nil {
+		return Statement{}, carnet.Errorf(carnet.Malformed, "the statement %s", err)
+	}
+	return s, nil
+}
+
+func parseStatement(b []byte) (s Statement, err error) {
+	if len(b) > MaxStatement {
+		return s, fmt.Errorf("has %d bytes where at most %d are allowed", len(b), MaxStatement)
+	}
+	r := reader{rest: b}
+	n := r.head(majorMap)
+	var seen fields
+	next := uint64(0)
+	for range min(n, uint64(fieldCount)+1) {
+		key := r.head(majorUint)
+		if r.err == nil && (key < next || key >= uint64(fieldCount)) {
+			r.fail(fmt.Errorf("has key %d, which is unknown or out of order", key))
+		}
+		if r.err != nil {
+			break
+		}
+		next = key + 1
+		seen |= set(field(key))
+		s.readField(&r, field(key))
+	}
+	if err := r.end(); err != nil {
+		return s, err
+	}
+	rule, ok := s.Kind.rule()
+	if !ok {
+		return s, fmt.Errorf("is of %s, which is not in the table of kinds", s.Kind)
+	}
+	if want := set(fVersion, fKind, fWho, fTime) | rule.required | s.nonZero(); seen != want {
+		return s, fmt.Errorf("of kind %s has a field absent or zero that may not be: %s", rule.name, seen^want)
+	}
+	return s, s.check(rule)
+}
+
+// check holds s against the rule of its kind.
+func (s *Statement) check(rule kindRule) error {
+	have := s.nonZero()
+	if extra := have &^ (rule.required | rule.optional); extra != 0 {
+		return fmt.Errorf("has fields that its kind does not have: %s", extra)
+	}
+	const numbers = 1<<fFrame | 1<<fPolicyVersion | 1<<fSize | 1<<fFrom | 1<<fTo
+	if missing := rule.required &^ have &^ numbers; missing != 0 {
+		return fmt.Errorf("lacks %s", missing)
+	}
+	if s.Time <= 0 {
+		return fmt.Errorf("has time %d, want nanoseconds after 1970", s.Time)
+	}
+	if s.From > s.To {
+		return fmt.Errorf("goes from %d to %d", s.From, s.To)
+	}
+	if len(s.Reason) > MaxReason || !utf8.ValidString(s.Reason) {
+		return fmt.Errorf("has a reason that is not UTF-8 of at most %d bytes", MaxReason)
+	}
+	return s.checkNames()
+}
+
+func (s *Statement) checkNames() error {
+	if _, err := carnet.ParsePartyID(string(s.Who)); err != nil {
+		return fmt.Errorf("who: %w", err)
+	}
+	if s.Peer != "" {
+		if _, err := carnet.ParsePartyID(string(s.Peer)); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
+	}
+	if s.Thing != "" {
+		if _, err := carnet.ParseThingID(string(s.Thing)); err != nil {
+			return fmt.Errorf("thing: %w", err)
+		}
+	}
+	return nil
+}
+
+// nonZero says which kind-specific fields hold something.
+func (s *Statement) nonZero() (have fields) {
+	for f, is := range [fieldCount]bool{
+		fPeer: s.Peer != "", fThing: s.Thing != "", fMapping: s.Mapping != carnet.MappingID{},
+		fAvatar: s.Avatar != carnet.AvatarID{}, fStream: s.Stream != carnet.StreamID{}, fFrame: s.Frame != 0,
+		fRoot: s.Root != carnet.Fingerprint{}, fHeader: s.Header != carnet.Fingerprint{},
+		fPolicyVersion: s.PolicyVersion != 0, fObject: s.Object != carnet.Fingerprint{}, fSize: s.Size != 0,
+		fFrom: s.From != 0, fTo: s.To != 0, fReason: s.Reason != "",
+	} {
+		if is {
+			have |= set(field(f))
+		}
+	}
+	return have
+}
+
+// appendField writes the value of one field.
+func (s *Statement) appendField(b []byte, f field) []byte {
+	switch f {
+	case fVersion:
+		return appendHead(b, majorUint, statementVersion)
+	case fKind:
+		return appendHead(b, majorUint, uint64(s.Kind))
+	case fTime:
+		return appendHead(b, majorUint, uint64(s.Time))
+	case fWho:
+		return appendText(b, string(s.Who))
+	case fPeer:
+		return appendText(b, string(s.Peer))
+	case fThing:
+		return appendText(b, string(s.Thing))
+	case fReason:
+		return appendText(b, s.Reason)
+	}
+	if id := s.bytes(f); id != nil {
+		return appendBytes(b, id)
+	}
+	return appendHead(b, majorUint, *s.number(f))
+}
+
+// readField reads the value of one field.
+func (s *Statement) readField(r *reader, f field) {
+	switch f {
+	case fVersion:
+		r.want(majorUint, statementVersion, "statement version")
+	case fKind:
+		s.Kind = Kind(min(r.head(majorUint), math.MaxUint8))
+	case fTime:
+		n := r.head(majorUint)
+		if n > math.MaxInt64 {
+			r.fail(fmt.Errorf("has time %d, which is too large", n))
+		}
+		s.Time = int64(n)
+	case fWho:
+		s.Who = carnet.PartyID(r.take(majorText, 32))
+	case fPeer:
+		s.Peer = carnet.PartyID(r.take(majorText, 32))
+	case fThing:
+		s.Thing = carnet.ThingID(r.take(majorText, 64))
+	case fReason:
+		s.Reason = string(r.take(majorText, MaxReason))
+	default:
+		if id := s.bytes(f); id != nil {
+			r.fixed(id)
+		} else {
+			*s.number(f) = r.head(majorUint)
+		}
+	}
+}
+
+// bytes returns the id or hash that f holds, nil when it is a number.
+func (s *Statement) bytes(f field) []byte {
+	switch f {
+	case fMapping:
+		return s.Mapping[:]
+	case fAvatar:
+		return s.Avatar[:]
+	case fStream:
+		return s.Stream[:]
+	case fRoot:
+		return s.Root[:]
+	case fHeader:
+		return s.Header[:]
+	case fObject:
+		return s.Object[:]
+	}
+	return nil
+}
+
+func (s *Statement) number(f field) *uint64 {
+	switch f {
+	case fFrame:
+		return &s.Frame
+	case fPolicyVersion:
+		return &s.PolicyVersion
+	case fSize:
+		return &s.Size
+	case fFrom:
+		return &s.From
+	case fTo:
+		return &s.To
+	}
+	panic(fmt.Sprintf("ledger: field %d is no number", f))
+}
+
+func (s fields) String() string {
+	names := [fieldCount]string{"version", "kind", "who", "time", "peer", "thing", "mapping", "avatar", "stream",
+		"frame", "root", "header", "policy version", "object", "size", "from", "to", "reason"}
+	var in []string
+	for f := range fieldCount {
+		if s.has(f) {
+			in = append(in, names[f])
+		}
+	}
+	return strings.Join(slices.Clip(in), ", ")
+}
