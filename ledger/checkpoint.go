@@ -177,7 +177,9 @@ func (s *Signer) Name() string { return s.key.Origin }
 func (s *Signer) KeyHash() uint32 { return s.hash }
 
 // Sign signs the text of a note (note.Signer).
-func (s *Signer) Sign(msg []byte) ([]byte, error) { return s.sign.Sign(rand.Reader, msg, crypto.Hash(0)) }
+func (s *Signer) Sign(msg []byte) ([]byte, error) {
+	return s.sign.Sign(rand.Reader, msg, crypto.Hash(0))
+}
 
 // SignRoot signs a checkpoint's root as the detached payload of a COSE receipt;
 // the signature is the same for all receipts of the checkpoint.

@@ -64,6 +64,7 @@ type Outbox struct {
 	landed   chan flight
 
 	// Owned by Run.
+	due      bool            // there may be something to send
 	flying   map[uint64]bool // ids on their way
 	flights  int
 	failures int       // sendings that failed since the last that didn't
@@ -125,30 +126,25 @@ func (o *Outbox) Wake() {
 func (o *Outbox) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	due := true
+	o.due = true
 	for {
-		if due && o.flights < o.cfg.Flights {
+		if o.due && o.flights < o.cfg.Flights {
 			if wait := time.Until(o.notUntil); wait > 0 {
 				timer.Reset(wait)
+			} else if err := o.launch(ctx); err != nil {
+				return o.stop(ctx, err)
 			} else {
-				more, err := o.launch(ctx)
-				if err != nil {
-					return o.stop(ctx, err)
-				}
-				if due = more; more {
-					continue
-				}
+				continue
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return o.stop(ctx, nil)
 		case <-o.wake:
-			due = true
+			o.due = true
 		case <-timer.C:
-			due = true
 		case f := <-o.landed:
-			due = true
+			o.due = true
 			if err := o.land(ctx, f); err != nil {
 				return o.stop(ctx, err)
 			}
@@ -156,12 +152,12 @@ func (o *Outbox) Run(ctx context.Context) error {
 	}
 }
 
-// launch sends the oldest batch that isn't on its way, and reports whether there
-// is another full one behind it.
-func (o *Outbox) launch(ctx context.Context) (more bool, err error) {
+// launch sends the oldest batch that isn't on its way.
+func (o *Outbox) launch(ctx context.Context) error {
+	o.due = false
 	items, err := o.cfg.Store.Pending(ctx, o.cfg.Batch+len(o.flying))
 	if err != nil {
-		return false, fmt.Errorf("read pending statements: %w", err)
+		return o.passing(ctx, fmt.Errorf("read pending statements: %w", err))
 	}
 	batch := make([]Item, 0, min(o.cfg.Batch, len(items)))
 	for _, it := range items {
@@ -170,7 +166,7 @@ func (o *Outbox) launch(ctx context.Context) (more bool, err error) {
 		}
 	}
 	if len(batch) == 0 {
-		return false, nil
+		return nil
 	}
 	for _, it := range batch {
 		o.flying[it.ID] = true
@@ -178,10 +174,11 @@ func (o *Outbox) launch(ctx context.Context) (more bool, err error) {
 	o.flights++
 	go func() { o.landed <- flight{batch, o.send(ctx, batch)} }()
 	if len(batch) == o.cfg.Batch {
-		return o.flights < o.cfg.Flights, nil
+		o.due = true // there may be more behind it
+		return nil
 	}
 	o.notUntil = time.Now().Add(o.cfg.Gap)
-	return false, nil
+	return nil
 }
 
 // send fills in the receipts of batch, all verified.
@@ -208,31 +205,46 @@ func (o *Outbox) send(ctx context.Context, batch []Item) error {
 	return nil
 }
 
-// land stores what a flight brought back, or waits longer before the next.
+// land stores what a flight brought back.
 func (o *Outbox) land(ctx context.Context, f flight) error {
 	o.flights--
 	for _, it := range f.items {
 		delete(o.flying, it.ID)
 	}
-	if f.err == nil {
-		if err := o.cfg.Store.Receipted(ctx, f.items); err != nil {
-			return fmt.Errorf("store %d receipts: %w", len(f.items), err)
-		}
-		o.failures = 0
+	if f.err != nil {
+		o.postpone(ctx, f.err)
 		return nil
 	}
+	if err := o.cfg.Store.Receipted(ctx, f.items); err != nil {
+		return o.passing(ctx, fmt.Errorf("store %d receipts: %w", len(f.items), err))
+	}
+	o.failures = 0
+	return nil
+}
+
+// passing postpones for a store's failure that passes, and returns any other.
+func (o *Outbox) passing(ctx context.Context, err error) error {
+	if code := carnet.CodeOf(err); code != carnet.NoSpace && code != carnet.Unavailable && ctx.Err() == nil {
+		return err
+	}
+	o.postpone(ctx, err)
+	return nil
+}
+
+// postpone waits longer after each failure in a row.
+func (o *Outbox) postpone(ctx context.Context, err error) {
 	if ctx.Err() != nil {
-		return nil
+		return
 	}
+	o.due = true
 	wait := min(o.cfg.Backoff<<min(o.failures, 20), o.cfg.MaxWait)
 	o.failures++
 	o.notUntil = time.Now().Add(wait)
 	level := slog.LevelWarn
-	if carnet.CodeOf(f.err) == carnet.Tampered {
+	if carnet.CodeOf(err) == carnet.Tampered {
 		level = slog.LevelError
 	}
-	o.cfg.Logger.Log(ctx, level, "statements wait for the depot", "ledger", o.cfg.Key.Origin, "entries", len(f.items), "retry_in", wait, "error", f.err)
-	return nil
+	o.cfg.Logger.Log(ctx, level, "statements wait for their receipts", "ledger", o.cfg.Key.Origin, "retry_in", wait, "error", err)
 }
 
 // stop waits for what is on its way, so that no goroutine outlives Run, and

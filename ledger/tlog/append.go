@@ -1,0 +1,201 @@
+package tlog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"carnet"
+	"carnet/ledger"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera"
+)
+
+// Append puts entries into the ledger and returns their receipts, in order,
+// once they are durable and published. An entry that is in the ledger already
+// gets a receipt for the leaf that it has.
+//
+// It answers carnet.Unavailable when too many entries wait, and carnet.NoSpace
+// while the disk is full. Entries whose Append failed, or whose ctx ended, may
+// be in the ledger nevertheless; appending them again is the way to know.
+func (l *Log) Append(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	if len(entries) > l.cfg.MaxOutstanding {
+		return nil, carnet.Errorf(carnet.TooLarge, "%d entries at once, want at most %d", len(entries), l.cfg.MaxOutstanding)
+	}
+	found, err := l.cfg.Index.Lookup(ctx, entries)
+	if err != nil {
+		return nil, fmt.Errorf("look entries up: %w", err)
+	}
+	waiters, err := l.enqueue(entries, found)
+	if err != nil {
+		return nil, err
+	}
+	for e, w := range waiters {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return nil, carnet.Errorf(carnet.Unavailable, "the receipt did not come in time: %v", context.Cause(ctx)).
+				WithFix("submit the same entries again")
+		}
+		if w.err != nil {
+			return nil, w.err
+		}
+		if found == nil {
+			found = make(map[ledger.Entry]uint64, len(entries))
+		}
+		found[e] = w.index
+	}
+	return l.receipts(ctx, entries, found)
+}
+
+// enqueue gives each entry that isn't found to the engine, unless it is on its
+// way already, and returns what to wait for.
+func (l *Log) enqueue(entries []ledger.Entry, found map[ledger.Entry]uint64) (map[ledger.Entry]*waiter, error) {
+	l.mu.Lock()
+	if l.err != nil {
+		defer l.mu.Unlock()
+		return nil, l.err
+	}
+	waiters := make(map[ledger.Entry]*waiter, len(entries))
+	var fresh []ledger.Entry
+	for _, e := range entries {
+		if _, ok := found[e]; ok || waiters[e] != nil {
+			continue
+		}
+		w := l.waiting[e]
+		if w == nil {
+			w = &waiter{done: make(chan struct{})}
+			fresh = append(fresh, e)
+		}
+		waiters[e] = w
+	}
+	if len(l.waiting)+len(fresh) > l.cfg.MaxOutstanding {
+		n := len(l.waiting)
+		l.mu.Unlock()
+		return nil, carnet.Errorf(carnet.Unavailable, "%d entries wait for their receipts already", n).WithFix("try again in a second")
+	}
+	for _, e := range fresh {
+		l.waiting[e] = waiters[e]
+	}
+	l.mu.Unlock()
+	if len(fresh) > 0 {
+		l.sequence(fresh, waiters)
+	}
+	return waiters, nil
+}
+
+// sequence hands fresh entries to the engine. They outlive the call that brought
+// them: another call may wait for the same ones.
+func (l *Log) sequence(fresh []ledger.Entry, waiters map[ledger.Entry]*waiter) {
+	futures := make([]tessera.IndexFuture, len(fresh))
+	for i, e := range fresh {
+		futures[i] = l.add(context.Background(), tessera.NewEntry(e[:]))
+	}
+	of := make([]*waiter, len(fresh))
+	for i, e := range fresh {
+		of[i] = waiters[e]
+	}
+	go func() {
+		for i, f := range futures {
+			if _, err := f(); err != nil {
+				l.refuse(fresh[i], of[i], diskError("sequence entries", err))
+			}
+		}
+		select {
+		case l.wanted <- struct{}{}:
+		default:
+		}
+	}()
+}
+
+// refuse ends the wait for an entry that the engine did not take.
+func (l *Log) refuse(e ledger.Entry, w *waiter, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[e] != w {
+		return
+	}
+	if carnet.CodeOf(err) != carnet.NoSpace && l.err == nil {
+		l.err = err
+	}
+	if l.err != nil {
+		err = l.err
+	}
+	delete(l.waiting, e)
+	w.err = err
+	close(w.done)
+}
+
+// receipts builds the receipts of entries at the last checkpoint.
+func (l *Log) receipts(ctx context.Context, entries []ledger.Entry, index map[ledger.Entry]uint64) ([]ledger.Receipt, error) {
+	l.mu.Lock()
+	at := l.state
+	l.mu.Unlock()
+	out := make([]ledger.Receipt, len(entries))
+	for i, e := range entries {
+		path, err := l.path(ctx, index[e], at.Size)
+		if err != nil {
+			return nil, fmt.Errorf("build inclusion proof: %w", err)
+		}
+		out[i] = ledger.Receipt{Index: index[e], Path: path, Checkpoint: at.signed, Signature: at.signature}
+	}
+	return out, nil
+}
+
+// path is the inclusion path of a leaf (RFC 9162 §2.1.3.1).
+func (l *Log) path(ctx context.Context, index, size uint64) ([][32]byte, error) {
+	nodes, err := proof.Inclusion(index, size)
+	if err != nil {
+		return nil, err
+	}
+	return l.nodes(ctx, nodes, size)
+}
+
+// Consistency returns the path that proves the ledger at size newer to continue
+// the one at size older (RFC 9162 §2.1.4.1).
+func (l *Log) Consistency(ctx context.Context, older, newer uint64) ([][32]byte, error) {
+	if at, _ := l.Checkpoint(); older > newer || newer > at.Size {
+		return nil, carnet.Errorf(carnet.OutOfRange, "no consistency proof from size %d to %d: the ledger has %d", older, newer, at.Size)
+	}
+	nodes, err := proof.Consistency(older, newer)
+	if err != nil {
+		return nil, fmt.Errorf("build consistency proof: %w", err)
+	}
+	return l.nodes(ctx, nodes, newer)
+}
+
+// nodes reads the hashes of a proof from the tiles of the tree of size.
+func (l *Log) nodes(ctx context.Context, nodes proof.Nodes, size uint64) ([][32]byte, error) {
+	hashes := make([][]byte, len(nodes.IDs))
+	for i, id := range nodes.IDs {
+		h, err := l.tiles.node(ctx, id, size)
+		if err != nil {
+			return nil, err
+		}
+		hashes[i] = h
+	}
+	hashes, err := nodes.Rehash(hashes, rfc6962.DefaultHasher.HashChildren)
+	if err != nil {
+		return nil, err
+	}
+	path := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		path[i] = [32]byte(h)
+	}
+	return path, nil
+}
+
+// diskError says whether a failure of the engine passes: a full disk does, any
+// other means that what is on disk isn't known. The engine wraps some errors as
+// text only, so the text is looked at too.
+func diskError(what string, err error) error {
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if strings.Contains(err.Error(), full.Error()) {
+			return carnet.Errorf(carnet.NoSpace, "the ledger has no room: %v", err).WithFix("make room on the depot's disk")
+		}
+	}
+	return fmt.Errorf("%s: %w: %w", what, ErrFsync, err)
+}

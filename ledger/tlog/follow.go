@@ -1,0 +1,224 @@
+package tlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"carnet"
+	"carnet/ledger"
+
+	"github.com/transparency-dev/tessera/api/layout"
+	"github.com/transparency-dev/tessera/client"
+)
+
+const (
+	checkpointPath = layout.CheckpointPath
+	// pollInterval is how often the checkpoint is looked at while somebody waits.
+	pollInterval = 5 * time.Millisecond
+	// idleInterval is how often it is looked at while nobody does.
+	idleInterval = time.Second
+	// maxCatchUp bounds the wait for the first checkpoint after a start.
+	maxCatchUp = 2 * time.Second
+	// recordAtOnce bounds one Index.Record, for the catching up at a start.
+	recordAtOnce = 16 * layout.EntryBundleWidth
+)
+
+// Run publishes and indexes until ctx ends, then lets the engine finish what it
+// has, and closes the ledger. It must be called once. An error with ErrFsync in
+// its chain means that the process must exit.
+func (l *Log) Run(ctx context.Context) error {
+	defer l.close()
+	err := l.run(ctx)
+	if err == nil {
+		err = l.finish(context.WithoutCancel(ctx))
+	}
+	l.abandon(err)
+	if err != nil {
+		return fmt.Errorf("keep ledger: %w", err)
+	}
+	return nil
+}
+
+// run follows the checkpoint, closely while anybody waits for it.
+func (l *Log) run(ctx context.Context) error {
+	timer := time.NewTimer(idleInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wanted:
+		case <-timer.C:
+		}
+		if err := l.step(ctx); err != nil {
+			return err
+		}
+		timer.Reset(l.pause())
+	}
+}
+
+// pause is how long the checkpoint need not be looked at.
+func (l *Log) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) > 0 {
+		return pollInterval
+	}
+	return idleInterval
+}
+
+// step follows, and bears with an index that fails for the moment.
+func (l *Log) step(ctx context.Context) error {
+	if err := l.failure(); err != nil {
+		return err
+	}
+	err := l.follow(ctx)
+	if code := carnet.CodeOf(err); code == carnet.NoSpace || code == carnet.Unavailable {
+		l.cfg.Logger.Warn("receipts wait for the index", "ledger", l.key.Origin, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		return nil
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (l *Log) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// follow reads the checkpoint and, when the ledger grew, indexes what is new and
+// wakes who waits for it.
+func (l *Log) follow(ctx context.Context) error {
+	signed, err := l.reader.ReadCheckpoint(ctx)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	l.mu.Lock()
+	known := bytes.Equal(signed, l.state.signed)
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	next := published{signed: signed}
+	if next.Checkpoint, err = ledger.ParseCheckpoint(l.key, signed); err != nil {
+		return fmt.Errorf("read own checkpoint: %w", err)
+	}
+	if next.signature, err = l.cfg.Signer.SignRoot(next.Root); err != nil {
+		return err
+	}
+	return l.index(ctx, next)
+}
+
+// index records the leaves that are new in the checkpoint, then makes it the
+// ledger's state and ends the waits for them.
+func (l *Log) index(ctx context.Context, next published) error {
+	from, err := l.cfg.Index.Indexed(ctx)
+	if err != nil {
+		return fmt.Errorf("read index: %w", err)
+	}
+	if from > next.Size {
+		return carnet.Errorf(carnet.Tampered, "the index knows %d leaves and the ledger has %d", from, next.Size).
+			WithFix("the ledger was restored from an older copy than the depot's store: restore both from the same moment")
+	}
+	type leaf struct {
+		entry ledger.Entry
+		index uint64
+	}
+	var fresh []leaf
+	for from < next.Size {
+		to := min(next.Size, from+recordAtOnce)
+		entries, err := l.entries(ctx, from, to, next.Size)
+		if err != nil {
+			return err
+		}
+		if err := l.cfg.Index.Record(ctx, from, entries); err != nil {
+			return fmt.Errorf("index entries: %w", err)
+		}
+		for i, e := range entries {
+			fresh = append(fresh, leaf{e, from + uint64(i)})
+		}
+		from = to
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state = next
+	for _, f := range fresh {
+		if w := l.waiting[f.entry]; w != nil {
+			delete(l.waiting, f.entry)
+			w.index = f.index
+			close(w.done)
+		}
+	}
+	return nil
+}
+
+// entries reads the leaves from up to to in the tree of size.
+func (l *Log) entries(ctx context.Context, from, to, size uint64) ([]ledger.Entry, error) {
+	out := make([]ledger.Entry, 0, to-from)
+	for at := from; at < to; {
+		bundle, err := client.GetEntryBundle(ctx, l.reader.ReadEntryBundle, at/layout.EntryBundleWidth, size)
+		if err != nil {
+			return nil, fmt.Errorf("read ledger entries: %w", err)
+		}
+		in := bundle.Entries[min(int(at%layout.EntryBundleWidth), len(bundle.Entries)):]
+		in = in[:min(uint64(len(in)), to-at)]
+		if len(in) == 0 {
+			return nil, carnet.Errorf(carnet.Tampered, "the ledger's leaf %d is not in its bundle", at)
+		}
+		for _, e := range in {
+			if len(e) != len(ledger.Entry{}) {
+				return nil, carnet.Errorf(carnet.Tampered, "the ledger's leaf %d has %d bytes", at, len(e))
+			}
+			out = append(out, ledger.Entry(e))
+			at++
+		}
+	}
+	return out, nil
+}
+
+// finish stops appending, lets the engine publish what it has, and indexes it.
+func (l *Log) finish(ctx context.Context) error {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = errClosed
+	}
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := l.shutdown(ctx); err != nil {
+		l.cfg.Logger.Warn("the ledger stops before its last checkpoint; the next start goes on from there", "ledger", l.key.Origin, "error", err)
+		return nil
+	}
+	return l.follow(ctx)
+}
+
+// abandon ends all waits.
+func (l *Log) abandon(err error) {
+	if err == nil {
+		err = errClosed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	for e, w := range l.waiting {
+		delete(l.waiting, e)
+		w.err = err
+		close(w.done)
+	}
+}
+
+var errClosed = carnet.Errorf(carnet.Unavailable, "the ledger is closing").WithFix("submit the same entries again")
