@@ -1,0 +1,250 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"carnet"
+)
+
+// maxFields bounds an object property's fields, which a State keeps as bits.
+const maxFields = 32
+
+// compiler builds a Table; it lives as long as Compile does.
+type compiler struct {
+	judge  *Judge
+	props  []Property
+	view   View
+	reader Reader
+	table  *Table
+}
+
+// Compile decides every property of props for reader r under view v, and
+// returns the answer for the hot path. It fails where v asks for what a
+// property can't do (rounding a text); what v names and props lack shows
+// nothing. Version is the policy version that the table stands for.
+func Compile(j *Judge, props []Property, v View, r Reader, version uint64) (*Table, error) {
+	if err := v.validate(); err != nil {
+		return nil, fmt.Errorf("compile view: %w", err)
+	}
+	if err := checkProperties(props); err != nil {
+		return nil, fmt.Errorf("compile view: %w", err)
+	}
+	c := compiler{j, props, v, r, &Table{
+		version: version,
+		view:    v,
+		results: make([]Result, len(props)),
+		entries: make([]entry, len(props)),
+	}}
+	c.layOut()
+	for i := range props {
+		if err := c.decide(i); err != nil {
+			return nil, fmt.Errorf("compile view: %w", err)
+		}
+	}
+	c.closeObjects()
+	c.number()
+	return c.table, nil
+}
+
+func checkProperties(props []Property) error {
+	if len(props) > maxProperties {
+		return carnet.Errorf(carnet.TooLarge, "there are %d properties, more than %d", len(props), maxProperties)
+	}
+	seen, fields := map[string]bool{}, map[string]int{}
+	for _, p := range props {
+		if err := checkName(p.Name); err != nil {
+			return err
+		}
+		object, _, isField := strings.Cut(p.Name, "/")
+		if fields[object]++; isField && fields[object] > maxFields {
+			return carnet.Errorf(carnet.TooLarge, "%s has more than %d fields", object, maxFields)
+		}
+		if seen[p.Name] || isField && seen[object] || !isField && fields[object] > 1 {
+			return carnet.Errorf(carnet.Malformed, "property %s is described twice", p.Name)
+		}
+		seen[p.Name] = true
+		if p.Kind < carnet.Number || p.Kind > carnet.Data {
+			return carnet.Errorf(carnet.WrongType, "property %s has no kind of value", p.Name)
+		}
+		if p.Retention < carnet.Hour || p.Retention > carnet.Keep {
+			return carnet.Errorf(carnet.Malformed, "property %s has no retention class", p.Name)
+		}
+	}
+	return nil
+}
+
+// layOut gives each leaf, and each object whose fields the view does not name
+// one by one, a slot in the State; slots are in the order of their names.
+func (c *compiler) layOut() {
+	slots := map[string]uint16{}
+	for _, p := range c.props {
+		slots[c.slotName(p.Name)] = 0
+	}
+	c.table.slots = slices.Sorted(maps.Keys(slots))
+	c.table.rates = make([]int64, len(c.table.slots))
+	c.table.fields = make([]uint32, len(c.table.slots))
+	for i, name := range c.table.slots {
+		slots[name] = uint16(i)
+	}
+	for i, p := range c.props {
+		c.table.entries[i].slot = slots[c.slotName(p.Name)]
+	}
+}
+
+func (c *compiler) slotName(leaf string) string {
+	if _, key, ok := c.view.property(leaf); ok {
+		return key
+	}
+	object, _, _ := strings.Cut(leaf, "/")
+	return object
+}
+
+// isObject reports whether the leaf is shown as one of an object's fields.
+func (c *compiler) isObject(leaf string) bool { return c.slotName(leaf) != leaf }
+
+func (c *compiler) decide(i int) error {
+	p, t := c.props[i], c.table
+	e, res := &t.entries[i], &t.results[i]
+	pv, _, ok := c.view.property(p.Name)
+	if !ok {
+		c.withhold(i, NotInView, "", p.Name+" is withheld: the view does not name it")
+		return nil
+	}
+	res.Label, res.Retention = c.effective(i)
+	p.Label, p.Retention = res.Label, res.Retention
+	if err := c.compile(e, p, pv); err != nil {
+		return err
+	}
+	if pv.PrecisionM != 0 && e.role == single {
+		c.withhold(i, Incomplete, "", p.Name+" is withheld: precision_m shows a position's lat and lon together, and nothing else of it")
+		return nil
+	}
+	if why := p.Label.Exceeds(c.reader.Clearance); why != "" {
+		c.withhold(i, ExceedsClearance, "", fmt.Sprintf("%s may not receive %s: %s", c.reader.Party, p.Name, why))
+		return nil
+	}
+	d := c.judge.decide(question{p, pv, c.view, c.reader})
+	if !d.Allow {
+		c.withhold(i, DeniedByPolicy, d.Policy, d.Sentence)
+		return nil
+	}
+	res.Admit, res.Reason, res.Decision = true, Admitted, d
+	e.fixed = Admitted
+	return nil
+}
+
+func (c *compiler) withhold(i int, why Verdict, policy, sentence string) {
+	res := &c.table.results[i]
+	res.Admit, res.Reason, res.Decision = false, why, Decision{false, policy, sentence}
+	c.table.entries[i].fixed = why
+}
+
+// effective returns the label and retention of what would be sent: the
+// property's, bound by the view's. An object's fields share theirs, so that
+// they stay in one batch. Labels are never lowered here.
+func (c *compiler) effective(i int) (carnet.Label, carnet.Retention) {
+	slot := c.table.entries[i].slot
+	label := carnet.Label{Purposes: c.view.Purposes, Residency: c.view.Residency}
+	retention := c.view.Retention
+	for k, p := range c.props {
+		if c.table.entries[k].slot == slot {
+			label, retention = label.Join(p.Label), shorter(retention, p.Retention)
+		}
+	}
+	return label, retention
+}
+
+// compile fills in how exactly the property is shown.
+func (c *compiler) compile(e *entry, p Property, pv PropertyView) error {
+	object := c.isObject(p.Name)
+	if p.Kind != carnet.Number && (pv.Round != 0 || pv.Deadband != 0 || pv.PrecisionM != 0 && !object) {
+		return carnet.Errorf(carnet.WrongType, "%s is %s, and round, deadband and precision_m are for numbers", p.Name, p.Kind)
+	}
+	if object && pv.Deadband != 0 {
+		return carnet.Errorf(carnet.WrongType, "deadband is for one number, and %s is a field of an object", p.Name).WithFix("name the fields one by one")
+	}
+	e.kind = p.Kind
+	e.rate = int64(pv.Rate)
+	e.deadband = pv.Deadband.Float()
+	if !pv.Windows.Always() {
+		e.windows = &pv.Windows
+	}
+	if pv.Round != 0 {
+		e.step.c, e.step.p = pv.Round.fraction()
+	}
+	if object {
+		e.role, e.bit = field, c.nextBit(e.slot)
+	}
+	if pv.PrecisionM != 0 {
+		e.role = single
+		if object {
+			e.role = c.positionRole(p)
+		}
+		e.grid = newGrid(pv.PrecisionM)
+	}
+	e.plain = e.rate == 0 && e.deadband == 0 && e.windows == nil && e.step.c == 0 && (e.role == single || e.role == field)
+	c.table.rates[e.slot] = e.rate
+	if e.role != single {
+		c.table.fields[e.slot] |= e.bit
+	}
+	return nil
+}
+
+// nextBit is the lowest that no field of the slot has.
+func (c *compiler) nextBit(slot uint16) uint32 { return c.table.fields[slot] + 1 }
+
+// positionRole is lat or lon where the object has both as numbers, and single
+// for everything else, which precision_m does not cover.
+func (c *compiler) positionRole(p Property) role {
+	object, name, _ := strings.Cut(p.Name, "/")
+	has := func(field string) bool {
+		return slices.ContainsFunc(c.props, func(q Property) bool { return q.Name == object+"/"+field && q.Kind == carnet.Number })
+	}
+	switch {
+	case !has("lat") || !has("lon"):
+		return single
+	case name == "lat":
+		return latitude
+	case name == "lon":
+		return longitude
+	}
+	return single
+}
+
+// closeObjects withholds an object, shown as a whole, of which a field is
+// withheld. What precision_m does not cover is no such field.
+func (c *compiler) closeObjects() {
+	for i := range c.props {
+		e := &c.table.entries[i]
+		if e.fixed == Admitted || e.role == single {
+			continue
+		}
+		for k := range c.props {
+			if other := &c.table.entries[k]; other.slot == e.slot && other.fixed == Admitted {
+				c.withhold(k, Incomplete, c.table.results[i].Decision.Policy,
+					fmt.Sprintf("%s is withheld with %s: %s", c.props[k].Name, c.props[i].Name, c.table.results[i].Decision.Sentence))
+			}
+		}
+	}
+}
+
+// number gives the distinct (label, retention) pairs of admitted properties
+// their dense indices.
+func (c *compiler) number() {
+	t := c.table
+	for i := range t.results {
+		res := &t.results[i]
+		if !res.Admit {
+			res.Label, res.Retention, res.Class = carnet.Label{}, 0, -1
+			continue
+		}
+		class := Class{res.Label, res.Retention}
+		if res.Class = slices.Index(t.classes, class); res.Class < 0 {
+			res.Class = len(t.classes)
+			t.classes = append(t.classes, class)
+		}
+	}
+}
