@@ -1,0 +1,196 @@
+package file
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+
+	"carnet"
+)
+
+// ReadCSV reads comma-separated values (RFC 4180) in UTF-8 with one header line.
+// A row may have one cell more than the header: a leading index, as R writes it.
+// Empty cells are absent values. A row whose time, or a cell whose value, can't
+// be read is skipped; a row with the wrong number of cells refuses the file. With
+// nil columns the ones that DefaultColumns knows are used.
+func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
+	src := &limited{r: r, name: name}
+	c := &csvReader{recorder: newRecorder(name), src: src}
+	text := bufio.NewReader(src)
+	if bom, _ := text.Peek(3); string(bom) == "\xef\xbb\xbf" {
+		text.Discard(3)
+	}
+	c.rows = csv.NewReader(text)
+	c.rows.FieldsPerRecord = -1
+	c.rows.ReuseRecord = true
+	if err := c.header(cols); err != nil {
+		return nil, err
+	}
+	for {
+		row, err := c.rows.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, c.damaged(err)
+		}
+		if err := c.row(row); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.rec.Measurements) == 0 && len(c.rec.Skipped) > 0 {
+		return nil, carnet.Errorf(carnet.Malformed, "%s holds no measurement: line %d: %s", name, c.rec.Skipped[0].First, c.rec.Skipped[0].Why).
+			WithFix("check the columns and the form of the time")
+	}
+	return c.finish(), nil
+}
+
+type csvReader struct {
+	*recorder
+	src   *limited
+	rows  *csv.Reader
+	width int // cells of the header
+	time  int // index in the header of the time's column
+	form  timeForm
+	cells []cell
+}
+
+// cell is a column that is taken.
+type cell struct {
+	index  int
+	header string
+	Column
+}
+
+func (c *csvReader) damaged(err error) error {
+	if c.src.stop != nil {
+		return c.src.stop
+	}
+	if parse, ok := errors.AsType[*csv.ParseError](err); ok {
+		return carnet.Errorf(carnet.Malformed, "%s is not CSV: line %d, column %d: %v", c.rec.Name, parse.Line, parse.Column, parse.Err).
+			WithFix("quote cells as RFC 4180 says; nothing of the file was taken")
+	}
+	return fmt.Errorf("read %s: %w", c.rec.Name, err)
+}
+
+// header reads the first line and finds the columns in it.
+func (c *csvReader) header(cols Columns) error {
+	header, err := c.rows.Read()
+	if err == io.EOF {
+		return carnet.Errorf(carnet.Malformed, "%s is empty", c.rec.Name).WithFix("want a header line and rows")
+	}
+	if err != nil {
+		return c.damaged(err)
+	}
+	if cols == nil {
+		known, ok := DefaultColumns(header)
+		if !ok {
+			return carnet.Errorf(carnet.Malformed, "%s has the columns %s, which say nothing by themselves", c.rec.Name, quoteSome(header)).
+				WithFix("say what they are, as in --columns 'when=time(s),pulse=heart_rate[beat/min]'")
+		}
+		cols = known
+	}
+	c.width, c.time = len(header), -1
+	found := make(map[string]bool)
+	for i, h := range header {
+		h = strings.TrimSpace(h)
+		col, ok := cols[h]
+		switch {
+		case !ok:
+			c.skip(1, fmt.Sprintf("column %s is not among the columns to take", short(h)))
+		case found[h]:
+			return carnet.Errorf(carnet.Malformed, "%s has two columns called %s", c.rec.Name, short(h)).WithFix("rename one")
+		case col.form != "":
+			c.time, c.form = i, col.form
+		default:
+			c.cells = append(c.cells, cell{i, strings.Clone(h), col})
+		}
+		found[h] = true
+	}
+	for h := range cols {
+		if !found[h] {
+			return carnet.Errorf(carnet.Malformed, "%s has no column %s", c.rec.Name, short(h)).WithFix("it has %s", quoteSome(header))
+		}
+	}
+	if c.time < 0 {
+		return carnet.Errorf(carnet.Malformed, "the columns name no time").WithFix(columnsFix)
+	}
+	return nil
+}
+
+func (c *csvReader) row(row []string) error {
+	line, _ := c.rows.FieldPos(0)
+	switch len(row) - c.width {
+	case 0:
+	case 1:
+		row = row[1:]
+	default:
+		return carnet.Errorf(carnet.Malformed, "%s line %d has %d cells, want %d as in the header", c.rec.Name, line, len(row), c.width).
+			WithFix("the file may be cut off; nothing of it was taken")
+	}
+	at, ok := c.form.parse(strings.TrimSpace(row[c.time]))
+	if !ok {
+		c.skip(line, fmt.Sprintf("the time is not in the form %s", c.form))
+		return nil
+	}
+	for i := range c.cells {
+		col := &c.cells[i]
+		text := strings.TrimSpace(row[col.index])
+		if text == "" {
+			continue
+		}
+		v, ok := col.value(text)
+		if !ok {
+			c.skip(line, fmt.Sprintf("column %s is not a %s", short(col.header), col.kind))
+			continue
+		}
+		if err := c.add(carnet.Measurement{Name: col.Property, Unit: col.Unit, Time: at, Value: v}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value reads a cell.
+func (c *cell) value(text string) (carnet.Value, bool) {
+	switch c.kind {
+	case carnet.Text:
+		return carnet.String(strings.Clone(text)), len(text) <= maxText
+	case carnet.Boolean:
+		switch strings.ToLower(text) {
+		case "1", "true", "yes", "on":
+			return carnet.Bool(true), true
+		case "0", "false", "no", "off":
+			return carnet.Bool(false), true
+		}
+		return carnet.Value{}, false
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	return carnet.Float(v), err == nil && !math.IsNaN(v) && !math.IsInf(v, 0)
+}
+
+// maxText is the longest text cell, in bytes.
+const maxText = 4096
+
+func short(s string) string {
+	if len(s) > 40 {
+		s = s[:40] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+func quoteSome(list []string) string {
+	var parts []string
+	for _, s := range list[:min(len(list), 20)] {
+		parts = append(parts, short(s))
+	}
+	if len(list) > 20 {
+		parts = append(parts, fmt.Sprintf("%d more", len(list)-20))
+	}
+	return strings.Join(parts, ", ")
+}
