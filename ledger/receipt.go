@@ -33,7 +33,11 @@ const receiptVersion = 1
 // Marshal writes the receipt's only form, the CBOR array
 // [1, index, [path], checkpoint, signature].
 func (r Receipt) Marshal() []byte {
-	b := appendHead(make([]byte, 0, 256+34*len(r.Path)), majorArray, 5)
+	return r.append(make([]byte, 0, 512+34*len(r.Path)))
+}
+
+func (r Receipt) append(b []byte) []byte {
+	b = appendHead(b, majorArray, 5)
 	b = appendHead(b, majorUint, receiptVersion)
 	b = appendHead(b, majorUint, r.Index)
 	b = appendHead(b, majorArray, uint64(len(r.Path)))
@@ -46,21 +50,25 @@ func (r Receipt) Marshal() []byte {
 
 // ParseReceipt reads what Marshal writes and nothing else. It verifies nothing.
 func ParseReceipt(b []byte) (Receipt, error) {
-	var out Receipt
 	r := reader{rest: b}
 	if len(b) > MaxReceipt {
 		r.fail(fmt.Errorf("has %d bytes, want at most %d", len(b), MaxReceipt))
 	}
+	out := r.receipt()
+	if err := r.end(); err != nil {
+		return Receipt{}, carnet.Errorf(carnet.Malformed, "the receipt %v", err)
+	}
+	return out, nil
+}
+
+func (r *reader) receipt() (out Receipt) {
 	r.want(majorArray, 5, "an array of")
 	r.want(majorUint, receiptVersion, "receipt version")
 	out.Index = r.head(majorUint)
 	out.Path = r.path()
 	out.Checkpoint = bytes.Clone(r.take(majorBytes, maxCheckpoint))
 	r.fixed(out.Signature[:])
-	if err := r.end(); err != nil {
-		return Receipt{}, carnet.Errorf(carnet.Malformed, "the receipt %v", err)
-	}
-	return out, nil
+	return out
 }
 
 func (r *reader) path() [][32]byte {

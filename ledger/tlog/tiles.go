@@ -28,7 +28,9 @@ type tileID struct{ level, index uint64 }
 
 // tile holds the nodes of a tile by level in it: levels[0] are its leaves, and
 // each level above has the parents of complete pairs.
-type tile struct{ levels [layout.TileHeight + 1][][]byte }
+type tile struct {
+	levels [layout.TileHeight + 1][][]byte
+}
 
 func newTileCache(fetch client.TileFetcherFunc) *tileCache {
 	return &tileCache{fetch: fetch, tiles: make(map[tileID]*tile)}

@@ -1,0 +1,156 @@
+package depot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"carnet"
+	"carnet/ledger"
+)
+
+// Client is a party's side of R2. HTTP brings the mutual TLS. It verifies the
+// fingerprints of what it gets; receipts are verified by who knows the ledger's
+// key (ledger.Outbox does).
+//
+// Errors have the code that the depot gave; a depot that can't be reached is
+// carnet.Unavailable.
+type Client struct {
+	Base string // the depot's URL without /r2, e.g. https://vault.example
+	HTTP *http.Client
+}
+
+// Limits of what a Client reads.
+const (
+	maxClientObject = 1 << 30
+	maxProblem      = 64 << 10
+	maxReceipts     = ledger.MaxEntries * 2048
+)
+
+// Submit hands entries to the depot's ledger (ledger.Submitter).
+func (c *Client) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	body, err := c.do(ctx, http.MethodPost, "statements", typeCBOR, "", ledger.MarshalEntries(entries), maxReceipts)
+	if err != nil {
+		return nil, fmt.Errorf("submit entries: %w", err)
+	}
+	return ledger.ParseReceipts(body)
+}
+
+// PutObject stores body under its fingerprint, which it returns; the object is
+// durable then.
+func (c *Client) PutObject(ctx context.Context, body []byte, retention carnet.Retention) (carnet.Fingerprint, error) {
+	f := carnet.FingerprintOf(body)
+	if _, err := c.do(ctx, http.MethodPut, "objects/"+f.String(), typeObject, retention.String(), body, maxProblem); err != nil {
+		return f, fmt.Errorf("put object: %w", err)
+	}
+	return f, nil
+}
+
+// GetObject fetches an object that this party has put.
+func (c *Client) GetObject(ctx context.Context, f carnet.Fingerprint) ([]byte, error) {
+	body, err := c.do(ctx, http.MethodGet, "objects/"+f.String(), "", "", nil, maxClientObject)
+	if err != nil {
+		return nil, fmt.Errorf("get object: %w", err)
+	}
+	if got := carnet.FingerprintOf(body); got != f {
+		return nil, carnet.Errorf(carnet.Tampered, "the depot answered with %s where %s was asked for", got, f)
+	}
+	return body, nil
+}
+
+// DeleteObject has the depot erase an object that this party has put.
+func (c *Client) DeleteObject(ctx context.Context, f carnet.Fingerprint) error {
+	if _, err := c.do(ctx, http.MethodDelete, "objects/"+f.String(), "", "", nil, maxProblem); err != nil {
+		return fmt.Errorf("delete object: %w", err)
+	}
+	return nil
+}
+
+// Checkpoint fetches the ledger's signed checkpoint, unverified.
+func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
+	body, err := c.do(ctx, http.MethodGet, "checkpoint", "", "", nil, maxProblem)
+	if err != nil {
+		return nil, fmt.Errorf("get checkpoint: %w", err)
+	}
+	return body, nil
+}
+
+// Totals fetches what the depot counts for this party.
+func (c *Client) Totals(ctx context.Context) (t TotalsAnswer, err error) {
+	body, err := c.do(ctx, http.MethodGet, "totals", "", "", nil, maxProblem)
+	if err != nil {
+		return t, fmt.Errorf("get totals: %w", err)
+	}
+	if err := json.Unmarshal(body, &t); err != nil {
+		return t, carnet.Errorf(carnet.Malformed, "the depot's totals are not JSON: %v", err)
+	}
+	return t, nil
+}
+
+// do sends one request and reads at most limit bytes of the answer.
+func (c *Client) do(ctx context.Context, method, path, contentType, retention string, body []byte, limit int64) ([]byte, error) {
+	target, err := url.JoinPath(c.Base, "r2", path)
+	if err != nil {
+		return nil, fmt.Errorf("join %q: %w", c.Base, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	if retention != "" {
+		req.Header.Set(retentionHeader, retention)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the depot cannot be reached: %v", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return nil, readProblem(resp)
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the depot's answer broke off: %v", err)
+	}
+	if int64(len(answer)) > limit {
+		return nil, carnet.Errorf(carnet.TooLarge, "the depot's answer has more than %d bytes", limit)
+	}
+	return answer, nil
+}
+
+// readProblem turns a refusal back into the error that it was. An answer that
+// isn't ours (a proxy's, say) only says that the depot wasn't reached.
+func readProblem(resp *http.Response) error {
+	var p problem
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err == nil && media == typeProblem {
+		err = json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&p)
+	}
+	if _, known := statusOf(p.Code); err != nil || media != typeProblem || !known {
+		return carnet.Errorf(carnet.Unavailable, "the depot answered %s", resp.Status)
+	}
+	return &carnet.Error{Code: p.Code, Reason: p.Detail, Fix: p.Fix}
+}
+
+func reasonOf(err error) string {
+	if e, ok := errors.AsType[*carnet.Error](err); ok {
+		return e.Reason
+	}
+	return ""
+}
+
+func fixOf(err error) string {
+	if e, ok := errors.AsType[*carnet.Error](err); ok {
+		return e.Fix
+	}
+	return ""
+}
