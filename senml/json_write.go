@@ -11,7 +11,7 @@ import (
 // writer puts into the first record as base fields (RFC 8428 §4.1).
 type shared struct {
 	name, unit bool
-	base       int64 // bt; 0 for none
+	base       int64 // bt; 0 for none. All times are after 1978: differences fit.
 }
 
 // sharedOf: a pack of one has no base fields; a larger one has the first time
@@ -21,18 +21,9 @@ func sharedOf(ms []carnet.Measurement) shared {
 		return shared{}
 	}
 	s := shared{name: true, unit: ms[0].Unit != "", base: ms[0].Time}
-	for i := range ms {
-		m := &ms[i]
-		s.name = s.name && m.Name == ms[0].Name
-		s.unit = s.unit && m.Unit == ms[0].Unit
-		if m.Time-s.base > 0 != (m.Time > s.base) {
-			s.base = 0 // the difference overflows
-		}
-		if !s.name && !s.unit {
-			// Only the times are left to look at, and they can't overflow:
-			// check has made sure that all are after 1978.
-			break
-		}
+	for i := 1; i < len(ms) && (s.name || s.unit); i++ {
+		s.name = s.name && ms[i].Name == ms[0].Name
+		s.unit = s.unit && ms[i].Unit == ms[0].Unit
 	}
 	return s
 }

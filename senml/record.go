@@ -195,19 +195,14 @@ func (base *bases) versionOrDefault() float64 {
 	return base.version
 }
 
-// withoutValue says whether a record may have no value. RFC 8428 §4.2 demands
-// one but beside a sum, and a Measurement has no sum; a record that only sets
-// base fields is harmless and in use (RFC 8428 §5.1.3 counts on them).
+// withoutValue says what is wrong: RFC 8428 §4.2 demands a value, but beside a
+// sum, and a Measurement has no sum. That goes for a record with nothing but
+// base fields, too: RFC 8428 has none such.
 func (r *record) withoutValue() error {
-	switch {
-	case r.has&(sum|baseSum) != 0:
-		return malformed("a sum without a value: sums are not taken, send v")
-	case r.has&(name|unit|instant|updateTime) != 0:
-		return malformed("no value, want one of v, vb, vs and vd")
-	case r.has == 0:
-		return malformed("no field, want a value")
+	if r.has&(sum|baseSum) != 0 {
+		return malformed("a sum without a value: sums are not taken, want v")
 	}
-	return nil
+	return malformed("no value, want one of v, vb, vs and vd (RFC 8428 §4.2)")
 }
 
 func (d *Decoder) resolveName(base, n []byte) (string, error) {

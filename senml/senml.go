@@ -128,6 +128,8 @@ type Decoder struct {
 	texts   interner
 	scratch []byte // unescaped and decoded strings of the pack being read
 	joined  []byte // base name and name of the record being resolved
+	vals    []float64
+	heads   []int32
 }
 
 // NewDecoder makes a Decoder.
@@ -173,7 +175,7 @@ func Append(dst []byte, f Format, ms []carnet.Measurement) ([]byte, error) {
 	case CBOR:
 		return appendCBOR(dst, ms), nil
 	case XML:
-		return appendXML(dst, ms)
+		return appendXML(dst, ms), nil
 	case Columns:
 		return AppendColumns(dst, ms), nil
 	}
