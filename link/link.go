@@ -3,8 +3,10 @@ package link
 import (
 	"context"
 	"crypto/ed25519"
+	"sync"
 
 	"carnet"
+	"carnet/seal"
 )
 
 // Peer is a party that this one agreed to exchange with.
@@ -58,24 +60,29 @@ type Source interface {
 	Notice(kind string, body []byte)
 }
 
-// Arrival is a frame that arrived and whose signature, audience and content
-// hashes hold.
+// Arrival is a frame that arrived from a sender, parsed and verified: signature,
+// sender's key, audience and the fingerprints of all batches hold. It belongs to
+// the Sink that it is given to.
 type Arrival struct {
-	Head
-	Batches int
-	// Bytes is the whole frame. It belongs to the Sink until Release.
-	Bytes []byte
+	Frame seal.Frame // with Leaves; its slices are part of Bytes
+	Hash  carnet.Fingerprint
+	Bytes []byte // the whole frame as it came
 
-	release func([]byte)
+	home *sync.Pool
 }
 
-// Release gives the frame's memory back; Bytes must not be used afterwards. A
-// Sink that keeps Bytes doesn't call it.
+// Head returns what State.Judge reads.
+func (a *Arrival) Head() Head {
+	h := &a.Frame.Header
+	return Head{h.Incarnation, h.Number, h.Previous, a.Hash, h.Covers}
+}
+
+// Release gives a and its memory back for later frames: a and all slices of it
+// must not be used afterwards. A Sink that keeps them doesn't call it.
 func (a *Arrival) Release() {
-	if a.release != nil && a.Bytes != nil {
-		a.release(a.Bytes)
+	if a.home != nil {
+		a.home.Put(a)
 	}
-	a.Bytes, a.release = nil, nil
 }
 
 // A Sink makes durable what senders send. For one party no two of Register,
