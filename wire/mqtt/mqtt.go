@@ -35,7 +35,8 @@ type Backend interface {
 	Authenticate(ctx context.Context, c Connect) (Device, error)
 }
 
-// Connect is what a connection says about itself.
+// Connect is what a connection says about itself. Password is valid during the
+// call only.
 type Connect struct {
 	ClientID string // as given; empty when the device leaves the choice to us
 	User     string

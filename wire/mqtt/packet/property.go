@@ -2,6 +2,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"math/bits"
 )
 
 // Property is a property's identifier (§2.2.2.2).
@@ -212,7 +213,7 @@ func appendBytes[T string | []byte](dst []byte, id Property, v T) []byte {
 	return appendString(append(dst, byte(id)), v)
 }
 
-// SetUint and SetBytes add a property to a packet that is to be written.
+// SetUint adds a number or flag to a packet that is to be written.
 func (p *Properties) SetUint(id Property, v uint32) {
 	p.set |= 1 << id
 	p.numbers[rules[id].slot] = v
@@ -227,10 +228,8 @@ func (p *Properties) SetBytes(id Property, v []byte) {
 // appendProperties appends the property length and the properties.
 func appendProperties(dst []byte, p *Properties) []byte {
 	start := len(dst)
-	for id := range rules {
-		if p.set&(1<<id) == 0 {
-			continue
-		}
+	for set := p.set; set != 0; set &= set - 1 {
+		id := bits.TrailingZeros64(set)
 		switch r := &rules[id]; r.form {
 		case text, octets:
 			dst = appendBytes(dst, Property(id), p.strings[r.slot])

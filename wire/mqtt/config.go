@@ -1,0 +1,101 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config makes a Server.
+type Config struct {
+	// TLS holds the listener's certificate. Nil serves plain TCP, for tests.
+	TLS *tls.Config
+	// Backend knows the devices. Required.
+	Backend Backend
+	// Limits bound what a device can use; zero fields take their defaults.
+	Limits Limits
+	// Log hears of refused and broken connections. Required.
+	Log *slog.Logger
+}
+
+// Limits bound what devices can use. A zero field takes its default.
+type Limits struct {
+	// Connections at once; one more is closed unanswered. Default 10,000.
+	Connections int
+	// PacketSize is the largest packet accepted, in bytes, and announced to MQTT
+	// 5. Default 256 KiB, at most 16 MiB.
+	PacketSize int
+	// ReceiveMaximum is how many messages of QoS 1 a connection may have
+	// unacknowledged: announced to and demanded of MQTT 5; of 3.1.1 no more are
+	// read. Default 64.
+	ReceiveMaximum int
+	// KeepAlive is the longest keep alive that MQTT 5 devices may choose
+	// (announced as Server Keep Alive). Default 20 min.
+	KeepAlive time.Duration
+	// ConnectTimeout is the time for TLS, CONNECT and authentication. Default 10 s.
+	ConnectTimeout time.Duration
+	// WriteTimeout is how long a device may leave unread what is sent to it.
+	// Default 10 s.
+	WriteTimeout time.Duration
+	// ShutdownTimeout is how long an orderly end waits for messages that were
+	// handed over. Default 5 s.
+	ShutdownTimeout time.Duration
+	// Outgoing is how many messages to one device may wait. Default 64.
+	Outgoing int
+	// Subscriptions a connection may hold. Default 16.
+	Subscriptions int
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	for _, f := range []struct {
+		name       string
+		field      *int
+		value, max int
+	}{
+		{"Connections", &l.Connections, 10_000, 1 << 20},
+		{"PacketSize", &l.PacketSize, 256 << 10, 16 << 20},
+		{"ReceiveMaximum", &l.ReceiveMaximum, 64, 65_535},
+		{"Outgoing", &l.Outgoing, 64, 65_535},
+		{"Subscriptions", &l.Subscriptions, 16, 1024},
+	} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+		if *f.field < 1 || *f.field > f.max {
+			return l, fmt.Errorf("mqtt limit %s is %d: want 1 to %d", f.name, *f.field, f.max)
+		}
+	}
+	for _, f := range []struct {
+		name  string
+		field *time.Duration
+		value time.Duration
+	}{
+		{"KeepAlive", &l.KeepAlive, 20 * time.Minute},
+		{"ConnectTimeout", &l.ConnectTimeout, 10 * time.Second},
+		{"WriteTimeout", &l.WriteTimeout, 10 * time.Second},
+		{"ShutdownTimeout", &l.ShutdownTimeout, 5 * time.Second},
+	} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+		if *f.field < 0 || *f.field > 18*time.Hour {
+			return l, fmt.Errorf("mqtt limit %s is %s: want more than 0, at most 18h", f.name, *f.field)
+		}
+	}
+	return l, nil
+}
+
+// New checks cfg and makes a Server of it.
+func New(cfg Config) (*Server, error) {
+	if cfg.Backend == nil || cfg.Log == nil {
+		return nil, errors.New("mqtt: Backend and Log are required")
+	}
+	limits, err := cfg.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Limits = limits
+	return &Server{cfg: cfg, sessions: map[sessionKey]*session{}, conns: map[*session]struct{}{}}, nil
+}
