@@ -23,7 +23,6 @@ type columnsReader struct {
 	// Whether the first and the last time that the header names were there.
 	sawFirst, sawLast bool
 	vals              []float64
-	seen              grouping // the columns so far
 }
 
 func (d *Decoder) decodeColumns(dst []carnet.Measurement, data []byte) ([]carnet.Measurement, error) {
@@ -38,16 +37,16 @@ func (d *Decoder) decodeColumns(dst []carnet.Measurement, data []byte) ([]carnet
 	start := len(dst)
 	out := slices.Grow(dst, n)[:start+n]
 	r.vals = d.vals[:0]
-	r.seen = grouping{ms: out[start:], heads: d.heads[:0]}
+	heads, index := d.heads[:0], columnIndex(nil)
 	for at, prev := start, start; at < len(out) && r.err == ""; r.column++ {
 		count := r.readColumn(out[prev:at], out[at:])
-		if r.err == "" && r.seen.find(at-start) < r.column {
+		if r.err == "" && index.find(out[start:], heads, at-start) < r.column {
 			r.fail("each column once")
 		}
-		r.seen.heads = append(r.seen.heads, int32(at-start))
+		heads = append(heads, int32(at-start))
 		prev, at = at, at+count
 	}
-	d.vals, d.heads = r.vals, r.seen.heads
+	d.vals, d.heads = r.vals, heads
 	if r.err == "" && r.i < len(data) {
 		r.fail("nothing after the last column")
 	}
