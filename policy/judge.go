@@ -13,10 +13,11 @@ import (
 	"github.com/cedar-policy/cedar-go"
 )
 
-// DefaultPolicy is the Cedar text that a Judge has when it is given none.
-//
 //go:embed default.cedar
-var DefaultPolicy string
+var defaultPolicy string
+
+// DefaultPolicy is the Cedar text that a Judge has when it is given none.
+func DefaultPolicy() string { return defaultPolicy }
 
 // Limits of a judge's policies.
 const (
@@ -35,10 +36,10 @@ type Decision struct {
 }
 
 // NewJudge reads Cedar text by file name; without files it takes
-// DefaultPolicy. A policy's id is its @id annotation, or file:line.
+// the default policy. A policy's id is its @id annotation, or file:line.
 func NewJudge(files map[string][]byte) (*Judge, error) {
 	if len(files) == 0 {
-		files = map[string][]byte{"default.cedar": []byte(DefaultPolicy)}
+		files = map[string][]byte{"default.cedar": []byte(defaultPolicy)}
 	}
 	j := &Judge{cedar.NewPolicySet()}
 	size, count := 0, 0

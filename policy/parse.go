@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,8 +156,8 @@ func (n node) windows() (Windows, error) {
 	if err != nil {
 		return Windows{}, err
 	}
-	if len(zones) == 0 {
-		return Windows{}, n.refuse("no time zone is named; leave the field out for always")
+	if len(zones) == 0 || len(zones) > maxZones {
+		return Windows{}, n.refuse("want 1 to %d time zones; leave the field out for always", maxZones)
 	}
 	w, err := ParseWindows(zones)
 	if err != nil {
@@ -226,16 +225,15 @@ func parseJSON(b []byte) (node, error) {
 	if !utf8.Valid(b) {
 		return node{}, carnet.Errorf(carnet.Malformed, "the view is not UTF-8")
 	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(b, &whole); err != nil { // one value, nothing after it
+		return node{}, carnet.Errorf(carnet.Malformed, "the view is not JSON: %s", err)
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	value, err := parseValue(dec, 0)
-	if err == nil {
-		if _, end := dec.Token(); end != io.EOF {
-			err = errors.New("there is text after the end")
-		}
-	}
 	if err != nil {
-		return node{}, carnet.Errorf(carnet.Malformed, "the view is not JSON: %s (near byte %d)", err, dec.InputOffset())
+		return node{}, carnet.Errorf(carnet.Malformed, "the view is not one: %s (near byte %d)", err, dec.InputOffset())
 	}
 	return node{"", value}, nil
 }
@@ -245,9 +243,6 @@ func parseValue(dec *json.Decoder, depth int) (any, error) {
 		return nil, errors.New("it nests too deep")
 	}
 	token, err := dec.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
 	if err != nil {
 		return nil, err
 	}

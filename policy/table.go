@@ -114,7 +114,7 @@ func (t *Table) Why(i int) Decision { return t.results[i].Decision }
 func (t *Table) Classes() []Class { return t.classes }
 
 // MaySend reports whether the view lets data be transmitted at now, and until
-// when the answer holds; the zero time is for ever.
+// when the answer is sure to hold; the zero time is for ever.
 func (t *Table) MaySend(now time.Time) (open bool, until time.Time) {
 	open, _, end := t.view.Send.At(now.UnixNano())
 	if end == math.MaxInt64 {

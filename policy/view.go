@@ -18,6 +18,7 @@ const (
 	maxPrecisionM = 1_000_000
 	maxRate       = 366 * 24 * time.Hour
 	maxWords      = 64
+	maxZones      = 8
 )
 
 // View is what one party lets another have of a thing, as data: it grants
