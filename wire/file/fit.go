@@ -1,7 +1,7 @@
 package file
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/muktihari/fit/decoder"
+	"github.com/muktihari/fit/kit/hash/crc16"
 	"github.com/muktihari/fit/profile/typedef"
 	"github.com/muktihari/fit/profile/untyped/fieldnum"
 	"github.com/muktihari/fit/profile/untyped/mesgnum"
@@ -39,83 +40,132 @@ const maxFieldDescriptions = 128
 // taken. Numbers are the decimals that the format's scale gives: speed in
 // thousandths, altitude in fifths; degrees are rounded to 8 places, which keeps
 // different positions different.
-func ReadFIT(r io.Reader, name string) (rec *Recording, err error) {
-	f := &fitReader{recorder: newRecorder(name), src: &limited{r: r, name: name}}
-	// The decoder is not ours: whatever a hostile file does to it stays here.
-	defer func() {
-		if p := recover(); p != nil {
-			rec, err = nil, f.damaged(fmt.Errorf("the decoder failed: %v", p))
-		}
-	}()
-	// Components are expanded by us, because the decoder's way through float64
-	// truncates (a speed of 1.001 m/s becomes 1.000).
-	dec := decoder.New(f.src, decoder.WithMesgListener(f), decoder.WithBroadcastOnly(), decoder.WithNoComponentExpansion())
-	for dec.Next() {
-		f.base = 0
-		clear(f.steps[:])
-		if _, err := dec.Decode(); err != nil {
-			return nil, f.damaged(err)
-		}
-		f.parts++
+func ReadFIT(r io.Reader, name string) (*Recording, error) {
+	data, err := io.ReadAll(&limited{r: r, name: name})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if f.src.stop != nil {
-		return nil, f.src.stop
+	f := &fitReader{recorder: newRecorder(name)}
+	for ok := true; ok; ok = len(data) > 0 {
+		part, err := f.frame(data)
+		if err == nil {
+			err = f.decode(part)
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.start += len(part)
+		data = data[len(part):]
 	}
 	return f.finish(), nil
 }
 
-// fitReader receives a file's messages.
+// fitReader reads the FIT files of a chain one after the other.
 type fitReader struct {
 	*recorder
-	src      *limited
-	parts    int // FIT files read whole, of a chain
+	start    int // where the current FIT file starts in the chain
 	messages int
 	declared int // developer fields
 
-	base  uint32    // the last whole time, which 16-bit times continue
-	steps [2]uint32 // the day's steps walking and running
+	rest []byte // of the current file, what the decoder has not read
+	stop error  // why nothing more is given to it
+
+	base    uint32    // the last whole time, which 16-bit times continue
+	steps   [2]uint32 // the day's steps walking and running
+	stepsAt uint32    // when they were last counted; 0 when they have been taken
 }
 
-// damaged turns the decoder's error into one for people.
-func (f *fitReader) damaged(err error) error {
-	if f.src.stop != nil {
-		return f.src.stop
+// frame returns the FIT file that data starts with: header, records and CRC. The
+// decoder isn't trusted with this: it takes the CRC of a file whose header has
+// none of its own over the records alone, where the format (FIT protocol, "CRC")
+// and devices take it over the header too.
+func (f *fitReader) frame(data []byte) ([]byte, error) {
+	if !isFIT(data) || len(data) < int(data[0]) {
+		return nil, f.damaged("there is no FIT header")
 	}
-	why := err.Error()
+	size := int64(data[0]) + int64(binary.LittleEndian.Uint32(data[4:8]))
+	if int64(len(data)) < size+2 {
+		return nil, f.damaged("the file ends early: %d bytes are announced, %d are there", size+2, len(data))
+	}
+	if head := data[:data[0]]; len(head) == 14 && binary.LittleEndian.Uint16(head[12:]) != 0 && sum(head) != 0 {
+		return nil, f.damaged("the checksum of the header does not match")
+	}
+	if want, got := binary.LittleEndian.Uint16(data[size:]), sum(data[:size]); want != got {
+		return nil, f.damaged("the checksum does not match: it says %04x, the content has %04x", want, got)
+	}
+	return data[:size+2], nil
+}
+
+// sum is FIT's CRC-16; over something and its CRC it is 0.
+func sum(b []byte) uint16 {
+	h := crc16.New()
+	h.Write(b)
+	return h.Sum16()
+}
+
+func (f *fitReader) decode(part []byte) (err error) {
+	// The decoder is not ours: whatever a hostile file does to it stays here.
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.damaged("the decoder failed: %v", p)
+		}
+	}()
+	f.rest, f.base, f.steps, f.stepsAt = part, 0, [2]uint32{}, 0
+	// Components are expanded by us, because the decoder's way through float64
+	// truncates (a speed of 1.001 m/s becomes 1.000).
+	dec := decoder.New(f, decoder.WithMesgListener(f), decoder.WithBroadcastOnly(), decoder.WithNoComponentExpansion(), decoder.WithIgnoreChecksum())
+	_, err = dec.Decode()
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		why = "the file ends early: " + why
-	case errors.Is(err, decoder.ErrCRCChecksumMismatch):
-		why = "the checksum does not match: " + why
+	case f.stop != nil:
+		return f.stop
+	case err != nil:
+		return f.damaged("%v", err)
 	}
+	return f.takeSteps()
+}
+
+// Read gives the decoder the current file until there is a reason to stop.
+func (f *fitReader) Read(p []byte) (int, error) {
+	if f.stop != nil {
+		return 0, f.stop
+	}
+	if len(f.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+// damaged makes the refusal of a file.
+func (f *fitReader) damaged(format string, args ...any) error {
 	where := fmt.Sprintf("after message %d", f.messages)
-	if f.parts > 0 {
-		where += fmt.Sprintf(" (in part %d of a chain)", f.parts+1)
+	if f.start > 0 {
+		where += fmt.Sprintf(", in the part that starts at byte %d", f.start)
 	}
-	return carnet.Errorf(carnet.Malformed, "%s is not a sound FIT file: %s, %s", f.rec.Name, where, why).
+	return carnet.Errorf(carnet.Malformed, "%s is not a sound FIT file: %s: %s", f.rec.Name, where, fmt.Sprintf(format, args...)).
 		WithFix("copy it from the device again; nothing of it was taken")
 }
 
 // OnMesg takes one message; the decoder calls it in the file's order.
 func (f *fitReader) OnMesg(m proto.Message) {
-	if f.src.stop != nil {
+	if f.stop != nil {
 		return
 	}
 	f.messages++
-	if err := f.message(&m); err != nil {
-		f.src.stop = err
-	}
+	f.stop = f.message(&m)
 }
 
 func (f *fitReader) message(m *proto.Message) error {
-	if v := m.FieldValueByNum(proto.FieldNumTimestamp); v.Type() == proto.TypeUint32 && v.Uint32() != math.MaxUint32 {
-		f.base = v.Uint32()
-	}
 	switch m.Num {
 	case mesgnum.Record:
 		return f.record(m)
 	case mesgnum.Monitoring:
 		return f.monitoring(m)
+	case mesgnum.MonitoringInfo:
+		if v := m.FieldValueByNum(fieldnum.MonitoringInfoTimestamp).Uint32(); v != math.MaxUint32 {
+			f.base = v
+		}
 	case mesgnum.StressLevel:
 		return f.stress(m)
 	case mesgnum.FieldDescription:
@@ -255,10 +305,12 @@ func (f *fitReader) monitoring(m *proto.Message) error {
 	cycles := m.FieldValueByNum(fieldnum.MonitoringCycles).Uint32()
 	if foot := onFoot(m); cycles != math.MaxUint32 && foot >= 0 {
 		took = true
-		f.steps[foot] = cycles
-		if err := f.take("steps", "count", f.at(stamp), float64(f.steps[0])+float64(f.steps[1])); err != nil {
-			return err
+		if stamp != f.stepsAt {
+			if err := f.takeSteps(); err != nil {
+				return err
+			}
 		}
+		f.steps[foot], f.stepsAt = cycles, stamp
 	}
 	if !took {
 		f.skip(f.messages, "monitoring messages with neither heart rate nor steps (distance, intensity, activity minutes, climb)")
@@ -266,10 +318,23 @@ func (f *fitReader) monitoring(m *proto.Message) error {
 	return nil
 }
 
+// takeSteps takes the steps of all messages of one time together: a device that
+// starts a file counts up walking and running in two messages, and the first
+// alone would be a step back.
+func (f *fitReader) takeSteps() error {
+	if f.stepsAt == 0 {
+		return nil
+	}
+	at := f.at(f.stepsAt)
+	f.stepsAt = 0
+	return f.take("steps", "count", at, float64(f.steps[0])+float64(f.steps[1]))
+}
+
 // monitoringTime reads the time, which may be only the low 16 bits of the one
 // that follows the last whole time (FIT profile, monitoring, timestamp_16).
 func (f *fitReader) monitoringTime(m *proto.Message) (uint32, bool) {
 	if v := m.FieldValueByNum(fieldnum.MonitoringTimestamp).Uint32(); v != math.MaxUint32 {
+		f.base = v
 		return v, true
 	}
 	low := m.FieldValueByNum(fieldnum.MonitoringTimestamp16).Uint16()

@@ -130,8 +130,8 @@ func (r *runner) measure(ms []carnet.Measurement, at int64) []carnet.Measurement
 		{"position/lat", "lat", degrees(semicircles(lat))},
 		{"position/lon", "lon", degrees(semicircles(lon))},
 		{"temperature", "Cel", math.Round(warmth)},
-		{"steps", "count", math.Floor(r.steps)},
 		{"stress", "", math.Round(r.stress)},
+		{"steps", "count", math.Floor(r.steps)},
 	} {
 		ms = append(ms, carnet.Measurement{Name: x.name, Unit: x.unit, Time: at, Value: carnet.Float(x.v)})
 	}

@@ -20,8 +20,8 @@ import (
 // FIT can't hold as it is: other properties or units than those of ReadFIT, times
 // that are not whole seconds, and numbers between the steps of a field.
 //
-// For each second it writes a record message and, where rec has steps or stress,
-// a monitoring and a stress_level message after it.
+// For each second it writes a record message and, where rec has them, stress
+// and steps in a stress_level and a monitoring message after it.
 func WriteFIT(w io.Writer, rec *Recording) error {
 	b := &fitWriter{}
 	b.message(mesgnum.FileId,
@@ -62,16 +62,16 @@ func (b *fitWriter) flush() {
 	if b.record != nil {
 		b.message(mesgnum.Record, append([]proto.Field{field(mesgnum.Record, fieldnum.RecordTimestamp, b.at)}, b.record...)...)
 	}
+	if b.stress != nil {
+		b.message(mesgnum.StressLevel, append([]proto.Field{
+			field(mesgnum.StressLevel, fieldnum.StressLevelStressLevelTime, b.at),
+		}, b.stress...)...)
+	}
 	if b.monitoring != nil {
 		b.message(mesgnum.Monitoring, append([]proto.Field{
 			field(mesgnum.Monitoring, fieldnum.MonitoringTimestamp, b.at),
 			field(mesgnum.Monitoring, fieldnum.MonitoringActivityType, typedef.ActivityTypeWalking),
 		}, b.monitoring...)...)
-	}
-	if b.stress != nil {
-		b.message(mesgnum.StressLevel, append([]proto.Field{
-			field(mesgnum.StressLevel, fieldnum.StressLevelStressLevelTime, b.at),
-		}, b.stress...)...)
 	}
 	b.record, b.monitoring, b.stress = nil, nil, nil
 }
