@@ -92,6 +92,11 @@ func checkTerms(to *Reception, t Terms) error {
 	if _, err := carnet.ParsePartyID(string(t.Granter)); err != nil {
 		return err
 	}
+	for _, at := range []time.Time{t.Time, t.NotAfter} {
+		if err := checkTime(at); err != nil {
+			return err
+		}
+	}
 	if !t.Time.Before(to.NotAfter) {
 		return carnet.Errorf(carnet.TooOld, "the reception key of %s was good until %s", to.Reader, to.NotAfter.UTC().Format(time.RFC3339)).
 			WithFix("ask %s for the present one", to.Reader)
@@ -189,7 +194,7 @@ func (b *Bag) append(dst []byte) []byte {
 	dst = appendBytes(dst, b.Reception[:])
 	dst = appendBytes(dst, b.Grant[:])
 	dst = appendText(dst, b.Purpose)
-	dst = appendInt(appendInt(dst, b.Time.UnixNano()), b.NotAfter.UnixNano())
+	dst = appendTime(appendTime(dst, b.Time), b.NotAfter)
 	dst = appendArray(dst, len(b.Entries))
 	for _, e := range b.Entries {
 		dst = appendPath(appendArray(dst, 3), e.Key.Path)
@@ -239,7 +244,7 @@ func parseBag(plain []byte) (*Bag, signed, error) {
 	r.fixed(b.Reception[:])
 	r.fixed(b.Grant[:])
 	b.Purpose = string(r.text(maxPurpose))
-	b.Time, b.NotAfter = time.Unix(0, r.int()), time.Unix(0, r.int())
+	b.Time, b.NotAfter = r.time(), r.time()
 	for n := r.head(majorArray); n > 0 && !r.bad; n-- {
 		r.array(3)
 		e := Entry{Key: Key{Path: r.path()}}

@@ -17,13 +17,12 @@ import (
 //	         salt, commitment]} >>, {}, ciphertext ])
 //
 // Everything in the clear is in the protected header, and so is associated data
-// of the cipher (Enc_structure, RFC 9052 §5.3).
+// of the cipher (Enc_structure, RFC 9052 §5.3). Suite 1 is the key tree by
+// HKDF-SHA-256, AES-256-GCM (COSE alg 3) and the commitment.
 const (
-	suite1 = 1 // HKDF-SHA-256 tree, AES-256-GCM (COSE alg 3), SHA-256 commitment
-
 	batchOpen    = "\xd0\x83"                            // tag 16, array of 3
 	headerOpen   = "\xa3\x01\x03\x05\x4c"                // map of 3; alg: A256GCM; IV: 12 bytes
-	headerOwn    = "\x3a\x00\x01\x00\x00\x87\x01"        // -65537: array of 7; suite 1
+	headerOwn    = ownLabel + "\x87\x01"                 // array of 7; suite 1
 	encStructure = "\x83\x68Encrypt0"                    // array of 3; context; protected and aad follow
 	maxHeader    = 5 + 12 + 7 + 17 + 9 + 5 + 9 + 17 + 34 // bytes of the protected header
 	maxAAD       = len(encStructure) + 2 + maxHeader + 1
@@ -41,13 +40,11 @@ type Header struct {
 	Number     uint64 // counts the batches of the stream
 	Salt       [16]byte
 	Commitment [32]byte
-
-	nonce [nonceSize]byte
 }
 
-func (h *Header) append(dst []byte) []byte {
+func (h *Header) append(dst, nonce []byte) []byte {
 	dst = append(dst, headerOpen...)
-	dst = append(dst, h.nonce[:]...)
+	dst = append(dst, nonce...)
 	dst = append(dst, headerOwn...)
 	dst = appendBytes(dst, h.Stream[:])
 	dst = appendBytes(dst, h.Epoch[:])
@@ -76,7 +73,6 @@ func (s *Slot) seal(dst []byte, number uint64, body []byte, random *[16 + nonceS
 	p := &s.key.Path
 	h := Header{Stream: p.Stream, Epoch: p.Epoch, Slot: p.Slot, Number: number}
 	copy(h.Salt[:], random[:16])
-	copy(h.nonce[:], random[16:])
 	secret := batchSecret(&s.key.Secret, number, &h.Salt)
 	var key [32]byte
 	key, h.Commitment = contentKey(&secret)
@@ -84,7 +80,7 @@ func (s *Slot) seal(dst []byte, number uint64, body []byte, random *[16 + nonceS
 	dst = slices.Grow(dst, maxHeader+len(body)+tagSize+16+maxAAD)
 	dst = append(dst, batchOpen...)
 	protected := len(dst)
-	dst = appendHeaderString(dst, &h)
+	dst = appendHeaderString(dst, &h, random[16:])
 	protectedEnd := len(dst)
 	dst = append(dst, majorMap) // no unprotected header
 	dst = appendHead(dst, majorBytes, uint64(len(body)+tagSize))
@@ -96,16 +92,21 @@ func (s *Slot) seal(dst []byte, number uint64, body []byte, random *[16 + nonceS
 	if err != nil {
 		return dst, err
 	}
-	return aead.Seal(dst, h.nonce[:], body, aad), nil
+	return aead.Seal(dst, nonceOf(dst[protected:]), body, aad), nil
 }
 
 // appendHeaderString appends the header as a byte string. Its length is at
 // least 24 and below 256, so its head has two bytes.
-func appendHeaderString(dst []byte, h *Header) []byte {
+func appendHeaderString(dst []byte, h *Header, nonce []byte) []byte {
 	at := len(dst) + 1
-	dst = h.append(append(dst, majorBytes|24, 0))
+	dst = h.append(append(dst, majorBytes|24, 0), nonce)
 	dst[at] = byte(len(dst) - at - 1)
 	return dst
+}
+
+// nonceOf returns the nonce in a header's byte string.
+func nonceOf(protected []byte) []byte {
+	return protected[2+len(headerOpen):][:nonceSize]
 }
 
 func appendAAD(dst, protected []byte) []byte {
@@ -143,7 +144,7 @@ func parseBatch(batch []byte) (h Header, protected, ciphertext []byte, err error
 	r.literal("\xa0")
 	ciphertext = r.bytes(MaxBatch)
 	header.literal(headerOpen)
-	copy(h.nonce[:], header.take(nonceSize))
+	header.take(nonceSize)
 	header.literal(headerOwn)
 	header.fixed(h.Stream[:])
 	header.fixed(h.Epoch[:])
@@ -210,7 +211,7 @@ func open(dst []byte, batchKey *[32]byte, h *Header, protected, ciphertext []byt
 	dst = slices.Grow(dst, len(ciphertext)+maxAAD)
 	end := len(dst) + len(ciphertext)
 	aad := appendAAD(dst[end:end], protected)
-	body, err := aead.Open(dst, h.nonce[:], ciphertext, aad)
+	body, err := aead.Open(dst, nonceOf(protected), ciphertext, aad)
 	if err != nil {
 		return dst, tampered("batch %d of stream %s was changed after it was sealed", h.Number, h.Stream)
 	}

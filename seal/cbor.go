@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 	"unicode/utf8"
 )
 
@@ -186,6 +187,19 @@ func (r *reader) array(n int) {
 	if r.head(majorArray) != uint64(n) {
 		r.fail()
 	}
+}
+
+// Times are nanoseconds since the Unix epoch. Those of a program lie between 1970
+// and 2262, where they fit.
+func appendTime(dst []byte, t time.Time) []byte { return appendInt(dst, t.UnixNano()) }
+
+func (r *reader) time() time.Time { return time.Unix(0, r.int()) }
+
+func checkTime(t time.Time) error {
+	if y := t.UTC().Year(); y < 1970 || y > 2261 {
+		return malformed("the time %s: want one from 1970 to 2261", t)
+	}
+	return nil
 }
 
 // zeros reports whether b holds nothing but zero bytes.

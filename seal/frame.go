@@ -40,8 +40,8 @@ type Frame struct {
 
 const (
 	frameVersion = 1
-	maxSign1     = 512                            // bytes of a frame's COSE_Sign1
-	frameOwn     = "\x3a\x00\x01\x00\x00\x89\x01" // -65537: array of 9; version 1
+	maxSign1     = 512                   // bytes of a frame's COSE_Sign1
+	frameOwn     = ownLabel + "\x89\x01" // array of 9; version 1
 )
 
 // SignFrame signs a frame of the batches and returns its wire form.

@@ -71,6 +71,9 @@ func (k *ReceptionKey) Announce(signer crypto.Signer, reader carnet.PartyID, not
 	if _, err := carnet.ParsePartyID(string(reader)); err != nil {
 		return nil, err
 	}
+	if err := checkTime(notAfter); err != nil {
+		return nil, err
+	}
 	kid, err := signerID(signer)
 	if err != nil {
 		return nil, err
@@ -78,7 +81,7 @@ func (k *ReceptionKey) Announce(signer crypto.Signer, reader carnet.PartyID, not
 	payload := appendUint(appendArray(nil, 4), 1)
 	payload = appendText(payload, string(reader))
 	payload = appendBytes(payload, k.Public())
-	payload = appendInt(payload, notAfter.UnixNano())
+	payload = appendTime(payload, notAfter)
 	out, _, err := appendSign1(nil, nil, signer, appendProtected(nil, 3, kid, typeReception), payload)
 	return out, err
 }
@@ -93,7 +96,7 @@ func ParseReception(data []byte, pub ed25519.PublicKey, now time.Time) (*Recepti
 	version := r.uint(math.MaxUint64)
 	party, err := carnet.ParsePartyID(string(r.text(32)))
 	public := r.bytes(receptionPublicSize)
-	a.NotAfter = time.Unix(0, r.int())
+	a.NotAfter = r.time()
 	if !ok || err != nil || !header.ended() || !r.ended() || version != 1 {
 		return nil, malformed("an announcement of a reception key is not in the form of version 1")
 	}

@@ -41,10 +41,10 @@ const (
 	maxWords        = 1024     // bytes of a set of words in a label
 )
 
-// PrivateLabel is the COSE header parameter that carries what this package says
-// in a protected header: the first of the private-use range (RFC 9052 §11.1,
-// IANA "COSE Header Parameters": labels below -65536).
-const privateLabel = -65537
+// ownLabel is the COSE header parameter -65537, which carries what this package
+// says in a protected header: the first of the range for private use (RFC 9052
+// §11.1: labels below -65536).
+const ownLabel = "\x3a\x00\x01\x00\x00"
 
 func malformed(format string, args ...any) error {
 	return carnet.Errorf(carnet.Malformed, format, args...)
