@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -139,18 +138,4 @@ func readProblem(resp *http.Response) error {
 		return carnet.Errorf(carnet.Unavailable, "the depot answered %s", resp.Status)
 	}
 	return &carnet.Error{Code: p.Code, Reason: p.Detail, Fix: p.Fix}
-}
-
-func reasonOf(err error) string {
-	if e, ok := errors.AsType[*carnet.Error](err); ok {
-		return e.Reason
-	}
-	return ""
-}
-
-func fixOf(err error) string {
-	if e, ok := errors.AsType[*carnet.Error](err); ok {
-		return e.Fix
-	}
-	return ""
 }

@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
-	"carnet"
 	"carnet/ledger/tlog"
 )
 
@@ -89,28 +87,3 @@ func (disk) ReadDir(name string) ([]string, error) {
 	}
 	return names, err
 }
-
-// diskError turns a failure to write into one that passes (no room, too many
-// files open) or one that ends the process.
-func diskError(what string, err error) error {
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {
-		if errors.Is(err, full) {
-			return carnet.Errorf(carnet.NoSpace, "the depot has no room: %s: %v", what, err).WithFix("make room on the depot's disk")
-		}
-	}
-	for _, few := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
-		if errors.Is(err, few) {
-			return carnet.Errorf(carnet.Unavailable, "the depot is short of means: %s: %v", what, err)
-		}
-	}
-	return &fatalError{what, err}
-}
-
-// fatalError is a failure to write that does not pass.
-type fatalError struct {
-	what string
-	err  error
-}
-
-func (e *fatalError) Error() string   { return e.what + ": " + ErrFsync.Error() + ": " + e.err.Error() }
-func (e *fatalError) Unwrap() []error { return []error{ErrFsync, e.err} }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"carnet"
+	"carnet/ledger/tlog"
 )
 
 // bodies keeps object bodies as files: DIR/ab/abcd… by fingerprint, written
@@ -60,11 +61,11 @@ func (b *bodies) stage(f carnet.Fingerprint, body io.Reader) (name string, size 
 	name = filepath.Join(b.dir, tmpDir, rand.Text())
 	out, err := b.fs.Create(name)
 	if err != nil {
-		return "", 0, diskError("create object file", err)
+		return "", 0, tlog.DiskError("create object file", err)
 	}
 	size, err = fill(out, f, body)
 	if cerr := out.Close(); err == nil && cerr != nil {
-		err = diskError("close object file", cerr)
+		err = tlog.DiskError("close object file", cerr)
 	}
 	if err != nil {
 		// The next start removes what can't be removed now.
@@ -83,13 +84,13 @@ func fill(out file, f carnet.Fingerprint, body io.Reader) (size int64, err error
 		return 0, in.err
 	}
 	if err != nil {
-		return 0, diskError("write object", err)
+		return 0, tlog.DiskError("write object", err)
 	}
 	if got := carnet.Fingerprint(hash.Sum(nil)); got != f {
 		return 0, carnet.Errorf(carnet.Tampered, "the object's fingerprint is %s, not %s", got, f)
 	}
 	if err := out.Sync(); err != nil {
-		return 0, diskError("sync object", err)
+		return 0, tlog.DiskError("sync object", err)
 	}
 	return size, nil
 }
@@ -111,15 +112,15 @@ func (r *readError) Read(p []byte) (int, error) {
 // place gives a staged body its name, durably.
 func (b *bodies) place(name string, f carnet.Fingerprint) error {
 	if err := b.fs.Rename(name, b.path(f)); err != nil {
-		return diskError("name object", err)
+		return tlog.DiskError("name object", err)
 	}
 	if err := b.fs.SyncDir(b.shard(f[0])); err != nil {
-		return diskError("sync object directory", err)
+		return tlog.DiskError("sync object directory", err)
 	}
 	return nil
 }
 
-// open returns a body for reading, fs.ErrNotExist without one.
+// read returns a body for reading, fs.ErrNotExist without one.
 func (b *bodies) read(f carnet.Fingerprint) (file, error) { return b.fs.Open(b.path(f)) }
 
 // erase overwrites a body with zeros and removes it, durably. Overwriting only
@@ -135,18 +136,21 @@ func (b *bodies) erase(f carnet.Fingerprint) error {
 		return err
 	}
 	if err := b.fs.Remove(b.path(f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return diskError("remove object", err)
+		return tlog.DiskError("remove object", err)
 	}
 	if err := b.fs.SyncDir(b.shard(f[0])); err != nil {
-		return diskError("sync object directory", err)
+		return tlog.DiskError("sync object directory", err)
 	}
 	return nil
 }
 
 func (b *bodies) zero(name string) error {
 	out, err := b.fs.OpenWrite(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err != nil {
-		return diskErrorUnlessAbsent("open object for erasing", err)
+		return tlog.DiskError("open object for erasing", err)
 	}
 	size, err := out.Size()
 	if err == nil {
@@ -156,16 +160,9 @@ func (b *bodies) zero(name string) error {
 		err = out.Sync()
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
-		return diskError("overwrite object", err)
+		return tlog.DiskError("overwrite object", err)
 	}
 	return nil
-}
-
-func diskErrorUnlessAbsent(what string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return diskError(what, err)
 }
 
 // onlyWriter keeps io.Copy from asking a file to read.

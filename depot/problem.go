@@ -2,6 +2,7 @@ package depot
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"carnet"
@@ -45,10 +46,9 @@ func statusOf(code carnet.Code) (int, bool) {
 // refuse answers err. What has no code is logged, and says nothing outside.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, who carnet.PartyID, err error) {
 	p := problem{Detail: "the depot failed; its operator sees why", Code: carnet.Unavailable}
-	code := carnet.CodeOf(err)
-	status, known := statusOf(code)
-	if known {
-		p.Code, p.Detail, p.Fix = code, reasonOf(err), fixOf(err)
+	status, known := statusOf(carnet.CodeOf(err))
+	if e, ok := errors.AsType[*carnet.Error](err); ok && known {
+		p.Code, p.Detail, p.Fix = e.Code, e.Reason, e.Fix
 	} else {
 		s.agent.cfg.Logger.Error("request failed", "party", who, "method", r.Method, "path", r.URL.Path, "error", err)
 	}

@@ -2,9 +2,8 @@ package tlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
-	"syscall"
 
 	"carnet"
 	"carnet/ledger"
@@ -90,18 +89,20 @@ func (l *Log) enqueue(entries []ledger.Entry, found map[ledger.Entry]uint64) (ma
 // sequence hands fresh entries to the engine. They outlive the call that brought
 // them: another call may wait for the same ones.
 func (l *Log) sequence(fresh []ledger.Entry, waiters map[ledger.Entry]*waiter) {
+	unwritable := probe(l.cfg.Dir)
 	futures := make([]tessera.IndexFuture, len(fresh))
-	for i, e := range fresh {
-		futures[i] = l.add(context.Background(), tessera.NewEntry(e[:]))
-	}
 	of := make([]*waiter, len(fresh))
 	for i, e := range fresh {
 		of[i] = waiters[e]
+		futures[i] = func() (tessera.Index, error) { return tessera.Index{}, unwritable }
+		if unwritable == nil {
+			futures[i] = l.add(context.Background(), tessera.NewEntry(e[:]))
+		}
 	}
 	go func() {
 		for i, f := range futures {
 			if _, err := f(); err != nil {
-				l.refuse(fresh[i], of[i], diskError("sequence entries", err))
+				l.refuse(fresh[i], of[i], DiskError("sequence entries", err))
 			}
 		}
 		select {
@@ -118,7 +119,7 @@ func (l *Log) refuse(e ledger.Entry, w *waiter, err error) {
 	if l.waiting[e] != w {
 		return
 	}
-	if carnet.CodeOf(err) != carnet.NoSpace && l.err == nil {
+	if errors.Is(err, ErrFsync) && l.err == nil {
 		l.err = err
 	}
 	if l.err != nil {
@@ -186,16 +187,4 @@ func (l *Log) nodes(ctx context.Context, nodes proof.Nodes, size uint64) ([][32]
 		path[i] = [32]byte(h)
 	}
 	return path, nil
-}
-
-// diskError says whether a failure of the engine passes: a full disk does, any
-// other means that what is on disk isn't known. The engine wraps some errors as
-// text only, so the text is looked at too.
-func diskError(what string, err error) error {
-	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
-		if strings.Contains(err.Error(), full.Error()) {
-			return carnet.Errorf(carnet.NoSpace, "the ledger has no room: %v", err).WithFix("make room on the depot's disk")
-		}
-	}
-	return fmt.Errorf("%s: %w: %w", what, ErrFsync, err)
 }

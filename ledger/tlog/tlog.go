@@ -30,11 +30,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrFsync is in the chain of errors after which nothing that the process
-// believes to be on disk can be believed: it must exit (code 74) and recover at
-// the next start.
-var ErrFsync = errors.New("the disk did not take what was written")
-
 // Index finds entries again, so that none is sequenced twice. Its methods are
 // called by one goroutine at a time, but for Lookup.
 type Index interface {
@@ -151,7 +146,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +160,9 @@ func lockDir(dir string) (*os.File, error) {
 // open starts the engine and checks that what is in the directory is this key's.
 func (l *Log) open(ctx context.Context) error {
 	quietEngine(l.cfg.Logger)
+	if err := probe(l.cfg.Dir); err != nil {
+		return DiskError("open for writing", err)
+	}
 	if err := l.checkOwner(); err != nil {
 		return err
 	}
@@ -183,7 +181,7 @@ func (l *Log) open(ctx context.Context) error {
 	l.stop = stop
 	appender, shutdown, reader, err := tessera.NewAppender(engine, driver, opts)
 	if err != nil {
-		return diskError("start the engine", err)
+		return DiskError("start the engine", err)
 	}
 	l.add, l.shutdown, l.reader = appender.Add, shutdown, reader
 	l.tiles = newTileCache(reader.ReadTile)
