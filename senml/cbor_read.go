@@ -70,6 +70,9 @@ func (d *Decoder) decodeCBOR(dst []carnet.Measurement, data []byte, received int
 	if r.err == nil && r.i < len(data) {
 		r.fail("nothing after the pack")
 	}
+	if r.err == nil {
+		r.err = base.end()
+	}
 	if r.err != nil {
 		return dst, at(r.err, base.records, r.i)
 	}
@@ -196,13 +199,27 @@ func (r *cborReader) labelled() bool {
 		f = cborFields[arg]
 	case major == cborNegative && arg <= 5:
 		f = cborFields[9+arg]
+	case major <= cborNegative: // unknown, by number
+		return r.ignore(r.b[at:r.i])
 	case major == cborText && info != cborIndefinite:
 		label, ok := r.content(major, arg)
-		return ok && r.ignore(label)
-	}
-	if f == 0 || r.rec.has&f != 0 {
+		if !ok {
+			return false
+		}
+		if fieldOf(label) != 0 {
+			return r.fail("the integer label for %q (RFC 8428 §6)", label)
+		}
+		if mustUnderstand(label) {
+			return r.fail("no unknown label that must be understood (RFC 8428 §4.4), found %.80q", label)
+		}
+		return r.ignore(label)
+	default:
 		r.i = at
-		return r.fail("a label of RFC 8428 §6 (-6 to 8) or a text, each once in a record")
+		return r.fail("an integer or a text of definite length as label")
+	}
+	if r.rec.has&f != 0 {
+		r.i = at
+		return r.fail("each label once in a record")
 	}
 	r.rec.has |= f
 	return r.field(f)
@@ -247,17 +264,12 @@ func (r *cborReader) field(f field) (ok bool) {
 
 // ignore skips the value of an unknown label.
 func (r *cborReader) ignore(label []byte) bool {
-	switch {
-	case fieldOf(label) != 0:
-		return r.fail("the integer label for %q (RFC 8428 §6)", label)
-	case mustUnderstand(label):
-		return r.fail("no unknown label that must be understood (RFC 8428 §4.4), found %.80q", label)
-	case len(r.unknown) == maxUnknown:
+	if len(r.unknown) == maxUnknown {
 		return r.fail("at most %d unknown labels in a record", maxUnknown)
 	}
 	for _, u := range r.unknown {
 		if bytes.Equal(u, label) {
-			return r.fail("the label %.80q once in a record", label)
+			return r.fail("each label once in a record")
 		}
 	}
 	r.unknown = append(r.unknown, label)

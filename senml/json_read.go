@@ -58,6 +58,9 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 	if r.i < len(data) {
 		return dst, at(malformed("want nothing after the pack"), base.records, r.i)
 	}
+	if err := base.end(); err != nil {
+		return dst, at(err, base.records, r.i)
+	}
 	return out, nil
 }
 
@@ -79,7 +82,14 @@ func (r *jsonReader) found() string {
 	return fmt.Sprintf(", found %q", r.b[r.i])
 }
 
+// space is small enough to be a part of its callers: most packs have none.
 func (r *jsonReader) space() {
+	if r.i < len(r.b) && r.b[r.i] <= ' ' {
+		r.skipSpace()
+	}
+}
+
+func (r *jsonReader) skipSpace() {
 	for r.i < len(r.b) {
 		switch r.b[r.i] {
 		case ' ', '\t', '\n', '\r':

@@ -28,6 +28,7 @@ const (
 	instant
 	updateTime
 
+	anyBase  = baseName | baseTime | baseUnit | baseValue | baseSum | baseVersion
 	anyValue = value | boolValue | textValue | dataValue
 )
 
@@ -97,6 +98,7 @@ type bases struct {
 	value      float64
 	version    float64
 	records    int
+	open       bool // the last record has base fields only
 }
 
 // The version of RFC 8428, the default; a higher one has features that we'd
@@ -108,7 +110,7 @@ const version = 10
 const relative = 1 << 28 * 1e9
 
 // resolve takes a record into the bases and appends its measurement, if it has
-// one, to dst. The reason says what is wrong with the record.
+// one, to dst. The error says what is wrong with the record.
 func (d *Decoder) resolve(dst []carnet.Measurement, base *bases, r *record, received int64) ([]carnet.Measurement, error) {
 	if r.has&(baseName|baseUnit|baseTime|baseValue|baseVersion) != 0 {
 		if err := base.take(r); err != nil {
@@ -117,13 +119,15 @@ func (d *Decoder) resolve(dst []carnet.Measurement, base *bases, r *record, rece
 	}
 	base.records++
 	kinds := r.has & anyValue
+	if base.open = kinds == 0; base.open {
+		return dst, r.withoutValue()
+	}
 	if kinds&(kinds-1) != 0 {
 		return dst, malformed("more than one of v, vb, vs and vd, want one")
 	}
-	if kinds == 0 {
-		return dst, r.withoutValue()
-	}
-	m := carnet.Measurement{}
+	n := len(dst)
+	dst = append(dst, carnet.Measurement{})
+	m := &dst[n]
 	var err error
 	if m.Name, err = d.resolveName(base.name, r.name); err != nil {
 		return dst, err
@@ -138,27 +142,32 @@ func (d *Decoder) resolve(dst []carnet.Measurement, base *bases, r *record, rece
 	if m.Time, err = resolveTime(base.time, r.time, received); err != nil {
 		return dst, err
 	}
-	switch kinds {
+	return dst, d.resolveValue(&m.Value, base, r, kinds)
+}
+
+func (d *Decoder) resolveValue(v *carnet.Value, base *bases, r *record, kind field) error {
+	switch kind {
 	case value:
-		m.Value = carnet.Float(base.value + r.value)
-		if r.has&baseValue == 0 && base.value == 0 {
-			m.Value.Num = r.value // keeps a negative zero
+		v.Kind, v.Num = carnet.Number, r.value
+		if base.value != 0 { // else a negative zero stays one
+			v.Num += base.value
 		}
-		if math.IsInf(m.Value.Num, 0) {
-			return dst, malformed("the sum of bv and v is out of range")
+		if math.IsInf(v.Num, 0) {
+			return malformed("the sum of bv and v is out of range")
 		}
+		return nil
 	case boolValue:
-		m.Value = carnet.Bool(r.boolean)
-	case textValue, dataValue:
-		if len(r.text) > d.limits.Text {
-			return dst, carnet.Errorf(carnet.TooLarge, "a value of %d bytes, the limit is %d", len(r.text), d.limits.Text)
-		}
-		m.Value = carnet.Value{Kind: carnet.Text, Str: d.text(r.text)}
-		if kinds == dataValue {
-			m.Value.Kind = carnet.Data
-		}
+		*v = carnet.Bool(r.boolean)
+		return nil
 	}
-	return append(dst, m), nil
+	if len(r.text) > d.limits.Text {
+		return carnet.Errorf(carnet.TooLarge, "a value of %d bytes, the limit is %d", len(r.text), d.limits.Text)
+	}
+	v.Kind, v.Str = carnet.Text, d.text(r.text)
+	if kind == dataValue {
+		v.Kind = carnet.Data
+	}
+	return nil
 }
 
 // take puts the base fields that r has in force.
@@ -195,14 +204,25 @@ func (base *bases) versionOrDefault() float64 {
 	return base.version
 }
 
-// withoutValue says what is wrong: RFC 8428 §4.2 demands a value, but beside a
-// sum, and a Measurement has no sum. That goes for a record with nothing but
-// base fields, too: RFC 8428 has none such.
+// withoutValue says whether a record may have no value. RFC 8428 §4.2 demands
+// one, but beside a sum, and a Measurement has no sum. A record of base fields
+// only is as in the example of §5.1.7, and stands for the records after it.
 func (r *record) withoutValue() error {
-	if r.has&(sum|baseSum) != 0 {
+	switch {
+	case r.has&(sum|baseSum) != 0:
 		return malformed("a sum without a value: sums are not taken, want v")
+	case r.has == 0 || r.has&^anyBase != 0:
+		return malformed("no value, want one of v, vb, vs and vd (RFC 8428 §4.2)")
 	}
-	return malformed("no value, want one of v, vb, vs and vd (RFC 8428 §4.2)")
+	return nil
+}
+
+// end says whether the pack may end here.
+func (base *bases) end() error {
+	if base.open {
+		return malformed("base fields without a record after them")
+	}
+	return nil
 }
 
 func (d *Decoder) resolveName(base, n []byte) (string, error) {

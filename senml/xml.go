@@ -26,6 +26,9 @@ func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int6
 		offset := int(dec.InputOffset())
 		token, err := dec.Token()
 		if err == io.EOF && ended {
+			if err := base.end(); err != nil {
+				return dst, at(err, base.records, offset)
+			}
 			return out, nil
 		}
 		if err != nil {
