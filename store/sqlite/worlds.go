@@ -370,7 +370,7 @@ func (s *Worlds) RestoreStretch(ctx context.Context, id uint64, body []byte) err
 func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
 	return s.db.change(ctx, "mark stretches stored", func(t *tx) error {
 		for _, id := range ids {
-			t.exec(`UPDATE world_stretch SET stored = 1 WHERE id = $1`, cursor(id))
+			t.exec(`UPDATE world_stretch SET stored = 1 WHERE id = $1 AND stored = 0`, cursor(id))
 		}
 		return nil
 	})

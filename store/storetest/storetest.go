@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/ledger"
@@ -64,24 +65,49 @@ func get[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// same compares what a store holds with what it should. Nil and empty bytes,
-// and nil and empty slices of rows, count as the same.
+// same compares what a store holds with what it should. Nil and empty slices
+// count as the same.
 func same(t *testing.T, what string, have, want any) {
 	t.Helper()
-	if h, w := plain(have), plain(want); h != w {
-		t.Fatalf("%s:\nhave %s\nwant %s", what, short(h), short(w))
+	if !equal(reflect.ValueOf(have), reflect.ValueOf(want)) {
+		t.Fatalf("%s:\nhave %s\nwant %s", what, short(have), short(want))
 	}
 }
 
-func plain(v any) string {
-	value := reflect.ValueOf(v)
-	if value.Kind() == reflect.Slice && value.Len() == 0 {
-		return "nothing"
+func equal(a, b reflect.Value) bool {
+	if a.IsValid() != b.IsValid() || a.IsValid() && a.Type() != b.Type() {
+		return false
 	}
-	return fmt.Sprintf("%+v", v)
+	switch a.Kind() {
+	case reflect.Slice:
+		if a.Type().Elem().Kind() == reflect.Uint8 {
+			return bytes.Equal(a.Bytes(), b.Bytes())
+		}
+		if a.Len() != b.Len() {
+			return false
+		}
+		for i := range a.Len() {
+			if !equal(a.Index(i), b.Index(i)) {
+				return false
+			}
+		}
+		return true
+	case reflect.Struct:
+		if instant, ok := a.Interface().(time.Time); ok {
+			return instant.Equal(b.Interface().(time.Time))
+		}
+		for i := range a.NumField() {
+			if !equal(a.Field(i), b.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
-func short(s string) string {
+func short(v any) string {
+	s := fmt.Sprintf("%+v", v)
 	if len(s) > 2000 {
 		return s[:2000] + "…"
 	}
