@@ -33,7 +33,8 @@ type Store interface {
 	// in order, at most limit.
 	Sent(ctx context.Context, link carnet.PartyID, after uint64, limit int) ([]SentRow, error)
 	// Rewind deletes the frames recorded for a link with numbers above last: the
-	// receiver never had them. Their statements go with them.
+	// receiver never had them. Their statements go with them, and so do the
+	// link's snapshots above last.
 	Rewind(ctx context.Context, link carnet.PartyID, last uint64) error
 	// SaveLink stores a link's snapshot as of its frame Number; the newest 32
 	// are kept.

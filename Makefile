@@ -1,0 +1,29 @@
+# Everything there is to remember: make demo, make test, make lint, make bench.
+GO      ?= go
+BINARY  := bin/carnet
+LDFLAGS := -s -w
+
+.PHONY: demo build test lint bench clean
+
+## demo: build the one binary and run the whole system (ARGS go to carnet demo)
+demo: build
+	@$(BINARY) demo $(ARGS)
+
+## build: one static binary without cgo, with progress (a first build takes minutes)
+build:
+	@CGO_ENABLED=0 GO="$(GO)" test/build.sh $(BINARY) "$(LDFLAGS)"
+
+## test: set up what the tests need, and run every one of them
+test:
+	@GO="$(GO)" test/run.sh
+
+## lint: vet, staticcheck, formatting, tidy modules; govulncheck where its database is reachable
+lint:
+	@GO="$(GO)" test/lint.sh
+
+## bench: the figures of docs/design/figures.md, each beside its peer
+bench: build
+	@GO="$(GO)" test/bench.sh $(ARGS)
+
+clean:
+	rm -rf bin .build

@@ -1,0 +1,137 @@
+package carnet_test
+
+import (
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// ranks orders the packages: a package may import packages of lower ranks only,
+// so that imports go one way and siblings don't know each other. A package that
+// isn't listed fails the test: find its place first.
+var ranks = map[string]int{
+	"carnet": 0,
+
+	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1,
+
+	"carnet/policy": 2, "carnet/identity": 2, "carnet/ledger": 2,
+	"carnet/link": 3,
+
+	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4,
+	"carnet/evidence": 5, "carnet/audit": 5,
+
+	"carnet/ledger/tlog":      6, // the engine stands with the adapters
+	"carnet/store/sqlite":     6,
+	"carnet/store/postgres":   6,
+	"carnet/store/storetest":  6,
+	"carnet/wire/file":        6,
+	"carnet/wire/mqtt":        6,
+	"carnet/wire/mqtt/packet": 6,
+	"carnet/wire/mqtt/client": 6,
+
+	"carnet/api":        7,
+	"carnet/node":       8,
+	"carnet/demo":       9,
+	"carnet/test":       9,
+	"carnet/cmd/carnet": 10,
+}
+
+// exceptions are imports that the ranks would forbid, each with its reason.
+var exceptions = map[string]string{
+	"carnet/wire/mqtt carnet/wire/mqtt/packet":        "a package and its own part",
+	"carnet/wire/mqtt/client carnet/wire/mqtt/packet": "a package and its own part",
+	"carnet/store/sqlite carnet/store/storetest":      "tests only: the suite that every adapter passes",
+	"carnet/store/postgres carnet/store/storetest":    "tests only: the suite that every adapter passes",
+	"carnet/wire/mqtt carnet/wire/mqtt/client":        "tests only: the client is the server's counterpart",
+	"carnet/wire/mqtt/client carnet/wire/mqtt":        "tests only: the server is the client's counterpart",
+	"carnet/demo carnet/test":                         "tests only",
+}
+
+type listed struct {
+	ImportPath                         string
+	Dir                                string
+	GoFiles                            []string
+	Imports, TestImports, XTestImports []string
+	Standard                           bool
+}
+
+func list(t *testing.T) (packages []listed) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatalf("read package list: %v", err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	for _, p := range list(t) {
+		rank, ok := ranks[p.ImportPath]
+		if !ok {
+			t.Errorf("%s has no rank: decide where it stands and add it", p.ImportPath)
+			continue
+		}
+		check := func(imports []string, tests bool) {
+			for _, i := range imports {
+				if i != "carnet" && !strings.HasPrefix(i, "carnet/") || i == p.ImportPath {
+					continue
+				}
+				reason, excepted := exceptions[p.ImportPath+" "+i]
+				if excepted && (tests || !strings.HasPrefix(reason, "tests only")) {
+					continue
+				}
+				if ranks[i] >= rank {
+					t.Errorf("%s (rank %d) imports %s (rank %d)", p.ImportPath, rank, i, ranks[i])
+				}
+			}
+		}
+		check(p.Imports, false)
+		check(p.TestImports, true)
+		check(p.XTestImports, true)
+	}
+}
+
+func TestVocabularyUsesOnlyTheStandardLibrary(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath != "carnet" {
+			continue
+		}
+		for _, i := range p.Imports {
+			if strings.Contains(strings.SplitN(i, "/", 2)[0], ".") {
+				t.Errorf("the root package imports %s", i)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.GoFiles) == 0 {
+			continue
+		}
+		found := false
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), p.Dir+"/"+name, nil, parser.ParseComments|parser.PackageClauseOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || f.Doc != nil && len(f.Doc.Text()) > 80
+		}
+		if !found {
+			t.Errorf("%s has no package comment that says what it owns", p.ImportPath)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package carnet
+
+// What a things agent asks a world at reference point R1, over the link between
+// them (docs/design/link.md carries it; bodies are JSON but for the key bag).
+const (
+	// CallMap asks for an avatar for a stream: MapRequest → MapAnswer. Asked
+	// again for the same stream it gives the same answer.
+	CallMap = "map"
+	// CallUnmap says that a stream has ended: Unmap → nothing.
+	CallUnmap = "unmap"
+	// CallBag gives a key bag (docs/design/seal.md) → nothing. The keys are
+	// durable at the world when it answers.
+	CallBag = "bag"
+	// CallHeads asks where the caller's streams stand: nothing → []StreamHead.
+	CallHeads = "heads"
+	// NoticeDemand tells the agent that somebody waits for a stream: Demand.
+	NoticeDemand = "demand"
+	// NoticeReception tells the agent of a new reception key: an announcement.
+	NoticeReception = "reception"
+)
+
+// MapRequest asks a world for an avatar that a stream will speak about.
+type MapRequest struct {
+	Stream StreamID  `json:"stream"`
+	Avatar *AvatarID `json:"avatar,omitempty"` // an avatar that exists; absent: a new one
+	Title  string    `json:"title,omitempty"`  // what people call it, chosen by the owner for this world
+}
+
+// MapAnswer is the world's answer: the avatar, and what the world itself wants
+// or bears of such data, as a view document; absent: whatever the owner gives.
+type MapAnswer struct {
+	Avatar AvatarID `json:"avatar"`
+	View   []byte   `json:"view,omitempty"`
+}
+
+// Unmap names a stream that has ended.
+type Unmap struct {
+	Stream StreamID `json:"stream"`
+}
+
+// StreamHead is where a stream stands at a world.
+type StreamHead struct {
+	Stream    StreamID `json:"stream"`
+	NextBatch uint64   `json:"next_batch"`
+	NextFirst uint64   `json:"next_measurement"`
+}
+
+// Demand says whether somebody is subscribed to a stream: its batches then
+// don't linger.
+type Demand struct {
+	Stream StreamID `json:"stream"`
+	On     bool     `json:"on"`
+}

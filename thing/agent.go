@@ -1,0 +1,204 @@
+// Package thing owns what a things agent keeps of its things: descriptions,
+// credentials, mappings to avatars, the log of accepted measurements, and the
+// links on which worlds get their views.
+//
+// A message is decoded, checked against its thing's description, told from
+// duplicates, sealed, and committed with others as one log row; only then is it
+// acknowledged. Committed messages wait in lanes until they are due; a frame is
+// built of the due lanes under the policy in force at that moment, recorded, and
+// only then sent. docs/design/thing-agent.md has the durable states and the
+// recovery rule for a crash at each point.
+//
+// The package must not know how messages arrive (wire), where rows lie (store),
+// how a link carries frames (link) or what a world does with them (avatar).
+package thing
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/link"
+	"carnet/policy"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what an agent is made of. Every field without a stated default is
+// required.
+type Config struct {
+	Party  carnet.PartyID
+	Store  Store
+	Keys   *keys.Table
+	Judge  *policy.Judge
+	Worlds []World
+
+	MaxAge   time.Duration // oldest measurement accepted; default 30 days
+	MaxAhead time.Duration // newest; default 5 minutes
+
+	// Recorded is called after a commit that left statements to be sent to the
+	// depot; it must not block.
+	Recorded func()
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// Agent is the things agent.
+type Agent struct {
+	party    carnet.PartyID
+	store    Store
+	keys     *keys.Table
+	rest     *keys.Sealer
+	judge    *policy.Judge
+	recorded func()
+	now      func() time.Time
+	log      *slog.Logger
+	maxAge   int64
+	maxAhead int64
+	senders  map[carnet.PartyID]*sender
+	days     dayKeys
+	index    index
+	feed     *feed
+	groups   sync.Pool
+	wake     chan struct{}
+
+	// policyMu is held for reading while a frame is built and signed, and for
+	// writing while a view or mapping changes.
+	policyMu      sync.RWMutex
+	policyVersion uint64
+
+	registryMu sync.RWMutex
+	registry   registry
+
+	groupMu sync.Mutex
+	room    *sync.Cond // open has room again, or the agent stopped
+	open    *group
+	stopped *carnet.Error
+	noSpace *carnet.Error
+
+	next uint64 // position of the next group; the committer's
+
+	changeMu sync.Mutex // one management change at a time
+}
+
+// New loads the agent's state from its store.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Judge == nil || cfg.Recorded == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "a things agent needs a store, a key table, a judge and a call for records")
+	}
+	if _, err := carnet.ParsePartyID(string(cfg.Party)); err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
+		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead),
+		senders: make(map[carnet.PartyID]*sender), index: index{buckets: make(map[bucketKey]span)},
+		open: new(group), wake: make(chan struct{}, 1), registry: newRegistry(),
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	if a.maxAge == 0 {
+		a.maxAge = int64(30 * 24 * time.Hour)
+	}
+	if a.maxAhead == 0 {
+		a.maxAhead = int64(5 * time.Minute)
+	}
+	a.groups.New = func() any { return new(group) }
+	a.room = sync.NewCond(&a.groupMu)
+	a.days.init(cfg.Keys)
+	return a, a.load(ctx, cfg.Worlds)
+}
+
+func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
+	if a.rest, err = restSealer(ctx, a.keys); err != nil {
+		return err
+	}
+	for _, w := range worlds {
+		if err := a.addSender(ctx, w); err != nil {
+			return err
+		}
+	}
+	if err := a.loadRegistry(ctx); err != nil {
+		return err
+	}
+	totals, err := a.store.Totals(ctx)
+	if err != nil {
+		return err
+	}
+	a.next = max(1, totals.LogNext)
+	a.feed = newFeed(a.next, a.release)
+	return a.loadLog(ctx)
+}
+
+// Run commits what comes until ctx ends. It returns an error only when the store
+// failed in a way that leaves durability in doubt: the process must then end and
+// recover at the next start.
+func (a *Agent) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return a.commitLoop(ctx) })
+	work.Go(func() error { return a.saveHighWater(ctx) })
+	return work.Wait()
+}
+
+// Source returns what a link to the world sends, and takes the link's way to
+// ask the world.
+func (a *Agent) Source(world carnet.PartyID, call Caller) (link.Source, error) {
+	s := a.senders[world]
+	if s == nil {
+		return nil, carnet.Errorf(carnet.NotFound, "%s has no world %q", a.party, world)
+	}
+	s.call = call
+	return s, nil
+}
+
+func (a *Agent) stop(why *carnet.Error) {
+	a.groupMu.Lock()
+	a.stopped = why
+	open := a.open
+	a.open = new(group)
+	a.room.Broadcast()
+	a.groupMu.Unlock()
+	a.acknowledge(open, why)
+	for _, w := range open.waiters {
+		w <- why
+	}
+}
+
+func (a *Agent) setNoSpace(why *carnet.Error) {
+	a.groupMu.Lock()
+	a.noSpace = why
+	a.room.Broadcast()
+	a.groupMu.Unlock()
+}
+
+func (a *Agent) recordFrame(f *frame) error {
+	if err := a.add(func(g *group) { g.frames = append(g.frames, f) }); err != nil {
+		return err
+	}
+	return nil
+}
+
+// state makes the outbox item of a statement by this agent.
+func (a *Agent) state(s ledger.Statement) (ledger.Item, error) {
+	s.Who = a.party
+	encoded, err := s.Marshal()
+	if err != nil {
+		return ledger.Item{}, err
+	}
+	salt := ledger.NewSalt()
+	item := ledger.Item{Entry: ledger.EntryOf(salt, encoded)}
+	if item.Statement, err = a.rest.Seal(nil, statementAAD, encoded); err != nil {
+		return ledger.Item{}, err
+	}
+	item.Salt, err = a.rest.Seal(nil, saltAAD, salt[:])
+	return item, err
+}

@@ -1,0 +1,149 @@
+package thing
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"carnet"
+	"carnet/senml"
+)
+
+// saveEvery is how often the high-water times are saved, so that a start reads
+// no more of the log than that.
+const saveEvery = 10 * time.Second
+
+// seenDocument is one thing's high-water times, by property index, as of a log
+// position.
+type seenDocument struct {
+	Upto uint64  `json:"upto"`
+	High []int64 `json:"high"`
+}
+
+// saveHighWater saves the high-water times of the things that have new ones.
+func (a *Agent) saveHighWater(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := a.saveSeen(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("the high-water times were not saved; a start reads more of the log", "err", err)
+		}
+	}
+}
+
+// allSeen is the document that says up to which position every thing's times
+// are saved.
+const allSeen = "all"
+
+func (a *Agent) saveSeen(ctx context.Context) error {
+	// What is admitted by now is in the log before these documents: both go the
+	// same way. Times may be ahead of upto, never behind it.
+	upto := a.feed.end()
+	var documents []carnet.Document
+	add := func(id string, v seenDocument) error {
+		a.registryMu.Lock()
+		a.registry.versions[kindSeen+"/"+id]++
+		version := a.registry.versions[kindSeen+"/"+id]
+		a.registryMu.Unlock()
+		d, err := a.document(kindSeen, id, version, v)
+		documents = append(documents, d)
+		return err
+	}
+	for _, t := range a.allThings() {
+		t.mu.Lock()
+		changed := t.seen.changed()
+		v := seenDocument{upto, append([]int64(nil), t.seen.high...)}
+		t.mu.Unlock()
+		if !changed {
+			continue
+		}
+		if err := add(strconv.FormatUint(uint64(t.number), 10), v); err != nil {
+			return err
+		}
+	}
+	if len(documents) == 0 {
+		return nil
+	}
+	if err := add(allSeen, seenDocument{Upto: upto}); err != nil {
+		return err
+	}
+	return a.change(ctx, documents, nil)
+}
+
+func (a *Agent) allThings() (ts []*Thing) {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	for _, t := range a.registry.things {
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// loadLog rebuilds what the agent keeps in memory of its log: the index, and
+// the high-water times since they were saved.
+func (a *Agent) loadLog(ctx context.Context) error {
+	upto := uint64(1)
+	err := each(ctx, a, kindSeen, func(d carnet.Document, v seenDocument) error {
+		a.registry.versions[kindSeen+"/"+d.ID] = d.Version
+		if d.ID == allSeen {
+			upto = v.Upto
+			return nil
+		}
+		n, err := strconv.ParseUint(d.ID, 10, 32)
+		if err != nil {
+			return carnet.Errorf(carnet.Tampered, "the store has high-water times of thing %q", d.ID)
+		}
+		if t := a.thingByNumber(uint32(n)); t != nil && len(v.High) == len(t.seen.high) {
+			t.seen.raise(v.High)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for at := uint64(0); ; {
+		rows, err := a.store.LogIndex(ctx, at, 10_000)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		for _, row := range rows {
+			if err := a.index.load(row); err != nil {
+				return err
+			}
+			at = row.First + uint64(row.Count) - 1
+		}
+	}
+	return a.catchUpSeen(ctx, upto)
+}
+
+func (a *Agent) catchUpSeen(ctx context.Context, upto uint64) error {
+	d := senml.NewDecoder(senml.Limits{})
+	for at := upto - 1; ; {
+		rows, err := a.store.Log(ctx, at, readBytes)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			err := a.eachMessage(ctx, row, d, nil, func(_ uint64, t *Thing, ms []carnet.Measurement) error {
+				for i := range ms {
+					if p, known := t.description.Lookup(ms[i].Name); known {
+						t.seen.high[p.Index] = max(t.seen.high[p.Index], ms[i].Time)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			at = row.First + uint64(row.Count) - 1
+		}
+	}
+}

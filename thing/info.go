@@ -1,0 +1,256 @@
+package thing
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/policy"
+)
+
+// Info is what there is to know of a thing.
+type Info struct {
+	ID          carnet.ThingID         `json:"id"`
+	Owner       string                 `json:"owner"`
+	Title       string                 `json:"title"`
+	Added       time.Time              `json:"added"`
+	Properties  []PropertyInfo         `json:"properties"`
+	Mappings    []MappingInfo          `json:"mappings"`
+	Refused     map[carnet.Code]uint64 `json:"refused,omitempty"`
+	Connected   int                    `json:"connected"` // sessions open now
+	Description []byte                 `json:"-"`
+}
+
+// PropertyInfo is one leaf of a thing's description.
+type PropertyInfo struct {
+	Name        string     `json:"name"`
+	Unit        string     `json:"unit,omitempty"`
+	Kind        string     `json:"kind"`
+	Sensitivity string     `json:"sensitivity"`
+	LastTime    *time.Time `json:"last_time,omitempty"` // newest measured time accepted
+}
+
+// MappingInfo is a mapping, the view in force, and what became of the thing's
+// data on its way there.
+type MappingInfo struct {
+	ID            carnet.MappingID `json:"id"`
+	Thing         carnet.ThingID   `json:"thing"`
+	World         carnet.PartyID   `json:"world"`
+	Avatar        carnet.AvatarID  `json:"avatar"`
+	Stream        carnet.StreamID  `json:"-"`
+	PolicyVersion uint64           `json:"policy_version"`
+	OwnerView     policy.View      `json:"owner_view"`
+	View          policy.View      `json:"view"` // in force: the strictest of the owner's and the world's
+	Stopped       bool             `json:"stopped"`
+	Got           []PropertyCount  `json:"got"`
+}
+
+// PropertyCount says how many measurements of a property a world got, and how
+// many were withheld, by reason.
+type PropertyCount struct {
+	Property string            `json:"property"`
+	Sent     uint64            `json:"sent"`
+	Withheld map[string]uint64 `json:"withheld,omitempty"`
+	Why      string            `json:"why"` // what the view and the policies say of it
+}
+
+// Things lists the things, of one owner if owner isn't empty, in order of ids.
+func (a *Agent) Things(ctx context.Context, owner string) ([]Info, error) {
+	refused, err := a.store.RefusalCounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	infos := []Info{}
+	for _, t := range a.allThings() {
+		if owner == "" || t.owner == owner {
+			infos = append(infos, a.thingInfo(t, refused[t.id]))
+		}
+	}
+	slices.SortFunc(infos, func(p, q Info) int { return cmp.Compare(p.ID, q.ID) })
+	return infos, nil
+}
+
+// Thing returns one thing.
+func (a *Agent) Thing(ctx context.Context, id carnet.ThingID) (Info, error) {
+	t, err := a.thing(id)
+	if err != nil {
+		return Info{}, err
+	}
+	refused, err := a.store.RefusalCounts(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	return a.thingInfo(t, refused[id]), nil
+}
+
+func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
+	d := t.description
+	info := Info{
+		ID: t.id, Owner: t.owner, Title: d.Title, Added: t.added, Refused: refused, Description: d.Source, Mappings: []MappingInfo{},
+	}
+	t.mu.Lock()
+	info.Connected = len(t.outboxes)
+	high := slices.Clone(t.seen.high)
+	t.mu.Unlock()
+	for i := range d.Properties {
+		p := &d.Properties[i]
+		pi := PropertyInfo{Name: p.Name, Unit: p.Unit, Kind: p.Kind.String(), Sensitivity: p.Label.Sensitivity.String()}
+		if high[i] != unseen {
+			at := time.Unix(0, high[i]).UTC()
+			pi.LastTime = &at
+		}
+		info.Properties = append(info.Properties, pi)
+	}
+	a.registryMu.RLock()
+	var mappings []*Mapping
+	for _, m := range a.registry.mappings {
+		if m.thing == t {
+			mappings = append(mappings, m)
+		}
+	}
+	a.registryMu.RUnlock()
+	slices.SortFunc(mappings, func(p, q *Mapping) int { return cmp.Compare(p.Number, q.Number) })
+	for _, m := range mappings {
+		info.Mappings = append(info.Mappings, a.info(m))
+	}
+	return info
+}
+
+// Mapping returns one mapping.
+func (a *Agent) Mapping(id carnet.MappingID) (MappingInfo, error) {
+	m, err := a.mapping(id)
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	return a.info(m), nil
+}
+
+func (a *Agent) info(m *Mapping) MappingInfo {
+	counted := a.counted(m)
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	info := MappingInfo{
+		ID: m.ID, Thing: m.thing.id, World: m.World, Avatar: m.Avatar, Stream: m.Stream,
+		PolicyVersion: m.table.Version(), OwnerView: m.owner, View: m.owner, Stopped: m.stopped,
+	}
+	if m.bears {
+		info.View = policy.Strictest(m.owner, m.world)
+	}
+	for i := range m.thing.description.Properties {
+		c := PropertyCount{Property: m.thing.description.Properties[i].Name, Why: m.table.Why(i).Sentence}
+		for verdict, n := range counted[i] {
+			switch v := policy.Verdict(verdict); {
+			case n == 0:
+			case v == policy.Admitted:
+				c.Sent = n
+			default:
+				if c.Withheld == nil {
+					c.Withheld = make(map[string]uint64)
+				}
+				c.Withheld[v.String()] = n
+			}
+		}
+		info.Got = append(info.Got, c)
+	}
+	return info
+}
+
+// counted returns what the link counts for the mapping; zero counts while the
+// world has not been reached since the start.
+func (a *Agent) counted(m *Mapping) counts {
+	s := a.senders[m.World]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run != nil {
+		if c := s.run.courses[m.Number]; c != nil {
+			return slices.Clone(c.counts)
+		}
+	}
+	return make(counts, len(m.thing.description.Properties))
+}
+
+// Explain says for people what a mapping's world gets.
+func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
+	m, err := a.mapping(id)
+	if err != nil {
+		return nil, err
+	}
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	view := m.owner
+	if m.bears {
+		view = policy.Strictest(m.owner, m.world)
+	}
+	lines := view.Explain(m.thing.properties())
+	for i := range m.thing.description.Properties {
+		lines = append(lines, m.table.Why(i).Sentence)
+	}
+	return lines, nil
+}
+
+// Status is how the agent and its links are.
+type Status struct {
+	Totals
+	PolicyVersion uint64       `json:"policy_version"`
+	Links         []LinkStatus `json:"links"`
+}
+
+// LinkStatus is how one link is.
+type LinkStatus struct {
+	World carnet.PartyID `json:"world"`
+	Up    bool           `json:"up"`
+	Acked uint64         `json:"acked"` // frames the world has
+	Lag   uint64         `json:"lag"`   // messages of the log not yet decided for it
+}
+
+// Status counts what the agent has.
+func (a *Agent) Status(ctx context.Context) (Status, error) {
+	totals, err := a.store.Totals(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	a.policyMu.RLock()
+	st := Status{Totals: totals, PolicyVersion: a.policyVersion}
+	a.policyMu.RUnlock()
+	end := a.feed.end()
+	for _, s := range a.senders {
+		s.mu.Lock()
+		l := LinkStatus{World: s.peer.Party, Up: s.run != nil, Acked: s.acked}
+		if s.run != nil {
+			l.Lag = end - s.run.covered()
+		}
+		s.mu.Unlock()
+		st.Links = append(st.Links, l)
+	}
+	slices.SortFunc(st.Links, func(p, q LinkStatus) int { return cmp.Compare(p.World, q.World) })
+	return st, nil
+}
+
+// addSender makes the agent's side of a link, with the key that seals its
+// positions, which is made at the first start.
+func (a *Agent) addSender(ctx context.Context, w World) error {
+	if w.Key == nil || w.WorldKey == nil || w.Purpose == "" {
+		return carnet.Errorf(carnet.Malformed, "world %q needs a signing key, the world's key and a purpose", w.Party)
+	}
+	id := keys.ID{Kind: "link-position", Name: string(w.Party)}
+	secret, err := a.keys.Get(ctx, id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		made, merr := a.keys.Make(ctx, id)
+		if merr != nil {
+			return merr
+		}
+		secret, err = made[0][:], nil
+	}
+	if err != nil {
+		return err
+	}
+	s := &sender{agent: a, peer: w, demand: make(map[carnet.StreamID]bool)}
+	if s.position, err = newPositionCipher([32]byte(secret)); err != nil {
+		return err
+	}
+	a.senders[w.Party] = s
+	return nil
+}

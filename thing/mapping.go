@@ -1,0 +1,396 @@
+package thing
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"carnet"
+	"carnet/ledger"
+	"carnet/policy"
+)
+
+// Mapping is a thing's way to one avatar. What the policy lock guards is set
+// under it.
+type Mapping struct {
+	ID     carnet.MappingID
+	Number uint32
+	World  carnet.PartyID
+	Stream carnet.StreamID
+	Avatar carnet.AvatarID
+	From   uint64 // the first log position that the mapping concerns
+	thing  *Thing
+
+	// Guarded by the policy lock.
+	owner   policy.View // what the owner lets the world have
+	world   policy.View // what the world itself wants or bears, if bears
+	bears   bool
+	made    time.Time
+	table   *policy.Table
+	cut     uint64 // grows when the next batch must begin a new epoch
+	stopped bool
+	version uint64 // of the document
+}
+
+type mappingDocument struct {
+	ID      carnet.MappingID `json:"id"`
+	Thing   carnet.ThingID   `json:"thing"`
+	World   carnet.PartyID   `json:"world"`
+	Stream  carnet.StreamID  `json:"stream"`
+	Avatar  carnet.AvatarID  `json:"avatar"`
+	From    uint64           `json:"from"`
+	Owner   policy.View      `json:"owner_view"`
+	Bears   *policy.View     `json:"world_view,omitempty"`
+	Stopped bool             `json:"stopped,omitempty"`
+	Made    time.Time        `json:"made"`
+}
+
+// ViewRecord is one view that was in force for a mapping: the history that an
+// auditor recomputes from.
+type ViewRecord struct {
+	Mapping uint32      `json:"mapping"`
+	Version uint64      `json:"policy_version"`
+	Time    time.Time   `json:"time"`
+	By      string      `json:"by"`
+	View    policy.View `json:"view"` // the strictest of the owner's and the world's
+	Stopped bool        `json:"stopped,omitempty"`
+	// Since says, per linger in milliseconds, the position from which on the view
+	// decides: what came before was decided under the version before.
+	Since map[int64]uint64 `json:"since"`
+
+	document uint64
+}
+
+func (a *Agent) mappingByNumber(n uint32) *Mapping {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	return a.registry.mappings[n]
+}
+
+func (a *Agent) mappingByStream(s carnet.StreamID) *Mapping {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	return a.registry.byStream[s]
+}
+
+// maySend says whether the view lets anything be transmitted now, and until
+// when the answer holds.
+func (m *Mapping) maySend(now time.Time) (open bool, until time.Time) { return m.table.MaySend(now) }
+
+// Map gives the thing an avatar in a world, with the view that its owner lets
+// the world have. avatar may name an avatar that the world has already; nil asks
+// for a new one. title is what people in that world call it; it may be empty.
+func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world carnet.PartyID, avatar *carnet.AvatarID, title string, view policy.View) (MappingInfo, error) {
+	t, err := a.thing(id)
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	s := a.senders[world]
+	if s == nil {
+		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
+			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.senders)))
+	}
+	stream := carnet.NewStreamID()
+	answer, err := s.ask(ctx, carnet.CallMap, carnet.MapRequest{Stream: stream, Avatar: avatar, Title: title})
+	if err != nil {
+		return MappingInfo{}, fmt.Errorf("ask %s for an avatar: %w", world, err)
+	}
+	var got carnet.MapAnswer
+	if err := json.Unmarshal(answer, &got); err != nil {
+		return MappingInfo{}, carnet.Errorf(carnet.Malformed, "%s answered with something else than an avatar: %v", world, err)
+	}
+	doc := mappingDocument{
+		ID: carnet.NewMappingID(), Thing: id, World: world, Stream: stream, Avatar: got.Avatar, Owner: view, Made: a.now().UTC(),
+	}
+	if len(got.View) > 0 {
+		bears, err := policy.ParseView(got.View)
+		if err != nil {
+			return MappingInfo{}, fmt.Errorf("read the view that %s states: %w", world, err)
+		}
+		doc.Bears = &bears
+	}
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	m, err := a.newMapping(ctx, t, doc)
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	if err := a.decideAnew(ctx, by, m, doc, ledger.Mapped); err != nil {
+		return MappingInfo{}, err
+	}
+	return a.info(m), nil
+}
+
+// newMapping makes the mapping, not yet in force. What the thing sent before
+// now doesn't concern it.
+func (a *Agent) newMapping(ctx context.Context, t *Thing, doc mappingDocument) (*Mapping, error) {
+	if err := a.barrier(ctx); err != nil {
+		return nil, err
+	}
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	number := uint32(1)
+	for n := range a.registry.mappings {
+		number = max(number, n+1)
+	}
+	return &Mapping{
+		ID: doc.ID, Number: number, World: doc.World, Stream: doc.Stream, Avatar: doc.Avatar, From: a.feed.end(), thing: t,
+	}, nil
+}
+
+// enterMapping takes a stored mapping into the registry.
+func (a *Agent) enterMapping(d carnet.Document, doc mappingDocument) error {
+	t, err := a.thing(doc.Thing)
+	if err != nil {
+		return err
+	}
+	number, err := parseMappingKey(d.ID)
+	if err != nil {
+		return err
+	}
+	m := &Mapping{
+		ID: doc.ID, Number: number, World: doc.World, Stream: doc.Stream, Avatar: doc.Avatar, From: doc.From, thing: t,
+		version: d.Version, stopped: doc.Stopped,
+	}
+	views := a.registry.views[number]
+	if len(views) == 0 {
+		return carnet.Errorf(carnet.Tampered, "mapping %d has no view in the store", number)
+	}
+	table, err := a.compile(m, effective(doc), views[len(views)-1].Version)
+	if err != nil {
+		return err
+	}
+	a.enforce(m, doc, table)
+	return nil
+}
+
+func effective(doc mappingDocument) policy.View {
+	if doc.Bears == nil {
+		return doc.Owner
+	}
+	return policy.Strictest(doc.Owner, *doc.Bears)
+}
+
+func (a *Agent) compile(m *Mapping, v policy.View, version uint64) (*policy.Table, error) {
+	s := a.senders[m.World]
+	if s == nil {
+		return nil, carnet.Errorf(carnet.NotFound, "mapping %d is to %q, which is no longer a peer", m.Number, m.World)
+	}
+	return policy.Compile(a.judge, m.thing.properties(), v, policy.Reader{Party: m.World, Clearance: s.peer.Clearance}, version)
+}
+
+// enforce puts a mapping with its table in force.
+func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
+	m.owner, m.table, m.stopped, m.made = doc.Owner, table, doc.Stopped, doc.Made
+	if m.bears = doc.Bears != nil; m.bears {
+		m.world = *doc.Bears
+	}
+	m.cut++
+	a.registryMu.Lock()
+	defer a.registryMu.Unlock()
+	a.registry.mappings[m.Number] = m
+	a.registry.byStream[m.Stream] = m
+	to := make(map[carnet.PartyID][]*Mapping)
+	for world, ms := range *m.thing.mappings.Load() {
+		to[world] = slices.DeleteFunc(slices.Clone(ms), func(o *Mapping) bool { return o == m })
+	}
+	if !m.stopped {
+		to[m.World] = append(to[m.World], m)
+	}
+	m.thing.mappings.Store(&to)
+}
+
+// decideAnew makes a changed mapping durable and puts it in force, in one
+// critical section with the signing of frames: a frame is either signed before,
+// or under the new view.
+func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappingDocument, kind ledger.Kind) error {
+	a.policyMu.Lock()
+	defer a.policyMu.Unlock()
+	version := a.policyVersion + 1
+	if kind == ledger.Mapped {
+		doc.From = m.From
+	}
+	view := effective(doc)
+	table, err := a.compile(m, view, version)
+	if err != nil {
+		return err
+	}
+	record := ViewRecord{
+		Mapping: m.Number, Version: version, Time: a.now().UTC(), By: by, View: view, Stopped: doc.Stopped,
+		Since: a.decidedUpTo(m), document: 1,
+	}
+	documents, err := a.viewDocuments(m, doc, record)
+	if err != nil {
+		return err
+	}
+	fingerprint, err := view.Hash()
+	if err != nil {
+		return err
+	}
+	statement := ledger.Statement{
+		Kind: kind, Time: record.Time.UnixNano(), Peer: m.World, Thing: m.thing.id, Mapping: m.ID, Avatar: m.Avatar, PolicyVersion: version,
+	}
+	if kind == ledger.Mapped {
+		statement.Stream = m.Stream
+	} else {
+		statement.Object = fingerprint
+	}
+	item, err := a.state(statement)
+	if err != nil {
+		return err
+	}
+	if err := a.change(ctx, documents, []ledger.Item{item}); err != nil {
+		return err
+	}
+	a.policyVersion = version
+	m.version++
+	a.enforce(m, doc, table)
+	a.registryMu.Lock()
+	defer a.registryMu.Unlock()
+	a.registry.versions[kindAgent+"/"+policyID]++
+	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
+	return nil
+}
+
+func (a *Agent) viewDocuments(m *Mapping, doc mappingDocument, record ViewRecord) ([]carnet.Document, error) {
+	a.registryMu.RLock()
+	agentVersion := a.registry.versions[kindAgent+"/"+policyID]
+	a.registryMu.RUnlock()
+	mapping, err := a.document(kindMapping, mappingKey(m.Number), m.version+1, doc)
+	if err != nil {
+		return nil, err
+	}
+	view, err := a.document(kindView, viewKey(record), 1, record)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := a.document(kindAgent, policyID, agentVersion+1, agentDocument{PolicyVersion: record.Version})
+	return []carnet.Document{mapping, view, agent}, err
+}
+
+func viewKey(v ViewRecord) string { return fmt.Sprintf("%d/%d", v.Mapping, v.Version) }
+
+// decidedUpTo says, per linger, from which position on a new view decides. The
+// caller holds the policy lock for writing. While the world is away nothing is
+// decided; the next start of the link lowers the positions to where it begins.
+func (a *Agent) decidedUpTo(m *Mapping) map[int64]uint64 {
+	since := make(map[int64]uint64)
+	for _, linger := range m.thing.lingers {
+		since[linger.Milliseconds()] = max(m.From, a.feed.end())
+	}
+	s := a.senders[m.World]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return since
+	}
+	if c := s.run.courses[m.Number]; c != nil {
+		for i := range c.lanes {
+			since[c.lanes[i].linger.Milliseconds()] = c.lanes[i].cursor
+		}
+	}
+	return since
+}
+
+// lowerViews corrects the history of a mapping's views where a link begins
+// before positions that were decided once already: they are decided again, under
+// the view now in force.
+func (a *Agent) lowerViews(ctx context.Context, c *course) error {
+	a.registryMu.RLock()
+	views := slices.Clone(a.registry.views[c.mapping.Number])
+	a.registryMu.RUnlock()
+	var documents []carnet.Document
+	for i := range views {
+		v, lowered := views[i], false
+		v.Since = maps.Clone(v.Since)
+		for _, l := range c.lanes {
+			if key := l.linger.Milliseconds(); i > 0 && v.Since[key] > l.cursor {
+				v.Since[key], lowered = l.cursor, true
+			}
+		}
+		if !lowered {
+			continue
+		}
+		v.document++
+		views[i] = v
+		d, err := a.document(kindView, viewKey(v), v.document, v)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	if len(documents) == 0 {
+		return nil
+	}
+	if err := a.change(ctx, documents, nil); err != nil {
+		return err
+	}
+	a.registryMu.Lock()
+	defer a.registryMu.Unlock()
+	a.registry.views[c.mapping.Number] = views
+	return nil
+}
+
+// SetView changes what the thing's owner lets a world have. It takes effect on
+// everything that isn't sent yet.
+func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (MappingInfo, error) {
+	return a.changeMapping(ctx, by, id, func(doc *mappingDocument) { doc.Owner = view })
+}
+
+// Unmap ends a mapping: nothing more is sent, and the world hears that the
+// stream has ended. What the world has it keeps, as the view let it.
+func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (MappingInfo, error) {
+	info, err := a.changeMapping(ctx, by, id, func(doc *mappingDocument) { doc.Stopped = true })
+	if err != nil {
+		return info, err
+	}
+	if _, err := a.senders[info.World].ask(ctx, carnet.CallUnmap, carnet.Unmap{Stream: info.Stream}); err != nil {
+		a.log.Warn("the world was not told that a stream has ended; it gets nothing more all the same", "world", info.World, "err", err)
+	}
+	return info, nil
+}
+
+func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingID, change func(*mappingDocument)) (MappingInfo, error) {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	m, err := a.mapping(id)
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	a.policyMu.RLock()
+	doc := mappingDocument{ID: m.ID, Thing: m.thing.id, World: m.World, Stream: m.Stream, Avatar: m.Avatar, From: m.From, Owner: m.owner, Stopped: m.stopped, Made: m.made}
+	if m.bears {
+		doc.Bears = &m.world
+	}
+	a.policyMu.RUnlock()
+	change(&doc)
+	if err := a.decideAnew(ctx, by, m, doc, ledger.ViewSet); err != nil {
+		return MappingInfo{}, err
+	}
+	return a.info(m), nil
+}
+
+func (a *Agent) mapping(id carnet.MappingID) (*Mapping, error) {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	for _, m := range a.registry.mappings {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return nil, carnet.Errorf(carnet.NotFound, "there is no mapping %s", id).WithFix("list the thing's mappings")
+}
+
+func mappingKey(number uint32) string { return strconv.FormatUint(uint64(number), 10) }
+
+func parseMappingKey(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, carnet.Errorf(carnet.Tampered, "the store has a mapping %q, which is no number", s)
+	}
+	return uint32(n), nil
+}
