@@ -33,26 +33,30 @@ func (c *checker) thing(n *node) error {
 	if err := c.context(root.at("@context"), n.get("@context")); err != nil {
 		return err
 	}
-	for _, m := range n.get("securityDefinitions").members {
+	definitions := n.get("securityDefinitions")
+	for _, m := range definitions.members {
 		c.schemes = append(c.schemes, m.name)
 	}
+	// First, since everything that names one would look wrong otherwise.
+	if err := mapOf(c.scheme, 1)(root.at("securityDefinitions"), definitions); err != nil {
+		return err
+	}
 	rules := c.texts(map[string]rule{
-		"id":                  wantURI,
-		"security":            c.security,
-		"securityDefinitions": mapOf(c.scheme, 1),
-		"properties":          mapOf(c.affordance(c.property), 0),
-		"actions":             mapOf(c.affordance(c.action), 0),
-		"events":              mapOf(c.affordance(c.event), 0),
-		"forms":               listOf(1, c.form("op", "readallproperties", "writeallproperties", "readmultipleproperties", "writemultipleproperties", "observeallproperties", "unobserveallproperties", "queryallactions", "subscribeallevents", "unsubscribeallevents")),
-		"links":               listOf(0, link),
-		"version":             fields(map[string]rule{"instance": wantString}, "instance"),
-		"schemaDefinitions":   mapOf(c.schema, 1),
-		"uriVariables":        mapOf(c.schema, 0),
-		"base":                wantString,
-		"support":             wantString,
-		"created":             wantTime,
-		"modified":            wantTime,
-		"profile":             oneOrMore(wantString),
+		"id":                wantURI,
+		"security":          c.security,
+		"properties":        mapOf(c.affordance(c.property), 0),
+		"actions":           mapOf(c.affordance(c.action), 0),
+		"events":            mapOf(c.affordance(c.event), 0),
+		"forms":             listOf(1, c.form("op", "readallproperties", "writeallproperties", "readmultipleproperties", "writemultipleproperties", "observeallproperties", "unobserveallproperties", "queryallactions", "subscribeallevents", "unsubscribeallevents")),
+		"links":             listOf(0, link),
+		"version":           fields(map[string]rule{"instance": wantString}, "instance"),
+		"schemaDefinitions": mapOf(c.schema, 1),
+		"uriVariables":      mapOf(c.schema, 0),
+		"base":              wantString,
+		"support":           wantString,
+		"created":           wantTime,
+		"modified":          wantTime,
+		"profile":           oneOrMore(wantString),
 	})
 	if err := fields(rules)(nil, n); err != nil {
 		return err
