@@ -60,10 +60,10 @@ func nextInterval(t, rate int64) int64 {
 	return start + rate
 }
 
-// open begins an object measured at t.
+// open begins an object measured at t; its first field is taken next.
 func (m *memory) open(t int64, lat float64) {
 	m.time, m.lat, m.taken = t, lat, 0
-	m.has |= hasOpen | touched
+	m.has |= hasOpen
 }
 
 // follows reports whether the field is still to come of the object measured

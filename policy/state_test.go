@@ -12,12 +12,12 @@ import (
 
 const remembering = `{"properties":{"heart_rate":{"rate":"1s","deadband":2},"steps":{"deadband":3},"position":{"precision_m":1000,"rate":"2s"},"accel":{"rate":"3s"}}}`
 
-// burst draws measurements out of order, objects whole.
+// burst draws measurements out of order, most objects whole.
 func burst(t *rapid.T) (props []int, ms []carnet.Measurement) {
 	at := int64(1_700_000_000_000_000_000)
 	for range rapid.IntRange(1, 40).Draw(t, "count") {
 		at += rapid.SampledFrom([]int64{-3e9, -1, 0, 1, 4e8, 1e9, 5e9}).Draw(t, "pause")
-		for _, prop := range rapid.SampledFrom([][]int{{heartRate}, {steps}, {lat, lon}, {accelX, accelY, accelZ}}).Draw(t, "properties") {
+		for _, prop := range rapid.SampledFrom([][]int{{heartRate}, {steps}, {lat, lon}, {lat}, {lon}, {accelX, accelY, accelZ}, {accelY}}).Draw(t, "properties") {
 			props = append(props, prop)
 			ms = append(ms, carnet.Measurement{Time: at, Value: carnet.Float(float64(rapid.IntRange(0, 10).Draw(t, "value")))})
 		}
@@ -87,6 +87,12 @@ func TestDeltaHoldsWhatChanged(t *testing.T) {
 	if delta := s.AppendDelta(nil); bytes.Contains(delta, []byte("heart_rate")) || !bytes.Contains(delta, []byte("steps")) {
 		t.Errorf("delta %q, want steps alone", delta)
 	}
+	s.ClearDelta()
+	apply(lat, 7e9, 59.9)
+	apply(lon, 7e9, 10.7)
+	if delta, want := s.AppendDelta(nil), append([]byte{1, 1}, "\x08position\x01\x00\x00\x00\x01\xa1\x3b\x86\x00"...); !bytes.Equal(delta, want) {
+		t.Errorf("delta %q after a whole position, want %q", delta, want)
+	}
 	s.CopyFrom(&before)
 	if v := apply(steps, 6e9, 3); v != WithinDeadband {
 		t.Errorf("after taking back, a small change is %v", v)
@@ -137,6 +143,7 @@ func TestStateFollowsTables(t *testing.T) {
 		{"a shorter rate admits its next interval", `{"rate":"10s"}`, `{"rate":"1s"}`, 106 * s, 1, Admitted},
 		{"but not the one admitted", `{"rate":"10s"}`, `{"rate":"1s"}`, 105*s + 1, 1, RateExceeded},
 		{"a new rate begins anew", `{}`, `{"rate":"1s"}`, 105 * s, 1, Admitted},
+		{"another window", `{}`, `{"windows":{"UTC":["thu 00:00-00:05"]}}`, 105 * s, 1, Admitted},
 		{"a wider deadband", `{"deadband":1}`, `{"deadband":10}`, 105 * s, 75, WithinDeadband},
 	}
 	for _, tt := range tests {

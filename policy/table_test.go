@@ -97,7 +97,8 @@ func TestApply(t *testing.T) {
 			{accelX, s, 1.2, Admitted, 1}, {accelY, s, 2.3, Admitted, 2.5}, {accelZ, s, 3, Admitted, 3},
 			{accelX, s, 1, RateExceeded, 0}, {accelY, s, 1, RateExceeded, 0},
 			{accelX, s + 1, 1, RateExceeded, 0}, {accelY, s + 1, 1, RateExceeded, 0}, {accelZ, s + 1, 1, RateExceeded, 0},
-			{accelY, 2 * s, 1, Admitted, 1}, {accelZ, 2 * s, 1, Admitted, 1}, {accelX, 2 * s, 1, Admitted, 1}, {accelX, 2 * s, 1, RateExceeded, 0}}},
+			{accelY, 2 * s, 1, Admitted, 1}, {accelZ, 2 * s, 1, Admitted, 1}, {accelX, 2 * s, 1, Admitted, 1}, {accelX, 2 * s, 1, RateExceeded, 0},
+			{accelX, 3 * s, 1, Admitted, 1}, {accelX, 3 * s, 1, RateExceeded, 0}, {accelY, 3 * s, 1, Admitted, 1}}},
 		{"position", `{"properties":{"position":{"precision_m":1000}}}`, []seen{
 			{lon, 0, 10, Incomplete, 0},
 			{lat, 0, 59.9139, Admitted, 59.9156}, {lon, 0, 10.7522, Admitted, 10.7543}, {lon, 0, 10.7522, Incomplete, 0},
