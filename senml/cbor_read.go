@@ -56,7 +56,7 @@ func (d *Decoder) decodeCBOR(dst []carnet.Measurement, data []byte, received int
 	n, ok := r.open(cborArray, "an array of records")
 	for ; ok && r.more(&n); n-- {
 		if base.records >= d.limits.Records {
-			return dst, carnet.Errorf(carnet.TooLarge, "the pack has more than %d records", d.limits.Records)
+			return dst, carnet.Errorf(carnet.TooLarge, "the pack has more records than the limit of %d", d.limits.Records)
 		}
 		start := r.i
 		if ok = r.record(); !ok {

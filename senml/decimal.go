@@ -184,12 +184,17 @@ func (d *decimal) nanos() (ns int64, ok bool) {
 	return int64(m), true
 }
 
-// floatNanos is f seconds in nanoseconds, to the nearest.
+// floatNanos is f seconds in nanoseconds. A float64 that is the nearest to a
+// whole number of microseconds stands for that, as the same number in decimals
+// would; others are rounded to the nearest nanosecond.
 func floatNanos(f float64) (ns int64, ok bool) {
-	whole, frac := math.Modf(f)
-	if !(math.Abs(whole) <= math.MaxInt64/1e9) {
+	if !(math.Abs(f) < math.MaxInt64/1e9) {
 		return 0, false
 	}
+	if micros := math.Round(f * 1e6); micros/1e6 == f {
+		return int64(micros) * 1e3, true
+	}
+	whole, frac := math.Modf(f)
 	return addTimes(int64(whole)*1e9, int64(math.Round(frac*1e9)))
 }
 

@@ -38,7 +38,7 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 	r.space()
 	for more := !r.accept(']'); more; {
 		if base.records >= d.limits.Records {
-			return dst, carnet.Errorf(carnet.TooLarge, "the pack has more than %d records", d.limits.Records)
+			return dst, carnet.Errorf(carnet.TooLarge, "the pack has more records than the limit of %d", d.limits.Records)
 		}
 		r.space()
 		start := r.i

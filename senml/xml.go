@@ -48,7 +48,7 @@ func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int6
 				continue
 			}
 			if base.records >= d.limits.Records {
-				return dst, carnet.Errorf(carnet.TooLarge, "the pack has more than %d records", d.limits.Records)
+				return dst, carnet.Errorf(carnet.TooLarge, "the pack has more records than the limit of %d", d.limits.Records)
 			}
 			var r record
 			if err = d.xmlRecord(&r, t.Attr); err == nil {
