@@ -1,0 +1,297 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"carnet"
+)
+
+// memoryOutbox is an OutboxStore with what a test wants to know of it.
+type memoryOutbox struct {
+	mu       sync.Mutex
+	items    []Item
+	failWith error // by Receipted, once
+}
+
+func (m *memoryOutbox) add(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for range n {
+		m.items = append(m.items, Item{ID: uint64(len(m.items)) + 1, Entry: NewSalt()})
+	}
+}
+
+func (m *memoryOutbox) Pending(_ context.Context, limit int) (out []Item, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, it := range m.items {
+		if it.Receipt == nil && len(out) < limit {
+			out = append(out, Item{ID: it.ID, Entry: it.Entry})
+		}
+	}
+	return out, nil
+}
+
+func (m *memoryOutbox) Receipted(_ context.Context, items []Item) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.failWith; err != nil {
+		m.failWith = nil
+		return err
+	}
+	for _, it := range items {
+		m.items[it.ID-1].Receipt = it.Receipt
+	}
+	return nil
+}
+
+func (m *memoryOutbox) pending() int {
+	left, _ := m.Pending(context.Background(), 1<<30)
+	return len(left)
+}
+
+// testDepot receipts each submission in a tree of its own after 150 ms, unless
+// answer says otherwise.
+type testDepot struct {
+	t      *testing.T
+	signer *Signer
+	answer func(call int, entries []Entry) ([]Receipt, error)
+
+	mu        sync.Mutex
+	calls     []time.Time
+	inFlight  int
+	most      int
+	submitted map[Entry]int
+}
+
+func (d *testDepot) Submit(ctx context.Context, entries []Entry) ([]Receipt, error) {
+	d.mu.Lock()
+	call := len(d.calls)
+	d.calls = append(d.calls, time.Now())
+	d.inFlight++
+	d.most = max(d.most, d.inFlight)
+	for _, e := range entries {
+		d.submitted[e]++
+	}
+	d.mu.Unlock()
+	defer func() { d.mu.Lock(); d.inFlight--; d.mu.Unlock() }()
+	if d.answer != nil {
+		if receipts, err := d.answer(call, entries); receipts != nil || err != nil {
+			return receipts, err
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(150 * time.Millisecond):
+	}
+	return d.receipts(entries), nil
+}
+
+func (d *testDepot) receipts(entries []Entry) (out []Receipt) {
+	leaves := make([][]byte, len(entries))
+	for i := range entries {
+		leaves[i] = entries[i][:]
+	}
+	for i := range entries {
+		out = append(out, testReceipt(d.t, d.signer, leaves, i))
+	}
+	return out
+}
+
+// run starts an outbox in a synctest bubble.
+func run(t *testing.T, d *testDepot, store OutboxStore, change func(*OutboxConfig)) (o *Outbox, stop func() error) {
+	t.Helper()
+	d.t, d.signer, d.submitted = t, testSigner(t, "vault.example/ledger", 1), make(map[Entry]int)
+	cfg := OutboxConfig{Store: store, Submitter: d, Key: d.signer.Key(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	if change != nil {
+		change(&cfg)
+	}
+	o, err := NewOutbox(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	return o, func() error { cancel(); return <-ended }
+}
+
+func TestOutboxSendsWhatIsPendingAtTheStartAndWhenWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := &memoryOutbox{}, &testDepot{}
+		store.add(3)
+		o, stop := run(t, d, store, nil)
+		time.Sleep(160 * time.Millisecond)
+		if n := store.pending(); n != 0 {
+			t.Errorf("%d of the first statements have no receipt", n)
+		}
+		store.add(2)
+		o.Wake()
+		time.Sleep(160 * time.Millisecond)
+		if n := store.pending(); n != 0 {
+			t.Errorf("%d of the later statements have no receipt", n)
+		}
+		for _, it := range store.items {
+			r, err := ParseReceipt(it.Receipt)
+			if err == nil {
+				err = VerifyReceipt(d.signer.Key(), it.Entry, r)
+			}
+			if err != nil {
+				t.Errorf("statement %d: %v", it.ID, err)
+			}
+			if d.submitted[it.Entry] != 1 {
+				t.Errorf("statement %d was sent %d times", it.ID, d.submitted[it.Entry])
+			}
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A statement must not wait for the receipts of those before it.
+func TestOutboxKeepsSeveralBatchesInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := &memoryOutbox{}, &testDepot{}
+		o, stop := run(t, d, store, nil)
+		var slowest time.Duration
+		for range 100 { // 300 a second
+			store.add(1)
+			o.Wake()
+			made := time.Now()
+			id := len(store.items) - 1
+			go func() {
+				for {
+					time.Sleep(time.Millisecond)
+					store.mu.Lock()
+					done := store.items[id].Receipt != nil
+					store.mu.Unlock()
+					if done {
+						break
+					}
+				}
+				store.mu.Lock()
+				slowest = max(slowest, time.Since(made))
+				store.mu.Unlock()
+			}()
+			time.Sleep(3333 * time.Microsecond)
+		}
+		time.Sleep(time.Second)
+		if n := store.pending(); n != 0 {
+			t.Errorf("%d statements have no receipt", n)
+		}
+		if slowest > 180*time.Millisecond {
+			t.Errorf("a receipt took %v where the depot takes 150ms", slowest)
+		}
+		if len(d.calls) > 30 {
+			t.Errorf("%d submissions for 100 statements in 333ms", len(d.calls))
+		}
+		stop()
+	})
+}
+
+func TestADepotThatIsAwayDelaysAndLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memoryOutbox{}
+		store.add(1000)
+		back := time.Now().Add(time.Minute)
+		d := &testDepot{answer: func(int, []Entry) ([]Receipt, error) {
+			if time.Now().Before(back) {
+				return nil, carnet.Errorf(carnet.Unavailable, "away")
+			}
+			return nil, nil
+		}}
+		_, stop := run(t, d, store, func(c *OutboxConfig) { c.Flights = 1 })
+		time.Sleep(time.Until(back))
+		var waits []time.Duration
+		for i := 1; i < len(d.calls); i++ {
+			waits = append(waits, d.calls[i].Sub(d.calls[i-1]))
+		}
+		if len(waits) < 5 || !slices.IsSorted(waits) || waits[0] != 200*time.Millisecond || waits[len(waits)-1] > 30*time.Second {
+			t.Errorf("waits %v, want 200ms, doubled up to 30s", waits)
+		}
+		time.Sleep(time.Minute)
+		if n := store.pending(); n != 0 {
+			t.Errorf("%d statements have no receipt", n)
+		}
+		stop()
+	})
+}
+
+func TestReceiptsThatDoNotHoldAreNotStored(t *testing.T) {
+	for name, lie := range map[string]func(d *testDepot, entries []Entry) []Receipt{
+		"of others":      func(d *testDepot, entries []Entry) []Receipt { return d.receipts(make([]Entry, len(entries))) },
+		"in other order": func(d *testDepot, entries []Entry) []Receipt { r := d.receipts(entries); slices.Reverse(r); return r },
+		"too few":        func(d *testDepot, entries []Entry) []Receipt { return d.receipts(entries)[1:] },
+		"by another key": func(d *testDepot, entries []Entry) []Receipt {
+			other := &testDepot{t: d.t, signer: testSigner(d.t, "vault.example/ledger", 9)}
+			return other.receipts(entries)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, d := &memoryOutbox{}, &testDepot{}
+				d.answer = func(call int, entries []Entry) ([]Receipt, error) {
+					if call == 0 {
+						return lie(d, entries), nil
+					}
+					return nil, nil
+				}
+				store.add(2)
+				_, stop := run(t, d, store, nil)
+				synctest.Wait()
+				if n := store.pending(); n != 2 {
+					t.Errorf("%d statements are pending, want 2", n)
+				}
+				time.Sleep(time.Second)
+				if n := store.pending(); n != 0 {
+					t.Errorf("%d statements are pending after an honest answer", n)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+func TestOutboxBearsAFullStoreAndEndsWithABrokenOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := &memoryOutbox{failWith: carnet.Errorf(carnet.NoSpace, "full")}, &testDepot{}
+		store.add(1)
+		o, stop := run(t, d, store, nil)
+		time.Sleep(time.Second)
+		if n := store.pending(); n != 0 {
+			t.Errorf("%d statements are pending after the store had room again", n)
+		}
+		broken := errors.New("fsync")
+		store.failWith = broken
+		store.add(1)
+		o.Wake()
+		time.Sleep(time.Second)
+		if err := stop(); !errors.Is(err, broken) {
+			t.Errorf("run ended with %v, want %v", err, broken)
+		}
+	})
+}
+
+func TestOutboxConfigIsChecked(t *testing.T) {
+	key := testSigner(t, "vault.example/ledger", 1).Key()
+	for name, cfg := range map[string]OutboxConfig{
+		"no store":     {Submitter: &testDepot{}, Key: key},
+		"no submitter": {Store: &memoryOutbox{}, Key: key},
+		"no key":       {Store: &memoryOutbox{}, Submitter: &testDepot{}},
+		"below zero":   {Store: &memoryOutbox{}, Submitter: &testDepot{}, Key: key, Gap: -1},
+	} {
+		if _, err := NewOutbox(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
