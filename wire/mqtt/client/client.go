@@ -88,13 +88,19 @@ type Client struct {
 	out      []byte   // not yet written
 	spare    []byte   // the other buffer
 	free     []uint16 // packet identifiers not in flight
-	tags     []uint64 // by packet identifier
+	flights  []flight // by packet identifier
 	inFlight int
 	err      error // why the connection ended
 	suback   chan packet.Suback
 	stats    Stats
 
 	subscribing sync.Mutex // one SUBSCRIBE at a time
+}
+
+// flight is one message that awaits its PUBACK.
+type flight struct {
+	tag     uint64
+	pending bool
 }
 
 // Stats counts messages.
@@ -135,7 +141,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		conn.Close()
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Address, err)
 	}
+	c.mu.Lock()
 	c.ping = time.AfterFunc(c.cfg.KeepAlive, c.keepAlive)
+	c.mu.Unlock()
 	go c.read(r)
 	return c, nil
 }
@@ -186,7 +194,7 @@ func (c *Client) adopt(p *packet.Properties) {
 	if seconds, ok := p.Uint(packet.ServerKeepAlive); ok && seconds > 0 {
 		c.cfg.KeepAlive = time.Duration(seconds) * time.Second
 	}
-	c.tags = make([]uint64, window+1)
+	c.flights = make([]flight, window+1)
 	for id := window; id > 0; id-- {
 		c.free = append(c.free, uint16(id))
 	}
@@ -234,7 +242,7 @@ func (c *Client) Publish(m Message) error {
 	if m.QoS == 1 {
 		p.ID = c.free[len(c.free)-1]
 		c.free = c.free[:len(c.free)-1]
-		c.tags[p.ID] = m.Tag
+		c.flights[p.ID] = flight{m.Tag, true}
 		c.inFlight++
 	}
 	if m.ContentType != "" && c.cfg.Version == packet.V5 {

@@ -128,11 +128,12 @@ func (c *Client) handleAck(body []byte) error {
 		return err
 	}
 	c.mu.Lock()
-	if int(p.ID) >= len(c.tags) || c.inFlight == 0 {
+	if int(p.ID) >= len(c.flights) || !c.flights[p.ID].pending {
 		c.mu.Unlock()
 		return fmt.Errorf("PUBACK for %d, which is not in flight", p.ID)
 	}
-	ack := Ack{Tag: c.tags[p.ID], Reason: p.Reason}
+	ack := Ack{Tag: c.flights[p.ID].tag, Reason: p.Reason}
+	c.flights[p.ID].pending = false
 	c.free = append(c.free, p.ID)
 	c.inFlight--
 	if p.Reason.Failed() {
@@ -152,7 +153,7 @@ func (c *Client) handleAck(body []byte) error {
 	c.mu.Unlock()
 	c.cfg.Acknowledged(ack)
 	c.mu.Lock()
-	if c.inFlight < len(c.tags)-1 {
+	if len(c.free) > 0 {
 		c.room.Broadcast()
 	}
 	c.mu.Unlock()
