@@ -38,10 +38,13 @@ func (d *Decoder) decodeColumns(dst []carnet.Measurement, data []byte) ([]carnet
 	out := slices.Grow(dst, n)[:start+n]
 	r.vals = d.vals[:0]
 	heads, index := d.heads[:0], columnIndex(nil)
-	for at, prev := start, start; at < len(out) && r.err == ""; r.column++ {
+	for at, prev := start, start; at < len(out); r.column++ {
 		count := r.readColumn(out[prev:at], out[at:])
 		if r.err == "" && index.find(out[start:], heads, at-start) < r.column {
 			r.fail("each column once")
+		}
+		if r.err != "" {
+			break
 		}
 		heads = append(heads, int32(at-start))
 		prev, at = at, at+count
