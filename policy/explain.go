@@ -34,6 +34,9 @@ func (v View) Explain(props []Property) []string {
 }
 
 func (pv PropertyView) explain(unit string) string {
+	if unit == "1" { // SenML's "no unit" (RFC 8428 §12.1)
+		unit = ""
+	}
 	if unit != "" {
 		unit = " " + unit
 	}

@@ -48,7 +48,10 @@ func ParseView(b []byte) (View, error) {
 	if v.Properties == nil {
 		return View{}, root.refuse("the field properties is missing; {} shows nothing")
 	}
-	return v, v.validate()
+	if err := v.validate(); err != nil {
+		return View{}, err
+	}
+	return v, nil
 }
 
 func (n node) properties() (map[string]PropertyView, error) {
