@@ -100,6 +100,34 @@ func TestColumnsCut(t *testing.T) {
 	}
 }
 
+// TestColumnsChanged: a batch with any one byte changed is refused, or is the
+// one encoding of other content.
+func TestColumnsChanged(t *testing.T) {
+	d := senml.NewDecoder(senml.Limits{})
+	accepted := 0
+	for _, ms := range columnSamples() {
+		pack := senml.AppendColumns(nil, ms)
+		for i := range pack {
+			was := pack[i]
+			for x := 1; x < 256; x++ {
+				pack[i] = was ^ byte(x)
+				got, err := d.Decode(nil, senml.Columns, pack, 0)
+				if err != nil {
+					continue
+				}
+				accepted++
+				if again := senml.AppendColumns(nil, got); string(again) != string(pack) {
+					t.Fatalf("%x is taken and is written %x", pack, again)
+				}
+			}
+			pack[i] = was
+		}
+	}
+	if accepted == 0 {
+		t.Error("no change was accepted: the test shows nothing")
+	}
+}
+
 // columnSamples use every form of times and values.
 func columnSamples() map[string][]carnet.Measurement {
 	times := []int64{now, now + 1, now - 1e6, now + 5e9, math.MinInt64, math.MaxInt64, 0, -1e9}
