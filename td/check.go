@@ -2,7 +2,6 @@ package td
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -16,8 +15,8 @@ const (
 // checker holds one description to the mandatory parts of the recommendation.
 // Every method returns the first thing that is wrong, or nil.
 type checker struct {
-	prefix  string   // with its colon, of the terms of TermsIRI; empty when unbound
-	schemes []string // the names in securityDefinitions
+	prefix  string          // with its colon, of the terms of TermsIRI; empty when unbound
+	schemes map[string]bool // the names in securityDefinitions
 }
 
 // rule checks one value.
@@ -34,8 +33,9 @@ func (c *checker) thing(n *node) error {
 		return err
 	}
 	definitions := n.get("securityDefinitions")
+	c.schemes = make(map[string]bool)
 	for _, m := range definitions.members {
-		c.schemes = append(c.schemes, m.name)
+		c.schemes[m.name] = true
 	}
 	// First, since everything that names one would look wrong otherwise.
 	if err := mapOf(c.scheme, 1)(root.at("securityDefinitions"), definitions); err != nil {
@@ -172,7 +172,7 @@ func (c *checker) schemeName(at *place, n *node) error {
 	if err := wantString(at, n); err != nil {
 		return err
 	}
-	if !slices.Contains(c.schemes, n.text()) {
+	if !c.schemes[n.text()] {
 		return malformed(at, "%q is not in securityDefinitions", n.text())
 	}
 	return nil

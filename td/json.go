@@ -209,6 +209,9 @@ func (n *node) readMembers(dec *json.Decoder, at *place, depth int) error {
 		if seen[name] {
 			return malformed(at.at(name), "the name occurs twice in its object")
 		}
+		if len(seen) == MaxMembers {
+			return carnet.Errorf(carnet.TooLarge, "thing description at %s: more than %d members", at, MaxMembers)
+		}
 		seen[name] = true
 		value, err := readNode(dec, at.at(name), depth+1)
 		if err != nil {

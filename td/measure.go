@@ -17,11 +17,8 @@ func (d *Description) Check(p *Property, m *carnet.Measurement) *carnet.Error {
 	if m.Value.Kind != p.Kind {
 		return carnet.Errorf(carnet.WrongType, "%s is a %s, want a %s", p.Name, m.Value.Kind, p.Kind)
 	}
-	if m.Unit != p.Unit {
-		if m.Unit != "" && !means(m.Unit, p.Unit) {
-			return p.wrongUnit(m.Unit)
-		}
-		m.Unit = p.Unit
+	if m.Unit != "" && m.Unit != p.Unit && !means(m.Unit, p.Unit) {
+		return p.wrongUnit(m.Unit)
 	}
 	switch p.Kind {
 	case carnet.Number:
@@ -38,8 +35,11 @@ func (d *Description) Check(p *Property, m *carnet.Measurement) *carnet.Error {
 		}
 	}
 	if p.Enum != nil {
-		return p.checkEnum(m.Value)
+		if err := p.checkEnum(m.Value); err != nil {
+			return err
+		}
 	}
+	m.Unit = p.Unit
 	return nil
 }
 

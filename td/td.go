@@ -26,9 +26,10 @@ import (
 
 // The limits of a description that Parse accepts.
 const (
-	MaxSize   = 1 << 20 // bytes
-	MaxDepth  = 32      // objects and arrays inside each other
-	MaxLeaves = 1024    // properties, with the fields of objects counted one by one
+	MaxSize    = 1 << 20 // bytes
+	MaxDepth   = 32      // objects and arrays inside each other
+	MaxMembers = 2048    // members of one object
+	MaxLeaves  = 1024    // properties, with the fields of objects counted one by one
 )
 
 // Description is a thing's description, compiled.
@@ -131,12 +132,12 @@ func (d *Description) Unknown(name string) *carnet.Error {
 	if len(name) > 64 {
 		name = name[:64] + "…"
 	}
-	e := carnet.Errorf(carnet.UnknownProperty, "property %q is not in the description of %q", name, d.Title)
 	for _, u := range d.Unmeasured {
 		if u.Name == name {
 			return carnet.Errorf(carnet.UnknownProperty, "property %q can't be measured: %s", name, u.Why)
 		}
 	}
+	e := carnet.Errorf(carnet.UnknownProperty, "property %q is not in the description of %q", name, d.Title)
 	var fields, names []string
 	for i := range d.Properties {
 		if d.Properties[i].Object == name {

@@ -3,6 +3,7 @@ package td
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,6 +234,13 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestParseRefusesText(t *testing.T) {
+	var wide, leaves string
+	for i := range MaxMembers {
+		wide += fmt.Sprintf(`"%d": 0, `, i)
+	}
+	for i := range MaxLeaves {
+		leaves += fmt.Sprintf(`"p%d": {"type": "number", "forms": [{"href": "x"}]}, `, i)
+	}
 	for name, test := range map[string]struct {
 		text string
 		code carnet.Code
@@ -245,6 +253,8 @@ func TestParseRefusesText(t *testing.T) {
 		"not UTF-8":    {strings.Replace(base, "Lamp", "L\xe4mp", 1), carnet.Malformed, "UTF-8"},
 		"a name twice": {strings.Replace(base, `"on":`, `"mode":`, 1), carnet.Malformed, "/properties/mode: the name occurs twice"},
 		"too deep":     {strings.Replace(base, `"1"`, strings.Repeat("[", 40)+strings.Repeat("]", 40), 1), carnet.TooLarge, "inside each other"},
+		"too wide":     {strings.Replace(base, `"instance": "1"`, wide+`"instance": "1"`, 1), carnet.TooLarge, "/version: more than"},
+		"too many":     {strings.Replace(base, `"on":`, leaves+`"on":`, 1), carnet.TooLarge, "properties and fields"},
 		"too large":    {base + strings.Repeat(" ", MaxSize), carnet.TooLarge, "bytes"},
 	} {
 		if _, err := Parse([]byte(test.text)); carnet.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.says) {
