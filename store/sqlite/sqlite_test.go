@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"carnet/avatar"
+	"carnet/depot"
+	"carnet/keys"
 	"carnet/store/sqlite"
 	"carnet/store/storetest"
 	"carnet/thing"
@@ -30,6 +32,9 @@ func fresh[S any](domain func(*testing.T, *sqlite.DB) S) storetest.Fresh[S] {
 }
 
 func TestThings(t *testing.T) { storetest.Things(t, fresh(things)) }
+func TestWorlds(t *testing.T) { storetest.Worlds(t, fresh(worlds)) }
+func TestDepot(t *testing.T)  { storetest.Depot(t, fresh(depots)) }
+func TestKeys(t *testing.T)   { storetest.Keys(t, fresh(keyTables)) }
 
 func things(t *testing.T, db *sqlite.DB) thing.Store {
 	t.Helper()
@@ -43,6 +48,24 @@ func things(t *testing.T, db *sqlite.DB) thing.Store {
 func worlds(t *testing.T, db *sqlite.DB) avatar.Store {
 	t.Helper()
 	s, err := db.Worlds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func depots(t *testing.T, db *sqlite.DB) depot.Store {
+	t.Helper()
+	s, err := db.Depot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func keyTables(t *testing.T, db *sqlite.DB) keys.Store {
+	t.Helper()
+	s, err := db.Keys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func saveLink(t *tx, row *avatar.LinkRow) {
 }
 
 // Register implements avatar.Store.
-func (s *Worlds) Register(ctx context.Context, sender carnet.PartyID, nonce [16]byte) (row avatar.LinkRow, err error) {
+func (s *Worlds) Register(ctx context.Context, sender carnet.PartyID, nonce [16]byte, above uint64) (row avatar.LinkRow, err error) {
 	err = s.db.change(ctx, "register sender", func(t *tx) error {
 		row = avatar.LinkRow{Sender: sender}
 		known := t.row(selectLink+` WHERE sender = $1`, []any{string(sender)}, linkColumns(&row)...)
@@ -94,7 +94,10 @@ func (s *Worlds) Register(ctx context.Context, sender carnet.PartyID, nonce [16]
 			return nil
 		}
 		row.Nonce = nonce
-		row.Incarnation++
+		row.Incarnation = max(row.Incarnation, above) + 1
+		if err := inRange(above, row.Incarnation); err != nil {
+			return err
+		}
 		saveLink(t, &row)
 		return nil
 	})
