@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hpke"
 	"testing"
 	"time"
 
@@ -299,12 +300,43 @@ func TestOneSignatureDoesNotPassForAnother(t *testing.T) {
 	if _, _, err := VerifySign1(announcement, p.granterPub); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("announcement as frame: %v", err)
 	}
-	s, _ := parseSign1(announcement, MaxBag)
-	asBag, _, err := appendSign1(nil, nil, p.granter, s.protected, (&Bag{Granter: "hub", Reader: "arena", Time: now, NotAfter: now}).append(nil))
+	for typ, code := range map[string]carnet.Code{
+		typeBag: "", "application/vnd.carnet.BAG+cose": carnet.Malformed, "": carnet.Malformed, typeFrame: carnet.Malformed,
+	} {
+		b := Bag{Granter: "hub", Reader: "arena", Purpose: "play", Reception: p.reception.ID(), Time: now, NotAfter: terms().NotAfter}
+		bag := p.sealAs(t, b, KeyID(p.granterPub), typ)
+		if _, err := p.reception.OpenBag(bag, p.expected()); carnet.CodeOf(err) != code {
+			t.Errorf("a bag of type %q: %v, want code %q", typ, err, code)
+		}
+	}
+}
+
+// sealAs seals a bag signed by the granter, with any key id and type.
+func (p *parties) sealAs(t *testing.T, b Bag, kid carnet.Fingerprint, typ string) []byte {
+	t.Helper()
+	plain, _, err := appendSign1(nil, nil, p.granter, appendProtected(nil, 3, kid, typ), b.append(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := parseBag(asBag); carnet.CodeOf(err) != carnet.Malformed {
-		t.Errorf("a bag's payload under another type: %v", err)
+	sealed, err := hpke.Seal(p.announced.public, hpke.HKDFSHA256(), hpke.AES256GCM(), bagInfo(p.announced.ID), plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := p.announced.ID
+	return appendBytes(appendBytes(appendUint(appendArray(nil, 3), bagVersion), id[:]), sealed)
+}
+
+// TestBagSealedOnwardIsRefused has another reader seal a bag that was meant for
+// it, or a granter sign what contradicts the seal.
+func TestBagSealedOnwardIsRefused(t *testing.T) {
+	p := newParties(t)
+	good := Bag{Granter: "hub", Reader: "arena", Purpose: "play", Reception: p.reception.ID(), Time: now, NotAfter: terms().NotAfter}
+	other := good
+	other.Reception = carnet.Fingerprint{1}
+	if _, err := p.reception.OpenBag(p.sealAs(t, other, KeyID(p.granterPub), typeBag), p.expected()); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("signed for another reception key: %v", err)
+	}
+	if _, err := p.reception.OpenBag(p.sealAs(t, good, KeyID(p.readerPub), typeBag), p.expected()); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("names another signing key: %v", err)
 	}
 }

@@ -131,6 +131,8 @@ func TestBatchInOtherEncodingIsRefused(t *testing.T) {
 	}
 	unprotected := protected + 2 + int(batch[protected+1])
 	for name, edit := range map[string]func(b []byte) []byte{
+		"ciphertext not padded":  func(b []byte) []byte { b[unprotected+2]--; return b[:len(b)-1] },
+		"ciphertext empty":       func(b []byte) []byte { return append(b[:unprotected+1], 0x40) },
 		"no tag":                 func(b []byte) []byte { return b[1:] },
 		"tag of two bytes":       func(b []byte) []byte { return splice(b, 0, 1, 0xd8, 16) },
 		"other tag":              func(b []byte) []byte { return splice(b, 0, 1, 0xd1) },
@@ -204,6 +206,9 @@ func TestKeyOpensNothingOutsideItsPath(t *testing.T) {
 		if _, err := OpenWith(c.key, nil, c.batch); carnet.CodeOf(err) != c.code {
 			t.Errorf("%s: %v, want code %s", name, err, c.code)
 		}
+	}
+	if _, err := one.Open(nil, sealed(t, two, 1, plain)); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("slot 1 opens a batch of slot 2: %v", err)
 	}
 	if _, err := one.Key().Slot(2); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("slot 2 from the key of slot 1: %v", err)

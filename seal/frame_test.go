@@ -129,6 +129,7 @@ func TestFrameOfOthersIsRefused(t *testing.T) {
 		"batch doubled":         {pub, "arena", func(f *Frame) { f.Batches = append(f.Batches, f.Batches[2]) }, carnet.Tampered},
 		"batch missing":         {pub, "arena", func(f *Frame) { f.Batches = f.Batches[:2] }, carnet.Tampered},
 		"signed by another key": {pub, "arena", func(f *Frame) { signAs(t, f, KeyID(pub), otherKey) }, carnet.Tampered},
+		"names another key":     {pub, "arena", func(f *Frame) { signAs(t, f, KeyID(otherPub), key) }, carnet.Tampered},
 	} {
 		if err := f.Parse(signedFrame(t, key, batches)); err != nil {
 			t.Fatal(err)
