@@ -110,7 +110,15 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	select {
+	case err := <-a.failed: // at the very end
+		return err
+	default:
+		return nil
+	}
 }
 
 // fatal passes err on and, when it ends the process, lets Run return it.
