@@ -640,6 +640,7 @@ func TestShutdownAcknowledgesWhatWasHandedOver(t *testing.T) {
 		h.commit(Stored())
 		r.acks(1)
 		r.bye(packet.ServerShuttingDown)
+		r.conn.Close()
 		must(t, <-done)
 	})
 }
@@ -662,7 +663,7 @@ func TestNoSecretInTheLog(t *testing.T) {
 	p := packet.Connect{Version: packet.V5, HasUser: true, User: []byte("watch-1"), HasPassword: true, Password: []byte("hunter2")}
 	r.send(packet.AppendConnect(nil, &p))
 	r.connack()
-	r.closed()
+	r.conn.Close()
 	for !strings.Contains(log.String(), "user name or password is wrong") {
 		time.Sleep(time.Millisecond)
 	}
