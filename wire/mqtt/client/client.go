@@ -129,17 +129,26 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Address, err)
 	}
+	c, err := open(ctx, cfg, conn)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", cfg.Address, err)
+	}
+	return c, nil
+}
+
+// open makes a client of a connection, which it closes on an error.
+func open(ctx context.Context, cfg Config, conn net.Conn) (*Client, error) {
 	c := &Client{cfg: cfg, conn: conn, done: make(chan struct{}), suback: make(chan packet.Suback, 1)}
 	c.room.L = &c.mu
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	r := &reader{conn: conn}
-	err = c.connect(r)
-	if !stop() && err == nil {
-		err = ctx.Err()
+	err := c.connect(r)
+	if !stop() {
+		err = cmp.Or(ctx.Err(), err)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("connect to %s: %w", cfg.Address, err)
+		return nil, err
 	}
 	c.mu.Lock()
 	c.ping = time.AfterFunc(c.cfg.KeepAlive, c.keepAlive)
