@@ -66,6 +66,7 @@ func (d *Decoder) decodeCBOR(dst []carnet.Measurement, data []byte, received int
 		if out, err = d.resolve(out, &base, &r.rec, received); err != nil {
 			return dst, at(err, base.records, start)
 		}
+		base.records++
 	}
 	if r.err == nil && r.i < len(data) {
 		r.fail("nothing after the pack")
@@ -189,6 +190,13 @@ var cborFields = [...]field{name, unit, value, textValue, boolValue, sum, instan
 // labelled reads a label and its value.
 func (r *cborReader) labelled() bool {
 	at := r.i
+	if at < len(r.b) && r.b[at] <= 8 { // the common labels, without a detour
+		if f := cborFields[r.b[at]]; r.rec.has&f == 0 {
+			r.i++
+			r.rec.has |= f
+			return r.field(f)
+		}
+	}
 	major, info, arg, ok := r.head()
 	if !ok {
 		return false
@@ -196,7 +204,7 @@ func (r *cborReader) labelled() bool {
 	f := field(0)
 	switch {
 	case major == cborUint && arg <= 8:
-		f = cborFields[arg]
+		f = cborFields[arg] // again, or longer than needed
 	case major == cborNegative && arg <= 5:
 		f = cborFields[9+arg]
 	case major <= cborNegative: // unknown, by number

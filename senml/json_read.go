@@ -49,6 +49,7 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 		if out, err = d.resolve(out, &base, &r.rec, received); err != nil {
 			return dst, at(err, base.records, start)
 		}
+		base.records++
 		r.space()
 		if more = r.accept(','); !more && !r.expect(']', "',' or ']' after a record") {
 			return dst, at(r.err, base.records, r.i)
@@ -114,7 +115,7 @@ func (r *jsonReader) expect(c byte, what string) bool {
 }
 
 func (r *jsonReader) record() bool {
-	if !r.expect('{', "'{' at the start of a record") {
+	if !r.accept('{') && !r.expect('{', "'{' at the start of a record") {
 		return false
 	}
 	r.rec.has = 0
@@ -126,9 +127,8 @@ func (r *jsonReader) record() bool {
 		return true
 	}
 	for {
-		r.space()
 		label, ok := r.str()
-		if !ok || !r.expect(':', "':' after a label") {
+		if !ok || !r.accept(':') && !r.expect(':', "':' after a label") {
 			return false
 		}
 		r.space()
@@ -145,6 +145,7 @@ func (r *jsonReader) record() bool {
 		}
 		r.space()
 		if r.accept(',') {
+			r.space()
 			continue
 		}
 		return r.accept('}') || r.fail("',' or '}' after a field")
@@ -327,7 +328,7 @@ func (r *jsonReader) str() ([]byte, bool) {
 	}
 	b, i := r.b, r.i+1
 	start := i
-	for i < len(b) && plain(b[i]) {
+	for i < len(b) && plainByte[b[i]] {
 		i++
 	}
 	if i < len(b) && b[i] == '"' {
@@ -336,6 +337,14 @@ func (r *jsonReader) str() ([]byte, bool) {
 	}
 	return r.longStr(start, i)
 }
+
+// plainByte is plain for each byte: one load instead of four comparisons.
+var plainByte = func() (table [256]bool) {
+	for c := range table {
+		table[c] = plain(byte(c))
+	}
+	return table
+}()
 
 // plain says whether c stands for itself in a JSON string and is ASCII.
 func plain(c byte) bool { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\' }

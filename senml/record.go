@@ -97,7 +97,7 @@ type bases struct {
 	time       int64
 	value      float64
 	version    float64
-	records    int
+	records    int  // read so far
 	open       bool // the last record has base fields only
 }
 
@@ -117,7 +117,6 @@ func (d *Decoder) resolve(dst []carnet.Measurement, base *bases, r *record, rece
 			return dst, err
 		}
 	}
-	base.records++
 	kinds := r.has & anyValue
 	if base.open = kinds == 0; base.open {
 		return dst, r.withoutValue()

@@ -140,7 +140,7 @@ func NewDecoder(limits Limits) *Decoder {
 // Decode appends to dst the measurements of one pack. Times relative to now and
 // missing times (RFC 8428 §4.5.3) are taken relative to received, nanoseconds
 // since the Unix epoch. On an error, a *carnet.Error of code Malformed or
-// TooLarge that names the record and the byte, nothing is appended.
+// TooLarge that names the record and the byte (from 0), nothing is appended.
 func (d *Decoder) Decode(dst []carnet.Measurement, f Format, data []byte, received int64) ([]carnet.Measurement, error) {
 	if len(data) > d.limits.Bytes {
 		return dst, carnet.Errorf(carnet.TooLarge, "the pack has %d bytes, the limit is %d", len(data), d.limits.Bytes)

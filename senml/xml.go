@@ -18,7 +18,7 @@ const xmlSpace = "urn:ietf:params:xml:ns:senml"
 func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int64) ([]carnet.Measurement, error) {
 	dec := xml.NewDecoder(bytes.NewReader(data))
 	var base bases
-	out, depth, ended := dst, 0, false
+	out, depth, ended := dst, 0, false // ended: the document's element is closed
 	fail := func(format string, args ...any) ([]carnet.Measurement, error) {
 		return dst, at(malformed(format, args...), base.records, int(dec.InputOffset()))
 	}
@@ -57,6 +57,7 @@ func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int6
 			if err != nil {
 				return dst, at(err, base.records, offset)
 			}
+			base.records++
 		case xml.EndElement:
 			depth--
 			ended = depth == 0
@@ -78,23 +79,23 @@ func (d *Decoder) xmlRecord(r *record, attrs []xml.Attr) error {
 		}
 		seen[a.Name] = true
 		f := fieldOf([]byte(a.Name.Local))
-		switch {
-		case a.Name.Space != "" || f == 0:
+		if a.Name.Space != "" || f == 0 {
 			if mustUnderstand([]byte(a.Name.Local)) {
 				return malformed("want no unknown label that must be understood (RFC 8428 §4.4), found %.80q", a.Name.Local)
 			}
 			continue
 		}
 		r.has |= f
-		if err := d.xmlField(r, f, []byte(a.Value)); err != nil {
-			return err
+		if !d.xmlField(r, f, []byte(a.Value)) {
+			return malformed("the attribute %s has no value of its type (RFC 8428 §7)", a.Name.Local)
 		}
 	}
 	return nil
 }
 
-func (d *Decoder) xmlField(r *record, f field, text []byte) error {
-	ok := true
+// xmlField reads the value of f; false if it isn't of f's type.
+func (d *Decoder) xmlField(r *record, f field, text []byte) (ok bool) {
+	ok = true
 	switch f {
 	case name:
 		r.name = text
@@ -125,10 +126,7 @@ func (d *Decoder) xmlField(r *record, f field, text []byte) error {
 	default: // bs, s, ut: not kept
 		_, ok = xmlNumber(text)
 	}
-	if !ok {
-		return malformed("%.80q is no value for this attribute (RFC 8428 §7)", text)
-	}
-	return nil
+	return ok
 }
 
 // xmlNumber reads an xsd:double that is a number.
