@@ -1,8 +1,13 @@
 package keys
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -11,12 +16,13 @@ import (
 	"carnet"
 )
 
-// memory is a Store for tests. fail, when set, is asked before each change and
-// stops it.
+// memory is a Store for tests. before and after, when set, run around each
+// change; an error of before stops it, one of after comes too late.
 type memory struct {
-	mu   sync.Mutex
-	rows map[ID][]byte
-	fail func(op string) error
+	mu            sync.Mutex
+	rows          map[ID][]byte
+	before, after func() error
+	got           func() // runs when Get has read a row
 }
 
 func newMemory() *memory { return &memory{rows: make(map[ID][]byte)} }
@@ -25,10 +31,15 @@ func (m *memory) Get(_ context.Context, id ID) (Row, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	wrapped, ok := m.rows[id]
+	if m.got != nil {
+		m.mu.Unlock()
+		m.got()
+		m.mu.Lock()
+	}
 	if !ok {
 		return Row{}, carnet.Errorf(carnet.NotFound, "there is no key %s", id)
 	}
-	return Row{id, wrapped}, nil
+	return Row{id, slices.Clone(wrapped)}, nil
 }
 
 func (m *memory) Page(_ context.Context, after ID, limit int) ([]Row, error) {
@@ -37,7 +48,7 @@ func (m *memory) Page(_ context.Context, after ID, limit int) ([]Row, error) {
 	var page []Row
 	for id, wrapped := range m.rows {
 		if above(id, after) {
-			page = append(page, Row{id, wrapped})
+			page = append(page, Row{id, slices.Clone(wrapped)})
 		}
 	}
 	slices.SortFunc(page, func(a, b Row) int {
@@ -47,33 +58,38 @@ func (m *memory) Page(_ context.Context, after ID, limit int) ([]Row, error) {
 }
 
 func (m *memory) Put(_ context.Context, rows []Row) error {
+	return m.change(func() {
+		for _, row := range rows {
+			m.rows[row.ID] = slices.Clone(row.Wrapped)
+		}
+	})
+}
+
+func (m *memory) Delete(_ context.Context, ids []ID) error {
+	return m.change(func() {
+		for _, id := range ids {
+			delete(m.rows, id)
+		}
+	})
+}
+
+func (m *memory) change(apply func()) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.fail != nil {
-		if err := m.fail("put"); err != nil {
+	if m.before != nil {
+		if err := m.before(); err != nil {
 			return err
 		}
 	}
-	for _, row := range rows {
-		m.rows[row.ID] = slices.Clone(row.Wrapped)
+	apply()
+	if m.after != nil {
+		return m.after()
 	}
 	return nil
 }
 
-func (m *memory) Delete(_ context.Context, ids []ID) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fail != nil {
-		if err := m.fail("delete"); err != nil {
-			return err
-		}
-	}
-	for _, id := range ids {
-		clear(m.rows[id])
-		delete(m.rows, id)
-	}
-	return nil
-}
+// copy is the store as another process finds it.
+func (m *memory) copy() *memory { return &memory{rows: maps.Clone(m.rows)} }
 
 func newKEK(t *testing.T) *FileKEK {
 	t.Helper()
@@ -107,5 +123,286 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	got, err := again.Get(ctx, id)
 	if err != nil || [32]byte(got) != made[0] {
 		t.Errorf("key is %x, %v; want %x", got, err, made[0])
+	}
+}
+
+// counting counts how often its KEK is asked.
+type counting struct {
+	KEK
+	asked int
+}
+
+func (c *counting) Wrap(ctx context.Context, context, plaintext []byte) ([]byte, error) {
+	c.asked++
+	return c.KEK.Wrap(ctx, context, plaintext)
+}
+
+func (c *counting) Unwrap(ctx context.Context, context, wrapped []byte) ([]byte, error) {
+	c.asked++
+	return c.KEK.Unwrap(ctx, context, wrapped)
+}
+
+func someIDs(n int) []ID {
+	ids := make([]ID, n)
+	for i := range ids {
+		ids[i] = ID{"epoch", fmt.Sprintf("stream/%04d", i)}
+	}
+	return ids
+}
+
+func TestKEKIsAskedOnceAtAStart(t *testing.T) {
+	ctx, store, kek := t.Context(), newMemory(), &counting{KEK: newKEK(t)}
+	ids := someIDs(1000)
+	if _, err := create(t, kek, store).Make(ctx, ids...); err != nil {
+		t.Fatal(err)
+	}
+	kek.asked = 0
+	table, err := Open(ctx, Config{KEK: kek, Store: store, Cache: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if _, err := table.Get(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kek.asked != 1 {
+		t.Errorf("the KEK was asked %d times, want once", kek.asked)
+	}
+	if len(table.cache) != 10 {
+		t.Errorf("%d keys in memory, want 10", len(table.cache))
+	}
+}
+
+func TestStoredRowsShowNoKey(t *testing.T) {
+	ctx, store, kek := t.Context(), newMemory(), newKEK(t)
+	table := create(t, kek, store)
+	made, err := table.Make(ctx, someIDs(50)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.MakeCertificate(ctx, ID{"tls", "arena"}, certificate(P256)); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := table.Get(ctx, ID{"tls", "arena"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tableSecret := table.tableKeys[1].secret
+	var all []byte
+	for id, wrapped := range store.rows {
+		all = append(append(append(all, id.String()...), '\n'), wrapped...)
+	}
+	secrets := [][]byte{stored, tableSecret[:]}
+	for _, key := range made {
+		secrets = append(secrets, key[:])
+	}
+	for _, secret := range secrets {
+		for i := 0; i+8 <= len(secret); i++ {
+			if part := secret[i : i+8]; bytes.Contains(all, part) || bytes.Contains(all, []byte(hex.EncodeToString(part))) {
+				t.Fatalf("the rows show %x of a key", part)
+			}
+		}
+	}
+}
+
+func TestCreateAndOpenMakeNothingSilently(t *testing.T) {
+	ctx, store, kek := t.Context(), newMemory(), newKEK(t)
+	if _, err := Open(ctx, Config{KEK: kek, Store: store}); carnet.CodeOf(err) != carnet.NotFound || len(store.rows) != 0 {
+		t.Errorf("opened an empty store: %v, %d rows", err, len(store.rows))
+	}
+	create(t, kek, store)
+	before := maps.Clone(store.rows)
+	if _, err := Create(ctx, Config{KEK: kek, Store: store}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("created over a table: %v", err)
+	}
+	if !maps.EqualFunc(store.rows, before, bytes.Equal) {
+		t.Error("the refused Create changed the store")
+	}
+	for _, cfg := range []Config{{Store: store}, {KEK: kek}, {KEK: kek, Store: store, Cache: -1}} {
+		if _, err := Open(ctx, cfg); err == nil {
+			t.Errorf("opened with %+v", cfg)
+		}
+	}
+}
+
+// renamed is a KEK that claims to be another.
+type renamed struct {
+	KEK
+	id string
+}
+
+func (r renamed) ID() string { return r.id }
+
+func TestWrongKEKIsRefused(t *testing.T) {
+	ctx, store, kek, other := t.Context(), newMemory(), newKEK(t), newKEK(t)
+	create(t, kek, store)
+	if _, err := Open(ctx, Config{KEK: other, Store: store}); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("another KEK: %v", err)
+	}
+	if _, err := Open(ctx, Config{KEK: renamed{other, kek.ID()}, Store: store}); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("another KEK of the same id: %v", err)
+	}
+	if _, err := Open(ctx, Config{KEK: renamed{kek, "Not an id"}, Store: store}); err == nil {
+		t.Error("a KEK with an id that can't be one")
+	}
+}
+
+func TestTamperedRowsAreRefused(t *testing.T) {
+	ctx, store, kek := t.Context(), newMemory(), newKEK(t)
+	a, b := ID{"epoch", "a"}, ID{"epoch", "b"}
+	if _, err := create(t, kek, store).Make(ctx, a, b); err != nil {
+		t.Fatal(err)
+	}
+	get := func(m *memory, id ID) error {
+		table, err := Open(ctx, Config{KEK: kek, Store: m})
+		if err != nil {
+			return err
+		}
+		_, err = table.Get(ctx, id)
+		return err
+	}
+	for id, wrapped := range store.rows {
+		for bit := range len(wrapped) * 8 {
+			m := store.copy()
+			m.rows[id] = slices.Clone(wrapped)
+			m.rows[id][bit/8] ^= 1 << (bit % 8)
+			want := id
+			if id.Kind == tableKind {
+				want = a
+			}
+			if err := get(m, want); carnet.CodeOf(err) != carnet.Tampered {
+				t.Fatalf("bit %d of row %s flipped: %v", bit, id, err)
+			}
+		}
+		for n := range wrapped {
+			m := store.copy()
+			m.rows[id] = wrapped[:n]
+			if get(m, a) == nil && get(m, b) == nil {
+				t.Errorf("first %d bytes of row %s: accepted", n, id)
+			}
+		}
+	}
+	m := store.copy()
+	m.rows[a], m.rows[b] = m.rows[b], m.rows[a]
+	if err := get(m, a); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("rows exchanged: %v", err)
+	}
+	m = store.copy()
+	m.rows[ID{tableKind, "1/x"}] = nil
+	if err := get(m, a); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("an odd table key: %v", err)
+	}
+}
+
+func TestPut(t *testing.T) {
+	ctx, store := t.Context(), newMemory()
+	table := create(t, newKEK(t), store)
+	id := ID{"epoch", "a"}
+	for _, c := range []struct {
+		what    string
+		entries []Entry
+		code    carnet.Code
+	}{
+		{"a key", []Entry{{id, []byte("secret")}}, ""},
+		{"it again", []Entry{{id, []byte("secret")}}, ""},
+		{"another in its place", []Entry{{id, []byte("other")}}, carnet.Conflict},
+		{"two keys of one id", []Entry{{ID{"x", "y"}, []byte("1")}, {ID{"x", "y"}, []byte("2")}}, carnet.Conflict},
+		{"one key twice", []Entry{{ID{"x", "z"}, []byte("1")}, {ID{"x", "z"}, []byte("1")}}, ""},
+		{"nothing", nil, ""},
+		{"an empty key", []Entry{{ID{"x", "e"}, nil}}, carnet.TooLarge},
+		{"a large key", []Entry{{ID{"x", "e"}, make([]byte, maxSecret+1)}}, carnet.TooLarge},
+		{"the table's own", []Entry{{ID{"table", "00000001/x"}, []byte("1")}}, carnet.Malformed},
+		{"no kind", []Entry{{ID{"", "x"}, []byte("1")}}, carnet.Malformed},
+		{"a kind in capitals", []Entry{{ID{"X", "x"}, []byte("1")}}, carnet.Malformed},
+		{"no name", []Entry{{ID{"x", ""}, []byte("1")}}, carnet.Malformed},
+		{"a name with a space", []Entry{{ID{"x", "a b"}, []byte("1")}}, carnet.Malformed},
+		{"a long name", []Entry{{ID{"x", string(bytes.Repeat([]byte("n"), 201))}, []byte("1")}}, carnet.Malformed},
+	} {
+		if err := table.Put(ctx, c.entries...); carnet.CodeOf(err) != c.code {
+			t.Errorf("%s: %v, want code %q", c.what, err, c.code)
+		}
+	}
+	if _, ok := store.rows[ID{"x", "y"}]; ok {
+		t.Error("a refused Put stored a key")
+	}
+	got, err := table.Get(ctx, id)
+	if err != nil || string(got) != "secret" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	clear(got) // the caller's copy
+	if again, _ := table.Get(ctx, id); string(again) != "secret" {
+		t.Error("a caller changed the key in the table's memory")
+	}
+}
+
+func TestPutThatIsNotDurableIsNotUsed(t *testing.T) {
+	ctx, store := t.Context(), newMemory()
+	table := create(t, newKEK(t), store)
+	full := errors.New("disk full")
+	store.before = func() error { return full }
+	id := ID{"epoch", "a"}
+	if _, err := table.Make(ctx, id); !errors.Is(err, full) {
+		t.Fatalf("made a key on a full disk: %v", err)
+	}
+	if _, err := table.Get(ctx, id); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("the key is there: %v", err)
+	}
+}
+
+func TestDestroy(t *testing.T) {
+	ctx, store := t.Context(), newMemory()
+	table := create(t, newKEK(t), store)
+	ids := someIDs(3)
+	if _, err := table.Make(ctx, ids...); err != nil {
+		t.Fatal(err)
+	}
+	kept := table.cache[ids[0]]
+	if err := table.Destroy(ctx, ids[0], ids[1], ID{"epoch", "absent"}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(kept, make([]byte, 32)) {
+		t.Error("the copy in memory is not wiped")
+	}
+	for i, id := range ids {
+		_, stored := store.rows[id]
+		_, err := table.Get(ctx, id)
+		if want := i == 2; stored != want || (err == nil) != want || !want && carnet.CodeOf(err) != carnet.NotFound {
+			t.Errorf("key %d: stored %v, %v", i, stored, err)
+		}
+	}
+	for id := range store.rows {
+		if id.Kind == tableKind && table.Destroy(ctx, id) == nil {
+			t.Error("destroyed the table key")
+		}
+	}
+}
+
+// TestDestroyedKeyDoesNotComeBack destroys a key while a Get has read its row
+// and not yet unwrapped it.
+func TestDestroyedKeyDoesNotComeBack(t *testing.T) {
+	ctx, kek, store := t.Context(), newKEK(t), newMemory()
+	id := ID{"epoch", "a"}
+	if _, err := create(t, kek, store).Make(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	table, err := Open(ctx, Config{KEK: kek, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasRead, deleted, done := make(chan bool), make(chan bool), make(chan error, 2)
+	store.got = func() { hasRead <- true; <-deleted }
+	store.after = func() error { close(deleted); return nil }
+	go func() { _, err := table.Get(ctx, id); done <- err }()
+	<-hasRead
+	go func() { done <- table.Destroy(ctx, id) }()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	store.got = nil
+	if _, err := table.Get(ctx, id); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("after Destroy: %v", err)
 	}
 }
