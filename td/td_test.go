@@ -161,6 +161,7 @@ func TestParseRefuses(t *testing.T) {
 		{"/@context/1", 5, "", false},
 		{"/@context/1", object{"carnet": "urn:other"}, "/@context/1/carnet", true},
 		{"/@context/1", object{"a": "urn:carnet:td#", "b": "urn:carnet:td#"}, "/@context/1/b", true},
+		{"/@context/1", "https://www.w3.org/2019/wot/td/v1", "", false},
 		{"/title", 5, "", false},
 		{"/title", "", "", true},
 		{"/titles", object{"de": 5}, "/titles/de", false},
@@ -339,6 +340,11 @@ func TestUnmeasured(t *testing.T) {
 		d := parse(t, data)
 		if !slices.ContainsFunc(d.Unmeasured, func(u Unmeasured) bool { return u.Name == name && u.Why != "" }) {
 			t.Errorf("%s = %v: unmeasured %v", at, value, d.Unmeasured)
+		}
+		for _, field := range []string{"where/floor", "where/lat", "where/lon"} { // some were leaves before the one that failed
+			if _, ok := d.Lookup(field); ok == (name == "where") {
+				t.Errorf("%s = %v: found %s: %v", at, value, field, ok)
+			}
 		}
 		for i, p := range d.Properties {
 			if got, ok := d.Lookup(p.Name); p.Name == name || p.Object == name || !ok || got.Index != i {

@@ -152,6 +152,10 @@ func TestOpenGoesByContent(t *testing.T) {
 	if rec, err := Open(put("log.fit", text), columns(t, "t=time(s),v=speed")); err != nil || len(rec.Measurements) != 202 {
 		t.Errorf("CSV called .fit: %v", err)
 	}
+	cut := []byte("t,v,n\n1,22,ok\n1,22," + strings.Repeat("é", 400) + "\n") // what is looked at ends within a character
+	if rec, err := Open(put("cut.csv", cut), columns(t, "t=time(s),n=note(text)")); err != nil || len(rec.Measurements) != 2 {
+		t.Errorf("CSV with long characters: %v", err)
+	}
 	for name, data := range map[string][]byte{"empty": nil, "zip": []byte("PK\x03\x04\x00\x00"), "latin": []byte("t,v\nm\xe9tres,2\n")} {
 		if _, err := Open(put(name, data), nil); carnet.CodeOf(err) != carnet.Malformed {
 			t.Errorf("%s: %v", name, err)

@@ -166,6 +166,26 @@ func TestFITChain(t *testing.T) {
 	}
 }
 
+// TestFITChainCountsStepsAnew wants each file of a chain to count by itself, as
+// each starts with the day's totals.
+func TestFITChainCountsStepsAnew(t *testing.T) {
+	part := func(at uint32, kind typedef.ActivityType, cycles uint32) []byte {
+		return encode(t, fileID(), message(mesgnum.Monitoring, field(mesgnum.Monitoring, fieldnum.MonitoringTimestamp, at),
+			field(mesgnum.Monitoring, fieldnum.MonitoringActivityType, kind), field(mesgnum.Monitoring, fieldnum.MonitoringCycles, cycles)))
+	}
+	got := readFIT(t, append(part(day, typedef.ActivityTypeWalking, 800), part(day+60, typedef.ActivityTypeRunning, 200)...)).Measurements
+	if want := []carnet.Measurement{num("steps", "count", day, 800), num("steps", "count", day+60, 200)}; !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWriteFITKeepsValuesOfOneSecond(t *testing.T) {
+	want := []carnet.Measurement{num("speed", "m/s", day, 1), num("cadence", "1/min", day, 80), num("speed", "m/s", day, 2), num("steps", "count", day+1, 5)}
+	if got := readFIT(t, writeFIT(t, &Recording{Measurements: want})).Measurements; !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestFITHeaders reads the header's three forms: with a CRC, with an empty one,
 // and the short one of old devices. The file's CRC covers the header in each.
 func TestFITHeaders(t *testing.T) {
