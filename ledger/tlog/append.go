@@ -24,15 +24,13 @@ func (l *Log) Append(ctx context.Context, entries []ledger.Entry) ([]ledger.Rece
 	if len(entries) > l.cfg.MaxOutstanding {
 		return nil, carnet.Errorf(carnet.TooLarge, "%d entries at once, want at most %d", len(entries), l.cfg.MaxOutstanding)
 	}
-	found, err := l.cfg.Index.Lookup(ctx, entries)
-	if err != nil {
-		return nil, fmt.Errorf("look entries up: %w", err)
-	}
-	waiters, err := l.enqueue(entries, found)
+	waiters, claimed, err := l.claim(entries)
 	if err != nil {
 		return nil, err
 	}
-	for e, w := range waiters {
+	// Others may wait for the claimed entries by now, whatever becomes of ctx.
+	l.settle(context.WithoutCancel(ctx), claimed, waiters)
+	for _, w := range waiters {
 		select {
 		case <-w.done:
 		case <-ctx.Done():
@@ -42,48 +40,60 @@ func (l *Log) Append(ctx context.Context, entries []ledger.Entry) ([]ledger.Rece
 		if w.err != nil {
 			return nil, w.err
 		}
-		if found == nil {
-			found = make(map[ledger.Entry]uint64, len(entries))
-		}
-		found[e] = w.index
 	}
-	return l.receipts(ctx, entries, found)
+	return l.receipts(ctx, entries, waiters)
 }
 
-// enqueue gives each entry that isn't found to the engine, unless it is on its
-// way already, and returns what to wait for.
-func (l *Log) enqueue(entries []ledger.Entry, found map[ledger.Entry]uint64) (map[ledger.Entry]*waiter, error) {
+// claim returns what to wait for, by entry, and the entries that nobody waited
+// for before. A claim comes before the entry is looked up, and ends after it is
+// indexed, so no entry is sequenced twice.
+func (l *Log) claim(entries []ledger.Entry) (waiters map[ledger.Entry]*waiter, claimed []ledger.Entry, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.err != nil {
-		defer l.mu.Unlock()
-		return nil, l.err
+		return nil, nil, l.err
 	}
-	waiters := make(map[ledger.Entry]*waiter, len(entries))
-	var fresh []ledger.Entry
+	waiters = make(map[ledger.Entry]*waiter, len(entries))
 	for _, e := range entries {
-		if _, ok := found[e]; ok || waiters[e] != nil {
+		if waiters[e] != nil {
 			continue
 		}
-		w := l.waiting[e]
-		if w == nil {
-			w = &waiter{done: make(chan struct{})}
-			fresh = append(fresh, e)
+		if waiters[e] = l.waiting[e]; waiters[e] == nil {
+			waiters[e] = &waiter{done: make(chan struct{})}
+			claimed = append(claimed, e)
 		}
-		waiters[e] = w
 	}
-	if len(l.waiting)+len(fresh) > l.cfg.MaxOutstanding {
-		n := len(l.waiting)
-		l.mu.Unlock()
-		return nil, carnet.Errorf(carnet.Unavailable, "%d entries wait for their receipts already", n).WithFix("try again in a second")
+	if n := len(l.waiting); n+len(claimed) > l.cfg.MaxOutstanding {
+		return nil, nil, carnet.Errorf(carnet.Unavailable, "%d entries wait for their receipts already", n).WithFix("try again in a second")
 	}
-	for _, e := range fresh {
+	for _, e := range claimed {
 		l.waiting[e] = waiters[e]
 	}
-	l.mu.Unlock()
+	return waiters, claimed, nil
+}
+
+// settle ends the claims for entries that are indexed, and hands the others to
+// the engine.
+func (l *Log) settle(ctx context.Context, claimed []ledger.Entry, waiters map[ledger.Entry]*waiter) {
+	if len(claimed) == 0 {
+		return
+	}
+	found, err := l.cfg.Index.Lookup(ctx, claimed)
+	fresh := claimed[:0:0]
+	for _, e := range claimed {
+		leaf, ok := found[e]
+		switch {
+		case err != nil:
+			l.done(e, waiters[e], 0, fmt.Errorf("look entries up: %w", err))
+		case ok:
+			l.done(e, waiters[e], leaf, nil)
+		default:
+			fresh = append(fresh, e)
+		}
+	}
 	if len(fresh) > 0 {
 		l.sequence(fresh, waiters)
 	}
-	return waiters, nil
 }
 
 // sequence hands fresh entries to the engine. They outlive the call that brought
@@ -102,7 +112,7 @@ func (l *Log) sequence(fresh []ledger.Entry, waiters map[ledger.Entry]*waiter) {
 	go func() {
 		for i, f := range futures {
 			if _, err := f(); err != nil {
-				l.refuse(fresh[i], of[i], DiskError("sequence entries", err))
+				l.done(fresh[i], of[i], 0, DiskError("sequence entries", err))
 			}
 		}
 		select {
@@ -112,36 +122,42 @@ func (l *Log) sequence(fresh []ledger.Entry, waiters map[ledger.Entry]*waiter) {
 	}()
 }
 
-// refuse ends the wait for an entry that the engine did not take.
-func (l *Log) refuse(e ledger.Entry, w *waiter, err error) {
+// done ends the wait for an entry. A failure of the disk ends the ledger too.
+func (l *Log) done(e ledger.Entry, w *waiter, leaf uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.waiting[e] != w {
 		return
 	}
-	if errors.Is(err, ErrFsync) && l.err == nil {
-		l.err = err
-	}
-	if l.err != nil {
+	if errors.Is(err, ErrFsync) {
+		if l.err == nil {
+			l.err = err
+		}
 		err = l.err
 	}
+	l.end(e, w, leaf, err)
+}
+
+// end closes a waiter; l.mu is held.
+func (l *Log) end(e ledger.Entry, w *waiter, leaf uint64, err error) {
 	delete(l.waiting, e)
-	w.err = err
+	w.index, w.err = leaf, err
 	close(w.done)
 }
 
 // receipts builds the receipts of entries at the last checkpoint.
-func (l *Log) receipts(ctx context.Context, entries []ledger.Entry, index map[ledger.Entry]uint64) ([]ledger.Receipt, error) {
+func (l *Log) receipts(ctx context.Context, entries []ledger.Entry, of map[ledger.Entry]*waiter) ([]ledger.Receipt, error) {
 	l.mu.Lock()
 	at := l.state
 	l.mu.Unlock()
 	out := make([]ledger.Receipt, len(entries))
 	for i, e := range entries {
-		path, err := l.path(ctx, index[e], at.Size)
+		leaf := of[e].index
+		path, err := l.path(ctx, leaf, at.Size)
 		if err != nil {
 			return nil, fmt.Errorf("build inclusion proof: %w", err)
 		}
-		out[i] = ledger.Receipt{Index: index[e], Path: path, Checkpoint: at.signed, Signature: at.signature}
+		out[i] = ledger.Receipt{Index: leaf, Path: path, Checkpoint: at.signed, Signature: at.signature}
 	}
 	return out, nil
 }

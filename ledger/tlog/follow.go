@@ -105,10 +105,10 @@ func (l *Log) follow(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read checkpoint: %w", err)
+		return DiskError("read checkpoint", err)
 	}
 	l.mu.Lock()
-	known := bytes.Equal(signed, l.state.signed)
+	known := bytes.Equal(signed, l.state.signed) && !l.behind
 	l.mu.Unlock()
 	if known {
 		return nil
@@ -120,11 +120,16 @@ func (l *Log) follow(ctx context.Context) error {
 	if next.signature, err = l.cfg.Signer.SignRoot(next.Root); err != nil {
 		return err
 	}
+	// The state comes before the index: who finds an entry there gets a receipt
+	// at a checkpoint that covers it.
+	l.mu.Lock()
+	l.state, l.behind = next, true
+	l.mu.Unlock()
 	return l.index(ctx, next)
 }
 
-// index records the leaves that are new in the checkpoint, then makes it the
-// ledger's state and ends the waits for them.
+// index records the leaves that are new in the checkpoint, and ends the waits
+// for them.
 func (l *Log) index(ctx context.Context, next published) error {
 	from, err := l.cfg.Index.Indexed(ctx)
 	if err != nil {
@@ -155,12 +160,10 @@ func (l *Log) index(ctx context.Context, next published) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state = next
+	l.behind = false
 	for _, f := range fresh {
 		if w := l.waiting[f.entry]; w != nil {
-			delete(l.waiting, f.entry)
-			w.index = f.index
-			close(w.done)
+			l.end(f.entry, w, f.index, nil)
 		}
 	}
 	return nil
@@ -172,7 +175,7 @@ func (l *Log) entries(ctx context.Context, from, to, size uint64) ([]ledger.Entr
 	for at := from; at < to; {
 		bundle, err := client.GetEntryBundle(ctx, l.reader.ReadEntryBundle, at/layout.EntryBundleWidth, size)
 		if err != nil {
-			return nil, fmt.Errorf("read ledger entries: %w", err)
+			return nil, DiskError("read ledger entries", err)
 		}
 		in := bundle.Entries[min(int(at%layout.EntryBundleWidth), len(bundle.Entries)):]
 		in = in[:min(uint64(len(in)), to-at)]
@@ -215,9 +218,7 @@ func (l *Log) abandon(err error) {
 	defer l.mu.Unlock()
 	l.err = err
 	for e, w := range l.waiting {
-		delete(l.waiting, e)
-		w.err = err
-		close(w.done)
+		l.end(e, w, 0, err)
 	}
 }
 

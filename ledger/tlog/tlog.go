@@ -101,7 +101,8 @@ type Log struct {
 
 	mu      sync.Mutex
 	waiting map[ledger.Entry]*waiter // guarded by mu
-	state   published                // the last; guarded by mu
+	state   published                // guarded by mu
+	behind  bool                     // state has leaves that aren't indexed; guarded by mu
 	err     error                    // why no more is appended; guarded by mu
 }
 
@@ -112,7 +113,7 @@ type waiter struct {
 	err   error
 }
 
-// published is a checkpoint whose entries are all indexed.
+// published is a checkpoint with what every receipt of it needs.
 type published struct {
 	ledger.Checkpoint
 	signed    []byte
@@ -237,8 +238,7 @@ func (l *Log) close() {
 // Key is the ledger's public identity.
 func (l *Log) Key() ledger.Key { return l.key }
 
-// Checkpoint returns the last checkpoint whose entries are all indexed, and its
-// signed form.
+// Checkpoint returns the last checkpoint and its signed form.
 func (l *Log) Checkpoint() (ledger.Checkpoint, []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,6 +22,8 @@ type memoryIndex struct {
 	at      map[ledger.Entry]uint64
 	indexed uint64
 	before  func() error // called by Record
+	after   func()       // called by Record when it has recorded
+	lookup  error        // by Lookup
 }
 
 func newIndex() *memoryIndex { return &memoryIndex{at: make(map[ledger.Entry]uint64)} }
@@ -29,6 +31,9 @@ func newIndex() *memoryIndex { return &memoryIndex{at: make(map[ledger.Entry]uin
 func (m *memoryIndex) Lookup(_ context.Context, entries []ledger.Entry) (map[ledger.Entry]uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.lookup != nil {
+		return nil, m.lookup
+	}
 	found := make(map[ledger.Entry]uint64)
 	for _, e := range entries {
 		if i, ok := m.at[e]; ok {
@@ -52,6 +57,9 @@ func (m *memoryIndex) Record(_ context.Context, first uint64, entries []ledger.E
 		}
 	}
 	m.indexed = first + uint64(len(entries))
+	if m.after != nil {
+		m.after()
+	}
 	return nil
 }
 
@@ -187,15 +195,16 @@ func TestAppendRefusesWhatIsTooMuchAndTakesItLater(t *testing.T) {
 	cfg.MaxOutstanding = 10
 	l, _ := start(t, cfg)
 
-	waiters, err := l.enqueue(entries(0, 10), nil)
+	waiters, claimed, err := l.claim(entries(0, 10))
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.settle(t.Context(), claimed, waiters)
 	if _, err := l.Append(t.Context(), entries(10, 11)); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("the eleventh entry: %v, want %s", err, carnet.Unavailable)
 	}
-	if _, err := l.enqueue(entries(0, 10), nil); err != nil {
-		t.Errorf("entries that wait already: %v, want to wait with them", err)
+	if _, again, err := l.claim(entries(0, 10)); err != nil || len(again) != 0 {
+		t.Errorf("entries that wait already: %d claimed again, %v, want to wait with them", len(again), err)
 	}
 	close(blocked)
 	for w := range maps.Values(waiters) {
@@ -244,10 +253,11 @@ func TestWhatACrashLeftUnindexedIsFoundAtTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	index.before = func() error { return lost }
-	waiters, err := l.enqueue(entries(0, 5), nil)
+	waiters, claimed, err := l.claim(entries(0, 5))
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.settle(t.Context(), claimed, waiters)
 	<-l.wanted // sequenced: on disk, and neither indexed nor answered
 	l.close()
 	for _, w := range waiters {
@@ -284,6 +294,36 @@ func TestAnIndexThatFailsForTheMomentOnlyDelays(t *testing.T) {
 	if !failed {
 		t.Error("the index did not fail")
 	}
+}
+
+// Who asks again while the entry is being indexed must neither get a second
+// leaf nor a receipt at a checkpoint that doesn't cover it.
+func TestAskingAgainWhileIndexing(t *testing.T) {
+	index := newIndex()
+	l, _ := start(t, config(t, t.TempDir(), index))
+	index.after = func() { // indexed, and nobody woken yet
+		receipts, err := l.receipts(t.Context(), entries(0, 1), map[ledger.Entry]*waiter{entry(0): {index: index.at[entry(0)]}})
+		if err != nil {
+			t.Errorf("receipt while indexing: %v", err)
+			return
+		}
+		verify(t, l.Key(), entries(0, 1), receipts)
+		if _, claimed, err := l.claim(entries(0, 1)); err != nil || len(claimed) != 0 {
+			t.Errorf("claimed again while indexing: %x, %v", claimed, err)
+		}
+	}
+	mustAppend(t, l, entries(0, 1))
+}
+
+func TestAnIndexThatCannotBeReadFailsTheCallOnly(t *testing.T) {
+	index := newIndex()
+	l, _ := start(t, config(t, t.TempDir(), index))
+	index.lookup = carnet.Errorf(carnet.Unavailable, "locked")
+	if _, err := l.Append(t.Context(), entries(0, 1)); carnet.CodeOf(err) != carnet.Unavailable {
+		t.Errorf("append: %v, want %s", err, carnet.Unavailable)
+	}
+	index.lookup = nil
+	mustAppend(t, l, entries(0, 1))
 }
 
 func TestAnIndexThatIsAheadOfTheLedgerIsRefused(t *testing.T) {
