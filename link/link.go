@@ -80,8 +80,9 @@ func (a *Arrival) Head() Head {
 // Release gives a and its memory back for later frames: a and all slices of it
 // must not be used afterwards. A Sink that keeps them doesn't call it.
 func (a *Arrival) Release() {
-	if a.home != nil {
-		a.home.Put(a)
+	if home := a.home; home != nil {
+		a.home = nil
+		home.Put(a)
 	}
 }
 

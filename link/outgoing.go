@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,14 +16,21 @@ type outgoing struct {
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when the connection has failed
 	slots  chan struct{} // one for each frame in flight
+	places chan struct{} // one for each call or trace without an answer
 
+	asking  sync.Mutex // keeps calls and traces in the order of their ids
 	mu      sync.Mutex
 	sent    uint64                 // owned by mu: greatest number sent
 	acked   uint64                 // owned by mu
 	asked   uint64                 // owned by mu: greatest id of a call or trace
+	answers uint64                 // owned by mu: greatest id answered; answers come in order
 	waiting map[uint64]chan answer // owned by mu
 	failed  error                  // owned by mu: why ended is closed
 }
+
+// maxCalls is how many calls and traces of a connection may be without an answer,
+// those that nobody waits for any more included.
+const maxCalls = 32
 
 // answer is what a call or a trace brought.
 type answer struct {
@@ -39,6 +45,7 @@ func newOutgoing(s *Sender, c *conn, w welcome, cancel context.CancelCauseFunc) 
 		sender: s, conn: c, cancel: cancel,
 		ended:   make(chan struct{}),
 		slots:   make(chan struct{}, min(s.Window, w.Window)),
+		places:  make(chan struct{}, maxCalls),
 		sent:    w.Number,
 		acked:   w.Number,
 		waiting: make(map[uint64]chan answer),
@@ -209,19 +216,21 @@ func (o *outgoing) acknowledge(number uint64) error {
 }
 
 func (o *outgoing) ask(ctx context.Context, message func(id uint64) (kind, any)) (answer, error) {
+	select {
+	case o.places <- struct{}{}:
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	case <-o.ended:
+		return answer{}, o.gone()
+	}
 	ch := make(chan answer, 1)
-	o.mu.Lock()
-	o.asked++
-	id := o.asked
-	o.waiting[id] = ch
-	o.mu.Unlock()
+	id, err := o.say(ch, message)
 	defer func() {
 		o.mu.Lock()
 		delete(o.waiting, id)
 		o.mu.Unlock()
 	}()
-	k, m := message(id)
-	if err := o.conn.write(k, m); err != nil {
+	if err != nil {
 		o.fail(err)
 		return answer{}, o.gone()
 	}
@@ -235,15 +244,29 @@ func (o *outgoing) ask(ctx context.Context, message func(id uint64) (kind, any))
 	}
 }
 
+// say writes a call or trace under the next id, in the order of ids.
+func (o *outgoing) say(ch chan answer, message func(id uint64) (kind, any)) (id uint64, err error) {
+	o.asking.Lock()
+	defer o.asking.Unlock()
+	o.mu.Lock()
+	o.asked++
+	id = o.asked
+	o.waiting[id] = ch
+	o.mu.Unlock()
+	k, m := message(id)
+	return id, o.conn.write(k, m)
+}
+
 // answered hands an answer to who waits for it; who gave up waiting misses it.
 func (o *outgoing) answered(id uint64, a answer) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if id == 0 || id > o.asked {
-		return errors.New("peer answered what was not asked")
+	if id != o.answers+1 || id > o.asked {
+		return carnet.Errorf(carnet.Malformed, "peer answered call %d; %d are answered of %d", id, o.answers, o.asked)
 	}
+	o.answers = id
+	<-o.places
 	if ch, ok := o.waiting[id]; ok {
-		delete(o.waiting, id)
 		ch <- a
 	}
 	return nil

@@ -52,14 +52,10 @@ type Sender struct {
 	process Process
 
 	mu      sync.Mutex
-	status  Status        // owned by mu
-	current *outgoing     // owned by mu; nil when not registered
-	own     uint64        // owned by Run: the last incarnation given to this process
-	calls   chan struct{} // a place for each call that is waiting
+	status  Status    // owned by mu
+	current *outgoing // owned by mu; nil when not registered
+	own     uint64    // owned by Run: the last incarnation given to this process
 }
-
-// maxCalls is how many calls of a sender may wait for their replies.
-const maxCalls = 32
 
 // NewSender checks cfg and draws the process's nonce.
 func NewSender(cfg SenderConfig) (*Sender, error) {
@@ -70,7 +66,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{SenderConfig: cfg, codec: codec, calls: make(chan struct{}, maxCalls)}
+	s := &Sender{SenderConfig: cfg, codec: codec}
 	rand.Read(s.process[:])
 	s.tls = tlsConfig(cfg.Certificate, func(pin [32]byte) bool { return pin == cfg.Peer.Pin })
 	return s, nil
@@ -288,14 +284,6 @@ func (s *Sender) ask(ctx context.Context, message func(id uint64) (kind, any)) (
 	s.mu.Unlock()
 	if o == nil {
 		return answer{}, carnet.Errorf(carnet.Unavailable, "no connection to peer %s", s.Peer.Party)
-	}
-	select {
-	case s.calls <- struct{}{}:
-		defer func() { <-s.calls }()
-	case <-ctx.Done():
-		return answer{}, ctx.Err()
-	case <-o.ended:
-		return answer{}, o.gone()
 	}
 	return o.ask(ctx, message)
 }
