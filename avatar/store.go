@@ -15,9 +15,10 @@ import (
 // any other failure to make a change durable is fatal to the process.
 type Store interface {
 	// Register fences every older incarnation of the sender: it returns the
-	// link's state with the incarnation that nonce has, a new one (one more than
-	// the last) when nonce isn't the last registered.
-	Register(ctx context.Context, sender carnet.PartyID, nonce [16]byte) (LinkRow, error)
+	// link's state with the incarnation that nonce has. A nonce that is the last
+	// registered keeps its incarnation; any other gets a new one, one more than
+	// the greater of the last and above.
+	Register(ctx context.Context, sender carnet.PartyID, nonce [16]byte, above uint64) (LinkRow, error)
 	// Links returns the state of every sender that ever registered.
 	Links(ctx context.Context) ([]LinkRow, error)
 

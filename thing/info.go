@@ -232,8 +232,8 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 // addSender makes the agent's side of a link, with the key that seals its
 // positions, which is made at the first start.
 func (a *Agent) addSender(ctx context.Context, w World) error {
-	if w.Key == nil || w.WorldKey == nil || w.Purpose == "" {
-		return carnet.Errorf(carnet.Malformed, "world %q needs a signing key, the world's key and a purpose", w.Party)
+	if w.Key == nil || w.WorldKey == nil || w.Purpose == "" || w.Self == "" {
+		return carnet.Errorf(carnet.Malformed, "world %q needs this agent's id and signing key for it, the world's key and a purpose", w.Party)
 	}
 	id := keys.ID{Kind: "link-position", Name: string(w.Party)}
 	secret, err := a.keys.Get(ctx, id)

@@ -3,6 +3,7 @@ package thing
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 // World is a world that the agent sends to.
 type World struct {
 	Party     carnet.PartyID
+	Self      carnet.PartyID     // this agent, as the world knows it: another id for each world
 	Key       ed25519.PrivateKey // signs frames and key bags for this world
 	WorldKey  ed25519.PublicKey  // signs the world's reception keys
 	Purpose   string             // the word under which the world uses what it gets
@@ -25,6 +27,9 @@ type World struct {
 // Caller asks the world something over the link: a link.Sender.
 type Caller interface {
 	Call(ctx context.Context, kind string, body []byte) ([]byte, error)
+	// Trace returns the position of the frame that the world has at a number,
+	// and false if it doesn't keep it.
+	Trace(ctx context.Context, number uint64) (link.Position, bool, error)
 }
 
 // sender is the agent's side of one link. It is the link's Source.
@@ -276,7 +281,7 @@ func (s *sender) grant(ctx context.Context, courses []*course) error {
 		return nil
 	}
 	bag, err := seal.Grant(s.peer.Key, reception, seal.Terms{
-		Granter: s.agent.party, Grant: courses[0].mapping.ID, Purpose: s.peer.Purpose, Clearance: s.peer.Clearance,
+		Granter: s.peer.Self, Grant: grantID(), Purpose: s.peer.Purpose, Clearance: s.peer.Clearance,
 		Time: now, NotAfter: now.Add(bagLife),
 	}, entries)
 	if err != nil {
@@ -294,6 +299,9 @@ func (s *sender) grant(ctx context.Context, courses []*course) error {
 	}
 	return nil
 }
+
+// grantID names a grant: random, so that it says nothing about mappings.
+func grantID() (id [16]byte) { rand.Read(id[:]); return id }
 
 // bagLife is how long the world may keep the keys that a bag gives: as long as
 // the longest finite retention class.

@@ -1,0 +1,188 @@
+// Package avatar owns a world's avatars and what streams say about them: the
+// frames that things agents send, the keys that open them, each avatar's present
+// state, its history, and the subscriptions to it.
+//
+// A frame is verified by the link, judged, stored in one commit with the link's
+// new position and a statement, and only then acknowledged. After that its
+// batches are opened, folded into the avatars' states and published. In the
+// background frames are compacted into stretches (one stream, one retention
+// class, batches byte-identical), and stretches are put into the depot, from
+// which a lost one is fetched back by its fingerprint. docs/design/world.md has
+// the durable states and the recovery rule for a crash at each point.
+//
+// The package must not know how frames travel (link), where rows lie (store),
+// what a thing is, or how a reader asks (api).
+package avatar
+
+import (
+	"context"
+	"crypto/ed25519"
+	"log/slog"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/link"
+	"carnet/policy"
+	"carnet/seal"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Sender is a things agent that may send to this world.
+type Sender struct {
+	Party carnet.PartyID     // as this world knows it
+	Key   ed25519.PublicKey  // signs its frames and key bags
+	Self  carnet.PartyID     // this world, as the sender knows it
+	Own   ed25519.PrivateKey // signs this world's reception keys for it
+}
+
+// Notifier tells a sender something over its link: a link.Server.
+type Notifier interface {
+	Notify(party carnet.PartyID, kind string, body []byte) error
+}
+
+// Depot keeps sealed objects: a depot.Client.
+type Depot interface {
+	Party() carnet.PartyID
+	PutObject(ctx context.Context, body []byte, class carnet.Retention) (carnet.Fingerprint, error)
+	GetObject(ctx context.Context, f carnet.Fingerprint) ([]byte, error)
+	DeleteObject(ctx context.Context, f carnet.Fingerprint) error
+}
+
+// Config says what an agent is made of. Every field without a stated default is
+// required.
+type Config struct {
+	Party     carnet.PartyID
+	Store     Store
+	Keys      *keys.Table
+	Senders   []Sender
+	Clearance carnet.Clearance // what this world may hold; a batch above it is refused
+	View      *policy.View     // what this world wants or bears; nil: whatever it is given
+	Depot     Depot
+
+	CompactEvery time.Duration // default 30 s
+	Recorded     func()        // as thing.Config.Recorded
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// Agent is a world's avatar agent.
+type Agent struct {
+	party     carnet.PartyID
+	store     Store
+	keys      *keys.Table
+	rest      *keys.Sealer
+	senders   map[carnet.PartyID]Sender
+	clearance carnet.Clearance
+	view      *policy.View
+	depot     Depot
+	recorded  func()
+	now       func() time.Time
+	log       *slog.Logger
+	every     time.Duration
+
+	opener  *seal.Opener
+	epochs  epochs
+	appends chan *arrived // to the committer
+	opened  chan []*arrived
+	compact chan struct{} // compact now
+
+	foldMu sync.Mutex // held while a frame is folded, and while states are taken
+
+	linkMu sync.Mutex
+	links  map[carnet.PartyID]link.State
+
+	mu       sync.RWMutex // guards what follows
+	notifier Notifier
+	avatars  map[carnet.AvatarID]*Avatar
+	streams  map[carnet.StreamID]*stream
+	tail     tail
+	folded   uint64 // the id of the last frame folded
+	defects  uint64
+
+	receptionMu sync.Mutex
+	reception   *seal.ReceptionKey
+	receptions  map[carnet.Fingerprint]*seal.ReceptionKey // not yet destroyed
+	notAfter    time.Time
+
+	changeMu sync.Mutex
+}
+
+// New loads the agent's state from its store.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Depot == nil || cfg.Recorded == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "a world needs a store, a key table, a depot and a call for records")
+	}
+	if _, err := carnet.ParsePartyID(string(cfg.Party)); err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
+		appends: make(chan *arrived, 64), opened: make(chan []*arrived, 64), compact: make(chan struct{}, 1),
+		links: make(map[carnet.PartyID]link.State), avatars: make(map[carnet.AvatarID]*Avatar),
+		streams: make(map[carnet.StreamID]*stream), receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	if a.every == 0 {
+		a.every = 30 * time.Second
+	}
+	for _, s := range cfg.Senders {
+		if s.Key == nil || s.Own == nil {
+			return nil, carnet.Errorf(carnet.Malformed, "sender %q needs its key and this world's own for it", s.Party)
+		}
+		a.senders[s.Party] = s
+	}
+	var err error
+	a.epochs.init(cfg.Keys)
+	if a.opener, err = seal.NewOpener(maxSlots, a.epochs.lookup); err != nil {
+		return nil, err
+	}
+	return a, a.load(ctx)
+}
+
+// maxSlots is how many slots' keys are held derived.
+const maxSlots = 1 << 16
+
+// Connect gives the agent the way to tell senders something.
+func (a *Agent) Connect(n Notifier) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.notifier = n
+}
+
+// Run commits, opens and compacts until ctx ends. It returns an error only when
+// the store failed in a way that leaves durability in doubt.
+func (a *Agent) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return a.commitLoop(ctx) })
+	work.Go(func() error { return a.openLoop(ctx) })
+	work.Go(func() error { return a.compactLoop(ctx) })
+	work.Go(func() error { return a.receptionLoop(ctx) })
+	return work.Wait()
+}
+
+// state makes the outbox item of a statement by this agent.
+func (a *Agent) state(s ledger.Statement) (ledger.Item, error) {
+	s.Who = a.party
+	encoded, err := s.Marshal()
+	if err != nil {
+		return ledger.Item{}, err
+	}
+	salt := ledger.NewSalt()
+	item := ledger.Item{Entry: ledger.EntryOf(salt, encoded)}
+	if item.Statement, err = a.rest.Seal(nil, statementAAD, encoded); err != nil {
+		return ledger.Item{}, err
+	}
+	item.Salt, err = a.rest.Seal(nil, saltAAD, salt[:])
+	return item, err
+}
