@@ -27,7 +27,7 @@ func WriteFIT(w io.Writer, rec *Recording) error {
 	b.message(mesgnum.FileId,
 		field(mesgnum.FileId, fieldnum.FileIdType, typedef.FileActivity),
 		field(mesgnum.FileId, fieldnum.FileIdManufacturer, typedef.ManufacturerDevelopment),
-		field(mesgnum.FileId, fieldnum.FileIdTimeCreated, uint32(rec.Start/int64(time.Second)-fitEpoch)))
+		field(mesgnum.FileId, fieldnum.FileIdTimeCreated, uint32(max(0, rec.Start/int64(time.Second)-fitEpoch))))
 	for i := range rec.Measurements {
 		if err := b.add(&rec.Measurements[i]); err != nil {
 			return err
