@@ -44,6 +44,17 @@ func start(t testing.TB, cfg Config, files fileSystem) (a *Agent, stop func() er
 	return a, stop
 }
 
+// objectsOnly opens a depot without its ledger, which costs no fsync.
+func objectsOnly(t testing.TB, dir string, store Store, files fileSystem) *Agent {
+	t.Helper()
+	a := &Agent{cfg: testConfig(t, dir, store), failed: make(chan error, 1)}
+	a.bodies = bodies{filepath.Join(dir, "objects"), files}
+	if err := a.bodies.open(); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 func put(t testing.TB, a *Agent, owner carnet.PartyID, body string) carnet.Fingerprint {
 	t.Helper()
 	f := carnet.FingerprintOf([]byte(body))
@@ -71,7 +82,7 @@ func read(t testing.TB, a *Agent, owner carnet.PartyID, f carnet.Fingerprint) (s
 }
 
 func TestObjectsAreTheirOwnersOnly(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a := objectsOnly(t, t.TempDir(), newStore(), disk{})
 	f := put(t, a, "arena", "sealed bytes")
 	if got, err := read(t, a, "arena", f); got != "sealed bytes" || err != nil {
 		t.Errorf("owner reads %q, %v", got, err)
@@ -95,7 +106,7 @@ func TestObjectsAreTheirOwnersOnly(t *testing.T) {
 }
 
 func TestBytesOfTwoOwnersLiveUntilBothDelete(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a := objectsOnly(t, t.TempDir(), newStore(), disk{})
 	f := put(t, a, "arena", "the same")
 	put(t, a, "clinic", "the same")
 	if total, err := a.Totals(t.Context(), ""); total != (Totals{2, 16}) || err != nil {
@@ -120,7 +131,7 @@ func TestBytesOfTwoOwnersLiveUntilBothDelete(t *testing.T) {
 
 func TestAcknowledgedMeansSyncedAndNamedAndSynced(t *testing.T) {
 	files := &faultyDisk{}
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), files)
+	a := objectsOnly(t, t.TempDir(), newStore(), files)
 	n := files.count()
 	f := put(t, a, "arena", "sealed bytes")
 	shard := f.String()[:2]
@@ -139,65 +150,81 @@ func TestAcknowledgedMeansSyncedAndNamedAndSynced(t *testing.T) {
 }
 
 func TestAFullDiskRefusesAndTakesLater(t *testing.T) {
+	files, dir := &faultyDisk{short: 3}, t.TempDir()
+	a := objectsOnly(t, dir, newStore(), files)
 	for _, op := range []string{"create", "write", "sync", "close", "rename"} {
 		for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {
-			files := &faultyDisk{short: 3}
-			dir := t.TempDir()
-			a, stop := start(t, testConfig(t, dir, newStore()), files)
-			f := carnet.FingerprintOf([]byte("sealed bytes"))
+			body := "sealed while " + op + " fails with " + full.Error()
+			f := carnet.FingerprintOf([]byte(body))
 			files.set(op, full)
-			err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader("sealed bytes"))
+			err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader(body))
 			if carnet.CodeOf(err) != carnet.NoSpace {
-				t.Errorf("%s fails with %v: put says %v", op, full, err)
+				t.Errorf("%s: put says %v", body, err)
 			}
 			if _, err := read(t, a, "arena", f); carnet.CodeOf(err) != carnet.NotFound {
-				t.Errorf("%s fails with %v: the object is there, %v", op, full, err)
+				t.Errorf("%s: the object is there, %v", body, err)
 			}
 			files.set("", nil)
-			put(t, a, "arena", "sealed bytes")
-			if got, err := read(t, a, "arena", f); got != "sealed bytes" || err != nil {
-				t.Errorf("%s failed with %v: later reads %q, %v", op, full, got, err)
-			}
-			if err := stop(); err != nil {
-				t.Errorf("%s failed with %v: run ended with %v", op, full, err)
+			put(t, a, "arena", body)
+			if got, err := read(t, a, "arena", f); got != body || err != nil {
+				t.Errorf("%s: later reads %q, %v", body, got, err)
 			}
 		}
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "objects", tmpDir)); err != nil || len(left) != 0 {
+		t.Errorf("temporary files %v, %v", left, err)
+	}
+	if len(a.failed) != 0 {
+		t.Errorf("the process would end with %v", <-a.failed)
 	}
 }
 
 func TestABrokenDiskEndsTheProcess(t *testing.T) {
 	for _, op := range []string{"create", "write", "sync", "close", "rename", "syncdir"} {
 		files := &faultyDisk{}
-		a, stop := start(t, testConfig(t, t.TempDir(), newStore()), files)
+		a := objectsOnly(t, t.TempDir(), newStore(), files)
 		f := carnet.FingerprintOf([]byte("sealed bytes"))
 		files.set(op, syscall.EIO)
-		if err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader("sealed bytes")); !errors.Is(err, ErrFsync) || !errors.Is(err, syscall.EIO) {
-			t.Errorf("%s fails: put says %v", op, err)
+		err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader("sealed bytes"))
+		if !errors.Is(err, ErrFsync) || !errors.Is(err, syscall.EIO) || len(a.failed) != 1 {
+			t.Errorf("%s fails: put says %v, %d failures for Run", op, err, len(a.failed))
 		}
 		if _, err := read(t, a, "arena", f); carnet.CodeOf(err) != carnet.NotFound {
 			t.Errorf("%s fails: the object is there, %v", op, err)
 		}
-		if err := stop(); !errors.Is(err, ErrFsync) {
-			t.Errorf("%s fails: run ended with %v", op, err)
-		}
 	}
 	for _, op := range []string{"overwrite", "write", "sync", "remove", "syncdir"} {
 		files := &faultyDisk{}
-		a, stop := start(t, testConfig(t, t.TempDir(), newStore()), files)
+		a := objectsOnly(t, t.TempDir(), newStore(), files)
 		f := put(t, a, "arena", "sealed bytes")
 		files.set(op, syscall.EIO)
-		if err := a.Delete(t.Context(), "arena", f); !errors.Is(err, ErrFsync) {
-			t.Errorf("%s fails: delete says %v", op, err)
+		if err := a.Delete(t.Context(), "arena", f); !errors.Is(err, ErrFsync) || len(a.failed) != 1 {
+			t.Errorf("%s fails: delete says %v, %d failures for Run", op, err, len(a.failed))
 		}
-		if err := stop(); !errors.Is(err, ErrFsync) {
-			t.Errorf("%s fails while erasing: run ended with %v", op, err)
-		}
+	}
+}
+
+func TestRunEndsWithABrokenDisk(t *testing.T) {
+	files := &faultyDisk{}
+	a, err := open(t.Context(), testConfig(t, t.TempDir(), newStore()), files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(context.Background()) }()
+	files.set("sync", syscall.EIO)
+	f := carnet.FingerprintOf([]byte("sealed bytes"))
+	if err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader("sealed bytes")); err == nil {
+		t.Error("acknowledged")
+	}
+	if err := <-ended; !errors.Is(err, ErrFsync) {
+		t.Errorf("run ended with %v", err)
 	}
 }
 
 func TestAFullDiskDoesNotKeepBytesFromBeingErased(t *testing.T) {
 	files := &faultyDisk{}
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), files)
+	a := objectsOnly(t, t.TempDir(), newStore(), files)
 	f := put(t, a, "arena", "sealed bytes")
 	files.set("write", syscall.ENOSPC) // as a copying file system may say
 	if err := a.Delete(t.Context(), "arena", f); err != nil {
@@ -210,7 +237,7 @@ func TestAFullDiskDoesNotKeepBytesFromBeingErased(t *testing.T) {
 
 func TestWrongBodiesLeaveNothing(t *testing.T) {
 	dir := t.TempDir()
-	a, _ := start(t, testConfig(t, dir, newStore()), disk{})
+	a := objectsOnly(t, dir, newStore(), disk{})
 	f := carnet.FingerprintOf([]byte("sealed bytes"))
 	broken := errors.New("connection reset")
 	for name, c := range map[string]struct {
@@ -243,7 +270,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestWhatACrashLeftIsErasedAtTheStart(t *testing.T) {
 	dir, store := t.TempDir(), newStore()
-	a, stop := start(t, testConfig(t, dir, store), disk{})
+	a := objectsOnly(t, dir, store, disk{})
 	kept := put(t, a, "arena", "kept")
 	store.fail = errors.New("killed") // between the body's name and its row
 	unnamed := carnet.FingerprintOf([]byte("without row"))
@@ -254,24 +281,13 @@ func TestWhatACrashLeftIsErasedAtTheStart(t *testing.T) {
 	if _, err := store.DeleteObject(t.Context(), "arena", deleted); err != nil { // killed before erasing
 		t.Fatal(err)
 	}
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
 	half := filepath.Join(dir, "objects", tmpDir, "half")
 	if err := os.WriteFile(half, []byte("hal"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	a, err := open(t.Context(), testConfig(t, dir, store), disk{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := a.sweep(ctx); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if err := a.Run(ctx); err != nil { // to close it
+	a = objectsOnly(t, dir, store, disk{})
+	if err := a.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, gone := range []string{half, a.bodies.path(unnamed), a.bodies.path(deleted)} {
@@ -285,7 +301,7 @@ func TestWhatACrashLeftIsErasedAtTheStart(t *testing.T) {
 }
 
 func TestPutAgainKeepsTheLongerRetentionAndHealsTheBody(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a := objectsOnly(t, t.TempDir(), newStore(), disk{})
 	f := put(t, a, "arena", "sealed bytes")
 	if err := os.WriteFile(a.bodies.path(f), []byte("rotten bytes"), 0o600); err != nil {
 		t.Fatal(err)
@@ -302,7 +318,7 @@ func TestPutAgainKeepsTheLongerRetentionAndHealsTheBody(t *testing.T) {
 }
 
 func TestConcurrentPutsAndDeletesOfTheSameBytes(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a := objectsOnly(t, t.TempDir(), newStore(), disk{})
 	body := "the same"
 	f := carnet.FingerprintOf([]byte(body))
 	var wg sync.WaitGroup

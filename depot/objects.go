@@ -112,6 +112,7 @@ func (r *readError) Read(p []byte) (int, error) {
 // place gives a staged body its name, durably.
 func (b *bodies) place(name string, f carnet.Fingerprint) error {
 	if err := b.fs.Rename(name, b.path(f)); err != nil {
+		_ = b.fs.Remove(name)
 		return tlog.DiskError("name object", err)
 	}
 	if err := b.fs.SyncDir(b.shard(f[0])); err != nil {
