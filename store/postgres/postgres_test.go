@@ -1,0 +1,98 @@
+package postgres_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"carnet/avatar"
+	"carnet/depot"
+	"carnet/keys"
+	"carnet/store/postgres"
+	"carnet/store/storetest"
+	"carnet/thing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestThings(t *testing.T) {
+	storetest.Things(t, fresh(func(t *testing.T, db *postgres.DB) (thing.Store, error) { return db.Things(t.Context()) }))
+}
+
+func TestWorlds(t *testing.T) {
+	storetest.Worlds(t, fresh(func(t *testing.T, db *postgres.DB) (avatar.Store, error) { return db.Worlds(t.Context()) }))
+}
+
+func TestDepot(t *testing.T) {
+	storetest.Depot(t, fresh(func(t *testing.T, db *postgres.DB) (depot.Store, error) { return db.Depot(t.Context()) }))
+}
+
+func TestKeys(t *testing.T) {
+	storetest.Keys(t, fresh(func(t *testing.T, db *postgres.DB) (keys.Store, error) { return db.Keys(t.Context()) }))
+}
+
+// server returns the connection string of the cluster that test/postgres.sh
+// makes.
+func server(t testing.TB) string {
+	t.Helper()
+	dsn := os.Getenv("CARNET_PG")
+	if dsn == "" {
+		if os.Getenv("CARNET_REQUIRE_TOOLS") == "1" {
+			t.Fatal("CARNET_PG is not set and CARNET_REQUIRE_TOOLS is 1: run test/postgres.sh -- go test ./store/postgres")
+		}
+		t.Skip("CARNET_PG is not set: run test/postgres.sh -- go test ./store/postgres")
+	}
+	return dsn
+}
+
+// newSchema names a schema of the test's own, dropped at its end.
+func newSchema(t testing.TB, dsn string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var id string
+	if err := conn.QueryRow(t.Context(), `SELECT gen_random_uuid()`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	schema := "party-" + strings.ReplaceAll(id, "-", "")
+	t.Cleanup(func() {
+		ctx := context.Background() // that of the test has ended
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			_, err = conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{schema}.Sanitize()+` CASCADE`)
+			conn.Close(ctx)
+		}
+		if err != nil {
+			t.Logf("schema %s stays: %v", schema, err)
+		}
+	})
+	return schema
+}
+
+// fresh makes databases for the suite, each a schema of its own.
+func fresh[S any](domain func(*testing.T, *postgres.DB) (S, error)) storetest.Fresh[S] {
+	return func(t *testing.T) storetest.Database[S] {
+		dsn := server(t)
+		schema := newSchema(t, dsn)
+		return func(t *testing.T) (S, func()) {
+			t.Helper()
+			db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema, Connections: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := domain(t, db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s, func() {
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,468 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/ledger"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Worlds implements avatar.Store.
+type Worlds struct {
+	statements
+	documents
+	db *DB
+}
+
+var _ avatar.Store = (*Worlds)(nil)
+
+// Worlds returns the store of an avatar agent, making or migrating its tables.
+func (db *DB) Worlds(ctx context.Context) (*Worlds, error) {
+	if err := db.migrate(ctx, schemas, "worlds"); err != nil {
+		return nil, err
+	}
+	return &Worlds{statements{db, "world"}, documents{db, "world"}, db}, nil
+}
+
+// worldTotals is the row of world_totals.
+type worldTotals struct {
+	avatar.Totals
+	lastFrame, lastStretch, lastStatement uint64
+}
+
+const selectWorldTotals = `SELECT frames, bodies, batches, stretches, stretch_bytes, statements, receipts, last_frame, last_stretch, last_statement FROM world_totals`
+
+func (n *worldTotals) columns() []any {
+	return []any{&n.Frames, &n.FramesWithBody, &n.Batches, &n.Stretches, &n.StretchBytes, &n.Statements, &n.Receipts, &n.lastFrame, &n.lastStretch, &n.lastStatement}
+}
+
+func (n *worldTotals) save(b *pgx.Batch) {
+	b.Queue(`UPDATE world_totals SET frames = $1, bodies = $2, batches = $3, stretches = $4, stretch_bytes = $5,
+		statements = $6, receipts = $7, last_frame = $8, last_stretch = $9, last_statement = $10`,
+		n.Frames, n.FramesWithBody, n.Batches, n.Stretches, n.StretchBytes, n.Statements, n.Receipts, n.lastFrame, n.lastStretch, n.lastStatement)
+}
+
+// changeTotals runs fn as one transaction that holds the lock of the totals. fn
+// queues what it writes, after which the totals are written with it in one
+// round trip.
+func (s *Worlds) changeTotals(ctx context.Context, what string, fn func(*tx, *worldTotals, *pgx.Batch) error) error {
+	return s.db.change(ctx, what, func(t *tx) error {
+		var n worldTotals
+		b := &pgx.Batch{}
+		t.row(selectWorldTotals+` FOR UPDATE`, nil, n.columns()...)
+		before := n
+		if t.err != nil {
+			return t.err
+		}
+		if err := fn(t, &n, b); err != nil {
+			return err
+		}
+		if n != before {
+			n.save(b)
+		}
+		t.send(b)
+		return nil
+	})
+}
+
+const selectLink = `SELECT sender, nonce, incarnation, number, hash, covers FROM world_link`
+
+func linkColumns(row *avatar.LinkRow) []any {
+	return []any{&row.Sender, fixed(row.Nonce[:]), &row.Incarnation, &row.Number, fixed(row.Hash[:]), fixed(row.Covers[:])}
+}
+
+func saveLinks(b *pgx.Batch, links map[carnet.PartyID]*avatar.LinkRow) {
+	var senders []string
+	var incarnations, numbers []uint64
+	var nonces, hashes, covers [][]byte
+	for _, row := range links {
+		senders, nonces = append(senders, string(row.Sender)), append(nonces, row.Nonce[:])
+		incarnations, numbers = append(incarnations, row.Incarnation), append(numbers, row.Number)
+		hashes, covers = append(hashes, row.Hash[:]), append(covers, row.Covers[:])
+	}
+	b.Queue(`INSERT INTO world_link (sender, nonce, incarnation, number, hash, covers)
+		SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[])
+		ON CONFLICT (sender) DO UPDATE SET nonce = excluded.nonce, incarnation = excluded.incarnation, number = excluded.number,
+			hash = excluded.hash, covers = excluded.covers`, senders, nonces, incarnations, numbers, hashes, covers)
+}
+
+// Register implements avatar.Store.
+func (s *Worlds) Register(ctx context.Context, sender carnet.PartyID, nonce [16]byte, above uint64) (row avatar.LinkRow, err error) {
+	err = s.db.change(ctx, "register sender", func(t *tx) error {
+		t.exec(`SELECT FROM world_totals FOR UPDATE`)
+		row = avatar.LinkRow{Sender: sender}
+		known := t.row(selectLink+` WHERE sender = $1`, []any{string(sender)}, linkColumns(&row)...)
+		if known && row.Nonce == nonce {
+			return nil
+		}
+		row.Nonce = nonce
+		row.Incarnation = max(row.Incarnation, above) + 1
+		if err := inRange(above, row.Incarnation); err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		saveLinks(b, map[carnet.PartyID]*avatar.LinkRow{sender: &row})
+		t.send(b)
+		return nil
+	})
+	if err != nil {
+		return avatar.LinkRow{}, err
+	}
+	return row, nil
+}
+
+// Links implements avatar.Store.
+func (s *Worlds) Links(ctx context.Context) (rows []avatar.LinkRow, err error) {
+	err = s.db.read(ctx, selectLink+` ORDER BY sender`, nil, func(r pgx.Rows) error {
+		var row avatar.LinkRow
+		err := r.Scan(linkColumns(&row)...)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read links: %w", err)
+	}
+	return rows, nil
+}
+
+// Append implements avatar.Store.
+func (s *Worlds) Append(ctx context.Context, frames []avatar.FrameRow) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	first := uint64(0)
+	err := s.changeTotals(ctx, "append frames", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		first = n.lastFrame + 1
+		links, err := linksOf(t, frames)
+		if err != nil {
+			return err
+		}
+		for i := range frames {
+			link := links[frames[i].Sender]
+			if link == nil {
+				return carnet.Errorf(carnet.Conflict, "%s has not registered", frames[i].Sender)
+			}
+			if err := follow(link, &frames[i]); err != nil {
+				return err
+			}
+		}
+		saveLinks(b, links)
+		s.addFrames(n, b, frames)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range frames {
+		frames[i].ID = first + uint64(i)
+	}
+	return nil
+}
+
+func linksOf(t *tx, frames []avatar.FrameRow) (map[carnet.PartyID]*avatar.LinkRow, error) {
+	var senders []string
+	for i := range frames {
+		senders = append(senders, string(frames[i].Sender))
+	}
+	links := make(map[carnet.PartyID]*avatar.LinkRow)
+	t.each(selectLink+` WHERE sender = ANY ($1)`, []any{senders}, func(r pgx.Rows) error {
+		row := &avatar.LinkRow{}
+		err := r.Scan(linkColumns(row)...)
+		links[row.Sender] = row
+		return err
+	})
+	return links, t.err
+}
+
+// follow moves a link to its next frame, or says why that isn't the next.
+func follow(link *avatar.LinkRow, f *avatar.FrameRow) error {
+	switch {
+	case f.Incarnation != link.Incarnation:
+		return carnet.Errorf(carnet.Conflict, "the incarnation of %s is %d, not %d", f.Sender, link.Incarnation, f.Incarnation)
+	case f.Number != link.Number+1 || f.Parent != link.Hash:
+		return carnet.Errorf(carnet.Conflict, "frame %d of %s doesn't follow frame %d, the last stored", f.Number, f.Sender, link.Number)
+	}
+	link.Number, link.Hash, link.Covers = f.Number, f.Hash, f.Covers
+	return nil
+}
+
+func (s *Worlds) addFrames(n *worldTotals, b *pgx.Batch, frames []avatar.FrameRow) {
+	box := &outbox{last: &n.lastStatement, count: &n.Statements, receipts: &n.Receipts}
+	var ids, bodyIDs, incarnations, numbers []uint64
+	var senders []string
+	var received, batches []int64
+	var statements []*uint64
+	var parents, hashes, covers, headers, leaves, bodies [][]byte
+	for i := range frames {
+		f := &frames[i]
+		n.lastFrame++
+		n.Frames++
+		n.Batches += uint64(f.Batches)
+		ids, senders, statements = append(ids, n.lastFrame), append(senders, string(f.Sender)), append(statements, box.add(&f.Statement))
+		incarnations, numbers = append(incarnations, f.Incarnation), append(numbers, f.Number)
+		parents, hashes, covers = append(parents, f.Parent[:]), append(hashes, f.Hash[:]), append(covers, f.Covers[:])
+		received, batches = append(received, f.Received), append(batches, int64(f.Batches))
+		headers, leaves = append(headers, blob(f.Header)), append(leaves, blob(f.Leaves))
+		if f.Body != nil {
+			bodyIDs, bodies = append(bodyIDs, n.lastFrame), append(bodies, f.Body)
+			n.FramesWithBody++
+		}
+	}
+	b.Queue(`INSERT INTO world_frame (id, sender, incarnation, number, parent, hash, covers, received, batches, statement, header, leaves)
+		SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bigint[],
+			$9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[])`,
+		ids, senders, incarnations, numbers, parents, hashes, covers, received, batches, statements, headers, leaves)
+	b.Queue(`INSERT INTO world_frame_body (frame, body) SELECT * FROM unnest($1::bigint[], $2::bytea[])`, bodyIDs, bodies)
+	s.queue(b, box)
+}
+
+// frameColumns names the columns of world_frame f, which scanFrame reads, with
+// those of its statement; the body comes last.
+const (
+	frameColumns   = `f.id, f.sender, f.incarnation, f.number, f.parent, f.hash, f.covers, f.received, f.batches, f.header, f.leaves, s.id, s.entry, s.statement, s.salt, s.receipt`
+	frameStatement = ` LEFT JOIN world_statement s ON s.id = f.statement`
+)
+
+func scanFrame(r pgx.Rows, f *avatar.FrameRow, more ...any) error {
+	var statement *uint64
+	var entry []byte
+	err := r.Scan(append([]any{&f.ID, &f.Sender, &f.Incarnation, &f.Number, fixed(f.Parent[:]), fixed(f.Hash[:]), fixed(f.Covers[:]),
+		&f.Received, &f.Batches, &f.Header, &f.Leaves,
+		&statement, &entry, &f.Statement.Statement, &f.Statement.Salt, &f.Statement.Receipt}, more...)...)
+	if statement != nil {
+		f.StatementID, f.Statement.ID = *statement, *statement
+	}
+	copy(f.Statement.Entry[:], entry)
+	return err
+}
+
+// Frames implements avatar.Store.
+func (s *Worlds) Frames(ctx context.Context, after uint64, limit int) (frames []avatar.FrameRow, err error) {
+	size := 0
+	err = s.db.read(ctx, `SELECT `+frameColumns+`, b.body
+		FROM world_frame_body b JOIN world_frame f ON f.id = b.frame`+frameStatement+`
+		WHERE b.frame > $1 ORDER BY b.frame`,
+		[]any{cursor(after)}, func(r pgx.Rows) error {
+			var f avatar.FrameRow
+			if err := scanFrame(r, &f, &f.Body); err != nil {
+				return err
+			}
+			f.Body = blob(f.Body)
+			if size += len(f.Body); size > limit && len(frames) > 0 {
+				return errEnough
+			}
+			frames = append(frames, f)
+			if size >= limit {
+				return errEnough
+			}
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read frames: %w", err)
+	}
+	return frames, nil
+}
+
+// Frame implements avatar.Store.
+func (s *Worlds) Frame(ctx context.Context, sender carnet.PartyID, number uint64) (f avatar.FrameRow, err error) {
+	found := false
+	err = s.db.read(ctx, `SELECT `+frameColumns+`, b.frame IS NOT NULL, b.body
+		FROM world_frame f`+frameStatement+` LEFT JOIN world_frame_body b ON b.frame = f.id
+		WHERE f.sender = $1 AND f.number = $2`,
+		[]any{string(sender), cursor(number)}, func(r pgx.Rows) error {
+			var whole bool
+			found = true
+			err := scanFrame(r, &f, &whole, &f.Body)
+			if whole {
+				f.Body = blob(f.Body)
+			}
+			return err
+		})
+	if err == nil && !found {
+		err = carnet.Errorf(carnet.NotFound, "there is no frame %d of %s", number, sender)
+	}
+	if err != nil {
+		return avatar.FrameRow{}, fmt.Errorf("read frame: %w", err)
+	}
+	return f, nil
+}
+
+// FrameHeaders implements avatar.Store.
+func (s *Worlds) FrameHeaders(ctx context.Context, after uint64, limit int) (frames []avatar.FrameRow, err error) {
+	err = s.db.read(ctx, `SELECT `+frameColumns+` FROM world_frame f`+frameStatement+` WHERE f.id > $1 ORDER BY f.id LIMIT $2`,
+		[]any{cursor(after), max(limit, 0)}, func(r pgx.Rows) error {
+			var f avatar.FrameRow
+			err := scanFrame(r, &f)
+			frames = append(frames, f)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read frame headers: %w", err)
+	}
+	return frames, nil
+}
+
+// Compact implements avatar.Store. A frame that has no body any more, because
+// somebody else compacted it, fails the whole with carnet.Conflict.
+func (s *Worlds) Compact(ctx context.Context, c avatar.Compaction) error {
+	return s.changeTotals(ctx, "compact frames", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		ids, leaves := make([]int64, len(c.Strip)), make([][]byte, len(c.Strip))
+		for i := range c.Strip {
+			ids[i], leaves[i] = cursor(c.Strip[i].Frame), blob(c.Strip[i].Leaves)
+		}
+		stripped := t.exec(`DELETE FROM world_frame_body WHERE frame = ANY ($1)`, ids)
+		if t.err == nil && int(stripped) != len(ids) {
+			return carnet.Errorf(carnet.Conflict, "%d of %d frames to strip are not there or have been compacted", len(ids)-int(stripped), len(ids))
+		}
+		t.exec(`UPDATE world_frame f SET leaves = s.leaves FROM unnest($1::bigint[], $2::bytea[]) s (id, leaves) WHERE f.id = s.id`, ids, leaves)
+		n.FramesWithBody -= uint64(len(ids))
+		return addStretches(t, n, c.Stretches)
+	})
+}
+
+func addStretches(t *tx, n *worldTotals, rows []avatar.StretchRow) error {
+	first := n.lastStretch + 1
+	for i := range rows {
+		if err := inRange(rows[i].FirstBatch, rows[i].LastBatch, rows[i].Measurements); err != nil {
+			return err
+		}
+		n.lastStretch++
+		n.Stretches++
+		n.StretchBytes += uint64(len(rows[i].Body))
+	}
+	t.copy("world_stretch", `id stream class first_batch last_batch batches measurements from_minute to_minute received size stored fingerprint origins`,
+		len(rows), func(i int) ([]any, error) {
+			row := &rows[i]
+			return []any{first + uint64(i), row.Stream[:], int16(row.Class), row.FirstBatch, row.LastBatch, int64(row.Batches), row.Measurements,
+				row.FromMinute, row.ToMinute, row.Received, len(row.Body), row.Stored, row.Fingerprint[:], blob(row.Origins)}, nil
+		})
+	t.copy("world_stretch_body", `stretch body`, len(rows), func(i int) ([]any, error) {
+		return []any{first + uint64(i), blob(rows[i].Body)}, nil
+	})
+	return nil
+}
+
+const selectStretch = `SELECT id, stream, class, first_batch, last_batch, batches, measurements, from_minute, to_minute, received, stored, fingerprint, origins FROM world_stretch`
+
+func (s *Worlds) stretches(ctx context.Context, where string, args ...any) (rows []avatar.StretchRow, err error) {
+	err = s.db.read(ctx, selectStretch+where, args, func(r pgx.Rows) error {
+		var row avatar.StretchRow
+		err := r.Scan(&row.ID, fixed(row.Stream[:]), &row.Class, &row.FirstBatch, &row.LastBatch, &row.Batches, &row.Measurements,
+			&row.FromMinute, &row.ToMinute, &row.Received, &row.Stored, fixed(row.Fingerprint[:]), &row.Origins)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read stretches: %w", err)
+	}
+	return rows, nil
+}
+
+// Stretches implements avatar.Store.
+func (s *Worlds) Stretches(ctx context.Context, stream carnet.StreamID, from, to int64) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE stream = $1 AND to_minute >= $2 AND from_minute <= $3 ORDER BY first_batch, id`, stream[:], from, to)
+}
+
+// Unstored implements avatar.Store.
+func (s *Worlds) Unstored(ctx context.Context, limit int) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE NOT stored ORDER BY id LIMIT $1`, max(limit, 0))
+}
+
+// StretchBody implements avatar.Store.
+func (s *Worlds) StretchBody(ctx context.Context, id uint64) (body []byte, err error) {
+	err = s.db.read(ctx, `SELECT b.body FROM world_stretch s JOIN world_stretch_body b ON b.stretch = s.id WHERE s.id = $1`,
+		[]any{cursor(id)}, func(r pgx.Rows) error {
+			err := r.Scan(&body)
+			body = blob(body)
+			return err
+		})
+	if err == nil && body == nil {
+		err = carnet.Errorf(carnet.NotFound, "there is no body of stretch %d", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read stretch: %w", err)
+	}
+	return body, nil
+}
+
+// RestoreStretch implements avatar.Store; carnet.NotFound if there is no such
+// stretch.
+func (s *Worlds) RestoreStretch(ctx context.Context, id uint64, body []byte) error {
+	return s.changeTotals(ctx, "restore stretch", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		var size uint64
+		if !t.row(`SELECT size FROM world_stretch WHERE id = $1`, []any{cursor(id)}, &size) && t.err == nil {
+			return carnet.Errorf(carnet.NotFound, "there is no stretch %d", id)
+		}
+		b.Queue(`INSERT INTO world_stretch_body (stretch, body) VALUES ($1, $2) ON CONFLICT (stretch) DO UPDATE SET body = $2`, cursor(id), blob(body))
+		b.Queue(`UPDATE world_stretch SET size = $2 WHERE id = $1`, cursor(id), len(body))
+		n.StretchBytes += uint64(len(body)) - size
+		return nil
+	})
+}
+
+// Stored implements avatar.Store.
+func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
+	list := make([]int64, len(ids))
+	for i, id := range ids {
+		list[i] = cursor(id)
+	}
+	return s.db.change(ctx, "mark stretches stored", func(t *tx) error {
+		t.exec(`SELECT FROM world_totals FOR UPDATE`)
+		t.exec(`UPDATE world_stretch SET stored = true WHERE id = ANY ($1) AND NOT stored`, list)
+		return nil
+	})
+}
+
+// DropStretches implements avatar.Store. PostgreSQL doesn't overwrite: what was
+// deleted is vacuumed, which frees its space for what comes next, and lies there
+// until then.
+func (s *Worlds) DropStretches(ctx context.Context, class carnet.Retention, before int64) (fingerprints []carnet.Fingerprint, err error) {
+	err = s.changeTotals(ctx, "drop stretches", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		fingerprints = nil
+		t.each(`WITH old AS (DELETE FROM world_stretch WHERE class = $1 AND received < $2 RETURNING id, fingerprint, size),
+			bodies AS (DELETE FROM world_stretch_body WHERE stretch IN (SELECT id FROM old))
+			SELECT fingerprint, size FROM old ORDER BY id`, []any{int16(class), before}, func(r pgx.Rows) error {
+			var f carnet.Fingerprint
+			var size uint64
+			err := r.Scan(fixed(f[:]), &size)
+			fingerprints = append(fingerprints, f)
+			n.Stretches--
+			n.StretchBytes -= size
+			return err
+		})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fingerprints, s.db.vacuum(ctx, `VACUUM world_stretch, world_stretch_body`)
+}
+
+// Put implements avatar.Store.
+func (s *Worlds) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
+	return s.changeTotals(ctx, "put documents", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		if err := s.put(t, docs); err != nil {
+			return err
+		}
+		box := &outbox{last: &n.lastStatement, count: &n.Statements, receipts: &n.Receipts}
+		for i := range items {
+			box.add(&items[i])
+		}
+		s.queue(b, box)
+		return nil
+	})
+}
+
+// Totals implements avatar.Store.
+func (s *Worlds) Totals(ctx context.Context) (avatar.Totals, error) {
+	var n worldTotals
+	err := s.db.read(ctx, selectWorldTotals, nil, func(r pgx.Rows) error { return r.Scan(n.columns()...) })
+	if err != nil {
+		return avatar.Totals{}, fmt.Errorf("read totals: %w", err)
+	}
+	return n.Totals, nil
+}
