@@ -404,3 +404,56 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatTheSchemaRefusesIsRefused puts a wrong value at each place of a right
+// description, one after the other, and compares the verdicts.
+func TestWhatTheSchemaRefusesIsRefused(t *testing.T) {
+	schema := w3cSchema(t)
+	var doc any
+	if err := json.Unmarshal([]byte(base), &doc); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	everyPlace(doc, "", func(at string) {
+		data, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if theirs := validate(t, schema, data); theirs != nil {
+			refused++
+			if _, ours := Parse(data); ours == nil {
+				t.Errorf("%s: Parse accepts it, the schema says %v", at, theirs)
+			}
+		}
+	})
+	if refused < 500 {
+		t.Errorf("only %d descriptions were wrong", refused)
+	}
+}
+
+// everyPlace calls try with each value inside v replaced by each of a few others.
+func everyPlace(v any, at string, try func(at string)) {
+	wrong := []any{nil, true, -1.5, "", "wrong", []any{}, []any{1.0}, []any{"wrong", "wrong"}, object{}, object{"wrong": 1.0}}
+	switch x := v.(type) {
+	case object:
+		for name, was := range x {
+			everyPlace(was, at+"/"+name, try)
+			for _, w := range wrong {
+				x[name] = w
+				try(fmt.Sprintf("%s/%s = %v", at, name, w))
+			}
+			delete(x, name)
+			try(at + "/" + name + " left out")
+			x[name] = was
+		}
+	case []any:
+		for i, was := range x {
+			everyPlace(was, fmt.Sprintf("%s/%d", at, i), try)
+			for _, w := range wrong {
+				x[i] = w
+				try(fmt.Sprintf("%s/%d = %v", at, i, w))
+			}
+			x[i] = was
+		}
+	}
+}
