@@ -43,6 +43,16 @@ type StreamHead struct {
 	Stream    StreamID `json:"stream"`
 	NextBatch uint64   `json:"next_batch"`
 	NextFirst uint64   `json:"next_measurement"`
+	// Latest is the newest measurement of each property that the stream's avatar
+	// has, by measured time.
+	Latest []SeenMeasurement `json:"latest,omitempty"`
+}
+
+// SeenMeasurement is a measurement as the world got it, without its unit.
+type SeenMeasurement struct {
+	Name  string  `json:"n"`
+	Time  int64   `json:"t"` // ns
+	Value float64 `json:"v,omitempty"`
 }
 
 // Demand says whether somebody is subscribed to a stream: its batches then

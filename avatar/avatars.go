@@ -221,10 +221,19 @@ func (a *Agent) heads(party carnet.PartyID) []carnet.StreamHead {
 	heads := []carnet.StreamHead{}
 	for _, s := range a.streams {
 		if s.sender == party {
-			heads = append(heads, carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst})
+			heads = append(heads, carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst, Latest: s.avatar.seen()})
 		}
 	}
 	return heads
+}
+
+func (v *Avatar) seen() (ms []carnet.SeenMeasurement) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, m := range v.latest {
+		ms = append(ms, carnet.SeenMeasurement{Name: m.Name, Time: m.Time, Value: m.Value.Num})
+	}
+	return ms
 }
 
 // Info is what there is to know of an avatar.

@@ -1,18 +1,27 @@
 package policy
 
-// UseUntil marks every rate's interval that holds the time at, and all before
-// it, as used, for a sender that lost its State. Under a rate nothing measured
-// up to at is then sent twice, but whatever was measured before and not yet
-// sent is withheld, however much. It knows nothing of what was sent with a
-// measured time after at, and a deadband has forgotten its last value, so it
-// admits one.
-func (s *State) UseUntil(t *Table, at int64) {
+import "carnet"
+
+// Saw takes back into a State that was lost what the receiver has: m, as it was
+// sent, is the newest measurement of property prop that it got. Under a rate
+// nothing of m's interval or an earlier one is admitted any more, and a deadband
+// goes on from m's value, as if the State had never been lost.
+func (s *State) Saw(t *Table, prop int, m *carnet.Measurement) {
+	if uint(prop) >= uint(len(t.entries)) {
+		return
+	}
+	e := &t.entries[prop]
+	if e.fixed != Admitted || e.plain {
+		return
+	}
 	if s.table != t {
 		s.bind(t)
 	}
-	for i, rate := range t.rates {
-		if m := &s.slots[i]; rate != 0 && (m.has&hasLast == 0 || m.last < at) {
-			m.use(at, rate)
-		}
+	mem := &s.slots[e.slot]
+	if e.rate != 0 && (mem.has&hasLast == 0 || mem.last < m.Time) {
+		mem.use(m.Time, e.rate)
+	}
+	if e.role == single && e.deadband != 0 && m.Value.Kind == carnet.Number {
+		mem.sent, mem.has = m.Value.Num, mem.has|hasSent|touched
 	}
 }

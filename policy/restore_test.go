@@ -6,27 +6,33 @@ import (
 	"carnet"
 )
 
-// TestUseUntil loses a State and goes on: what a rate had admitted is not
-// admitted again. A deadband has forgotten what it sent.
-func TestUseUntil(t *testing.T) {
+// TestSaw loses a State, takes back what the receiver has, and goes on: what a
+// rate had admitted is not admitted again, and a deadband knows what it sent.
+func TestSaw(t *testing.T) {
 	table := compile(t, openDoor, `{"properties":{"heart_rate":{"rate":"10s"},"steps":{"deadband":5},"position":{"precision_m":1000,"rate":"10s"}}}`, clinic)
 	const s = int64(1e9)
 	var state State
-	state.UseUntil(table, 105*s)
+	saw := func(prop int, at int64, value float64) {
+		state.Saw(table, prop, &carnet.Measurement{Time: at, Value: carnet.Float(value)})
+	}
+	saw(heartRate, 105*s, 60)
+	saw(lat, 105*s, 1)
+	saw(steps, 90*s, 7)
 	for i, tt := range []struct {
-		prop int
-		at   int64
-		want Verdict
+		prop  int
+		at    int64
+		value float64
+		want  Verdict
 	}{
-		{heartRate, 95 * s, RateExceeded}, {heartRate, 109 * s, RateExceeded}, {heartRate, 110 * s, Admitted},
-		{lat, 109 * s, RateExceeded}, {lon, 109 * s, RateExceeded}, {lat, 110 * s, Admitted}, {lon, 110 * s, Admitted},
-		{steps, 95 * s, Admitted}, {steps, 96 * s, WithinDeadband},
+		{heartRate, 95 * s, 1, RateExceeded}, {heartRate, 109 * s, 1, RateExceeded}, {heartRate, 110 * s, 1, Admitted},
+		{lat, 109 * s, 1, RateExceeded}, {lon, 109 * s, 1, RateExceeded}, {lat, 110 * s, 1, Admitted}, {lon, 110 * s, 1, Admitted},
+		{steps, 95 * s, 11, WithinDeadband}, {steps, 96 * s, 12, Admitted},
 	} {
-		if got := table.Apply(&state, tt.prop, &carnet.Measurement{Time: tt.at, Value: carnet.Float(1)}); got != tt.want {
+		if got := table.Apply(&state, tt.prop, &carnet.Measurement{Time: tt.at, Value: carnet.Float(tt.value)}); got != tt.want {
 			t.Errorf("measurement %d: %v, want %v", i, got, tt.want)
 		}
 	}
-	state.UseUntil(table, 50*s) // an earlier time takes nothing back
+	saw(heartRate, 50*s, 60) // an earlier time takes nothing back
 	if got := table.Apply(&state, heartRate, &carnet.Measurement{Time: 111 * s, Value: carnet.Float(1)}); got != RateExceeded {
 		t.Errorf("after an earlier time, %v", got)
 	}

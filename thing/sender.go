@@ -113,13 +113,15 @@ func (s *sender) end(ctx context.Context) error {
 
 // load makes a run from the link's snapshot and the records after it.
 func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
-	a := s.agent
-	r := newRun(s, at)
-	snapshot, err := a.store.Link(ctx, s.peer.Party, at.Last.Number)
+	a, r := s.agent, newRun(s, at)
+	common, err := s.lastCommon(ctx, at.Last)
 	if err != nil {
 		return nil, err
 	}
-	reached := snapshot.Number
+	snapshot, err := a.store.Link(ctx, s.peer.Party, common)
+	if err != nil {
+		return nil, err
+	}
 	if len(snapshot.State) > 0 {
 		plain, err := a.rest.Open(nil, snapshotAAD(s.peer.Party, snapshot.Number), snapshot.State)
 		if err != nil {
@@ -129,25 +131,19 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 			return nil, err
 		}
 	}
-	for reached < at.Last.Number {
-		rows, err := a.store.Sent(ctx, s.peer.Party, reached, 1000)
+	for reached := snapshot.Number; reached < common; {
+		rows, err := a.store.Sent(ctx, s.peer.Party, reached, int(min(1000, common-reached)))
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {
-			break
+			return nil, carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
 		}
 		for _, row := range rows {
-			if row.Number > at.Last.Number {
-				break
-			}
 			if err := s.mergeRow(r, row); err != nil {
 				return nil, err
 			}
 			reached = row.Number
-		}
-		if rows[len(rows)-1].Number > at.Last.Number {
-			break
 		}
 	}
 	if at.Last.Number > 0 {
@@ -155,15 +151,81 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 			return nil, err
 		}
 	}
-	if reached < at.Last.Number {
-		return r, s.overtaken(ctx, r, reached, at)
+	if err := a.store.Rewind(ctx, s.peer.Party, common); err != nil {
+		return nil, err
+	}
+	if common < at.Last.Number {
+		return r, s.overtaken(ctx, r, common, at)
 	}
 	for _, c := range r.courses {
 		if err := a.lowerViews(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	return r, a.store.Rewind(ctx, s.peer.Party, at.Last.Number)
+	return r, nil
+}
+
+// lastCommon finds the last frame up to the world's that this agent has a record
+// of, being the same frame: all of them, unless the store was restored from an
+// older copy.
+func (s *sender) lastCommon(ctx context.Context, last link.Position) (uint64, error) {
+	number, hash, known := last.Number, last.Hash, true
+	for ; number > 0; number-- {
+		rows, err := s.agent.store.Sent(ctx, s.peer.Party, number-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) == 0 || rows[0].Number != number {
+			// Not recorded here: go on with the last that is.
+			below, err := s.lastRecorded(ctx, number)
+			if err != nil || below == 0 {
+				return 0, err
+			}
+			number, known = below+1, false
+			continue
+		}
+		if number != last.Number || !known {
+			at, kept, err := s.call.Trace(ctx, number)
+			if err != nil {
+				return 0, err
+			}
+			if !kept {
+				continue
+			}
+			hash = at.Hash
+		}
+		if rows[0].Hash == hash {
+			return number, nil
+		}
+	}
+	return 0, nil
+}
+
+// lastRecorded is the greatest frame number below a number that is recorded for
+// the link, 0 for none.
+func (s *sender) lastRecorded(ctx context.Context, below uint64) (last uint64, err error) {
+	for low, high := uint64(0), below-1; low < high; {
+		middle := low + (high-low+1)/2
+		rows, err := s.agent.store.Sent(ctx, s.peer.Party, middle-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) > 0 && rows[0].Number < below {
+			low, last = middle, rows[0].Number
+		} else {
+			high = middle - 1
+		}
+	}
+	return last, nil
+}
+
+// saw takes back what the world has into the rates' state.
+func (c *course) saw(latest []carnet.SeenMeasurement) {
+	for _, m := range latest {
+		if p, known := c.mapping.thing.description.Lookup(m.Name); known {
+			c.rates.Saw(c.mapping.table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
+		}
+	}
 }
 
 func (s *sender) mergeRow(r *run, row SentRow) error {
@@ -197,12 +259,14 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 				c = r.add(m)
 			}
 			c.nextBatch, c.nextFirst = max(c.nextBatch, h.NextBatch), max(c.nextFirst, h.NextFirst)
-			c.rates.UseUntil(c.mapping.table, a.now().UnixNano())
+			c.saw(h.Latest)
 		}
 	}
+	// Positions that the log lost are given again to what comes from now on.
+	r.position = min(r.position, a.feed.end())
 	for _, c := range r.courses {
 		for i := range c.lanes {
-			c.lanes[i].cursor = max(c.lanes[i].cursor, r.position)
+			c.lanes[i].cursor = r.position
 			c.lanes[i].taken = c.lanes[i].cursor
 		}
 	}
