@@ -179,3 +179,33 @@ func TestRotateToTheSameKEKReplacesTheTableKey(t *testing.T) {
 		t.Errorf("a new row under the old table key: %v", err)
 	}
 }
+
+// TestRotationGivenUpLeavesNoFalseTableKey has the first step done although it
+// failed, then a rotation to a third KEK that crashes: who opens with the
+// second KEK must find the generation that rows are wrapped under.
+func TestRotationGivenUpLeavesNoFalseTableKey(t *testing.T) {
+	ctx, old, second, third := t.Context(), newKEK(t), newKEK(t), newKEK(t)
+	store, ids := newMemory(), someIDs(5)
+	table := create(t, old, store)
+	want, err := table.Make(ctx, ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.after = func() error { return errCrash }
+	if err := table.Rotate(ctx, second); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	changes := 0
+	store.after = func() error {
+		if changes++; changes == 2 {
+			return errCrash
+		}
+		return nil
+	}
+	if err := table.Rotate(ctx, third); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	for _, kek := range []KEK{old, second, third} {
+		holds(t, "with "+kek.ID(), kek, store.copy(), ids, want)
+	}
+}

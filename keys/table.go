@@ -307,10 +307,8 @@ func (t *Table) Get(ctx context.Context, id ID) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", id, err)
 	}
-	if row.ID != id {
-		return nil, carnet.Errorf(carnet.Tampered, "the store answered key %s for %s", row.ID, id)
-	}
-	if secret, err = t.unwrap(row); err != nil {
+	// The id that was asked for is what the row must be bound to.
+	if secret, err = t.unwrap(Row{id, row.Wrapped}); err != nil {
 		return nil, err
 	}
 	t.keep(id, bytes.Clone(secret))

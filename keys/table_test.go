@@ -378,6 +378,31 @@ func TestDestroy(t *testing.T) {
 	}
 }
 
+// lying answers every Get with one row.
+type lying struct {
+	*memory
+	row Row
+}
+
+func (l lying) Get(context.Context, ID) (Row, error) { return l.row, nil }
+
+func TestRowOfAnotherKeyIsRefused(t *testing.T) {
+	ctx, kek, store := t.Context(), newKEK(t), newMemory()
+	a, b := ID{"epoch", "a"}, ID{"epoch", "b"}
+	if _, err := create(t, kek, store).Make(ctx, a, b); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []ID{a, b} { // the store says truly or falsely whose row it is
+		table, err := Open(ctx, Config{KEK: kek, Store: lying{store, Row{id, store.rows[b]}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := table.Get(ctx, a); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("row of %s: %v", id, err)
+		}
+	}
+}
+
 // TestDestroyedKeyDoesNotComeBack destroys a key while a Get has read its row
 // and not yet unwrapped it.
 func TestDestroyedKeyDoesNotComeBack(t *testing.T) {
