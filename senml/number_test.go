@@ -1,12 +1,15 @@
 package senml_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"math"
 	"math/big"
 	"strconv"
+	"strings"
 	"testing"
 
+	"carnet"
 	"carnet/senml"
 
 	"pgregory.net/rapid"
@@ -71,6 +74,46 @@ func exactNanos(text string) (int64, bool) {
 	r.Add(r, half)
 	q := new(big.Int).Quo(r.Num(), r.Denom()) // towards zero
 	return q.Int64(), q.IsInt64() && q.Int64() != math.MinInt64
+}
+
+// TestTimesRounded: digits finer than a nanosecond.
+func TestTimesRounded(t *testing.T) {
+	d := senml.NewDecoder(senml.Limits{})
+	for text, want := range map[string]int64{
+		"0.0000000005":                   1,
+		"0.00000000049999":               0,
+		"-0.0000000005":                  -1,
+		"0.0000000015":                   2,
+		"1767225600.1234567895":          1767225600123456790,
+		"1767225600.12345678949999999":   1767225600123456789,
+		"1767225600123456789.5e-9":       1767225600123456790,
+		"17672256001234567895000.0e-13":  1767225600123456790,
+		"-0.30000000000000004":           -3e8,
+		"9223372036.8547758070000000001": 9223372036854775807,
+	} {
+		got, err := d.Decode(nil, senml.JSON, []byte(`[{"n":"a","v":1,"t":`+text+`}]`), 0)
+		if err != nil || got[0].Time != want {
+			t.Errorf("%s s: got %v (%v), want %d ns", text, got, err, want)
+		}
+	}
+}
+
+// TestNumbersInCBOR: each number is written in its shortest form.
+func TestNumbersInCBOR(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "00", -1: "20", 500: "1901f4", 1<<53 - 1: "1b001fffffffffffff", 1 << 53: "fa5a000000",
+		1.5: "f93e00", 0x1p-24: "f90001", 0x1p-14: "f90400", -0x3ffp-24: "f983ff", 0x1p-25: "fa33000000",
+		0.25 + 0x1p-12: "f93401", 1e10 + 0.5: "fb4202a05f20040000", 1.1: "fb3ff199999999999a",
+	} {
+		pack, err := senml.Append(nil, senml.CBOR, []carnet.Measurement{num("a", "", now, v)})
+		if got := hex.EncodeToString(pack); err != nil || !strings.HasSuffix(got, "02"+want) {
+			t.Errorf("%v is written %s (%v), want %s at the end", v, got, err, want)
+		}
+	}
+	pack, _ := senml.Append(nil, senml.CBOR, []carnet.Measurement{num("a", "", now, math.Copysign(0, -1))})
+	if got := hex.EncodeToString(pack); !strings.HasSuffix(got, "02f98000") {
+		t.Errorf("negative zero is written %s", got)
+	}
 }
 
 // TestTimesInCBOR: integers, floats of every size and decimal fractions.
