@@ -108,7 +108,7 @@ func (c *compiler) measure(at *place, m member, f facts) (why string, err error)
 		return "it is an object without described fields", nil
 	}
 	if !senmlName.MatchString(m.name) {
-		return c.badName(m.name), nil
+		return badName, nil
 	}
 	for _, field := range all.members {
 		at := at.at("properties").at(field.name)
@@ -127,13 +127,11 @@ func (c *compiler) measure(at *place, m member, f facts) (why string, err error)
 // that joins an object and its field.
 var senmlName = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9:._]*$`)
 
-func (c *compiler) badName(name string) string {
-	return "its name has characters other than letters, digits, '-', ':', '.' and '_', or does not start with a letter or digit"
-}
+const badName = "its name has characters other than letters, digits, '-', ':', '.' and '_', or does not start with a letter or digit"
 
 func (c *compiler) leaf(object string, m member, f facts) (why string, err error) {
 	if !senmlName.MatchString(m.name) {
-		return c.badName(m.name), nil
+		return badName, nil
 	}
 	n := m.node
 	p := Property{

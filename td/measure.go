@@ -49,7 +49,7 @@ func (p *Property) checkNumber(v float64) *carnet.Error {
 		return carnet.Errorf(carnet.OutOfRange, "%s is %v, want a finite number", p.Name, v)
 	case p.Minimum != nil && v < *p.Minimum, p.Maximum != nil && v > *p.Maximum,
 		p.Above != nil && v <= *p.Above, p.Below != nil && v >= *p.Below:
-		return carnet.Errorf(carnet.OutOfRange, "%s is %s, want %s", p.Name, p.quantity(v), p.Range())
+		return carnet.Errorf(carnet.OutOfRange, "%s is %s, want %s", p.Name, p.quantity(v), p.bounds())
 	case p.Integer && v != math.Trunc(v):
 		return carnet.Errorf(carnet.WrongType, "%s is %s, want a whole number", p.Name, p.quantity(v))
 	case p.MultipleOf != 0 && !isMultiple(v, p.MultipleOf):
@@ -99,8 +99,8 @@ func (p *Property) wrongLength(n int, of string) *carnet.Error {
 	return carnet.Errorf(carnet.OutOfRange, "%s has %d %s, want %s", p.Name, n, of, want)
 }
 
-// Range says in words which numbers are allowed.
-func (p *Property) Range() string {
+// bounds says in words which numbers are allowed.
+func (p *Property) bounds() string {
 	var parts []string
 	for _, b := range []struct {
 		word  string
