@@ -3,7 +3,6 @@ package ledger
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -353,5 +352,5 @@ func (s fields) String() string {
 			in = append(in, names[f])
 		}
 	}
-	return strings.Join(slices.Clip(in), ", ")
+	return strings.Join(in, ", ")
 }
