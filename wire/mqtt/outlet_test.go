@@ -103,8 +103,8 @@ func TestNoAllocationPerMessage(t *testing.T) {
 	}
 }
 
-// FuzzSession feeds an open session anything: it must take it or end, and hand
-// over only whole messages.
+// FuzzSession feeds a connection anything, as its first packet or in an open
+// session: it must take it or end, and hand over only whole messages.
 func FuzzSession(f *testing.F) {
 	for _, v := range versions {
 		p := packet.Publish{Topic: []byte("things/watch-1/measurements"), Payload: []byte("72"), QoS: 1, ID: 9}
@@ -113,6 +113,8 @@ func FuzzSession(f *testing.F) {
 		f.Add(byte(v), packet.AppendUnsubscribe(nil, &packet.Unsubscribe{ID: 1, Filters: [][]byte{[]byte("a")}}, v))
 		f.Add(byte(v), packet.AppendDisconnect(nil, packet.ServerBusy, "why", v))
 		f.Add(byte(v), packet.AppendConnect(nil, &packet.Connect{Version: v, Will: &p}))
+		f.Add(byte(v)+128, packet.AppendConnect(nil, &packet.Connect{Version: v, Will: &p, HasUser: true, User: []byte("watch-1"), HasPassword: true, Password: []byte("1-hctaw")}))
+		f.Add(byte(v)+128, packet.AppendConnect(nil, &packet.Connect{Version: v + 1}))
 	}
 	f.Fuzz(func(t *testing.T, v byte, data []byte) {
 		version := packet.V311
@@ -128,6 +130,13 @@ func FuzzSession(f *testing.F) {
 		}
 		s := detached(t, version, h)
 		s.buf, s.to = data, len(data)
+		if v >= 128 { // a connection's first packet
+			s.device = nil
+			if err := s.connect(t.Context()); err == nil && s.device == nil {
+				t.Error("open without a device")
+			}
+			return
+		}
 		if err := s.packets(); err == nil && s.to-s.from > s.srv.cfg.Limits.PacketSize {
 			t.Errorf("waits for a packet of more than %d bytes", s.to-s.from)
 		}
