@@ -3,10 +3,11 @@
 #
 #     test/postgres.sh -- go test ./store/...
 #
-# The cluster lives in a temporary directory, listens on 127.0.0.1 on a free
-# port, and ends with the command, whatever happens. The command finds it in
-# CARNET_PG, a connection string of its superuser. As root the server runs as
-# the user postgres, and the package is installed if there is none.
+# The cluster lives in a temporary directory (in memory where there is /dev/shm,
+# since tests make many small databases; TMPDIR overrides), listens on 127.0.0.1
+# on a free port, and ends with the command, whatever happens. The command finds
+# it in CARNET_PG, a connection string of its superuser. As root the server runs
+# as the user postgres, and the package is installed if there is none.
 set -eu
 
 [ "${1:-}" = -- ] && shift
@@ -35,7 +36,12 @@ else
 	as() { "$@"; }
 fi
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/carnet-pg.XXXXXX")
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
+	base=/dev/shm
+else
+	base=${TMPDIR:-/tmp}
+fi
+dir=$(mktemp -d "$base/carnet-pg.XXXXXX")
 stop() {
 	status=$?
 	trap - EXIT
@@ -64,6 +70,8 @@ cat >>"$dir/data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 200
+shared_buffers = 64MB
+checkpoint_timeout = 1h
 CONF
 
 # A free port can be taken before the server has it: then another.

@@ -32,7 +32,7 @@ type Fresh[S any] func(t *testing.T) Database[S]
 const outside = uint64(math.MaxInt64) + 1
 
 // seeds of the random operations; each is one run.
-const seeds = 4
+const seeds = 3
 
 // open opens a database for the length of a test.
 func open[S any](t *testing.T, db Database[S]) S {

@@ -37,7 +37,7 @@ func randomThings(t *testing.T, db Database[thing.Store], r *rand.Rand) {
 		documents: make(map[string]carnet.Document),
 	}
 	s, close := db(t)
-	for step := range 60 {
+	for step := range 50 {
 		switch r.IntN(12) {
 		case 0:
 			before := int64(r.IntN(1000))

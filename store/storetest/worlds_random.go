@@ -32,7 +32,7 @@ func randomWorlds(t *testing.T, db Database[avatar.Store], r *rand.Rand) {
 	ctx := t.Context()
 	m := &worldModel{links: make(map[carnet.PartyID]avatar.LinkRow)}
 	s, close := db(t)
-	for step := range 60 {
+	for step := range 50 {
 		switch r.IntN(10) {
 		case 0:
 			m.register(t, ctx, s, r)
