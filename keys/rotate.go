@@ -6,9 +6,6 @@ import (
 	"fmt"
 )
 
-// rotatePage is how many rows are wrapped anew in one transaction.
-const rotatePage = 512
-
 // Unfinished reports whether a rotation was begun and not ended: Rotate again,
 // to the same KEK.
 func (t *Table) Unfinished() bool {
@@ -77,7 +74,7 @@ func (t *Table) wrapTableKeys(ctx context.Context, to KEK) error {
 // rewrapRows wraps every row of an older generation under the newest.
 func (t *Table) rewrapRows(ctx context.Context) error {
 	for after := (ID{}); ; {
-		page, err := t.store.Page(ctx, after, rotatePage)
+		page, err := t.store.Page(ctx, after, listPage)
 		if err != nil {
 			return fmt.Errorf("read key table: %w", err)
 		}

@@ -32,7 +32,7 @@ func holds(t *testing.T, what string, kek KEK, store *memory, ids []ID, want [][
 func TestRotationSurvivesACrashAtEachStep(t *testing.T) {
 	ctx, old, fresh := t.Context(), newKEK(t), newKEK(t)
 	start := newMemory()
-	ids := someIDs(2*rotatePage + 10) // three pages with the table key
+	ids := someIDs(2*listPage + 10) // three pages with the table key
 	want, err := create(t, old, start).Make(ctx, ids...)
 	if err != nil {
 		t.Fatal(err)

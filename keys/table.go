@@ -196,6 +196,9 @@ func (t *Table) useTableKey(generation uint32, secret [32]byte) error {
 	return nil
 }
 
+// listPage is how many rows are read at once where many are.
+const listPage = 512
+
 // A wrapped row: version (1 byte, 1), generation of the table key (4 bytes, big
 // endian), nonce (12), ciphertext, tag (16). The id is associated data.
 const (
@@ -313,6 +316,30 @@ func (t *Table) Get(ctx context.Context, id ID) ([]byte, error) {
 	}
 	t.keep(id, bytes.Clone(secret))
 	return secret, nil
+}
+
+// List returns the ids of the kind whose names begin with prefix and are longer
+// than it, in order: the keys of a stream, by its id and a slash.
+func (t *Table) List(ctx context.Context, kind, prefix string) ([]ID, error) {
+	if err := (ID{kind, prefix + "x"}).check(); err != nil {
+		return nil, err
+	}
+	var ids []ID
+	for after := (ID{kind, prefix}); ; {
+		page, err := t.store.Page(ctx, after, listPage)
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		for _, row := range page {
+			if row.ID.Kind != kind || !strings.HasPrefix(row.ID.Name, prefix) || !above(row.ID, after) {
+				return ids, nil
+			}
+			ids, after = append(ids, row.ID), row.ID
+		}
+		if len(page) < listPage {
+			return ids, nil
+		}
+	}
 }
 
 // keep makes room by dropping any keys: reading one again costs a row.

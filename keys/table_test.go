@@ -350,6 +350,29 @@ func TestPutThatIsNotDurableIsNotUsed(t *testing.T) {
 	}
 }
 
+func TestList(t *testing.T) {
+	ctx := t.Context()
+	table := create(t, newKEK(t), newMemory())
+	many := someIDs(2*listPage + 3)
+	others := []ID{{"epoch", "stream"}, {"epoch", "streams/1"}, {"epoch", "a"}, {"slot", "stream/1"}, {"a", "stream/1"}}
+	if _, err := table.Make(ctx, append(others, many...)...); err != nil {
+		t.Fatal(err)
+	}
+	got, err := table.List(ctx, "epoch", "stream/")
+	if err != nil || !slices.Equal(got, many) {
+		t.Errorf("listed %d keys, want %d: %v", len(got), len(many), err)
+	}
+	if got, err := table.List(ctx, "slot", ""); err != nil || !slices.Equal(got, others[3:4]) {
+		t.Errorf("listed %v, %v", got, err)
+	}
+	if got, err := table.List(ctx, "none", ""); err != nil || len(got) != 0 {
+		t.Errorf("listed %v, %v", got, err)
+	}
+	if _, err := table.List(ctx, "table", ""); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("listed the table's own keys: %v", err)
+	}
+}
+
 func TestDestroy(t *testing.T) {
 	ctx, store := t.Context(), newMemory()
 	table := create(t, newKEK(t), store)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"carnet"
@@ -213,6 +214,55 @@ func TestKeyOpensNothingOutsideItsPath(t *testing.T) {
 	if _, err := one.Key().Slot(2); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("slot 2 from the key of slot 1: %v", err)
 	}
+}
+
+func TestPathAsText(t *testing.T) {
+	for _, e := range entriesOfEachLevel(t) {
+		p := e.Key.Path
+		if got, err := ParsePath(p.String()); err != nil || got != p {
+			t.Errorf("%s is read as %s, %v", p, got, err)
+		}
+		for _, bad := range []string{p.String() + "/", p.String() + "/01", "/" + p.String(), strings.ToUpper(p.String()) + "A", p.Stream.String()} {
+			if _, err := ParsePath(bad); carnet.CodeOf(err) != carnet.Malformed {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+	}
+	long := Path{Level: SlotLevel}.String() + "4294967295" // 2^32 and more
+	if _, err := ParsePath(long); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("%q: %v", long, err)
+	}
+}
+
+func TestOpenerInManyGoroutines(t *testing.T) {
+	epoch, _ := newSlot(t, 0)
+	plain := body(t, 10)
+	var batches [][]byte
+	for n := range uint32(8) {
+		s, err := epoch.Slot(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches = append(batches, sealed(t, s, uint64(n), plain))
+	}
+	o, err := NewOpener(3, func(Header) (Key, bool) { return epoch, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				for _, batch := range batches {
+					if _, got, err := o.Open(nil, batch); err != nil || !bytes.Equal(got, plain) {
+						t.Errorf("open: %v", err)
+					}
+				}
+				o.Forget(epoch.Stream)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestSealRefusesUnpaddedBodies(t *testing.T) {

@@ -4,8 +4,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 
 	"carnet"
 )
@@ -48,6 +51,28 @@ func (p Path) String() string {
 		s += fmt.Sprintf("/%d", p.Number)
 	}
 	return s
+}
+
+// ParsePath reads what String writes, and nothing else.
+func ParsePath(text string) (p Path, err error) {
+	parts := strings.Split(text, "/")
+	if len(parts) < int(EpochLevel) || len(parts) > int(BatchLevel) {
+		return p, malformed("%q is no path of the key tree", text)
+	}
+	p.Level = Level(len(parts))
+	err = errors.Join(p.Stream.UnmarshalText([]byte(parts[0])), p.Epoch.UnmarshalText([]byte(parts[1])))
+	if err == nil && p.Level >= SlotLevel {
+		var n uint64
+		n, err = strconv.ParseUint(parts[2], 10, 32)
+		p.Slot = uint32(n)
+	}
+	if err == nil && p.Level >= BatchLevel {
+		p.Number, err = strconv.ParseUint(parts[3], 10, 64)
+	}
+	if err != nil || p.String() != text {
+		return Path{}, malformed("%q is no path of the key tree", text)
+	}
+	return p, nil
 }
 
 // Key is a key of the tree with its place. Printing one shows its path only.
