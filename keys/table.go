@@ -137,6 +137,9 @@ func (t *Table) tableRows(ctx context.Context) ([]tableRow, error) {
 		}
 		list = append(list, tableRow{row, uint32(n), kek})
 	}
+	if len(list) == most {
+		return nil, carnet.Errorf(carnet.Malformed, "the key table has %d table keys or more", most)
+	}
 	return list, nil
 }
 
@@ -331,7 +334,10 @@ func (t *Table) List(ctx context.Context, kind, prefix string) ([]ID, error) {
 			return nil, fmt.Errorf("list keys: %w", err)
 		}
 		for _, row := range page {
-			if row.ID.Kind != kind || !strings.HasPrefix(row.ID.Name, prefix) || !above(row.ID, after) {
+			if !above(row.ID, after) {
+				return nil, fmt.Errorf("list keys: the store answered %s after %s", row.ID, after)
+			}
+			if row.ID.Kind != kind || !strings.HasPrefix(row.ID.Name, prefix) {
 				return ids, nil
 			}
 			ids, after = append(ids, row.ID), row.ID

@@ -289,6 +289,13 @@ func TestTamperedRowsAreRefused(t *testing.T) {
 		t.Errorf("rows exchanged: %v", err)
 	}
 	m = store.copy()
+	for n := range 64 {
+		m.rows[tableKeyID(uint32(n), "kek")] = nil
+	}
+	if err := get(m, a); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("more table keys than are read: %v", err)
+	}
+	m = store.copy()
 	m.rows[ID{tableKind, "1/x"}] = nil
 	if err := get(m, a); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("an odd table key: %v", err)
@@ -398,6 +405,32 @@ func TestDestroy(t *testing.T) {
 		if id.Kind == tableKind && table.Destroy(ctx, id) == nil {
 			t.Error("destroyed the table key")
 		}
+	}
+}
+
+// disordered answers every Page with the same row.
+type disordered struct {
+	*memory
+	row Row
+}
+
+func (d disordered) Page(context.Context, ID, int) ([]Row, error) {
+	return []Row{d.row, d.row}, nil
+}
+
+func TestStoreOutOfOrderIsRefused(t *testing.T) {
+	ctx, kek, store := t.Context(), newKEK(t), newMemory()
+	table := create(t, kek, store)
+	id := ID{"epoch", "a"}
+	if _, err := table.Make(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	table.store = disordered{store, Row{id, store.rows[id]}}
+	if ids, err := table.List(ctx, "epoch", ""); err == nil {
+		t.Errorf("listed %v", ids)
+	}
+	if err := table.rewrapRows(ctx); err == nil {
+		t.Error("wrapped anew what the store answers again and again")
 	}
 }
 

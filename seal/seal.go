@@ -28,9 +28,7 @@
 // formats are in docs/design/seal.md, test vectors in testdata.
 package seal
 
-import (
-	"carnet"
-)
+import "carnet"
 
 // Limits. A parser refuses what is over them before it looks further.
 const (
