@@ -625,23 +625,33 @@ func TestWill(t *testing.T) {
 
 func TestShutdownAcknowledgesWhatWasHandedOver(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v packet.Version) {
-		h := newHub()
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		s, err := New(Config{Backend: h, Log: slog.New(slog.DiscardHandler)})
-		must(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Serve(ctx, ln) }()
-		r := dialRaw(t, ln.Addr().String(), v).open("watch-1", nil)
-		r.send(r.publish(1, "x"))
-		h.awaitPending(t, 1)
-		cancel()
-		h.commit(Stored())
-		r.acks(1)
-		r.bye(packet.ServerShuttingDown)
-		r.conn.Close()
-		must(t, <-done)
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub()
+			s, err := New(Config{Backend: h, Log: slog.New(slog.DiscardHandler)})
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			p, done := make(pipes), make(chan error)
+			go func() { done <- s.Serve(ctx, p) }()
+			stored, lost := p.dial(t, v).open("watch-1", nil), p.dial(t, v).open("watch-2", nil)
+			lost.send(lost.publish(2, "x"))
+			synctest.Wait()
+			never := h.pending
+			h.pending = nil
+			stored.send(stored.publish(1, "x"))
+			synctest.Wait()
+			cancel()
+			time.Sleep(time.Second)
+			h.commit(Stored())
+			stored.acks(1)
+			stored.bye(packet.ServerShuttingDown)
+			start := time.Now()
+			lost.bye(packet.ServerShuttingDown) // its message was not waited for longer than the limit
+			if took := time.Since(start); took != 4*time.Second {
+				t.Errorf("waited %s more, want 4 s", took)
+			}
+			must(t, <-done)
+			settle(never, Stored()) // too late, and without effect
+		})
 	})
 }
 
@@ -761,6 +771,30 @@ func TestWhoDoesNotReadStallsNobody(t *testing.T) {
 		synctest.Wait()
 		h.commit(Stored())
 		other.acks(21)
+	})
+}
+
+func TestMessagesToADeafDeviceAreBounded(t *testing.T) {
+	h := newHub()
+	h.outboxes = make(chan Outbox, 1)
+	inBubble(t, Config{Backend: h, Limits: Limits{Outgoing: 5}}, func(t *testing.T, p pipes) {
+		r := p.dial(t, packet.V311).open("watch-1", nil)
+		defer r.conn.Close()
+		r.send(subscribe(packet.V311, 1, 0, "things/watch-1/#"))
+		r.expect(packet.SUBACK)
+		out, queued := <-h.outboxes, 0
+		for range 100 {
+			if out.Send("things/watch-1/refusals", "", []byte("x")) {
+				queued++
+			}
+			synctest.Wait()
+		}
+		if queued != 6 { // one is on its way
+			t.Errorf("%d messages queued for a device that does not read, want 6", queued)
+		}
+		for range queued {
+			r.expect(packet.PUBLISH)
+		}
 	})
 }
 

@@ -86,10 +86,10 @@ func (s *session) flush(scratch []byte) []byte {
 		}
 		s.mu.Unlock()
 		if len(scratch) > 0 {
-			s.conn.Write(scratch) // an error closes the connection, which its reader notices
 			s.srv.counts.writes.Add(1)
 			s.srv.counts.acknowledged.Add(int64(acknowledged))
 			s.srv.counts.sent.Add(int64(sent))
+			s.conn.Write(scratch) // an error closes the connection, which its reader notices
 		}
 		if e != nil {
 			s.end(e)
