@@ -76,7 +76,7 @@ func TestConnectionsCutAtRandomBytesLoseAndDoubleNothing(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return &cutConn{Conn: c, left: random.IntN(60_000)}, nil
+		return &cutConn{Conn: c, left: random.IntN(15_000)}, nil
 	}
 	s, _, _ := n.run(t, cfg)
 	await(t, "the last acknowledgement", source.done)
@@ -93,26 +93,24 @@ func TestReceiverRestartsAndSenderResumes(t *testing.T) {
 	source := newSource(n.hub, n.arena.id, 300, 1)
 	cfg := n.config(source)
 	cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		n.sink.mu.Lock()
+		n.mu.Lock()
 		address := n.address
-		n.sink.mu.Unlock()
+		n.mu.Unlock()
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}
-	half := make(chan struct{})
-	source.onAcked = func(number uint64) {
-		if number >= 100 {
-			source.onAcked = nil
-			close(half)
-		}
-	}
+	resumed := make(chan struct{}, 300)
+	source.onResume = func() { resumed <- struct{}{} }
 	n.run(t, cfg)
-	await(t, "100 acknowledgements", half)
-	n.sink.mu.Lock()
-	first := n.server
-	n.sink.mu.Unlock()
-	first.Disconnect("hub")
+	for range 3 {
+		await(t, "the source to be resumed", resumed)
+		n.stop()
+		n.serve(t, nil)
+	}
 	await(t, "the last acknowledgement", source.done)
 	n.exactlyOnce(t, 300)
+	if source.resumed < 4 {
+		t.Errorf("the source was resumed %d times in 3 restarts", source.resumed)
+	}
 }
 
 func TestCallIsHandledBeforeLaterFrames(t *testing.T) {

@@ -152,7 +152,7 @@ type memSource struct {
 	notices     []string
 	announced   string
 	onNext      func(number uint64) error
-	onAcked     func(number uint64)
+	onResume    func()
 	done        chan struct{} // closed when everything is acknowledged
 	final       uint64        // number of the frame that ends the log
 }
@@ -171,6 +171,9 @@ func (m *memSource) Resume(_ context.Context, r Resume) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.resumed++
+	if m.onResume != nil {
+		m.onResume()
+	}
 	m.incarnation, m.last, m.announced = r.Incarnation, r.Last, string(r.Announcement)
 	m.cursor = binary.BigEndian.Uint64(r.Last.Covers[8:])
 	m.progress(r.Last.Number)
@@ -224,9 +227,6 @@ func (m *memSource) progress(acked uint64) {
 func (m *memSource) Acked(number uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.onAcked != nil {
-		m.onAcked(number)
-	}
 	m.progress(number)
 }
 
@@ -236,12 +236,15 @@ func (m *memSource) Notice(kind string, body []byte) {
 	m.notices = append(m.notices, kind+" "+string(body))
 }
 
-// net is a hub and a world that peer with each other over loopback.
+// testNet is a hub and a world that peer with each other over loopback.
 type testNet struct {
 	hub, arena testParty
 	sink       *memSink
-	address    string
-	server     *Server
+
+	mu      sync.Mutex
+	address string // owned by mu
+	server  *Server
+	stop    func()
 }
 
 func newNet(t testing.TB, change func(*ServerConfig)) *testNet {
@@ -252,7 +255,7 @@ func newNet(t testing.TB, change func(*ServerConfig)) *testNet {
 }
 
 // serve starts a server for the net's sink; it ends with the test.
-func (n *testNet) serve(t testing.TB, change func(*ServerConfig)) (stop func()) {
+func (n *testNet) serve(t testing.TB, change func(*ServerConfig)) {
 	t.Helper()
 	cfg := ServerConfig{
 		Self: n.arena.id, Certificate: n.arena.cert, Sink: n.sink,
@@ -271,13 +274,14 @@ func (n *testNet) serve(t testing.TB, change func(*ServerConfig)) (stop func()) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.mu.Lock()
 	n.address, n.server = l.Addr().String(), server
+	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); server.Serve(ctx, l) }()
-	stop = sync.OnceFunc(func() { cancel(); <-ended })
-	t.Cleanup(stop)
-	return stop
+	n.stop = sync.OnceFunc(func() { cancel(); <-ended })
+	t.Cleanup(n.stop)
 }
 
 func (n *testNet) config(source Source) SenderConfig {

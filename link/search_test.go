@@ -89,6 +89,7 @@ type pipe struct {
 	last     Position // of the last frame sent
 	acked    uint64
 	deaf     bool // the receiver's end is gone
+	buggy    bool // the sender broke the rules: it counts nothing as delivered here
 	up, down []letter
 }
 
@@ -255,7 +256,9 @@ func (w *world) send(i, bug int) {
 	}
 	h.Hash = frameHash(h, e.id, i)
 	st.cursor++
-	st.framed = append(st.framed, framed{h.Number, e.id})
+	if c.buggy = c.buggy || bug != 0; !c.buggy {
+		st.framed = append(st.framed, framed{h.Number, e.id})
+	}
 	w.skip(st)
 	c.last = Position{h.Number, h.Hash, h.Covers}
 	c.up = append(c.up, letter{kind: kindFrame, frame: stored{h, e.id, c.process}})

@@ -1,0 +1,276 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+)
+
+func TestWrongKeysAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(n *testNet, c *SenderConfig)
+		want   string
+	}{
+		{"the receiver has another key than pinned", func(_ *testNet, c *SenderConfig) { c.Peer.Pin[0] ^= 1 }, "not the one this party is peered with"},
+		{"the sender isn't peered", func(n *testNet, c *SenderConfig) { c.Certificate = newParty(t, "hub").cert }, "tls"},
+		{"the sender says another name", func(n *testNet, c *SenderConfig) { c.Self = "clinic" }, "not that of the party named in hello"},
+		{"the hello is for another party", func(n *testNet, c *SenderConfig) { c.Peer.Party = "clinic" }, "not the party that hello is for"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNet(t, nil)
+			cfg := n.config(newSource(n.hub, n.arena.id, 3, 1))
+			c.change(n, &cfg)
+			s, err := NewSender(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.connect(t.Context(), 1); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("connect: %v, want %q", err, c.want)
+			}
+			if n.sink.state != (State{}) {
+				t.Errorf("the receiver registered something: %+v", n.sink.state)
+			}
+		})
+	}
+}
+
+// raw is a sender of the test's own making, past the TLS handshake.
+func (n *testNet) raw(t *testing.T) *conn {
+	t.Helper()
+	c, err := net.Dial("tcp", n.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	codec, err := newCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sock := newSocket(c, 10*time.Second)
+	return &conn{codec: codec, sock: sock, tls: tls.Client(sock, tlsConfig(n.hub.cert, func(pin [32]byte) bool { return pin == n.arena.pin }))}
+}
+
+func (n *testNet) registered(t *testing.T) *conn {
+	t.Helper()
+	c := n.raw(t)
+	var g greeting
+	if err := c.expect(kindGreeting, &g); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.write(kindHello, &hello{Version: version, Party: "hub", Audience: "arena", Nonce: Nonce{9, 15: byte(g.Incarnation)}, Seen: g.Incarnation}); err != nil {
+		t.Fatal(err)
+	}
+	var w welcome
+	if err := c.expect(kindWelcome, &w); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestBadMessagesEndTheConnection(t *testing.T) {
+	n := newNet(t, func(c *ServerConfig) { c.MaxFrame = 1000; c.Window = 2 })
+	header := func(length uint32, k kind, body ...byte) []byte {
+		return append(append(binary.BigEndian.AppendUint32(nil, length), byte(k)), body...)
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+	}{
+		{"unknown type", header(2, 99, 0)},
+		{"type 0", header(2, 0, 0)},
+		{"length 0", header(0, kindPing)},
+		{"frame over the limit", header(1002, kindFrame)},
+		{"length of 4 GiB", header(1<<32-1, kindFrame)},
+		{"call over the limit", header(2<<20, kindCall)},
+		{"a message of the receiver's", header(3, kindAck, 0x81, 1)},
+		{"not CBOR", header(3, kindPing, 0xff, 0xff)},
+		{"trailing bytes", header(4, kindPing, 0x81, 1, 1)},
+		{"a number not in shortest form", header(4, kindPing, 0x81, 0x18, 1)},
+		{"too few fields", header(3, kindTrace, 0x81, 1)},
+		{"a second hello", header(2, kindHello, 0x80)},
+		{"a frame that is garbage", header(4, kindFrame, 1, 2, 3)},
+		{"a frame that is empty", header(1, kindFrame)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			raw := n.registered(t)
+			if err := raw.writeRaw(c.data); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				k, _, err := raw.read()
+				if err != nil {
+					break // the receiver closed
+				}
+				if k != kindRefuse {
+					t.Fatalf("the receiver answered with a message of type %d", k)
+				}
+			}
+		})
+	}
+	source := newSource(n.hub, n.arena.id, 3, 1)
+	n.run(t, n.config(source))
+	await(t, "an honest sender afterwards", source.done)
+	n.exactlyOnce(t, 3)
+}
+
+func TestGarbageBeforeHelloDisturbsNobody(t *testing.T) {
+	n := newNet(t, nil)
+	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\xff\xff" + strings.Repeat("x", 70000), "\x00"} {
+		c, err := net.Dial("tcp", n.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, garbage)
+		c.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c) // until the receiver closes
+		c.Close()
+	}
+	source := newSource(n.hub, n.arena.id, 3, 1)
+	n.run(t, n.config(source))
+	await(t, "an honest sender afterwards", source.done)
+}
+
+// A sender that falls silent at any step is given up, and its places are free.
+func TestSilentSenderIsGivenUp(t *testing.T) {
+	n := newNet(t, func(c *ServerConfig) {
+		c.HelloTimeout, c.IdleTimeout, c.MaxPending = 300*time.Millisecond, 200*time.Millisecond, 1
+	})
+	for name, connect := range map[string]func() net.Conn{
+		"before the handshake": func() net.Conn {
+			c, err := net.Dial("tcp", n.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		"before hello": func() net.Conn {
+			c := n.raw(t)
+			if err := c.tls.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			return c.sock
+		},
+		"after welcome": func() net.Conn { return n.registered(t).sock },
+		"within a message": func() net.Conn {
+			c := n.registered(t)
+			c.writeRaw([]byte{0, 0, 1})
+			return c.sock
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := connect()
+			ended := make(chan struct{})
+			go func() { io.Copy(io.Discard, c); close(ended) }()
+			await(t, "the receiver to close", ended)
+			c.Close()
+		})
+	}
+	source := newSource(n.hub, n.arena.id, 3, 1)
+	cfg := n.config(source)
+	cfg.IdleTimeout = 150 * time.Millisecond
+	n.run(t, cfg)
+	await(t, "an honest sender afterwards", source.done)
+}
+
+// A receiver that falls silent at any step is given up and dialled again.
+func TestSilentReceiverIsGivenUp(t *testing.T) {
+	arena := newParty(t, "arena")
+	hub := newParty(t, "hub")
+	codec, err := newCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, serve := range map[string]func(c *conn){
+		"before the handshake": func(*conn) {},
+		"before greeting":      func(c *conn) { c.tls.Handshake() },
+		"before welcome":       func(c *conn) { c.write(kindGreeting, &greeting{Version: version}) },
+		"after welcome": func(c *conn) {
+			c.write(kindGreeting, &greeting{Version: version})
+			c.read()
+			c.write(kindWelcome, &welcome{Incarnation: 1, MaxFrame: 1000, Window: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			s, err := NewSender(SenderConfig{
+				Self: hub.id, Certificate: hub.cert, Source: newSource(hub, arena.id, 3, 1),
+				Peer:         Peer{Party: arena.id, Address: l.Addr().String(), Pin: arena.pin},
+				HelloTimeout: 100 * time.Millisecond, IdleTimeout: 100 * time.Millisecond,
+				MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { defer close(ended); s.Run(ctx) }()
+			for range 2 {
+				raw, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer raw.Close()
+				sock := newSocket(raw, 10*time.Second)
+				serve(&conn{codec: codec, sock: sock, tls: tls.Server(sock, tlsConfig(arena.cert, func([32]byte) bool { return true }))})
+			}
+			cancel()
+			<-ended
+		})
+	}
+}
+
+// A sender that doesn't read can't make the receiver wait or grow.
+func TestSenderThatDoesNotReadIsDropped(t *testing.T) {
+	n := newNet(t, nil)
+	n.registered(t)
+	var err error
+	for range 10_000 {
+		if err = n.server.Notify("hub", "demand", make([]byte, 60<<10)); err != nil {
+			break
+		}
+	}
+	if carnet.CodeOf(err) != carnet.Unavailable {
+		t.Errorf("600 MB were queued for a sender that doesn't read: %v", err)
+	}
+}
+
+func TestNewerConnectionTakesOverAtOnce(t *testing.T) {
+	n := newNet(t, nil)
+	first := n.registered(t)
+	second := n.registered(t)
+	for {
+		if _, _, err := first.read(); err != nil {
+			break
+		}
+	}
+	if err := second.write(kindPing, &ping{N: 7}); err != nil {
+		t.Fatal(err)
+	}
+	var p ping
+	if err := second.expect(kindPong, &p); err != nil || p.N != 7 {
+		t.Errorf("the newer connection: %v %v", p, err)
+	}
+}
+
+func TestKeyExchangeIsHybrid(t *testing.T) {
+	n := newNet(t, nil)
+	c := n.raw(t)
+	if err := c.tls.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if st := c.tls.ConnectionState(); st.CurveID != tls.X25519MLKEM768 || st.Version != tls.VersionTLS13 || st.DidResume {
+		t.Errorf("curve %v, version %x, resumed %v", st.CurveID, st.Version, st.DidResume)
+	}
+}
