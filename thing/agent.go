@@ -149,15 +149,20 @@ func (a *Agent) Run(ctx context.Context) error {
 	return work.Wait()
 }
 
-// Source returns what a link to the world sends, and takes the link's way to
-// ask the world.
-func (a *Agent) Source(world carnet.PartyID, call Caller) (link.Source, error) {
+// Source returns what a link to the world sends.
+func (a *Agent) Source(world carnet.PartyID) (link.Source, error) {
 	s := a.senders[world]
 	if s == nil {
 		return nil, carnet.Errorf(carnet.NotFound, "%s has no world %q", a.party, world)
 	}
-	s.call = call
 	return s, nil
+}
+
+// Connect gives the agent the way to ask a world, before its link runs.
+func (a *Agent) Connect(world carnet.PartyID, call Caller) {
+	if s := a.senders[world]; s != nil {
+		s.call = call
+	}
 }
 
 func (a *Agent) stop(why *carnet.Error) {

@@ -352,7 +352,8 @@ func (s *sender) grant(ctx context.Context, courses []*course) error {
 		return err
 	}
 	if _, err := s.call.Call(ctx, carnet.CallBag, bag); err != nil {
-		return err
+		// Whatever the world has against it now, a new connection tries anew.
+		return carnet.Errorf(carnet.Unavailable, "%s did not take a key bag: %v", s.peer.Party, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,91 @@
+package avatar
+
+import (
+	"context"
+
+	"carnet"
+	"carnet/seal"
+	"carnet/senml"
+)
+
+// Held is one measurement as the store holds it.
+type Held struct {
+	Stream      carnet.StreamID
+	Batch       uint64 // the batch's number in the stream
+	Number      uint64 // the measurement's number in the stream
+	Measurement carnet.Measurement
+}
+
+// EachHeld opens everything that the store holds of an avatar, as often as it
+// holds it, for an auditor: nothing is left out that a reader of the history
+// would not see twice. What can't be opened fails it.
+func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) error) error {
+	v, err := a.avatar(id)
+	if err != nil {
+		return err
+	}
+	o := opening{decoder: newColumnsDecoder()}
+	of := make(map[carnet.StreamID]bool)
+	for _, s := range a.streamsOf(v) {
+		of[s.id] = true
+		rows, err := a.store.Stretches(ctx, s.id, everFrom, everTo)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			body, err := a.stretchBody(ctx, row)
+			if err != nil {
+				return err
+			}
+			if err := eachBatch(body, func(_, from, to int) error { return a.hold(&o, body[from:to], of, do) }); err != nil {
+				return err
+			}
+		}
+	}
+	for at := uint64(0); ; {
+		rows, err := a.store.Frames(ctx, at, compactBytes)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			at = row.ID
+			if err := eachBatch(row.Body, func(_, from, to int) error { return a.hold(&o, row.Body[from:to], of, do) }); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hold hands over what a batch holds, if it is of one of the streams.
+func (a *Agent) hold(o *opening, batch []byte, of map[carnet.StreamID]bool, do func(Held) error) error {
+	h, _, err := seal.ParseHeader(batch)
+	if err != nil || !of[h.Stream] {
+		return err
+	}
+	if _, o.body, err = a.opener.Open(o.body[:0], batch); err != nil {
+		return err
+	}
+	b, err := seal.ParseBody(o.body)
+	if err != nil {
+		return err
+	}
+	if o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, 0); err != nil {
+		return err
+	}
+	for i, m := range o.measurements {
+		if err := do(Held{h.Stream, h.Number, b.First + uint64(i), m}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Totals counts what the store holds.
+func (a *Agent) Totals(ctx context.Context) (Totals, error) { return a.store.Totals(ctx) }
+
+// Defects counts the batches that were stored and refused since the start.
+func (a *Agent) Defects() uint64 {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.defects
+}

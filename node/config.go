@@ -1,0 +1,186 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is a party's configuration file, in TOML. Paths in it are relative to
+// the file. A field that isn't known stops the start.
+type Config struct {
+	// Party is the organisation's name, as its operator writes it.
+	Party carnet.PartyID `toml:"party"`
+	// Role is things, world or depot.
+	Role identity.Role `toml:"role"`
+	// Data is the directory of the party's stores.
+	Data string `toml:"data"`
+	// KeyFile holds the key-encryption key. Keep it apart from Data's backups.
+	KeyFile string `toml:"key_file"`
+	// Peers is the directory of peer files: NAME.json is the peer that this party
+	// calls NAME. Every other party is refused.
+	Peers string `toml:"peers"`
+
+	Store  Store   `toml:"store"`
+	Listen Listen  `toml:"listen"`
+	Tokens []Token `toml:"tokens"`
+
+	// Things is for the role things.
+	Things ThingsConfig `toml:"things,omitempty"`
+	// World is for the role world.
+	World WorldConfig `toml:"world,omitempty"`
+
+	dir string // of the file
+}
+
+// Store says where the party's state lies.
+type Store struct {
+	// Kind is sqlite (files in Data) or postgres.
+	Kind string `toml:"kind"`
+	// DSN and Schema say which PostgreSQL. The key table is in a schema of its
+	// own, so that it can be backed up apart.
+	DSN    string `toml:"dsn,omitempty"`
+	Schema string `toml:"schema,omitempty"`
+}
+
+// Listen says where the party listens: host:port each, empty for not at all.
+type Listen struct {
+	HTTP string `toml:"http"`           // people and programs, over TLS
+	MQTT string `toml:"mqtt,omitempty"` // devices, over TLS; role things
+	Link string `toml:"link,omitempty"` // senders (R1); role world
+	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot
+}
+
+// Token lets its bearer use the HTTP interface. The token itself is printed once,
+// when it is made.
+type Token struct {
+	Name string `toml:"name"`
+	// Role is operator (everything), owner (the things of the owner called Name)
+	// or reader (avatars, read only).
+	Role string `toml:"role"`
+	Salt string `toml:"salt"` // hexadecimal
+	Hash string `toml:"hash"` // SHA-256 of salt and token, hexadecimal
+}
+
+// ThingsConfig is what only a things agent has.
+type ThingsConfig struct {
+	MaxAge   Duration `toml:"max_age,omitempty"`   // oldest measurement accepted; default 720h
+	MaxAhead Duration `toml:"max_ahead,omitempty"` // newest; default 5m
+	// Policies are Cedar files; none: the default policy.
+	Policies []string `toml:"policies,omitempty"`
+}
+
+// WorldConfig is what only a world has. What it may hold is shown to peers.
+type WorldConfig struct {
+	Purpose     string   `toml:"purpose,omitempty"`
+	Sensitivity string   `toml:"sensitivity,omitempty"` // such as health+location; or public
+	Residency   []string `toml:"residency,omitempty"`
+	// View is a file with the view that the world itself wants or bears.
+	View string `toml:"view,omitempty"`
+	// CompactEvery is how often frames are compacted; default 30s.
+	CompactEvery Duration `toml:"compact_every,omitempty"`
+}
+
+// Duration is written as in Go: 90s, 5m, 720h.
+type Duration time.Duration
+
+// MarshalText writes the duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// ReadConfig reads and checks a configuration file.
+func ReadConfig(path string) (Config, error) {
+	var c Config
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	d := toml.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, carnet.Errorf(carnet.Malformed, "configuration %s: %v", path, err)
+	}
+	c.dir = filepath.Dir(path)
+	if err := c.check(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Write writes the configuration to a new file that only its owner reads.
+func (c Config) Write(path string) error {
+	data, err := toml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return f.Close()
+}
+
+func (c Config) check() error {
+	if _, err := carnet.ParsePartyID(string(c.Party)); err != nil {
+		return err
+	}
+	bad := func(format string, args ...any) error { return carnet.Errorf(carnet.Malformed, format, args...) }
+	switch c.Role {
+	case identity.Things:
+		if c.Listen.MQTT == "" {
+			return bad("a things agent needs listen.mqtt")
+		}
+	case identity.World:
+		if c.Listen.Link == "" || c.World.Purpose == "" {
+			return bad("a world needs listen.link and world.purpose")
+		}
+	case identity.Depot:
+		if c.Listen.R2 == "" {
+			return bad("a depot needs listen.r2")
+		}
+	default:
+		return bad("role is %q: want things, world or depot", c.Role)
+	}
+	switch {
+	case c.Data == "" || c.KeyFile == "" || c.Peers == "":
+		return bad("data, key_file and peers are required")
+	case c.Store.Kind != "sqlite" && c.Store.Kind != "postgres":
+		return bad("store.kind is %q: want sqlite or postgres", c.Store.Kind)
+	case c.Store.Kind == "postgres" && (c.Store.DSN == "" || c.Store.Schema == ""):
+		return bad("a store of kind postgres needs dsn and schema")
+	case c.Listen.HTTP == "":
+		return bad("listen.http is required")
+	}
+	for _, t := range c.Tokens {
+		if !slices.Contains([]string{"operator", "owner", "reader"}, t.Role) {
+			return bad("token %q has the role %q: want operator, owner or reader", t.Name, t.Role)
+		}
+	}
+	return nil
+}
+
+// path resolves a path of the configuration.
+func (c Config) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+	"carnet/keys"
+	"carnet/ledger"
+)
+
+// self names what a party shows everybody: worlds and depots have one name for
+// all, and every party has one certificate for its people and devices.
+const self carnet.PartyID = "self"
+
+var (
+	serverID = keys.ID{Kind: "tls", Name: "server"}
+	ledgerID = keys.ID{Kind: "sign", Name: "ledger"}
+)
+
+// Init makes a new party: its key-encryption key, its key table with the keys
+// that it shows, and its configuration file at path. Nothing that exists is
+// replaced.
+func Init(ctx context.Context, path string, c Config) error {
+	c.dir = filepath.Dir(path)
+	if err := c.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.path(c.Peers), 0o700); err != nil {
+		return fmt.Errorf("make peers directory: %w", err)
+	}
+	stores, err := openStores(ctx, c)
+	if err != nil {
+		return err
+	}
+	kek, err := keys.CreateFile(c.path(c.KeyFile))
+	if err != nil {
+		return errors.Join(err, stores.close())
+	}
+	if err := errors.Join(makeKeys(ctx, c, stores, kek), stores.close()); err != nil {
+		return err
+	}
+	return c.Write(path)
+}
+
+func makeKeys(ctx context.Context, c Config, s *stores, kek keys.KEK) error {
+	store, err := s.keys(ctx)
+	if err != nil {
+		return err
+	}
+	table, err := keys.Create(ctx, keys.Config{KEK: kek, Store: store})
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	_, err = table.MakeCertificate(ctx, serverID, keys.Certificate{
+		Key: keys.P256, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(2 * 365 * 24 * time.Hour), DNSNames: []string{"localhost"},
+	})
+	if err != nil {
+		return err
+	}
+	if c.Role != identity.Things {
+		if _, err := identity.Make(ctx, table, self, c.Party, now); err != nil {
+			return err
+		}
+	}
+	if c.Role == identity.Depot {
+		_, err = table.MakeSigner(ctx, ledgerID)
+	}
+	return err
+}
+
+// NewToken draws a token, 160 random bits, and what the configuration keeps of it.
+func NewToken(name, role string) (token string, kept Token) {
+	b := make([]byte, 20+16)
+	rand.Read(b)
+	token = strings.ToLower(base32.StdEncoding.EncodeToString(b[:20]))
+	kept = Token{Name: name, Role: role, Salt: hex.EncodeToString(b[20:])}
+	kept.Hash = kept.hash(token)
+	return token, kept
+}
+
+func (t Token) hash(token string) string {
+	h := sha256.Sum256([]byte(t.Salt + token))
+	return hex.EncodeToString(h[:])
+}
+
+// Show returns the peer file that the party called peer is to pin, and makes
+// the keys behind it where there are none yet. link and r2 are where the party
+// is reached.
+func Show(ctx context.Context, c Config, peer carnet.PartyID) (identity.Peer, error) {
+	stores, err := openStores(ctx, c)
+	if err != nil {
+		return identity.Peer{}, err
+	}
+	p, err := show(ctx, c, stores, peer)
+	return p, errors.Join(err, stores.close())
+}
+
+func show(ctx context.Context, c Config, s *stores, peer carnet.PartyID) (identity.Peer, error) {
+	table, err := openTable(ctx, c, s)
+	if err != nil {
+		return identity.Peer{}, err
+	}
+	name := self
+	if c.Role == identity.Things {
+		name = peer
+		if _, err := identity.Load(ctx, table, peer); carnet.CodeOf(err) == carnet.NotFound {
+			if _, err := identity.Make(ctx, table, peer, "", time.Now()); err != nil {
+				return identity.Peer{}, err
+			}
+		}
+	}
+	local, err := identity.Load(ctx, table, name)
+	if err != nil {
+		return identity.Peer{}, err
+	}
+	p := local.Show(c.Role)
+	switch c.Role {
+	case identity.World:
+		sensitivity, err := carnet.ParseSensitivity(c.World.Sensitivity)
+		if err != nil {
+			return p, err
+		}
+		p.Link, p.Purpose, p.Sensitivity, p.Residency = c.Listen.Link, c.World.Purpose, &sensitivity, c.World.Residency
+	case identity.Depot:
+		signer, err := ledgerSigner(ctx, c, table)
+		if err != nil {
+			return p, err
+		}
+		p.R2, p.Ledger = "https://"+c.Listen.R2, signer.Key().String()
+	}
+	return p, nil
+}
+
+func ledgerSigner(ctx context.Context, c Config, table *keys.Table) (*ledger.Signer, error) {
+	key, err := table.Signer(ctx, ledgerID)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.NewSigner(string(c.Party)+".carnet.ledger", key)
+}
+
+// WriteCA writes the certificate that clients of the party's HTTP and MQTT
+// listeners are to trust.
+func WriteCA(ctx context.Context, c Config, path string) error {
+	stores, err := openStores(ctx, c)
+	if err != nil {
+		return err
+	}
+	write := func() error {
+		table, err := openTable(ctx, c, stores)
+		if err != nil {
+			return err
+		}
+		cert, err := table.Certificate(ctx, serverID)
+		if err != nil {
+			return err
+		}
+		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Leaf.Raw})
+		return os.WriteFile(path, block, 0o644)
+	}
+	return errors.Join(write(), stores.close())
+}

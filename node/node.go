@@ -1,0 +1,191 @@
+// Package node composes a party out of its parts: from a configuration file to
+// agents, stores, links and listeners, one kind for each role. It owns what runs
+// and ends together.
+//
+// The states of a node are those of a process: New opens everything and checks
+// it, Run listens and works until its context ends or something fails. After a
+// failure that leaves in doubt what is on disk (Durability), the process must
+// exit with code 74; the next start recovers.
+//
+// The package must not decide anything itself: rules are the agents'.
+package node
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/identity"
+	"carnet/keys"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Node is a running party.
+type Node struct {
+	config Config
+	log    *slog.Logger
+	stores *stores
+	table  *keys.Table
+	peers  map[carnet.PartyID]identity.Peer // by what this party calls them
+	work   []func(context.Context) error
+	api    api.Config
+}
+
+// New opens the party that the configuration describes.
+func New(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
+	n := &Node{config: c, log: log.With("party", c.Party)}
+	var err error
+	if n.stores, err = openStores(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.stores.close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) (err error) {
+	if n.table, err = openTable(ctx, n.config, n.stores); err != nil {
+		return err
+	}
+	if n.peers, err = readPeers(n.config.path(n.config.Peers)); err != nil {
+		return err
+	}
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Log: n.log}
+	switch n.config.Role {
+	case identity.Things:
+		err = n.openThings(ctx)
+	case identity.World:
+		err = n.openWorld(ctx)
+	case identity.Depot:
+		err = n.openDepot(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return n.openHTTP(ctx)
+}
+
+// Run works until ctx ends or a part fails; then all parts end.
+func (n *Node) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	for _, w := range n.work {
+		work.Go(func() error { return w(ctx) })
+	}
+	err := work.Wait()
+	return errors.Join(err, n.stores.close())
+}
+
+func readPeers(dir string) (map[carnet.PartyID]identity.Peer, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read peers: %w", err)
+	}
+	peers := make(map[carnet.PartyID]identity.Peer)
+	for _, e := range entries {
+		name, isPeer := strings.CutSuffix(e.Name(), ".json")
+		if !isPeer {
+			continue
+		}
+		id, err := carnet.ParsePartyID(name)
+		if err != nil {
+			return nil, err
+		}
+		if peers[id], err = identity.ReadPeer(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return peers, nil
+}
+
+// depotPeer is the one depot that the party's statements go to.
+func (n *Node) depotPeer() (name carnet.PartyID, p identity.Peer, err error) {
+	for id, peer := range n.peers {
+		if peer.Role != identity.Depot {
+			continue
+		}
+		if name != "" {
+			return "", p, carnet.Errorf(carnet.Malformed, "%s has two depots, %s and %s", n.config.Party, name, id).
+				WithFix("leave one peer file of a depot")
+		}
+		name, p = id, peer
+	}
+	if name == "" {
+		return "", p, carnet.Errorf(carnet.NotFound, "%s has no depot among its peers", n.config.Party).WithFix("put the depot's peer file into %s", n.config.Peers)
+	}
+	return name, p, nil
+}
+
+// principal finds who bears a token.
+func (n *Node) principal(token string) (api.Principal, bool) {
+	var found api.Principal
+	ok := false
+	for _, t := range n.config.Tokens {
+		if subtle.ConstantTimeCompare([]byte(t.hash(token)), []byte(t.Hash)) == 1 {
+			found, ok = api.Principal{Name: t.Name, Role: api.Role(t.Role)}, true
+		}
+	}
+	return found, ok
+}
+
+// serverTLS is TLS for people and devices, who know the party by its
+// certificate.
+func (n *Node) serverTLS(ctx context.Context) (*tls.Config, error) {
+	cert, err := n.table.Certificate(ctx, serverID)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
+}
+
+func (n *Node) openHTTP(ctx context.Context) error {
+	handler, err := api.New(n.api)
+	if err != nil {
+		return err
+	}
+	config, err := n.serverTLS(ctx)
+	if err != nil {
+		return err
+	}
+	return n.serveHTTP(n.config.Listen.HTTP, config, handler)
+}
+
+// serveHTTP adds an HTTPS server to the node's work.
+func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handler) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	server := &http.Server{
+		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	n.work = append(n.work, func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() {
+			ending, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if server.Shutdown(ending) != nil {
+				server.Close()
+			}
+		})
+		defer stop()
+		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve HTTP: %w", err)
+		}
+		return nil
+	})
+	return nil
+}

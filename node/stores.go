@@ -1,0 +1,95 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/depot"
+	"carnet/keys"
+	"carnet/store/postgres"
+	"carnet/store/sqlite"
+	"carnet/thing"
+)
+
+// stores are a party's databases: the state, and apart from it the key table.
+type stores struct {
+	things func(context.Context) (thing.Store, error)
+	worlds func(context.Context) (avatar.Store, error)
+	depots func(context.Context) (depot.Store, error)
+	keys   func(context.Context) (keys.Store, error)
+	close  func() error
+}
+
+func openStores(ctx context.Context, c Config) (*stores, error) {
+	if err := os.MkdirAll(c.path(c.Data), 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	if c.Store.Kind == "postgres" {
+		return openPostgres(ctx, c)
+	}
+	return openSQLite(ctx, c)
+}
+
+func openSQLite(ctx context.Context, c Config) (*stores, error) {
+	state, err := sqlite.Open(ctx, filepath.Join(c.path(c.Data), "state.db"), sqlite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	table, err := sqlite.Open(ctx, filepath.Join(c.path(c.Data), "keys.db"), sqlite.Options{})
+	if err != nil {
+		return nil, errors.Join(err, state.Close())
+	}
+	return &stores{
+		things: func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds: func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		close:  func() error { return errors.Join(state.Close(), table.Close()) },
+	}, nil
+}
+
+func openPostgres(ctx context.Context, c Config) (*stores, error) {
+	state, err := postgres.Open(ctx, c.Store.DSN, postgres.Options{Schema: c.Store.Schema})
+	if err != nil {
+		return nil, err
+	}
+	table, err := postgres.Open(ctx, c.Store.DSN, postgres.Options{Schema: c.Store.Schema + "_keys"})
+	if err != nil {
+		return nil, errors.Join(err, state.Close())
+	}
+	return &stores{
+		things: func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds: func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		close:  func() error { return errors.Join(state.Close(), table.Close()) },
+	}, nil
+}
+
+// Durability reports whether err says that what is on disk is in doubt: the
+// process must end with exit code 74 (EX_IOERR) and recover at its next start.
+func Durability(err error) bool {
+	return errors.Is(err, sqlite.ErrDurability) || errors.Is(err, postgres.ErrDurability) || errors.Is(err, depot.ErrFsync)
+}
+
+// openTable opens the party's key table under its key-encryption key.
+func openTable(ctx context.Context, c Config, s *stores) (*keys.Table, error) {
+	kek, err := keys.OpenFile(c.path(c.KeyFile))
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	table, err := keys.Open(ctx, keys.Config{KEK: kek, Store: store})
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil, carnet.Errorf(carnet.NotFound, "%s has no key table", c.Party).WithFix("make the party with 'carnet party init'")
+	}
+	return table, err
+}

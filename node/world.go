@@ -1,0 +1,88 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/link"
+	"carnet/policy"
+)
+
+func (n *Node) openWorld(ctx context.Context) error {
+	c := n.config
+	store, err := n.stores.worlds(ctx)
+	if err != nil {
+		return err
+	}
+	client, recorded, err := n.openOutbox(ctx, store)
+	if err != nil {
+		return err
+	}
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	own, err := n.ownView()
+	if err != nil {
+		return err
+	}
+	sensitivity, err := carnet.ParseSensitivity(c.World.Sensitivity)
+	if err != nil {
+		return err
+	}
+	config := avatar.Config{
+		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: client, Recorded: recorded, Log: n.log,
+		CompactEvery: time.Duration(c.World.CompactEvery),
+		Clearance: carnet.Clearance{
+			Sensitivity: sensitivity, Purposes: carnet.NewSet(c.World.Purpose), Residency: carnet.NewSet(c.World.Residency...),
+		},
+	}
+	byPin := make(map[[32]byte]link.Peer)
+	for name, p := range n.peers {
+		if p.Role != identity.Things {
+			continue
+		}
+		config.Senders = append(config.Senders, avatar.Sender{Party: name, Key: p.Key, Self: c.Party, Own: local.Key})
+		byPin[p.Pin] = link.Peer{Party: name, Pin: p.Pin, Key: p.Key}
+	}
+	agent, err := avatar.New(ctx, config)
+	if err != nil {
+		return err
+	}
+	server, err := link.NewServer(link.ServerConfig{
+		Self: c.Party, Certificate: local.Certificate, Sink: agent, Log: n.log,
+		Peer: func(pin [32]byte) (link.Peer, bool) { p, ok := byPin[pin]; return p, ok },
+		Alarm: func(party carnet.PartyID, err *carnet.Error) {
+			n.log.Error("a link needs a person's look", "sender", party, "code", err.Code, "err", err)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	agent.Connect(server)
+	listener, err := net.Listen("tcp", c.Listen.Link)
+	if err != nil {
+		return fmt.Errorf("listen for links: %w", err)
+	}
+	n.work = append(n.work, agent.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	n.api.World = agent
+	return nil
+}
+
+func (n *Node) ownView() (*policy.View, error) {
+	if n.config.World.View == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(n.config.path(n.config.World.View))
+	if err != nil {
+		return nil, fmt.Errorf("read the world's view: %w", err)
+	}
+	v, err := policy.ParseView(data)
+	return &v, err
+}
