@@ -51,7 +51,6 @@ type Options struct {
 const (
 	pageSize   = 8192
 	cacheKiB   = 16 << 10
-	walPages   = 2000     // a checkpoint is due when the log has this many
 	walKeep    = 16 << 20 // bytes of log file kept after a checkpoint
 	maxReaders = 64
 )
@@ -59,13 +58,19 @@ const (
 // DB is an open store. Its methods may be called from many goroutines.
 type DB struct {
 	path   string
-	writes *sql.DB // one connection
+	writes *sql.DB // two connections: conn and the checkpointer's
 	conn   *sql.Conn
+	mover  *sql.Conn // the checkpointer's
 	reads  *sql.DB
 
 	slot     chan struct{}        // holds a token while somebody writes
 	prepared map[string]*sql.Stmt // of conn; owned by the holder of slot
+	changes  int                  // made since the start; owned by the holder of slot
 	queries  sync.Map             // SQL → *sql.Stmt of reads
+	look     chan struct{}        // wakes the checkpointer
+	quit     chan struct{}        // closed by Close: the checkpointer is to end
+	done     chan struct{}        // closed when the checkpointer has ended
+	closing  sync.Once
 	failed   atomic.Pointer[error]
 }
 
@@ -83,7 +88,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if err := private(path); err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt)}
+	db := &DB{
+		path: path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
+		look: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+	}
 	if err := db.connect(ctx, o); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open store %s: %w", path, classify(err))
@@ -132,7 +140,7 @@ func (db *DB) connect(ctx context.Context, o Options) (err error) {
 	if db.writes, err = sql.Open("sqlite", db.dsn(o, "secure_delete(ON)")); err != nil {
 		return err
 	}
-	db.writes.SetMaxOpenConns(1)
+	db.writes.SetMaxOpenConns(2)
 	if db.conn, err = db.writes.Conn(ctx); err != nil {
 		return err
 	}
@@ -144,6 +152,10 @@ func (db *DB) connect(ctx context.Context, o Options) (err error) {
 	}
 	db.reads.SetMaxOpenConns(o.Readers)
 	db.reads.SetMaxIdleConns(o.Readers)
+	if db.mover, err = db.writes.Conn(ctx); err != nil {
+		return err
+	}
+	go db.checkpoints()
 	return nil
 }
 
@@ -155,7 +167,7 @@ func (db *DB) dsn(o Options, last string) string {
 		"page_size(" + strconv.Itoa(pageSize) + ")",
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
-		"wal_autocheckpoint(" + strconv.Itoa(walPages) + ")",
+		"wal_autocheckpoint(0)",
 		"journal_size_limit(" + strconv.Itoa(walKeep) + ")",
 		"cache_size(-" + strconv.Itoa(cacheKiB) + ")",
 		"temp_store(MEMORY)",
@@ -167,9 +179,19 @@ func (db *DB) dsn(o Options, last string) string {
 }
 
 // Close waits for the change that is under way and closes the file.
-func (db *DB) Close() error {
+func (db *DB) Close() (err error) {
+	db.closing.Do(func() { err = db.close() })
+	return err
+}
+
+func (db *DB) close() error {
 	db.slot <- struct{}{} // never given back: no change comes after
+	close(db.quit)
 	var errs []error
+	if db.mover != nil {
+		<-db.done
+		errs = append(errs, db.mover.Close())
+	}
 	if db.reads != nil {
 		errs = append(errs, db.reads.Close())
 	}

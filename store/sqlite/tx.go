@@ -49,6 +49,7 @@ func (db *DB) change(ctx context.Context, what string, fn func(*tx) error) error
 		err = t.err
 	}
 	if err == nil {
+		db.changed()
 		return nil
 	}
 	// A failed COMMIT may have rolled back by itself; then this one fails, too.
@@ -244,21 +245,5 @@ func (f fixed) Scan(src any) error {
 		return fmt.Errorf("column holds %d bytes, want %d", len(b), len(f))
 	}
 	copy(f, b)
-	return nil
-}
-
-// scrub empties the write-ahead log into the file, so that what was deleted is
-// overwritten in both. A reader that is in its way makes that wait for the next
-// checkpoint.
-func (db *DB) scrub(ctx context.Context) error {
-	if err := db.acquire(ctx); err != nil {
-		return fmt.Errorf("empty write-ahead log: %w", err)
-	}
-	defer func() { <-db.slot }()
-	var busy, pages, moved int
-	t := &tx{db: db}
-	if t.row("PRAGMA wal_checkpoint(TRUNCATE)", nil, &busy, &pages, &moved); t.err != nil {
-		return fmt.Errorf("empty write-ahead log: %w", db.fatal(classify(t.err)))
-	}
 	return nil
 }
