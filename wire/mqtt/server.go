@@ -85,6 +85,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer sessions.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the sessions when the listener fails
+	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 
 	for {

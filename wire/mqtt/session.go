@@ -280,7 +280,7 @@ func (s *session) close(e *ending) *ending {
 func malformedCount(r packet.Reason) int64 {
 	switch r {
 	case packet.MalformedPacket, packet.ProtocolError, packet.ReceiveMaximumExceeded, packet.TopicAliasInvalid,
-		packet.PacketTooLarge, packet.RetainNotSupported, packet.QoSNotSupported, packet.TopicNameInvalid:
+		packet.PacketTooLarge, packet.RetainNotSupported, packet.QoSNotSupported, packet.SubscriptionIDsNotSupported:
 		return 1
 	}
 	return 0

@@ -11,6 +11,7 @@ import (
 	"net"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -630,7 +631,7 @@ func TestShutdownAcknowledgesWhatWasHandedOver(t *testing.T) {
 			s, err := New(Config{Backend: h, Log: slog.New(slog.DiscardHandler)})
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
-			p, done := make(pipes), make(chan error)
+			p, done := newPipes(), make(chan error)
 			go func() { done <- s.Serve(ctx, p) }()
 			stored, lost := p.dial(t, v).open("watch-1", nil), p.dial(t, v).open("watch-2", nil)
 			lost.send(lost.publish(2, "x"))
@@ -684,20 +685,28 @@ func TestNoSecretInTheLog(t *testing.T) {
 
 // pipes is a listener of in-memory connections, for fake clocks. A write to
 // one waits for a read.
-type pipes chan net.Conn
+type pipes struct {
+	conns chan net.Conn
+	close func()
+}
+
+func newPipes() pipes {
+	conns := make(chan net.Conn)
+	return pipes{conns, sync.OnceFunc(func() { close(conns) })}
+}
 
 func (p pipes) Accept() (net.Conn, error) {
-	if c, ok := <-p; ok {
+	if c, ok := <-p.conns; ok {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
-func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Close() error   { p.close(); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 func (p pipes) dial(t testing.TB, v packet.Version) *raw {
 	ours, theirs := net.Pipe()
-	p <- theirs
+	p.conns <- theirs
 	return &raw{t: t, conn: ours, version: v}
 }
 
@@ -707,7 +716,7 @@ func inBubble(t *testing.T, cfg Config, test func(t *testing.T, p pipes)) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 		s, err := New(cfg)
 		must(t, err)
-		p := make(pipes)
+		p := newPipes()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Serve(ctx, p) }()
@@ -795,6 +804,24 @@ func TestMessagesToADeafDeviceAreBounded(t *testing.T) {
 		for range queued {
 			r.expect(packet.PUBLISH)
 		}
+	})
+}
+
+func TestNothingIsReadOfWhoDoesNotRead(t *testing.T) {
+	inBubble(t, Config{Backend: newHub()}, func(t *testing.T, p pipes) {
+		r := p.dial(t, packet.V311).open("watch-1", nil)
+		defer r.conn.Close()
+		ping := packet.AppendEmpty(nil, packet.PINGREQ)
+		r.send(ping)
+		synctest.Wait()
+		r.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := r.conn.Write(ping); err == nil {
+			t.Error("a second PINGREQ is read while the first PINGRESP is unread")
+		}
+		r.conn.SetWriteDeadline(time.Time{})
+		r.expect(packet.PINGRESP)
+		r.send(ping)
+		r.expect(packet.PINGRESP)
 	})
 }
 
