@@ -45,11 +45,12 @@ func (e entry) covers() (c Covers) {
 
 // senderStore is what is durable at a sender.
 type senderStore struct {
-	log    []entry
-	known  Known
-	cursor int   // entries of log that are sent or skipped
-	gaps   []int // ids of items recorded as gaps
-	framed []framed
+	log     []entry
+	known   Known
+	cursor  int   // entries of log that are sent or skipped
+	gaps    []int // ids of items recorded as gaps
+	reached []int // by run: the greatest position at the receiver
+	framed  []framed
 }
 
 type framed struct {
@@ -142,7 +143,7 @@ func (w *world) clone() *world {
 }
 
 func (s senderStore) clone() senderStore {
-	s.log, s.gaps, s.framed = slices.Clone(s.log), slices.Clone(s.gaps), slices.Clone(s.framed)
+	s.log, s.gaps, s.framed, s.reached = slices.Clone(s.log), slices.Clone(s.gaps), slices.Clone(s.framed), slices.Clone(s.reached)
 	return s
 }
 
@@ -157,37 +158,34 @@ func (w *world) breaks(format string, args ...any) {
 	}
 }
 
-// resume is a Source that follows docs/design/link.md §4.
+// resume is a Source that follows docs/design/link.md §4: of each run, what its
+// log has up to the greatest position that the receiver has is there; all else
+// isn't.
 func resume(w *world, st *senderStore, last Position) {
-	st.cursor = 0
-	// Back from the receiver's last frame to one that was written in a run that
-	// this log has: what the log has up to there is at the receiver, all else not.
-	for i := len(w.stored) - 1; i >= 0; i-- {
-		c := w.stored[i].head.Covers
-		run, seq := int(binary.BigEndian.Uint64(c[:])), int(binary.BigEndian.Uint64(c[8:]))
-		if !slices.ContainsFunc(st.log, func(e entry) bool { return e.run == run }) {
-			continue
-		}
-		for j, e := range st.log {
-			if e.run == run && e.seq <= seq {
-				st.cursor = j + 1
-			}
-		}
-		break
+	st.cursor, st.reached = 0, make([]int, len(w.processes)+1)
+	for _, s := range w.stored {
+		c := s.head.Covers
+		run, seq := binary.BigEndian.Uint64(c[:]), binary.BigEndian.Uint64(c[8:])
+		st.reached[run] = max(st.reached[run], int(seq))
 	}
 	st.framed = slices.DeleteFunc(st.framed, func(f framed) bool { return f.number > last.Number })
 }
 
-// skip moves over items that are gone and records them as gaps.
+// skip moves over items that are there, and those that are gone: a recorded gap.
 func (w *world) skip(st *senderStore) {
-	for st.cursor < len(st.log) && st.log[st.cursor].trimmed {
+	for ; st.cursor < len(st.log); st.cursor++ {
+		e := st.log[st.cursor]
+		there := e.run < len(st.reached) && e.seq <= st.reached[e.run]
+		if !there && !e.trimmed {
+			return
+		}
+		if there || w.rules.blindGap {
+			continue
+		}
 		if w.restored == "" {
-			w.breaks("item %d became a gap and nobody was restored", st.log[st.cursor].id)
+			w.breaks("item %d became a gap and nobody was restored", e.id)
 		}
-		if !w.rules.blindGap {
-			st.gaps = append(st.gaps, st.log[st.cursor].id)
-		}
-		st.cursor++
+		st.gaps = append(st.gaps, e.id)
 	}
 }
 
@@ -402,6 +400,15 @@ func (w *world) crash() {
 		w.cut(i)
 		w.pipes[i].deaf = true
 	}
+	for id := range w.acked {
+		if w.restored != "receiver" && !w.holds(id) {
+			w.breaks("item %d was acknowledged and a crash took it", id)
+		}
+	}
+}
+
+func (w *world) holds(id int) bool {
+	return slices.ContainsFunc(w.stored, func(s stored) bool { return s.item == id })
 }
 
 func (w *world) start(st senderStore) {
@@ -550,9 +557,7 @@ func (w *world) settle() {
 }
 
 func (w *world) checkSettled(st *senderStore) {
-	held := func(id int) bool {
-		return slices.ContainsFunc(w.stored, func(s stored) bool { return s.item == id }) || slices.Contains(st.gaps, id)
-	}
+	held := func(id int) bool { return w.holds(id) || slices.Contains(st.gaps, id) }
 	for _, e := range st.log {
 		if !held(e.id) {
 			w.breaks("item %d of the log is neither delivered nor a recorded gap", e.id)
@@ -716,12 +721,15 @@ func TestSearchFindsEveryPlantedMistake(t *testing.T) {
 		"the state doesn't move with the frame": func(r *rules) {
 			r.judge = func(s State, h Head, k known) (State, Verdict) { _, v := s.Judge(h, k); return s, v }
 		},
-		"acknowledged before the commit":         func(r *rules) { r.ackEarly = true },
-		"frame and state in two transactions":    func(r *rules) { r.tornEnd = true },
-		"trimmed items are skipped silently":     func(r *rules) { r.blindGap = true },
-		"a source that goes on where it was":     func(r *rules) { r.resume = func(*world, *senderStore, Position) {} },
-		"a source that begins anew":              func(r *rules) { r.resume = func(_ *world, st *senderStore, _ Position) { st.cursor = 0 } },
-		"a source that counts instead of asking": func(r *rules) { r.resume = resumeByCount },
+		"acknowledged before the commit":      func(r *rules) { r.ackEarly = true },
+		"frame and state in two transactions": func(r *rules) { r.tornEnd = true },
+		"trimmed items are skipped silently":  func(r *rules) { r.blindGap = true },
+		"a source that goes on where it was":  func(r *rules) { r.resume = func(*world, *senderStore, Position) {} },
+		"a source that begins anew": func(r *rules) {
+			r.resume = func(_ *world, st *senderStore, _ Position) { st.cursor, st.reached = 0, nil }
+		},
+		"a source that looks at the last frame only": func(r *rules) { r.resume = resumeByLast },
+		"a source that counts instead of asking":     func(r *rules) { r.resume = resumeByCount },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -739,5 +747,16 @@ func TestSearchFindsEveryPlantedMistake(t *testing.T) {
 // resumeByCount takes log positions for the same in every run of the sender: what
 // goes wrong when Covers doesn't name the run.
 func resumeByCount(_ *world, st *senderStore, last Position) {
-	st.cursor = min(int(binary.BigEndian.Uint64(last.Covers[8:])), len(st.log))
+	st.cursor, st.reached = min(int(binary.BigEndian.Uint64(last.Covers[8:])), len(st.log)), nil
+}
+
+// resumeByLast doesn't ask what the receiver has of runs other than the last.
+func resumeByLast(w *world, st *senderStore, last Position) {
+	resume(w, st, last)
+	run := int(binary.BigEndian.Uint64(last.Covers[:]))
+	for i := range st.reached {
+		if i != run {
+			st.reached[i] = 0
+		}
+	}
 }
