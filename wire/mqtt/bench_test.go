@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -188,4 +189,35 @@ func mosquitto(b *testing.B, plain bool) (addr string, clientTLS *tls.Config) {
 	}
 	b.Fatal("mosquitto does not listen")
 	return "", nil
+}
+
+// BenchmarkSession is what the server itself does for one message: parse, hand
+// over, take the outcome, make the acknowledgement; without a connection.
+func BenchmarkSession(b *testing.B) {
+	for _, v := range versions {
+		b.Run(fmt.Sprintf("v%d", v), func(b *testing.B) {
+			h := newHub()
+			var sink Sink
+			var tokens []uint64
+			h.publish = func(_ *watch, _ Message, s Sink, token uint64) { sink, tokens = s, append(tokens, token) }
+			s := detached(b, v, h)
+			p := packet.Publish{Topic: []byte("things/watch-0001/measurements"), Payload: make([]byte, 80), QoS: 1, ID: 9}
+			if v == packet.V5 {
+				p.Properties.SetBytes(packet.ContentType, []byte("application/senml+json"))
+			}
+			many := bytes.Repeat(p.Append(nil, v), 16)
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += 16 {
+				s.buf, s.from, s.to = many, 0, len(many)
+				if err := s.packets(); err != nil {
+					b.Fatal(err)
+				}
+				for _, token := range tokens {
+					sink.Done(token, Stored())
+				}
+				tokens = tokens[:0]
+				s.scratch = s.flush(s.scratch)
+			}
+		})
+	}
 }

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"carnet"
+	"carnet/wire/mqtt/client"
+	"carnet/wire/mqtt/packet"
 )
 
 // TestMosquittoClients speaks to the command-line clients that a user has.
@@ -87,4 +90,44 @@ func hears(t *testing.T, h *hub, cmd *exec.Cmd) {
 		t.Errorf("mosquitto_sub heard %q", line)
 	}
 	must(t, cmd.Wait())
+}
+
+// TestOwnClient runs the device client against the server over TLS.
+func TestOwnClient(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v packet.Version) {
+		cert := newCertificate(t)
+		h := newHub()
+		h.publish = func(_ *watch, m Message, sink Sink, token uint64) {
+			if string(m.Payload) == "bad" {
+				sink.Done(token, Refused(carnet.Errorf(carnet.Malformed, "not SenML")))
+				return
+			}
+			h.hold(m, sink, token)
+		}
+		s, addr := serve(t, Config{TLS: cert.server, Backend: h})
+		go h.commits(t.Context(), 0)
+		c, err := client.Dial(t.Context(), client.Config{
+			Address: addr, TLS: cert.client, Version: v, User: "watch-1", Password: []byte("1-hctaw"), InFlight: 100,
+		})
+		must(t, err)
+		for i := range 500 {
+			payload := "good"
+			if i%10 == 0 {
+				payload = "bad"
+			}
+			must(t, c.Publish(client.Message{Topic: "things/watch-1/measurements", Payload: []byte(payload), QoS: 1}))
+		}
+		must(t, c.Drain(t.Context()))
+		want := client.Stats{Published: 500, Acknowledged: 500} // 3.1.1 cannot say that a message is refused
+		if v == packet.V5 {
+			want.Acknowledged, want.Refused = 450, map[packet.Reason]int64{packet.PayloadFormatInvalid: 50}
+		}
+		if got := c.Stats(); !reflect.DeepEqual(got, want) {
+			t.Errorf("client counts %+v, want %+v", got, want)
+		}
+		if st := s.Stats(); st.Received != 500 || st.Acknowledged != 500 || st.Refused != 50 {
+			t.Errorf("server counts %+v", st)
+		}
+		must(t, c.Close())
+	})
 }
