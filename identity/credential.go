@@ -1,0 +1,230 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+)
+
+// Credential is what a world says about its avatar: that the holder of a key is
+// this avatar of this world. The times are of whole seconds.
+type Credential struct {
+	ID        string // a "urn:uuid:…"; IssueCredential draws one when it is empty
+	World     carnet.PartyID
+	Avatar    carnet.AvatarID
+	Subject   ed25519.PublicKey // the avatar's key
+	Issued    time.Time
+	NotBefore time.Time
+	Expires   time.Time // at most 366 days after NotBefore
+}
+
+// Expectation is what a credential is checked against.
+type Expectation struct {
+	Issuer ed25519.PublicKey // the world's key, as pinned: nobody else's word is taken
+	World  carnet.PartyID    // the world's name
+	Now    time.Time
+	Skew   time.Duration // how far clocks may differ, 0 to 5 minutes
+}
+
+const (
+	maxCredential     = 4 << 10 // bytes
+	maxCredentialLife = 366 * 24 * time.Hour
+	maxSkew           = 5 * time.Minute
+)
+
+// credentialContext and credentialType are what makes the payload a verifiable
+// credential (VC Data Model 1.1 sections 4.1 and 4.3).
+var (
+	credentialContext = []string{"https://www.w3.org/2018/credentials/v1"}
+	credentialType    = []string{"VerifiableCredential", "AvatarCredential"}
+)
+
+// claims is the payload: VC Data Model 1.1 section 6.3.1 over RFC 7519.
+type claims struct {
+	Issuer    string `json:"iss"`
+	Subject   string `json:"sub"`
+	ID        string `json:"jti"`
+	Issued    int64  `json:"iat"`
+	NotBefore int64  `json:"nbf"`
+	Expires   int64  `json:"exp"`
+	VC        vc     `json:"vc"`
+}
+
+type vc struct {
+	Context []string `json:"@context"`
+	Type    []string `json:"type"`
+	Subject subject  `json:"credentialSubject"` // its id is the claim sub
+}
+
+type subject struct {
+	Avatar carnet.AvatarID `json:"avatar"`
+	World  carnet.PartyID  `json:"world"`
+}
+
+type credentialHeader struct {
+	Algorithm string `json:"alg"`
+	Type      string `json:"typ"`
+	Key       string `json:"kid"`
+}
+
+func headerOf(issuer string) credentialHeader {
+	return credentialHeader{Algorithm: "EdDSA", Type: "JWT", Key: KeyID(issuer)}
+}
+
+// IssueCredential signs c with the world's key.
+func IssueCredential(key ed25519.PrivateKey, c Credential) (string, error) {
+	if c.ID == "" {
+		c.ID = newURN()
+	}
+	if len(c.Subject) != ed25519.PublicKeySize {
+		return "", carnet.Errorf(carnet.Malformed, "the avatar's key has %d bytes, want %d", len(c.Subject), ed25519.PublicKeySize)
+	}
+	issuer := DID(key.Public().(ed25519.PublicKey))
+	payload := claims{
+		Issuer: issuer, Subject: DID(c.Subject), ID: c.ID,
+		Issued: c.Issued.Unix(), NotBefore: c.NotBefore.Unix(), Expires: c.Expires.Unix(),
+		VC: vc{credentialContext, credentialType, subject{c.Avatar, c.World}},
+	}
+	if err := payload.check(); err != nil {
+		return "", err
+	}
+	header, err := json.Marshal(headerOf(issuer))
+	if err != nil {
+		return "", fmt.Errorf("write credential header: %w", err)
+	}
+	body, err := json.Marshal(payload)
+	if err != nil {
+		return "", fmt.Errorf("write credential: %w", err)
+	}
+	return sign(key, header, body), nil
+}
+
+// VerifyCredential takes a credential only if the expected world signed it, it
+// holds now, and it says nothing that isn't understood.
+func VerifyCredential(token string, want Expectation) (Credential, error) {
+	if len(token) > maxCredential {
+		return Credential{}, carnet.Errorf(carnet.TooLarge, "the credential has %d bytes, at most %d are read", len(token), maxCredential)
+	}
+	if want.Skew < 0 || want.Skew > maxSkew || len(want.Issuer) != ed25519.PublicKeySize {
+		return Credential{}, fmt.Errorf("verify credential: the expectation has a skew of %v and an issuer's key of %d bytes", want.Skew, len(want.Issuer))
+	}
+	header, payload, err := open(want.Issuer, token)
+	if err != nil {
+		return Credential{}, err
+	}
+	issuer := DID(want.Issuer)
+	if err := checkHeader(header, headerOf(issuer)); err != nil {
+		return Credential{}, err
+	}
+	p, err := readClaims(payload)
+	if err != nil {
+		return Credential{}, err
+	}
+	return p.credential(issuer, want)
+}
+
+func checkHeader(data []byte, want credentialHeader) error {
+	var h credentialHeader
+	err := members("credential's header", data, map[string]any{"alg": &h.Algorithm, "typ": &h.Type, "kid": &h.Key})
+	if err == nil && h != want {
+		err = carnet.Errorf(carnet.Malformed, "the credential's header is %+v, want %+v", h, want)
+	}
+	return err
+}
+
+func readClaims(data []byte) (p claims, err error) {
+	var body, about json.RawMessage
+	err = members("credential", data, map[string]any{
+		"iss": &p.Issuer, "sub": &p.Subject, "jti": &p.ID, "iat": &p.Issued, "nbf": &p.NotBefore, "exp": &p.Expires, "vc": &body,
+	})
+	if err != nil {
+		return p, err
+	}
+	err = members("credential's vc", body, map[string]any{"@context": &p.VC.Context, "type": &p.VC.Type, "credentialSubject": &about})
+	if err != nil {
+		return p, err
+	}
+	err = members("credential's subject", about, map[string]any{"avatar": &p.VC.Subject.Avatar, "world": &p.VC.Subject.World})
+	if err != nil {
+		return p, err
+	}
+	return p, p.check()
+}
+
+// check refuses what no issuer may say.
+func (p claims) check() error {
+	refuse := func(format string, args ...any) error {
+		return carnet.Errorf(carnet.Malformed, "the credential "+format, args...)
+	}
+	if _, err := carnet.ParsePartyID(string(p.VC.Subject.World)); err != nil {
+		return err
+	}
+	life := p.Expires - p.NotBefore
+	switch {
+	case !slices.Equal(p.VC.Context, credentialContext) || !slices.Equal(p.VC.Type, credentialType):
+		return refuse("is not a verifiable credential of an avatar")
+	case !isURN(p.ID):
+		return refuse("has the id %.80q, want a urn:uuid", p.ID)
+	case p.VC.Subject.Avatar == carnet.AvatarID{}:
+		return refuse("names no avatar")
+	case p.Issued < 0 || p.NotBefore < 0 || p.Expires > 1<<40 || life <= 0 || life > int64(maxCredentialLife/time.Second) || p.Issued >= p.Expires:
+		return refuse("holds from %d to %d and was issued at %d: want at most %v", p.NotBefore, p.Expires, p.Issued, maxCredentialLife)
+	}
+	return nil
+}
+
+// credential checks well-formed claims against what is expected.
+func (p claims) credential(issuer string, want Expectation) (c Credential, err error) {
+	refuse := func(format string, args ...any) (Credential, error) {
+		return Credential{}, carnet.Errorf(carnet.Unauthenticated, "the credential "+format, args...)
+	}
+	c = Credential{
+		ID: p.ID, World: p.VC.Subject.World, Avatar: p.VC.Subject.Avatar,
+		Issued: time.Unix(p.Issued, 0).UTC(), NotBefore: time.Unix(p.NotBefore, 0).UTC(), Expires: time.Unix(p.Expires, 0).UTC(),
+	}
+	if c.Subject, err = ParseDID(p.Subject); err != nil {
+		return Credential{}, err
+	}
+	switch {
+	case p.Issuer != issuer:
+		return refuse("is issued by %.80q, want %q", p.Issuer, issuer)
+	case c.World != want.World:
+		return refuse("is about an avatar of %q, want %q", c.World, want.World)
+	case want.Now.Add(want.Skew).Before(c.Issued):
+		return refuse("was issued in the future, at %v", c.Issued)
+	case want.Now.Add(want.Skew).Before(c.NotBefore):
+		return refuse("holds from %v on", c.NotBefore)
+	case !want.Now.Add(-want.Skew).Before(c.Expires):
+		return refuse("ended at %v", c.Expires)
+	}
+	return c, nil
+}
+
+// newURN draws a UUID of version 4 (RFC 9562 section 5.4) as a URN.
+func newURN() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func isURN(s string) bool {
+	rest, ok := strings.CutPrefix(s, "urn:uuid:")
+	if !ok || len(rest) != 36 {
+		return false
+	}
+	for i := range len(rest) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (rest[i] == '-') || !dash && strings.IndexByte("0123456789abcdef", rest[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}

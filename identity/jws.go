@@ -1,0 +1,106 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"carnet"
+)
+
+// A credential is a compact JWS (RFC 7515 section 7.1) signed with Ed25519 (RFC
+// 8037 section 3.1): header, payload and signature in base64url without padding,
+// joined by dots.
+
+// sign makes a compact JWS. The header must say "alg":"EdDSA".
+func sign(key ed25519.PrivateKey, header, payload []byte) string {
+	input := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(payload)
+	return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(input)))
+}
+
+// open checks a compact JWS against a key and returns its parts. It says nothing
+// of what the header means.
+func open(key ed25519.PublicKey, token string) (header, payload []byte, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, nil, carnet.Errorf(carnet.Malformed, "a signed token has three parts, this one has %d", len(parts))
+	}
+	if header, err = decode(parts[0]); err != nil {
+		return nil, nil, err
+	}
+	if payload, err = decode(parts[1]); err != nil {
+		return nil, nil, err
+	}
+	signature, err := decode(parts[2])
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), signature) {
+		return nil, nil, carnet.Errorf(carnet.Unauthenticated, "the token's signature is not by the expected key")
+	}
+	return header, payload, nil
+}
+
+// decode reads base64url in its one form: no padding, no line breaks (which Go's
+// decoder skips), no bits left over.
+func decode(s string) ([]byte, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || strings.ContainsAny(s, "\r\n") {
+		return nil, carnet.Errorf(carnet.Malformed, "a part of the token is not base64url (RFC 7515 section 2)")
+	}
+	return b, nil
+}
+
+// members reads a JSON object whose members are exactly the wanted ones, each
+// once and spelled letter by letter (encoding/json alone takes the last of two,
+// and "ISS" for "iss": RFC 7515 section 4 wants neither).
+func members(what string, data []byte, wanted map[string]any) error {
+	refuse := func(why string) error { return carnet.Errorf(carnet.Malformed, "the %s %s", what, why) }
+	if !utf8.Valid(data) {
+		return refuse("is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return refuse("is not a JSON object")
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return refuse("is not JSON")
+		}
+		into, known := wanted[name]
+		switch {
+		case !known:
+			return carnet.Errorf(carnet.Malformed, "the %s has %.40q, which is not understood", what, name)
+		case seen[name]:
+			return carnet.Errorf(carnet.Malformed, "the %s has %q twice", what, name)
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return refuse("is not JSON")
+		}
+		if err := json.Unmarshal(raw, into); err != nil || string(raw) == "null" {
+			return carnet.Errorf(carnet.Malformed, "the %s has a %q of another type", what, name)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return refuse("is not JSON")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return refuse("goes on after its end")
+	}
+	for name := range wanted {
+		if !seen[name] {
+			return carnet.Errorf(carnet.Malformed, "the %s has no %q", what, name)
+		}
+	}
+	return nil
+}
