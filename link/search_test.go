@@ -506,7 +506,7 @@ func (w *world) accidents(b bounds) (steps []step) {
 	if w.receiverOld != nil && w.restored == "" {
 		add("receiver is restored", func(w *world) {
 			w.crash()
-			w.receiver, w.restored, w.registered = *w.receiverOld, "receiver", nil
+			w.receiver, w.restored, w.registered, w.forked = *w.receiverOld, "receiver", nil, nil
 			w.stored = slices.Clone(w.stored)
 		})
 	}
