@@ -23,7 +23,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -77,7 +76,7 @@ func open(ctx context.Context, cfg Config, files fileSystem) (*Agent, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := tlog.MakeDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open depot: %w", err)
 	}
 	a := &Agent{cfg: cfg, failed: make(chan error, 1)}

@@ -215,7 +215,7 @@ func TestRunEndsWithABrokenDisk(t *testing.T) {
 	files.set("sync", syscall.EIO)
 	f := carnet.FingerprintOf([]byte("sealed bytes"))
 	if err := a.Put(t.Context(), "arena", f, carnet.Month, strings.NewReader("sealed bytes")); err == nil {
-		t.Error("acknowledged")
+		t.Fatal("acknowledged")
 	}
 	if err := <-ended; !errors.Is(err, ErrFsync) {
 		t.Errorf("run ended with %v", err)

@@ -38,6 +38,27 @@ func DiskError(what string, err error) error {
 	return fmt.Errorf("%s: %w: %w", what, ErrFsync, err)
 }
 
+// MakeDir makes dir and what is missing above it, and makes that durable.
+func MakeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MakeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	d, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // probe opens a file for writing. The engine panics when it can't open its own
 // (and probing those would release their locks), so a disk that went read-only
 // is found here.

@@ -144,7 +144,7 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 
 // lockDir keeps a second process away from dir.
 func lockDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDONLY, 0o600)

@@ -243,6 +243,11 @@ func TestReopenedLedgerGoesOnAndKnowsItsEntries(t *testing.T) {
 	if err := ledger.VerifyConsistency(before, after, path); err != nil {
 		t.Error(err)
 	}
+	for _, sizes := range [][2]uint64{{2, 1}, {1, after.Size + 1}} {
+		if _, err := l.Consistency(t.Context(), sizes[0], sizes[1]); carnet.CodeOf(err) != carnet.OutOfRange {
+			t.Errorf("consistency from %d to %d: %v, want %s", sizes[0], sizes[1], err, carnet.OutOfRange)
+		}
+	}
 }
 
 func TestWhatACrashLeftUnindexedIsFoundAtTheStart(t *testing.T) {
