@@ -78,16 +78,15 @@ func (in *incoming) cause() error {
 func (in *incoming) exchange(ctx context.Context, w welcome) error {
 	stop := context.AfterFunc(ctx, func() { in.fail(ctx.Err()) })
 	defer stop()
-	// What is with the Sink is finished even if the connection breaks: its outcome
-	// must be known before the next registration.
-	sinkCtx := context.WithoutCancel(ctx)
 	if err := in.out.message(kindWelcome, &w); err != nil {
 		in.fail(err)
 	}
 	var both sync.WaitGroup
 	both.Go(func() { in.write() })
 	both.Go(func() { in.receive() })
-	in.commit(sinkCtx)
+	// Only the end of the Server interrupts the Sink: if the connection breaks, what
+	// is with the Sink is finished before the sender may register anew.
+	in.commit(ctx)
 	in.server.retire(in)
 	in.out.close()
 	both.Wait()
