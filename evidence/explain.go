@@ -1,0 +1,63 @@
+package evidence
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Summary is the report for people: the first line says whose keys were used.
+func (r *Report) Summary() string {
+	var b strings.Builder
+	if r.Pinned {
+		b.WriteString("Verified with the keys of the trust file given.\n")
+	} else {
+		b.WriteString("Verified with the bundle's own keys: it holds together, but who made it is not proved. Give --trust FILE with keys from another source.\n")
+	}
+	c := r.Counts
+	if r.World != "" {
+		fmt.Fprintf(&b, "Avatar %s at world %s, written %s: %d frames, %d batches, %d measurements.\n",
+			r.Avatar, r.World, r.Made.Format("2006-01-02 15:04:05 MST"), c.Frames, c.Batches, c.Measurements)
+	}
+	for _, f := range r.Findings {
+		b.WriteString(f.String() + "\n")
+	}
+	if r.More > 0 {
+		fmt.Fprintf(&b, "and %d findings more\n", r.More)
+	}
+	fmt.Fprintf(&b, "Verdict: %s.\n", r.Verdict)
+	return b.String()
+}
+
+// Explain says who is trusted for what, and what is not proved.
+func (r *Report) Explain() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Who is trusted for what")
+	from := "taken from the bundle itself, so it proves nothing about who that is"
+	if r.Pinned {
+		from = "the one in the trust file given"
+	}
+	for _, s := range r.Trust.Senders {
+		line("- The things agent %s sealed and signed the frames: that these batches, in this order, are what it sent to %s. Key %x, %s.", s.Party, s.Audience, []byte(s.Key), from)
+	}
+	for _, w := range r.Trust.Worlds {
+		line("- The world %s stated each frame as received, and signed the manifest: that this is all of the avatar that it had. Key %x, %s.", w.Party, []byte(w.Key), from)
+	}
+	for _, l := range r.Trust.Ledgers {
+		line("- The depot %s logged the statements, and signed the checkpoints: that they were on its ledger then. Key %s, %s.", l.Party, l.Key, from)
+	}
+	if r.Ledger.Checkpoint > 0 {
+		line("  The receipts go as far as its checkpoint of %d entries with root %s.", r.Ledger.Checkpoint, r.Ledger.Root)
+	}
+	line("- Witnesses: none yet. A depot that shows different ledgers to different people is not found out by this bundle.")
+	line("What is not proved")
+	line("- That a device measured what it says, or when: the agent says so.")
+	line("- That the agent sent everything: what it kept back has no number, and the view that the owner chose keeps back much.")
+	line("- That nothing came after the last batch: the world says so alone. In between, a missing batch shows by its number.")
+	line("- When something was received: the world says so; the order on the ledger bounds it.")
+	line("- That the avatar is the streams' avatar: the world says so by the manifest's signature.")
+	if !r.Pinned {
+		line("- Whose keys these are. Somebody who makes up all parties can make up a bundle that holds together.")
+	}
+	return b.String()
+}

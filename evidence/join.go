@@ -1,0 +1,181 @@
+package evidence
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+
+	"carnet"
+	"carnet/seal"
+)
+
+// join takes the results of units in their order and checks what goes across
+// frames: the chain of each sender's frames, the numbers of each stream's
+// batches and measurements, and the hash of all fingerprints.
+type join struct {
+	v       *verification
+	chains  []chain // by sender
+	heads   []head  // by stream
+	batches hash.Hash
+	counts  Counts
+	biggest uint64
+}
+
+// chain is the last frame of a sender.
+type chain struct {
+	number uint64
+	hash   carnet.Fingerprint
+	held   bool // hash is known
+}
+
+// head is where a stream stands.
+type head struct {
+	batch, first uint64
+	begun, loose bool // loose: the number of the next measurement isn't known
+}
+
+func newJoin(v *verification) *join {
+	j := &join{v: v, chains: make([]chain, len(v.senders)), heads: make([]head, len(v.manifest.Streams)), batches: sha256.New()}
+	for i, s := range v.manifest.Streams {
+		j.heads[i] = head{batch: s.From, first: s.First}
+	}
+	return j
+}
+
+func (j *join) take(r *result) {
+	batches := r.batches
+	for i := range r.frames {
+		f := &r.frames[i]
+		j.frame(r, f, batches[:f.batches])
+		for k := range batches[:f.batches] {
+			j.batch(f, &batches[k])
+		}
+		batches = batches[f.batches:]
+	}
+	j.counts.Frames += r.counts.Frames
+	j.counts.Batches += r.counts.Batches
+	j.counts.Measurements += r.counts.Measurements
+	j.counts.Bytes += r.counts.Bytes
+	j.counts.Pending += r.counts.Pending
+	j.counts.Closed += r.counts.Closed
+	if l := &j.v.report.Ledger; r.checkpoint.Size > l.Checkpoint {
+		l.Checkpoint, l.Root = r.checkpoint.Size, carnet.Fingerprint(r.checkpoint.Root).String()
+	}
+	j.v.report.add(r.findings...)
+}
+
+// frame checks that a frame follows its sender's last. Frames between two that
+// aren't in the bundle hold nothing of the avatar: the batches' numbers say so.
+func (j *join) frame(_ *result, f *frameResult, batches []batchResult) {
+	if int(f.record.sender) >= len(j.chains) || !f.read {
+		for i := range j.chains {
+			j.chains[i].held = false
+		}
+		return
+	}
+	c := &j.chains[f.record.sender]
+	text := ""
+	switch {
+	case c.number != 0 && f.record.number <= c.number:
+		text = fmt.Sprintf("the frame comes after frame %d of the same sender", c.number)
+	case c.held && f.record.number == c.number+1 && f.previous != c.hash:
+		text = "the frame names another one before it than the one that is here"
+	}
+	if text != "" {
+		j.add(f, batches, Finding{Verdict: False, File: FileFrames, Offset: int64(f.record.offset), Text: text})
+	}
+	*c = chain{f.record.number, f.hash, true}
+}
+
+// batch checks that a batch follows its stream's last.
+func (j *join) batch(f *frameResult, b *batchResult) {
+	j.batches.Write(b.fingerprint[:])
+	if !b.read || int(b.record.stream) >= len(j.heads) {
+		for i := range j.heads {
+			j.heads[i].loose = true
+		}
+		return
+	}
+	h, r := &j.heads[b.record.stream], &b.record
+	missing := Finding{Verdict: False, File: FileBatchIndex, Offset: int64(b.place) * batchRecordSize}
+	switch {
+	case r.number > h.batch:
+		missing.Stream, missing.Batches = j.v.manifest.Streams[r.stream].Stream, &Range{h.batch, r.number - 1}
+		if !h.loose && r.first > h.first {
+			missing.Measurements = &Range{h.first, r.first - 1}
+		}
+		missing.Text = "missing: the sender numbered these, and they are not in the bundle"
+		j.v.report.add(missing)
+	case r.number < h.batch:
+		missing.Text = fmt.Sprintf("the batch comes after batch %d: it is doubled or out of order", h.batch-1)
+		j.add(f, []batchResult{*b}, missing)
+	case !h.loose && !b.loose && r.first != h.first:
+		missing.Text = fmt.Sprintf("the batch begins with measurement %d, and the one before ended before %d", r.first, h.first)
+		j.add(f, []batchResult{*b}, missing)
+	}
+	*h = head{batch: r.number + 1, first: r.first + uint64(r.count), begun: true, loose: b.loose}
+}
+
+func (j *join) add(f *frameResult, batches []batchResult, finding Finding) {
+	finding.Frame, finding.Sender = f.record.number, j.v.own.Senders[f.record.sender].Party
+	if len(batches) == 0 {
+		finding.All = true
+	} else {
+		finding = j.v.cover(finding, batches[0].record, batches[len(batches)-1].record)
+	}
+	j.v.report.add(finding)
+}
+
+// end checks what can be checked when all is read.
+func (j *join) end(sums []carnet.Fingerprint) {
+	v, m := j.v, &j.v.manifest
+	v.report.Counts = j.counts
+	for i, s := range m.Streams {
+		h := j.heads[i]
+		if h.batch < s.Next || !h.loose && h.first != s.End || h.batch > s.Next || !h.begun {
+			f := Finding{Verdict: False, File: FileBatchIndex, Offset: -1, Stream: s.Stream, Text: "missing: the world's manifest names these, and they are not in the bundle"}
+			if h.batch < s.Next {
+				f.Batches = &Range{h.batch, s.Next - 1}
+			} else {
+				f.Batches, f.Text = &Range{s.From, max(s.Next, s.From+1) - 1}, "the stream ends elsewhere than the world's manifest says"
+			}
+			v.report.add(f)
+		}
+		if m.Only == nil && s.From > 0 {
+			v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &Range{0, s.From - 1},
+				Text: "the world has these batches no more: what was in them can't be told"})
+		}
+	}
+	j.files(sums)
+	if only := m.Only; only != nil && (len(m.Streams) != 1 || m.Counts.Batches != 1 || m.Streams[0].Stream != only.Stream || m.Streams[0].From != only.Number) {
+		v.whole(FileManifest, "the bundle is said to be of one batch and holds another, or more")
+	}
+	if v.report.Verdict != False && j.counts != m.Counts {
+		v.whole(FileManifest, "the manifest counts %+v, the bundle holds %+v", m.Counts, j.counts)
+	}
+}
+
+// files compares the hashes of the files. A file that a finding names already
+// needs no other.
+func (j *join) files(sums []carnet.Fingerprint) {
+	v := j.v
+	for i, f := range v.manifest.Files {
+		sum := sums[i]
+		switch f.Name {
+		case FileTrust:
+			continue // compared already
+		case FileBatches:
+			sum = carnet.Fingerprint(j.batches.Sum(nil))
+		}
+		if sum != f.Hash && !v.report.named(f.Name) {
+			v.whole(f.Name, "the file is not the one that the world signed")
+		}
+	}
+}
+
+func keyID(k PublicKey) carnet.Fingerprint { return seal.KeyID(ed25519.PublicKey(k)) }
+
+func (v *verification) key(sender uint16) ed25519.PublicKey {
+	return ed25519.PublicKey(v.own.Senders[sender].Key)
+}

@@ -1,0 +1,303 @@
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"carnet"
+	"carnet/ledger"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// VerifyOptions say how to verify. The zero value is good.
+type VerifyOptions struct {
+	Workers int // default GOMAXPROCS
+}
+
+// Verify verifies the bundle in dir. With trust, only its keys count; with nil,
+// the bundle's own are used, and the report proves no more than that the bundle
+// holds together. An error means that the verification itself failed, say that
+// a file can't be read or ctx ended; what is wrong with the bundle is in the
+// report.
+func Verify(ctx context.Context, dir string, trust *Trust, o VerifyOptions) (*Report, error) {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if trust != nil {
+		if err := trust.check(); err != nil {
+			return nil, err
+		}
+	}
+	v := &verification{dir: dir, trust: trust, report: &Report{Pinned: trust != nil}}
+	defer v.close()
+	if whole, err := v.openFiles(); err != nil || !whole {
+		return v.report, err
+	}
+	if whole, err := v.openManifest(); err != nil || !whole {
+		return v.report, err
+	}
+	if err := v.run(ctx, o.Workers); err != nil {
+		return nil, fmt.Errorf("verify evidence: %w", err)
+	}
+	return v.report, nil
+}
+
+// verification is one run of Verify.
+type verification struct {
+	dir    string
+	trust  *Trust
+	report *Report
+	files  map[string]*os.File
+
+	manifest manifest
+	own      Trust // the bundle's
+	verifier *ledger.Verifier
+	senders  []carnet.Fingerprint // key ids
+	streams  map[carnet.StreamID]uint32
+}
+
+func (v *verification) close() {
+	for _, f := range v.files {
+		f.Close()
+	}
+}
+
+// whole adds a finding about a file as a whole, which affects all batches.
+func (v *verification) whole(file, format string, args ...any) {
+	v.report.add(Finding{Verdict: False, File: file, Offset: -1, All: true, Text: fmt.Sprintf(format, args...)})
+}
+
+// openFiles opens the bundle's files; false: they are not those of a bundle.
+func (v *verification) openFiles() (bool, error) {
+	entries, err := os.ReadDir(v.dir)
+	if err != nil {
+		return false, carnet.Errorf(carnet.NotFound, "the bundle can't be read: %v", err)
+	}
+	names := append([]string{FileManifest}, dataFiles[:]...)
+	for _, e := range entries {
+		if !slices.Contains(names, e.Name()) {
+			v.whole(e.Name(), "the file doesn't belong to the bundle")
+		}
+	}
+	v.files = make(map[string]*os.File)
+	complete := true
+	for _, name := range names {
+		path := filepath.Join(v.dir, name)
+		info, err := os.Lstat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			v.whole(name, "the file is missing")
+			complete = false
+			continue
+		} else if err != nil {
+			return false, err
+		}
+		if !info.Mode().IsRegular() {
+			v.whole(name, "is not a regular file")
+			complete = false
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		v.files[name] = f
+	}
+	return complete, nil
+}
+
+// small reads a small file; nil: it is too large.
+func (v *verification) small(name string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(v.files[name], limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		v.whole(name, "the file has more than %d bytes", limit)
+		return nil, nil
+	}
+	return data, nil
+}
+
+// openManifest verifies manifest and trust section; false: there is nothing to
+// go by.
+func (v *verification) openManifest() (bool, error) {
+	signed, err := v.small(FileManifest, maxManifest)
+	if err != nil || signed == nil {
+		return false, err
+	}
+	text, err := v.small(FileTrust, maxTrust)
+	if err != nil || text == nil {
+		return false, err
+	}
+	m, err := parseManifest(signed)
+	if err != nil {
+		v.whole(FileManifest, "%v", err)
+		return false, nil
+	}
+	v.manifest = m.manifest
+	r := v.report
+	r.World, r.Avatar, r.Made, r.Only = m.World, m.Avatar, m.Made, m.Only
+	sameTrust := carnet.FingerprintOf(text) == m.file(FileTrust).Hash
+	if own, err := ParseTrust(text); err != nil {
+		v.whole(FileTrust, "%v", err)
+		return false, nil
+	} else if err := own.bundled(); err != nil {
+		v.whole(FileTrust, "%v", err)
+		return false, nil
+	} else {
+		v.own, r.Trust = *own, *own
+	}
+	if !v.checkSignature(m, sameTrust) {
+		return false, nil
+	}
+	if v.trust != nil {
+		r.add(v.own.against(v.trust)...)
+	}
+	return v.prepare(), nil
+}
+
+// checkSignature verifies the manifest, and says which of the two files is at
+// fault when it doesn't hold.
+func (v *verification) checkSignature(m *signedManifest, sameTrust bool) bool {
+	w := v.own.Worlds[0]
+	switch holds := m.verify(w.Key); {
+	case holds && !sameTrust:
+		v.whole(FileTrust, "the file is not the one that the world signed")
+	case holds && (m.kid != keyID(w.Key) || m.World != w.Party):
+		v.whole(FileManifest, "the manifest names another world or key than the trust section")
+	case holds:
+		return true
+	case !sameTrust && m.kid != keyID(w.Key):
+		v.whole(FileTrust, "the trust section has another key of the world than the one that signed the manifest")
+	default:
+		v.whole(FileManifest, "the manifest is not signed by the world's key")
+		if !sameTrust {
+			v.whole(FileTrust, "the file is not the one that the manifest names")
+		}
+	}
+	return false
+}
+
+// prepare sets up what the workers share, and compares lengths of files.
+func (v *verification) prepare() bool {
+	key, err := ledger.ParseKey(v.own.Ledgers[0].Key)
+	if err != nil {
+		v.whole(FileTrust, "%v", err)
+		return false
+	}
+	v.verifier = ledger.NewVerifier(key)
+	for _, s := range v.own.Senders {
+		v.senders = append(v.senders, s.id())
+	}
+	v.streams = make(map[carnet.StreamID]uint32)
+	for i, s := range v.manifest.Streams {
+		if _, twice := v.streams[s.Stream]; twice || s.Sender < 0 || s.Sender >= len(v.senders) || s.Next < s.From || s.End < s.First {
+			v.whole(FileManifest, "the manifest's entry of stream %s can't be", s.Stream)
+			return false
+		}
+		v.streams[s.Stream] = uint32(i)
+	}
+	for _, f := range v.manifest.Files {
+		if info, err := v.files[f.Name].Stat(); err != nil || info.Size() != f.Length {
+			v.whole(f.Name, "the file has another length than the %d bytes that the manifest says", f.Length)
+		}
+	}
+	return true
+}
+
+// unitFrames is how many frames a worker takes at once: one signature in that
+// many is verified, if their chain holds.
+const unitFrames = 64
+
+// unit is a run of frames, and what came of them.
+type unit struct {
+	from, to int64 // places in frames.idx
+	done     chan *result
+}
+
+// run verifies the frames in parallel and joins the results in their order.
+func (v *verification) run(ctx context.Context, workers int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	units := make(chan unit)
+	order := make(chan unit, 2*workers)
+	g.Go(func() error {
+		defer close(units)
+		defer close(order)
+		for at, end := int64(0), int64(v.manifest.Counts.Frames); at < end; at += unitFrames {
+			u := unit{at, min(at+unitFrames, end), make(chan *result, 1)}
+			for _, to := range []chan unit{order, units} {
+				select {
+				case to <- u:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	for range workers {
+		g.Go(func() error {
+			w := newWorker(v)
+			for u := range units {
+				r, err := w.unit(u)
+				if err != nil {
+					return err
+				}
+				u.done <- r
+			}
+			return nil
+		})
+	}
+	sums := make([]carnet.Fingerprint, len(dataFiles))
+	g.Go(func() error { return v.hashFiles(ctx, sums) })
+	j := newJoin(v)
+	g.Go(func() error {
+		for u := range order {
+			select {
+			case r := <-u.done:
+				j.take(r)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	j.end(sums)
+	return nil
+}
+
+// hashFiles hashes the files that are hashed as a whole.
+func (v *verification) hashFiles(ctx context.Context, sums []carnet.Fingerprint) error {
+	buf := make([]byte, 1<<18)
+	for i, name := range dataFiles {
+		if name == FileBatches || name == FileTrust {
+			continue
+		}
+		h := sha256.New()
+		for at := int64(0); ; {
+			n, err := v.files[name].ReadAt(buf, at)
+			h.Write(buf[:n])
+			if at += int64(n); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		sums[i] = carnet.Fingerprint(h.Sum(nil))
+	}
+	return nil
+}
