@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"carnet"
 	"carnet/thing"
@@ -208,21 +209,21 @@ const fromRow = `first >= coalesce((SELECT max(first) FROM thing_log WHERE first
 // Log implements thing.Store.
 func (s *Things) Log(ctx context.Context, from uint64, limit int) (rows []thing.LogRow, err error) {
 	size := 0
-	err = s.db.read(ctx, `SELECT first, count, received, idx, body FROM thing_log WHERE `+fromRow+` ORDER BY first`,
-		[]any{cursor(from)}, func(r pgx.Rows) error {
-			var row thing.LogRow
-			if err := r.Scan(&row.First, &row.Count, &row.Received, &row.Index, &row.Body); err != nil {
-				return err
-			}
-			if size += len(row.Body); size > limit && len(rows) > 0 {
-				return errEnough
-			}
-			rows = append(rows, row)
-			if size >= limit {
-				return errEnough
-			}
-			return nil
-		})
+	query := strings.ReplaceAll(`SELECT first, count, received, idx, body FROM thing_log WHERE `+fromRow+` ORDER BY first`, "$1", fmt.Sprint(cursor(from)))
+	err = s.db.stream(ctx, "thing_log_rows", query, func(r pgx.Rows) error {
+		var row thing.LogRow
+		if err := r.Scan(&row.First, &row.Count, &row.Received, &row.Index, &row.Body); err != nil {
+			return err
+		}
+		if size += len(row.Body); size > limit && len(rows) > 0 {
+			return errEnough
+		}
+		rows = append(rows, row)
+		if size >= limit {
+			return errEnough
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"strings"
 
 	"carnet"
@@ -146,6 +148,41 @@ func (db *DB) read(ctx context.Context, query string, args []any, scan func(pgx.
 	return classify(scanAll(rows, scan))
 }
 
+// stream is read for rows that are large and may be many: it fetches a few at a
+// time, where read would take in all of them even when scan has had enough. The
+// cursor's name stands for the query's columns in the cache of statements, so
+// that each query needs its own.
+func (db *DB) stream(ctx context.Context, cursor, query string, scan func(pgx.Rows) error) error {
+	const few = 8
+	t, err := db.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return classify(err)
+	}
+	defer t.Rollback(context.WithoutCancel(ctx))
+	if _, err := t.Exec(ctx, "DECLARE "+cursor+" NO SCROLL CURSOR FOR "+query, pgx.QueryExecModeExec); err != nil {
+		return classify(err)
+	}
+	for n := few; n == few; {
+		rows, err := t.Query(ctx, fmt.Sprintf("FETCH %d FROM %s", few, cursor))
+		if err != nil {
+			return classify(err)
+		}
+		n = 0
+		err = scanAll(rows, func(r pgx.Rows) error {
+			n++
+			err := scan(r)
+			if errors.Is(err, errEnough) {
+				n = few + 1 // ends the loop
+			}
+			return err
+		})
+		if err != nil {
+			return classify(err)
+		}
+	}
+	return nil
+}
+
 // errEnough ends a reading early without an error.
 var errEnough = errors.New("enough")
 
@@ -167,8 +204,9 @@ func scanAll(rows pgx.Rows, scan func(pgx.Rows) error) error {
 func classify(err error) error {
 	e, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered {
+		_, network := errors.AsType[net.Error](err)
 		_, connecting := errors.AsType[*pgconn.ConnectError](err)
-		if connecting || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) {
+		if network || connecting || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return carnet.Errorf(carnet.Unavailable, "the PostgreSQL server doesn't answer: %v", err).WithFix("see that it runs; then try again")
 		}
 		return err

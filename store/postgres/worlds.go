@@ -243,24 +243,24 @@ func scanFrame(r pgx.Rows, f *avatar.FrameRow, more ...any) error {
 // Frames implements avatar.Store.
 func (s *Worlds) Frames(ctx context.Context, after uint64, limit int) (frames []avatar.FrameRow, err error) {
 	size := 0
-	err = s.db.read(ctx, `SELECT `+frameColumns+`, b.body
+	query := fmt.Sprintf(`SELECT `+frameColumns+`, b.body
 		FROM world_frame_body b JOIN world_frame f ON f.id = b.frame`+frameStatement+`
-		WHERE b.frame > $1 ORDER BY b.frame`,
-		[]any{cursor(after)}, func(r pgx.Rows) error {
-			var f avatar.FrameRow
-			if err := scanFrame(r, &f, &f.Body); err != nil {
-				return err
-			}
-			f.Body = blob(f.Body)
-			if size += len(f.Body); size > limit && len(frames) > 0 {
-				return errEnough
-			}
-			frames = append(frames, f)
-			if size >= limit {
-				return errEnough
-			}
-			return nil
-		})
+		WHERE b.frame > %d ORDER BY b.frame`, cursor(after))
+	err = s.db.stream(ctx, "world_frames", query, func(r pgx.Rows) error {
+		var f avatar.FrameRow
+		if err := scanFrame(r, &f, &f.Body); err != nil {
+			return err
+		}
+		f.Body = blob(f.Body)
+		if size += len(f.Body); size > limit && len(frames) > 0 {
+			return errEnough
+		}
+		frames = append(frames, f)
+		if size >= limit {
+			return errEnough
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read frames: %w", err)
 	}
