@@ -1,0 +1,314 @@
+package avatar
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/seal"
+)
+
+// ProvenFrame is a frame that holds batches of an avatar, with what proves
+// them. evidence.Frame has the same fields, so that one converts to the other.
+type ProvenFrame struct {
+	Sender    carnet.PartyID
+	Sign1     []byte               // the signed header
+	Leaves    []carnet.Fingerprint // of all batches of the frame
+	Own       []int                // which of them are the avatar's, ascending
+	Batches   [][]byte             // those, byte for byte
+	Keys      []seal.Key           // theirs, of batch level; zero: not at hand any more
+	Statement []byte               // the received root
+	Salt      ledger.Salt
+	Receipt   []byte // empty: pending
+}
+
+// EvidenceSigner returns the key that this world signs evidence with, and makes
+// it at the first time.
+func (a *Agent) EvidenceSigner(ctx context.Context) (ed25519.PrivateKey, error) {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	id := keys.ID{Kind: "evidence", Name: string(a.party)}
+	key, err := a.keys.Signer(ctx, id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return a.keys.MakeSigner(ctx, id)
+	}
+	return key, err
+}
+
+// Settle waits until every statement has its receipt, or ctx ends.
+func (a *Agent) Settle(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		pending, err := a.store.Pending(ctx, 1)
+		if err != nil || len(pending) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// Proven hands over the frames folded so far that hold batches of an avatar, in
+// the order received. What is handed over is good until do returns.
+func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, do func(*ProvenFrame) error) error {
+	v, err := a.avatar(id)
+	if err != nil {
+		return err
+	}
+	a.mu.RLock()
+	p := proving{agent: a, streams: slices.Clone(v.streams), upTo: a.folded, do: do}
+	a.mu.RUnlock()
+	for {
+		whole, err := p.pass(ctx)
+		if err != nil || whole {
+			return err
+		}
+		// A frame was compacted meanwhile: the next plan finds it in a stretch.
+	}
+}
+
+// proving is one run of Proven.
+type proving struct {
+	agent   *Agent
+	streams []*stream
+	upTo    uint64 // the last frame to hand over
+	done    uint64 // the last frame handed over
+	do      func(*ProvenFrame) error
+
+	stretches []StretchRow
+	bodies    map[int]stretchParts // of stretches; bounded
+	rows      []FrameRow           // read ahead, without bodies
+	tail      FrameRow             // the last frame read with its body
+}
+
+// place is where a batch lies: in a stretch, or in an uncompacted frame.
+type place struct {
+	frame    uint64
+	leaf     uint32
+	stretch  int    // -1: in its frame
+	from, to uint32 // in the frame's body; in a stretch, from counts its batches
+}
+
+// stretchParts is a stretch's body, with where each of its batches lies.
+type stretchParts struct {
+	body   []byte
+	bounds [][2]int
+}
+
+// maxBodies is how many stretches are held at once.
+const maxBodies = 32
+
+// pass plans and hands over; false: the plan has become old.
+func (p *proving) pass(ctx context.Context) (bool, error) {
+	places, err := p.plan(ctx)
+	if err != nil {
+		return false, err
+	}
+	p.bodies, p.rows = make(map[int]stretchParts), nil
+	for len(places) > 0 {
+		n := 1
+		for n < len(places) && places[n].frame == places[0].frame {
+			n++
+		}
+		f, err := p.frame(ctx, places[:n])
+		if err != nil || f == nil {
+			return false, err
+		}
+		if err := p.do(f); err != nil {
+			return false, err
+		}
+		p.done, places = places[0].frame, places[n:]
+	}
+	return true, nil
+}
+
+// plan lists where the batches lie that are still to hand over, by frame and
+// leaf. The tail is taken first: what is compacted meanwhile is in both then.
+func (p *proving) plan(ctx context.Context) (places []place, err error) {
+	due := func(frame uint64) bool { return frame > p.done && frame <= p.upTo }
+	p.agent.mu.RLock()
+	for _, s := range p.streams {
+		for _, ref := range p.agent.tail.batches[s.id] {
+			if due(ref.frame) {
+				places = append(places, place{ref.frame, ref.leaf, -1, ref.from, ref.to})
+			}
+		}
+	}
+	p.agent.mu.RUnlock()
+	p.stretches = p.stretches[:0]
+	for _, s := range p.streams {
+		rows, err := p.agent.store.Stretches(ctx, s.id, ever.from, ever.to)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			or, err := parseOrigins(row.Origins)
+			if err != nil {
+				return nil, err
+			}
+			for i, o := range or.batches {
+				if due(o.frame) {
+					places = append(places, place{o.frame, o.leaf, len(p.stretches), uint32(i), 0})
+				}
+			}
+			p.stretches = append(p.stretches, row)
+		}
+	}
+	slices.SortFunc(places, func(x, y place) int {
+		return cmp.Or(cmp.Compare(x.frame, y.frame), cmp.Compare(x.leaf, y.leaf), cmp.Compare(y.stretch, x.stretch))
+	})
+	return slices.CompactFunc(places, func(x, y place) bool { return x.frame == y.frame && x.leaf == y.leaf }), nil
+}
+
+// frame makes the proof of a frame with batches at the places; nil: it was
+// compacted since the plan.
+func (p *proving) frame(ctx context.Context, places []place) (*ProvenFrame, error) {
+	row, err := p.row(ctx, places[0].frame)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	f := &ProvenFrame{Sender: row.Sender, Sign1: row.Header, Receipt: row.Statement.Receipt}
+	if f.Statement, err = p.agent.rest.Open(nil, statementAAD, row.Statement.Statement); err != nil {
+		return nil, err
+	}
+	salt, err := p.agent.rest.Open(nil, saltAAD, row.Statement.Salt)
+	if err != nil || len(salt) != len(f.Salt) {
+		return nil, carnet.Errorf(carnet.Tampered, "the salt of frame %d of %s is damaged", row.Number, row.Sender)
+	}
+	copy(f.Salt[:], salt)
+	if f.Leaves, err = p.leaves(ctx, row); err != nil || f.Leaves == nil {
+		return nil, err
+	}
+	for _, at := range places {
+		batch, err := p.batch(ctx, at)
+		if err != nil || batch == nil {
+			return nil, err
+		}
+		key, err := p.agent.batchKey(batch)
+		if err != nil {
+			return nil, err
+		}
+		f.Own, f.Batches, f.Keys = append(f.Own, int(at.leaf)), append(f.Batches, batch), append(f.Keys, key)
+	}
+	return f, nil
+}
+
+// row returns a frame without its body, reading some ahead.
+func (p *proving) row(ctx context.Context, id uint64) (*FrameRow, error) {
+	for len(p.rows) > 0 && p.rows[0].ID < id {
+		p.rows = p.rows[1:]
+	}
+	if len(p.rows) == 0 || p.rows[0].ID != id {
+		rows, err := p.agent.store.FrameHeaders(ctx, id-1, 64)
+		if err != nil {
+			return nil, err
+		}
+		if p.rows = rows; len(rows) == 0 || rows[0].ID != id {
+			return nil, carnet.Errorf(carnet.Tampered, "frame %d, of which batches are kept, is not in the store", id)
+		}
+	}
+	return &p.rows[0], nil
+}
+
+// leaves returns the fingerprints of a frame's batches: kept with the row once
+// it is compacted, and those of its body before. nil: it was compacted between
+// the reading of the two.
+func (p *proving) leaves(ctx context.Context, row *FrameRow) (leaves []carnet.Fingerprint, err error) {
+	if len(row.Leaves) != 0 {
+		for kept := range slices.Chunk(row.Leaves, len(carnet.Fingerprint{})) {
+			if len(kept) != len(carnet.Fingerprint{}) {
+				return nil, carnet.Errorf(carnet.Tampered, "the list of batches of frame %d of %s is damaged", row.Number, row.Sender)
+			}
+			leaves = append(leaves, carnet.Fingerprint(kept))
+		}
+		return leaves, nil
+	}
+	if whole, err := p.whole(ctx, row.ID); err != nil || !whole {
+		return nil, err
+	}
+	err = eachBatch(p.tail.Body, func(_, from, to int) error {
+		leaves = append(leaves, carnet.FingerprintOf(p.tail.Body[from:to]))
+		return nil
+	})
+	return leaves, err
+}
+
+// whole reads an uncompacted frame into p.tail; false: it is compacted.
+func (p *proving) whole(ctx context.Context, id uint64) (bool, error) {
+	if p.tail.ID == id {
+		return true, nil
+	}
+	rows, err := p.agent.store.Frames(ctx, id-1, 1)
+	if err != nil || len(rows) == 0 || rows[0].ID != id {
+		return false, err
+	}
+	p.tail = rows[0]
+	return true, nil
+}
+
+// batch returns the bytes of a batch; nil: it was compacted since the plan.
+func (p *proving) batch(ctx context.Context, at place) ([]byte, error) {
+	if at.stretch < 0 {
+		if whole, err := p.whole(ctx, at.frame); err != nil || !whole {
+			return nil, err
+		}
+		if int(at.to) > len(p.tail.Body) {
+			return nil, carnet.Errorf(carnet.Tampered, "frame %d is shorter than its index says", at.frame)
+		}
+		return p.tail.Body[at.from:at.to:at.to], nil
+	}
+	parts, ok := p.bodies[at.stretch]
+	if !ok {
+		body, err := p.agent.stretchBody(ctx, p.stretches[at.stretch])
+		if err != nil {
+			return nil, err
+		}
+		parts.body = body
+		err = eachBatch(body, func(_, from, to int) error {
+			parts.bounds = append(parts.bounds, [2]int{from, to})
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for old := range p.bodies {
+			if len(p.bodies) < maxBodies {
+				break
+			}
+			delete(p.bodies, old)
+		}
+		p.bodies[at.stretch] = parts
+	}
+	if int(at.from) >= len(parts.bounds) {
+		return nil, carnet.Errorf(carnet.Tampered, "a stretch has less batches than its origins say")
+	}
+	bounds := parts.bounds[at.from]
+	return parts.body[bounds[0]:bounds[1]:bounds[1]], nil
+}
+
+// batchKey returns the key of one batch, which opens no other; a zero one when
+// its epoch's is destroyed.
+func (a *Agent) batchKey(batch []byte) (seal.Key, error) {
+	h, _, err := seal.ParseHeader(batch)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	epoch, ok := a.epochs.lookup(h)
+	if !ok {
+		return seal.Key{}, nil
+	}
+	slot, err := epoch.Slot(h.Slot)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	return slot.BatchKey(h), nil
+}
