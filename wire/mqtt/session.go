@@ -151,9 +151,9 @@ func (s *session) next() (packet.Header, []byte, error) {
 	}
 }
 
-// The read buffer starts small, since most devices send little, grows when a
-// read fills it, and to what one packet needs; with nothing in it, it shrinks
-// back.
+// The read buffer starts small, since most devices send little, and grows when
+// a read fills it. A packet larger than that doubles it as its bytes arrive,
+// not on the word of its header; with nothing in it, it shrinks back.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 16 << 10
@@ -196,10 +196,7 @@ func (s *session) room() {
 	case s.to == len(s.buf) && len(s.buf) > 0:
 		size = max(size, min(2*len(s.buf), largeBuffer)) // the last read filled it
 	}
-	if h, err := packet.ParseHeader(held); err == nil {
-		size = max(size, h.Len+h.Size)
-	}
-	if len(held) >= size { // a header cut short at the end of a full buffer
+	if len(held) >= size {
 		size = 2 * len(held)
 	}
 	if size != len(s.buf) {

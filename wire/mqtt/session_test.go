@@ -196,6 +196,21 @@ func TestMessagesWaitForTheirGroupAndShareOneWrite(t *testing.T) {
 	})
 }
 
+func TestLargeMessages(t *testing.T) {
+	h := newHub()
+	_, addr := serve(t, Config{Backend: h})
+	r := dialRaw(t, addr, packet.V5).open("watch-1", nil)
+	var want []string
+	for id, size := range []int{10, 200_000, 1000, 1024, 16 << 10, 100_000, 1} {
+		want = append(want, strings.Repeat(string(rune('a'+id)), size))
+		r.send(r.publish(uint16(id+1), want[id]))
+	}
+	h.awaitPending(t, len(want))
+	if !reflect.DeepEqual(h.messages, want) {
+		t.Error("messages arrive changed")
+	}
+}
+
 func TestAcknowledgementsKeepTheOrderOfMessages(t *testing.T) {
 	h := newHub()
 	_, addr := serve(t, Config{Backend: h})
