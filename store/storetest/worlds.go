@@ -181,12 +181,14 @@ func testAppend(t *testing.T, fresh Fresh[avatar.Store]) {
 }
 
 func testAppendConflict(t *testing.T, fresh Fresh[avatar.Store]) {
+	s, hub, lab, close := registered(t, fresh(t))
+	t.Cleanup(close)
+	must(t, s.Append(t.Context(), chain(hub, 2)))
 	for _, c := range []struct {
 		name   string
 		change func(f []avatar.FrameRow) []avatar.FrameRow // of frames 3 and 4 of hub, 1 of lab
 		code   carnet.Code
 	}{
-		{"right", func(f []avatar.FrameRow) []avatar.FrameRow { return f }, ""},
 		{"again", func(f []avatar.FrameRow) []avatar.FrameRow { return []avatar.FrameRow{f[0], f[0]} }, carnet.Conflict},
 		{"gap", func(f []avatar.FrameRow) []avatar.FrameRow { return f[1:] }, carnet.Conflict},
 		{"out of order", func(f []avatar.FrameRow) []avatar.FrameRow { return []avatar.FrameRow{f[1], f[0]} }, carnet.Conflict},
@@ -197,17 +199,13 @@ func testAppendConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 		{"unregistered sender", func(f []avatar.FrameRow) []avatar.FrameRow { f[2].Sender = "nobody"; return f }, carnet.Conflict},
 		{"another sender's", func(f []avatar.FrameRow) []avatar.FrameRow { f[0].Sender = "lab"; return f }, carnet.Conflict},
 		{"wraps around", func(f []avatar.FrameRow) []avatar.FrameRow { f[0].Number = 1<<64 - 1; return f }, carnet.Conflict},
+		{"right", func(f []avatar.FrameRow) []avatar.FrameRow { return f }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := t.Context()
-			db := fresh(t)
-			s, hub, lab, close := registered(t, db)
 			all := chain(hub, 4)
-			must(t, s.Append(ctx, all[:2]))
 			before, links := get(s.Totals(ctx))(t), get(s.Links(ctx))(t)
 			wantCode(t, s.Append(ctx, c.change([]avatar.FrameRow{all[2], all[3], chain(lab, 1)[0]})), c.code)
-			close()
-			s = open(t, db)
 			if c.code == "" {
 				return
 			}
@@ -271,6 +269,11 @@ func testCompact(t *testing.T, fresh Fresh[avatar.Store]) {
 }
 
 func testCompactConflict(t *testing.T, fresh Fresh[avatar.Store]) {
+	s, hub, _, close := registered(t, fresh(t))
+	t.Cleanup(close)
+	frames := chain(hub, 3)
+	must(t, s.Append(t.Context(), frames))
+	must(t, s.Compact(t.Context(), avatar.Compaction{Strip: []avatar.Strip{{Frame: frames[0].ID}}}))
 	for _, c := range []struct {
 		name  string
 		strip func(ids []uint64) []uint64 // of three frames, the first compacted
@@ -285,11 +288,6 @@ func testCompactConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := t.Context()
-			s, hub, _, close := registered(t, fresh(t))
-			defer close()
-			frames := chain(hub, 3)
-			must(t, s.Append(ctx, frames))
-			must(t, s.Compact(ctx, avatar.Compaction{Strip: []avatar.Strip{{Frame: frames[0].ID}}}))
 			before := get(s.Totals(ctx))(t)
 			row := stretch(1, 1, carnet.Day)
 			if c.bad != nil {
