@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"carnet"
 )
@@ -156,6 +158,66 @@ func TestCallIsHandledBeforeLaterFrames(t *testing.T) {
 		if number%10 == 0 && frames > number-1 {
 			t.Errorf("call made before frame %d was handled after it: %v", number, frames)
 		}
+	}
+}
+
+func TestNoFrameIsStoredWhileAnEarlierCallRuns(t *testing.T) {
+	n := newNet(t, nil)
+	accepted, outcome := make(chan struct{}, 100), make(chan string, 1)
+	n.sink.onAccept = func() { accepted <- struct{}{} }
+	n.sink.onCall = func(string, []byte) ([]byte, error) {
+		select {
+		case <-accepted:
+			outcome <- "a frame sent after the call was stored before the call had ended"
+		case <-time.After(100 * time.Millisecond): // the frame is in the receiver's queue long since
+			outcome <- ""
+		}
+		return nil, nil
+	}
+	c := n.registered(t)
+	source := newSource(n.hub, n.arena.id, 1, 1)
+	source.incarnation = 1
+	f, err := source.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := c.codec.message(nil, kindCall, &call{ID: 1, Kind: "bag", Body: []byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var head [headerSize]byte
+	putHeader(head[:], kindFrame, len(f.Bytes))
+	if err := c.writeRaw(message, head[:], f.Bytes); err != nil {
+		t.Fatal(err)
+	}
+	if bad := await(t, "the call", outcome); bad != "" {
+		t.Error(bad)
+	}
+	await(t, "the frame", accepted)
+}
+
+func TestAcknowledgementsGoBeforeARefusal(t *testing.T) {
+	c, err := newCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOutbox(c)
+	o.acknowledge(4)
+	o.acknowledge(5)
+	if err := o.message(kindRefuse, &refuse{Number: 6}); err != nil {
+		t.Fatal(err)
+	}
+	o.close()
+	data, more := o.take()
+	want, err := c.message(nil, kindAck, &ack{Number: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !more || !bytes.HasPrefix(data, want) || kind(data[len(want)+4]) != kindRefuse {
+		t.Errorf("the outbox says %x, want the last acknowledgement, then the refusal", data)
+	}
+	if _, more := o.take(); more {
+		t.Error("the outbox says more after it is closed and empty")
 	}
 }
 
