@@ -3,15 +3,14 @@
 // that with what the world holds.
 //
 // It owns a second reading of docs/design/policy.md: it parses views, rounds,
-// and keeps the memory of rates, deadbands and objects itself, in exact
-// fractions instead of float64 where the page allows both, so that a mistake of
-// the engine that decides on the hot path doesn't repeat itself here. What can't
-// be worked out from a log (what the judge and the clearance said) is given as
-// recorded facts.
+// and keeps the memory of rates, deadbands and objects itself, written from the
+// page alone, so that a mistake of the engine that decides on the hot path
+// doesn't repeat itself here. What can't be worked out from a log (what the
+// judge and the clearance said) is given as recorded facts.
 //
-// An Oracle is made for one mapping and has no state of its own between two
-// runs. A run reads the log in order and is for each lane (the properties with
-// one linger interval) in one view after the other; Compare pulls what is
+// An Oracle is made for one mapping and keeps nothing between two runs. A run
+// reads the log in order; each lane (the properties with one linger interval)
+// goes from one view to the next at its own position. Compare pulls what is
 // admitted and what is held side by side and keeps only what doesn't match yet.
 //
 // The package must not know the view engine, the agents, stores, links or
@@ -110,6 +109,5 @@ func (r Result) Faults() int { return r.Lost + r.Doubled + r.Extra + r.Reordered
 // Audit works out what the mapping's world may hold and compares it with what it
 // holds.
 func (o *Oracle) Audit(ctx context.Context, log Log, held Holdings) (Result, error) {
-	admitted := func(ctx context.Context, do func(Admitted) error) error { return o.Recompute(ctx, log, do) }
-	return Compare(ctx, admitted, held)
+	return Compare(ctx, func(ctx context.Context, do func(Admitted) error) error { return o.Recompute(ctx, log, do) }, held)
 }
