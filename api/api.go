@@ -1,0 +1,128 @@
+// Package api serves the management and data interface of a party over HTTP:
+// things, mappings and owners at a things agent, avatars with their state,
+// history and live events at a world, and the status of any party.
+//
+// It owns who may call what (one table from operations to roles), how errors
+// are told outside (RFC 9457 problem documents with a code and a fix), content
+// negotiation, and the limits of requests. It keeps no state: a request goes
+// through the checks in order (form, token, route, role, accepted types, body),
+// then to an agent, then out. What is hidden from a caller looks like what is
+// absent. The OpenAPI 3.1 document at /openapi.json is made from the same Go
+// types that answer.
+//
+// The package must not know how tokens are kept (node), where rows lie (store),
+// how a listener is made, or any rule about data that an agent has.
+// docs/design/api.md has the surface for people.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/depot"
+	"carnet/ledger"
+	"carnet/policy"
+	"carnet/thing"
+)
+
+// Config says what a handler serves. Fields without a stated default are
+// required, but for the agents: those that the party has.
+type Config struct {
+	Party  carnet.PartyID
+	Things *thing.Agent
+	World  *avatar.Agent
+	Depot  *depot.Agent
+
+	// Tokens says who a bearer token is. Live subscriptions ask it again from
+	// time to time, so that a token that is taken away ends them.
+	Tokens Authenticator
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// things is what the handler needs of a things agent: a *thing.Agent.
+type things interface {
+	Things(ctx context.Context, owner string) ([]thing.Info, error)
+	Thing(ctx context.Context, id carnet.ThingID) (thing.Info, error)
+	AddThing(ctx context.Context, id carnet.ThingID, owner string, description []byte) (carnet.ThingID, string, error)
+	Refusals(ctx context.Context, id carnet.ThingID, limit int) ([]thing.Refusal, error)
+	Map(ctx context.Context, by string, id carnet.ThingID, world carnet.PartyID, avatar *carnet.AvatarID, title string, view policy.View) (thing.MappingInfo, error)
+	Mapping(id carnet.MappingID) (thing.MappingInfo, error)
+	SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (thing.MappingInfo, error)
+	Unmap(ctx context.Context, by string, id carnet.MappingID) (thing.MappingInfo, error)
+	Explain(id carnet.MappingID) ([]string, error)
+	Views(id carnet.MappingID) ([]thing.ViewRecord, error)
+	Status(ctx context.Context) (thing.Status, error)
+}
+
+// world is what the handler needs of a world: a *avatar.Agent.
+type world interface {
+	Avatars() []avatar.Info
+	Avatar(id carnet.AvatarID) (avatar.Info, error)
+	Latest(id carnet.AvatarID) ([]carnet.Measurement, error)
+	History(ctx context.Context, id carnet.AvatarID, q avatar.Query) (ms []carnet.Measurement, more bool, err error)
+	Subscribe(id carnet.AvatarID, after *avatar.Cursor) (*avatar.Subscription, error)
+	Totals(ctx context.Context) (avatar.Totals, error)
+	Defects() uint64
+}
+
+// store is what the handler needs of a depot: a *depot.Agent.
+type store interface {
+	Totals(ctx context.Context, owner carnet.PartyID) (depot.Totals, error)
+	Checkpoint() (ledger.Checkpoint, []byte)
+}
+
+// server answers requests. Its fields don't change after New.
+type server struct {
+	party  carnet.PartyID
+	things things // nil unless the party is a things agent
+	world  world  // nil unless it is a world
+	depot  store  // nil unless it is a depot
+	tokens Authenticator
+	now    func() time.Time
+	log    *slog.Logger
+	live   chan struct{} // a place for each live subscription
+	times  times
+}
+
+// New makes the handler. It expects to be served over TLS (or on localhost),
+// by an http.Server whose BaseContext ends with the process: live subscriptions
+// end with it.
+func New(cfg Config) (http.Handler, error) {
+	s := &server{party: cfg.Party, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, times: usual}
+	if cfg.Things != nil {
+		s.things = cfg.Things
+	}
+	if cfg.World != nil {
+		s.world = cfg.World
+	}
+	if cfg.Depot != nil {
+		s.depot = cfg.Depot
+	}
+	return s.handler()
+}
+
+func (s *server) handler() (http.Handler, error) {
+	if _, err := carnet.ParsePartyID(string(s.party)); err != nil {
+		return nil, err
+	}
+	if s.things == nil && s.world == nil && s.depot == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an API needs an agent: things, world or depot")
+	}
+	if s.tokens == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an API needs a way to check tokens")
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.live = make(chan struct{}, maxLive)
+	return s.routes()
+}

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/senml"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// ofAvatar is the input of what concerns one avatar.
+type ofAvatar struct {
+	ID carnet.AvatarID `path:"id" doc:"The avatar's id." example:"00112233445566778899aabbccddeeff"`
+}
+
+// packs are the forms of measurements that are served, the default first.
+var packs = []string{senml.JSON.ContentType(), senml.CBOR.ContentType(), senml.XML.ContentType()}
+
+const typeEvents = "text/event-stream"
+
+func (s *server) avatarRoutes(h huma.API) {
+	tags := []string{"avatars"}
+	serving(s, h, huma.Operation{
+		OperationID: "list-avatars", Method: http.MethodGet, Path: "/v1/avatars", Tags: tags,
+		Summary: "The world's avatars, oldest first.",
+	}, func(context.Context, *struct{}) (*body[AvatarList], error) {
+		return answer(AvatarList{s.world.Avatars()}, nil)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}", Tags: tags,
+		Summary: "One avatar.",
+	}, func(_ context.Context, in *ofAvatar) (*body[avatar.Info], error) {
+		return answer(s.world.Avatar(in.ID))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-state", Method: http.MethodGet, Path: "/v1/avatars/{id}/state", Tags: tags,
+		Summary:  "The avatar's newest measurement of each property.",
+		Metadata: map[string]any{servesKey: packs}, Responses: packResponses(),
+	}, s.state)
+	serving(s, h, huma.Operation{
+		OperationID: "get-history", Method: http.MethodGet, Path: "/v1/avatars/{id}/history", Tags: tags,
+		Summary: "The avatar's measurements by measured time, oldest first.",
+		Description: "A page never splits an instant. When there is more, the answer has the headers Carnet-More: true, " +
+			"Carnet-Next with the moment from which to go on, and a Link to the next page.",
+		Metadata: map[string]any{servesKey: packs}, Responses: packResponses(),
+	}, s.history)
+	serving(s, h, huma.Operation{
+		OperationID: "watch-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}/live", Tags: tags,
+		Summary: "The avatar as it goes on: what was stored after a cursor, then what comes.",
+		Description: "As a WebSocket: text frames {\"cursor\": …, \"pack\": [SenML]}, or with the subprotocol " + protoCBOR +
+			" binary frames of the same in CBOR. As server-sent events: id is the cursor, data the SenML pack. " +
+			"Who reads too slowly is disconnected, and goes on after its last cursor without loss.",
+		Metadata:  map[string]any{servesKey: []string(nil)}, // live judges for itself
+		Responses: liveResponses(),
+	}, s.watch)
+}
+
+// inForm is an input whose answer is measurements.
+type inForm struct {
+	Accept string `header:"Accept"`
+}
+
+// packAnswer is measurements in the form that was negotiated.
+type packAnswer struct {
+	ContentType string `header:"Content-Type"`
+	More        string `header:"Carnet-More"`
+	Next        string `header:"Carnet-Next"`
+	Link        string `header:"Link"`
+	Body        []byte
+}
+
+func pack(accept string, ms []carnet.Measurement) (*packAnswer, error) {
+	served, _ := negotiate(accept, packs) // authorize has seen that there is one
+	form, err := senml.FormatOf(served, 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := senml.Append(nil, form, ms)
+	if err != nil {
+		return nil, fmt.Errorf("write measurements: %v", err) // ours, not the caller's
+	}
+	return &packAnswer{ContentType: served, Body: b}, nil
+}
+
+func (s *server) state(_ context.Context, in *struct {
+	ofAvatar
+	inForm
+}) (*packAnswer, error) {
+	ms, err := s.world.Latest(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return pack(in.Accept, ms)
+}
+
+// The sizes of a page of history.
+const (
+	pageUsual = 10_000
+	pageMost  = 50_000
+)
+
+type historyQuery struct {
+	ofAvatar
+	inForm
+	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2026-11-01T10:00:00Z" maxLength:"40"`
+	To       string `query:"to" doc:"Measured before this time." example:"2036-11-01T10:00:00Z" maxLength:"40"`
+	Property string `query:"property" doc:"One property only; an object's name stands for its fields." example:"heart_rate" maxLength:"128"`
+	Limit    int    `query:"limit" doc:"At most this many, but an instant's measurements are never split." default:"10000" minimum:"1" maximum:"50000"`
+}
+
+func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, error) {
+	q := avatar.Query{Property: in.Property}
+	var err error
+	if q.From, err = parseTime("from", in.From); err != nil {
+		return nil, err
+	}
+	if q.To, err = parseTime("to", in.To); err != nil {
+		return nil, err
+	}
+	if in.To != "" && q.To <= q.From {
+		return nil, carnet.Errorf(carnet.Malformed, "to is not after from").WithFix("name a range: from included, to not")
+	}
+	ms, next, err := s.page(ctx, in.ID, q, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out, err := pack(in.Accept, ms)
+	if err != nil || next == 0 {
+		return out, err
+	}
+	at := time.Unix(0, next).UTC().Format(time.RFC3339Nano)
+	v := url.Values{"from": {at}, "limit": {strconv.Itoa(in.Limit)}}
+	if in.To != "" {
+		v.Set("to", in.To)
+	}
+	if in.Property != "" {
+		v.Set("property", in.Property)
+	}
+	out.More, out.Next = "true", at
+	out.Link = fmt.Sprintf("</v1/avatars/%s/history?%s>; rel=\"next\"", in.ID, v.Encode()) // RFC 8288
+	return out, nil
+}
+
+// page reads up to limit measurements, whole instants only, and the instant that
+// the next page begins with; 0 after the last. An instant that has more than
+// limit is a page of its own.
+func (s *server) page(ctx context.Context, id carnet.AvatarID, q avatar.Query, limit int) (ms []carnet.Measurement, next int64, err error) {
+	q.Limit = limit + 1
+	ms, more, err := s.world.History(ctx, id, q)
+	if err != nil || len(ms) <= limit && !more {
+		return ms, 0, err
+	}
+	if cut := whole(ms); cut > 0 {
+		return ms[:cut], ms[cut].Time, nil
+	}
+	q.Limit = avatar.MaxHistory
+	if ms, more, err = s.world.History(ctx, id, q); err != nil {
+		return nil, 0, err
+	}
+	for i := range ms {
+		if ms[i].Time != ms[0].Time {
+			return ms[:i], ms[i].Time, nil
+		}
+	}
+	if more {
+		return nil, 0, carnet.Errorf(carnet.TooLarge, "one instant has more than %d measurements", len(ms)).WithFix("ask for one property")
+	}
+	return ms, 0, nil
+}
+
+// whole is where the last instant of a page begins.
+func whole(ms []carnet.Measurement) int {
+	cut := len(ms) - 1
+	for cut > 0 && ms[cut-1].Time == ms[cut].Time {
+		cut--
+	}
+	return cut
+}
+
+// parseTime reads RFC 3339, or seconds since 1970 with up to nine decimals. The
+// empty string is 0.
+func parseTime(name, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	bad := carnet.Errorf(carnet.Malformed, "%s=%.40q is not a time", name, text).
+		WithFix("write it as 2026-11-01T10:00:00Z, or in seconds since 1970")
+	if strings.Contains(text, "T") || strings.Contains(text, "t") {
+		t, err := time.Parse(time.RFC3339Nano, strings.ToUpper(text))
+		if err != nil || t.Year() < 1970 || t.Year() > 2261 {
+			return 0, bad
+		}
+		return t.UnixNano(), nil
+	}
+	whole, part, dotted := strings.Cut(text, ".")
+	if whole == "" || dotted && part == "" || len(part) > 9 || strings.Trim(whole+part, "0123456789") != "" {
+		return 0, bad
+	}
+	ns, err := strconv.ParseInt(whole+part+"000000000"[len(part):], 10, 64)
+	if err != nil || ns == math.MaxInt64 {
+		return 0, bad
+	}
+	return ns, nil
+}

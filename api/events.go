@@ -1,0 +1,47 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"carnet/avatar"
+	"carnet/senml"
+)
+
+// events is a subscriber by server-sent events.
+type events struct {
+	limit    *http.ResponseController
+	patience time.Duration
+	frame    []byte // send's
+
+	mu sync.Mutex // pings come between frames
+	w  http.ResponseWriter
+}
+
+func (o *events) send(_ context.Context, e avatar.Event) (err error) {
+	b := append(o.frame[:0], "id: "...)
+	b = append(b, e.Cursor.String()...)
+	b = append(b, "\ndata: "...)
+	if b, err = senml.Append(b, senml.JSON, e.Measurements); err != nil { // one line: JSON escapes the others
+		return err
+	}
+	o.frame = append(b, "\n\n"...)
+	return o.write(o.frame)
+}
+
+// ping is a comment, which an EventSource leaves out.
+func (o *events) ping(context.Context) error { return o.write([]byte(":\n\n")) }
+
+func (o *events) write(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.limit.SetWriteDeadline(time.Now().Add(o.patience)); err != nil {
+		return err
+	}
+	if _, err := o.w.Write(b); err != nil {
+		return err
+	}
+	return o.limit.Flush()
+}

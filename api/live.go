@@ -1,0 +1,254 @@
+package api
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/senml"
+
+	"github.com/coder/websocket"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/sync/errgroup"
+)
+
+// The WebSocket's subprotocols. Without one, frames are JSON.
+const (
+	protoJSON = "carnet.senml+json"
+	protoCBOR = "carnet.senml+cbor"
+)
+
+// maxLive is how many live subscriptions one handler has at once.
+const maxLive = 4096
+
+type watchQuery struct {
+	ofAvatar
+	After       string `query:"after" doc:"Go on after this cursor; empty: from the beginning; left out: from now on." maxLength:"16384"`
+	LastEventID string `header:"Last-Event-ID" doc:"The cursor that a reconnecting EventSource had last; it comes before after." maxLength:"16384"`
+}
+
+// watch checks what a subscriber asks for. What follows is no single answer, so
+// it is written by itself.
+func (s *server) watch(_ context.Context, in *watchQuery) (*huma.StreamResponse, error) {
+	if _, err := s.world.Avatar(in.ID); err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		r, w := humago.Unwrap(ctx)
+		after, err := cursorOf(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.serveLive(w, r, in.ID, after)
+	}}, nil
+}
+
+// cursorOf finds where a subscriber goes on: nil for from now on.
+func cursorOf(r *http.Request) (*avatar.Cursor, error) {
+	text, given := r.Header.Get("Last-Event-ID"), true
+	if text == "" {
+		text, given = r.URL.Query().Get("after"), r.URL.Query().Has("after")
+	}
+	if !given {
+		return nil, nil
+	}
+	c, err := avatar.ParseCursor(text)
+	return &c, err
+}
+
+func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
+	select {
+	case s.live <- struct{}{}:
+		defer func() { <-s.live }()
+	default:
+		s.refuse(w, r, carnet.Errorf(carnet.Unavailable, "%d live subscriptions are open, which is all there may be", maxLive).WithFix("try again later"))
+		return
+	}
+	if isWebSocket(r) {
+		s.serveWebSocket(w, r, id, after)
+		return
+	}
+	if _, ok := negotiate(r.Header.Get("Accept"), []string{typeEvents}); !ok {
+		s.refuse(w, r, notAcceptable([]string{typeEvents, "or a WebSocket"}))
+		return
+	}
+	s.serveEvents(w, r, id, after)
+}
+
+// outlet is one subscriber's connection.
+type outlet interface {
+	// send writes one frame, and fails when the subscriber doesn't take it in time.
+	send(ctx context.Context, e avatar.Event) error
+	// ping fails when the subscriber is gone.
+	ping(ctx context.Context) error
+}
+
+// errEnded says that the party ends the subscription, and why.
+var (
+	errRevoked = errors.New("the token is no longer valid")
+	errStopped = errors.New("the party is stopping")
+)
+
+// pump gives a subscriber events until it leaves, ctx ends, its token is taken
+// away, or it reads too slowly. The subscription holds nothing that isn't stored:
+// whoever comes back with the last cursor goes on after it.
+func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscription, o outlet) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		for {
+			e, err := sub.Next(ctx)
+			if err != nil {
+				return err
+			}
+			if err := o.send(ctx, e); err != nil {
+				return err
+			}
+		}
+	})
+	work.Go(func() error {
+		every := time.NewTicker(s.times.ping)
+		defer every.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-every.C:
+			}
+			if p, err := s.authenticate(r); err != nil || p != caller(r.Context()) {
+				return errRevoked
+			}
+			if err := o.ping(ctx); err != nil {
+				return err
+			}
+		}
+	})
+	return work.Wait()
+}
+
+func isWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// subprotocols lists what a WebSocket offers to speak (RFC 6455 §11.3.4).
+func subprotocols(r *http.Request) (all []string) {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			all = append(all, strings.TrimSpace(p))
+		}
+	}
+	return all
+}
+
+// serveWebSocket speaks to a WebSocket. Accept refuses browsers of other origins.
+func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
+	sub, err := s.world.Subscribe(id, after)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer sub.Close()
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protoJSON, protoCBOR}})
+	if err != nil {
+		return // Accept has answered
+	}
+	defer conn.CloseNow()
+	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.times.frame}
+	// CloseRead ends its context when the subscriber closes, or says anything.
+	err = s.pump(conn.CloseRead(r.Context()), r, sub, o)
+	switch {
+	case errors.Is(err, errRevoked):
+		conn.Close(websocket.StatusPolicyViolation, errRevoked.Error())
+	case r.Context().Err() != nil:
+		conn.Close(websocket.StatusGoingAway, errStopped.Error())
+	case errors.Is(err, context.Canceled): // the subscriber left
+	default:
+		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
+		conn.Close(websocket.StatusInternalError, "go on after the last cursor")
+	}
+}
+
+type webSocket struct {
+	conn     *websocket.Conn
+	cbor     bool
+	patience time.Duration
+	frame    []byte // send's
+}
+
+func (o *webSocket) send(ctx context.Context, e avatar.Event) (err error) {
+	kind := websocket.MessageText
+	if o.cbor {
+		kind = websocket.MessageBinary
+		o.frame, err = appendFrameCBOR(o.frame[:0], e)
+	} else {
+		o.frame, err = appendFrameJSON(o.frame[:0], e)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.patience)
+	defer cancel()
+	return o.conn.Write(ctx, kind, o.frame)
+}
+
+func (o *webSocket) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, o.patience)
+	defer cancel()
+	return o.conn.Ping(ctx)
+}
+
+// appendFrameJSON appends {"cursor": …, "pack": [SenML]}. A cursor is base64url,
+// which needs no escapes.
+func appendFrameJSON(b []byte, e avatar.Event) ([]byte, error) {
+	b = append(b, `{"cursor":"`...)
+	b = append(b, e.Cursor.String()...)
+	b = append(b, `","pack":`...)
+	b, err := senml.Append(b, senml.JSON, e.Measurements)
+	return append(b, '}'), err
+}
+
+// appendFrameCBOR appends the same in CBOR (RFC 8949): a map of two, with text
+// keys.
+func appendFrameCBOR(b []byte, e avatar.Event) ([]byte, error) {
+	text := func(s string) {
+		switch n := len(s); {
+		case n < 24:
+			b = append(b, 0x60|byte(n))
+		case n < 1<<8:
+			b = append(b, 0x78, byte(n))
+		default:
+			b = binary.BigEndian.AppendUint16(append(b, 0x79), uint16(n)) // a cursor has at most 1,024 numbers
+		}
+		b = append(b, s...)
+	}
+	b = append(b, 0xa2)
+	text("cursor")
+	text(e.Cursor.String())
+	text("pack")
+	return senml.Append(b, senml.CBOR, e.Measurements)
+}
+
+// serveEvents speaks to an EventSource (WHATWG HTML §9.2).
+func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
+	sub, err := s.world.Subscribe(id, after)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer sub.Close()
+	o := &events{w: w, limit: http.NewResponseController(w), patience: s.times.frame}
+	w.Header().Set("Content-Type", typeEvents)
+	w.WriteHeader(http.StatusOK)
+	if err := o.write([]byte("retry: 1000\n\n")); err != nil {
+		return
+	}
+	if err := s.pump(r.Context(), r, sub, o); r.Context().Err() == nil {
+		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
+	}
+}

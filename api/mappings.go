@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"carnet"
+	"carnet/policy"
+	"carnet/thing"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// ofMapping is the input of what concerns one mapping.
+type ofMapping struct {
+	ID carnet.MappingID `path:"id" doc:"The mapping's id." example:"00112233445566778899aabbccddeeff"`
+}
+
+func (s *server) mappingRoutes(h huma.API) {
+	tags := []string{"mappings"}
+	serving(s, h, huma.Operation{
+		OperationID: "add-mapping", Method: http.MethodPost, Path: "/v1/things/{id}/mappings", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary:     "Gives the thing an avatar in a world, with what its owner lets the world have.",
+		RequestBody: example(NewMapping{World: "arena", Title: "Runner 7", View: exampleView()}),
+	}, s.addMapping)
+	serving(s, h, huma.Operation{
+		OperationID: "get-mapping", Method: http.MethodGet, Path: "/v1/mappings/{id}", Tags: tags,
+		Summary: "One mapping: the views in force, and what the world got.",
+	}, func(ctx context.Context, in *ofMapping) (*body[thing.MappingInfo], error) {
+		return answer(s.visibleMapping(ctx, in.ID))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "set-view", Method: http.MethodPut, Path: "/v1/mappings/{id}/view", Tags: tags,
+		Summary:     "Changes what the owner lets the world have. It holds for everything that isn't sent yet.",
+		RequestBody: example(exampleView()),
+	}, s.setView)
+	serving(s, h, huma.Operation{
+		OperationID: "explain-mapping", Method: http.MethodGet, Path: "/v1/mappings/{id}/explain", Tags: tags,
+		Summary: "What the world gets, for people.",
+	}, s.explain)
+	serving(s, h, huma.Operation{
+		OperationID: "list-views", Method: http.MethodGet, Path: "/v1/mappings/{id}/views", Tags: tags,
+		Summary: "Every view that was in force, oldest first.",
+	}, s.views)
+	serving(s, h, huma.Operation{
+		OperationID: "stop-mapping", Method: http.MethodDelete, Path: "/v1/mappings/{id}", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary: "Ends the mapping. What the world has it keeps, as the view let it.",
+	}, s.stop)
+}
+
+// visibleMapping returns a mapping if the caller may see its thing.
+func (s *server) visibleMapping(ctx context.Context, id carnet.MappingID) (thing.MappingInfo, error) {
+	p := caller(ctx)
+	if p.Role == Operator {
+		return s.things.Mapping(id)
+	}
+	own, err := s.ownThings(ctx, p)
+	if err != nil {
+		return thing.MappingInfo{}, err
+	}
+	for _, t := range own {
+		for _, m := range t.Mappings {
+			if m.ID == id {
+				return m, nil
+			}
+		}
+	}
+	return thing.MappingInfo{}, carnet.Errorf(carnet.NotFound, "there is no mapping %s", id).WithFix("list the thing's mappings")
+}
+
+func (s *server) addMapping(ctx context.Context, in *struct {
+	ofThing
+	Body NewMapping
+}) (*body[thing.MappingInfo], error) {
+	if _, err := s.visible(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	n := in.Body
+	return answer(s.things.Map(ctx, caller(ctx).Name, in.ID, n.World, n.Avatar, n.Title, n.View))
+}
+
+func (s *server) setView(ctx context.Context, in *struct {
+	ofMapping
+	Body policy.View
+}) (*body[thing.MappingInfo], error) {
+	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	return answer(s.things.SetView(ctx, caller(ctx).Name, in.ID, in.Body))
+}
+
+func (s *server) explain(ctx context.Context, in *ofMapping) (*body[Explanation], error) {
+	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	lines, err := s.things.Explain(in.ID)
+	return answer(Explanation{lines}, err)
+}
+
+func (s *server) views(ctx context.Context, in *ofMapping) (*body[ViewList], error) {
+	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	views, err := s.things.Views(in.ID)
+	return answer(ViewList{views}, err)
+}
+
+func (s *server) stop(ctx context.Context, in *ofMapping) (*body[thing.MappingInfo], error) {
+	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	return answer(s.things.Unmap(ctx, caller(ctx).Name, in.ID))
+}

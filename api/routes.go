@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"carnet"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// Version is the interface's: a change that breaks a caller begins a new path
+// prefix.
+const Version = "1"
+
+// routes is the whole surface, made of what the party has.
+func (s *server) routes() (http.Handler, error) {
+	mux := http.NewServeMux()
+	h := humago.New(mux, s.document())
+	h.UseMiddleware(s.authorize)
+	s.every(h)
+	if s.things != nil {
+		s.thingRoutes(h)
+		s.mappingRoutes(h)
+	}
+	if s.world != nil {
+		s.avatarRoutes(h)
+	}
+	if err := serveDocuments(mux, h.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("make the API's documents: %w", err)
+	}
+	return &gate{s, mux}, nil
+}
+
+// document is huma's configuration: our JSON, our registry, and none of what
+// huma would serve by itself.
+func (s *server) document() huma.Config {
+	formats := map[string]huma.Format{typeJSON: {Marshal: marshal, Unmarshal: unmarshal}}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Carnet: " + string(s.party), Version: Version,
+				Description: "The management and data interface of one party. Every refusal is a problem document (RFC 9457) with a code and a fix.",
+				License:     &huma.License{Name: "see LICENSE"},
+			},
+			Components: &huma.Components{
+				Schemas: newRegistry(),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role operator, owner or reader."},
+				},
+			},
+			Security: []map[string][]string{{"bearer": {}}},
+		},
+		Formats: formats, DefaultFormat: typeJSON,
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{transform},
+	}
+}
+
+const typeJSON = "application/json"
+
+func marshal(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// unmarshal refuses what encoding/json would guess at: a member that stands
+// twice.
+func unmarshal(b []byte, v any) error {
+	if err := eachOnce(b); err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+// eachOnce refuses an object in which a name stands twice, whatever its case at
+// the outermost object, whose members encoding/json finds without regard to it.
+func eachOnce(b []byte) error {
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.UseNumber()
+	type level struct {
+		names map[string]bool // nil: an array
+		value bool            // a value is due, not a name
+	}
+	var levels []level
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return carnet.Errorf(carnet.Malformed, "the body is not JSON: %v", err)
+		}
+		if delim, ok := token.(json.Delim); ok && (delim == '}' || delim == ']') {
+			levels = levels[:len(levels)-1]
+			continue
+		}
+		if n := len(levels); n > 0 && levels[n-1].names != nil {
+			top := &levels[n-1]
+			if !top.value {
+				name, _ := token.(string)
+				if n == 1 {
+					name = strings.ToLower(name)
+				}
+				if top.names[name] {
+					return carnet.Errorf(carnet.Malformed, "the member %q stands twice", name)
+				}
+				top.names[name], top.value = true, true
+				continue
+			}
+			top.value = false
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{names: map[string]bool{}})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		}
+		if len(levels) > maxDepth {
+			return carnet.Errorf(carnet.TooLarge, "the body is nested deeper than %d", maxDepth)
+		}
+	}
+}
+
+// maxDepth bounds a body's nesting: td.MaxDepth and what stands around it.
+const maxDepth = 40
+
+// servesKey is where an operation's metadata lists what it serves.
+const servesKey = "serves"
+
+func servesOf(op *huma.Operation) []string {
+	serves, _ := op.Metadata[servesKey].([]string)
+	return serves
+}
+
+// serving adds an operation whose errors are told as problems.
+func serving[I, O any](s *server, h huma.API, op huma.Operation, do func(context.Context, *I) (*O, error)) {
+	if op.Metadata == nil {
+		op.Metadata = map[string]any{servesKey: []string{typeJSON}}
+	}
+	op.MaxBodyBytes, op.BodyReadTimeout = -1, -1 // the gate has read the body
+	documentRefusals(h, &op)
+	huma.Register(h, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := do(ctx, in)
+		if err != nil {
+			return nil, s.answerTo(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// answerTo is err for huma, with the headers that belong to it.
+func (s *server) answerTo(ctx context.Context, err error) error {
+	p := s.problemOf(ctx, err)
+	headers := http.Header{}
+	headersFor(p.Status, headers.Set)
+	return huma.ErrorWithHeaders(p, headers)
+}
+
+// refuseIn answers err from within huma's middleware.
+func (s *server) refuseIn(ctx huma.Context, err error) {
+	r, w := humago.Unwrap(ctx)
+	s.refuse(w, r, err)
+}
+
+// isLive says whether a pattern is the live route's, which has no end of time.
+func isLive(pattern string) bool { return strings.HasSuffix(pattern, "/live") }
+
+// body is an answer that is one document.
+type body[T any] struct{ Body T }
+
+func answer[T any](v T, err error) (*body[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[T]{v}, nil
+}

@@ -1,0 +1,147 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"carnet"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// maxBody bounds a request's body: a description of 1 MiB (td.MaxSize) and what
+// stands around it.
+const maxBody = 1<<20 + 64<<10
+
+// times bound what a caller may make the party wait for.
+type times struct {
+	body   time.Duration // until a request's body is there
+	call   time.Duration // for an agent's answer
+	answer time.Duration // for everything but live events, until the caller has read it
+	ping   time.Duration // between a live subscription's pings
+	frame  time.Duration // until a live subscriber has taken one frame
+}
+
+var usual = times{body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute, ping: 20 * time.Second, frame: 15 * time.Second}
+
+// gate is what every request passes before it is routed.
+type gate struct {
+	*server
+	mux *http.ServeMux
+}
+
+// ServeHTTP checks the request from the cheapest to the dearest: its token, its
+// route, its body.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	secure(w.Header(), r.TLS != nil)
+	limit := http.NewResponseController(w)
+	// A writer without deadlines is a test's; net/http's has them.
+	_ = limit.SetWriteDeadline(time.Now().Add(g.times.answer))
+	if !slices.Contains(open, r.URL.Path) {
+		p, err := g.authenticate(r)
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		r = r.WithContext(withPrincipal(r.Context(), p))
+	}
+	handler, pattern := g.mux.Handler(r)
+	if pattern == "" {
+		g.refuseRoute(w, r, handler)
+		return
+	}
+	if err := g.readBody(limit, w, r); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	if isLive(pattern) {
+		g.mux.ServeHTTP(w, r)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), g.times.call)
+	defer cancel()
+	g.mux.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// readBody reads the body whole, under its own time limit, which must not hold
+// for the agent's answer as well.
+func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r *http.Request) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	_ = limit.SetReadDeadline(time.Now().Add(g.times.body))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", maxBody)
+	} else if err != nil {
+		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", g.times.body)
+	}
+	_ = limit.SetReadDeadline(time.Time{})
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
+// refuseRoute answers a request that no route takes: net/http's handler for it
+// knows whether the path or the method is wrong.
+func (g *gate) refuseRoute(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	told := &told{header: http.Header{}}
+	h.ServeHTTP(told, r)
+	if told.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", told.header.Get("Allow"))
+		e := carnet.Errorf(carnet.Malformed, "%s is not a method of this path", r.Method).WithFix("use one of %s", told.header.Get("Allow"))
+		g.refuse(w, r, problem(told.status, e))
+		return
+	}
+	g.refuse(w, r, carnet.Errorf(carnet.NotFound, "there is no such path").WithFix("the paths are in /openapi.json"))
+}
+
+// told keeps an answer's status and headers.
+type told struct {
+	header http.Header
+	status int
+}
+
+func (t *told) Header() http.Header         { return t.header }
+func (t *told) Write(b []byte) (int, error) { return len(b), nil }
+func (t *told) WriteHeader(status int)      { t.status = status }
+
+// secure sets the headers that every answer has. Nothing here is to be framed,
+// cached, sniffed, or to load anything.
+func secure(h http.Header, overTLS bool) {
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	if overTLS {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+}
+
+const contentPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// authorize is huma's first step for every operation: the role, then what the
+// caller accepts.
+func (s *server) authorize(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	if !slices.Contains(open, op.Path) {
+		if err := mayCall(op.OperationID, caller(ctx.Context())); err != nil {
+			s.refuseIn(ctx, err)
+			return
+		}
+	}
+	if serves := servesOf(op); serves != nil {
+		if _, ok := negotiate(ctx.Header("Accept"), serves); !ok {
+			s.refuseIn(ctx, notAcceptable(serves))
+			return
+		}
+	}
+	next(ctx)
+}
