@@ -19,14 +19,13 @@ type join struct {
 	heads   []head  // by stream
 	batches hash.Hash
 	counts  Counts
-	biggest uint64
 }
 
 // chain is the last frame of a sender.
 type chain struct {
 	number uint64
 	hash   carnet.Fingerprint
-	held   bool // hash is known
+	held   bool // the frame is proved
 }
 
 // head is where a stream stands.
@@ -47,7 +46,7 @@ func (j *join) take(r *result) {
 	batches := r.batches
 	for i := range r.frames {
 		f := &r.frames[i]
-		j.frame(r, f, batches[:f.batches])
+		j.frame(f, batches[:f.batches])
 		for k := range batches[:f.batches] {
 			j.batch(f, &batches[k])
 		}
@@ -67,7 +66,7 @@ func (j *join) take(r *result) {
 
 // frame checks that a frame follows its sender's last. Frames between two that
 // aren't in the bundle hold nothing of the avatar: the batches' numbers say so.
-func (j *join) frame(_ *result, f *frameResult, batches []batchResult) {
+func (j *join) frame(f *frameResult, batches []batchResult) {
 	if int(f.record.sender) >= len(j.chains) || !f.read {
 		for i := range j.chains {
 			j.chains[i].held = false
@@ -79,13 +78,13 @@ func (j *join) frame(_ *result, f *frameResult, batches []batchResult) {
 	switch {
 	case c.number != 0 && f.record.number <= c.number:
 		text = fmt.Sprintf("the frame comes after frame %d of the same sender", c.number)
-	case c.held && f.record.number == c.number+1 && f.previous != c.hash:
+	case c.held && f.proved && f.record.number == c.number+1 && f.previous != c.hash:
 		text = "the frame names another one before it than the one that is here"
 	}
 	if text != "" {
 		j.add(f, batches, Finding{Verdict: False, File: FileFrames, Offset: int64(f.record.offset), Text: text})
 	}
-	*c = chain{f.record.number, f.hash, true}
+	*c = chain{f.record.number, f.hash, f.proved}
 }
 
 // batch checks that a batch follows its stream's last.

@@ -15,6 +15,7 @@ import (
 // window reads a file forwards, a large piece at a time.
 type window struct {
 	f    *os.File
+	end  int64 // of the file, as the manifest has it
 	size int
 	buf  []byte // what is held
 	at   int64  // where that begins
@@ -30,7 +31,7 @@ func (w *window) get(off uint64, n int) ([]byte, error) {
 	if from := at - w.at; from >= 0 && from+int64(n) <= int64(len(w.buf)) {
 		return w.buf[from:][:n:n], nil
 	}
-	want := max(n, w.size)
+	want := max(n, int(min(int64(w.size), w.end-at)))
 	if cap(w.buf) < want {
 		w.buf = make([]byte, want)
 	}
@@ -58,7 +59,8 @@ type result struct {
 type frameResult struct {
 	record   frameRecord
 	place    int64
-	read     bool // number, hash and previous are those of its signed header
+	read     bool // the number is that of its signed header
+	proved   bool // by its signature, or its successor's
 	hash     carnet.Fingerprint
 	previous carnet.Fingerprint
 	batches  int // of result.batches, those of this frame follow one another
@@ -87,6 +89,8 @@ type sealed struct {
 	bytes  []byte
 	key    seal.Key
 	in     contents
+
+	fingerprint carnet.Fingerprint
 }
 
 // worker verifies units, one after the other.
@@ -110,7 +114,9 @@ type worker struct {
 }
 
 func newWorker(v *verification) *worker {
-	open := func(name string, size int) window { return window{f: v.files[name], size: size} }
+	open := func(name string, size int) window {
+		return window{f: v.files[name], end: v.manifest.file(name).Length, size: size}
+	}
 	return &worker{
 		v: v, opener: newOpener(),
 		frameIndex: open(FileFrameIndex, (unitFrames+1)*frameRecordSize), frames: open(FileFrames, 1<<17),
@@ -194,8 +200,12 @@ func (w *worker) frame(at int64) error {
 	if err != nil {
 		return err
 	}
+	whole := true
 	for i := range batches {
-		w.openBatch(r, &batches[i], proved)
+		whole = w.openBatch(r, &batches[i], proved) && whole
+	}
+	if !proved && whole && w.result.frames[len(w.result.frames)-1].read {
+		w.addTo(batches, r, Finding{File: FileFrames, Offset: int64(r.offset), All: len(batches) == 0, Text: "the batches are not the ones that the sender signed"})
 	}
 	return nil
 }
@@ -258,6 +268,7 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 		if end := begin + uint64(b.record.length); begin <= end && end <= uint64(len(body)) {
 			b.bytes = body[begin:end:end]
 		}
+		b.fingerprint = carnet.FingerprintOf(b.bytes)
 		if keys != nil {
 			copy(b.key.Secret[:], keys[i*hashSize:])
 		}
@@ -347,14 +358,16 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 	return w.root(batches), nil
 }
 
-// root reports whether the frame's signed root is that of its batches.
+// root reports whether the frame's signed root is that of its batches. Where a
+// damaged record doesn't tell a batch's leaf, the other batches aren't blamed.
 func (w *worker) root(batches []sealed) bool {
 	w.joint.begin()
 	for i := range batches {
 		b := &batches[i]
-		if b.whole {
-			w.joint.add(int(b.record.leaf), carnet.FingerprintOf(b.bytes))
+		if !b.whole {
+			return true
 		}
+		w.joint.add(int(b.record.leaf), b.fingerprint)
 	}
 	root, ok := w.joint.root(int(w.header.frame.Header.Count), w.proof.path)
 	return ok && root == w.header.frame.Root
@@ -408,18 +421,21 @@ func (w *worker) verifySignatures() {
 				continue
 			}
 		}
-		next[f.record.sender] = f
+		f.proved, next[f.record.sender] = true, f
 	}
 }
 
 // openBatch opens a batch and holds its record against what is in it. proved
-// says that its frame's root holds.
-func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) {
-	c, res := &w.result.counts, batchResult{record: b.record, place: b.place, fingerprint: carnet.FingerprintOf(b.bytes), read: b.whole}
+// says that its frame's root holds; when it doesn't, and no batch of the frame
+// is seen to be at fault, all of them are.
+func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) (whole bool) {
+	c, res := &w.result.counts, batchResult{record: b.record, place: b.place, fingerprint: b.fingerprint, read: b.whole}
 	defer func() { w.result.batches = append(w.result.batches, res) }()
 	c.Batches++
 	c.Bytes += uint64(len(b.bytes))
+	whole = true
 	bad := func(file string, offset uint64, text string) {
+		whole = false
 		w.addTo([]sealed{*b}, r, Finding{File: file, Offset: int64(offset), Text: text})
 	}
 	h, _, err := seal.ParseHeader(b.bytes)
@@ -444,8 +460,6 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) {
 		bad(FileBatches, b.record.offset, err.Error())
 	case !known || stream != b.record.stream || h.Number != b.record.number || w.v.manifest.Streams[stream].Sender != int(r.sender):
 		bad(FileBatches, b.record.offset, fmt.Sprintf("here is batch %d of stream %s, which doesn't belong here", h.Number, h.Stream))
-	case !proved:
-		bad(FileFrames, r.offset, "the batch, or another of its frame, is not one that the sender signed")
 	case closed:
 		c.Closed++
 		w.addTo([]sealed{*b}, r, Finding{Verdict: Unknown, File: FileKeys, Offset: int64(b.place * hashSize),
@@ -455,6 +469,7 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) {
 	default:
 		c.Measurements += uint64(b.in.count)
 	}
+	return whole
 }
 
 // addTo adds a finding for each run of batches of one stream among batches.
