@@ -16,7 +16,7 @@ func (a *Agent) EachMessage(ctx context.Context, from uint64, do func(Message) e
 	d := senml.NewDecoder(senml.Limits{})
 	end := a.feed.end()
 	for at := max(from, 1); at < end; {
-		rows, err := a.store.Log(ctx, at-1, readBytes)
+		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil || len(rows) == 0 {
 			return err
 		}

@@ -118,7 +118,7 @@ func (a *Agent) loadLog(ctx context.Context) error {
 			if err := a.index.load(row); err != nil {
 				return err
 			}
-			at = row.First + uint64(row.Count) - 1
+			at = row.First + uint64(row.Count)
 		}
 	}
 	return a.catchUpSeen(ctx, upto)
@@ -126,7 +126,7 @@ func (a *Agent) loadLog(ctx context.Context) error {
 
 func (a *Agent) catchUpSeen(ctx context.Context, upto uint64) error {
 	d := senml.NewDecoder(senml.Limits{})
-	for at := upto - 1; ; {
+	for at := upto; ; {
 		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil || len(rows) == 0 {
 			return err
@@ -143,7 +143,7 @@ func (a *Agent) catchUpSeen(ctx context.Context, upto uint64) error {
 			if err != nil {
 				return err
 			}
-			at = row.First + uint64(row.Count) - 1
+			at = row.First + uint64(row.Count)
 		}
 	}
 }

@@ -207,7 +207,7 @@ func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64) (map[ide
 	}
 	d := senml.NewDecoder(senml.Limits{})
 	for at := s.first; at <= s.last; {
-		rows, err := a.store.Log(ctx, at-1, readBytes)
+		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil {
 			return nil, err
 		}

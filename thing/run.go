@@ -172,7 +172,7 @@ func (r *run) takeCommitted() (more <-chan struct{}, err error) {
 // takeFromLog reads a stretch of the log into the lanes.
 func (r *run) takeFromLog() error {
 	a := r.sender.agent
-	rows, err := a.store.Log(r.ctx, r.position-1, readBytes)
+	rows, err := a.store.Log(r.ctx, r.position, readBytes)
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,11 @@ type Store interface {
 	// the whole with carnet.Conflict.
 	Commit(ctx context.Context, group *Group) error
 
-	// Log returns rows that end after position from, oldest first, until limit
-	// bytes of bodies are reached (at least one row if there is any).
+	// Log returns the rows that hold position from and what comes after it, oldest
+	// first, until limit bytes of bodies are reached (at least one row if there is
+	// any).
 	Log(ctx context.Context, from uint64, limit int) ([]LogRow, error)
-	// LogIndex returns the same rows without bodies, for all rows that end after
-	// position from, at most limit of them.
+	// LogIndex returns the same rows without bodies, at most limit of them.
 	LogIndex(ctx context.Context, from uint64, limit int) ([]LogRow, error)
 	// TrimLog deletes the rows that were received before the given time.
 	TrimLog(ctx context.Context, before int64) (rows int, err error)
