@@ -3,7 +3,11 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: demo build test lint bench clean
+.PHONY: help demo build test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^## /  make /p' $(MAKEFILE_LIST)
 
 ## demo: build the one binary and run the whole system (ARGS go to carnet demo)
 demo: build
@@ -17,7 +21,7 @@ build:
 test:
 	@GO="$(GO)" test/run.sh
 
-## lint: vet, staticcheck, formatting, tidy modules; govulncheck where its database is reachable
+## lint: formatting, vet, tidy modules, staticcheck; govulncheck where its database is reachable
 lint:
 	@GO="$(GO)" test/lint.sh
 
@@ -25,5 +29,6 @@ lint:
 bench: build
 	@GO="$(GO)" test/bench.sh $(ARGS)
 
+## clean: remove what build makes
 clean:
-	rm -rf bin .build
+	rm -rf bin

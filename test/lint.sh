@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Reads the code without running it: formatting, vet, module files, the
+# architecture test, staticcheck, and known vulnerabilities where their database
+# is reachable. With --quick only the first four, which need no other program.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+go=${GO:-go}
+tool() { "$go" tool -modfile=test/tool/go.mod "$@"; }
+
+failed=0 passed=0
+# check NAME COMMAND…: shows what the command says when it fails.
+check() {
+	local name=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		passed=$((passed + 1))
+		printf 'ok    %s\n' "$name"
+	else
+		failed=$((failed + 1))
+		printf 'FAIL  %s\n%s\n' "$name" "$out"
+	fi
+}
+
+formatted() {
+	local files
+	files=$("$("$go" env GOROOT)/bin/gofmt" -l .) || return 1
+	[ -z "$files" ] || { printf '%s\n' 'run gofmt -w on:' "$files"; return 1; }
+}
+
+vetted() { "$go" vet ./... && "$go" -C test/tool vet ./...; }
+
+tidy() { "$go" mod tidy -diff && "$go" -C test/tool mod tidy -diff; }
+
+architecture() { "$go" test -run '^Test(Imports|Vocabulary|EveryPackage)' .; }
+
+vulnerabilities() {
+	local out
+	if out=$(tool govulncheck ./... 2>&1); then
+		return 0
+	fi
+	# Its own exit code tells findings (3) from everything else only as a
+	# program; behind "go tool" the text has to.
+	if grep -q 'Your code is affected' <<<"$out"; then
+		printf '%s\n' "$out"
+		return 1
+	fi
+	printf 'note  govulncheck: not checked, %s\n' "$(tail -n 1 <<<"$out")" >&3
+}
+
+exec 3>&1
+check gofmt formatted
+check 'go vet' vetted
+check 'go mod tidy' tidy
+check architecture architecture
+if [ "${1:-}" != --quick ]; then
+	check staticcheck tool staticcheck ./...
+	check govulncheck vulnerabilities
+fi
+if [ -n "${CARNET_TOTALS:-}" ]; then
+	echo "$passed $failed" >>"$CARNET_TOTALS"
+fi
+[ $failed = 0 ]

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Runs every test there is: make test. Each stage says how long it took; the last
+# line says how many tests passed and failed, and so does the exit code.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+# Shared state of many goroutines lives here: these run under the race detector, too.
+racy='./link/... ./thing/... ./avatar/... ./wire/mqtt/... ./depot/... ./ledger/... ./keys/...'
+
+go=${GO:-go}
+test/tools.sh || exit 1
+# A test whose tool is missing fails instead of skipping.
+export CARNET_REQUIRE_TOOLS=1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+export CGO_ENABLED=0 # what is tested is what is shipped
+
+began=$SECONDS passed=0 failed=0 report=
+totals=$scratch/totals
+# stage NAME COMMAND…: runs a command that appends "PASSED FAILED" to $totals. One
+# that fails without having counted a failure counts as one.
+stage() {
+	local name=$1 start=$SECONDS status=0 p=0 f=0 a b
+	shift
+	printf '\n== %s\n' "$name"
+	: >"$totals"
+	"$@" || status=$?
+	while read -r a b; do p=$((p + a)) f=$((f + b)); done <"$totals"
+	if [ $status != 0 ] && [ $f = 0 ] || [ $((p + f)) = 0 ]; then f=$((f + 1)); fi
+	passed=$((passed + p)) failed=$((failed + f))
+	report+=$(printf '%-10s %5d s %6d passed %4d failed' "$name" $((SECONDS - start)) $p $f)$'\n'
+	[ $f = 0 ]
+}
+count() { echo "$1 $2" >>"$totals"; }
+
+lint() { CARNET_TOTALS=$totals test/lint.sh --quick; }
+
+build() { GO=$go test/build.sh bin/carnet '-s -w' && count 1 0; }
+
+summary() { "$scratch/summary" -totals "$totals" -skips test/skips.txt; }
+
+tests() {
+	test/postgres.sh -- "$go" test -json -vet=off -timeout 10m ./... | summary
+}
+
+race() {
+	# shellcheck disable=SC2086 # a list of words
+	CGO_ENABLED=1 "$go" test -json -vet=off -race -short -timeout 10m $racy | summary
+}
+
+# fuzz gives each target 3 seconds: enough to run its seeds and to see that it works.
+fuzz() {
+	local file target log=$scratch/fuzz
+	while IFS=: read -r file target; do
+		if "$go" test -vet=off -run '^$' -fuzz "^$target\$" -fuzztime 3s -fuzzminimizetime 1s "./$(dirname "$file")" >"$log" 2>&1; then
+			count 1 0
+			printf 'ok  \t%s\t%s\n' "$(dirname "$file")" "$target"
+		else
+			count 0 1
+			printf 'FAIL\t%s\t%s\n' "$(dirname "$file")" "$target"
+			cat "$log"
+		fi
+	done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/func //; s|^\./||' | sort)
+}
+
+# scenarios are stories over real processes; each gets the binary as its argument.
+scenarios() {
+	local script start
+	for script in test/scenario/*.sh; do
+		start=$SECONDS
+		if timeout -k 10 300 "$script" "$PWD/bin/carnet"; then
+			count 1 0
+			printf 'ok  \t%s\t%ds\n' "$script" $((SECONDS - start))
+		else
+			count 0 1
+			printf 'FAIL\t%s\t%ds\n' "$script" $((SECONDS - start))
+		fi
+	done
+}
+
+"$go" -C test/tool build -o "$scratch/summary" ./summary || exit 1
+stage lint lint
+stage build build && built=yes
+stage tests tests
+stage race race
+stage fuzz fuzz
+if compgen -G 'test/scenario/*.sh' >/dev/null; then
+	if [ -n "${built:-}" ]; then
+		stage scenarios scenarios
+	else
+		report+='scenarios  not run: there is no binary'$'\n'
+	fi
+fi
+
+printf '\n%s%-10s %5d s\n' "$report" all $((SECONDS - began))
+printf 'Tests: %d passed, %d failed\n' $passed $failed
+[ $failed = 0 ]
