@@ -29,7 +29,7 @@ formatted() {
 
 vetted() { "$go" vet ./... && "$go" -C test/tool vet ./...; }
 
-tidy() { "$go" mod tidy -diff && "$go" -C test/tool mod tidy -diff; }
+tidy() { "$go" mod tidy -diff; }
 
 architecture() { "$go" test -run '^Test(Imports|Vocabulary|EveryPackage)' .; }
 
@@ -53,6 +53,7 @@ check 'go vet' vetted
 check 'go mod tidy' tidy
 check architecture architecture
 if [ "${1:-}" != --quick ]; then
+	check 'go mod tidy, tools' "$go" -C test/tool mod tidy -diff
 	check staticcheck tool staticcheck ./...
 	check govulncheck vulnerabilities
 fi

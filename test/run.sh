@@ -36,9 +36,12 @@ count() { echo "$1 $2" >>"$totals"; }
 
 lint() { CARNET_TOTALS=$totals test/lint.sh --quick; }
 
-build() { GO=$go test/build.sh bin/carnet '-s -w' && count 1 0; }
+build() { make -s build GO="$go" && count 1 0; }
 
 summary() { "$scratch/summary" -totals "$totals" -skips test/skips.txt; }
+
+# judge tests the program that counts the tests.
+judge() { "$go" -C test/tool test ./summary && count 1 0; }
 
 tests() {
 	test/postgres.sh -- "$go" test -json -vet=off -timeout 10m ./... | summary
@@ -81,6 +84,7 @@ scenarios() {
 
 "$go" -C test/tool build -o "$scratch/summary" ./summary || exit 1
 stage lint lint
+stage summary judge
 stage build build && built=yes
 stage tests tests
 stage race race

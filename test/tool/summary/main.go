@@ -22,12 +22,10 @@ import (
 
 // event is a line of go doc test2json, and of "go help buildjson".
 type event struct {
-	Action      string
-	Package     string
-	ImportPath  string
-	Test        string
-	Output      string
-	FailedBuild string
+	Action  string
+	Package string
+	Test    string
+	Output  string
 }
 
 // run collects what is known of the packages that haven't ended.
@@ -44,7 +42,7 @@ func main() {
 	totals := flag.String("totals", "", "file to append the counts to")
 	skips := flag.String("skips", "", "file of regular expressions: skips that are no failure")
 	flag.Parse()
-	r := &run{out: os.Stdout, output: map[string]map[string]string{}, verdict: map[string]bool{}}
+	r := newRun(os.Stdout)
 	if err := r.main(os.Stdin, *skips, *totals); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
@@ -52,6 +50,10 @@ func main() {
 	if r.failed > 0 {
 		os.Exit(1)
 	}
+}
+
+func newRun(out io.Writer) *run {
+	return &run{out: out, output: map[string]map[string]string{}, verdict: map[string]bool{}}
 }
 
 func (r *run) main(in io.Reader, skips, totals string) (err error) {
