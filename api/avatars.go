@@ -17,8 +17,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// ofAvatar is the input of what concerns one avatar.
-type ofAvatar struct {
+// OfAvatar is the input of what concerns one avatar. It is exported because huma
+// passes over embedded structs that aren't.
+type OfAvatar struct {
 	ID carnet.AvatarID `path:"id" doc:"The avatar's id." example:"00112233445566778899aabbccddeeff"`
 }
 
@@ -38,7 +39,7 @@ func (s *server) avatarRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "get-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}", Tags: tags,
 		Summary: "One avatar.",
-	}, func(_ context.Context, in *ofAvatar) (*body[avatar.Info], error) {
+	}, func(_ context.Context, in *OfAvatar) (*body[avatar.Info], error) {
 		return answer(s.world.Avatar(in.ID))
 	})
 	serving(s, h, huma.Operation{
@@ -64,8 +65,8 @@ func (s *server) avatarRoutes(h huma.API) {
 	}, s.watch)
 }
 
-// inForm is an input whose answer is measurements.
-type inForm struct {
+// Accepts is the part of an input that says in which form to answer.
+type Accepts struct {
 	Accept string `header:"Accept"`
 }
 
@@ -92,8 +93,8 @@ func pack(accept string, ms []carnet.Measurement) (*packAnswer, error) {
 }
 
 func (s *server) state(_ context.Context, in *struct {
-	ofAvatar
-	inForm
+	OfAvatar
+	Accepts
 }) (*packAnswer, error) {
 	ms, err := s.world.Latest(in.ID)
 	if err != nil {
@@ -109,8 +110,8 @@ const (
 )
 
 type historyQuery struct {
-	ofAvatar
-	inForm
+	OfAvatar
+	Accepts
 	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2026-11-01T10:00:00Z" maxLength:"40"`
 	To       string `query:"to" doc:"Measured before this time." example:"2036-11-01T10:00:00Z" maxLength:"40"`
 	Property string `query:"property" doc:"One property only; an object's name stands for its fields." example:"heart_rate" maxLength:"128"`

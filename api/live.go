@@ -28,7 +28,7 @@ const (
 const maxLive = 4096
 
 type watchQuery struct {
-	ofAvatar
+	OfAvatar
 	After       string `query:"after" doc:"Go on after this cursor; empty: from the beginning; left out: from now on." maxLength:"16384"`
 	LastEventID string `header:"Last-Event-ID" doc:"The cursor that a reconnecting EventSource had last; it comes before after." maxLength:"16384"`
 }

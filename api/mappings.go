@@ -11,8 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// ofMapping is the input of what concerns one mapping.
-type ofMapping struct {
+// OfMapping is the input of what concerns one mapping. It is exported because huma
+// passes over embedded structs that aren't.
+type OfMapping struct {
 	ID carnet.MappingID `path:"id" doc:"The mapping's id." example:"00112233445566778899aabbccddeeff"`
 }
 
@@ -26,7 +27,7 @@ func (s *server) mappingRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "get-mapping", Method: http.MethodGet, Path: "/v1/mappings/{id}", Tags: tags,
 		Summary: "One mapping: the views in force, and what the world got.",
-	}, func(ctx context.Context, in *ofMapping) (*body[thing.MappingInfo], error) {
+	}, func(ctx context.Context, in *OfMapping) (*body[thing.MappingInfo], error) {
 		return answer(s.visibleMapping(ctx, in.ID))
 	})
 	serving(s, h, huma.Operation{
@@ -69,7 +70,7 @@ func (s *server) visibleMapping(ctx context.Context, id carnet.MappingID) (thing
 }
 
 func (s *server) addMapping(ctx context.Context, in *struct {
-	ofThing
+	OfThing
 	Body NewMapping
 }) (*body[thing.MappingInfo], error) {
 	if _, err := s.visible(ctx, in.ID); err != nil {
@@ -80,7 +81,7 @@ func (s *server) addMapping(ctx context.Context, in *struct {
 }
 
 func (s *server) setView(ctx context.Context, in *struct {
-	ofMapping
+	OfMapping
 	Body policy.View
 }) (*body[thing.MappingInfo], error) {
 	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
@@ -89,7 +90,7 @@ func (s *server) setView(ctx context.Context, in *struct {
 	return answer(s.things.SetView(ctx, caller(ctx).Name, in.ID, in.Body))
 }
 
-func (s *server) explain(ctx context.Context, in *ofMapping) (*body[Explanation], error) {
+func (s *server) explain(ctx context.Context, in *OfMapping) (*body[Explanation], error) {
 	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (s *server) explain(ctx context.Context, in *ofMapping) (*body[Explanation]
 	return answer(Explanation{lines}, err)
 }
 
-func (s *server) views(ctx context.Context, in *ofMapping) (*body[ViewList], error) {
+func (s *server) views(ctx context.Context, in *OfMapping) (*body[ViewList], error) {
 	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (s *server) views(ctx context.Context, in *ofMapping) (*body[ViewList], err
 	return answer(ViewList{views}, err)
 }
 
-func (s *server) stop(ctx context.Context, in *ofMapping) (*body[thing.MappingInfo], error) {
+func (s *server) stop(ctx context.Context, in *OfMapping) (*body[thing.MappingInfo], error) {
 	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
 		return nil, err
 	}

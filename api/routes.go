@@ -40,7 +40,8 @@ func (s *server) routes() (http.Handler, error) {
 // document is huma's configuration: our JSON, our registry, and none of what
 // huma would serve by itself.
 func (s *server) document() huma.Config {
-	formats := map[string]huma.Format{typeJSON: {Marshal: marshal, Unmarshal: unmarshal}}
+	ours := huma.Format{Marshal: marshal, Unmarshal: unmarshal}
+	formats := map[string]huma.Format{typeJSON: ours, "json": ours} // huma finds problem+json by its suffix
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",

@@ -10,8 +10,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// ofThing is the input of what concerns one thing.
-type ofThing struct {
+// OfThing is the input of what concerns one thing. It is exported because huma
+// passes over embedded structs that aren't.
+type OfThing struct {
 	ID carnet.ThingID `path:"id" doc:"The thing's id." example:"watch-7" maxLength:"64"`
 }
 
@@ -34,7 +35,7 @@ func (s *server) thingRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "get-thing", Method: http.MethodGet, Path: "/v1/things/{id}", Tags: tags,
 		Summary: "One thing, with its mappings and what became of its data.",
-	}, func(ctx context.Context, in *ofThing) (*body[thing.Info], error) {
+	}, func(ctx context.Context, in *OfThing) (*body[thing.Info], error) {
 		return answer(s.visible(ctx, in.ID))
 	})
 	serving(s, h, huma.Operation{
@@ -96,8 +97,8 @@ type raw struct {
 }
 
 func (s *server) description(ctx context.Context, in *struct {
-	ofThing
-	Accept string `header:"Accept"`
+	OfThing
+	Accepts
 }) (*raw, error) {
 	t, err := s.visible(ctx, in.ID)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *server) description(ctx context.Context, in *struct {
 }
 
 func (s *server) refusals(ctx context.Context, in *struct {
-	ofThing
+	OfThing
 	Limit int `query:"limit" doc:"At most this many." default:"50" minimum:"1" maximum:"1000"`
 }) (*body[RefusalList], error) {
 	if _, err := s.visible(ctx, in.ID); err != nil {

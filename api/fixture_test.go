@@ -1,0 +1,162 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/policy"
+	"carnet/td"
+	"carnet/thing"
+)
+
+// principals are the tests' tokens.
+var principals = map[string]api.Principal{
+	"operator-token": {Name: "ops", Role: api.Operator},
+	"alice-token":    {Name: "alice", Role: api.Owner},
+	"bob-token":      {Name: "bob", Role: api.Owner},
+	"nameless-token": {Name: "", Role: api.Owner},
+	"reader-token":   {Name: "app", Role: api.Reader},
+	"odd-token":      {Name: "odd", Role: "admin"},
+}
+
+func tokens(token string) (api.Principal, bool) {
+	p, ok := principals[token]
+	return p, ok
+}
+
+// served is a pair of parties with their APIs.
+type served struct {
+	*pair
+	hubURL, arenaURL string
+}
+
+func newServed(t *testing.T) *served {
+	s := &served{pair: newPair(t)}
+	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
+	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Tokens: tokens, Log: quiet()})
+	return s
+}
+
+func (s *served) serve(cfg api.Config) string {
+	s.t.Helper()
+	h, err := api.New(cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	s.t.Cleanup(server.Close)
+	return server.URL
+}
+
+func (s *served) hub(token string) *client.Client {
+	return &client.Client{Base: s.hubURL, Token: token}
+}
+func (s *served) arena(token string) *client.Client {
+	return &client.Client{Base: s.arenaURL, Token: token}
+}
+
+func view(t testing.TB, text string) policy.View {
+	t.Helper()
+	v, err := policy.ParseView([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// watch adds a watch of alice's through the API, and maps it to the arena.
+func (s *served) watch(id carnet.ThingID, text string) (*device, thing.MappingInfo) {
+	s.t.Helper()
+	ops := s.hub("operator-token")
+	added, err := ops.AddThing(s.t.Context(), api.NewThing{ID: id, Owner: "alice", Description: td.Watch()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var m thing.MappingInfo
+	s.eventually("map the watch", func() bool {
+		m, err = s.hub("alice-token").Map(s.t.Context(), added.ID, api.NewMapping{World: "arena", Title: "Runner 7", View: view(s.t, text)})
+		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
+	return s.device(added.ID, added.Password), m
+}
+
+var start = time.Now().Add(-time.Hour).Truncate(time.Second)
+
+func heart(second int, bpm float64) carnet.Measurement {
+	return carnet.Measurement{Name: "heart_rate", Unit: "beat/min", Time: start.Add(time.Duration(second) * time.Second).UnixNano(), Value: carnet.Float(bpm)}
+}
+
+// arrived waits until the world has n measurements of an avatar.
+func (s *served) arrived(id carnet.AvatarID, n uint64) {
+	s.t.Helper()
+	s.eventually("measurements arrive", func() bool {
+		info, err := s.world.Avatar(id)
+		return err == nil && info.Measurements >= n
+	})
+}
+
+// answered is an HTTP answer, read.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask makes a call as it is on the wire. header is "Name: value" each.
+func ask(t testing.TB, method, url, token, body string, header ...string) answered {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range header {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	a, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered{a.StatusCode, a.Header, string(b)}
+}
+
+func compact(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := json.Compact(&out, b); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// neutral is an error without the names in it.
+func neutral(err error, names ...string) string {
+	text := err.Error()
+	for _, n := range names {
+		text = strings.ReplaceAll(text, n, "…")
+	}
+	return text
+}
