@@ -83,6 +83,9 @@ type Agent struct {
 
 	next uint64 // position of the next group; the committer's
 
+	process   process
+	processes []process // this one last
+
 	changeMu sync.Mutex // one management change at a time
 }
 
@@ -136,7 +139,10 @@ func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
 	}
 	a.next = max(1, totals.LogNext)
 	a.feed = newFeed(a.next, a.release)
-	return a.loadLog(ctx)
+	if err := a.loadLog(ctx); err != nil {
+		return err
+	}
+	return a.begin(ctx)
 }
 
 // Run commits what comes until ctx ends. It returns an error only when the store

@@ -1,15 +1,10 @@
 package thing
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ed25519"
-	"encoding/binary"
 	"time"
 
-	"carnet"
 	"carnet/ledger"
-	"carnet/link"
 	"carnet/seal"
 )
 
@@ -137,28 +132,4 @@ func (r *run) record(wire []byte, h seal.FrameHeader, now time.Time) (*frame, er
 			State: state, Statement: item,
 		},
 	}, nil
-}
-
-// positionCipher seals log positions for one link, so that neither the worlds
-// nor whoever sees both can compare them: one AES block holds the position and a
-// constant that shows it was opened with the right key.
-type positionCipher struct{ block cipher.Block }
-
-func newPositionCipher(key [32]byte) (positionCipher, error) {
-	block, err := aes.NewCipher(key[:])
-	return positionCipher{block}, err
-}
-
-func (c positionCipher) seal(position uint64) (covers link.Covers) {
-	binary.BigEndian.PutUint64(covers[8:], position)
-	c.block.Encrypt(covers[:], covers[:])
-	return covers
-}
-
-func (c positionCipher) open(covers link.Covers) (uint64, error) {
-	c.block.Decrypt(covers[:], covers[:])
-	if binary.BigEndian.Uint64(covers[:8]) != 0 {
-		return 0, carnet.Errorf(carnet.Tampered, "the log position that the receiver gave back isn't one of this link")
-	}
-	return binary.BigEndian.Uint64(covers[8:]), nil
 }

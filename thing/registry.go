@@ -272,8 +272,11 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 	}
 	err = each(ctx, a, kindAgent, func(d carnet.Document, v agentDocument) error {
 		a.registry.versions[kindAgent+"/"+d.ID] = d.Version
-		if d.ID == policyID {
+		switch d.ID {
+		case policyID:
 			a.policyVersion = v.PolicyVersion
+		case processesID:
+			a.processes = v.Processes
 		}
 		return nil
 	})
@@ -305,7 +308,8 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 
 // agentDocument is the agent's own small state.
 type agentDocument struct {
-	PolicyVersion uint64 `json:"policy_version,omitempty"`
+	PolicyVersion uint64    `json:"policy_version,omitempty"`
+	Processes     []process `json:"processes,omitempty"`
 }
 
 const (

@@ -50,9 +50,10 @@ type sender struct {
 type linkRecord struct {
 	Incarnation uint64 `json:"incarnation"`
 	Acked       uint64 `json:"acked"`
+	Process     uint64 `json:"process"` // the last start that the world heard of
 }
 
-func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(p) }
+func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(s.agent.process.ID, p) }
 
 // Known implements link.Source.
 func (s *sender) Known(context.Context) (link.Known, error) {
@@ -79,11 +80,12 @@ func (s *sender) Resume(ctx context.Context, at link.Resume) error {
 	if reception.Reader != s.peer.Party {
 		return carnet.Errorf(carnet.Tampered, "the reception key is %s's, not %s's", reception.Reader, s.peer.Party)
 	}
-	if err := s.agent.setLinkRecord(ctx, s.peer.Party, linkRecord{at.Incarnation, at.Last.Number}); err != nil {
-		return err
-	}
 	r, err := s.load(ctx, at)
 	if err != nil {
+		return err
+	}
+	// From here on the world has heard of this start: frames follow.
+	if err := s.agent.setLinkRecord(ctx, s.peer.Party, linkRecord{at.Incarnation, at.Last.Number, s.agent.process.ID}); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -147,9 +149,15 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 		}
 	}
 	if at.Last.Number > 0 {
-		if r.position, err = s.position.open(at.Last.Covers); err != nil {
+		record, err := a.linkRecord(s.peer.Party)
+		if err != nil {
 			return nil, err
 		}
+		id, position, err := s.position.open(at.Last.Covers)
+		if err != nil {
+			return nil, err
+		}
+		r.position = a.here(id, position, record.Process)
 	}
 	if err := a.store.Rewind(ctx, s.peer.Party, common); err != nil {
 		return nil, err
@@ -262,8 +270,6 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 			c.saw(h.Latest)
 		}
 	}
-	// Positions that the log lost are given again to what comes from now on.
-	r.position = min(r.position, a.feed.end())
 	for _, c := range r.courses {
 		for i := range c.lanes {
 			c.lanes[i].cursor = r.position

@@ -3,6 +3,7 @@
 package spine_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -93,4 +94,101 @@ func checkRun(t *testing.T, p *pair, id carnet.AvatarID, n int) {
 	if len(times) != n {
 		t.Errorf("the world holds %d measurements, want %d", len(times), n)
 	}
+}
+
+// copyStore keeps a copy of a stopped party's stores; restore puts it back.
+func (p *party) copyStore() (restore func()) {
+	files := map[string][]byte{}
+	for _, name := range []string{"state.db", "keys.db"} {
+		b, err := os.ReadFile(p.path(name))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		files[name] = b
+	}
+	return func() {
+		for name, b := range files {
+			for _, suffix := range []string{"-wal", "-shm"} {
+				os.Remove(p.path(name + suffix))
+			}
+			if err := os.WriteFile(p.path(name), b, 0o600); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestAnAgentRestoredFromAnOlderCopyGoesOn: what the world has stays, what comes
+// after the restore arrives, also what came before the world was reached again,
+// a rate limit holds, and a statement says what the agent has no record of.
+func TestAnAgentRestoredFromAnOlderCopyGoesOn(t *testing.T) {
+	p := newPair(t)
+	id, password, m := p.watch(`{"properties":{"heart_rate":{"rate":"10s"}}}`)
+	start := time.Now().Add(-time.Hour).Truncate(10 * time.Second)
+	n := 0
+	send := func(count int) {
+		d := p.device(id, password)
+		for range count {
+			// Two in each interval: the second one is withheld.
+			d.mustSend(heart(start.Add(time.Duration(n)*10*time.Second), 60), heart(start.Add(time.Duration(n)*10*time.Second+time.Second), 61))
+			n++
+		}
+	}
+	send(20)
+	p.eventually("20 arrive", func() bool { return len(p.held(m.Avatar)) == 20 })
+	p.hub.close()
+	restore := p.hub.copyStore()
+	for range 2 { // two more starts that the copy doesn't know
+		p.hub.reopen()
+		p.startHub()
+		send(15)
+		p.eventually("15 more arrive", func() bool { return len(p.held(m.Avatar)) == n })
+		p.hub.close()
+	}
+	restore()
+	p.arena.close() // the world is away when the restored agent takes its first messages
+	p.hub.reopen()
+	p.startHub()
+	send(10)
+	p.arena.reopen()
+	p.startWorld()
+	send(10)
+	p.eventually("all arrive", func() bool { return len(p.held(m.Avatar)) >= n })
+	checkRun(t, p, m.Avatar, n)
+	status, err := p.agent.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Links[0].Lag != 0 {
+		t.Errorf("the link lags by %d messages", status.Links[0].Lag)
+	}
+}
+
+func TestAWorldRestoredFromAnOlderCopyGetsItAgain(t *testing.T) {
+	p := newPair(t)
+	id, password, m := p.watch(`{"properties":{"heart_rate":{}}}`)
+	start := time.Now().Add(-time.Hour)
+	n := 0
+	send := func(count int) {
+		d := p.device(id, password)
+		for range count {
+			d.mustSend(heart(start.Add(time.Duration(n)*time.Second), 60))
+			n++
+		}
+	}
+	send(30)
+	p.eventually("30 arrive", func() bool { return len(p.held(m.Avatar)) == 30 })
+	p.arena.close()
+	restore := p.arena.copyStore()
+	p.arena.reopen()
+	p.startWorld()
+	send(30)
+	p.eventually("60 arrive", func() bool { return len(p.held(m.Avatar)) == 60 })
+	p.arena.close()
+	restore()
+	p.arena.reopen()
+	p.startWorld()
+	send(5)
+	p.eventually("all arrive again", func() bool { return len(p.held(m.Avatar)) >= n })
+	checkRun(t, p, m.Avatar, n)
 }
