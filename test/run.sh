@@ -82,21 +82,27 @@ scenarios() {
 	done
 }
 
-"$go" -C test/tool build -o "$scratch/summary" ./summary || exit 1
-stage lint lint
-stage summary judge
-stage build build && built=yes
-stage tests tests
-stage race race
-stage fuzz fuzz
-if compgen -G 'test/scenario/*.sh' >/dev/null; then
-	if [ -n "${built:-}" ]; then
-		stage scenarios scenarios
-	else
-		report+='scenarios  not run: there is no binary'$'\n'
+# In a function, so that the whole file has been read before anything runs.
+main() {
+	"$go" -C test/tool build -o "$scratch/summary" ./summary || exit 1
+	stage lint lint
+	stage summary judge
+	stage build build && built=yes
+	stage tests tests
+	stage race race
+	stage fuzz fuzz
+	if compgen -G 'test/scenario/*.sh' >/dev/null; then
+		if [ -n "${built:-}" ]; then
+			stage scenarios scenarios
+		else
+			report+='scenarios  not run: there is no binary'$'\n'
+		fi
 	fi
-fi
 
-printf '\n%s%-10s %5d s\n' "$report" all $((SECONDS - began))
-printf 'Tests: %d passed, %d failed\n' $passed $failed
-[ $failed = 0 ]
+	printf '\n%s%-10s %5d s\n' "$report" all $((SECONDS - began))
+	printf 'Tests: %d passed, %d failed\n' $passed $failed
+	[ $failed = 0 ]
+}
+
+main
+exit
