@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,7 +51,8 @@ type stage struct {
 	entries []carnet.Fingerprint
 	courses []*course
 	avatar  carnet.AvatarID
-	size    int // measurements of a batch
+	size    int  // measurements of a batch
+	noise   bool // values and times of full width, as no sensor has them
 }
 
 func seed(b byte) ed25519.PrivateKey {
@@ -85,6 +87,11 @@ func (s *stage) batch(c *course) []byte {
 	for i := range s.size {
 		ms = append(ms, carnet.Measurement{Name: "heartrate", Unit: "beat/min", Time: made.Add(time.Duration(int(c.first)+i) * time.Second).UnixNano(),
 			Value: carnet.Float(float64(60 + (int(c.first)+i*7)%90))})
+	}
+	for i := range ms {
+		if s.noise {
+			ms[i].Value, ms[i].Time = carnet.Float(rand.NormFloat64()), ms[i].Time+rand.Int64N(1e9)
+		}
 	}
 	body, err := seal.AppendBody(nil, seal.Body{Retention: carnet.Keep, Hour: 1, First: c.first, Count: uint32(len(ms)), Content: senml.AppendColumns(nil, ms)})
 	if err != nil {

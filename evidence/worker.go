@@ -107,6 +107,8 @@ type worker struct {
 	// Of the unit at work.
 	result *result
 	claims []claim
+	arena  []sealed // batches of the unit
+	blank  []sealed // as many as a frame can have
 	// Where the next frame and its batches must begin; held false: the record
 	// before is damaged.
 	nextOffset, nextFirst, nextBatch uint64
@@ -118,14 +120,14 @@ func newWorker(v *verification) *worker {
 		return window{f: v.files[name], end: v.manifest.file(name).Length, size: size}
 	}
 	return &worker{
-		v: v, opener: newOpener(),
+		v: v, opener: newOpener(), blank: make([]sealed, min(seal.MaxFrameBatches, v.manifest.Counts.Batches)),
 		frameIndex: open(FileFrameIndex, (unitFrames+1)*frameRecordSize), frames: open(FileFrames, 1<<17),
 		batchIndex: open(FileBatchIndex, 1<<16), batches: open(FileBatches, 1<<19), secrets: open(FileKeys, 1<<15),
 	}
 }
 
 func (w *worker) unit(u unit) (*result, error) {
-	w.result, w.claims = new(result), w.claims[:0]
+	w.result, w.claims, w.arena = new(result), w.claims[:0], w.arena[:0]
 	if err := w.place(u.from); err != nil {
 		return nil, err
 	}
@@ -243,7 +245,10 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 	if r.batches == 0 || r.batches > seal.MaxFrameBatches || r.first > total || total-r.first < uint64(r.batches) {
 		return nil, nil
 	}
-	batches := make([]sealed, r.batches)
+	// Frames before keep their part of an arena that had to grow.
+	begin := len(w.arena)
+	w.arena = append(w.arena, w.blank[:r.batches]...)
+	batches := w.arena[begin:len(w.arena):len(w.arena)]
 	for i := range batches {
 		if err := w.loadRecord(&batches[i], r.first+uint64(i)); err != nil {
 			return nil, err
@@ -264,9 +269,9 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 	}
 	for i := range batches {
 		b := &batches[i]
-		begin := b.record.offset - from
-		if end := begin + uint64(b.record.length); begin <= end && end <= uint64(len(body)) {
-			b.bytes = body[begin:end:end]
+		at := b.record.offset - from
+		if end := at + uint64(b.record.length); at <= end && end <= uint64(len(body)) {
+			b.bytes = body[at:end:end]
 		}
 		b.fingerprint = carnet.FingerprintOf(b.bytes)
 		if keys != nil {
