@@ -28,11 +28,15 @@ func (n *Node) openDepot(ctx context.Context) error {
 	}
 	n.work = append(n.work, agent.Run)
 	n.api.Depot = agent
+	return nil
+}
+
+func (n *Node) listenR2(ctx context.Context) error {
 	local, err := identity.Load(ctx, n.table, self)
 	if err != nil {
 		return err
 	}
-	return n.serveHTTP(n.config.Listen.R2, mutualTLS(local.Certificate, n.pinned), agent.Handler(n.caller))
+	return n.serveHTTP(n.config.Listen.R2, mutualTLS(local.Certificate, n.pinned), n.api.Depot.Handler(n.caller))
 }
 
 // pinned finds the peer whose TLS key has a pin.

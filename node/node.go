@@ -26,8 +26,10 @@ import (
 
 	"carnet"
 	"carnet/api"
+	"carnet/avatar"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -53,9 +55,13 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.stores.close())
 	}
+	if err := n.listen(ctx); err != nil {
+		return nil, errors.Join(err, n.stores.close())
+	}
 	return n, nil
 }
 
+// open makes the agents. It listens nowhere.
 func (n *Node) open(ctx context.Context) (err error) {
 	if n.table, err = openTable(ctx, n.config, n.stores); err != nil {
 		return err
@@ -66,17 +72,61 @@ func (n *Node) open(ctx context.Context) (err error) {
 	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Log: n.log}
 	switch n.config.Role {
 	case identity.Things:
-		err = n.openThings(ctx)
+		return n.openThings(ctx)
 	case identity.World:
-		err = n.openWorld(ctx)
+		return n.openWorld(ctx)
+	}
+	return n.openDepot(ctx)
+}
+
+// listen opens the party's listeners: its own, and HTTP.
+func (n *Node) listen(ctx context.Context) (err error) {
+	switch n.config.Role {
+	case identity.Things:
+		err = n.listenMQTT(ctx)
+	case identity.World:
+		err = n.listenLink(ctx)
 	case identity.Depot:
-		err = n.openDepot(ctx)
+		err = n.listenR2(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	return n.openHTTP(ctx)
 }
+
+// Inspection is a party that doesn't run: its agents can be asked what is in
+// its stores.
+type Inspection struct {
+	Things *thing.Agent // of a things agent
+	World  *avatar.Agent
+	Self   identity.Local // of a world: what it shows its peers
+	Peers  map[carnet.PartyID]identity.Peer
+
+	close func() error
+}
+
+// Inspect opens a party whose process has ended.
+func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, error) {
+	n := &Node{config: c, log: log.With("party", c.Party)}
+	var err error
+	if n.stores, err = openStores(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.stores.close())
+	}
+	i := &Inspection{Things: n.api.Things, World: n.api.World, Peers: n.peers, close: n.stores.close}
+	if c.Role == identity.World {
+		if i.Self, err = identity.Load(ctx, n.table, self); err != nil {
+			return nil, errors.Join(err, n.stores.close())
+		}
+	}
+	return i, nil
+}
+
+// Close ends the inspection.
+func (i *Inspection) Close() error { return i.close() }
 
 // Run works until ctx ends or a part fails; then all parts end.
 func (n *Node) Run(ctx context.Context) error {

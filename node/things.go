@@ -69,7 +69,7 @@ func (n *Node) openThings(ctx context.Context) error {
 		n.work = append(n.work, n.keepLink(w.Party, sender))
 	}
 	n.api.Things = agent
-	return n.openMQTT(ctx, agent)
+	return nil
 }
 
 // keepLink runs a link. One that ends for good (another process took its place,
@@ -97,12 +97,12 @@ func (n *Node) judge() (*policy.Judge, error) {
 	return policy.NewJudge(files)
 }
 
-func (n *Node) openMQTT(ctx context.Context, agent *thing.Agent) error {
+func (n *Node) listenMQTT(ctx context.Context) error {
 	config, err := n.serverTLS(ctx)
 	if err != nil {
 		return err
 	}
-	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{agent}, Log: n.log})
+	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{n.api.Things}, Log: n.log})
 	if err != nil {
 		return err
 	}

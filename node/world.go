@@ -43,17 +43,32 @@ func (n *Node) openWorld(ctx context.Context) error {
 			Sensitivity: sensitivity, Purposes: carnet.NewSet(c.World.Purpose), Residency: carnet.NewSet(c.World.Residency...),
 		},
 	}
-	byPin := make(map[[32]byte]link.Peer)
 	for name, p := range n.peers {
-		if p.Role != identity.Things {
-			continue
+		if p.Role == identity.Things {
+			config.Senders = append(config.Senders, avatar.Sender{Party: name, Key: p.Key, Self: c.Party, Own: local.Key})
 		}
-		config.Senders = append(config.Senders, avatar.Sender{Party: name, Key: p.Key, Self: c.Party, Own: local.Key})
-		byPin[p.Pin] = link.Peer{Party: name, Pin: p.Pin, Key: p.Key}
 	}
 	agent, err := avatar.New(ctx, config)
 	if err != nil {
 		return err
+	}
+	n.work = append(n.work, agent.Run)
+	n.api.World = agent
+	return nil
+}
+
+// listenLink takes the links of the world's senders.
+func (n *Node) listenLink(ctx context.Context) error {
+	c, agent := n.config, n.api.World
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	byPin := make(map[[32]byte]link.Peer)
+	for name, p := range n.peers {
+		if p.Role == identity.Things {
+			byPin[p.Pin] = link.Peer{Party: name, Pin: p.Pin, Key: p.Key}
+		}
 	}
 	server, err := link.NewServer(link.ServerConfig{
 		Self: c.Party, Certificate: local.Certificate, Sink: agent, Log: n.log,
@@ -70,8 +85,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for links: %w", err)
 	}
-	n.work = append(n.work, agent.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
-	n.api.World = agent
+	n.work = append(n.work, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	return nil
 }
 

@@ -41,6 +41,7 @@ type MappingInfo struct {
 	World         carnet.PartyID   `json:"world"`
 	Avatar        carnet.AvatarID  `json:"avatar"`
 	Stream        carnet.StreamID  `json:"-"`
+	From          uint64           `json:"from"` // the first position of the agent's log that it concerns
 	PolicyVersion uint64           `json:"policy_version"`
 	OwnerView     policy.View      `json:"owner_view"`
 	View          policy.View      `json:"view"` // in force: the strictest of the owner's and the world's
@@ -133,7 +134,7 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
 	info := MappingInfo{
-		ID: m.ID, Thing: m.thing.id, World: m.World, Avatar: m.Avatar, Stream: m.Stream,
+		ID: m.ID, Thing: m.thing.id, World: m.World, Avatar: m.Avatar, Stream: m.Stream, From: m.From,
 		PolicyVersion: m.table.Version(), OwnerView: m.owner, View: m.owner, Stopped: m.stopped,
 	}
 	if m.bears {

@@ -58,6 +58,9 @@ type ViewRecord struct {
 	By      string      `json:"by"`
 	View    policy.View `json:"view"` // the strictest of the owner's and the world's
 	Stopped bool        `json:"stopped,omitempty"`
+	// Denied names the properties that the judge or the clearance withholds,
+	// whatever the view says.
+	Denied []string `json:"denied,omitempty"`
 	// Since says, per linger in milliseconds, the position from which on the view
 	// decides: what came before was decided under the version before.
 	Since map[int64]uint64 `json:"since"`
@@ -221,7 +224,7 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	}
 	record := ViewRecord{
 		Mapping: m.Number, Version: version, Time: a.now().UTC(), By: by, View: view, Stopped: doc.Stopped,
-		Since: a.decidedUpTo(m), document: 1,
+		Denied: denied(table, m.thing), Since: a.decidedUpTo(m), document: 1,
 	}
 	documents, err := a.viewDocuments(m, doc, record)
 	if err != nil {
@@ -254,6 +257,15 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	a.registry.versions[kindAgent+"/"+policyID]++
 	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
 	return nil
+}
+
+func denied(table *policy.Table, t *Thing) (names []string) {
+	for i := range t.description.Properties {
+		if reason := table.Result(i).Reason; reason == policy.DeniedByPolicy || reason == policy.ExceedsClearance {
+			names = append(names, t.description.Properties[i].Name)
+		}
+	}
+	return names
 }
 
 func (a *Agent) viewDocuments(m *Mapping, doc mappingDocument, record ViewRecord) ([]carnet.Document, error) {
