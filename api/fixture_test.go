@@ -14,7 +14,6 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/policy"
-	"carnet/td"
 	"carnet/thing"
 )
 
@@ -73,11 +72,24 @@ func view(t testing.TB, text string) policy.View {
 	return v
 }
 
+// watchDescription is a watch whose properties are numbers, and sent at once.
+const watchDescription = `{
+	"@context": ["https://www.w3.org/2022/wot/td/v1.1", {"carnet": "urn:carnet:td#"}],
+	"title": "Watch", "securityDefinitions": {"none": {"scheme": "nosec"}}, "security": "none",
+	"properties": {
+		"heart_rate": {"type": "number", "unit": "beat/min", "carnet:sensitivity": "public", "carnet:linger": "PT0S", "forms": [{"href": "a"}]},
+		"steps": {"type": "number", "carnet:sensitivity": "public", "carnet:linger": "PT0S", "forms": [{"href": "b"}]},
+		"stress": {"type": "number", "carnet:sensitivity": "public", "carnet:linger": "PT0S", "forms": [{"href": "c"}]},
+		"position": {"type": "object", "carnet:sensitivity": "public", "carnet:linger": "PT0S", "forms": [{"href": "d"}],
+			"properties": {"lat": {"type": "number", "unit": "lat"}, "lon": {"type": "number", "unit": "lon"}}}
+	}
+}`
+
 // watch adds a watch of alice's through the API, and maps it to the arena.
 func (s *served) watch(id carnet.ThingID, text string) (*device, thing.MappingInfo) {
 	s.t.Helper()
 	ops := s.hub("operator-token")
-	added, err := ops.AddThing(s.t.Context(), api.NewThing{ID: id, Owner: "alice", Description: td.Watch()})
+	added, err := ops.AddThing(s.t.Context(), api.NewThing{ID: id, Owner: "alice", Description: api.Description(watchDescription)})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/api/client"
-	"carnet/td"
 )
 
 func TestAnOwnerSeesWhatBecameOfItsThings(t *testing.T) {
@@ -31,7 +30,7 @@ func TestAnOwnerSeesWhatBecameOfItsThings(t *testing.T) {
 		t.Errorf("the thing is %+v, %v", one, err)
 	}
 	description, err := alice.Description(ctx, "watch-7")
-	if err != nil || !bytes.Equal(compact(t, td.Watch()), description) { // the client sends JSON compact
+	if err != nil || !bytes.Equal(compact(t, []byte(watchDescription)), description) { // the client sends JSON compact
 		t.Errorf("the description is %s, %v", description, err)
 	}
 	refusals, err := alice.Refusals(ctx, "watch-7", 10)
