@@ -61,6 +61,13 @@ func (l *leaf) apply(mem *memory, m carnet.Measurement) (shown carnet.Value, ok 
 	return value, true
 }
 
+// asks says whether the measurement asks the memory: it isn't withheld whatever
+// came before, and the view says something of how it is shown.
+func (l *leaf) asks(m carnet.Measurement) bool {
+	said := l.round != 0 || l.deadband != 0 || l.rate != 0 || len(l.windows) > 0 || l.place != offGrid
+	return l.show && m.Value.Kind == l.kind && said
+}
+
 // applyLone decides a leaf, or a field whose object needs no open measurement.
 func (l *leaf) applyLone(mem *memory, m carnet.Measurement) (shown carnet.Value, ok bool) {
 	if l.used(mem, m.Time) { // 3

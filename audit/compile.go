@@ -58,22 +58,15 @@ func compile(v view, properties []Property) ([]leaf, error) {
 			if err := compileWhole(name, s, properties, leaves, fields); err != nil {
 				return nil, err
 			}
-		} else if !namesField(v, properties, fields) {
-			for _, i := range fields {
-				leaves[i].key = name
+			continue
+		}
+		for _, i := range fields {
+			if _, named := v[properties[i].Name]; !named {
+				leaves[i].key = name // an object that the view doesn't name keeps its memory
 			}
 		}
 	}
 	return leaves, nil
-}
-
-func namesField(v view, properties []Property, fields []int) bool {
-	for _, i := range fields {
-		if _, named := v[properties[i].Name]; named {
-			return true
-		}
-	}
-	return false
 }
 
 // compileWhole compiles the fields of an object that the view names as a whole:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"carnet"
 )
@@ -16,7 +18,7 @@ type Oracle struct {
 	versions   []*version // oldest first
 	properties []Property
 	index      map[string]int // of a property, by name
-	suspects   []int          // versions of which findUse must know whether they decided anything
+	suspects   []int          // versions of which findUse must know whether they asked a memory
 }
 
 // version is a ViewVersion that was read.
@@ -61,10 +63,16 @@ func (o *Oracle) read(v ViewVersion) (*version, error) {
 	if !slices.EqualFunc(v.Properties, o.properties, same) {
 		return nil, carnet.Errorf(carnet.Malformed, "its properties are not those of the first view")
 	}
+	lingers := make(map[string]time.Duration)
 	for _, p := range v.Properties {
 		if _, ok := v.Since[p.lane()]; !ok {
 			return nil, carnet.Errorf(carnet.Malformed, "it doesn't say since when it decides %q, which waits for %v", p.Name, p.Linger)
 		}
+		object, _, _ := strings.Cut(p.Name, "/")
+		if l, ok := lingers[object]; ok && l != p.Linger {
+			return nil, carnet.Errorf(carnet.Malformed, "%q waits for %v, and another field of its object for %v", p.Name, p.Linger, l)
+		}
+		lingers[object] = p.Linger
 	}
 	parsed, err := parseView(v.View)
 	if err != nil {
@@ -85,8 +93,8 @@ func (o *Oracle) read(v ViewVersion) (*version, error) {
 func (p Property) lane() int64 { return p.Linger.Milliseconds() }
 
 // suspects are the versions that lack a memory which one before and one after
-// them has: once such a version decides anything, in whichever lane, the memory
-// is forgotten (policy.md section 5).
+// them has: once such a version asks any memory, in whichever lane, that one is
+// forgotten (policy.md section 5).
 func suspects(versions []*version) (found []int) {
 	before := make(map[string]bool)
 	for i, v := range versions {
@@ -183,15 +191,15 @@ func (o *Oracle) each(ctx context.Context, log Log, do func(position uint64, pro
 
 var errKnown = errors.New("every suspect is known to be used")
 
-// findUse says which of the suspects decided anything. Only if there are any it
+// findUse says which of the suspects asked any memory. Only if there are any it
 // reads the log for it.
 func (o *Oracle) findUse(ctx context.Context, log Log) (map[int]bool, error) {
 	if len(o.suspects) == 0 {
 		return nil, nil
 	}
 	used := make(map[int]bool)
-	err := o.each(ctx, log, func(_ uint64, _, deciding int, _ carnet.Measurement) error {
-		if !used[deciding] && slices.Contains(o.suspects, deciding) {
+	err := o.each(ctx, log, func(_ uint64, property, deciding int, m carnet.Measurement) error {
+		if !used[deciding] && o.versions[deciding].leaves[property].asks(m) && slices.Contains(o.suspects, deciding) {
 			if used[deciding] = true; len(used) == len(o.suspects) {
 				return errKnown
 			}

@@ -1,12 +1,14 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // zones are also known on a machine without zone files
 )
 
-// windows says when a property is shown, zone by zone; without zones always.
+// windows says when a property is shown, zone by zone; without zones always. A
+// zone that is always open is left out.
 type windows []zone
 
 // zone is the open minutes of a week, Sunday 00:00 first.
@@ -54,7 +56,9 @@ func parseWindows(node any) (windows, error) {
 				return nil, malformed("%.80q must be DAYS HH:MM-HH:MM", text)
 			}
 		}
-		w = append(w, z)
+		if slices.Contains(z.open[:], false) {
+			w = append(w, z)
+		}
 	}
 	return w, nil
 }
