@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reads the code without running it: formatting, vet, module files, the
-# architecture test, staticcheck, and known vulnerabilities where their database
-# is reachable. With --quick only the first four, which need no other program.
+# architecture test, documents, staticcheck, and known vulnerabilities where their
+# database is reachable. With --quick only what needs no other program.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -33,6 +33,19 @@ tidy() { "$go" mod tidy -diff; }
 
 architecture() { "$go" test -run '^Test(Imports|Vocabulary|EveryPackage)' .; }
 
+# documents name tests and files that exist.
+documents() {
+	local name file target bad=0
+	while read -r name; do
+		grep -rqE --include='*_test.go' "^func $name\(" . || { echo "docs/requirements.md names $name, which doesn't exist"; bad=1; }
+	done < <(grep -oE '`Test[A-Za-z0-9_]+`' docs/requirements.md | tr -d '`' | sort -u)
+	while IFS=: read -r file target; do
+		target=${target#](} target=${target%)} target=${target%%#*}
+		[ -e "$(dirname "$file")/$target" ] || { echo "$file links to $target, which doesn't exist"; bad=1; }
+	done < <(grep -oHE '\]\([^)# :]+[^):]*\)' ./*.md docs/*.md docs/*/*.md)
+	return $bad
+}
+
 vulnerabilities() {
 	local out
 	if out=$(tool govulncheck ./... 2>&1); then
@@ -52,6 +65,7 @@ check gofmt formatted
 check 'go vet' vetted
 check 'go mod tidy' tidy
 check architecture architecture
+check documents documents
 if [ "${1:-}" != --quick ]; then
 	check 'go mod tidy, tools' "$go" -C test/tool mod tidy -diff
 	check staticcheck tool staticcheck ./...
