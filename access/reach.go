@@ -1,0 +1,103 @@
+package access
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"carnet"
+	"carnet/identity"
+)
+
+// Path resolves a path of the file.
+func (f *File) Path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(f.dir, p)
+}
+
+// Party finds a party by its name.
+func (f *File) Party(name carnet.PartyID) (Party, error) {
+	for _, p := range f.Parties {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party %q", name).WithFix("name one of: %s", names(f.Parties))
+}
+
+// Having lists the parties with a role.
+func (f *File) Having(role identity.Role) (found []Party) {
+	for _, p := range f.Parties {
+		if p.Role == role {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// Only finds the one party with a role.
+func (f *File) Only(role identity.Role) (Party, error) {
+	switch found := f.Having(role); len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party with the role %q", role).
+			WithFix("use the access file of one: --access FILE")
+	default:
+		return Party{}, carnet.Errorf(carnet.Malformed, "the access file has several parties with the role %q", role).
+			WithFix("name one with --party: %s", names(found))
+	}
+}
+
+func names(parties []Party) string {
+	var list []string
+	for _, p := range parties {
+		list = append(list, string(p.Name))
+	}
+	if len(list) == 0 {
+		return "(it has none)"
+	}
+	return strings.Join(list, ", ")
+}
+
+// Token finds a token of a party: one with the first of the roles that there is
+// one of, and with the given name unless it is empty.
+func (f *File) Token(party carnet.PartyID, name string, roles ...string) (Token, error) {
+	for _, role := range roles {
+		i := slices.IndexFunc(f.Tokens, func(t Token) bool {
+			return t.Party == party && t.Role == role && (name == "" || t.Name == name)
+		})
+		if i >= 0 {
+			return f.Tokens[i], nil
+		}
+	}
+	what := "no token of " + string(party) + " with the role " + strings.Join(roles, " or ")
+	if name != "" {
+		what += fmt.Sprintf(" and the name %q", name)
+	}
+	return Token{}, carnet.Errorf(carnet.NotFound, "the access file has %s", what).
+		WithFix("add the token that the party's operator gave you")
+}
+
+// TLS is how to connect to a party's HTTP and MQTT listeners.
+func (f *File) TLS(p Party) (*tls.Config, error) {
+	if p.CAFile == "" {
+		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+	}
+	data, err := os.ReadFile(f.Path(p.CAFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate of %s: %w", p.Name, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, carnet.Errorf(carnet.Malformed, "%s has no certificate in PEM", f.Path(p.CAFile)).
+			WithFix("copy ca.pem from the directory of the party")
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+}

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api/client"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/senml"
+)
+
+type avatarCommands struct {
+	List    avatarList    `cmd:"" help:"List the avatars of the worlds."`
+	Show    avatarShow    `cmd:"" help:"Show an avatar and its newest measurements."`
+	History avatarHistory `cmd:"" help:"Show an avatar's measurements, oldest first."`
+	Watch   avatarWatch   `cmd:"" help:"Follow an avatar live, a line an event."`
+}
+
+// ofAvatar names an avatar.
+type ofAvatar struct {
+	reaching
+	ID carnet.AvatarID `arg:"" help:"The avatar."`
+}
+
+// find is the way to the world that has the avatar: the one that is named, or
+// that the access file names, or the one that answers for it.
+func (c ofAvatar) find(ctx context.Context) (*client.Client, avatar.Info, error) {
+	f, err := c.file()
+	if err != nil {
+		return nil, avatar.Info{}, err
+	}
+	worlds, err := c.worlds(f)
+	if err != nil {
+		return nil, avatar.Info{}, err
+	}
+	if c.Party == "" {
+		for _, a := range f.Avatars {
+			if a.ID == c.ID {
+				p, err := f.Party(a.World)
+				if err != nil {
+					return nil, avatar.Info{}, err
+				}
+				worlds = []access.Party{p}
+			}
+		}
+	}
+	var missed []error
+	for _, w := range worlds {
+		cl, err := c.dial(f, w, operator, reader)
+		if err != nil {
+			return nil, avatar.Info{}, err
+		}
+		i, err := cl.Avatar(ctx, c.ID)
+		if err == nil {
+			return cl, i, nil
+		}
+		missed = append(missed, fmt.Errorf("%s: %w", w.Name, err))
+	}
+	return nil, avatar.Info{}, errors.Join(missed...)
+}
+
+// worlds lists the worlds that are meant.
+func (r reaching) worlds(f *access.File) ([]access.Party, error) {
+	if r.Party != "" {
+		p, err := r.meant(f, identity.World)
+		return []access.Party{p}, err
+	}
+	worlds := f.Having(identity.World)
+	if len(worlds) == 0 {
+		_, err := f.Only(identity.World)
+		return nil, err
+	}
+	return worlds, nil
+}
+
+type avatarList struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+// ofWorld is an avatar with the world that has it.
+type ofWorld struct {
+	World carnet.PartyID `json:"world"`
+	avatar.Info
+}
+
+func (c avatarList) Run(ctx context.Context, s streams) error {
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
+	worlds, err := c.worlds(f)
+	if err != nil {
+		return err
+	}
+	all := []ofWorld{}
+	for _, w := range worlds {
+		cl, err := c.dial(f, w, operator, reader)
+		if err != nil {
+			return err
+		}
+		list, err := cl.Avatars(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.Name, err)
+		}
+		for _, i := range list {
+			all = append(all, ofWorld{w.Name, i})
+		}
+	}
+	if c.JSON {
+		return writeJSON(s.out, all)
+	}
+	t := table{{"AVATAR", "WORLD", "TITLE", "MEASUREMENTS", "BATCHES", "LATEST", "PROPERTIES"}}
+	for _, a := range all {
+		t.add(a.ID.String(), string(a.World), a.Title, strconv.FormatUint(a.Measurements, 10), strconv.FormatUint(a.Batches, 10),
+			moment(a.Latest), strings.Join(a.Properties, " "))
+	}
+	return t.write(s.out)
+}
+
+type avatarShow struct {
+	ofAvatar
+	JSON bool `help:"As JSON."`
+}
+
+func (c avatarShow) Run(ctx context.Context, s streams) error {
+	cl, i, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	state, err := cl.State(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		pack, err := senml.Append(nil, senml.JSON, state)
+		if err != nil {
+			return err
+		}
+		return writeJSON(s.out, struct {
+			avatar.Info
+			State json.RawMessage `json:"state"`
+		}{i, pack})
+	}
+	fmt.Fprintf(s.out, "%s %s\n%d measurements in %d batches of %d streams, since %s\n\n", i.ID, plain(i.Title), i.Measurements, i.Batches, i.Streams, clock(i.Created))
+	return measurements(state).write(s.out)
+}
+
+func measurements(ms []carnet.Measurement) table {
+	t := table{{"TIME", "PROPERTY", "VALUE", "UNIT"}}
+	for _, m := range ms {
+		t.add(nanos(m.Time), m.Name, value(m.Value), m.Unit)
+	}
+	return t
+}
+
+type avatarHistory struct {
+	ofAvatar
+	From     string `placeholder:"TIME" help:"Measured at this time or later: RFC 3339, or seconds since 1970."`
+	To       string `placeholder:"TIME" help:"Measured before this time."`
+	Property string `help:"One property only; an object's name stands for its fields."`
+	Limit    int    `default:"10000" help:"At most so many, the oldest; an instant is never split."`
+	Format   string `enum:"table,json,cbor,xml" default:"table" help:"table, or a SenML pack as json, cbor or xml."`
+}
+
+// formats are the ways to write a pack.
+var formats = map[string]senml.Format{"json": senml.JSON, "cbor": senml.CBOR, "xml": senml.XML}
+
+func (c avatarHistory) Run(ctx context.Context, s streams) error {
+	q := client.HistoryQuery{Property: c.Property}
+	var err error
+	if q.From, err = parseTime("--from", c.From); err != nil {
+		return err
+	}
+	if q.To, err = parseTime("--to", c.To); err != nil {
+		return err
+	}
+	if c.Limit < 1 {
+		return carnet.Errorf(carnet.Malformed, "--limit is %d: want 1 or more", c.Limit)
+	}
+	cl, _, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	ms, next, err := c.pages(ctx, cl, q)
+	if err != nil {
+		return err
+	}
+	if err := c.show(s, ms); err != nil {
+		return err
+	}
+	if next != nil {
+		fmt.Fprintf(s.err, "There is more: go on with --from %s, or raise --limit.\n", next.UTC().Format(time.RFC3339Nano))
+	}
+	return nil
+}
+
+// mostOfPage is the API's limit of one page.
+const mostOfPage = 50_000
+
+// pages asks for one page after the other until the limit is reached.
+func (c avatarHistory) pages(ctx context.Context, cl *client.Client, q client.HistoryQuery) (ms []carnet.Measurement, next *time.Time, err error) {
+	for {
+		q.Limit = min(c.Limit-len(ms), mostOfPage)
+		page, more, err := cl.History(ctx, c.ID, q)
+		if err != nil {
+			return nil, nil, err
+		}
+		ms = append(ms, page...)
+		if more == nil || len(ms) >= c.Limit {
+			return ms, more, nil
+		}
+		q.From = *more
+	}
+}
+
+func (c avatarHistory) show(s streams, ms []carnet.Measurement) error {
+	if c.Format == "table" {
+		return measurements(ms).write(s.out)
+	}
+	pack, err := senml.Append(nil, formats[c.Format], ms)
+	if err != nil {
+		return err
+	}
+	if c.Format != "cbor" {
+		pack = append(pack, '\n')
+	}
+	_, err = s.out.Write(pack)
+	return err
+}
+
+func parseTime(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t, nil
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || len(fraction) > 9 {
+		return time.Time{}, carnet.Errorf(carnet.Malformed, "%s is %q", flag, text).WithFix("write 2026-11-01T10:00:00Z, or seconds since 1970")
+	}
+	ns, err := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+	if err != nil {
+		return time.Time{}, carnet.Errorf(carnet.Malformed, "%s is %q", flag, text).WithFix("write 2026-11-01T10:00:00Z, or seconds since 1970")
+	}
+	return time.Unix(seconds, int64(ns)), nil
+}
+
+type avatarWatch struct {
+	ofAvatar
+	After *string `placeholder:"CURSOR" help:"Go on after this cursor; empty for the beginning. Default: what comes from now on."`
+	JSON  bool    `help:"As JSON, a line an event, with its cursor."`
+}
+
+// Run follows the avatar until it is interrupted, over lost connections.
+func (c avatarWatch) Run(ctx context.Context, s streams) error {
+	cl, _, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	after, wait := c.After, firstWait
+	for {
+		for e, err := range cl.Watch(ctx, c.ID, after) {
+			switch {
+			case ctx.Err() != nil:
+				return c.end(s, after)
+			case carnet.CodeOf(err) == carnet.Unavailable:
+				fmt.Fprintf(s.err, "%v; connecting again in %s\n", err, wait)
+			case err != nil:
+				return err
+			default:
+				if err := c.show(s, e); err != nil {
+					return err
+				}
+				after, wait = &e.Cursor, firstWait
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return c.end(s, after)
+		case <-time.After(wait):
+			wait = min(2*wait, mostWait)
+		}
+	}
+}
+
+// How long to wait before connecting again.
+const (
+	firstWait = 250 * time.Millisecond
+	mostWait  = 10 * time.Second
+)
+
+// end is a good end: it says where to go on.
+func (c avatarWatch) end(s streams, after *string) error {
+	if after != nil && *after != "" {
+		fmt.Fprintf(s.err, "Go on with --after %s\n", *after)
+	}
+	return nil
+}
+
+func (c avatarWatch) show(s streams, e client.Event) error {
+	if c.JSON {
+		pack, err := senml.Append(nil, senml.JSON, e.Measurements)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(s.out).Encode(struct {
+			Cursor string          `json:"cursor"`
+			Pack   json.RawMessage `json:"pack"`
+		}{e.Cursor, pack})
+	}
+	var parts []string
+	last := int64(-1)
+	for _, m := range e.Measurements {
+		part := m.Name + " " + value(m.Value) + unit(m.Unit)
+		if m.Time != last {
+			part = nanos(m.Time) + " " + part
+			last = m.Time
+		}
+		parts = append(parts, plain(part))
+	}
+	_, err := fmt.Fprintln(s.out, strings.Join(parts, ", "))
+	return err
+}

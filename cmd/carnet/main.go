@@ -1,0 +1,132 @@
+// Command carnet is the whole of Carnet in one binary: it runs parties (things
+// agents, worlds, depots), makes and peers them, and asks them things.
+//
+// It owns the command line and nothing else: a command checks its arguments,
+// makes one or two calls (package node for a party's own files, api/client for
+// everything that a running party answers), and shows the answer. It has no
+// state but the access file, which says how to reach parties.
+//
+// What a command shows goes to standard output, as a table or as JSON (--json);
+// everything else goes to standard error. It ends with 0 for done, 1 for an
+// error, which is one line with the reason and what to do, 2 for wrong usage, 74
+// when a party must recover at its next start. docs/design/cli.md has the rest.
+//
+// The command must not decide anything: rules are the agents'.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line.
+type commands struct {
+	Things  thingsCommand  `cmd:"" help:"Run a things agent." group:"run"`
+	World   worldCommand   `cmd:"" help:"Run a world." group:"run"`
+	Depot   depotCommand   `cmd:"" help:"Run a depot." group:"run"`
+	Party   partyCommands  `cmd:"" help:"Make parties and peer them." group:"set"`
+	Thing   thingCommands  `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
+	Owner   ownerCommands  `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
+	Avatar  avatarCommands `cmd:"" help:"Avatars: state, history, live." group:"ask"`
+	Status  statusCommand  `cmd:"" help:"How the parties are." group:"ask"`
+	Verify  verifyCommand  `cmd:"" help:"Verify evidence, offline." group:"ask"`
+	Version versionCommand `cmd:"" help:"Say which version this is."`
+}
+
+// groups are the headings of the help.
+var groups = []kong.Group{
+	{Key: "run", Title: "Run a party:"},
+	{Key: "set", Title: "Set up:"},
+	{Key: "ask", Title: "Ask:"},
+}
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exit codes beside 0.
+const (
+	exitError       = 1
+	exitUsage       = 2
+	exitDurability  = 74  // EX_IOERR: recover at the next start
+	exitInterrupted = 130 // 128 + SIGINT, as shells have it
+)
+
+// exitCode is an error that has a code of its own, and has been told already
+// where its err is nil.
+type exitCode struct {
+	code int
+	err  error
+}
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+func run(ctx context.Context, args []string, s streams) int {
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("carnet"), kong.Description("The secure way between real devices and virtual worlds."),
+		kong.Writers(s.out, s.err), kong.ExplicitGroups(groups), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(s),
+	)
+	if err != nil {
+		return report(s, exitCode{exitUsage, err})
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(s.err, "carnet: %v; see %s --help\n", err, called(err))
+		return exitUsage
+	}
+	err = command.Run()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
+	return report(s, err)
+}
+
+// called is the command that was meant, as far as it was understood.
+func called(err error) string {
+	if e, ok := errors.AsType[*kong.ParseError](err); ok {
+		if command := e.Context.Command(); command != "" {
+			words := strings.Fields(command)
+			for i, w := range words {
+				if strings.HasPrefix(w, "<") {
+					words = words[:i]
+					break
+				}
+			}
+			return "carnet " + strings.Join(words, " ")
+		}
+	}
+	return "carnet"
+}
+
+// report tells an error in one line and returns the exit code.
+func report(s streams, err error) int {
+	if err == nil {
+		return 0
+	}
+	code := exitError
+	if e, ok := errors.AsType[exitCode](err); ok {
+		code, err = e.code, e.err
+	}
+	if err != nil {
+		fmt.Fprintln(s.err, "carnet:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return code
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"carnet/access"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/identity"
+)
+
+type ownerCommands struct {
+	Show ownerShow `cmd:"" help:"Who got what, what was withheld and why, since when."`
+	Stop ownerStop `cmd:"" help:"Stop a world from getting more."`
+}
+
+// asOwner is the way to the things agent, with the owner's token first.
+func (r reaching) asOwner() (*client.Client, access.Token, error) {
+	f, err := r.file()
+	if err != nil {
+		return nil, access.Token{}, err
+	}
+	p, err := r.meant(f, identity.Things)
+	if err != nil {
+		return nil, access.Token{}, err
+	}
+	token, err := f.Token(p.Name, r.As, owner, operator)
+	if err != nil {
+		return nil, token, err
+	}
+	cl, err := r.dial(f, p, token.Role)
+	return cl, token, err
+}
+
+type ownerShow struct {
+	reaching
+	Name string `arg:"" optional:"" help:"The owner. Default: whose token it is; for an operator, all."`
+	JSON bool   `help:"As JSON."`
+}
+
+func (c ownerShow) Run(ctx context.Context, s streams) error {
+	cl, token, err := c.asOwner()
+	if err != nil {
+		return err
+	}
+	names := []string{c.Name}
+	switch {
+	case c.Name != "":
+	case token.Role == owner:
+		names[0] = token.Name
+	default:
+		if names, err = owners(ctx, cl); err != nil {
+			return err
+		}
+	}
+	reports := []api.OwnerReport{}
+	for _, name := range names {
+		r, err := cl.Owner(ctx, name)
+		if err != nil {
+			return err
+		}
+		reports = append(reports, r)
+	}
+	if c.JSON {
+		return writeJSON(s.out, reports)
+	}
+	for _, r := range reports {
+		if err := showOwner(s, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owners lists whoever has things.
+func owners(ctx context.Context, cl *client.Client) (names []string, err error) {
+	things, err := cl.Things(ctx)
+	for _, t := range things {
+		names = append(names, t.Owner)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+func showOwner(s streams, r api.OwnerReport) error {
+	for _, t := range r.Things {
+		fmt.Fprintf(s.out, "%s of %s: %s, added %s\n", t.ID, plain(r.Owner), plain(t.Title), clock(t.Added))
+		if len(t.Refused) > 0 {
+			fmt.Fprintf(s.out, "refused: %s (carnet thing refusals %s)\n", counts(t.Refused), t.ID)
+		}
+		for _, w := range t.Worlds {
+			if err := showShare(s, w); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(s.out)
+	}
+	return nil
+}
+
+func showShare(s streams, w api.Share) error {
+	stopped := ""
+	if w.Stopped {
+		stopped = ", stopped"
+	}
+	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s%s\n  view set by %s at %s, policy version %d; to stop it: carnet owner stop %s\n",
+		w.World, w.Avatar, clock(w.Since), stopped, plain(w.By), clock(w.Decided), w.PolicyVersion, w.Mapping)
+	t := table{{"  PROPERTY", "SENT", "WITHHELD", "WHY"}}
+	for _, p := range w.Got {
+		t.add("  "+p.Property, strconv.FormatUint(p.Sent, 10), counts(p.Withheld), p.Why)
+	}
+	return t.write(s.out)
+}
+
+type ownerStop struct {
+	reaching
+	Mapping string `arg:"" help:"The mapping, or THING/WORLD."`
+	JSON    bool   `help:"As JSON."`
+}
+
+func (c ownerStop) Run(ctx context.Context, s streams) error {
+	cl, _, err := c.asOwner()
+	if err != nil {
+		return err
+	}
+	return stop(ctx, s, cl, c.Mapping, c.JSON)
+}

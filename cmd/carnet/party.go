@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"carnet"
+	"carnet/access"
+	"carnet/identity"
+	"carnet/node"
+)
+
+type partyCommands struct {
+	Init   partyInit   `cmd:"" help:"Make a party: keys, configuration, an operator's token."`
+	Show   partyShow   `cmd:"" help:"Write the file by which another party knows this one, and words to compare."`
+	Accept partyAccept `cmd:"" help:"Take in another party's file."`
+	Token  partyToken  `cmd:"" help:"Give somebody a token for the party's HTTP interface."`
+}
+
+// The files of a party's directory.
+const (
+	configFile = "carnet.toml"
+	accessFile = "access.json"
+	caFile     = "ca.pem"
+)
+
+type partyInit struct {
+	Role  identity.Role  `required:"" enum:"things,world,depot" placeholder:"ROLE" help:"things, world or depot."`
+	Party carnet.PartyID `required:"" placeholder:"NAME" help:"The party's name."`
+	Dir   string         `required:"" type:"path" help:"The directory to make it in."`
+
+	ListenHTTP string `name:"listen-http" default:"localhost:8443" placeholder:"HOST:PORT" help:"For people and programs. Default: ${default}."`
+	ListenMQTT string `name:"listen-mqtt" placeholder:"HOST:PORT" help:"For devices, of a things agent. Default: localhost:8883."`
+	ListenLink string `name:"listen-link" placeholder:"HOST:PORT" help:"For things agents, of a world. Default: localhost:7443."`
+	ListenR2   string `name:"listen-r2" placeholder:"HOST:PORT" help:"For parties, of a depot. Default: localhost:9443."`
+
+	Purpose     string   `help:"What a world uses data for, in one word."`
+	Sensitivity string   `help:"What a world may hold: public, or personal, health, location joined by +."`
+	Residency   []string `help:"Where a world keeps data, such as DE."`
+}
+
+func (c partyInit) Run(ctx context.Context, s streams) error {
+	config, err := c.config()
+	if err != nil {
+		return err
+	}
+	token, kept := node.NewToken("operator", "operator")
+	config.Tokens = []node.Token{kept}
+	if err := c.make(ctx, config, token); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, `Made the %s party %s in %s.
+Operator's token, shown once (it is in %s, too): %s
+Next: carnet party show --config %s --for PEER
+`, c.Role, c.Party, c.Dir, filepath.Join(c.Dir, accessFile), token, filepath.Join(c.Dir, configFile))
+	return nil
+}
+
+func (c partyInit) make(ctx context.Context, config node.Config, token string) error {
+	at := func(name string) string { return filepath.Join(c.Dir, name) }
+	if _, err := os.Lstat(at(configFile)); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, carnet.Errorf(carnet.Conflict, "%s has a party already", c.Dir).WithFix("name another --dir"))
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the party's directory: %w", err)
+	}
+	if err := node.Init(ctx, at(configFile), config); err != nil {
+		return err
+	}
+	config, err := node.ReadConfig(at(configFile)) // now with its place
+	if err != nil {
+		return err
+	}
+	if err := node.WriteCA(ctx, config, at(caFile)); err != nil {
+		return err
+	}
+	return reach(config, token).Write(at(accessFile))
+}
+
+// config is the party's configuration, of what the flags say.
+func (c partyInit) config() (node.Config, error) {
+	config := node.Config{
+		Party: c.Party, Role: c.Role, Data: "data", KeyFile: "kek", Peers: "peers", Store: node.Store{Kind: "sqlite"},
+		Listen: node.Listen{HTTP: c.ListenHTTP},
+		World:  node.WorldConfig{Purpose: c.Purpose, Sensitivity: c.Sensitivity, Residency: c.Residency},
+	}
+	if c.Role == identity.World && (c.Purpose == "" || c.Sensitivity == "") {
+		return config, carnet.Errorf(carnet.Malformed, "a world says what it uses data for, and what it may hold").
+			WithFix("add --purpose WORD --sensitivity health+location (or public)")
+	}
+	if c.Role != identity.World && (c.Purpose != "" || c.Sensitivity != "" || len(c.Residency) > 0) {
+		return config, carnet.Errorf(carnet.Malformed, "--purpose, --sensitivity and --residency are a world's")
+	}
+	if _, err := carnet.ParseSensitivity(c.Sensitivity); err != nil {
+		return config, err
+	}
+	return config, c.listen(&config.Listen)
+}
+
+// listen fills in the listeners that the role has.
+func (c partyInit) listen(l *node.Listen) error {
+	if err := checkAddress("--listen-http", l.HTTP); err != nil {
+		return err
+	}
+	for _, of := range []struct {
+		role               identity.Role
+		flag, given, usual string
+		to                 *string
+	}{
+		{identity.Things, "--listen-mqtt", c.ListenMQTT, "localhost:8883", &l.MQTT},
+		{identity.World, "--listen-link", c.ListenLink, "localhost:7443", &l.Link},
+		{identity.Depot, "--listen-r2", c.ListenR2, "localhost:9443", &l.R2},
+	} {
+		if of.role != c.Role {
+			if of.given != "" {
+				return carnet.Errorf(carnet.Malformed, "%s is for the role %s, and this party's is %s", of.flag, of.role, c.Role)
+			}
+			continue
+		}
+		*of.to = of.given
+		if of.given == "" {
+			*of.to = of.usual
+		}
+		if err := checkAddress(of.flag, *of.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAddress refuses what others couldn't connect to: peer files and access
+// files repeat the address.
+func checkAddress(flag, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" || port == "0" {
+		return carnet.Errorf(carnet.Malformed, "%s is %q, and others connect to it", flag, address).WithFix("name a host and a port: localhost:8443")
+	}
+	return nil
+}
+
+// reach says how to reach a party that was just made.
+func reach(config node.Config, token string) *access.File {
+	l := config.Listen
+	p := access.Party{
+		Name: config.Party, Role: config.Role, HTTP: "https://" + byName(l.HTTP), MQTT: byName(l.MQTT), Link: l.Link,
+		CAFile: caFile, Config: configFile,
+	}
+	if l.R2 != "" {
+		p.R2 = "https://" + l.R2
+	}
+	return &access.File{
+		Version: access.Version, Parties: []access.Party{p},
+		Tokens: []access.Token{{Party: config.Party, Name: "operator", Role: "operator", Token: token}},
+	}
+}
+
+// byName writes this machine's own address as the name that is in a party's
+// certificate.
+func byName(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return address
+}
+
+type partyShow struct {
+	Config string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
+	For    carnet.PartyID `required:"" placeholder:"PEER" help:"What this party calls the party that gets the file."`
+	Out    string         `type:"path" placeholder:"FILE" help:"Where to write it; left out, to standard output."`
+}
+
+func (c partyShow) Run(ctx context.Context, s streams) error {
+	if _, err := carnet.ParsePartyID(string(c.For)); err != nil {
+		return err
+	}
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	peer, err := node.Show(ctx, config, c.For)
+	if err != nil {
+		return err
+	}
+	words, err := peer.Words()
+	if err != nil {
+		return err
+	}
+	if c.Out == "" {
+		err = writeJSON(s.out, peer)
+	} else {
+		err = identity.WritePeer(c.Out, peer)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.err, "Compare these words with whoever takes the file, by another way: %s\n", words)
+	return err
+}
+
+type partyAccept struct {
+	Config  string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
+	File    string         `arg:"" type:"existingfile" help:"The file that the other party wrote with 'carnet party show'."`
+	As      carnet.PartyID `required:"" placeholder:"NAME" help:"What this party is to call the other."`
+	Replace bool           `help:"Replace the file of a peer that has this name."`
+}
+
+func (c partyAccept) Run(s streams) error {
+	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
+		return err
+	}
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	peer, err := identity.ReadPeer(c.File)
+	if err != nil {
+		return err
+	}
+	words, err := peer.Words()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "A party with the role %s that calls itself %s. Its words: %s\n", peer.Role, peer.Party, words)
+	to := filepath.Join(beside(c.Config, config.Peers), string(c.As)+".json")
+	if _, err := os.Lstat(to); err == nil && !c.Replace {
+		return carnet.Errorf(carnet.Conflict, "%s has a peer %s already", config.Party, c.As).
+			WithFix("compare the words, then add --replace")
+	}
+	if err := identity.WritePeer(to, peer); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s calls it %s from its next start on. If the words differ from the other side's, remove %s.\n", config.Party, c.As, to)
+	return err
+}
+
+// beside resolves a path of a configuration file.
+func beside(config, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(config), path)
+}
+
+type partyToken struct {
+	Config string `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
+	Name   string `arg:"" help:"Who gets it; of an owner, the name that its things have."`
+	Role   string `required:"" enum:"operator,owner,reader" placeholder:"ROLE" help:"operator (everything), owner (own things) or reader (avatars)."`
+}
+
+// Run adds the token at the end of the configuration, where TOML takes another
+// table, so that what people wrote there stays as it is.
+func (c partyToken) Run(s streams) error {
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(c.Config)
+	if err != nil {
+		return fmt.Errorf("add the token: %w", err)
+	}
+	token, kept := node.NewToken(c.Name, c.Role)
+	text = fmt.Appendf(text, "\n[[tokens]]\nname = %s\nrole = '%s'\nsalt = '%s'\nhash = '%s'\n", tomlString(c.Name), kept.Role, kept.Salt, kept.Hash)
+	if err := replaceConfig(c.Config, text); err != nil {
+		return fmt.Errorf("add the token: %w", err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s knows this token of %s from its next start on. It is shown once: %s\n", config.Party, plain(c.Name), token)
+	return err
+}
+
+// replaceConfig puts a new text in a configuration's place, if it is one.
+func replaceConfig(path string, text []byte) error {
+	draft := path + ".new"
+	if err := os.WriteFile(draft, text, 0o600); err != nil {
+		return err
+	}
+	if _, err := node.ReadConfig(draft); err != nil {
+		return errors.Join(err, os.Remove(draft))
+	}
+	return os.Rename(draft, path)
+}
+
+// tomlString writes a basic string of TOML 1.0, whose escapes \uXXXX are JSON's.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

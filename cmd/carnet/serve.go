@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"carnet"
+	"carnet/identity"
+	"carnet/node"
+)
+
+// serving is what the commands that run a party have in common.
+type serving struct {
+	Config   string     `required:"" type:"path" placeholder:"FILE" help:"The party's configuration (carnet party init makes one)."`
+	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"What to log on standard error: debug, info, warn or error."`
+}
+
+type thingsCommand struct{ serving }
+type worldCommand struct{ serving }
+type depotCommand struct{ serving }
+
+func (c thingsCommand) Run(ctx context.Context, s streams) error {
+	return c.serve(ctx, s, identity.Things)
+}
+
+func (c worldCommand) Run(ctx context.Context, s streams) error {
+	return c.serve(ctx, s, identity.World)
+}
+
+func (c depotCommand) Run(ctx context.Context, s streams) error {
+	return c.serve(ctx, s, identity.Depot)
+}
+
+// serve runs a party until ctx ends, which is a good end.
+func (c serving) serve(ctx context.Context, s streams, role identity.Role) error {
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	if config.Role != role {
+		return carnet.Errorf(carnet.Malformed, "%s is the configuration of a party with the role %q, not %q", c.Config, config.Role, role).
+			WithFix("run: carnet %s --config %s", config.Role, c.Config)
+	}
+	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))
+	err = runParty(ctx, config, log)
+	switch {
+	case node.Durability(err):
+		return exitCode{exitDurability, err}
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return nil
+	}
+	return err
+}
+
+func runParty(ctx context.Context, config node.Config, log *slog.Logger) error {
+	n, err := node.New(ctx, config, log)
+	if err != nil {
+		return err
+	}
+	log.Info("party runs", "party", config.Party, "role", config.Role, "http", config.Listen.HTTP)
+	err = n.Run(ctx)
+	log.Info("party ended", "party", config.Party)
+	return err
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/thing"
+)
+
+type statusCommand struct {
+	Access string         `env:"CARNET_ACCESS" type:"path" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
+	Party  carnet.PartyID `arg:"" optional:"" help:"The party. Default: all."`
+	JSON   bool           `help:"As JSON."`
+}
+
+// Run shows what each party says of itself. One that can't be asked doesn't hide
+// the others, but makes it fail.
+func (c statusCommand) Run(ctx context.Context, s streams) error {
+	r := reaching{Access: c.Access}
+	f, err := r.file()
+	if err != nil {
+		return err
+	}
+	parties := f.Parties
+	if c.Party != "" {
+		p, err := f.Party(c.Party)
+		if err != nil {
+			return err
+		}
+		parties = []access.Party{p}
+	}
+	found, failed := []api.Status{}, error(nil)
+	for _, p := range parties {
+		st, err := r.status(ctx, f, p)
+		if err != nil {
+			failed = exitCode{code: exitError}
+			report(s, fmt.Errorf("%s: %w", p.Name, err))
+			continue
+		}
+		found = append(found, st)
+	}
+	if c.JSON {
+		if err := writeJSON(s.out, found); err != nil {
+			return err
+		}
+		return failed
+	}
+	for _, st := range found {
+		if err := showStatus(s, st); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+func (r reaching) status(ctx context.Context, f *access.File, p access.Party) (api.Status, error) {
+	cl, err := r.dial(f, p, operator)
+	if err != nil {
+		return api.Status{}, err
+	}
+	return cl.Status(ctx)
+}
+
+func showStatus(s streams, st api.Status) error {
+	t := table{{string(st.Party), clock(st.Time)}}
+	n := func(name string, v uint64) { t.add("  "+name, strconv.FormatUint(v, 10)) }
+	if v := st.Things; v != nil {
+		n("things", uint64(v.Things))
+		n("policy version", v.PolicyVersion)
+		n("messages accepted", v.Messages)
+		n("messages refused", v.Refusals)
+		n("frames sent", v.SentFrames)
+		n("batches sent", v.SentBatches)
+		n("statements", v.Statements)
+		n("receipts", v.Receipts)
+		for _, l := range v.Links {
+			t.add("  link to "+string(l.World), linkState(l))
+		}
+	}
+	if v := st.World; v != nil {
+		n("avatars", uint64(v.Avatars))
+		n("streams", uint64(v.Streams))
+		n("measurements", v.Measurements)
+		n("batches", v.Batches)
+		n("frames", v.Frames)
+		n("stretches", v.Stretches)
+		n("defects", v.Defects)
+		n("statements", v.Statements)
+		n("receipts", v.Receipts)
+		n("live subscriptions", uint64(v.Live))
+	}
+	if v := st.Depot; v != nil {
+		n("objects", uint64(v.Objects))
+		n("bytes", uint64(v.Bytes))
+		n("ledger entries", v.Entries)
+	}
+	return t.write(s.out)
+}
+
+func linkState(l thing.LinkStatus) string {
+	up := "down"
+	if l.Up {
+		up = "up"
+	}
+	return fmt.Sprintf("%s, %d frames acknowledged, %d messages behind", up, l.Acked, l.Lag)
+}

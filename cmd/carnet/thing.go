@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/policy"
+	"carnet/senml"
+	"carnet/thing"
+)
+
+type thingCommands struct {
+	Add      thingAdd      `cmd:"" help:"Add a thing by its description; prints its password, once."`
+	List     thingList     `cmd:"" help:"List the things."`
+	Show     thingShow     `cmd:"" help:"Show one thing: properties, mappings, what was refused."`
+	Map      thingMap      `cmd:"" help:"Give a thing an avatar in a world."`
+	View     viewCommands  `cmd:"" help:"What a world gets of a thing."`
+	Unmap    thingUnmap    `cmd:"" help:"End a mapping: the world gets nothing more."`
+	Refusals thingRefusals `cmd:"" help:"Why a thing's messages were refused."`
+}
+
+// maxDocument bounds a file that is sent: a description or a view.
+const maxDocument = 1 << 20
+
+// readDocument reads a file, or standard input for "-".
+func readDocument(s streams, path string) ([]byte, error) {
+	from := s.in
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		from = f
+	}
+	data, err := io.ReadAll(io.LimitReader(from, maxDocument+1))
+	if err == nil && len(data) > maxDocument {
+		err = carnet.Errorf(carnet.TooLarge, "%s has more than %d bytes", path, maxDocument)
+	}
+	return data, err
+}
+
+type thingAdd struct {
+	reaching
+	Description string         `required:"" placeholder:"FILE" help:"The thing's WoT Thing Description 1.1; - for standard input."`
+	ID          carnet.ThingID `help:"What to call it; left out, an id is drawn."`
+	Owner       string         `help:"Whose it is. Default: the name of the token."`
+	JSON        bool           `help:"As JSON."`
+}
+
+func (c thingAdd) Run(ctx context.Context, s streams) error {
+	description, err := readDocument(s, c.Description)
+	if err != nil {
+		return fmt.Errorf("read the description: %w", err)
+	}
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
+	party, err := c.meant(f, "things")
+	if err != nil {
+		return err
+	}
+	cl, err := c.dial(f, party, operator)
+	if err != nil {
+		return err
+	}
+	if c.Owner == "" {
+		token, err := f.Token(party.Name, c.As, operator)
+		if err != nil {
+			return err
+		}
+		c.Owner = token.Name
+	}
+	added, err := cl.AddThing(ctx, api.NewThing{ID: c.ID, Owner: c.Owner, Description: api.Description(bytes.TrimSpace(description))})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, added)
+	}
+	_, err = fmt.Fprintf(s.out, `Added %s of %s.
+Password, shown once: %s
+It publishes %s (or +cbor, +xml) over MQTT with TLS at %s,
+user %s, topic %s, and hears why messages are refused on %s.
+`, added.ID, plain(c.Owner), added.Password, senml.JSON.ContentType(), party.MQTT, added.ID, thing.MeasurementsTopic(added.ID), thing.RefusalsTopic(added.ID))
+	return err
+}
+
+type thingList struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+func (c thingList) Run(ctx context.Context, s streams) error {
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	things, err := cl.Things(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, things)
+	}
+	t := table{{"THING", "OWNER", "TITLE", "ADDED", "CONNECTED", "WORLDS", "REFUSED"}}
+	for _, i := range things {
+		var worlds []string
+		for _, m := range i.Mappings {
+			if !m.Stopped {
+				worlds = append(worlds, string(m.World))
+			}
+		}
+		t.add(string(i.ID), i.Owner, i.Title, clock(i.Added), strconv.Itoa(i.Connected), strings.Join(worlds, " "), counts(i.Refused))
+	}
+	return t.write(s.out)
+}
+
+type thingShow struct {
+	reaching
+	ID   carnet.ThingID `arg:"" help:"The thing."`
+	JSON bool           `help:"As JSON."`
+}
+
+func (c thingShow) Run(ctx context.Context, s streams) error {
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	i, err := cl.Thing(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, i)
+	}
+	fmt.Fprintf(s.out, "%s: %s of %s, added %s, connected now: %d\n", i.ID, plain(i.Title), plain(i.Owner), clock(i.Added), i.Connected)
+	if len(i.Refused) > 0 {
+		fmt.Fprintf(s.out, "refused: %s\n", counts(i.Refused))
+	}
+	t := table{{"PROPERTY", "UNIT", "KIND", "SENSITIVITY", "LAST"}}
+	for _, p := range i.Properties {
+		t.add(p.Name, p.Unit, p.Kind, p.Sensitivity, moment(p.LastTime))
+	}
+	fmt.Fprintln(s.out)
+	if err := t.write(s.out); err != nil || len(i.Mappings) == 0 {
+		return err
+	}
+	fmt.Fprintln(s.out)
+	return mappings(i.Mappings).write(s.out)
+}
+
+// mappings shows where a thing's data goes.
+func mappings(ms []thing.MappingInfo) table {
+	t := table{{"MAPPING", "WORLD", "AVATAR", "POLICY", "SENT", ""}}
+	for _, m := range ms {
+		var sent uint64
+		for _, p := range m.Got {
+			sent += p.Sent
+		}
+		t.add(m.ID.String(), string(m.World), m.Avatar.String(), strconv.FormatUint(m.PolicyVersion, 10), strconv.FormatUint(sent, 10), ended(m.Stopped))
+	}
+	return t
+}
+
+func ended(stopped bool) string {
+	if stopped {
+		return "stopped"
+	}
+	return ""
+}
+
+type thingMap struct {
+	reaching
+	ID     carnet.ThingID   `arg:"" help:"The thing."`
+	World  carnet.PartyID   `required:"" help:"The world, as its things agent calls it."`
+	View   string           `placeholder:"FILE" help:"What the world is to get, as a view document; - for standard input. Left out, nothing yet."`
+	Avatar *carnet.AvatarID `placeholder:"ID" help:"An avatar that the world has already of this agent; left out, a new one."`
+	Title  string           `help:"What people in the world are to call the avatar."`
+	JSON   bool             `help:"As JSON."`
+}
+
+func (c thingMap) Run(ctx context.Context, s streams) error {
+	view := policy.View{Properties: map[string]policy.PropertyView{}}
+	if c.View != "" {
+		var err error
+		if view, err = readView(s, c.View); err != nil {
+			return err
+		}
+	}
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	m, err := cl.Map(ctx, c.ID, api.NewMapping{World: c.World, Avatar: c.Avatar, Title: c.Title, View: view})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, m)
+	}
+	fmt.Fprintf(s.out, "Mapped %s to avatar %s in %s: mapping %s.\n", m.Thing, m.Avatar, m.World, m.ID)
+	return explain(ctx, s, cl, m.ID)
+}
+
+type thingUnmap struct {
+	reaching
+	Mapping string `arg:"" help:"The mapping, or THING/WORLD."`
+	JSON    bool   `help:"As JSON."`
+}
+
+func (c thingUnmap) Run(ctx context.Context, s streams) error {
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	return stop(ctx, s, cl, c.Mapping, c.JSON)
+}
+
+// stop ends a mapping, for whoever may.
+func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSON bool) error {
+	id, err := findMapping(ctx, cl, which)
+	if err != nil {
+		return err
+	}
+	m, err := cl.Unmap(ctx, id)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(s.out, m)
+	}
+	_, err = fmt.Fprintf(s.out, "%s gets nothing more of %s. What it has it keeps, as the view let it.\n", m.World, m.Thing)
+	return err
+}
+
+// findMapping reads a mapping's id, or finds the one that runs from a thing to a
+// world: THING/WORLD.
+func findMapping(ctx context.Context, cl *client.Client, which string) (id carnet.MappingID, err error) {
+	of, world, both := strings.Cut(which, "/")
+	if !both {
+		return id, id.UnmarshalText([]byte(which))
+	}
+	if _, err := carnet.ParseThingID(of); err != nil {
+		return id, err
+	}
+	i, err := cl.Thing(ctx, carnet.ThingID(of))
+	if err != nil {
+		return id, err
+	}
+	found := 0
+	for _, m := range i.Mappings {
+		if string(m.World) == world && !m.Stopped {
+			id, found = m.ID, found+1
+		}
+	}
+	switch found {
+	case 1:
+		return id, nil
+	case 0:
+		return id, carnet.Errorf(carnet.NotFound, "%s has no mapping to %s", of, world).WithFix("see: carnet thing show %s", of)
+	}
+	return id, carnet.Errorf(carnet.Malformed, "%s has %d mappings to %s", of, found, world).WithFix("name one by its id: carnet thing show %s", of)
+}
+
+type thingRefusals struct {
+	reaching
+	ID    carnet.ThingID `arg:"" help:"The thing."`
+	Limit int            `default:"50" help:"At most so many, the newest (1 to 1000)."`
+	JSON  bool           `help:"As JSON."`
+}
+
+func (c thingRefusals) Run(ctx context.Context, s streams) error {
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	refusals, err := cl.Refusals(ctx, c.ID, c.Limit)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, refusals)
+	}
+	if len(refusals) == 0 {
+		_, err := fmt.Fprintln(s.out, "Nothing was refused.")
+		return err
+	}
+	t := table{{"TIME", "CODE", "REASON", "FIX", "SENT"}}
+	for _, r := range refusals {
+		t.add(clock(r.Time), string(r.Code), r.Reason, r.Fix, r.Sent)
+	}
+	return t.write(s.out)
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"carnet/evidence"
+)
+
+type verifyCommand struct {
+	Bundle  string `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest."`
+	Trust   string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way. Without them only the bundle's own are used."`
+	Explain bool   `help:"Say who is trusted for what."`
+	JSON    bool   `help:"As JSON."`
+}
+
+// verified is what came of one bundle.
+type verified struct {
+	Bundle string `json:"bundle"`
+	*evidence.Report
+}
+
+// Run ends with 0 if every bundle is proved, 1 if something in one is false, 2 if
+// nothing is false and something can't be told.
+func (c verifyCommand) Run(ctx context.Context, s streams) error {
+	all, err := c.verify(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return exitCode{evidence.ExitCode(nil, err), err}
+	}
+	worst := evidence.True
+	for _, v := range all {
+		if v.Verdict == evidence.False || worst == evidence.True {
+			worst = v.Verdict
+		}
+	}
+	if err := c.show(s, all); err != nil {
+		return err
+	}
+	if worst == evidence.True {
+		return nil
+	}
+	return exitCode{code: int(worst)}
+}
+
+func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
+	var trust *evidence.Trust
+	if c.Trust != "" {
+		if trust, err = evidence.ReadTrust(c.Trust); err != nil {
+			return nil, err
+		}
+	}
+	dirs, err := bundles(c.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		r, err := evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", dir, err)
+		}
+		all = append(all, verified{dir, r})
+	}
+	return all, nil
+}
+
+func (c verifyCommand) show(s streams, all []verified) error {
+	if c.JSON {
+		return writeJSON(s.out, all)
+	}
+	for _, v := range all {
+		fmt.Fprintf(s.out, "%s: %s", v.Bundle, line(v.Summary()))
+		if c.Explain {
+			fmt.Fprintf(s.out, "\n%s", line(v.Report.Explain()))
+		}
+	}
+	return nil
+}
+
+// line ends a text with one newline.
+func line(text string) string {
+	if n := len(text); n > 0 && text[n-1] == '\n' {
+		return text
+	}
+	return text + "\n"
+}
+
+// bundles lists the bundles that a path means. Every directory in a directory
+// of bundles counts as one, so that one whose manifest was taken away is found
+// false.
+func bundles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{filepath.Dir(path)}, nil
+	}
+	if _, err := os.Lstat(filepath.Join(path, evidence.FileManifest)); err == nil {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(path, e.Name()))
+		}
+	}
+	if len(dirs) == 0 {
+		return []string{path}, nil
+	}
+	return dirs, nil
+}
