@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 
 	"carnet"
 	"carnet/ledger"
@@ -62,6 +63,17 @@ type verification struct {
 	verifier *ledger.Verifier
 	senders  []carnet.Fingerprint // key ids
 	streams  map[carnet.StreamID]uint32
+	results  sync.Pool // of *result that the join is done with
+}
+
+// spare returns an empty result.
+func (v *verification) spare() *result {
+	r, ok := v.results.Get().(*result)
+	if !ok {
+		return new(result)
+	}
+	*r = result{frames: r.frames[:0], batches: r.batches[:0], findings: r.findings[:0]}
+	return r
 }
 
 func (v *verification) close() {
@@ -268,6 +280,7 @@ func (v *verification) run(ctx context.Context, workers int) error {
 			select {
 			case r := <-u.done:
 				j.take(r)
+				v.results.Put(r)
 			case <-ctx.Done():
 				return ctx.Err()
 			}

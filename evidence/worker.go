@@ -127,7 +127,7 @@ func newWorker(v *verification) *worker {
 }
 
 func (w *worker) unit(u unit) (*result, error) {
-	w.result, w.claims, w.arena = new(result), w.claims[:0], w.arena[:0]
+	w.result, w.claims, w.arena = w.v.spare(), w.claims[:0], w.arena[:0]
 	if err := w.place(u.from); err != nil {
 		return nil, err
 	}
