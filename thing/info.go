@@ -3,11 +3,13 @@ package thing
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
 	"carnet"
 	"carnet/keys"
+	"carnet/link"
 	"carnet/policy"
 )
 
@@ -140,6 +142,12 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 	if m.bears {
 		info.View = policy.Strictest(m.owner, m.world)
 	}
+	info.Got = propertyCounts(m, counted)
+	return info
+}
+
+// propertyCounts says what counts mean. The caller holds the policy lock.
+func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
 	for i := range m.thing.description.Properties {
 		c := PropertyCount{Property: m.thing.description.Properties[i].Name, Why: m.table.Why(i).Sentence}
 		for verdict, n := range counted[i] {
@@ -154,9 +162,28 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 				c.Withheld[v.String()] = n
 			}
 		}
-		info.Got = append(info.Got, c)
+		all = append(all, c)
 	}
-	return info
+	return all
+}
+
+// Counted says what became of each property's measurements on the mapping's way,
+// as of the last frame recorded: for when no link runs.
+func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCount, error) {
+	m, err := a.mapping(id)
+	if err != nil {
+		return nil, err
+	}
+	r := newRun(a.senders[m.World], link.Resume{})
+	if _, err := a.senders[m.World].merge(ctx, r, math.MaxInt64); err != nil {
+		return nil, err
+	}
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	if c := r.courses[m.Number]; c != nil {
+		return propertyCounts(m, c.counts), nil
+	}
+	return propertyCounts(m, make(counts, len(m.thing.description.Properties))), nil
 }
 
 // counted returns what the link counts for the mapping; zero counts while the
@@ -205,6 +232,9 @@ type LinkStatus struct {
 	Up    bool           `json:"up"`
 	Acked uint64         `json:"acked"` // frames the world has
 	Lag   uint64         `json:"lag"`   // messages of the log not yet decided for it
+	// Waiting counts the frames that are due, or built and not acknowledged by
+	// the world.
+	Waiting uint64 `json:"waiting"`
 }
 
 // Status counts what the agent has.
@@ -221,7 +251,10 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		s.mu.Lock()
 		l := LinkStatus{World: s.peer.Party, Up: s.run != nil, Acked: s.acked}
 		if s.run != nil {
-			l.Lag = end - s.run.covered()
+			l.Lag, l.Waiting = end-s.run.covered(), s.run.number-s.acked
+			if s.run.moved {
+				l.Waiting++ // a frame that says what was decided is due
+			}
 		}
 		s.mu.Unlock()
 		st.Links = append(st.Links, l)

@@ -14,7 +14,7 @@ const readyFrames = 4
 
 // progressEvery is how often an empty frame says that something was decided and
 // nothing admitted, so that a restart doesn't decide it again.
-const progressEvery = 30 * time.Second
+const progressEvery = 2 * time.Second
 
 // gatherFor is the least time between two frames of less than gatherBatches
 // batches: a frame costs a signature and a row at each end, whatever it holds.

@@ -120,33 +120,12 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := a.store.Link(ctx, s.peer.Party, common)
+	reached, err := s.merge(ctx, r, common)
 	if err != nil {
 		return nil, err
 	}
-	if len(snapshot.State) > 0 {
-		plain, err := a.rest.Open(nil, snapshotAAD(s.peer.Party, snapshot.Number), snapshot.State)
-		if err != nil {
-			return nil, err
-		}
-		if err := mergeState(plain, r.course); err != nil {
-			return nil, err
-		}
-	}
-	for reached := snapshot.Number; reached < common; {
-		rows, err := a.store.Sent(ctx, s.peer.Party, reached, int(min(1000, common-reached)))
-		if err != nil {
-			return nil, err
-		}
-		if len(rows) == 0 {
-			return nil, carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
-		}
-		for _, row := range rows {
-			if err := s.mergeRow(r, row); err != nil {
-				return nil, err
-			}
-			reached = row.Number
-		}
+	if reached < common {
+		return nil, carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
 	}
 	if at.Last.Number > 0 {
 		record, err := a.linkRecord(s.peer.Party)
@@ -171,6 +150,44 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 		}
 	}
 	return r, nil
+}
+
+// merge gives a run the link's state as of a frame: the newest snapshot up to it,
+// and what the records after that changed. It returns the last frame that there
+// is a record of.
+func (s *sender) merge(ctx context.Context, r *run, upTo uint64) (reached uint64, err error) {
+	a := s.agent
+	snapshot, err := a.store.Link(ctx, s.peer.Party, upTo)
+	if err != nil {
+		return 0, err
+	}
+	if len(snapshot.State) > 0 {
+		plain, err := a.rest.Open(nil, snapshotAAD(s.peer.Party, snapshot.Number), snapshot.State)
+		if err != nil {
+			return 0, err
+		}
+		if err := mergeState(plain, r.course); err != nil {
+			return 0, err
+		}
+	}
+	reached = snapshot.Number
+	for reached < upTo {
+		rows, err := a.store.Sent(ctx, s.peer.Party, reached, int(min(1000, upTo-reached)))
+		if err != nil || len(rows) == 0 {
+			return reached, err
+		}
+		for _, row := range rows {
+			plain, err := a.rest.Open(nil, stateAAD(row.Link, row.Number), row.State)
+			if err != nil {
+				return reached, err
+			}
+			if err := mergeState(plain, r.course); err != nil {
+				return reached, err
+			}
+			reached = row.Number
+		}
+	}
+	return reached, nil
 }
 
 // lastCommon finds the last frame up to the world's that this agent has a record
@@ -234,14 +251,6 @@ func (c *course) saw(latest []carnet.SeenMeasurement) {
 			c.rates.Saw(c.mapping.table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
 		}
 	}
-}
-
-func (s *sender) mergeRow(r *run, row SentRow) error {
-	plain, err := s.agent.rest.Open(nil, stateAAD(row.Link, row.Number), row.State)
-	if err != nil {
-		return err
-	}
-	return mergeState(plain, r.course)
 }
 
 // overtaken goes on after the store was restored from an older copy: the world

@@ -29,6 +29,7 @@ import (
 
 // commands is the command line.
 type commands struct {
+	Demo    demoCommand    `cmd:"" help:"Run the whole system with a watch, and check it." group:"run"`
 	Things  thingsCommand  `cmd:"" help:"Run a things agent." group:"run"`
 	World   worldCommand   `cmd:"" help:"Run a world." group:"run"`
 	Depot   depotCommand   `cmd:"" help:"Run a depot." group:"run"`

@@ -210,14 +210,11 @@ func (c partyShow) Run(ctx context.Context, s streams) error {
 type partyAccept struct {
 	Config  string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
 	File    string         `arg:"" type:"existingfile" help:"The file that the other party wrote with 'carnet party show'."`
-	As      carnet.PartyID `required:"" placeholder:"NAME" help:"What this party is to call the other."`
+	As      carnet.PartyID `placeholder:"NAME" help:"What this party is to call the other. Default: as the other calls itself."`
 	Replace bool           `help:"Replace the file of a peer that has this name."`
 }
 
 func (c partyAccept) Run(s streams) error {
-	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
-		return err
-	}
 	config, err := node.ReadConfig(c.Config)
 	if err != nil {
 		return err
@@ -228,6 +225,12 @@ func (c partyAccept) Run(s streams) error {
 	}
 	words, err := peer.Words()
 	if err != nil {
+		return err
+	}
+	if c.As == "" {
+		c.As = peer.Party
+	}
+	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.out, "A party with the role %s that calls itself %s. Its words: %s\n", peer.Role, peer.Party, words)

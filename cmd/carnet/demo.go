@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"carnet"
+	"carnet/demo"
+
+	"golang.org/x/term"
+)
+
+// demoCommand runs the whole system: a things agent, two worlds, a depot and a
+// watch.
+type demoCommand struct {
+	Input     []string      `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
+	Columns   string        `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
+	Times     string        `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
+	Speed     string        `help:"Recorded seconds per second, or max." default:"1"`
+	For       time.Duration `help:"How long to play (60s without a terminal)."`
+	Data      string        `help:"Where the parties' files go; a temporary directory without it." type:"path"`
+	Keep      bool          `help:"Leave the temporary directory there."`
+	PortBase  int           `help:"First port of the listeners; free ones without it."`
+	Evidence  string        `help:"Write an evidence bundle per avatar there." type:"path"`
+	Encoding  string        `help:"What the watch sends." enum:"json,cbor" default:"json"`
+	Processes bool          `help:"Run each party as a process of its own."`
+	JSON      bool          `help:"End with one JSON object on standard output." name:"json"`
+	LogLevel  slog.Level    `help:"Log from this level on: debug, info, warn or error." default:"error"`
+}
+
+// Run runs the demo and judges it.
+func (c *demoCommand) Run(ctx context.Context, s streams) error {
+	speed, err := demo.ParseSpeed(c.Speed)
+	if err != nil {
+		return err
+	}
+	if c.PortBase < 0 || c.PortBase > 65_535-8 {
+		return carnet.Errorf(carnet.Malformed, "port base %d: want 1 to %d", c.PortBase, 65_535-8)
+	}
+	terminal := isTerminal(s.out) && !c.JSON
+	o := demo.Options{
+		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: speed, For: c.For, Stay: terminal && c.For == 0,
+		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
+		Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
+	}
+	if terminal {
+		o.Progress, o.Terminal = s.out, true
+	}
+	if c.For == 0 && !terminal && len(c.Input) == 0 {
+		o.For = time.Minute
+	}
+	if c.Processes {
+		if o.Processes, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+	}
+	report, err := demo.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		e := json.NewEncoder(s.out)
+		e.SetIndent("", "  ")
+		if err := e.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		report.Write(s.out)
+	}
+	if !report.Good() {
+		return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong: see above")
+	}
+	return nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

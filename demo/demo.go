@@ -1,0 +1,154 @@
+// Package demo runs the whole system: the things agent hub, the worlds arena and
+// clinic and the depot vault, each made and configured like a party of its own,
+// and a watch that sends a recording to hub over MQTT. At the end it counts, from
+// the parties' stores, what every one of them has, has the oracle work out what
+// each world should have, and proves what each world was sent.
+//
+// A demo is set up (directories, keys, peer files, mappings), playing (the watch
+// sends), settling (everything sent is on its way to the worlds and the ledger),
+// and judged (the parties have ended; their stores are read). The parties share
+// nothing but addresses: they would run as separate processes from the same
+// files, and do with Options.Processes.
+//
+// The package must not do anything for a party that its operator could not do.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"carnet/access"
+	"carnet/api"
+	"carnet/wire/file"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are the demo's flags.
+type Options struct {
+	Inputs   []string      // recordings to play; none: one is generated
+	Columns  string        // how CSV headers map to properties; empty: known headers
+	Times    string        // now: shifted to end at the planned end; keep: as recorded
+	Speed    float64       // recorded seconds per second; 0: as fast as possible
+	For      time.Duration // how long to play; 0: the whole recording
+	Stay     bool          // go on after the recording until ctx ends
+	Data     string        // directory; empty: a temporary one
+	Keep     bool          // leave a temporary directory there
+	PortBase int           // first of the listeners' ports; 0: free ones
+	Evidence string        // write bundles there; empty: only verify
+	Encoding string        // what the watch sends: json or cbor
+	// Processes runs each party as a process of its own of this program; empty:
+	// all in this process.
+	Processes string
+
+	Progress io.Writer    // for people; nil: none
+	Terminal bool         // Progress is one
+	Log      *slog.Logger // of the parties
+}
+
+// Run runs the demo.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	begun := time.Now()
+	recordings, err := o.recordings()
+	if err != nil {
+		return nil, err
+	}
+	dir, remove, err := o.directory()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	s, err := setUp(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	parties, running := errgroup.WithContext(running)
+	if err := s.start(running, parties, o); err != nil {
+		stop()
+		parties.Wait()
+		return nil, err
+	}
+	played, err := s.play(running, recordings, o)
+	stop()
+	if perr := parties.Wait(); perr != nil && ctx.Err() == nil && running.Err() == nil {
+		return nil, perr
+	}
+	if err != nil {
+		return nil, err
+	}
+	report, err := s.judge(context.WithoutCancel(ctx), played, o)
+	if err != nil {
+		return nil, err
+	}
+	report.Seconds = time.Since(begun).Seconds()
+	return report, nil
+}
+
+func (o Options) directory() (dir string, remove func(), err error) {
+	if o.Data != "" {
+		dir, err = filepath.Abs(o.Data)
+		return dir, func() {}, err
+	}
+	dir, err = os.MkdirTemp("", "carnet-demo-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make the demo's directory: %w", err)
+	}
+	if o.Keep {
+		return dir, func() {}, nil
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// generatedFor is how long a recording the demo generates where nothing says so.
+const generatedFor = 60 * time.Second
+
+// recordings reads the inputs. Without any it generates a recording and writes
+// it as FIT, so that it is read like any other.
+func (o Options) recordings() ([]*file.Recording, error) {
+	var columns file.Columns
+	if o.Columns != "" {
+		var err error
+		if columns, err = file.ParseColumns(o.Columns); err != nil {
+			return nil, err
+		}
+	}
+	var all []*file.Recording
+	for _, path := range o.Inputs {
+		r, err := file.Open(path, columns)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	if len(o.Inputs) > 0 {
+		return all, nil
+	}
+	length := generatedFor
+	if o.For > 0 {
+		length = min(time.Duration(float64(o.For)*max(1, o.Speed)), file.MaxGenerated)
+	} else if o.Stay {
+		length = 6 * time.Hour
+	}
+	r, err := generate(length)
+	if err != nil {
+		return nil, err
+	}
+	return []*file.Recording{r}, nil
+}
+
+// setup is a demo that is set up.
+type setup struct {
+	dir     string
+	access  *access.File
+	screen  *screen
+	parties []*party
+	watch   watch
+	depot   api.DepotStatus // as the depot said last
+}

@@ -1,0 +1,265 @@
+package demo
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api/client"
+	"carnet/identity"
+	"carnet/node"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// party is one of the demo's parties, as its operator sees it.
+type party struct {
+	name   carnet.PartyID
+	role   identity.Role
+	dir    string
+	config node.Config
+	token  string // the operator's
+	client *client.Client
+}
+
+func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
+
+// plan lists the parties. What arena and clinic may hold and use it for is
+// theirs to say.
+func plan(dir string, o Options) ([]*party, error) {
+	parties := []*party{
+		{name: "vault", role: identity.Depot},
+		{name: "arena", role: identity.World, config: node.Config{World: node.WorldConfig{
+			Purpose: "fitness", Sensitivity: "personal+health", CompactEvery: node.Duration(5 * time.Second),
+		}}},
+		{name: "clinic", role: identity.World, config: node.Config{World: node.WorldConfig{
+			Purpose: "care", Sensitivity: "personal+health+location", CompactEvery: node.Duration(5 * time.Second),
+		}}},
+		{name: "hub", role: identity.Things},
+	}
+	next := o.PortBase
+	address := func() (string, error) {
+		if o.PortBase != 0 {
+			next++
+			return net.JoinHostPort("127.0.0.1", strconv.Itoa(next-1)), nil
+		}
+		return freeAddress()
+	}
+	for _, p := range parties {
+		p.dir = filepath.Join(dir, string(p.name))
+		c := &p.config
+		c.Party, c.Role, c.Data, c.KeyFile, c.Peers = p.name, p.role, "data", "kek", "peers"
+		c.Store.Kind = "sqlite"
+		var err error
+		if c.Listen.HTTP, err = address(); err != nil {
+			return nil, err
+		}
+		own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
+		if *own, err = address(); err != nil {
+			return nil, err
+		}
+	}
+	return parties, nil
+}
+
+// freeAddress finds a loopback port that is free now.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// make creates a party's keys and configuration; one that is there stays.
+func (p *party) make(ctx context.Context) error {
+	if _, err := os.Stat(p.file()); err == nil {
+		return carnet.Errorf(carnet.Conflict, "%s has a demo already", filepath.Dir(p.dir)).WithFix("name another --data directory")
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of %s: %w", p.name, err)
+	}
+	var kept node.Token
+	p.token, kept = node.NewToken("operator", "operator")
+	p.config.Tokens = append(p.config.Tokens, kept)
+	if err := node.Init(ctx, p.file(), p.config); err != nil {
+		return err
+	}
+	config, err := node.ReadConfig(p.file())
+	if err != nil {
+		return err
+	}
+	p.config = config
+	return node.WriteCA(ctx, config, p.ca())
+}
+
+func (p *party) ca() string { return filepath.Join(p.dir, "ca.pem") }
+
+// peer lets two parties pin each other: each shows the other a peer file. The
+// things agent shows each world and the depot another name.
+func peer(ctx context.Context, a, b *party) error {
+	shownA, err := node.Show(ctx, a.config, b.name)
+	if err != nil {
+		return err
+	}
+	shownB, err := node.Show(ctx, b.config, shownA.Party)
+	if err != nil {
+		return err
+	}
+	if err := identity.WritePeer(filepath.Join(b.dir, "peers", string(shownA.Party)+".json"), shownA); err != nil {
+		return err
+	}
+	return identity.WritePeer(filepath.Join(a.dir, "peers", string(b.name)+".json"), shownB)
+}
+
+// connect makes the operator's way to ask the party.
+func (p *party) connect() error {
+	pem, err := os.ReadFile(p.ca())
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return carnet.Errorf(carnet.Malformed, "%s holds no certificate", p.ca())
+	}
+	_, port, err := net.SplitHostPort(p.config.Listen.HTTP)
+	if err != nil {
+		return err
+	}
+	p.client = &client.Client{
+		Base: "https://localhost:" + port, Token: p.token,
+		HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}},
+	}
+	return nil
+}
+
+// run works as the party until ctx ends, in this process or in one of its own.
+func (p *party) run(ctx context.Context, program string, log *slog.Logger) error {
+	if program == "" {
+		n, err := node.New(ctx, p.config, log)
+		if err != nil {
+			return fmt.Errorf("start %s: %w", p.name, err)
+		}
+		return n.Run(ctx)
+	}
+	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file())
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Run(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s ended: %w", p.name, err)
+	}
+	return nil
+}
+
+// setUp makes the parties, unless the directory has them.
+func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
+	s := &setup{dir: dir, screen: newScreen(o)}
+	var err error
+	if s.parties, err = plan(dir, o); err != nil {
+		return nil, err
+	}
+	s.screen.say("making the parties' keys in %s", dir)
+	for _, p := range s.parties {
+		if err := p.make(ctx); err != nil {
+			return nil, err
+		}
+	}
+	hub, vault := s.party("hub"), s.party("vault")
+	for _, p := range []*party{s.party("arena"), s.party("clinic"), vault} {
+		if err := peer(ctx, hub, p); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range []*party{s.party("arena"), s.party("clinic")} {
+		if err := peer(ctx, p, vault); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range s.parties {
+		if err := p.connect(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *setup) party(name carnet.PartyID) *party {
+	for _, p := range s.parties {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// start starts the parties, waits until each answers, adds the watch and maps
+// it.
+func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) error {
+	for _, p := range s.parties {
+		group.Go(func() error { return p.run(ctx, o.Processes, o.Log) })
+	}
+	for _, p := range s.parties {
+		if err := p.await(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.addWatch(ctx); err != nil {
+		return err
+	}
+	return s.writeAccess()
+}
+
+// await waits until the party answers.
+func (p *party) await(ctx context.Context) error {
+	var err error
+	for range 300 {
+		if err = p.client.Healthy(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("%s does not answer at %s: %w", p.name, p.client.Base, err)
+}
+
+// writeAccess writes demo.json: how to reach everything.
+func (s *setup) writeAccess() error {
+	f := &access.File{Version: access.Version}
+	for _, p := range s.parties {
+		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file()}
+		switch p.role {
+		case identity.Things:
+			entry.MQTT = s.watch.address
+		case identity.World:
+			entry.Link = p.config.Listen.Link
+		case identity.Depot:
+			entry.R2 = "https://" + p.config.Listen.R2
+		}
+		f.Parties = append(f.Parties, entry)
+		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "operator", Token: p.token})
+	}
+	s.watch.writeAccess(f)
+	s.access = f
+	return f.Write(filepath.Join(s.dir, "demo.json"))
+}

@@ -1,0 +1,346 @@
+package demo
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/audit"
+	"carnet/avatar"
+	"carnet/evidence"
+	"carnet/identity"
+	"carnet/node"
+	"carnet/thing"
+)
+
+// Report is what a demo did and what was checked. Input and Device are counted
+// by the watch; everything else is read from the parties' stores after the
+// parties have ended, but for Depot, which the depot said last.
+type Report struct {
+	Input  Input   `json:"input"`
+	Device Device  `json:"device"`
+	Worlds []World `json:"worlds"`
+	Depot  Depot   `json:"depot"`
+	// Lost counts measurements that the recorded policy admits, as the oracle
+	// works it out, and that a world lacks; Doubled those that a world holds twice;
+	// Extra those that it holds and may not.
+	Lost    int `json:"lost"`
+	Doubled int `json:"doubled"`
+	Extra   int `json:"extra"`
+	// Settled says that everything had been passed on when the parties ended.
+	Settled  bool     `json:"settled"`
+	Verified bool     `json:"verified"` // every world's evidence is true
+	Findings []string `json:"findings,omitempty"`
+	Seconds  float64  `json:"seconds"`
+	Rates    Rates    `json:"rates"`
+	Data     string   `json:"data,omitempty"` // the directory, if it is still there
+}
+
+// Input is what was played.
+type Input struct {
+	Files        int `json:"files"`
+	Measurements int `json:"measurements"`
+}
+
+// World is what one world holds.
+type World struct {
+	ID           carnet.PartyID    `json:"id"`
+	Avatar       carnet.AvatarID   `json:"avatar"`
+	Properties   []string          `json:"properties"`
+	Measurements int               `json:"measurements"`
+	Withheld     map[string]uint64 `json:"withheld"` // measurements, by reason
+	Batches      uint64            `json:"batches"`
+	Frames       uint64            `json:"frames"`
+}
+
+// Depot is what the depot holds.
+type Depot struct {
+	Objects    int64  `json:"objects"`
+	Bytes      int64  `json:"bytes"`
+	Statements uint64 `json:"statements"` // of the three other parties
+	Receipts   uint64 `json:"receipts"`
+	Checkpoint uint64 `json:"checkpoint"` // the ledger's size
+}
+
+// Rates are per second of playing.
+type Rates struct {
+	Messages     float64 `json:"messages"`
+	Measurements float64 `json:"measurements"`
+}
+
+// Good says that nothing is wrong.
+func (r *Report) Good() bool {
+	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Verified && r.Settled
+}
+
+// judge reads the stores of the parties, which have ended.
+func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err error) {
+	s.screen.say("reading the parties' stores, and proving what they hold")
+	r = &Report{Input: Input{p.files, p.measurements}, Device: p.device, Settled: p.settled, Verified: true}
+	if took := p.ended.Sub(p.begun).Seconds(); took > 0 {
+		r.Rates = Rates{float64(p.device.Acknowledged) / took, float64(p.device.Measurements) / took}
+	}
+	if o.Data != "" || o.Keep {
+		r.Data = s.dir
+	}
+	hub, err := node.Inspect(ctx, s.party("hub").config, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, hub.Close()) }()
+	status, err := hub.Things.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Depot = Depot{
+		Objects: s.depot.Objects, Bytes: s.depot.Bytes, Checkpoint: s.depot.Entries,
+		Statements: status.Statements, Receipts: status.Receipts,
+	}
+	for _, name := range []carnet.PartyID{"arena", "clinic"} {
+		if err := s.judgeWorld(ctx, r, hub, name, o); err != nil {
+			return nil, fmt.Errorf("judge %s: %w", name, err)
+		}
+	}
+	return r, nil
+}
+
+func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection, name carnet.PartyID, o Options) (err error) {
+	world, err := node.Inspect(ctx, s.party(name).config, o.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, world.Close()) }()
+	mapping := s.watch.mappings[name]
+	if err := audited(ctx, r, hub.Things, world.World, mapping); err != nil {
+		return err
+	}
+	w, err := counted(ctx, hub.Things, world.World, name, mapping)
+	if err != nil {
+		return err
+	}
+	r.Worlds = append(r.Worlds, w)
+	totals, err := world.World.Totals(ctx)
+	if err != nil {
+		return err
+	}
+	r.Depot.Statements += totals.Statements
+	r.Depot.Receipts += totals.Receipts
+	return s.proved(ctx, r, world, name, mapping, o)
+}
+
+// counted reads what a world holds.
+func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name carnet.PartyID, m thing.MappingInfo) (w World, err error) {
+	w = World{ID: name, Avatar: m.Avatar, Properties: []string{}, Withheld: make(map[string]uint64)}
+	type batch struct {
+		stream carnet.StreamID
+		number uint64
+	}
+	var last batch
+	err = world.EachHeld(ctx, m.Avatar, func(h avatar.Held) error {
+		w.Measurements++
+		if !slices.Contains(w.Properties, h.Measurement.Name) {
+			w.Properties = append(w.Properties, h.Measurement.Name)
+		}
+		if at := (batch{h.Stream, h.Batch}); w.Batches == 0 || at != last {
+			w.Batches, last = w.Batches+1, at
+		}
+		return nil
+	})
+	if err != nil {
+		return w, err
+	}
+	slices.Sort(w.Properties)
+	totals, err := world.Totals(ctx)
+	if err != nil {
+		return w, err
+	}
+	w.Frames = totals.Frames
+	counts, err := hub.Counted(ctx, m.ID)
+	if err != nil {
+		return w, err
+	}
+	for _, c := range counts {
+		for reason, n := range c.Withheld {
+			w.Withheld[reason] += n
+		}
+	}
+	return w, nil
+}
+
+// audited has the oracle compare what the world may hold with what it holds.
+func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) error {
+	info, err := hub.Thing(ctx, m.Thing)
+	if err != nil {
+		return err
+	}
+	lingers, err := hub.Lingers(m.Thing)
+	if err != nil {
+		return err
+	}
+	records, err := hub.Views(m.ID)
+	if err != nil {
+		return err
+	}
+	config := audit.Config{From: m.From}
+	for _, v := range records {
+		view, err := v.View.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		version := audit.ViewVersion{Version: v.Version, View: view, Stopped: v.Stopped, Since: v.Since}
+		for _, p := range info.Properties {
+			kind, err := kindOf(p.Kind)
+			if err != nil {
+				return err
+			}
+			version.Properties = append(version.Properties, audit.Property{
+				Name: p.Name, Unit: p.Unit, Kind: kind, Linger: lingers[p.Name], Admit: !slices.Contains(v.Denied, p.Name),
+			})
+		}
+		config.Views = append(config.Views, version)
+	}
+	oracle, err := audit.New(config)
+	if err != nil {
+		return err
+	}
+	result, err := oracle.Audit(ctx,
+		func(ctx context.Context, from uint64, do func(audit.Message) error) error {
+			return hub.EachMessage(ctx, from, func(message thing.Message) error {
+				if message.Thing != m.Thing {
+					return nil
+				}
+				return do(audit.Message{Position: message.Position, Measurements: message.Measurements})
+			})
+		},
+		func(ctx context.Context, do func(audit.Held) error) error {
+			return world.EachHeld(ctx, m.Avatar, func(h avatar.Held) error {
+				return do(audit.Held{Number: h.Number, Measurement: h.Measurement})
+			})
+		})
+	if err != nil {
+		return err
+	}
+	r.Lost += result.Lost
+	r.Doubled += result.Doubled
+	r.Extra += result.Extra
+	for _, sentences := range [][]string{result.Examples.Lost, result.Examples.Doubled, result.Examples.Extra} {
+		for _, sentence := range sentences {
+			r.Findings = append(r.Findings, fmt.Sprintf("%s: %s", m.World, sentence))
+		}
+	}
+	return nil
+}
+
+func kindOf(name string) (carnet.Kind, error) {
+	for _, k := range []carnet.Kind{carnet.Number, carnet.Boolean, carnet.Text, carnet.Data} {
+		if k.String() == name {
+			return k, nil
+		}
+	}
+	return 0, carnet.Errorf(carnet.Malformed, "%q is no kind of value", name)
+}
+
+// frames turns what an avatar agent hands over into what a bundle takes.
+type frames struct {
+	world  *avatar.Agent
+	avatar carnet.AvatarID
+}
+
+// Frames implements evidence.Source.
+func (f frames) Frames(ctx context.Context, do func(*evidence.Frame) error) error {
+	return f.world.Proven(ctx, f.avatar, func(p *avatar.ProvenFrame) error {
+		frame := evidence.Frame(*p)
+		return do(&frame)
+	})
+}
+
+// proved writes the avatar's evidence bundle and verifies it.
+func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, name carnet.PartyID, m thing.MappingInfo, o Options) error {
+	dir := filepath.Join(o.Evidence, fmt.Sprintf("%s-%s", name, m.Avatar))
+	if o.Evidence == "" {
+		temporary, err := os.MkdirTemp("", "carnet-evidence-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temporary)
+		dir = filepath.Join(temporary, "bundle")
+	}
+	signer, err := world.World.EvidenceSigner(ctx)
+	if err != nil {
+		return err
+	}
+	trust, err := trustOf(world, name, signer.Public())
+	if err != nil {
+		return err
+	}
+	if _, err := evidence.Write(ctx, dir, frames{world.World, m.Avatar}, evidence.Options{
+		World: name, Avatar: m.Avatar, Trust: trust, Signer: signer, Now: time.Now(),
+	}); err != nil {
+		return err
+	}
+	report, err := evidence.Verify(ctx, dir, nil, evidence.VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	if report.Verdict != evidence.True {
+		r.Verified = false
+		for _, f := range report.Findings {
+			r.Findings = append(r.Findings, fmt.Sprintf("%s: evidence: %s", name, f))
+		}
+	}
+	return nil
+}
+
+func trustOf(world *node.Inspection, name carnet.PartyID, key any) (evidence.Trust, error) {
+	public, ok := key.(ed25519.PublicKey)
+	if !ok {
+		return evidence.Trust{}, errors.New("the world signs with something else than Ed25519")
+	}
+	t := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: name, Key: evidence.PublicKey(public)}}}
+	for peer, p := range world.Peers {
+		switch p.Role {
+		case identity.Things:
+			t.Senders = append(t.Senders, evidence.Sender{Party: peer, Audience: name, Key: evidence.PublicKey(p.Key)})
+		case identity.Depot:
+			t.Ledgers = append(t.Ledgers, evidence.Ledger{Party: peer, Key: p.Ledger})
+		}
+	}
+	return t, nil
+}
+
+// Write writes the report for people.
+func (r *Report) Write(w io.Writer) {
+	fmt.Fprintf(w, "\nplayed     %d measurements of %d recordings in %.1f s\n", r.Input.Measurements, r.Input.Files, r.Seconds)
+	fmt.Fprintf(w, "watch      %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
+	for reason, n := range r.Device.Reasons {
+		fmt.Fprintf(w, "             %d × %s\n", n, reason)
+	}
+	for _, world := range r.Worlds {
+		fmt.Fprintf(w, "%-10s %d measurements of %s in %d batches\n", world.ID, world.Measurements, strings.Join(world.Properties, ", "), world.Batches)
+		for _, reason := range slices.Sorted(maps.Keys(world.Withheld)) {
+			fmt.Fprintf(w, "             %d withheld: %s\n", world.Withheld[reason], reason)
+		}
+	}
+	fmt.Fprintf(w, "vault      %d objects (%d bytes); %d statements, %d receipts, ledger of %d entries\n",
+		r.Depot.Objects, r.Depot.Bytes, r.Depot.Statements, r.Depot.Receipts, r.Depot.Checkpoint)
+	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many\n", r.Lost, r.Doubled, r.Extra)
+	fmt.Fprintf(w, "evidence   %s\n", map[bool]string{true: "every batch proved", false: "NOT proved"}[r.Verified])
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "             %s\n", f)
+	}
+	if !r.Settled {
+		fmt.Fprintln(w, "not everything had been passed on when the demo ended")
+	}
+	if r.Data != "" {
+		fmt.Fprintf(w, "data       %s\n", r.Data)
+	}
+}

@@ -1,0 +1,462 @@
+package demo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/policy"
+	"carnet/senml"
+	"carnet/td"
+	"carnet/thing"
+	"carnet/wire/file"
+	"carnet/wire/mqtt/client"
+	"carnet/wire/mqtt/packet"
+)
+
+// owner is who the demo's watch belongs to.
+const owner = "owner"
+
+// views are what the watch's owner lets each world have.
+var views = map[carnet.PartyID]string{
+	"arena": `{
+	  "properties": {
+	    "heart_rate": {"round": 5, "rate": "1s"},
+	    "speed":      {"rate": "1s"}
+	  },
+	  "purposes": ["fitness"]
+	}`,
+	"clinic": `{
+	  "properties": {
+	    "heart_rate": {},
+	    "stress":     {},
+	    "position":   {"precision_m": 1000}
+	  },
+	  "purposes": ["care"]
+	}`,
+}
+
+// watch is the demo's device and what it was given.
+type watch struct {
+	id       carnet.ThingID
+	password string
+	address  string // host:port of the agent's MQTT listener
+	ca       string
+	mappings map[carnet.PartyID]thing.MappingInfo
+}
+
+// addWatch adds the watch to the agent and maps it to both worlds.
+func (s *setup) addWatch(ctx context.Context) error {
+	hub := s.party("hub")
+	added, err := hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(td.Watch())})
+	if err != nil {
+		return fmt.Errorf("add the watch: %w", err)
+	}
+	_, port, err := net.SplitHostPort(hub.config.Listen.MQTT)
+	if err != nil {
+		return err
+	}
+	s.watch = watch{
+		id: added.ID, password: added.Password, address: net.JoinHostPort("localhost", port), ca: hub.ca(),
+		mappings: make(map[carnet.PartyID]thing.MappingInfo),
+	}
+	for _, world := range []carnet.PartyID{"arena", "clinic"} {
+		view, err := policy.ParseView([]byte(views[world]))
+		if err != nil {
+			return err
+		}
+		m, err := s.mapTo(ctx, hub, world, view)
+		if err != nil {
+			return err
+		}
+		s.watch.mappings[world] = m
+	}
+	return nil
+}
+
+// mapTo maps the watch to a world, once the link to it is up.
+func (s *setup) mapTo(ctx context.Context, hub *party, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
+	for range 200 {
+		m, err = hub.client.Map(ctx, s.watch.id, api.NewMapping{World: world, Title: "runner", View: view})
+		if carnet.CodeOf(err) != carnet.Unavailable {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return m, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if err != nil {
+		return m, fmt.Errorf("map the watch to %s: %w", world, err)
+	}
+	return m, nil
+}
+
+func (w *watch) writeAccess(f *access.File) {
+	f.Things = append(f.Things, access.Thing{
+		ID: w.id, Password: w.password, Party: "hub", Owner: owner,
+		TopicMeasurements: thing.MeasurementsTopic(w.id), TopicRefusals: thing.RefusalsTopic(w.id),
+		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType()},
+	})
+	for _, world := range []carnet.PartyID{"arena", "clinic"} {
+		m := w.mappings[world]
+		f.Avatars = append(f.Avatars, access.Avatar{ID: m.Avatar, World: world, Thing: w.id, Mapping: &m.ID})
+	}
+}
+
+// generate makes a recording, writes it as FIT and reads it back.
+func generate(length time.Duration) (*file.Recording, error) {
+	made := file.Generate(uint64(time.Now().UnixNano()), length, time.Now().Truncate(time.Second))
+	var fit bytes.Buffer
+	if err := file.WriteFIT(&fit, made); err != nil {
+		return nil, err
+	}
+	return file.ReadFIT(&fit, "generated.fit")
+}
+
+// Device counts what the watch sent, as its MQTT client does.
+type Device struct {
+	Published    int64            `json:"published"` // messages
+	Acknowledged int64            `json:"acknowledged"`
+	Refused      int64            `json:"refused"`
+	Reasons      map[string]int64 `json:"reasons,omitempty"` // of the refusals
+	Measurements int64            `json:"measurements"`      // in acknowledged messages
+}
+
+// played is what the watch did.
+type played struct {
+	device       Device
+	files        int
+	measurements int
+	begun, ended time.Time
+	settled      bool
+}
+
+// pack is one message: the measurements of one moment.
+type pack struct {
+	at           int64
+	measurements []carnet.Measurement
+}
+
+// packs puts the recordings one after the other on the time axis that the
+// watch will claim, and cuts them into messages.
+func packs(recordings []*file.Recording, o Options, begin time.Time) []pack {
+	recordings = slices.Clone(recordings)
+	recordings = slices.DeleteFunc(recordings, func(r *file.Recording) bool { return len(r.Measurements) == 0 })
+	slices.SortStableFunc(recordings, func(p, q *file.Recording) int { return cmp.Compare(p.Start, q.Start) })
+	var all []carnet.Measurement
+	var last, moved int64
+	for i, r := range recordings {
+		if i > 0 && o.Times != "keep" && r.Start-moved-last > longGap {
+			moved = r.Start - last - shortGap
+		}
+		for _, m := range r.Measurements {
+			m.Time -= moved
+			all = append(all, m)
+			last = max(last, m.Time)
+		}
+	}
+	slices.SortStableFunc(all, func(p, q carnet.Measurement) int { return cmp.Compare(p.Time, q.Time) })
+	if o.For > 0 && o.Speed > 0 && len(all) > 0 {
+		from := last - int64(float64(o.For)*o.Speed)
+		all = slices.DeleteFunc(all, func(m carnet.Measurement) bool { return m.Time < from })
+	}
+	var ps []pack
+	for _, m := range all {
+		if n := len(ps); n == 0 || ps[n-1].at != m.Time {
+			ps = append(ps, pack{at: m.Time})
+		}
+		p := &ps[len(ps)-1]
+		p.measurements = append(p.measurements, m)
+	}
+	if o.Times == "keep" || len(ps) == 0 {
+		return ps
+	}
+	end := begin.UnixNano()
+	if o.Speed > 0 {
+		end += int64(float64(last-ps[0].at) / o.Speed)
+	}
+	for i := range ps {
+		ps[i].at += end - last
+		for j := range ps[i].measurements {
+			ps[i].measurements[j].Time = ps[i].at
+		}
+	}
+	return ps
+}
+
+// Between recordings that lie further apart than longGap only shortGap is left,
+// so that old ones still end now.
+const (
+	longGap  = int64(24 * time.Hour)
+	shortGap = int64(time.Hour)
+)
+
+// play has the watch send the recordings, then waits until everything it sent
+// has reached the worlds and the ledger.
+func (s *setup) play(ctx context.Context, recordings []*file.Recording, o Options) (*played, error) {
+	p := &played{files: len(recordings), begun: time.Now()}
+	for _, r := range recordings {
+		p.measurements += len(r.Measurements)
+	}
+	ps := packs(recordings, o, p.begun)
+	s.screen.begin(s, len(ps))
+	screenDone := make(chan struct{})
+	stopScreen := context.AfterFunc(ctx, func() {})
+	defer stopScreen()
+	watching, stopWatching := context.WithCancel(ctx)
+	go func() {
+		defer close(screenDone)
+		s.screen.follow(watching, s)
+	}()
+	err := s.send(ctx, ps, o, p)
+	p.ended = time.Now()
+	interrupted := ctx.Err() != nil
+	if err == nil && o.Stay && !interrupted {
+		s.screen.say("the recording has ended; Ctrl-C ends the demo")
+		<-ctx.Done()
+	}
+	if err == nil || interrupted {
+		p.settled = s.settle(context.WithoutCancel(ctx))
+		err = nil
+	}
+	stopWatching()
+	<-screenDone
+	return p, err
+}
+
+// send publishes the messages, each at its time. A connection that breaks is
+// made again, and what was not acknowledged is sent again, as a good device does.
+func (s *setup) send(ctx context.Context, ps []pack, o Options, p *played) error {
+	d := &device{setup: s, options: o, done: make([]atomic.Bool, len(ps)), packs: ps}
+	defer func() { p.device = d.counts() }()
+	for ctx.Err() == nil && !d.finished() {
+		err := d.connection(ctx)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Packet == packet.CONNACK {
+			return err
+		}
+		o.Log.Warn("the watch's connection ended; it connects again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// device is the watch's side of its connections.
+type device struct {
+	setup   *setup
+	options Options
+	packs   []pack
+	done    []atomic.Bool // acknowledged or refused
+	settled atomic.Int64
+	next    int // everything before was published once
+
+	published, acknowledged, measurements atomic.Int64
+	refused                               reasons
+}
+
+func (d *device) finished() bool { return int(d.settled.Load()) == len(d.packs) }
+
+func (d *device) counts() Device {
+	c := Device{Published: d.published.Load(), Acknowledged: d.acknowledged.Load(), Measurements: d.measurements.Load()}
+	c.Reasons, c.Refused = d.refused.get()
+	d.setup.screen.sent(c)
+	return c
+}
+
+func (d *device) acked(a client.Ack) {
+	if d.done[a.Tag].Swap(true) {
+		return
+	}
+	if a.Reason >= 0x80 {
+		d.refused.add(fmt.Sprintf("%s: %s", a.Reason, a.Text))
+	} else {
+		d.acknowledged.Add(1)
+		d.measurements.Add(int64(len(d.packs[a.Tag].measurements)))
+	}
+	d.settled.Add(1)
+}
+
+// connection publishes over one connection until everything is acknowledged.
+func (d *device) connection(ctx context.Context) error {
+	config, err := d.setup.watch.tls()
+	if err != nil {
+		return err
+	}
+	c, err := client.Dial(ctx, client.Config{
+		Address: d.setup.watch.address, TLS: config, Version: packet.V5, User: string(d.setup.watch.id),
+		Password: []byte(d.setup.watch.password), InFlight: 64, Acknowledged: d.acked,
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for i := range d.next {
+		if !d.done[i].Load() {
+			if err := d.publish(c, i); err != nil {
+				return err
+			}
+		}
+	}
+	for ; d.next < len(d.packs); d.next++ {
+		if err := d.wait(ctx, c); err != nil {
+			return err
+		}
+		d.published.Add(1)
+		if err := d.publish(c, d.next); err != nil {
+			d.next++
+			return err
+		}
+		if d.next%256 == 0 {
+			d.counts()
+		}
+	}
+	return c.Drain(ctx)
+}
+
+// wait waits for the time of the next message.
+func (d *device) wait(ctx context.Context, c *client.Client) error {
+	if d.options.Speed == 0 || d.next == 0 {
+		return ctx.Err()
+	}
+	due := time.Duration(float64(d.packs[d.next].at-d.packs[0].at) / d.options.Speed)
+	wait := time.Until(d.setup.screen.begun.Add(due))
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	d.counts()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.Done():
+		return c.Err()
+	case <-time.After(wait):
+		return nil
+	}
+}
+
+func (d *device) publish(c *client.Client, i int) error {
+	format := senml.JSON
+	if d.options.Encoding == "cbor" {
+		format = senml.CBOR
+	}
+	payload, err := senml.Append(nil, format, d.packs[i].measurements)
+	if err != nil {
+		return err
+	}
+	return c.Publish(client.Message{
+		Topic: thing.MeasurementsTopic(d.setup.watch.id), ContentType: format.ContentType(), Payload: payload, QoS: 1, Tag: uint64(i),
+	})
+}
+
+func (w *watch) tls() (*tls.Config, error) {
+	pem, err := os.ReadFile(w.ca)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, carnet.Errorf(carnet.Malformed, "%s holds no certificate", w.ca)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
+}
+
+// settleFor is how long the parties may take to pass on what they have.
+const settleFor = 60 * time.Second
+
+// settle waits until the agent has passed on everything, the worlds have
+// acknowledged it, and every statement has its receipt.
+func (s *setup) settle(ctx context.Context) bool {
+	s.screen.say("waiting until everything has reached the worlds and the ledger")
+	for end := time.Now().Add(settleFor); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if s.isSettled(ctx) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *setup) isSettled(ctx context.Context) bool {
+	for _, p := range s.parties {
+		st, err := p.client.Status(ctx)
+		if err != nil {
+			return false
+		}
+		switch {
+		case st.Things != nil:
+			for _, l := range st.Things.Links {
+				if l.Lag > 0 || l.Waiting > 0 || !l.Up {
+					return false
+				}
+			}
+			if st.Things.Receipts < st.Things.Statements {
+				return false
+			}
+		case st.World != nil && st.World.Receipts < st.World.Statements:
+			return false
+		case st.Depot != nil:
+			s.depot = *st.Depot
+		}
+	}
+	return true
+}
+
+// ParseSpeed reads --speed: recorded seconds per second, 0 for max.
+func ParseSpeed(s string) (float64, error) {
+	if s == "max" {
+		return 0, nil
+	}
+	var v float64
+	if _, err := fmt.Sscanf(s, "%g", &v); err != nil || v <= 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+		return 0, carnet.Errorf(carnet.Malformed, "speed %q: want a number above 0, or max", s)
+	}
+	return v, nil
+}
+
+// reasons counts refusals by what the agent said.
+type reasons struct {
+	mu     sync.Mutex
+	counts map[string]int64
+}
+
+func (r *reasons) add(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = make(map[string]int64)
+	}
+	r.counts[reason]++
+}
+
+func (r *reasons) get() (counts map[string]int64, total int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.counts {
+		total += n
+	}
+	return maps.Clone(r.counts), total
+}
