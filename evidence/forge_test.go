@@ -1,0 +1,172 @@
+package evidence
+
+import (
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"carnet"
+	"carnet/ledger"
+	"carnet/seal"
+)
+
+// forge edits a bundle as one with the world's key can: it changes a file or the
+// manifest, sets the hashes right and signs anew.
+func forge(t *testing.T, s *stage, dir, file string, edit func([]byte) []byte, change func(*manifest)) {
+	t.Helper()
+	signed, err := os.ReadFile(filepath.Join(dir, FileManifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := parseManifest(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if edit != nil {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = edit(data)
+		if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.file(file).Length, m.file(file).Hash = int64(len(data)), sha256.Sum256(data)
+	}
+	if change != nil {
+		change(&m.manifest)
+	}
+	if signed, err = m.sign(s.world); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, FileManifest), signed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func editBatch(i int, change func(*batchRecord)) func([]byte) []byte {
+	return func(b []byte) []byte {
+		var r batchRecord
+		r.parse(b[i*batchRecordSize:][:batchRecordSize])
+		change(&r)
+		copy(b[i*batchRecordSize:], r.append(nil))
+		return b
+	}
+}
+
+func editFrame(i int, change func(*frameRecord)) func([]byte) []byte {
+	return func(b []byte) []byte {
+		var r frameRecord
+		r.parse(b[i*frameRecordSize:][:frameRecordSize])
+		change(&r)
+		copy(b[i*frameRecordSize:], r.append(nil))
+		return b
+	}
+}
+
+// With the world's key one can sign any index and manifest, and none of them
+// holds but the right one.
+func TestForgedByTheWorld(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		edit       func([]byte) []byte
+		change     func(*manifest)
+		word       string
+	}{
+		{name: "nothing"},
+		{"first measurement", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.first++ }), nil, "other numbers or times"},
+		{"count", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.count-- }), nil, "other numbers or times"},
+		{"times", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.from-- }), nil, "other numbers or times"},
+		{"number", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.number++ }), nil, "doesn't belong here"},
+		{"stream", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.stream ^= 1 }), nil, "doesn't belong here"},
+		{"no stream", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.stream = 1 << 30 }), nil, "doesn't belong here"},
+		{"leaf", FileBatchIndex, editBatch(0, func(r *batchRecord) { r.leaf++ }), nil, "not the ones that the sender signed"},
+		{"place of a batch", FileBatchIndex, editBatch(2, func(r *batchRecord) { r.offset++; r.length-- }), nil, "doesn't begin where the one before ends"},
+		{"length of a batch", FileBatchIndex, editBatch(2, func(r *batchRecord) { r.length = 1<<32 - 1 }), nil, "false"},
+		{"far batch", FileBatchIndex, editBatch(2, func(r *batchRecord) { r.offset = 1<<64 - 1 }), nil, "false"},
+		{"place of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.offset = 0 }), nil, "doesn't begin where the one before ends"},
+		{"batches of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.batches++ }), nil, "false"},
+		{"first batch of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.first = 1<<64 - 1 }), nil, "false"},
+		{"length of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.length = 1<<32 - 1 }), nil, "can't be taken apart"},
+		{"number of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.number++ }), nil, "has the number"},
+		{"sender of a frame", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.sender ^= 1 }), nil, "not signed by the key"},
+		{"no sender", FileFrameIndex, editFrame(1, func(r *frameRecord) { r.sender = 999 }), nil, "doesn't have"},
+		{"another world", "", nil, func(m *manifest) { m.World = "clinic" }, "another world or key"},
+		{"a longer stream", "", nil, func(m *manifest) { m.Streams[0].Next++ }, "missing"},
+		{"a shorter stream", "", nil, func(m *manifest) { m.Streams[0].Next-- }, "ends elsewhere"},
+		{"fewer measurements", "", nil, func(m *manifest) { m.Streams[0].End-- }, "ends elsewhere"},
+		{"a stream more", "", nil, func(m *manifest) {
+			m.Streams = append(m.Streams, streamEntry{Stream: carnet.NewStreamID()})
+		}, "ends elsewhere"},
+		{"a stream twice", "", nil, func(m *manifest) { m.Streams[1].Stream = m.Streams[0].Stream }, "can't be"},
+		{"a stream of nobody", "", nil, func(m *manifest) { m.Streams[1].Sender = 7 }, "can't be"},
+		{"another count", "", nil, func(m *manifest) { m.Counts.Measurements++ }, "the manifest counts"},
+		{"another count of pending", "", nil, func(m *manifest) { m.Counts.Pending++ }, "the manifest counts"},
+		{"of one batch", "", nil, func(m *manifest) { m.Only = &Batch{m.Streams[0].Stream, 0} }, "said to be of one batch"},
+		{"a manifest of ages", "", nil, func(m *manifest) {
+			m.Counts.Frames = 1 << 40
+			m.file(FileFrameIndex).Length = 1 << 40 * frameRecordSize
+		}, "another length"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := scene(t)
+			dir := s.write(s.options())
+			forge(t, s, dir, c.file, c.edit, c.change)
+			if c.word == "" {
+				want(t, verify(t, dir, nil), True)
+				return
+			}
+			want(t, verify(t, dir, nil), False, c.word)
+		})
+	}
+}
+
+// Each field of a statement must be the frame's.
+func TestStatementIsTheFrames(t *testing.T) {
+	for name, change := range map[string]func(*ledger.Statement){
+		"who":    func(s *ledger.Statement) { s.Who = "clinic" },
+		"peer":   func(s *ledger.Statement) { s.Peer = "bike" },
+		"frame":  func(s *ledger.Statement) { s.Frame++ },
+		"root":   func(s *ledger.Statement) { s.Root[0]++ },
+		"header": func(s *ledger.Statement) { s.Header[0]++ },
+		"policy": func(s *ledger.Statement) { s.PolicyVersion++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scene(t)
+			st, err := ledger.ParseStatement(s.frames[0].Statement)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(&st)
+			s.state(s.frames[0], st)
+			s.receipts()
+			want(t, verify(t, s.write(s.options()), nil), False, "the statement is", "frame 1 of hub", "batch 0 of")
+		})
+	}
+}
+
+func TestFrameForAnotherWorld(t *testing.T) {
+	s := scene(t)
+	o := s.options()
+	o.Trust.Senders[0].Audience = "clinic"
+	want(t, verify(t, s.write(o), nil), False, "the frame is for arena, not for clinic")
+}
+
+func TestLeafBeyondTheTree(t *testing.T) {
+	leaf := carnet.Fingerprint{1}
+	for _, at := range []int{1, 2, 5} {
+		var j joint
+		j.begin()
+		j.add(at, leaf)
+		if root, ok := j.root(1, nil); ok {
+			t.Errorf("leaf %d of a tree of one has the root %s", at, root)
+		}
+	}
+	var j joint
+	j.begin()
+	j.add(0, leaf)
+	if root, ok := j.root(1, nil); !ok || root != seal.Root([]carnet.Fingerprint{leaf}) {
+		t.Error("the only leaf of a tree doesn't lead to its root")
+	}
+}
