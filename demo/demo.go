@@ -67,17 +67,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, stop := context.WithCancel(ctx)
+	// Whoever ends the demo ends the watch; the parties go on until what it sent
+	// has been passed on. A party that fails ends everything.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	parties, running := errgroup.WithContext(running)
-	if err := s.start(running, parties, o); err != nil {
-		stop()
-		parties.Wait()
-		return nil, err
-	}
-	played, err := s.play(running, recordings, o)
+	playing, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(running, end)()
+	played, err := s.run(running, playing, parties, recordings, o)
+	failed := running.Err() != nil
 	stop()
-	if perr := parties.Wait(); perr != nil && ctx.Err() == nil && running.Err() == nil {
+	if perr := parties.Wait(); failed && perr != nil {
 		return nil, perr
 	}
 	if err != nil {
@@ -89,6 +90,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	report.Seconds = time.Since(begun).Seconds()
 	return report, nil
+}
+
+// run starts the parties and has the watch play.
+func (s *setup) run(running, playing context.Context, parties *errgroup.Group, recordings []*file.Recording, o Options) (*played, error) {
+	if err := s.start(running, parties, o); err != nil {
+		return nil, err
+	}
+	return s.play(running, playing, recordings, o)
 }
 
 func (o Options) directory() (dir string, remove func(), err error) {

@@ -261,5 +261,8 @@ func (s *setup) writeAccess() error {
 	}
 	s.watch.writeAccess(f)
 	s.access = f
+	if err := s.writeCurl(); err != nil {
+		return err
+	}
 	return f.Write(filepath.Join(s.dir, "demo.json"))
 }

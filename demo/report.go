@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"carnet"
 	"carnet/audit"
 	"carnet/avatar"
 	"carnet/evidence"
-	"carnet/identity"
 	"carnet/node"
 	"carnet/thing"
 )
@@ -249,23 +246,9 @@ func kindOf(name string) (carnet.Kind, error) {
 	return 0, carnet.Errorf(carnet.Malformed, "%q is no kind of value", name)
 }
 
-// frames turns what an avatar agent hands over into what a bundle takes.
-type frames struct {
-	world  *avatar.Agent
-	avatar carnet.AvatarID
-}
-
-// Frames implements evidence.Source.
-func (f frames) Frames(ctx context.Context, do func(*evidence.Frame) error) error {
-	return f.world.Proven(ctx, f.avatar, func(p *avatar.ProvenFrame) error {
-		frame := evidence.Frame(*p)
-		return do(&frame)
-	})
-}
-
 // proved writes the avatar's evidence bundle and verifies it.
 func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, name carnet.PartyID, m thing.MappingInfo, o Options) error {
-	dir := filepath.Join(o.Evidence, fmt.Sprintf("%s-%s", name, m.Avatar))
+	dir := filepath.Join(o.Evidence, node.BundleName(name, m.Avatar))
 	if o.Evidence == "" {
 		temporary, err := os.MkdirTemp("", "carnet-evidence-")
 		if err != nil {
@@ -274,17 +257,7 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 		defer os.RemoveAll(temporary)
 		dir = filepath.Join(temporary, "bundle")
 	}
-	signer, err := world.World.EvidenceSigner(ctx)
-	if err != nil {
-		return err
-	}
-	trust, err := trustOf(world, name, signer.Public())
-	if err != nil {
-		return err
-	}
-	if _, err := evidence.Write(ctx, dir, frames{world.World, m.Avatar}, evidence.Options{
-		World: name, Avatar: m.Avatar, Trust: trust, Signer: signer, Now: time.Now(),
-	}); err != nil {
+	if err := node.WriteEvidence(ctx, world.World, name, world.Peers, m.Avatar, dir); err != nil {
 		return err
 	}
 	report, err := evidence.Verify(ctx, dir, nil, evidence.VerifyOptions{})
@@ -298,23 +271,6 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 		}
 	}
 	return nil
-}
-
-func trustOf(world *node.Inspection, name carnet.PartyID, key any) (evidence.Trust, error) {
-	public, ok := key.(ed25519.PublicKey)
-	if !ok {
-		return evidence.Trust{}, errors.New("the world signs with something else than Ed25519")
-	}
-	t := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: name, Key: evidence.PublicKey(public)}}}
-	for peer, p := range world.Peers {
-		switch p.Role {
-		case identity.Things:
-			t.Senders = append(t.Senders, evidence.Sender{Party: peer, Audience: name, Key: evidence.PublicKey(p.Key)})
-		case identity.Depot:
-			t.Ledgers = append(t.Ledgers, evidence.Ledger{Party: peer, Key: p.Ledger})
-		}
-	}
-	return t, nil
 }
 
 // Write writes the report for people.

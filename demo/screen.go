@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +12,8 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/node"
+	"carnet/thing"
 )
 
 // screen shows people what goes on. Its methods may be called concurrently.
@@ -126,27 +129,50 @@ func shown(info avatar.Info, state []carnet.Measurement) string {
 	return strings.Join(parts, ", ")
 }
 
-// paste is the five lines that somebody who looks at the demo may try.
+// paste is the five lines that somebody who looks at the demo may try. What is
+// secret in them lies in files that only their owner reads.
 func (s *setup) paste() string {
-	hub, arena, clinic := s.party("hub"), s.party("arena"), s.party("clinic")
 	w := &s.watch
 	host, port, _ := strings.Cut(w.address, ":")
-	file := filepath.Join(s.dir, "demo.json")
-	carnetCommand := "carnet --access " + file
-	curl := func(p *party, world carnet.PartyID) string {
-		return fmt.Sprintf("curl -s --cacert %s -H 'Authorization: Bearer %s' %s/v1/avatars/%s/state", p.ca(), p.token, p.client.Base, w.mappings[world].Avatar)
+	program, err := os.Executable()
+	if err != nil {
+		program = "carnet"
 	}
+	reach := "--access " + filepath.Join(s.dir, "demo.json")
 	return strings.Join([]string{
 		"Send a measurement of your own:",
-		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile %s -u %s -P %s -q 1 -V 5 -t things/%s/measurements -m '[{\"n\":\"heart_rate\",\"u\":\"beat/min\",\"v\":142}]'",
-			host, port, hub.ca(), w.id, w.password, w.id),
+		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile %s -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
+			host, port, w.ca, w.id, w.password, thing.MeasurementsTopic(w.id)),
 		"Read both views:",
-		"  " + curl(arena, "arena") + "; echo; " + curl(clinic, "clinic"),
-		"Watch live:",
-		fmt.Sprintf("  %s avatar watch %s", carnetCommand, w.mappings["clinic"].Avatar),
-		"Change what arena sees (its heart rate to the nearest 20, no speed):",
-		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file -", carnetCommand, w.id),
-		"Prove what was sent (after the demo has ended with --evidence DIR):",
-		"  carnet verify DIR",
+		fmt.Sprintf("  curl -sSK %s -K %s", s.curlFile("arena"), s.curlFile("clinic")),
+		"Watch live what clinic gets:",
+		fmt.Sprintf("  %s avatar watch %s %s", program, w.mappings["clinic"].Avatar, reach),
+		"Change what arena gets (heart rate to the nearest 20, no speed), and see above:",
+		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file - %s", program, w.id, reach),
+		"Prove what arena was sent:",
+		fmt.Sprintf("  curl -sSK %s | tar x -C %s && %s verify %s", s.curlFile("evidence"), s.dir, program, filepath.Join(s.dir, node.BundleName("arena", w.mappings["arena"].Avatar))),
 	}, "\n")
+}
+
+func (s *setup) curlFile(name string) string { return filepath.Join(s.dir, name+".curl") }
+
+// writeCurl writes curl's side of the lines to paste: the addresses, and the
+// tokens that a command line would show to everybody on the machine.
+func (s *setup) writeCurl() error {
+	for _, f := range []struct {
+		name  string
+		world carnet.PartyID
+		what  string
+	}{{"arena", "arena", "state"}, {"clinic", "clinic", "state"}, {"evidence", "arena", "evidence"}} {
+		p := s.party(f.world)
+		text := fmt.Sprintf("url = %q\ncacert = %q\nheader = \"Authorization: Bearer %s\"\n",
+			fmt.Sprintf("%s/v1/avatars/%s/%s", p.client.Base, s.watch.mappings[f.world].Avatar, f.what), p.ca(), p.token)
+		if f.what == "state" {
+			text += fmt.Sprintf("write-out = \"  <- %s\\n\"\n", f.world)
+		}
+		if err := os.WriteFile(s.curlFile(f.name), []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write curl's file: %w", err)
+		}
+	}
+	return nil
 }

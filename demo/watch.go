@@ -210,35 +210,28 @@ const (
 
 // play has the watch send the recordings, then waits until everything it sent
 // has reached the worlds and the ledger.
-func (s *setup) play(ctx context.Context, recordings []*file.Recording, o Options) (*played, error) {
+func (s *setup) play(running, playing context.Context, recordings []*file.Recording, o Options) (*played, error) {
 	p := &played{files: len(recordings), begun: time.Now()}
 	for _, r := range recordings {
 		p.measurements += len(r.Measurements)
 	}
 	ps := packs(recordings, o, p.begun)
 	s.screen.begin(s, len(ps))
-	screenDone := make(chan struct{})
-	stopScreen := context.AfterFunc(ctx, func() {})
-	defer stopScreen()
-	watching, stopWatching := context.WithCancel(ctx)
-	go func() {
-		defer close(screenDone)
-		s.screen.follow(watching, s)
-	}()
-	err := s.send(ctx, ps, o, p)
+	var screen sync.WaitGroup
+	watching, stopWatching := context.WithCancel(running)
+	screen.Go(func() { s.screen.follow(watching, s) })
+	defer screen.Wait()
+	defer stopWatching()
+	if err := s.send(playing, ps, o, p); err != nil {
+		return nil, err
+	}
 	p.ended = time.Now()
-	interrupted := ctx.Err() != nil
-	if err == nil && o.Stay && !interrupted {
+	if o.Stay && playing.Err() == nil {
 		s.screen.say("the recording has ended; Ctrl-C ends the demo")
-		<-ctx.Done()
+		<-playing.Done()
 	}
-	if err == nil || interrupted {
-		p.settled = s.settle(context.WithoutCancel(ctx))
-		err = nil
-	}
-	stopWatching()
-	<-screenDone
-	return p, err
+	p.settled = s.settle(running)
+	return p, nil
 }
 
 // send publishes the messages, each at its time. A connection that breaks is
@@ -392,12 +385,16 @@ const settleFor = 60 * time.Second
 // acknowledged it, and every statement has its receipt.
 func (s *setup) settle(ctx context.Context) bool {
 	s.screen.say("waiting until everything has reached the worlds and the ledger")
-	for end := time.Now().Add(settleFor); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if s.isSettled(ctx) {
-			return true
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	for !s.isSettled(ctx) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return false
+	return true
 }
 
 func (s *setup) isSettled(ctx context.Context) bool {
