@@ -188,7 +188,14 @@ func (f *File) Write(path string) error {
 	if err := f.check(); err != nil {
 		return fmt.Errorf("write access file: %w", err)
 	}
-	data, err := json.MarshalIndent(f, "", "  ")
+	whole := *f
+	if whole.Parties == nil { // a list is required, but may be empty
+		whole.Parties = []Party{}
+	}
+	if whole.Tokens == nil {
+		whole.Tokens = []Token{}
+	}
+	data, err := json.MarshalIndent(whole, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write access file: %w", err)
 	}

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"runtime/pprof"
 
 	"carnet"
 	"carnet/identity"
@@ -14,6 +17,9 @@ import (
 type serving struct {
 	Config   string     `required:"" type:"path" placeholder:"FILE" help:"The party's configuration (carnet party init makes one)."`
 	LogLevel slog.Level `default:"info" placeholder:"LEVEL" help:"What to log on standard error: debug, info, warn or error."`
+
+	// CPUProfile is for make bench.
+	CPUProfile string `name:"cpuprofile" hidden:"" type:"path" help:"Write a CPU profile there."`
 }
 
 type thingsCommand struct{ serving }
@@ -42,8 +48,12 @@ func (c serving) serve(ctx context.Context, s streams, role identity.Role) error
 		return carnet.Errorf(carnet.Malformed, "%s is the configuration of a party with the role %q, not %q", c.Config, config.Role, role).
 			WithFix("run: carnet %s --config %s", config.Role, c.Config)
 	}
+	stop, err := c.profile()
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))
-	err = runParty(ctx, config, log)
+	err = errors.Join(runParty(ctx, config, log), stop())
 	switch {
 	case node.Durability(err):
 		return exitCode{exitDurability, err}
@@ -51,6 +61,24 @@ func (c serving) serve(ctx context.Context, s streams, role identity.Role) error
 		return nil
 	}
 	return err
+}
+
+// profile begins a CPU profile, if one is wanted; stop ends it.
+func (c serving) profile() (stop func() error, err error) {
+	if c.CPUProfile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(c.CPUProfile)
+	if err != nil {
+		return nil, fmt.Errorf("create CPU profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("profile: %w", err), f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 func runParty(ctx context.Context, config node.Config, log *slog.Logger) error {

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"carnet/access"
+	"carnet/api"
+	"carnet/td"
+	"carnet/thing"
+	"carnet/wire/mqtt/client"
+	"carnet/wire/mqtt/packet"
+)
+
+// TestAThingOfOnesOwn is the story of one person's watch, over processes that
+// know each other by files alone: parties are made and peered, alice's watch is
+// added and mapped, sends, is seen, its view is changed, one of its messages is
+// refused with a reason, and at the end alice stops the world.
+func TestAThingOfOnesOwn(t *testing.T) {
+	u := newUser(t)
+	p := startParties(t, u)
+	hub, arena := "--access=hub/access.json", "--access=arena/access.json"
+
+	// As the operator: add the watch, map it into arena.
+	u.write("watch.td.json", string(td.Watch()))
+	watch := reads[api.AddedThing](u, "thing", "add", hub, "--id=watch-7", "--owner=alice", "--description=watch.td.json")
+	if r := u.try("", "thing", "map", hub, "watch-7", "--world=clinic"); r.code != 1 || !strings.Contains(r.err, "clinic") {
+		t.Errorf("mapped to a world that hub doesn't know: %+v", r)
+	}
+	u.write("view.json", `{"properties":{"heart_rate":{"round":5},"speed":{}},"purposes":["fitness"]}`)
+	mapping := reads[thing.MappingInfo](u, "thing", "map", hub, "watch-7", "--world=arena", "--title=Runner 7", "--view=view.json")
+	avatar := mapping.Avatar.String()
+	u.sees([]string{"heart_rate: nearest 5 beat/min", "stress: withheld"}, "thing", "view", "explain", hub, "watch-7/arena")
+	u.sees([]string{avatar, "Runner 7"}, "avatar", "list", arena)
+
+	// The watch sends, and arena sees what the view lets it.
+	live := u.starts("avatar", "watch", arena, avatar, "--after=", "--json")
+	w := u.wears(p.hub, watch)
+	w.send(`[{"n":"heart_rate","u":"beat/min","t":%d,"v":73},{"n":"stress","t":%[1]d,"v":40}]`)
+	if e := event(t, live); e.Name != "heart_rate" || e.Value != 75 {
+		t.Errorf("arena saw %+v, want heart_rate 75", e)
+	}
+	u.sees([]string{"heart_rate", "75", "beat/min"}, "avatar", "show", arena, avatar)
+	u.sees([]string{`"n":"heart_rate"`, `"v":75`}, "avatar", "history", arena, avatar, "--format=json")
+	if out := u.does("avatar", "history", arena, avatar, "--property=stress"); strings.Contains(out, "stress") {
+		t.Errorf("arena has what was withheld:\n%s", out)
+	}
+
+	// The world restarts; who watches goes on with the cursor.
+	if code := p.arena.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("arena ended with %d", code)
+	}
+	p.arena = u.runs("world", "arena")
+
+	// Another view takes effect on what comes then.
+	out := u.gives(`{"properties":{"heart_rate":{}},"purposes":["fitness"]}`, "thing", "view", "set", hub, "watch-7/arena", "--file=-")
+	if !strings.Contains(out, "policy version 2") || !strings.Contains(out, "heart_rate: exact") {
+		t.Errorf("the new view:\n%s", out)
+	}
+	w.send(`[{"n":"heart_rate","u":"beat/min","t":%d,"v":81},{"n":"speed","u":"m/s","t":%[1]d,"v":3}]`)
+	if e := event(t, live); e.Name != "heart_rate" || e.Value != 81 {
+		t.Errorf("under the new view arena saw %+v, want heart_rate 81", e)
+	}
+
+	// A message that can't be right is refused, and the reason is there to read.
+	if reason := w.refused(`[{"n":"heart_rate","u":"m/s","t":%d,"v":80}]`); !strings.Contains(reason, "heart_rate") {
+		t.Errorf("the device was told %q", reason)
+	}
+	u.sees([]string{"wrong_unit", "heart_rate"}, "thing", "refusals", hub, "watch-7")
+	u.sees([]string{"wrong_unit: 1"}, "thing", "list", hub)
+
+	// As alice: who got what, and stop it. What she maps anew goes on, as a
+	// measure of when the old mapping would have sent.
+	alice := "--access=alice.json"
+	u.sees([]string{"watch-7 of alice", avatar, "stress is withheld: the view does not name it"}, "owner", "show", alice)
+	for _, got := range reads[[]api.OwnerReport](u, "owner", "show", alice)[0].Things[0].Worlds[0].Got {
+		if got.Property == "heart_rate" && got.Sent != 2 || got.Property == "stress" && got.Sent != 0 {
+			t.Errorf("alice reads of %s: %+v", got.Property, got)
+		}
+	}
+	if r := u.try("", "status", alice); r.code != 1 || !strings.Contains(r.err, "no token of hub") {
+		t.Errorf("alice asked for the status: %+v", r)
+	}
+	u.sees([]string{"arena gets nothing more of watch-7"}, "owner", "stop", alice, "watch-7/arena")
+	again := reads[thing.MappingInfo](u, "thing", "map", alice, "watch-7", "--world=arena", "--view=view.json")
+	second := u.starts("avatar", "watch", arena, again.Avatar.String(), "--after=", "--json")
+	w.send(`[{"n":"heart_rate","u":"beat/min","t":%d,"v":99}]`)
+	if e := event(t, second); e.Value != 100 {
+		t.Errorf("the second avatar got %+v", e)
+	}
+	if out := u.does("avatar", "history", arena, avatar); strings.Contains(out, "99") || strings.Count(out, "heart_rate") != 2 {
+		t.Errorf("after the stop the first avatar has\n%s", out)
+	}
+
+	// Ctrl-C ends everything cleanly, and a watch says where to go on.
+	if code := live.stop(syscall.SIGINT); code != 0 {
+		t.Errorf("watch ended with %d", code)
+	}
+	live.says(live.err, "Go on with --after ")
+	u.sees([]string{"messages accepted  3", "messages refused   1"}, "status", hub, "hub")
+	for _, party := range []*process{p.hub, p.arena, p.vault} {
+		if code := party.stop(syscall.SIGTERM); code != 0 {
+			t.Errorf("carnet %s ended with %d", party.name, code)
+		}
+	}
+}
+
+// parties are the processes of the story.
+type parties struct{ hub, arena, vault *process }
+
+// startParties makes three parties, peers each with the others by files, gives
+// alice a token, and runs them.
+func startParties(t *testing.T, u user) (p parties) {
+	made := func(name, role string, flags ...string) {
+		u.does(append([]string{"party", "init", "--role=" + role, "--party=" + name, "--dir=" + name, "--listen-http=" + address(t)}, flags...)...)
+	}
+	made("hub", "things", "--listen-mqtt="+address(t))
+	made("arena", "world", "--listen-link="+address(t), "--purpose=fitness", "--sensitivity=personal+health")
+	made("vault", "depot", "--listen-r2="+address(t))
+	for _, pair := range [][2]string{{"hub", "arena"}, {"hub", "vault"}, {"arena", "hub"}, {"arena", "vault"}, {"vault", "hub"}, {"vault", "arena"}} {
+		u.peers(pair[0], pair[1])
+	}
+	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=owner"))
+	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Parties[0].CAFile = "hub/ca.pem"
+	f.Tokens = []access.Token{{Party: "hub", Name: "alice", Role: "owner", Token: token[len(token)-1]}}
+	if err := f.Write(filepath.Join(u.dir, "alice.json")); err != nil {
+		t.Fatal(err)
+	}
+	p.vault, p.arena, p.hub = u.runs("depot", "vault"), u.runs("world", "arena"), u.runs("things", "hub")
+	p.hub.says(p.hub.err, "link registered")
+	return p
+}
+
+// peers carries the file of one party to another, and compares the words.
+func (u user) peers(from, to string) {
+	u.t.Helper()
+	file := from + "-for-" + to + ".json"
+	shown := u.try("", "party", "show", "--config="+from+"/carnet.toml", "--for="+to, "--out="+file)
+	_, words, _ := strings.Cut(strings.TrimSpace(shown.err), "way: ")
+	if shown.code != 0 || words == "" {
+		u.t.Fatalf("%s shows itself to %s: %+v", from, to, shown)
+	}
+	accept := []string{"party", "accept", "--config=" + to + "/carnet.toml", file}
+	u.sees([]string{words}, accept...)
+	if r := u.try("", accept...); r.code != 1 || !strings.Contains(r.err, "--replace") {
+		u.t.Errorf("%s took in %s twice: %+v", to, from, r)
+	}
+}
+
+// runs runs a party until it serves.
+func (u user) runs(role, name string) *process {
+	u.t.Helper()
+	p := u.starts(role, "--config="+name+"/carnet.toml")
+	p.says(p.err, "party runs")
+	return p
+}
+
+func (u user) write(name, text string) {
+	u.t.Helper()
+	if err := os.WriteFile(filepath.Join(u.dir, name), []byte(text), 0o600); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func words(s string) []string { return strings.Fields(s) }
+
+// device is the watch, connected.
+type device struct {
+	u     user
+	c     *client.Client
+	topic string
+	acks  chan client.Ack
+	last  time.Time
+}
+
+func (u user) wears(hub *process, added api.AddedThing) *device {
+	u.t.Helper()
+	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	trust, err := f.TLS(f.Parties[0])
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	d := &device{u: u, topic: thing.MeasurementsTopic(added.ID), acks: make(chan client.Ack, 16)}
+	d.c, err = client.Dial(u.ctx, client.Config{
+		Address: f.Parties[0].MQTT, TLS: trust, Version: packet.V5, User: string(added.ID), Password: []byte(added.Password),
+		Acknowledged: func(a client.Ack) { d.acks <- a },
+	})
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.t.Cleanup(func() { d.c.Close() })
+	return d
+}
+
+// publish sends a pack whose time is filled in, and waits for what became of it.
+func (d *device) publish(pack string) client.Ack {
+	d.u.t.Helper()
+	at := time.Now().Unix()
+	if !d.last.IsZero() {
+		at = max(at, d.last.Unix()+1)
+	}
+	d.last = time.Unix(at, 0)
+	if err := d.c.Publish(client.Message{Topic: d.topic, Payload: fmt.Appendf(nil, pack, at), QoS: 1}); err != nil {
+		d.u.t.Fatal(err)
+	}
+	if err := d.c.Drain(d.u.ctx); err != nil {
+		d.u.t.Fatal(err)
+	}
+	return <-d.acks
+}
+
+func (d *device) send(pack string) {
+	d.u.t.Helper()
+	if a := d.publish(pack); a.Reason != packet.Success {
+		d.u.t.Fatalf("not accepted: %+v", a)
+	}
+}
+
+func (d *device) refused(pack string) (reason string) {
+	d.u.t.Helper()
+	a := d.publish(pack)
+	if a.Reason == packet.Success {
+		d.u.t.Errorf("accepted: %s", pack)
+	}
+	return a.Text
+}
+
+// seen is a measurement as a watch shows it.
+type seen struct {
+	Name  string  `json:"n"`
+	Value float64 `json:"v"`
+}
+
+// event waits for the next event of a watch, which has one measurement.
+func event(t *testing.T, live *process) seen {
+	t.Helper()
+	var e struct {
+		Cursor string `json:"cursor"`
+		Pack   []seen `json:"pack"`
+	}
+	line := live.says(live.out, "cursor")
+	if err := json.Unmarshal([]byte(line), &e); err != nil || e.Cursor == "" || len(e.Pack) != 1 {
+		t.Fatalf("watch showed %s (%v)", line, err)
+	}
+	return e.Pack[0]
+}
