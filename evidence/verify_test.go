@@ -592,3 +592,27 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// Another receipt of the same frame proves as much, and isn't what was signed.
+func TestValidPartOfAnotherBundle(t *testing.T) {
+	s := newStage(t)
+	s.send(s.course(s.hub, true))
+	s.entries = append(s.entries, make([]carnet.Fingerprint, 9)...)
+	s.receipts()
+	one := s.write(s.options())
+	s.entries = append(s.entries, carnet.Fingerprint{1})
+	s.receipts()
+	two := s.write(s.options())
+	data, err := os.ReadFile(filepath.Join(two, FileFrames))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(one, FileFrames), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := verify(t, one, nil)
+	want(t, r, False, "frames.bin", "not the one that the world signed")
+	if len(r.Findings) != 1 {
+		t.Errorf("more is found than the hash tells:\n%s", r.Summary())
+	}
+}
