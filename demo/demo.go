@@ -1,11 +1,11 @@
 // Package demo runs the whole system: the things agent hub, the worlds arena and
 // clinic and the depot vault, each made and configured like a party of its own,
-// and a watch that sends a recording to hub over MQTT. At the end it counts, from
+// and devices that send recordings to hub over MQTT. At the end it counts, from
 // the parties' stores, what every one of them has, has the oracle work out what
 // each world should have, and proves what each world was sent.
 //
-// A demo is set up (directories, keys, peer files, mappings), playing (the watch
-// sends), settling (everything sent is on its way to the worlds and the ledger),
+// A demo is set up (directories, keys, peer files, mappings), playing (the devices
+// send), settling (everything sent is on its way to the worlds and the ledger),
 // and judged (the parties have ended; their stores are read). The parties share
 // nothing but addresses: they would run as separate processes from the same
 // files, and do with Options.Processes.
@@ -67,15 +67,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whoever ends the demo ends the watch; the parties go on until what it sent
-	// has been passed on. A party that fails ends everything.
+	// Whoever ends the demo ends the devices; the parties go on until what they
+	// sent has been passed on. A party that fails ends everything.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	parties, running := errgroup.WithContext(running)
 	playing, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(running, end)()
-	played, err := s.run(running, playing, parties, recordings, o)
+	s.sensors = sensors(recordings)
+	played, err := s.run(running, playing, parties, o)
 	failed := running.Err() != nil
 	stop()
 	if perr := parties.Wait(); failed && perr != nil {
@@ -92,12 +93,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, nil
 }
 
-// run starts the parties and has the watch play.
-func (s *setup) run(running, playing context.Context, parties *errgroup.Group, recordings []*file.Recording, o Options) (*played, error) {
+// run starts the parties and has the sensors play.
+func (s *setup) run(running, playing context.Context, parties *errgroup.Group, o Options) (*played, error) {
 	if err := s.start(running, parties, o); err != nil {
 		return nil, err
 	}
-	return s.play(running, playing, recordings, o)
+	return s.play(running, playing, o)
 }
 
 func (o Options) directory() (dir string, remove func(), err error) {
@@ -158,6 +159,7 @@ type setup struct {
 	access  *access.File
 	screen  *screen
 	parties []*party
-	watch   watch
+	sensors []*sensor
+	devices []*device
 	depot   api.DepotStatus // as the depot said last
 }

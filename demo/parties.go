@@ -33,6 +33,7 @@ type party struct {
 	dir    string
 	config node.Config
 	token  string // the operator's
+	owner  string // the owner's token, of the things agent
 	client *client.Client
 }
 
@@ -99,6 +100,10 @@ func (p *party) make(ctx context.Context) error {
 	var kept node.Token
 	p.token, kept = node.NewToken("operator", "operator")
 	p.config.Tokens = append(p.config.Tokens, kept)
+	if p.role == identity.Things {
+		p.owner, kept = node.NewToken(owner, "owner")
+		p.config.Tokens = append(p.config.Tokens, kept)
+	}
 	if err := node.Init(ctx, p.file(), p.config); err != nil {
 		return err
 	}
@@ -210,8 +215,8 @@ func (s *setup) party(name carnet.PartyID) *party {
 	return nil
 }
 
-// start starts the parties, waits until each answers, adds the watch and maps
-// it.
+// start starts the parties, waits until each answers, adds the
+// sensors and maps them.
 func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) error {
 	for _, p := range s.parties {
 		group.Go(func() error { return p.run(ctx, o.Processes, o.Log) })
@@ -221,8 +226,10 @@ func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) err
 			return err
 		}
 	}
-	if err := s.addWatch(ctx); err != nil {
-		return err
+	for _, w := range s.sensors {
+		if err := w.add(ctx, s.party("hub")); err != nil {
+			return err
+		}
 	}
 	return s.writeAccess()
 }
@@ -250,7 +257,7 @@ func (s *setup) writeAccess() error {
 		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file()}
 		switch p.role {
 		case identity.Things:
-			entry.MQTT = s.watch.address
+			entry.MQTT = s.sensors[0].address
 		case identity.World:
 			entry.Link = p.config.Listen.Link
 		case identity.Depot:
@@ -258,8 +265,13 @@ func (s *setup) writeAccess() error {
 		}
 		f.Parties = append(f.Parties, entry)
 		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "operator", Token: p.token})
+		if p.owner != "" {
+			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: "owner", Token: p.owner})
+		}
 	}
-	s.watch.writeAccess(f)
+	for _, w := range s.sensors {
+		w.writeAccess(f)
+	}
 	s.access = f
 	if err := s.writeCurl(); err != nil {
 		return err

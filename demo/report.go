@@ -20,7 +20,7 @@ import (
 )
 
 // Report is what a demo did and what was checked. Input and Device are counted
-// by the watch; everything else is read from the parties' stores after the
+// by the devices; everything else is read from the parties' stores after the
 // parties have ended, but for Depot, which the depot said last.
 type Report struct {
 	Input  Input   `json:"input"`
@@ -102,7 +102,7 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 		Objects: s.depot.Objects, Bytes: s.depot.Bytes, Checkpoint: s.depot.Entries,
 		Statements: status.Statements, Receipts: status.Receipts,
 	}
-	for _, name := range []carnet.PartyID{"arena", "clinic"} {
+	for _, name := range worlds {
 		if err := s.judgeWorld(ctx, r, hub, name, o); err != nil {
 			return nil, fmt.Errorf("judge %s: %w", name, err)
 		}
@@ -116,22 +116,27 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
-	mapping := s.watch.mappings[name]
-	if err := audited(ctx, r, hub.Things, world.World, mapping); err != nil {
-		return err
+	for _, sensor := range s.sensors {
+		mapping := sensor.mappings[name]
+		if err := audited(ctx, r, hub.Things, world.World, mapping); err != nil {
+			return err
+		}
+		w, err := counted(ctx, hub.Things, world.World, name, mapping)
+		if err != nil {
+			return err
+		}
+		r.Worlds = append(r.Worlds, w)
+		if err := s.proved(ctx, r, world, name, mapping, o); err != nil {
+			return err
+		}
 	}
-	w, err := counted(ctx, hub.Things, world.World, name, mapping)
-	if err != nil {
-		return err
-	}
-	r.Worlds = append(r.Worlds, w)
 	totals, err := world.World.Totals(ctx)
 	if err != nil {
 		return err
 	}
 	r.Depot.Statements += totals.Statements
 	r.Depot.Receipts += totals.Receipts
-	return s.proved(ctx, r, world, name, mapping, o)
+	return nil
 }
 
 // counted reads what a world holds.
@@ -276,7 +281,7 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 // Write writes the report for people.
 func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "\nplayed     %d measurements of %d recordings in %.1f s\n", r.Input.Measurements, r.Input.Files, r.Seconds)
-	fmt.Fprintf(w, "watch      %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
+	fmt.Fprintf(w, "devices    %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
 	for reason, n := range r.Device.Reasons {
 		fmt.Fprintf(w, "             %d × %s\n", n, reason)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/node"
 	"carnet/thing"
 )
@@ -21,11 +20,9 @@ type screen struct {
 	to       io.Writer
 	terminal bool
 	begun    time.Time
-	total    int
 
-	mu     sync.Mutex
-	device Device
-	lines  int // of live progress on the terminal now
+	mu    sync.Mutex
+	lines int // of live progress on the terminal now
 }
 
 func newScreen(o Options) *screen { return &screen{to: o.Progress, terminal: o.Terminal} }
@@ -48,19 +45,13 @@ func (v *screen) wipe() {
 	}
 }
 
-func (v *screen) sent(d Device) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.device = d
-}
-
 // begin notes that playing begins, and on a terminal prints the lines to paste.
-func (v *screen) begin(s *setup, total int) {
-	v.begun, v.total = time.Now(), total
+func (v *screen) begin(s *setup) {
+	v.begun = time.Now()
 	if v.to == nil {
 		return
 	}
-	v.say("playing %d messages; everything about this demo is in %s", total, filepath.Join(s.dir, "demo.json"))
+	v.say("playing %d messages; everything about this demo is in %s", s.total(), filepath.Join(s.dir, "demo.json"))
 	if v.terminal {
 		v.say("\n%s", s.paste())
 	}
@@ -95,30 +86,29 @@ func (v *screen) follow(ctx context.Context, s *setup) {
 }
 
 func (v *screen) progress(ctx context.Context, s *setup) []string {
-	v.mu.Lock()
-	d := v.device
-	v.mu.Unlock()
-	took := time.Since(v.begun)
-	lines := []string{fmt.Sprintf("%6.1fs  watch → hub     %d of %d messages acknowledged, %d refused, %.0f measurements/s",
-		took.Seconds(), d.Acknowledged, v.total, d.Refused, float64(d.Measurements)/took.Seconds())}
-	for _, world := range []carnet.PartyID{"arena", "clinic"} {
+	d, took := s.sent(), time.Since(v.begun)
+	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %.0f measurements/s",
+		took.Seconds(), d.Acknowledged, s.total(), d.Refused, float64(d.Measurements)/took.Seconds())}
+	for _, world := range worlds {
 		c := s.party(world).client
-		info, err := c.Avatar(ctx, s.watch.mappings[world].Avatar)
-		if err != nil {
-			lines = append(lines, fmt.Sprintf("         hub → %-8s  %v", world, err))
-			continue
+		for _, w := range s.sensors {
+			info, err := c.Avatar(ctx, w.mappings[world].Avatar)
+			if err != nil {
+				lines = append(lines, fmt.Sprintf("         hub → %-8s  %v", world, err))
+				continue
+			}
+			state, err := c.State(ctx, info.ID)
+			if err != nil {
+				state = nil // shown as nothing yet
+			}
+			lines = append(lines, fmt.Sprintf("         hub → %-8s  %s: %d measurements, now %s", world, w.name, info.Measurements, shown(state)))
 		}
-		state, err := c.State(ctx, info.ID)
-		if err != nil {
-			state = nil
-		}
-		lines = append(lines, fmt.Sprintf("         hub → %-8s  %d measurements: %s", world, info.Measurements, shown(info, state)))
 	}
 	return lines
 }
 
 // shown is an avatar's state in a line.
-func shown(info avatar.Info, state []carnet.Measurement) string {
+func shown(state []carnet.Measurement) string {
 	var parts []string
 	for _, m := range state {
 		parts = append(parts, fmt.Sprintf("%s %.6g %s", m.Name, m.Value.Num, m.Unit))
@@ -132,7 +122,7 @@ func shown(info avatar.Info, state []carnet.Measurement) string {
 // paste is the five lines that somebody who looks at the demo may try. What is
 // secret in them lies in files that only their owner reads.
 func (s *setup) paste() string {
-	w := &s.watch
+	w := s.sensors[0]
 	host, port, _ := strings.Cut(w.address, ":")
 	program, err := os.Executable()
 	if err != nil {
@@ -166,7 +156,7 @@ func (s *setup) writeCurl() error {
 	}{{"arena", "arena", "state"}, {"clinic", "clinic", "state"}, {"evidence", "arena", "evidence"}} {
 		p := s.party(f.world)
 		text := fmt.Sprintf("url = %q\ncacert = %q\nheader = \"Authorization: Bearer %s\"\n",
-			fmt.Sprintf("%s/v1/avatars/%s/%s", p.client.Base, s.watch.mappings[f.world].Avatar, f.what), p.ca(), p.token)
+			fmt.Sprintf("%s/v1/avatars/%s/%s", p.client.Base, s.sensors[0].mappings[f.world].Avatar, f.what), p.ca(), p.token)
 		if f.what == "state" {
 			text += fmt.Sprintf("write-out = \"  <- %s\\n\"\n", f.world)
 		}

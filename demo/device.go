@@ -1,136 +1,28 @@
 package demo
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"carnet"
-	"carnet/access"
-	"carnet/api"
-	"carnet/policy"
 	"carnet/senml"
-	"carnet/td"
 	"carnet/thing"
 	"carnet/wire/file"
 	"carnet/wire/mqtt/client"
 	"carnet/wire/mqtt/packet"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// owner is who the demo's watch belongs to.
-const owner = "owner"
-
-// views are what the watch's owner lets each world have.
-var views = map[carnet.PartyID]string{
-	"arena": `{
-	  "properties": {
-	    "heart_rate": {"round": 5, "rate": "1s"},
-	    "speed":      {"rate": "1s"}
-	  },
-	  "purposes": ["fitness"]
-	}`,
-	"clinic": `{
-	  "properties": {
-	    "heart_rate": {},
-	    "stress":     {},
-	    "position":   {"precision_m": 1000}
-	  },
-	  "purposes": ["care"]
-	}`,
-}
-
-// watch is the demo's device and what it was given.
-type watch struct {
-	id       carnet.ThingID
-	password string
-	address  string // host:port of the agent's MQTT listener
-	ca       string
-	mappings map[carnet.PartyID]thing.MappingInfo
-}
-
-// addWatch adds the watch to the agent and maps it to both worlds.
-func (s *setup) addWatch(ctx context.Context) error {
-	hub := s.party("hub")
-	added, err := hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(td.Watch())})
-	if err != nil {
-		return fmt.Errorf("add the watch: %w", err)
-	}
-	_, port, err := net.SplitHostPort(hub.config.Listen.MQTT)
-	if err != nil {
-		return err
-	}
-	s.watch = watch{
-		id: added.ID, password: added.Password, address: net.JoinHostPort("localhost", port), ca: hub.ca(),
-		mappings: make(map[carnet.PartyID]thing.MappingInfo),
-	}
-	for _, world := range []carnet.PartyID{"arena", "clinic"} {
-		view, err := policy.ParseView([]byte(views[world]))
-		if err != nil {
-			return err
-		}
-		m, err := s.mapTo(ctx, hub, world, view)
-		if err != nil {
-			return err
-		}
-		s.watch.mappings[world] = m
-	}
-	return nil
-}
-
-// mapTo maps the watch to a world, once the link to it is up.
-func (s *setup) mapTo(ctx context.Context, hub *party, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
-	for range 200 {
-		m, err = hub.client.Map(ctx, s.watch.id, api.NewMapping{World: world, Title: "runner", View: view})
-		if carnet.CodeOf(err) != carnet.Unavailable {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return m, context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	if err != nil {
-		return m, fmt.Errorf("map the watch to %s: %w", world, err)
-	}
-	return m, nil
-}
-
-func (w *watch) writeAccess(f *access.File) {
-	f.Things = append(f.Things, access.Thing{
-		ID: w.id, Password: w.password, Party: "hub", Owner: owner,
-		TopicMeasurements: thing.MeasurementsTopic(w.id), TopicRefusals: thing.RefusalsTopic(w.id),
-		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType()},
-	})
-	for _, world := range []carnet.PartyID{"arena", "clinic"} {
-		m := w.mappings[world]
-		f.Avatars = append(f.Avatars, access.Avatar{ID: m.Avatar, World: world, Thing: w.id, Mapping: &m.ID})
-	}
-}
-
-// generate makes a recording, writes it as FIT and reads it back.
-func generate(length time.Duration) (*file.Recording, error) {
-	made := file.Generate(uint64(time.Now().UnixNano()), length, time.Now().Truncate(time.Second))
-	var fit bytes.Buffer
-	if err := file.WriteFIT(&fit, made); err != nil {
-		return nil, err
-	}
-	return file.ReadFIT(&fit, "generated.fit")
-}
-
-// Device counts what the watch sent, as its MQTT client does.
+// Device counts what the devices sent, as their MQTT clients do.
 type Device struct {
 	Published    int64            `json:"published"` // messages
 	Acknowledged int64            `json:"acknowledged"`
@@ -139,7 +31,7 @@ type Device struct {
 	Measurements int64            `json:"measurements"`      // in acknowledged messages
 }
 
-// played is what the watch did.
+// played is what the sensors did.
 type played struct {
 	device       Device
 	files        int
@@ -208,37 +100,69 @@ const (
 	shortGap = int64(time.Hour)
 )
 
-// play has the watch send the recordings, then waits until everything it sent
-// has reached the worlds and the ledger.
-func (s *setup) play(running, playing context.Context, recordings []*file.Recording, o Options) (*played, error) {
-	p := &played{files: len(recordings), begun: time.Now()}
-	for _, r := range recordings {
-		p.measurements += len(r.Measurements)
+// play has the sensors send their recordings, then waits until everything they
+// sent has reached the worlds and the ledger.
+func (s *setup) play(running, playing context.Context, o Options) (*played, error) {
+	p := &played{begun: time.Now()}
+	for _, w := range s.sensors {
+		d := &device{sensor: w, options: o, begun: p.begun, packs: packs(w.recordings, o, p.begun)}
+		d.done = make([]atomic.Bool, len(d.packs))
+		s.devices = append(s.devices, d)
+		p.files += len(w.recordings)
+		for _, r := range w.recordings {
+			p.measurements += len(r.Measurements)
+		}
 	}
-	ps := packs(recordings, o, p.begun)
-	s.screen.begin(s, len(ps))
 	var screen sync.WaitGroup
 	watching, stopWatching := context.WithCancel(running)
+	s.screen.begin(s)
 	screen.Go(func() { s.screen.follow(watching, s) })
 	defer screen.Wait()
 	defer stopWatching()
-	if err := s.send(playing, ps, o, p); err != nil {
+	var work errgroup.Group
+	for _, d := range s.devices {
+		work.Go(func() error { return d.send(playing) })
+	}
+	if err := work.Wait(); err != nil {
 		return nil, err
 	}
-	p.ended = time.Now()
+	ended := time.Now()
 	if o.Stay && playing.Err() == nil {
-		s.screen.say("the recording has ended; Ctrl-C ends the demo")
+		s.screen.say("the recordings have ended; Ctrl-C ends the demo")
 		<-playing.Done()
 	}
+	p.device, p.ended = s.sent(), ended
 	p.settled = s.settle(running)
 	return p, nil
 }
 
+// sent sums up what the devices count.
+func (s *setup) sent() (all Device) {
+	all.Reasons = make(map[string]int64)
+	for _, d := range s.devices {
+		c := d.counts()
+		all.Published += c.Published
+		all.Acknowledged += c.Acknowledged
+		all.Refused += c.Refused
+		all.Measurements += c.Measurements
+		for reason, n := range c.Reasons {
+			all.Reasons[reason] += n
+		}
+	}
+	return all
+}
+
+// total is how many messages the devices have to send.
+func (s *setup) total() (n int) {
+	for _, d := range s.devices {
+		n += len(d.packs)
+	}
+	return n
+}
+
 // send publishes the messages, each at its time. A connection that breaks is
 // made again, and what was not acknowledged is sent again, as a good device does.
-func (s *setup) send(ctx context.Context, ps []pack, o Options, p *played) error {
-	d := &device{setup: s, options: o, done: make([]atomic.Bool, len(ps)), packs: ps}
-	defer func() { p.device = d.counts() }()
+func (d *device) send(ctx context.Context) error {
 	for ctx.Err() == nil && !d.finished() {
 		err := d.connection(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -247,7 +171,7 @@ func (s *setup) send(ctx context.Context, ps []pack, o Options, p *played) error
 		if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Packet == packet.CONNACK {
 			return err
 		}
-		o.Log.Warn("the watch's connection ended; it connects again", "err", err)
+		d.options.Log.Warn("a device's connection ended; it connects again", "device", d.sensor.name, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
@@ -256,10 +180,11 @@ func (s *setup) send(ctx context.Context, ps []pack, o Options, p *played) error
 	return nil
 }
 
-// device is the watch's side of its connections.
+// device is a sensor's side of its connections.
 type device struct {
-	setup   *setup
+	sensor  *sensor
 	options Options
+	begun   time.Time
 	packs   []pack
 	done    []atomic.Bool // acknowledged or refused
 	settled atomic.Int64
@@ -274,7 +199,6 @@ func (d *device) finished() bool { return int(d.settled.Load()) == len(d.packs) 
 func (d *device) counts() Device {
 	c := Device{Published: d.published.Load(), Acknowledged: d.acknowledged.Load(), Measurements: d.measurements.Load()}
 	c.Reasons, c.Refused = d.refused.get()
-	d.setup.screen.sent(c)
 	return c
 }
 
@@ -293,13 +217,13 @@ func (d *device) acked(a client.Ack) {
 
 // connection publishes over one connection until everything is acknowledged.
 func (d *device) connection(ctx context.Context) error {
-	config, err := d.setup.watch.tls()
+	config, err := d.sensor.tls()
 	if err != nil {
 		return err
 	}
 	c, err := client.Dial(ctx, client.Config{
-		Address: d.setup.watch.address, TLS: config, Version: packet.V5, User: string(d.setup.watch.id),
-		Password: []byte(d.setup.watch.password), InFlight: 64, Acknowledged: d.acked,
+		Address: d.sensor.address, TLS: config, Version: packet.V5, User: string(d.sensor.id),
+		Password: []byte(d.sensor.password), InFlight: 64, Acknowledged: d.acked,
 	})
 	if err != nil {
 		return err
@@ -321,9 +245,6 @@ func (d *device) connection(ctx context.Context) error {
 			d.next++
 			return err
 		}
-		if d.next%256 == 0 {
-			d.counts()
-		}
 	}
 	return c.Drain(ctx)
 }
@@ -334,14 +255,13 @@ func (d *device) wait(ctx context.Context, c *client.Client) error {
 		return ctx.Err()
 	}
 	due := time.Duration(float64(d.packs[d.next].at-d.packs[0].at) / d.options.Speed)
-	wait := time.Until(d.setup.screen.begun.Add(due))
+	wait := time.Until(d.begun.Add(due))
 	if wait <= 0 {
 		return ctx.Err()
 	}
 	if err := c.Flush(); err != nil {
 		return err
 	}
-	d.counts()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -362,20 +282,8 @@ func (d *device) publish(c *client.Client, i int) error {
 		return err
 	}
 	return c.Publish(client.Message{
-		Topic: thing.MeasurementsTopic(d.setup.watch.id), ContentType: format.ContentType(), Payload: payload, QoS: 1, Tag: uint64(i),
+		Topic: thing.MeasurementsTopic(d.sensor.id), ContentType: format.ContentType(), Payload: payload, QoS: 1, Tag: uint64(i),
 	})
-}
-
-func (w *watch) tls() (*tls.Config, error) {
-	pem, err := os.ReadFile(w.ca)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, carnet.Errorf(carnet.Malformed, "%s holds no certificate", w.ca)
-	}
-	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
 }
 
 // settleFor is how long the parties may take to pass on what they have.

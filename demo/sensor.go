@@ -1,0 +1,168 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/policy"
+	"carnet/senml"
+	"carnet/td"
+	"carnet/thing"
+	"carnet/wire/file"
+)
+
+// owner is who the demo's things belong to.
+const owner = "owner"
+
+// sensor is one of the demo's things: the device, and what it was given.
+type sensor struct {
+	name        string
+	description []byte
+	views       map[carnet.PartyID]string // what its owner lets each world have
+	recordings  []*file.Recording
+
+	id       carnet.ThingID
+	password string
+	address  string // host:port of the agent's MQTT listener
+	ca       string
+	mappings map[carnet.PartyID]thing.MappingInfo
+}
+
+// watch is always there: somebody may want to send a measurement of their own.
+func watch() *sensor {
+	return &sensor{name: "watch", description: td.Watch(), views: map[carnet.PartyID]string{
+		"arena": `{
+		  "properties": {
+		    "heart_rate": {"round": 5, "rate": "1s"},
+		    "speed":      {"rate": "1s"}
+		  },
+		  "purposes": ["fitness"]
+		}`,
+		"clinic": `{
+		  "properties": {
+		    "heart_rate": {},
+		    "stress":     {},
+		    "position":   {"precision_m": 1000}
+		  },
+		  "purposes": ["care"]
+		}`,
+	}}
+}
+
+// room is there when a recording of a room is played.
+func room() *sensor {
+	return &sensor{name: "room", description: td.Room(), views: map[carnet.PartyID]string{
+		"arena":  `{"properties": {"temperature": {"round": 1, "rate": "5m"}, "light": {"round": 50}}, "purposes": ["fitness"]}`,
+		"clinic": `{"properties": {"temperature": {}, "humidity": {}, "co2": {}, "occupancy": {}}, "purposes": ["care"]}`,
+	}}
+}
+
+// sensors says whose recordings are whose: a room's has a property that only a
+// room has.
+func sensors(recordings []*file.Recording) []*sensor {
+	w, r := watch(), room()
+	for _, recording := range recordings {
+		if slices.ContainsFunc(recording.Measurements, func(m carnet.Measurement) bool {
+			return slices.Contains([]string{"humidity", "light", "co2", "occupancy"}, m.Name)
+		}) {
+			r.recordings = append(r.recordings, recording)
+		} else {
+			w.recordings = append(w.recordings, recording)
+		}
+	}
+	if len(r.recordings) > 0 {
+		return []*sensor{w, r}
+	}
+	return []*sensor{w}
+}
+
+// worlds are the worlds that everything is mapped to.
+var worlds = [...]carnet.PartyID{"arena", "clinic"}
+
+// add adds the sensor to the agent and maps it to the worlds.
+func (w *sensor) add(ctx context.Context, hub *party) error {
+	added, err := hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(w.description)})
+	if err != nil {
+		return fmt.Errorf("add the %s: %w", w.name, err)
+	}
+	_, port, err := net.SplitHostPort(hub.config.Listen.MQTT)
+	if err != nil {
+		return err
+	}
+	w.id, w.password, w.address, w.ca = added.ID, added.Password, net.JoinHostPort("localhost", port), hub.ca()
+	w.mappings = make(map[carnet.PartyID]thing.MappingInfo)
+	for _, world := range worlds {
+		view, err := policy.ParseView([]byte(w.views[world]))
+		if err != nil {
+			return err
+		}
+		if w.mappings[world], err = w.mapTo(ctx, hub, world, view); err != nil {
+			return fmt.Errorf("map the %s to %s: %w", w.name, world, err)
+		}
+	}
+	return nil
+}
+
+// titles are what people in the worlds call the avatars.
+var titles = map[string]string{"watch": "runner", "room": "stadium"}
+
+// mapTo maps the sensor to a world, once the link to it is up.
+func (w *sensor) mapTo(ctx context.Context, hub *party, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
+	for range 200 {
+		m, err = hub.client.Map(ctx, w.id, api.NewMapping{World: world, Title: titles[w.name], View: view})
+		if carnet.CodeOf(err) != carnet.Unavailable {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return m, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return m, err
+}
+
+func (w *sensor) writeAccess(f *access.File) {
+	f.Things = append(f.Things, access.Thing{
+		ID: w.id, Password: w.password, Party: "hub", Owner: owner,
+		TopicMeasurements: thing.MeasurementsTopic(w.id), TopicRefusals: thing.RefusalsTopic(w.id),
+		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType()},
+	})
+	for _, world := range worlds {
+		m := w.mappings[world]
+		f.Avatars = append(f.Avatars, access.Avatar{ID: m.Avatar, World: world, Thing: w.id, Mapping: &m.ID})
+	}
+}
+
+// tls trusts what the operator of the agent gave the device.
+func (w *sensor) tls() (*tls.Config, error) {
+	pem, err := os.ReadFile(w.ca)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, carnet.Errorf(carnet.Malformed, "%s holds no certificate", w.ca)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
+}
+
+// generate makes a recording, writes it as FIT and reads it back.
+func generate(length time.Duration) (*file.Recording, error) {
+	made := file.Generate(uint64(time.Now().UnixNano()), length, time.Now().Truncate(time.Second))
+	var fit bytes.Buffer
+	if err := file.WriteFIT(&fit, made); err != nil {
+		return nil, err
+	}
+	return file.ReadFIT(&fit, "generated.fit")
+}
