@@ -88,13 +88,22 @@ type Agent struct {
 	opener  *seal.Opener
 	epochs  epochs
 	appends chan *arrived // to the committer
-	opened  chan []*arrived
+	opened  chan work     // to the opener
 	compact chan struct{} // compact now
+	stopped chan struct{} // closed when the committer has ended
 
-	foldMu sync.Mutex // held while a frame is folded, and while states are taken
-
-	linkMu sync.Mutex
+	linkMu sync.Mutex // guards what follows
 	links  map[carnet.PartyID]link.State
+	untold map[carnet.PartyID]bool // connected anew: to be told of demands
+
+	// moveMu is held while batches go from frames into stretches, and shared by
+	// who must not meet them in both or in neither. It comes before the others.
+	moveMu sync.RWMutex
+
+	// foldMu is held while a frame is folded, and while states are taken or a
+	// subscription begins: these see frames whole. It guards pending.
+	foldMu  sync.Mutex
+	pending pending
 
 	mu       sync.RWMutex // guards what follows
 	notifier Notifier
@@ -104,12 +113,15 @@ type Agent struct {
 	folded   uint64 // the id of the last frame folded
 	defects  uint64
 
+	demandMu sync.Mutex
+	demanded map[*Avatar]struct{} // whose senders know that somebody waits
+
 	receptionMu sync.Mutex
 	reception   *seal.ReceptionKey
 	receptions  map[carnet.Fingerprint]*seal.ReceptionKey // not yet destroyed
-	notAfter    time.Time
+	announced   []receptionEntry                          // the newest last
 
-	changeMu sync.Mutex
+	changeMu sync.Mutex // held while documents change
 }
 
 // New loads the agent's state from its store.
@@ -123,9 +135,11 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
 		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
-		appends: make(chan *arrived, 64), opened: make(chan []*arrived, 64), compact: make(chan struct{}, 1),
-		links: make(map[carnet.PartyID]link.State), avatars: make(map[carnet.AvatarID]*Avatar),
-		streams: make(map[carnet.StreamID]*stream), receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
+		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
+		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
+		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), demanded: make(map[*Avatar]struct{}),
+		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
+		tail:       newTail(),
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -143,7 +157,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		a.senders[s.Party] = s
 	}
 	var err error
-	a.epochs.init(cfg.Keys)
+	a.epochs = epochs{cfg.Keys}
 	if a.opener, err = seal.NewOpener(maxSlots, a.epochs.lookup); err != nil {
 		return nil, err
 	}
@@ -160,8 +174,10 @@ func (a *Agent) Connect(n Notifier) {
 	a.notifier = n
 }
 
-// Run commits, opens and compacts until ctx ends. It returns an error only when
-// the store failed in a way that leaves durability in doubt.
+// Run commits, opens and compacts until ctx ends; it is called once. It returns
+// an error only when the process must end and recover at the next start: the
+// store failed in a way that leaves durability in doubt, another process changes
+// it, or the key table can't be read.
 func (a *Agent) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return a.commitLoop(ctx) })

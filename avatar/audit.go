@@ -5,7 +5,6 @@ import (
 
 	"carnet"
 	"carnet/seal"
-	"carnet/senml"
 )
 
 // Held is one measurement as the store holds it.
@@ -18,13 +17,16 @@ type Held struct {
 
 // EachHeld opens everything that the store holds of an avatar, as often as it
 // holds it, for an auditor: nothing is left out that a reader of the history
-// would not see twice. What can't be opened fails it.
+// would not see twice. Refused batches, which no reader is given, are left out.
+// What else can't be opened fails it. Compaction waits meanwhile.
 func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) error) error {
 	v, err := a.avatar(id)
 	if err != nil {
 		return err
 	}
-	o := opening{decoder: newColumnsDecoder()}
+	a.moveMu.RLock()
+	defer a.moveMu.RUnlock()
+	o := newOpening()
 	of := make(map[carnet.StreamID]bool)
 	for _, s := range a.streamsOf(v) {
 		of[s.id] = true
@@ -37,7 +39,7 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 			if err != nil {
 				return err
 			}
-			if err := eachBatch(body, func(_, from, to int) error { return a.hold(&o, body[from:to], of, do) }); err != nil {
+			if err := eachBatch(body, func(_, from, to int) error { return a.hold(ctx, &o, body[from:to], of, do) }); err != nil {
 				return err
 			}
 		}
@@ -49,7 +51,13 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 		}
 		for _, row := range rows {
 			at = row.ID
-			if err := eachBatch(row.Body, func(_, from, to int) error { return a.hold(&o, row.Body[from:to], of, do) }); err != nil {
+			err := eachBatch(row.Body, func(leaf, from, to int) error {
+				if a.wasRefused(batchAt{row.ID, uint32(leaf)}) {
+					return nil
+				}
+				return a.hold(ctx, &o, row.Body[from:to], of, do)
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -57,19 +65,13 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 }
 
 // hold hands over what a batch holds, if it is of one of the streams.
-func (a *Agent) hold(o *opening, batch []byte, of map[carnet.StreamID]bool, do func(Held) error) error {
+func (a *Agent) hold(ctx context.Context, o *opening, batch []byte, of map[carnet.StreamID]bool, do func(Held) error) error {
 	h, _, err := seal.ParseHeader(batch)
 	if err != nil || !of[h.Stream] {
 		return err
 	}
-	if _, o.body, err = a.opener.Open(o.body[:0], batch); err != nil {
-		return err
-	}
-	b, err := seal.ParseBody(o.body)
+	_, b, err := a.open(ctx, o, batch, 0)
 	if err != nil {
-		return err
-	}
-	if o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, 0); err != nil {
 		return err
 	}
 	for i, m := range o.measurements {

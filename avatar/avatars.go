@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,21 +25,23 @@ type Avatar struct {
 	streams []*stream // guarded by Agent.mu
 	version uint64    // of its document
 
-	stateVersion uint64 // of its saved state; the compaction's
+	stateVersion uint64 // of its saved state; owner: Agent.moveMu
+	changed      bool   // since that was taken; owner: Agent.foldMu
 
-	mu          sync.Mutex
-	latest      map[string]carnet.Measurement // by property
-	subscribers map[*Subscription]struct{}
+	mu          sync.Mutex                 // guards what follows
+	latest      []carnet.Measurement       // the newest of each property
+	subscribers map[*Subscription]struct{} // nil while there is none; begins under Agent.foldMu too
 }
 
-// stream is what one sender says about one avatar. Numbers are the opener's.
+// stream is what one sender says about one avatar.
 type stream struct {
 	id     carnet.StreamID
 	sender carnet.PartyID
 	avatar *Avatar
 	place  int  // among the avatar's streams: cursors name it by this
-	ended  bool // guarded by Agent.mu
+	ended  bool // owner: Agent.changeMu
 
+	// Written by who folds under foldMu and the avatar's mutex; read under either.
 	nextBatch    uint64
 	nextFirst    uint64
 	measurements uint64
@@ -80,6 +83,7 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 	if !ok {
 		return nil, carnet.Errorf(carnet.Forbidden, "%s is not a sender of this world", party)
 	}
+	a.remind(party)
 	switch kind {
 	case carnet.CallBag:
 		return nil, a.takeBag(ctx, from, body)
@@ -100,6 +104,9 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		}
 		return nil, a.endStream(ctx, party, r.Stream)
 	case carnet.CallHeads:
+		if err := a.settled(ctx); err != nil {
+			return nil, err
+		}
 		return json.Marshal(a.heads(party))
 	}
 	return nil, carnet.Errorf(carnet.Malformed, "a world has no call %q", kind)
@@ -124,6 +131,9 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 		answer.Avatar = s.avatar.id
 		return answer, nil
 	}
+	if r.Stream == nobody {
+		return answer, carnet.Errorf(carnet.Malformed, "a mapping request names no stream")
+	}
 	if len(r.Title) > maxTitle {
 		return answer, carnet.Errorf(carnet.TooLarge, "an avatar's title has %d bytes, at most %d are accepted", len(r.Title), maxTitle)
 	}
@@ -139,7 +149,7 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if err != nil {
 		return answer, err
 	}
-	if err := a.saveAvatar(ctx, v, streams, item); err != nil {
+	if err := a.saveAvatar(ctx, v, streams, nil, item); err != nil {
 		return answer, err
 	}
 	a.mu.Lock()
@@ -149,6 +159,11 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	a.mu.Unlock()
 	answer.Avatar = v.id
 	a.recorded()
+	a.demandMu.Lock()
+	defer a.demandMu.Unlock()
+	if _, on := a.demanded[v]; on {
+		a.notifyDemand(s, true)
+	}
 	return answer, nil
 }
 
@@ -168,6 +183,9 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		if !slices.ContainsFunc(v.streams, func(s *stream) bool { return s.sender == party }) {
 			return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", *r.Avatar).WithFix("list the avatars")
 		}
+		if len(v.streams) >= maxStreams {
+			return nil, carnet.Errorf(carnet.TooLarge, "the avatar has %d streams, which is all it may have", maxStreams)
+		}
 		return v, nil
 	}
 	v := &Avatar{id: carnet.NewAvatarID(), title: r.Title, created: a.now().UTC()}
@@ -176,19 +194,16 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		return nil, err
 	}
 	v.key = key.Public().(ed25519.PublicKey)
-	v.init()
 	return v, nil
 }
 
-func (v *Avatar) init() {
-	v.latest = make(map[string]carnet.Measurement)
-	v.subscribers = make(map[*Subscription]struct{})
-}
+// maxStreams is how many streams an avatar has at most: a cursor names each.
+const maxStreams = 1024
 
-func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, item ...ledger.Item) error {
+func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, ending *stream, item ...ledger.Item) error {
 	doc := avatarDocument{Title: v.title, Created: v.created, Key: v.key}
 	for _, s := range streams {
-		doc.Streams = append(doc.Streams, streamDocument{s.id, s.sender, s.ended})
+		doc.Streams = append(doc.Streams, streamDocument{s.id, s.sender, s.ended || s == ending})
 	}
 	d, err := a.document(kindAvatar, v.id.String(), v.version+1, doc)
 	if err != nil {
@@ -208,10 +223,11 @@ func (a *Agent) endStream(ctx context.Context, party carnet.PartyID, id carnet.S
 	if s == nil || s.sender != party {
 		return carnet.Errorf(carnet.NotFound, "%s has no stream %s here", party, id)
 	}
-	a.mu.Lock()
+	if err := a.saveAvatar(ctx, s.avatar, s.avatar.streams, s); err != nil {
+		return err
+	}
 	s.ended = true
-	a.mu.Unlock()
-	return a.saveAvatar(ctx, s.avatar, s.avatar.streams)
+	return nil
 }
 
 // heads says where a sender's streams stand.
@@ -221,19 +237,68 @@ func (a *Agent) heads(party carnet.PartyID) []carnet.StreamHead {
 	heads := []carnet.StreamHead{}
 	for _, s := range a.streams {
 		if s.sender == party {
-			heads = append(heads, carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst, Latest: s.avatar.seen()})
+			heads = append(heads, s.head())
 		}
 	}
 	return heads
 }
 
-func (v *Avatar) seen() (ms []carnet.SeenMeasurement) {
+func (s *stream) head() carnet.StreamHead {
+	v := s.avatar
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, m := range v.latest {
-		ms = append(ms, carnet.SeenMeasurement{Name: m.Name, Time: m.Time, Value: m.Value.Num})
+	head := carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst}
+	for i := range v.latest {
+		m := &v.latest[i]
+		head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: m.Name, Time: m.Time, Value: m.Value.Num})
 	}
-	return ms
+	return head
+}
+
+// maxProperties is how many properties an avatar's state has. What a sender says
+// about more is in the history alone.
+const maxProperties = 1024
+
+// take keeps the newest measurement of each property. Batches hold their
+// measurements by property, so that few of them are looked at twice. The caller
+// holds v.mu.
+func (v *Avatar) take(ms []carnet.Measurement) {
+	for i := 0; i < len(ms); {
+		newest := i
+		j := i + 1
+		for ; j < len(ms) && ms[j].Name == ms[i].Name; j++ {
+			if ms[j].Time >= ms[newest].Time {
+				newest = j
+			}
+		}
+		v.takeOne(&ms[newest])
+		i = j
+	}
+}
+
+func (v *Avatar) takeOne(m *carnet.Measurement) {
+	for i := range v.latest {
+		if last := &v.latest[i]; last.Name == m.Name {
+			if m.Time >= last.Time {
+				*last = *m
+			}
+			return
+		}
+	}
+	if len(v.latest) < maxProperties {
+		v.latest = append(v.latest, *m)
+	}
+}
+
+// state is what of the avatar is saved. The caller holds Agent.foldMu.
+func (v *Avatar) state() (doc stateDocument) {
+	for _, m := range v.latest {
+		doc.Latest = append(doc.Latest, savedValue{m.Name, m.Unit, m.Time, m.Value.Kind, m.Value.Num, []byte(m.Value.Str)})
+	}
+	for _, s := range v.streams {
+		doc.Streams = append(doc.Streams, savedStream{s.id, s.nextBatch, s.nextFirst, s.measurements, s.batches})
+	}
+	return doc
 }
 
 // Info is what there is to know of an avatar.
@@ -277,20 +342,18 @@ func (a *Agent) Avatar(id carnet.AvatarID) (Info, error) {
 }
 
 func (a *Agent) info(v *Avatar) Info {
-	info := Info{ID: v.id, Title: v.title, Created: v.created, Key: v.key, Properties: []string{}}
-	a.mu.RLock()
-	info.Streams = len(v.streams)
-	for _, s := range v.streams {
+	streams := a.streamsOf(v)
+	info := Info{ID: v.id, Title: v.title, Created: v.created, Key: v.key, Streams: len(streams), Properties: []string{}}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, s := range streams {
 		info.Measurements += s.measurements
 		info.Batches += s.batches
 	}
-	a.mu.RUnlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	newest := int64(-1 << 63)
-	for name, m := range v.latest {
-		info.Properties = append(info.Properties, name)
-		newest = max(newest, m.Time)
+	newest := int64(math.MinInt64)
+	for i := range v.latest {
+		info.Properties = append(info.Properties, v.latest[i].Name)
+		newest = max(newest, v.latest[i].Time)
 	}
 	slices.Sort(info.Properties)
 	if len(v.latest) > 0 {
@@ -309,10 +372,7 @@ func (a *Agent) Latest(id carnet.AvatarID) ([]carnet.Measurement, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ms := make([]carnet.Measurement, 0, len(v.latest))
-	for _, m := range v.latest {
-		ms = append(ms, m)
-	}
+	ms := append([]carnet.Measurement{}, v.latest...)
 	slices.SortFunc(ms, func(p, q carnet.Measurement) int { return cmp.Compare(p.Name, q.Name) })
 	return ms, nil
 }

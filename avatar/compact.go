@@ -3,12 +3,14 @@ package avatar
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"slices"
 	"time"
 
 	"carnet"
 	"carnet/ledger"
+	"carnet/seal"
 )
 
 // compactBytes is how many bytes of frames one compaction reads.
@@ -43,7 +45,7 @@ func (a *Agent) compactLoop(ctx context.Context) error {
 			least = minFrames
 		}
 		if err := a.Compact(ctx, least); err != nil && ctx.Err() == nil {
-			if code := carnet.CodeOf(err); code != carnet.NoSpace && code != carnet.Tampered && code != carnet.Unavailable {
+			if code := carnet.CodeOf(err); code == "" || code == carnet.Conflict {
 				return err
 			}
 			a.log.Error("compaction failed; frames stay as they are", "err", err)
@@ -58,25 +60,36 @@ func (a *Agent) compactLoop(ctx context.Context) error {
 }
 
 // Compact moves the batches of folded frames into stretches, unless there are
-// fewer frames than least. States are saved first: what a stretch holds is never
-// folded again.
+// fewer frames than least and none waits too long. States are saved first: what
+// a stretch holds is never folded again.
 func (a *Agent) Compact(ctx context.Context, least int) error {
+	a.moveMu.Lock()
+	defer a.moveMu.Unlock()
 	for {
-		frames, refs := a.compactable(least)
+		a.mu.RLock()
+		frames := a.tail.compactable(least, a.now().UnixNano())
+		a.mu.RUnlock()
 		if len(frames) == 0 {
-			return nil
+			return a.saveRefusals(ctx)
 		}
-		upTo := frames[len(frames)-1].id
 		if err := a.saveStates(ctx); err != nil {
 			return err
 		}
-		bodies, strips, err := a.frameBodies(ctx, frames)
+		bodies, strips, damaged, err := a.frameBodies(ctx, frames)
 		if err != nil {
 			return err
 		}
+		if len(damaged) > 0 {
+			a.mu.Lock()
+			a.tail.damage(damaged)
+			a.mu.Unlock()
+		}
+		if len(bodies) == 0 {
+			continue
+		}
 		c := Compaction{Strip: strips}
-		for id, of := range refs {
-			c.Stretches = append(c.Stretches, stretches(id, of, bodies)...)
+		for id, refs := range a.refsOf(bodies) {
+			c.Stretches = append(c.Stretches, stretches(id, refs, bodies)...)
 		}
 		slices.SortFunc(c.Stretches, func(p, q StretchRow) int {
 			return cmp.Or(slices.Compare(p.Stream[:], q.Stream[:]), cmp.Compare(p.FirstBatch, q.FirstBatch))
@@ -85,38 +98,24 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 			return err
 		}
 		a.mu.Lock()
-		a.tail.drop(upTo)
+		a.tail.drop(bodies)
 		a.mu.Unlock()
 	}
 }
 
-// compactable returns the oldest frames of the tail, and their batches by stream.
-func (a *Agent) compactable(least int) (frames []tailFrame, refs map[carnet.StreamID][]batchRef) {
+// refsOf returns the batches of frames by stream.
+func (a *Agent) refsOf(frames map[uint64]frameBody) map[carnet.StreamID][]batchRef {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if len(a.tail.frames) < least {
-		return nil, nil
-	}
-	bytes := 0
-	for _, f := range a.tail.frames {
-		if bytes += f.bytes; bytes > compactBytes && len(frames) > 0 {
-			break
-		}
-		frames = append(frames, f)
-	}
-	if len(frames) == 0 {
-		return nil, nil
-	}
-	upTo := frames[len(frames)-1].id
-	refs = make(map[carnet.StreamID][]batchRef)
+	refs := make(map[carnet.StreamID][]batchRef)
 	for id, of := range a.tail.batches {
 		for _, ref := range of {
-			if ref.frame <= upTo {
+			if _, ok := frames[ref.frame]; ok {
 				refs[id] = append(refs[id], ref)
 			}
 		}
 	}
-	return frames, refs
+	return refs
 }
 
 type frameBody struct {
@@ -124,41 +123,63 @@ type frameBody struct {
 	body     []byte
 }
 
-// frameBodies reads the frames' bodies and computes the leaf lists that they
-// keep.
-func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame) (map[uint64]frameBody, []Strip, error) {
-	bodies := make(map[uint64]frameBody, len(frames))
-	var strips []Strip
+// frameBodies reads the frames' bodies and the leaf lists that they keep. A
+// frame that is lost or not what was received is left out and named.
+func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame) (bodies map[uint64]frameBody, strips []Strip, damaged map[uint64]bool, err error) {
+	bodies, damaged = make(map[uint64]frameBody, len(frames)), make(map[uint64]bool)
+	for _, f := range frames {
+		damaged[f.id] = true // until it is seen to be sound
+	}
 	last := frames[len(frames)-1].id
 	for at := frames[0].id - 1; at < last; {
 		rows, err := a.store.Frames(ctx, at, compactBytes)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if len(rows) == 0 {
 			break
 		}
-		for _, row := range rows {
-			if at = row.ID; row.ID > last {
-				break
+		for i := range rows {
+			row := &rows[i]
+			if at = row.ID; !damaged[at] {
+				continue // not asked for
 			}
-			leaves := make([]byte, 0, 32*row.Batches)
-			err := eachBatch(row.Body, func(_, from, to int) error {
-				f := carnet.FingerprintOf(row.Body[from:to])
-				leaves = append(leaves, f[:]...)
-				return nil
-			})
+			leaves, err := a.leavesOf(row)
 			if err != nil {
-				return nil, nil, err
+				a.log.Error("a stored frame is damaged and stays where it is", "sender", row.Sender, "frame", row.Number, "err", err)
+				continue
 			}
-			bodies[row.ID] = frameBody{row.Received, row.Body}
-			strips = append(strips, Strip{Frame: row.ID, Leaves: leaves})
+			delete(damaged, at)
+			bodies[at] = frameBody{row.Received, row.Body}
+			strips = append(strips, Strip{Frame: at, Leaves: leaves})
 		}
 	}
-	if len(bodies) != len(frames) {
-		return nil, nil, carnet.Errorf(carnet.Tampered, "the store has %d of %d frames that are to be compacted", len(bodies), len(frames))
+	return bodies, strips, damaged, nil
+}
+
+// leavesOf returns the fingerprints of a frame's batches, one after the other.
+// It fails unless they are those that this world has stated to have received.
+func (a *Agent) leavesOf(row *FrameRow) (list []byte, err error) {
+	var leaves []carnet.Fingerprint
+	if err := eachBatch(row.Body, func(_, from, to int) error {
+		leaves = append(leaves, carnet.FingerprintOf(row.Body[from:to]))
+		list = append(list, leaves[len(leaves)-1][:]...)
+		return nil
+	}); err != nil {
+		return nil, err
 	}
-	return bodies, strips, nil
+	plain, err := a.rest.Open(nil, statementAAD, row.Statement.Statement)
+	if err != nil {
+		return nil, err
+	}
+	said, err := ledger.ParseStatement(plain)
+	if err != nil {
+		return nil, err
+	}
+	if said.Root != seal.Root(leaves) || said.Peer != row.Sender || said.Frame != row.Number {
+		return nil, carnet.Errorf(carnet.Tampered, "the batches of frame %d of %s are not those that were received", row.Number, row.Sender)
+	}
+	return list, nil
 }
 
 // stretches packs a stream's batches, one run of rows per retention class.
@@ -180,6 +201,9 @@ func stretches(id carnet.StreamID, refs []batchRef, bodies map[uint64]frameBody)
 			end()
 			rows = append(rows, StretchRow{Stream: id, Class: ref.class, FirstBatch: ref.number, FromMinute: ref.fromMinute, ToMinute: ref.toMinute})
 			row, from = &rows[len(rows)-1], origins{first: ref.first}
+			if id == nobody {
+				row.Body = appendPart(nil, refusedMark())
+			}
 		}
 		row.LastBatch = max(row.LastBatch, ref.number)
 		row.FirstBatch = min(row.FirstBatch, ref.number)
@@ -187,8 +211,7 @@ func stretches(id carnet.StreamID, refs []batchRef, bodies map[uint64]frameBody)
 		row.Measurements += uint64(ref.count)
 		row.FromMinute, row.ToMinute = min(row.FromMinute, ref.fromMinute), max(row.ToMinute, ref.toMinute)
 		row.Received = max(row.Received, f.received)
-		row.Body = binary.BigEndian.AppendUint32(row.Body, uint32(len(batch)))
-		row.Body = append(row.Body, batch...)
+		row.Body = appendPart(row.Body, batch)
 		from.first, from.next = min(from.first, ref.first), max(from.next, ref.first+uint64(ref.count))
 		from.batches = append(from.batches, origin{ref.number, ref.frame, ref.leaf})
 	}
@@ -196,94 +219,14 @@ func stretches(id carnet.StreamID, refs []batchRef, bodies map[uint64]frameBody)
 	return rows
 }
 
-// storeStretches puts stretches into the depot that it doesn't hold yet.
-func (a *Agent) storeStretches(ctx context.Context) error {
-	for {
-		rows, err := a.store.Unstored(ctx, 64)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		var stored []uint64
-		var items []ledger.Item
-		for _, row := range rows {
-			body, err := a.store.StretchBody(ctx, row.ID)
-			if err != nil {
-				return err
-			}
-			if carnet.FingerprintOf(body) != row.Fingerprint {
-				return carnet.Errorf(carnet.Tampered, "stretch %d is damaged and the depot does not hold it yet", row.ID)
-			}
-			if _, err := a.depot.PutObject(ctx, body, row.Class); err != nil {
-				return err
-			}
-			item, err := a.state(ledger.Statement{
-				Kind: ledger.StoredObject, Time: a.now().UnixNano(), Peer: a.depot.Party(), Object: row.Fingerprint, Size: uint64(len(body)), Stream: row.Stream,
-			})
-			if err != nil {
-				return err
-			}
-			stored, items = append(stored, row.ID), append(items, item)
-		}
-		if err := a.store.Put(ctx, nil, items); err != nil {
-			return err
-		}
-		if err := a.store.Stored(ctx, stored); err != nil {
-			return err
-		}
-		a.recorded()
-	}
+func appendPart(body, part []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(body, uint32(len(part))), part...)
 }
 
-// lives says how long a retention class is kept after receipt.
-var lives = map[carnet.Retention]time.Duration{
-	carnet.Hour: time.Hour, carnet.Day: 24 * time.Hour, carnet.Month: 31 * 24 * time.Hour, carnet.Year: 366 * 24 * time.Hour,
-}
-
-// dropOver deletes stretches whose retention has ended, here and at the depot.
-func (a *Agent) dropOver(ctx context.Context) error {
-	for class, life := range lives {
-		gone, err := a.store.DropStretches(ctx, class, a.now().Add(-life).UnixNano())
-		if err != nil {
-			return err
-		}
-		for _, f := range gone {
-			item, err := a.state(ledger.Statement{
-				Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: f, Reason: "retention " + class.String() + " has ended",
-			})
-			if err != nil {
-				return err
-			}
-			if err := a.store.Put(ctx, nil, []ledger.Item{item}); err != nil {
-				return err
-			}
-			if err := a.depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// stateDocument is an avatar's state as of a frame.
-type stateDocument struct {
-	Folded  uint64        `json:"folded"` // the last frame that it holds
-	Latest  []savedValue  `json:"latest"`
-	Streams []savedStream `json:"streams"`
-}
-
-type savedValue struct {
-	Name string      `json:"n"`
-	Unit string      `json:"u,omitempty"`
-	Time int64       `json:"t"`
-	Kind carnet.Kind `json:"k"`
-	Num  float64     `json:"v,omitempty"`
-	Str  []byte      `json:"s,omitempty"`
-}
-
-type savedStream struct {
-	Stream       carnet.StreamID `json:"stream"`
-	NextBatch    uint64          `json:"next_batch"`
-	NextFirst    uint64          `json:"next_first"`
-	Measurements uint64          `json:"measurements"`
-	Batches      uint64          `json:"batches"`
+// refusedMark begins a stretch of refused batches: no sender can make one that
+// has the fingerprint of another stretch.
+func refusedMark() []byte {
+	mark := make([]byte, 16)
+	rand.Read(mark)
+	return mark
 }

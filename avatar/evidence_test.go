@@ -214,8 +214,10 @@ func (w *provenWorld) receive(whose ...int) {
 	item.Receipt = []byte{byte(number)}
 	w.store.frames = append(w.store.frames, FrameRow{ID: number, Sender: "hub", Number: number, Hash: f.Hash(), Received: 1,
 		Batches: uint32(len(batches)), Header: bytes.Clone(f.Sign1), Body: body, Statement: item})
-	o := opening{decoder: newColumnsDecoder()}
-	w.agent.foldFrame(w.t.Context(), &o, &w.store.frames[number-1])
+	o := newOpening()
+	if err := w.agent.foldFrame(w.t.Context(), &o, &w.store.frames[number-1], true); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // collect reads an avatar's evidence and checks every frame of it; between is
@@ -312,7 +314,6 @@ func TestProvenWithoutKey(t *testing.T) {
 	if err := w.agent.keys.Destroy(t.Context(), epochID{w.epochs[0].Stream, w.epochs[0].Epoch}.key()); err != nil {
 		t.Fatal(err)
 	}
-	clear(w.agent.epochs.held)
 	err := w.agent.Proven(t.Context(), w.avatars[0], func(f *ProvenFrame) error {
 		if (f.Keys[0] != seal.Key{}) {
 			t.Error("a key that was destroyed is handed over")

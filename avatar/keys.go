@@ -2,8 +2,8 @@ package avatar
 
 import (
 	"context"
-	"encoding/json"
-	"sync"
+	"maps"
+	"slices"
 	"time"
 
 	"carnet"
@@ -11,56 +11,35 @@ import (
 	"carnet/seal"
 )
 
-var (
-	restKey      = keys.ID{Kind: "rest", Name: "world"}
-	statementAAD = []byte("statement")
-	saltAAD      = []byte("salt")
-)
-
-func documentAAD(kind, id string) []byte { return []byte("document " + kind + " " + id) }
-
 // epochs finds the keys that key bags gave, in the key table.
-type epochs struct {
-	table *keys.Table
-
-	mu   sync.Mutex
-	held map[epochID]seal.Key // bounded: emptied when it is full
-}
+type epochs struct{ table *keys.Table }
 
 type epochID struct {
 	stream carnet.StreamID
 	epoch  carnet.EpochID
 }
 
-const maxEpochs = 1 << 16
-
-func (e *epochs) init(table *keys.Table) { e.table, e.held = table, make(map[epochID]seal.Key) }
-
 func (id epochID) key() keys.ID {
 	return keys.ID{Kind: "epoch", Name: id.stream.String() + "/" + id.epoch.String()}
 }
 
-func (e *epochs) lookup(h seal.Header) (seal.Key, bool) {
-	id := epochID{h.Stream, h.Epoch}
-	e.mu.Lock()
-	k, ok := e.held[id]
-	e.mu.Unlock()
-	if ok {
-		return k, true
+// key returns the key of the epoch that a batch is of; carnet.NotFound if it was
+// never given, or is destroyed.
+func (e epochs) key(ctx context.Context, h seal.Header) (seal.Key, error) {
+	secret, err := e.table.Get(ctx, epochID{h.Stream, h.Epoch}.key())
+	if err != nil {
+		return seal.Key{}, err
 	}
-	secret, err := e.table.Get(context.Background(), id.key())
-	if err != nil || len(secret) != 32 {
-		return seal.Key{}, false
+	defer clear(secret)
+	if len(secret) != 32 {
+		return seal.Key{}, carnet.Errorf(carnet.Tampered, "the key of epoch %s of stream %s has %d bytes", h.Epoch, h.Stream, len(secret))
 	}
-	k = seal.Key{Path: seal.Path{Level: seal.EpochLevel, Stream: id.stream, Epoch: id.epoch}, Secret: [32]byte(secret)}
-	clear(secret)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.held) >= maxEpochs {
-		clear(e.held)
-	}
-	e.held[id] = k
-	return k, true
+	return seal.Key{Path: seal.Path{Level: seal.EpochLevel, Stream: h.Stream, Epoch: h.Epoch}, Secret: [32]byte(secret)}, nil
+}
+
+func (e epochs) lookup(h seal.Header) (seal.Key, bool) {
+	k, err := e.key(context.Background(), h)
+	return k, err == nil
 }
 
 // takeBag opens a key bag and keeps its keys. Keys of streams that aren't the
@@ -81,6 +60,9 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 	if err != nil {
 		return err
 	}
+	if !a.clearance.Purposes.Has(bag.Purpose) {
+		return carnet.Errorf(carnet.Forbidden, "the key bag is for the purpose %q, which this world doesn't have", bag.Purpose)
+	}
 	var entries []keys.Entry
 	for _, e := range bag.Entries {
 		if e.Key.Level != seal.EpochLevel {
@@ -98,14 +80,18 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 	return a.keys.Put(ctx, entries...)
 }
 
-// Reception keys are used for a day; the one before stays for another hour, for
-// bags under way, and is destroyed then.
+// Reception keys are announced for a day; each stays for another hour, for bags
+// under way, and is destroyed then.
 const (
 	receptionLife = 24 * time.Hour
 	receptionOver = time.Hour
 )
 
-func receptionID(f carnet.Fingerprint) keys.ID { return keys.ID{Kind: "reception", Name: f.String()} }
+const kindReceptionKey = "reception" // in the key table
+
+func receptionID(f carnet.Fingerprint) keys.ID {
+	return keys.ID{Kind: kindReceptionKey, Name: f.String()}
+}
 
 // receptionDocument says which reception keys there are.
 type receptionDocument struct {
@@ -117,56 +103,72 @@ type receptionEntry struct {
 	NotAfter time.Time          `json:"not_after"`
 }
 
-// renewReception draws a new reception key and destroys those that are over.
-func (a *Agent) renewReception(ctx context.Context) error {
+func (e receptionEntry) destroyAt() time.Time { return e.NotAfter.Add(receptionOver) }
+
+// turnReceptions draws a new reception key if the newest one is nearly over, or
+// at a start, and destroys those that are. A crash leaves keys in the table that
+// the document doesn't name: they are destroyed the next time.
+func (a *Agent) turnReceptions(ctx context.Context, start bool) (fresh bool, err error) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	doc, version, err := loadOne[receptionDocument](ctx, a, kindReception, "keys")
 	if err != nil {
-		return err
+		return false, err
 	}
 	now := a.now()
-	var over []keys.ID
-	var keep []receptionEntry
-	for _, e := range doc.Keys {
-		if now.After(e.NotAfter.Add(receptionOver)) {
-			over = append(over, receptionID(e.ID))
-		} else {
-			keep = append(keep, e)
+	n := len(doc.Keys)
+	doc.Keys = slices.DeleteFunc(doc.Keys, func(e receptionEntry) bool { return !now.Before(e.destroyAt()) })
+	changed := len(doc.Keys) < n
+	var key *seal.ReceptionKey
+	if n = len(doc.Keys); start || n == 0 || !now.Before(doc.Keys[n-1].NotAfter.Add(-receptionOver)) {
+		if key, err = a.makeReception(ctx); err != nil {
+			return false, err
 		}
+		doc.Keys, changed = append(doc.Keys, receptionEntry{key.ID(), now.Add(receptionLife).Truncate(time.Second)}), true
 	}
-	fresh, err := seal.NewReceptionKey()
-	if err != nil {
-		return err
-	}
-	secret, err := fresh.Bytes()
-	if err != nil {
-		return err
-	}
-	notAfter := now.Add(receptionLife).Truncate(time.Second)
-	if err := a.keys.Put(ctx, keys.Entry{ID: receptionID(fresh.ID()), Secret: secret}); err != nil {
-		return err
-	}
-	doc.Keys = append(keep, receptionEntry{fresh.ID(), notAfter})
-	if err := a.put(ctx, kindReception, "keys", version+1, doc); err != nil {
-		return err
-	}
-	if err := a.keys.Destroy(ctx, over...); err != nil {
-		return err
+	if changed {
+		if err := a.put(ctx, kindReception, "keys", version+1, doc); err != nil {
+			return false, err
+		}
 	}
 	a.receptionMu.Lock()
-	defer a.receptionMu.Unlock()
-	for id := range a.receptions {
-		held := false
-		for _, e := range doc.Keys {
-			held = held || e.ID == id
-		}
-		if !held {
-			delete(a.receptions, id)
-		}
+	a.announced = doc.Keys
+	maps.DeleteFunc(a.receptions, func(id carnet.Fingerprint, _ *seal.ReceptionKey) bool { return !doc.has(id) })
+	if key != nil {
+		a.receptions[key.ID()], a.reception = key, key
 	}
-	a.receptions[fresh.ID()], a.reception, a.notAfter = fresh, fresh, notAfter
-	return nil
+	a.receptionMu.Unlock()
+	return key != nil, a.destroyReceptions(ctx, doc)
+}
+
+func (d *receptionDocument) has(id carnet.Fingerprint) bool {
+	return slices.ContainsFunc(d.Keys, func(e receptionEntry) bool { return e.ID == id })
+}
+
+func (a *Agent) makeReception(ctx context.Context) (*seal.ReceptionKey, error) {
+	key, err := seal.NewReceptionKey()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := key.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(secret)
+	return key, a.keys.Put(ctx, keys.Entry{ID: receptionID(key.ID()), Secret: secret})
+}
+
+// destroyReceptions destroys the reception keys that the document doesn't name.
+func (a *Agent) destroyReceptions(ctx context.Context, doc receptionDocument) error {
+	ids, err := a.keys.List(ctx, kindReceptionKey, "")
+	if err != nil {
+		return err
+	}
+	ids = slices.DeleteFunc(ids, func(id keys.ID) bool {
+		var f carnet.Fingerprint
+		return f.UnmarshalText([]byte(id.Name)) == nil && doc.has(f)
+	})
+	return a.keys.Destroy(ctx, ids...)
 }
 
 // loadReceptions takes the reception keys that are in the table. Each start
@@ -189,21 +191,27 @@ func (a *Agent) loadReceptions(ctx context.Context) error {
 		}
 		a.receptions[e.ID] = key
 	}
-	return a.renewReception(ctx)
+	_, err = a.turnReceptions(ctx, true)
+	return err
 }
 
+// receptionLoop wakes when the newest reception key is to be replaced or the
+// oldest to be destroyed.
 func (a *Agent) receptionLoop(ctx context.Context) error {
+	wait := a.untilTurn()
 	for {
-		a.receptionMu.Lock()
-		wait := a.notAfter.Add(-receptionOver).Sub(a.now())
-		a.receptionMu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(wait, time.Minute)):
+		case <-time.After(wait):
 		}
-		if err := a.renewReception(ctx); err != nil {
-			a.log.Error("a new reception key could not be made; the one in use goes on until it is over", "err", err)
+		fresh, err := a.turnReceptions(ctx, false)
+		wait = max(a.untilTurn(), time.Second)
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("reception keys could not be renewed; it is tried again", "err", err)
+			wait = time.Minute
+		}
+		if !fresh {
 			continue
 		}
 		for party := range a.senders {
@@ -216,6 +224,16 @@ func (a *Agent) receptionLoop(ctx context.Context) error {
 	}
 }
 
+func (a *Agent) untilTurn() time.Duration {
+	a.receptionMu.Lock()
+	defer a.receptionMu.Unlock()
+	at := a.announced[len(a.announced)-1].NotAfter.Add(-receptionOver)
+	if first := a.announced[0].destroyAt(); first.Before(at) {
+		at = first
+	}
+	return at.Sub(a.now())
+}
+
 // Announcement implements link.Sink.
 func (a *Agent) Announcement(_ context.Context, party carnet.PartyID) ([]byte, error) {
 	s, ok := a.senders[party]
@@ -224,60 +242,5 @@ func (a *Agent) Announcement(_ context.Context, party carnet.PartyID) ([]byte, e
 	}
 	a.receptionMu.Lock()
 	defer a.receptionMu.Unlock()
-	return a.reception.Announce(s.Own, s.Self, a.notAfter)
-}
-
-func (a *Agent) notify(party carnet.PartyID, kind string, body []byte) {
-	a.mu.RLock()
-	n := a.notifier
-	a.mu.RUnlock()
-	if n != nil {
-		n.Notify(party, kind, body)
-	}
-}
-
-// Kinds of the agent's documents.
-const (
-	kindAvatar    = "avatar"
-	kindReception = "reception"
-	kindState     = "state"
-)
-
-// loadOne opens one document; a zero one with version 0 if there is none.
-func loadOne[T any](ctx context.Context, a *Agent, kind, id string) (v T, version uint64, err error) {
-	documents, err := a.store.Documents(ctx, kind)
-	if err != nil {
-		return v, 0, err
-	}
-	for _, d := range documents {
-		if d.ID == id {
-			return v, d.Version, a.openDocument(d, &v)
-		}
-	}
-	return v, 0, nil
-}
-
-func (a *Agent) openDocument(d carnet.Document, v any) error {
-	plain, err := a.rest.Open(nil, documentAAD(d.Kind, d.ID), d.Body)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(plain, v)
-}
-
-func (a *Agent) document(kind, id string, version uint64, v any) (carnet.Document, error) {
-	plain, err := json.Marshal(v)
-	if err != nil {
-		return carnet.Document{}, err
-	}
-	body, err := a.rest.Seal(nil, documentAAD(kind, id), plain)
-	return carnet.Document{Kind: kind, ID: id, Version: version, Body: body}, err
-}
-
-func (a *Agent) put(ctx context.Context, kind, id string, version uint64, v any) error {
-	d, err := a.document(kind, id, version, v)
-	if err != nil {
-		return err
-	}
-	return a.store.Put(ctx, []carnet.Document{d}, nil)
+	return a.reception.Announce(s.Own, s.Self, a.announced[len(a.announced)-1].NotAfter)
 }

@@ -1,12 +1,10 @@
 package avatar
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
-	"slices"
+	"errors"
 
 	"carnet"
 )
@@ -38,7 +36,7 @@ func ParseCursor(s string) (c Cursor, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	for err == nil && len(b) > 0 {
 		v, n := binary.Uvarint(b)
-		if n <= 0 || len(c.next) > 1024 {
+		if n <= 0 || len(c.next) >= maxStreams {
 			return Cursor{}, carnet.Errorf(carnet.Malformed, "the cursor %q is not one that was given out", s)
 		}
 		c.next, b = append(c.next, v), b[n:]
@@ -49,23 +47,28 @@ func ParseCursor(s string) (c Cursor, err error) {
 	return c, nil
 }
 
-// maxWaiting is how many events wait for one subscriber in memory. One that
-// reads slower goes on from the store and loses nothing.
-const maxWaiting = 256
+// maxWaiting and maxWaitingMeasurements bound what waits for one subscriber in
+// memory. One that reads slower goes on from the store and loses nothing.
+const (
+	maxWaiting             = 256
+	maxWaitingMeasurements = 20_000
+)
 
 // Subscription is one reader's view of an avatar as it goes on: first what was
 // stored after its cursor, then what comes. Next is for one goroutine.
 type Subscription struct {
 	agent  *Agent
 	avatar *Avatar
-	next   []uint64 // by the streams' places: what Next gives after
+	next   []uint64 // by the streams' places: the measurement that Next gives next
 
 	// Guarded by avatar.mu.
 	waiting []Event
+	size    int  // measurements in waiting
 	behind  bool // events were dropped: read the store
 	wake    chan struct{}
 
-	replayed []Event // read from the store, not yet given
+	replayed []Event  // read from the store, not yet given
+	batches  []uint64 // by the streams' places: the batch that the next replay begins with
 }
 
 // Subscribe opens a subscription after a cursor. Without one (nil) it begins
@@ -76,45 +79,49 @@ func (a *Agent) Subscribe(id carnet.AvatarID, after *Cursor) (*Subscription, err
 		return nil, err
 	}
 	s := &Subscription{agent: a, avatar: v, wake: make(chan struct{}, 1), behind: after != nil}
-	v.mu.Lock()
-	first := len(v.subscribers) == 0
-	v.subscribers[s] = struct{}{}
-	v.mu.Unlock()
+	a.begin(v, s, after)
+	a.demand(v)
+	return s, nil
+}
+
+// begin enters a subscription between two frames: what it isn't given as it
+// comes is in the store and in the tail's index.
+func (a *Agent) begin(v *Avatar, s *Subscription, after *Cursor) {
+	a.foldMu.Lock()
+	defer a.foldMu.Unlock()
 	if after != nil {
 		s.next = append(s.next, after.next...)
 	} else {
-		a.mu.RLock()
-		for _, st := range v.streams {
+		for _, st := range a.streamsOf(v) {
 			s.next = append(s.next, st.nextFirst)
 		}
-		a.mu.RUnlock()
 	}
-	if first {
-		a.demand(v, true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.subscribers == nil {
+		v.subscribers = make(map[*Subscription]struct{})
 	}
-	return s, nil
+	v.subscribers[s] = struct{}{}
 }
 
 // Close ends the subscription.
 func (s *Subscription) Close() {
-	s.avatar.mu.Lock()
-	delete(s.avatar.subscribers, s)
-	last := len(s.avatar.subscribers) == 0
-	s.avatar.mu.Unlock()
-	if last {
-		s.agent.demand(s.avatar, false)
+	v := s.avatar
+	v.mu.Lock()
+	delete(v.subscribers, s)
+	if len(v.subscribers) == 0 {
+		v.subscribers = nil
 	}
+	v.mu.Unlock()
+	s.agent.demand(v)
 }
 
-// demand tells an avatar's senders whether somebody waits.
-func (a *Agent) demand(v *Avatar, on bool) {
-	for _, s := range a.streamsOf(v) {
-		body, err := json.Marshal(carnet.Demand{Stream: s.id, On: on})
-		if err != nil {
-			a.log.Error("encode a demand", "err", err)
-			continue
-		}
-		a.notify(s.sender, carnet.NoticeDemand, body)
+// publish gives an event to who is subscribed.
+func (v *Avatar) publish(e Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for s := range v.subscribers {
+		s.offer(e)
 	}
 }
 
@@ -124,8 +131,8 @@ func (s *Subscription) offer(e Event) {
 	if s.behind {
 		return
 	}
-	if len(s.waiting) >= maxWaiting {
-		s.waiting, s.behind = nil, true
+	if s.size += len(e.Measurements); s.size > maxWaitingMeasurements && len(s.waiting) > 0 || len(s.waiting) >= maxWaiting {
+		s.waiting, s.size, s.behind = nil, 0, true
 	} else {
 		s.waiting = append(s.waiting, e)
 	}
@@ -138,32 +145,16 @@ func (s *Subscription) offer(e Event) {
 // Next returns the next event. It blocks until there is one or ctx ends.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
-		if len(s.replayed) > 0 {
-			e := s.replayed[0]
-			s.replayed = s.replayed[1:]
-			if s.give(&e) {
-				return e, nil
-			}
-			continue
-		}
-		s.avatar.mu.Lock()
-		behind := s.behind
-		var e *Event
-		if !behind && len(s.waiting) > 0 {
-			e = &s.waiting[0]
-			s.waiting = s.waiting[1:]
-		}
-		s.behind = false
-		s.avatar.mu.Unlock()
+		e, ok, behind := s.take()
 		switch {
+		case ok && s.give(&e):
+			return e, nil
+		case ok:
+			continue
 		case behind:
 			if err := s.replay(ctx); err != nil {
+				s.fall()
 				return Event{}, err
-			}
-			continue
-		case e != nil:
-			if s.give(e) {
-				return *e, nil
 			}
 			continue
 		}
@@ -175,12 +166,38 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	}
 }
 
+// take returns the next event at hand. If there is none and the subscription is
+// behind, what comes from now on waits for it, and it is to replay.
+func (s *Subscription) take() (e Event, ok, behind bool) {
+	if len(s.replayed) > 0 {
+		e, s.replayed = s.replayed[0], s.replayed[1:]
+		return e, true, false
+	}
+	s.avatar.mu.Lock()
+	defer s.avatar.mu.Unlock()
+	if s.behind {
+		s.behind = false
+		return Event{}, false, true
+	}
+	if len(s.waiting) == 0 {
+		return Event{}, false, false
+	}
+	e, s.waiting = s.waiting[0], s.waiting[1:]
+	s.size -= len(e.Measurements)
+	return e, true, false
+}
+
+// fall puts the subscription behind: it is to replay.
+func (s *Subscription) fall() {
+	s.avatar.mu.Lock()
+	defer s.avatar.mu.Unlock()
+	s.behind, s.waiting, s.size = true, nil, 0
+}
+
 // give moves the subscription past an event, and reports whether anything of it
 // is new.
 func (s *Subscription) give(e *Event) bool {
-	for len(s.next) <= e.place {
-		s.next = append(s.next, 0)
-	}
+	s.reach(e.place)
 	if e.next <= s.next[e.place] {
 		return false
 	}
@@ -192,53 +209,45 @@ func (s *Subscription) give(e *Event) bool {
 	return true
 }
 
-// replayWindow is how many of a stream's measurements one replay reads.
-const replayWindow = 50_000
+// replayWindow is how many measurements of a stream one replay reads, and the
+// rest of the last batch.
+const replayWindow = 20_000
 
-// replay reads from the store what comes after the subscription's place, in
-// order, and leaves the subscription behind while there is more.
+// replay reads from the store what comes after the subscription's place, stream
+// by stream and in order, and leaves the subscription behind while there is more.
 func (s *Subscription) replay(ctx context.Context) error {
-	o := opening{decoder: newColumnsDecoder()}
+	r := reading{agent: s.agent, opening: newOpening(), minutes: ever}
 	for _, st := range s.agent.streamsOf(s.avatar) {
-		at := uint64(0)
-		if st.place < len(s.next) {
-			at = s.next[st.place]
-		}
-		var read []Event
-		numbers := span64{at, at + replayWindow}
-		err := s.agent.eachOf(ctx, &o, st, ever, numbers, func(first uint64, ms []carnet.Measurement) error {
-			read = append(read, Event{
+		s.reach(st.place)
+		r.start(st, s.batches[st.place], s.next[st.place])
+		read := 0
+		err := r.each(ctx, func(first uint64, ms []carnet.Measurement) error {
+			s.replayed = append(s.replayed, Event{
 				Measurements: append([]carnet.Measurement(nil), ms...), place: st.place, next: first + uint64(len(ms)),
 			})
+			if read += len(ms); read >= replayWindow {
+				return errEnough
+			}
 			return nil
 		})
-		if err != nil {
+		s.batches[st.place] = r.batch
+		if errors.Is(err, errEnough) {
+			s.fall()
+		} else if err != nil {
+			s.replayed = nil
+			clear(s.batches)
 			return err
-		}
-		slices.SortFunc(read, func(p, q Event) int { return cmp.Compare(p.next, q.next) })
-		s.replayed = append(s.replayed, read...)
-		if s.agent.nextFirst(st) > numbers.to {
-			s.avatar.mu.Lock()
-			s.behind, s.waiting = true, nil
-			s.avatar.mu.Unlock()
-			if len(read) == 0 {
-				s.skip(st.place, numbers.to)
-			}
 		}
 	}
 	return nil
 }
 
-// skip moves past numbers that the store no longer has.
-func (s *Subscription) skip(place int, to uint64) {
+// reach makes room for a stream's place.
+func (s *Subscription) reach(place int) {
 	for len(s.next) <= place {
 		s.next = append(s.next, 0)
 	}
-	s.next[place] = max(s.next[place], to)
-}
-
-func (a *Agent) nextFirst(s *stream) uint64 {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return s.nextFirst
+	for len(s.batches) <= place {
+		s.batches = append(s.batches, 0)
+	}
 }

@@ -3,7 +3,9 @@ package avatar
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"strings"
+	"time"
 
 	"carnet"
 	"carnet/ledger"
@@ -11,34 +13,87 @@ import (
 	"carnet/senml"
 )
 
-// opening is the opener's memory, used for one batch after the other.
+// work is what the committer hands to the opener: frames just stored, or a mark
+// that is closed when everything handed over before it is folded.
+type work struct {
+	groups []*arrived
+	mark   chan struct{}
+}
+
+// maxOpened is how many commits wait to be opened.
+const maxOpened = 4
+
+// opening is an opener's memory, used for one frame after the other.
 type opening struct {
 	body         []byte
 	decoder      *senml.Decoder
 	measurements []carnet.Measurement
+
+	// Of the frame that is being folded.
+	noted  []noted
+	events []published
+}
+
+// noted is a batch to be put into the tail's index.
+type noted struct {
+	stream carnet.StreamID
+	ref    batchRef
+}
+
+// published is an event for who is subscribed to an avatar.
+type published struct {
+	avatar *Avatar
+	event  Event
+}
+
+func newOpening() opening {
+	return opening{decoder: senml.NewDecoder(senml.Limits{Bytes: seal.MaxBatch, Records: 1 << 20})}
 }
 
 // openLoop opens the batches of stored frames in the order of their commits,
 // folds them into states and publishes them.
 func (a *Agent) openLoop(ctx context.Context) error {
-	o := opening{decoder: newColumnsDecoder()}
+	o := newOpening()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case groups := <-a.opened:
-			for _, g := range groups {
+		case w := <-a.opened:
+			for _, g := range w.groups {
 				for i := range g.rows {
-					a.foldFrame(ctx, &o, &g.rows[i])
+					if err := a.foldFrame(ctx, &o, &g.rows[i], true); ctx.Err() != nil {
+						return nil
+					} else if err != nil {
+						return err
+					}
 					g.arrivals[i].Release()
 				}
+			}
+			if w.mark != nil {
+				close(w.mark)
 			}
 		}
 	}
 }
 
-func newColumnsDecoder() *senml.Decoder {
-	return senml.NewDecoder(senml.Limits{Bytes: seal.MaxBatch, Records: 1 << 20})
+// settled waits until every frame that was acknowledged is folded.
+func (a *Agent) settled(ctx context.Context) error {
+	mark := make(chan struct{})
+	select {
+	case a.opened <- work{mark: mark}:
+	case <-a.stopped:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-mark:
+		return nil
+	case <-a.stopped:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // eachBatch calls do for each batch of a body, with its place in it.
@@ -60,127 +115,206 @@ func eachBatch(body []byte, do func(leaf, from, to int) error) error {
 	return nil
 }
 
-// foldFrame opens a frame's batches. A batch that can't be opened or must not be
-// here is recorded and left alone: the frame is stored and acknowledged, so its
-// sender has proof of what it sent.
-func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow) {
+// foldFrame opens a frame's batches, notes where they are, folds them unless the
+// saved states hold them, and then publishes them. A batch that must not be here
+// is recorded and kept apart: the frame is stored and acknowledged, so its sender
+// has proof of what it sent. Of a frame that isn't sound (its body on disk isn't
+// what was received) what opens is folded and nobody is blamed for the rest.
+//
+// The only errors are of the key table: what can't be read for that is not the
+// sender's fault, and is folded after a restart.
+func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound bool) error {
 	a.foldMu.Lock()
 	defer a.foldMu.Unlock()
-	a.mu.RLock()
-	fold := row.ID > a.folded
-	a.mu.RUnlock()
+	o.noted, o.events = o.noted[:0], o.events[:0]
+	fold := row.ID > a.folded // written under foldMu and mu
 	err := eachBatch(row.Body, func(leaf, from, to int) error {
-		ref := batchRef{frame: row.ID, from: uint32(from), to: uint32(to), leaf: uint32(leaf)}
-		err := a.foldBatch(o, row, ref, row.Body[from:to], fold)
-		if err != nil && fold {
-			a.defect(ctx, row, carnet.FingerprintOf(row.Body[from:to]), err)
-		}
-		return nil
+		ref := batchRef{batchAt: batchAt{row.ID, uint32(leaf)}, from: uint32(from), to: uint32(to)}
+		return a.foldBatch(ctx, o, row, ref, fold, sound)
 	})
-	if err != nil {
-		a.log.Error("a stored frame is damaged", "sender", row.Sender, "frame", row.Number, "err", err)
+	if err != nil && sound {
+		return err
 	}
 	a.mu.Lock()
-	a.folded = max(a.folded, row.ID)
-	a.tail.frames = append(a.tail.frames, tailFrame{row.ID, row.Received, len(row.Body), int(row.Batches)})
+	for i := range o.noted {
+		n := &o.noted[i]
+		a.tail.batches[n.stream] = append(a.tail.batches[n.stream], n.ref)
+	}
+	a.tail.frames = append(a.tail.frames, tailFrame{row.ID, row.Received, len(row.Body), !sound})
 	a.tail.bytes += len(row.Body)
+	a.folded = max(a.folded, row.ID)
 	full := a.tail.bytes > tailBytes
 	a.mu.Unlock()
 	if full {
 		a.compactSoon()
 	}
+	// Who replays from now on finds the frame in the tail; who has begun before
+	// is given the events.
+	for i := range o.events {
+		o.events[i].avatar.publish(o.events[i].event)
+	}
+	clear(o.events)
+	return nil
 }
 
-func (a *Agent) foldBatch(o *opening, row *FrameRow, ref batchRef, batch []byte, fold bool) error {
-	ref.class, ref.fromMinute, ref.toMinute = carnet.Keep, everFrom, everTo
-	h, body, err := a.opener.Open(o.body[:0], batch)
-	o.body = body
-	ref.number = h.Number
+// foldBatch opens one batch of a frame and folds it. What is folded, and nothing
+// else, is noted under its stream.
+func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref batchRef, fold, sound bool) error {
+	if !fold && a.wasRefused(ref.batchAt) {
+		o.noted = append(o.noted, noted{nobody, refused(ref)})
+		return nil
+	}
+	batch := row.Body[ref.from:ref.to]
+	h, b, err := a.open(ctx, o, batch, row.Received)
+	if err != nil && carnet.CodeOf(err) == "" {
+		return err
+	}
 	s := a.stream(h.Stream)
-	if err == nil && (s == nil || s.sender != row.Sender) {
-		err = carnet.Errorf(carnet.Forbidden, "%s has no stream %s here", row.Sender, h.Stream)
-	}
-	if err != nil {
-		a.note(h.Stream, ref)
-		return err
-	}
-	b, err := seal.ParseBody(body)
 	if err == nil {
-		o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, row.Received)
+		err = a.check(s, row.Sender, h, b, len(o.measurements), fold)
 	}
-	if err == nil {
-		err = a.checkBody(s, h, b, len(o.measurements), fold)
-	}
-	if err != nil {
-		a.note(h.Stream, ref)
-		return err
-	}
-	ref.class, ref.count, ref.first = b.Retention, b.Count, b.First
-	ref.fromMinute, ref.toMinute = minutes(o.measurements)
-	a.note(h.Stream, ref)
-	if fold {
-		a.mu.Lock()
-		s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
-		s.batches++
-		s.measurements += uint64(b.Count)
-		a.mu.Unlock()
-		s.avatar.fold(s, b.First, o.measurements)
+	ref.number, ref.first, ref.count, ref.class = h.Number, b.First, b.Count, b.Retention
+	switch {
+	case err == nil:
+		ref.fromMinute, ref.toMinute = minutes(o.measurements)
+		o.noted = append(o.noted, noted{s.id, ref})
+		if fold {
+			a.fold(o, s, h, b)
+		}
+	case !sound:
+		a.log.Error("a batch of a damaged frame can't be read", "sender", row.Sender, "frame", row.Number, "batch", ref.leaf, "err", err)
+	case !fold && s != nil:
+		// It was folded, and its key has been destroyed since: who reads passes over it.
+		ref.class, ref.fromMinute, ref.toMinute = carnet.Keep, everFrom, everTo
+		o.noted = append(o.noted, noted{s.id, ref})
+	default:
+		o.noted = append(o.noted, noted{nobody, refused(ref)})
+		a.refuse(row, ref.batchAt, carnet.FingerprintOf(batch), err)
 	}
 	return nil
 }
 
-// checkBody refuses what must not be here whoever sent it, and numbers that
-// were used before.
-func (a *Agent) checkBody(s *stream, h seal.Header, b seal.Body, n int, fold bool) error {
-	if over := b.Label.Exceeds(a.clearance); over != "" {
-		return carnet.Errorf(carnet.Forbidden, "batch %d of stream %s: %s", h.Number, h.Stream, over)
+// fold takes an opened batch into its avatar's state, and keeps what it says for
+// who is subscribed.
+func (a *Agent) fold(o *opening, s *stream, h seal.Header, b seal.Body) {
+	v := s.avatar
+	v.mu.Lock()
+	s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
+	s.batches++
+	s.measurements += uint64(b.Count)
+	v.take(o.measurements)
+	subscribed := len(v.subscribers) > 0
+	v.mu.Unlock()
+	a.changed(v)
+	if subscribed && len(o.measurements) > 0 {
+		o.events = append(o.events, published{v, Event{
+			place: s.place, next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...),
+		}})
 	}
-	if int(b.Count) != n {
+}
+
+// open opens a batch into o. An error without a code is the key table's.
+func (a *Agent) open(ctx context.Context, o *opening, batch []byte, received int64) (h seal.Header, b seal.Body, err error) {
+	o.measurements = o.measurements[:0]
+	h, o.body, err = a.opener.Open(o.body[:0], batch)
+	for carnet.CodeOf(err) == carnet.NotFound {
+		// Is there no key, or could it only not be read?
+		switch _, failed := a.epochs.key(ctx, h); carnet.CodeOf(failed) {
+		case carnet.NotFound:
+			return h, b, err
+		case carnet.Unavailable:
+			a.log.Warn("the key table can't be read; it is tried again", "err", failed)
+			select {
+			case <-time.After(keyPause):
+			case <-ctx.Done():
+				return h, b, ctx.Err()
+			}
+		default:
+			if failed != nil {
+				return h, b, fmt.Errorf("read key of stream %s: %v", h.Stream, failed) // without its code
+			}
+		}
+		h, o.body, err = a.opener.Open(o.body[:0], batch)
+	}
+	if err != nil {
+		return h, b, err
+	}
+	if b, err = seal.ParseBody(o.body); err != nil {
+		return h, b, err
+	}
+	o.measurements, err = o.decoder.Decode(o.measurements, senml.Columns, b.Content, received)
+	return h, b, err
+}
+
+// keyPause is how long a key table that is away is left alone.
+const keyPause = 200 * time.Millisecond
+
+// maxNumber bounds the numbers of batches and measurements: no stream comes near
+// it, and stores take numbers below 2^63.
+const maxNumber = 1 << 60
+
+// check refuses what must not be here whoever sent it, and numbers that were
+// used before.
+func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Body, n int, fold bool) error {
+	switch {
+	case s == nil || s.sender != sender:
+		return carnet.Errorf(carnet.Forbidden, "%s has no stream %s here", sender, h.Stream)
+	case h.Number >= maxNumber || b.First >= maxNumber:
+		return carnet.Errorf(carnet.TooLarge, "batch %d of stream %s begins at measurement %d: numbers end before %d", h.Number, h.Stream, b.First, uint64(maxNumber))
+	case int(b.Count) != n:
 		return carnet.Errorf(carnet.Tampered, "batch %d of stream %s holds %d measurements and says %d", h.Number, h.Stream, n, b.Count)
-	}
-	if fold && (h.Number < s.nextBatch || b.First < s.nextFirst) {
+	case fold && (h.Number < s.nextBatch || b.First < s.nextFirst):
 		return carnet.Errorf(carnet.Conflict, "batch %d of stream %s comes twice: the next is %d, its measurements begin at %d, the next at %d",
 			h.Number, h.Stream, s.nextBatch, b.First, s.nextFirst)
 	}
+	if over := b.Label.Exceeds(a.clearance); over != "" {
+		return carnet.Errorf(carnet.Forbidden, "batch %d of stream %s: %s", h.Number, h.Stream, over)
+	}
 	return nil
 }
 
-// fold takes measurements into the avatar's state and gives them to who is
-// subscribed.
-func (v *Avatar) fold(s *stream, first uint64, ms []carnet.Measurement) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for i := range ms {
-		if last, ok := v.latest[ms[i].Name]; !ok || ms[i].Time >= last.Time {
-			v.latest[ms[i].Name] = ms[i]
-		}
-	}
-	if len(v.subscribers) == 0 {
-		return
-	}
-	e := Event{place: s.place, next: first + uint64(len(ms)), Measurements: append([]carnet.Measurement(nil), ms...)}
-	for sub := range v.subscribers {
-		sub.offer(e)
-	}
-}
-
-// defect records a batch that was stored and can't be used.
-func (a *Agent) defect(ctx context.Context, row *FrameRow, f carnet.Fingerprint, why error) {
+// refuse records a batch that was stored and must not be used. The statement
+// becomes durable with the states that are as of its frame, so that a batch
+// that is folded again after a restart isn't stated twice.
+func (a *Agent) refuse(row *FrameRow, at batchAt, f carnet.Fingerprint, why error) {
 	a.log.Error("a batch is refused", "sender", row.Sender, "frame", row.Number, "batch", f, "err", why)
 	a.mu.Lock()
 	a.defects++
+	a.tail.refused[at] = struct{}{}
 	a.mu.Unlock()
 	reason := why.Error()
 	item, err := a.state(ledger.Statement{
 		Kind: ledger.RefusedBatch, Time: a.now().UnixNano(), Peer: row.Sender, Frame: row.Number, Object: f,
 		Reason: strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason)], ""),
 	})
-	if err == nil {
-		err = a.store.Put(ctx, nil, []ledger.Item{item})
-	}
 	if err != nil {
-		a.log.Error("the refusal of a batch could not be recorded", "err", err)
+		a.log.Error("the refusal of a batch could not be stated", "err", err)
+		return
 	}
+	a.pending.refusals = append(a.pending.refusals, item)
+	if len(a.pending.refusals) >= maxRefusals {
+		a.compactSoon()
+	}
+}
+
+// maxRefusals is how many refusals wait to be saved before that is done at once.
+const maxRefusals = 4096
+
+// wasRefused reports whether a batch is known to be refused.
+func (a *Agent) wasRefused(at batchAt) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	_, ok := a.tail.refused[at]
+	return ok
+}
+
+// refused is a batch's place among the refused ones. They are numbered by where
+// they came from: what they say of themselves is nothing to rely on. They are
+// kept for a month, to look into.
+func refused(ref batchRef) batchRef {
+	ref.number, ref.first, ref.count, ref.class = ref.frame, 0, 0, carnet.Month
+	ref.fromMinute, ref.toMinute = everFrom, everTo
+	return ref
 }
 
 const (

@@ -2,6 +2,7 @@ package avatar
 
 import (
 	"context"
+	"errors"
 
 	"carnet"
 	"carnet/ledger"
@@ -10,7 +11,6 @@ import (
 
 // arrived is a run of frames of one sender on its way through the committer.
 type arrived struct {
-	party    carnet.PartyID
 	arrivals []*link.Arrival // those to store
 	rows     []FrameRow
 	done     chan error
@@ -32,7 +32,7 @@ func (a *Agent) Register(ctx context.Context, party carnet.PartyID, n link.Nonce
 	s := linkState(row)
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
-	a.links[party] = s
+	a.links[party], a.untold[party] = s, true
 	return s, nil
 }
 
@@ -56,43 +56,15 @@ func (a *Agent) Frame(ctx context.Context, party carnet.PartyID, number uint64) 
 
 // Accept implements link.Sink.
 func (a *Agent) Accept(ctx context.Context, party carnet.PartyID, run []*link.Arrival) ([]link.Verdict, error) {
-	state, err := a.State(ctx, party)
-	if err != nil {
-		return nil, err
-	}
-	var verdicts []link.Verdict
-	group := &arrived{party: party, done: make(chan error, 1)}
-	var lookup error
-	known := func(number uint64) (carnet.Fingerprint, bool) {
-		at, ok, err := a.Frame(ctx, party, number)
-		if err != nil {
-			lookup = err
-		}
-		return at.Hash, ok
-	}
-	for _, arrival := range run {
-		next, verdict := state.Judge(arrival.Head(), known)
-		if lookup != nil {
-			return nil, lookup
-		}
-		verdicts = append(verdicts, verdict)
-		if verdict == link.Next {
-			state = next
-			row, err := a.frameRow(party, arrival)
-			if err != nil {
-				return nil, err
-			}
-			group.arrivals = append(group.arrivals, arrival)
-			group.rows = append(group.rows, row)
-		} else if verdict != link.Again {
-			break
-		}
-	}
-	if len(group.rows) == 0 {
-		return verdicts, nil
+	a.remind(party)
+	verdicts, state, group, err := a.judge(ctx, party, run)
+	if err != nil || len(group.rows) == 0 {
+		return verdicts, err
 	}
 	select {
 	case a.appends <- group:
+	case <-a.stopped:
+		return nil, errStopping
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -104,6 +76,46 @@ func (a *Agent) Accept(ctx context.Context, party carnet.PartyID, run []*link.Ar
 	a.links[party] = state
 	a.linkMu.Unlock()
 	return verdicts, nil
+}
+
+var errStopping = carnet.Errorf(carnet.Unavailable, "the world is stopping")
+
+// judge decides on a run of frames and makes rows of those to store.
+func (a *Agent) judge(ctx context.Context, party carnet.PartyID, run []*link.Arrival) (verdicts []link.Verdict, state link.State, group *arrived, err error) {
+	if state, err = a.State(ctx, party); err != nil {
+		return nil, state, nil, err
+	}
+	group = &arrived{done: make(chan error, 1)}
+	known := func(number uint64) (carnet.Fingerprint, bool) {
+		if n := len(group.rows); n > 0 && number >= group.rows[0].Number {
+			return group.rows[number-group.rows[0].Number].Hash, true
+		}
+		at, ok, failed := a.Frame(ctx, party, number)
+		if failed != nil {
+			err = failed
+		}
+		return at.Hash, ok
+	}
+	for _, arrival := range run {
+		next, verdict := state.Judge(arrival.Head(), known)
+		if err != nil {
+			return nil, state, nil, err
+		}
+		verdicts = append(verdicts, verdict)
+		if verdict == link.Again {
+			continue
+		} else if verdict != link.Next {
+			break
+		}
+		state = next
+		row, err := a.frameRow(party, arrival)
+		if err != nil {
+			return nil, state, nil, err
+		}
+		group.arrivals = append(group.arrivals, arrival)
+		group.rows = append(group.rows, row)
+	}
+	return verdicts, state, group, nil
 }
 
 func (a *Agent) frameRow(party carnet.PartyID, arrival *link.Arrival) (FrameRow, error) {
@@ -124,59 +136,74 @@ const maxCommit = 64
 
 // commitLoop stores runs of frames, many senders' in one commit.
 func (a *Agent) commitLoop(ctx context.Context) error {
+	defer close(a.stopped)
 	for {
-		var groups []*arrived
 		select {
-		case <-ctx.Done():
-			return a.drain()
-		case g := <-a.appends:
-			groups = append(groups, g)
-		}
-	more:
-		for len(groups) < maxCommit {
-			select {
-			case g := <-a.appends:
-				groups = append(groups, g)
-			default:
-				break more
-			}
-		}
-		var rows []FrameRow
-		for _, g := range groups {
-			rows = append(rows, g.rows...)
-		}
-		err := a.store.Append(ctx, rows)
-		if err != nil {
-			for _, g := range groups {
-				g.done <- err
-			}
-			if code := carnet.CodeOf(err); code == carnet.NoSpace || code == carnet.Conflict || ctx.Err() != nil {
-				continue
-			}
-			return err
-		}
-		n := 0
-		for _, g := range groups {
-			n += copy(g.rows, rows[n:])
-			g.done <- nil
-		}
-		a.recorded()
-		select {
-		case a.opened <- groups:
 		case <-ctx.Done():
 			return nil
+		case g := <-a.appends:
+			if err := a.commit(ctx, a.waiting(g)); err != nil && ctx.Err() == nil {
+				return err
+			}
 		}
 	}
 }
 
-// drain answers runs that come after the end.
-func (a *Agent) drain() error {
-	for {
+// waiting collects the runs that wait to be stored now.
+func (a *Agent) waiting(first *arrived) []*arrived {
+	groups := []*arrived{first}
+	for len(groups) < maxCommit {
 		select {
 		case g := <-a.appends:
-			g.done <- carnet.Errorf(carnet.Unavailable, "the world is stopping")
+			groups = append(groups, g)
 		default:
-			return nil
+			return groups
 		}
 	}
+	return groups
+}
+
+// commit stores runs, hands them to the opener and then answers: who asks after
+// the answer where a stream stands is told with these frames. The error is one
+// that leaves durability in doubt.
+func (a *Agent) commit(ctx context.Context, groups []*arrived) (err error) {
+	stored := a.append(ctx, groups)
+	if carnet.CodeOf(stored) == carnet.Conflict && len(groups) > 1 {
+		// What is refused alone isn't refused for another's sake.
+		for i := range groups {
+			err = errors.Join(err, a.commit(ctx, groups[i:i+1]))
+		}
+		return err
+	}
+	if stored == nil {
+		a.recorded()
+		select {
+		case a.opened <- work{groups: groups}:
+		case <-ctx.Done(): // they are opened at the next start
+		}
+	} else if carnet.CodeOf(stored) == "" {
+		err = stored
+	}
+	for _, g := range groups {
+		g.done <- stored
+	}
+	return err
+}
+
+// append stores runs in one transaction and fills in their frames' ids.
+func (a *Agent) append(ctx context.Context, groups []*arrived) error {
+	rows := groups[0].rows
+	if len(groups) > 1 {
+		rows = nil
+		for _, g := range groups {
+			rows = append(rows, g.rows...)
+		}
+	}
+	if err := a.store.Append(ctx, rows); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		rows = rows[copy(g.rows, rows):]
+	}
+	return nil
 }

@@ -1,6 +1,9 @@
 package avatar
 
 import (
+	"slices"
+	"time"
+
 	"carnet"
 )
 
@@ -10,55 +13,95 @@ type tail struct {
 	batches map[carnet.StreamID][]batchRef // in the order of their frames
 	frames  []tailFrame
 	bytes   int
+	refused map[batchAt]struct{} // which of batches[nobody] they are, for the saved state
 }
+
+// nobody is the stream under which refused batches are kept: no avatar has it.
+var nobody carnet.StreamID
 
 // batchRef is where a batch lies in an uncompacted frame, and what it holds.
 type batchRef struct {
-	frame                uint64
+	batchAt
 	from, to             uint32 // in the frame's body
-	leaf                 uint32
 	class                carnet.Retention
 	count                uint32
 	number, first        uint64
 	fromMinute, toMinute int64
 }
 
+// batchAt names a batch by its frame's id and its place there.
+type batchAt struct {
+	frame uint64
+	leaf  uint32
+}
+
 type tailFrame struct {
 	id       uint64
 	received int64
 	bytes    int
-	batches  int
+	damaged  bool // its body isn't what was received: it stays where it is
 }
 
-// tailBytes is how much may wait to be compacted before it is done at once.
-const tailBytes = 64 << 20
+const (
+	// tailBytes is how much may wait to be compacted before it is done at once.
+	tailBytes = 64 << 20
+	// maxWait is how long a frame waits for others to be compacted with.
+	maxWait = 5 * time.Minute
+)
 
-func (a *Agent) note(id carnet.StreamID, ref batchRef) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.tail.batches == nil {
-		a.tail.batches = make(map[carnet.StreamID][]batchRef)
-	}
-	a.tail.batches[id] = append(a.tail.batches[id], ref)
+func newTail() tail {
+	return tail{batches: make(map[carnet.StreamID][]batchRef), refused: make(map[batchAt]struct{})}
 }
 
 // drop takes compacted frames out of the index.
-func (t *tail) drop(upTo uint64) {
+func (t *tail) drop(gone map[uint64]frameBody) {
 	for id, refs := range t.batches {
-		n := 0
-		for n < len(refs) && refs[n].frame <= upTo {
-			n++
-		}
-		if n == len(refs) {
+		refs = slices.DeleteFunc(refs, func(ref batchRef) bool { _, ok := gone[ref.frame]; return ok })
+		if t.batches[id] = refs; len(refs) == 0 {
 			delete(t.batches, id)
-		} else if n > 0 {
-			t.batches[id] = append([]batchRef(nil), refs[n:]...)
 		}
 	}
-	n := 0
-	for n < len(t.frames) && t.frames[n].id <= upTo {
-		t.bytes -= t.frames[n].bytes
-		n++
+	for at := range t.refused {
+		if _, ok := gone[at.frame]; ok {
+			delete(t.refused, at)
+		}
 	}
-	t.frames = append([]tailFrame(nil), t.frames[n:]...)
+	var kept []tailFrame
+	for _, f := range t.frames {
+		if _, ok := gone[f.id]; ok {
+			t.bytes -= f.bytes
+		} else {
+			kept = append(kept, f)
+		}
+	}
+	t.frames = kept
+}
+
+// compactable returns the oldest sound frames, unless there are fewer than least
+// and none waits too long.
+func (t *tail) compactable(least int, now int64) (frames []tailFrame) {
+	for _, f := range t.frames {
+		if !f.damaged {
+			frames = append(frames, f)
+		}
+	}
+	if len(frames) == 0 || len(frames) < least && now-frames[0].received < int64(maxWait) {
+		return nil
+	}
+	bytes := 0
+	for i, f := range frames {
+		if bytes += f.bytes; bytes > compactBytes && i > 0 {
+			return frames[:i]
+		}
+	}
+	return frames
+}
+
+// damage marks frames whose bodies are lost or changed.
+func (t *tail) damage(ids map[uint64]bool) {
+	for i := range t.frames {
+		if f := &t.frames[i]; ids[f.id] {
+			f.damaged = true
+		}
+	}
 }

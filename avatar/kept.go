@@ -1,0 +1,149 @@
+package avatar
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"carnet"
+	"carnet/ledger"
+)
+
+// storeAtOnce is how many stretches are marked as stored in one commit.
+const storeAtOnce = 64
+
+// storeStretches puts stretches into the depot that it doesn't hold yet. A
+// damaged one is passed over, and looked at again the next time: nothing else
+// waits for it.
+func (a *Agent) storeStretches(ctx context.Context) error {
+	for damaged := 0; ; {
+		rows, err := a.store.Unstored(ctx, damaged+storeAtOnce)
+		if err != nil || len(rows) <= damaged {
+			return err
+		}
+		var stored []uint64
+		var items []ledger.Item
+		damaged = 0
+		for _, row := range rows {
+			var item ledger.Item
+			if item, err = a.storeStretch(ctx, row); carnet.CodeOf(err) == carnet.Tampered {
+				a.log.Error("a stretch is damaged and the depot doesn't hold it", "stretch", row.ID, "stream", row.Stream, "err", err)
+				damaged++
+			} else if err != nil {
+				break
+			} else {
+				stored, items = append(stored, row.ID), append(items, item)
+			}
+		}
+		if carnet.CodeOf(err) == carnet.Tampered {
+			err = nil
+		}
+		if len(stored) > 0 {
+			err = errors.Join(err, a.markStored(ctx, stored, items))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// storeStretch puts one stretch into the depot and makes the statement of it.
+func (a *Agent) storeStretch(ctx context.Context, row StretchRow) (item ledger.Item, err error) {
+	body, err := a.store.StretchBody(ctx, row.ID)
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return item, err
+	}
+	if carnet.FingerprintOf(body) != row.Fingerprint {
+		return item, carnet.Errorf(carnet.Tampered, "the bytes of stretch %d are lost or changed", row.ID)
+	}
+	if _, err := a.depot.PutObject(ctx, body, row.Class); err != nil {
+		return item, err
+	}
+	return a.state(ledger.Statement{
+		Kind: ledger.StoredObject, Time: a.now().UnixNano(), Peer: a.depot.Party(), Object: row.Fingerprint, Size: uint64(len(body)), Stream: row.Stream,
+	})
+}
+
+func (a *Agent) markStored(ctx context.Context, ids []uint64, items []ledger.Item) error {
+	if err := a.store.Put(ctx, nil, items); err != nil {
+		return err
+	}
+	if err := a.store.Stored(ctx, ids); err != nil {
+		return err
+	}
+	a.recorded()
+	return nil
+}
+
+// lives says how long a retention class is kept after receipt.
+var lives = map[carnet.Retention]time.Duration{
+	carnet.Hour: time.Hour, carnet.Day: 24 * time.Hour, carnet.Month: 31 * 24 * time.Hour, carnet.Year: 366 * 24 * time.Hour,
+}
+
+// doomedDocument is an object that was dropped here and is to be deleted at the
+// depot; its document's id is the fingerprint.
+type doomedDocument struct {
+	Class carnet.Retention `json:"class"`
+}
+
+// dropOver deletes stretches whose retention has ended, here and then at the
+// depot, however long that is away.
+func (a *Agent) dropOver(ctx context.Context) error {
+	for class, life := range lives {
+		gone, err := a.store.DropStretches(ctx, class, a.now().Add(-life).UnixNano())
+		if err != nil {
+			return err
+		}
+		if err := a.doom(ctx, class, gone); err != nil {
+			return err
+		}
+	}
+	return a.deleteDoomed(ctx)
+}
+
+// doom states what was dropped, and notes what the depot is to delete.
+func (a *Agent) doom(ctx context.Context, class carnet.Retention, gone []carnet.Fingerprint) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	var items []ledger.Item
+	var documents []carnet.Document
+	for _, f := range gone {
+		item, err := a.state(ledger.Statement{
+			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: f, Reason: "retention " + class.String() + " has ended",
+		})
+		if err != nil {
+			return err
+		}
+		d, err := a.document(kindDoomed, f.String(), 1, doomedDocument{class})
+		if err != nil {
+			return err
+		}
+		items, documents = append(items, item), append(documents, d)
+	}
+	if err := a.store.Put(ctx, documents, items); err != nil {
+		return err
+	}
+	a.recorded()
+	return nil
+}
+
+func (a *Agent) deleteDoomed(ctx context.Context) error {
+	documents, err := a.store.Documents(ctx, kindDoomed)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		var f carnet.Fingerprint
+		if err := f.UnmarshalText([]byte(d.ID)); err != nil {
+			return err
+		}
+		if err := a.depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		if err := a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package avatar
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"carnet"
+)
+
+// span is a range of measured minutes, both included.
+type span struct{ from, to int64 }
+
+var ever = span{everFrom, everTo}
+
+// reading goes through a stream's batches in the order of their numbers, wherever
+// each lies now: in a stretch, or in a frame that isn't compacted.
+type reading struct {
+	agent   *Agent
+	opening opening
+	minutes span // batches without any of these minutes are passed over; may shrink meanwhile
+
+	stream *stream
+	batch  uint64 // the least number to hand over next
+	from   uint64 // measurements with lesser numbers are passed over
+
+	lost uint64 // the frame that wasn't where the index said
+}
+
+// start makes r a reading of a stream from a batch and a measurement on.
+func (r *reading) start(s *stream, batch, from uint64) {
+	r.stream, r.batch, r.from, r.lost = s, batch, from, 0
+}
+
+// errMoved says that a batch has moved from its frame into a stretch, or a
+// stretch was dropped, since the parts were listed.
+var errMoved = errors.New("a batch has moved meanwhile")
+
+// errEnough ends a reading before its end.
+var errEnough = errors.New("enough was read")
+
+// each hands over each batch's measurements with the number of the first. What
+// do gets is good until it returns.
+func (r *reading) each(ctx context.Context, do func(first uint64, ms []carnet.Measurement) error) error {
+	for {
+		if err := r.pass(ctx, do); !errors.Is(err, errMoved) {
+			return err
+		}
+		// Wait for what moves them.
+		r.agent.moveMu.RLock()
+		r.agent.moveMu.RUnlock() //nolint:staticcheck // the wait is the purpose
+	}
+}
+
+// part is a run of the stream's batches that lie together, with the next one's
+// number.
+type part interface {
+	number() (uint64, bool)
+	// next returns the next batch's bytes and goes on; nil: it isn't wanted.
+	next(ctx context.Context, r *reading) ([]byte, error)
+}
+
+// pass lists the parts and merges them: the stretches of different retention
+// classes interleave.
+func (r *reading) pass(ctx context.Context, do func(uint64, []carnet.Measurement) error) error {
+	// The tail is taken first: what is compacted meanwhile is in both.
+	a := r.agent
+	a.mu.RLock()
+	parts := []part{&tailPart{refs: slices.Clone(a.tail.batches[r.stream.id])}}
+	a.mu.RUnlock()
+	rows, err := a.store.Stretches(ctx, r.stream.id, r.minutes.from, r.minutes.to)
+	if err != nil {
+		return err
+	}
+	for {
+		least := -1
+		for i := 0; i < len(parts); {
+			n, ok := parts[i].number()
+			if !ok {
+				parts = slices.Delete(parts, i, i+1)
+				continue
+			}
+			if least < 0 || n < lesser(parts[least]) {
+				least = i
+			}
+			i++
+		}
+		if len(rows) > 0 && (least < 0 || rows[0].FirstBatch <= lesser(parts[least])) {
+			p, err := r.stretch(ctx, rows[0])
+			if err != nil {
+				return err
+			}
+			if rows = rows[1:]; p != nil {
+				parts = append(parts, p)
+			}
+			continue
+		}
+		if least < 0 {
+			return nil
+		}
+		n := lesser(parts[least])
+		batch, err := parts[least].next(ctx, r)
+		if err != nil {
+			return err
+		}
+		if n < r.batch || batch == nil {
+			continue
+		}
+		r.batch = n + 1
+		if err := r.open(ctx, batch, do); err != nil {
+			return err
+		}
+	}
+}
+
+func lesser(p part) uint64 {
+	n, _ := p.number()
+	return n
+}
+
+// open opens a batch and hands over what is wanted of it. One whose key is
+// destroyed is passed over.
+func (r *reading) open(ctx context.Context, batch []byte, do func(uint64, []carnet.Measurement) error) error {
+	_, b, err := r.agent.open(ctx, &r.opening, batch, 0)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	ms, first := r.opening.measurements, b.First
+	if first < r.from {
+		skip := min(r.from-first, uint64(len(ms)))
+		ms, first = ms[skip:], first+skip
+	}
+	if len(ms) == 0 {
+		return nil
+	}
+	return do(first, ms)
+}
+
+// tailPart is what of a stream isn't compacted.
+type tailPart struct {
+	refs []batchRef
+	row  FrameRow // the last one read
+}
+
+func (p *tailPart) number() (uint64, bool) {
+	if len(p.refs) == 0 {
+		return 0, false
+	}
+	return p.refs[0].number, true
+}
+
+func (p *tailPart) next(ctx context.Context, r *reading) ([]byte, error) {
+	ref := p.refs[0]
+	p.refs = p.refs[1:]
+	if ref.number < r.batch || ref.toMinute < r.minutes.from || ref.fromMinute > r.minutes.to ||
+		ref.count > 0 && ref.first+uint64(ref.count) <= r.from {
+		return nil, nil
+	}
+	if p.row.ID != ref.frame {
+		rows, err := r.agent.store.Frames(ctx, ref.frame-1, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == 0 || rows[0].ID != ref.frame {
+			if r.lost == ref.frame {
+				return nil, carnet.Errorf(carnet.Tampered, "frame with id %d, of which batches are kept, is not in the store", ref.frame)
+			}
+			r.lost = ref.frame
+			return nil, errMoved
+		}
+		p.row = rows[0]
+	}
+	if int(ref.to) > len(p.row.Body) {
+		return nil, carnet.Errorf(carnet.Tampered, "frame %d of %s is shorter than it was", p.row.Number, p.row.Sender)
+	}
+	return p.row.Body[ref.from:ref.to], nil
+}
+
+// stretchPart is an opened stretch.
+type stretchPart struct {
+	batches []origin
+	body    []byte
+}
+
+// stretch opens a stretch; nil: nothing of it is wanted.
+func (r *reading) stretch(ctx context.Context, row StretchRow) (part, error) {
+	if row.LastBatch < r.batch || row.FromMinute > r.minutes.to {
+		return nil, nil
+	}
+	or, err := parseOrigins(row.Origins)
+	if err != nil {
+		return nil, err
+	}
+	if or.next <= r.from {
+		return nil, nil
+	}
+	body, err := r.agent.stretchBody(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	return &stretchPart{or.batches, body}, nil
+}
+
+func (p *stretchPart) number() (uint64, bool) {
+	if len(p.batches) == 0 {
+		return 0, false
+	}
+	return p.batches[0].number, true
+}
+
+func (p *stretchPart) next(context.Context, *reading) ([]byte, error) {
+	if len(p.body) < 4 || uint64(len(p.body)-4) < uint64(binary.BigEndian.Uint32(p.body)) {
+		return nil, carnet.Errorf(carnet.Tampered, "a stretch has less batches than its origins say")
+	}
+	end := 4 + int(binary.BigEndian.Uint32(p.body))
+	batch := p.body[4:end:end]
+	p.batches, p.body = p.batches[1:], p.body[end:]
+	return batch, nil
+}

@@ -1,0 +1,172 @@
+package avatar
+
+import (
+	"context"
+	"errors"
+
+	"carnet"
+	"carnet/ledger"
+)
+
+// pending is what has been folded since the states were saved. Owner:
+// Agent.foldMu.
+type pending struct {
+	avatars  []*Avatar     // those whose states changed
+	refusals []ledger.Item // of batches, not yet stated
+
+	saved        uint64 // the last frame that the saved states hold
+	savedVersion uint64 // of the document that says so
+}
+
+// foldDocument says which frames the saved states hold.
+type foldDocument struct {
+	Folded  uint64      `json:"folded"`            // the last one
+	Refused [][2]uint64 `json:"refused,omitempty"` // batches of uncompacted ones: frame, place there
+}
+
+// stateDocument is an avatar's state.
+type stateDocument struct {
+	Latest  []savedValue  `json:"latest"`
+	Streams []savedStream `json:"streams"`
+}
+
+type savedValue struct {
+	Name string      `json:"n"`
+	Unit string      `json:"u,omitempty"`
+	Time int64       `json:"t"`
+	Kind carnet.Kind `json:"k"`
+	Num  float64     `json:"v,omitempty"`
+	Str  []byte      `json:"s,omitempty"`
+}
+
+type savedStream struct {
+	Stream       carnet.StreamID `json:"stream"`
+	NextBatch    uint64          `json:"next_batch"`
+	NextFirst    uint64          `json:"next_first"`
+	Measurements uint64          `json:"measurements"`
+	Batches      uint64          `json:"batches"`
+}
+
+// foldID is the one fold document's.
+const foldID = "frames"
+
+func (a *Agent) loadStates(ctx context.Context) error {
+	fold, version, err := loadOne[foldDocument](ctx, a, kindFold, foldID)
+	if err != nil {
+		return err
+	}
+	a.folded, a.pending.saved, a.pending.savedVersion = fold.Folded, fold.Folded, version
+	for _, at := range fold.Refused {
+		a.tail.refused[batchAt{at[0], uint32(at[1])}] = struct{}{}
+	}
+	documents, err := a.store.Documents(ctx, kindState)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		if err := a.loadState(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) loadState(d carnet.Document) error {
+	var doc stateDocument
+	if err := a.openDocument(d, &doc); err != nil {
+		return err
+	}
+	id, err := carnet.ParseAvatarID(d.ID)
+	if err != nil {
+		return err
+	}
+	v, err := a.avatar(id)
+	if err != nil {
+		return err
+	}
+	v.stateVersion = d.Version
+	for _, m := range doc.Latest {
+		v.latest = append(v.latest, carnet.Measurement{
+			Name: m.Name, Unit: m.Unit, Time: m.Time, Value: carnet.Value{Kind: m.Kind, Num: m.Num, Str: string(m.Str)},
+		})
+	}
+	for _, s := range doc.Streams {
+		if st := a.streams[s.Stream]; st != nil {
+			st.nextBatch, st.nextFirst, st.measurements, st.batches = s.NextBatch, s.NextFirst, s.Measurements, s.Batches
+		}
+	}
+	return nil
+}
+
+// saveRefusals saves the states if refusals wait to be stated.
+func (a *Agent) saveRefusals(ctx context.Context) error {
+	a.foldMu.Lock()
+	n := len(a.pending.refusals)
+	a.foldMu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	return a.saveStates(ctx)
+}
+
+// saveStates saves the states that changed, all as of the same frame, with the
+// refusals since. The caller holds moveMu.
+func (a *Agent) saveStates(ctx context.Context) error {
+	taken, states, fold := a.takeStates()
+	if fold.Folded == taken.saved && len(taken.refusals) == 0 {
+		return nil
+	}
+	d, err := a.document(kindFold, foldID, taken.savedVersion+1, fold)
+	documents := []carnet.Document{d}
+	for i, v := range taken.avatars {
+		d, failed := a.document(kindState, v.id.String(), v.stateVersion+1, states[i])
+		documents, err = append(documents, d), errors.Join(err, failed)
+	}
+	if err == nil {
+		err = a.store.Put(ctx, documents, taken.refusals)
+	}
+	a.foldMu.Lock()
+	defer a.foldMu.Unlock()
+	if err != nil { // they are still to be saved
+		for _, v := range taken.avatars {
+			a.changed(v)
+		}
+		return err
+	}
+	for _, v := range taken.avatars {
+		v.stateVersion++
+	}
+	a.pending.refusals = a.pending.refusals[len(taken.refusals):]
+	a.pending.saved, a.pending.savedVersion = fold.Folded, taken.savedVersion+1
+	if len(taken.refusals) > 0 {
+		a.recorded()
+	}
+	return nil
+}
+
+// changed notes that an avatar's state isn't the saved one. The caller holds
+// foldMu.
+func (a *Agent) changed(v *Avatar) {
+	if !v.changed {
+		v.changed = true
+		a.pending.avatars = append(a.pending.avatars, v)
+	}
+}
+
+// takeStates copies what is to be saved; nothing is folded meanwhile.
+func (a *Agent) takeStates() (taken pending, states []stateDocument, fold foldDocument) {
+	a.foldMu.Lock()
+	defer a.foldMu.Unlock()
+	taken, a.pending.avatars = a.pending, nil
+	for _, v := range taken.avatars {
+		v.changed = false
+		states = append(states, v.state())
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	fold.Folded = a.folded
+	for at := range a.tail.refused {
+		fold.Refused = append(fold.Refused, [2]uint64{at.frame, uint64(at.leaf)})
+	}
+	return taken, states, fold
+}
