@@ -101,6 +101,9 @@ func Read(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read access file: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, carnet.Errorf(carnet.Malformed, "the access file %s is not a file", path)
+	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, carnet.Errorf(carnet.Forbidden, "others may read the access file %s (mode %04o), which holds tokens", path, mode).
 			WithFix("run: chmod 600 %s", path)

@@ -12,7 +12,7 @@ import (
 
 // reaching is what the commands that ask a running party have in common.
 type reaching struct {
-	Access string         `env:"CARNET_ACCESS" type:"path" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
+	Access string         `env:"CARNET_ACCESS" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
 	Party  carnet.PartyID `placeholder:"NAME" help:"Which party to ask, where there are several."`
 	As     string         `placeholder:"NAME" help:"Use the token with this name."`
 }

@@ -12,7 +12,7 @@ import (
 )
 
 type statusCommand struct {
-	Access string         `env:"CARNET_ACCESS" type:"path" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
+	Access string         `env:"CARNET_ACCESS" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
 	Party  carnet.PartyID `arg:"" optional:"" help:"The party. Default: all."`
 	JSON   bool           `help:"As JSON."`
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"carnet"
 	"carnet/access"
 	"carnet/api"
+	"carnet/evidence"
+	"carnet/node"
 	"carnet/td"
 	"carnet/thing"
 	"carnet/wire/mqtt/client"
@@ -104,10 +109,57 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	}
 	live.says(live.err, "Go on with --after ")
 	u.sees([]string{"messages accepted  3", "messages refused   1"}, "status", hub, "hub")
+	for waiting := true; waiting; { // until every statement of arena has its receipt
+		st := reads[[]api.Status](u, "status", arena)[0].World
+		waiting = st.Receipts < st.Statements
+	}
 	for _, party := range []*process{p.hub, p.arena, p.vault} {
 		if code := party.stop(syscall.SIGTERM); code != 0 {
 			t.Errorf("carnet %s ended with %d", party.name, code)
 		}
+	}
+
+	// What arena was told is proved, and no byte of it can change.
+	u.bundle("arena", mapping.Avatar)
+	u.sees([]string{"2 measurements"}, "verify", "evidence", "--explain")
+	u.does("verify", "evidence/first", "--trust=evidence/first/trust.json")
+	spoil(t, filepath.Join(u.dir, "evidence/first", evidence.FileBatches))
+	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, evidence.FileBatches) {
+		t.Errorf("a spoilt bundle: %+v", r)
+	}
+}
+
+// bundle writes the evidence of an avatar of a world that doesn't run.
+func (u user) bundle(world carnet.PartyID, id carnet.AvatarID) {
+	u.t.Helper()
+	config, err := node.ReadConfig(filepath.Join(u.dir, string(world), configFile))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	i, err := node.Inspect(u.ctx, config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	dir := filepath.Join(u.dir, "evidence")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		u.t.Fatal(err)
+	}
+	err = node.WriteEvidence(u.ctx, i.World, world, i.Peers, id, filepath.Join(dir, "first"))
+	if err := errors.Join(err, i.Close()); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// spoil flips a bit in the middle of a file.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

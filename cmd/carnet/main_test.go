@@ -1,0 +1,176 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+)
+
+func TestErrorsAreOneLineWithAFix(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=public")
+	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
+	u.does("party", "show", "--config=vault/carnet.toml", "--for=arena", "--out=vault.json")
+	if err := os.Mkdir(filepath.Join(u.dir, "empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u.write("half.json", `{"version":1`)
+	open := filepath.Join(u.dir, "open.json")
+	u.write("open.json", `{"version":1}`)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	id := carnet.NewAvatarID().String()
+	tests := []struct {
+		name string
+		args string
+		code int
+		want string
+	}{
+		{"nothing", "", 2, "carnet --help"},
+		{"unknown command", "dance", 2, "dance"},
+		{"unknown flag", "thing list --dance", 2, "see carnet thing list --help"},
+		{"missing argument", "avatar show", 2, "see carnet avatar show --help"},
+		{"missing flag", "thing map w", 2, "--world"},
+		{"not an id", "avatar show 12", 2, "32 hexadecimal digits"},
+		{"log level", "world --config arena/carnet.toml --log-level loud", 2, "loud"},
+		{"format", "avatar history " + id + " --format=yaml", 2, "yaml"},
+
+		{"configuration of another role", "things --config arena/carnet.toml", 1, "run: carnet world --config"},
+		{"no configuration", "things --config nowhere.toml", 1, "nowhere.toml"},
+		{"a world without a depot", "world --config arena/carnet.toml", 1, "no depot among its peers"},
+
+		{"a second party in a directory", "party init --role=depot --party=x --dir=arena", 1, "has a party already"},
+		{"a world that may hold anything", "party init --role=world --party=x --dir=x --purpose=y", 1, "--sensitivity"},
+		{"a depot with a purpose", "party init --role=depot --party=x --dir=x --purpose=y", 1, "are a world's"},
+		{"a depot for devices", "party init --role=depot --party=x --dir=x --listen-mqtt=localhost:1", 1, "role things"},
+		{"a port that nobody knows", "party init --role=depot --party=x --dir=x --listen-r2=localhost:0", 1, "name a host and a port"},
+		{"a party's name", "party init --role=depot --party=X --dir=x", 1, "party id"},
+		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
+		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
+		{"a name out of the peers directory", "party accept --config=arena/carnet.toml vault.json --as=../vault", 1, "party id"},
+
+		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},
+		{"an access file that others read", "thing list --access=open.json", 1, "chmod 600"},
+		{"half an access file", "thing list --access=half.json", 1, "half.json"},
+		{"a party of another role", "thing list --access=arena/access.json", 1, `role "things"`},
+		{"a party that isn't there", "thing list --access=arena/access.json --party=hub", 1, "name one of: arena"},
+		{"a token that isn't there", "avatar list --access=arena/access.json --as=bob", 1, `the name "bob"`},
+		{"a party that doesn't run", "avatar list --access=vault/access.json --party=vault", 1, `role "depot"`},
+		{"a limit", "avatar history --limit=0 " + id, 1, "--limit is 0"},
+		{"a time", "avatar history --from=yesterday " + id, 1, "2026-11-01T10:00:00Z"},
+
+		{"verify nothing", "verify nowhere", 2, "nowhere"},
+		{"verify an empty directory", "verify empty", 1, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := u.try("", strings.Fields(test.args)...)
+			if r.code != test.code || !strings.Contains(r.err, test.want) {
+				t.Errorf("exit code %d, want %d; said %q, want %q", r.code, test.code, r.err, test.want)
+			}
+			if test.want != "" && (!strings.HasPrefix(r.err, "carnet: ") || strings.Count(r.err, "\n") != 1) {
+				t.Errorf("not one line: %q", r.err)
+			}
+		})
+	}
+}
+
+func TestAPartyIsMadeOfFilesForItsOwnerOnly(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=health+location", "--residency=DE,FR")
+	err := filepath.Walk(filepath.Join(u.dir, "arena"), func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().Perm()&0o077 != 0 && info.Name() != caFile {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown [2]result
+	for i := range shown {
+		shown[i] = u.try("", "party", "show", "--config=arena/carnet.toml", "--for=hub")
+	}
+	if shown[0] != shown[1] || shown[0].code != 0 {
+		t.Errorf("a party shows itself in two ways: %+v", shown)
+	}
+	var peer struct {
+		Party, Role, Purpose, Sensitivity string
+		Residency                         []string
+	}
+	if err := json.Unmarshal([]byte(shown[0].out), &peer); err != nil {
+		t.Fatal(err)
+	}
+	if peer.Purpose != "fitness" || peer.Sensitivity != "health+location" || strings.Join(peer.Residency, " ") != "DE FR" {
+		t.Errorf("it shows %+v", peer)
+	}
+}
+
+func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
+	path := filepath.Join(u.dir, "vault", configFile)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "Zoë \"Z\" \\ \n[store]"
+	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
+	after, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(after), string(before)) {
+		t.Error("what was there has changed")
+	}
+	if token := words(out); strings.Contains(string(after), token[len(token)-1]) {
+		t.Error("the token itself is in the configuration")
+	}
+	again := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
+	if out == again {
+		t.Error("two tokens are the same")
+	}
+
+	inline := strings.Replace(string(before), "[[tokens]]", "[later]", 1)
+	u.write("inline.toml", inline)
+	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=reader"); r.code != 1 {
+		t.Errorf("a configuration that can't be read: %+v", r)
+	}
+}
+
+func TestTimes(t *testing.T) {
+	for text, want := range map[string]string{
+		"2026-11-01T10:00:00Z":      "2026-11-01T10:00:00Z",
+		"2026-11-01T10:00:00+02:00": "2026-11-01T08:00:00Z",
+		"1700000000":                "2023-11-14T22:13:20Z",
+		"1700000000.25":             "2023-11-14T22:13:20.25Z",
+		"1700000000.123456789":      "2023-11-14T22:13:20.123456789Z",
+	} {
+		if got, err := parseTime("--from", text); err != nil || got.UTC().Format(time.RFC3339Nano) != want {
+			t.Errorf("%s is %v (%v), want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"1.0000000001", "1.-5", "1e9", "now", "2026-11-01", ".5"} {
+		if got, err := parseTime("--from", text); err == nil {
+			t.Errorf("%s is %v", text, got)
+		}
+	}
+}
+
+func TestCellsDontSteerTheTerminal(t *testing.T) {
+	var b strings.Builder
+	rows := table{{"A", "B"}}
+	rows.add("x\x1b[2Jy\nz\tw", "ü")
+	if err := rows.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.ContainsAny(got, "\x1b\t") || strings.Count(got, "\n") != 2 || !strings.Contains(got, "ü") {
+		t.Errorf("%q", got)
+	}
+}
