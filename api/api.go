@@ -87,14 +87,12 @@ type server struct {
 	now    func() time.Time
 	log    *slog.Logger
 	live   chan struct{} // a place for each live subscription
-	times  times
+	limits limits
 }
 
-// New makes the handler. It expects to be served over TLS (or on localhost),
-// by an http.Server whose BaseContext ends with the process: live subscriptions
-// end with it.
-func New(cfg Config) (http.Handler, error) {
-	s := &server{party: cfg.Party, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, times: usual}
+// newServer takes what the party has.
+func newServer(cfg Config) *server {
+	s := &server{party: cfg.Party, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Things != nil {
 		s.things = cfg.Things
 	}
@@ -104,8 +102,13 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot
 	}
-	return s.handler()
+	return s
 }
+
+// New makes the handler. It expects to be served over TLS (or on localhost),
+// by an http.Server whose BaseContext ends with the process: live subscriptions
+// end with it.
+func New(cfg Config) (http.Handler, error) { return newServer(cfg).handler() }
 
 func (s *server) handler() (http.Handler, error) {
 	if _, err := carnet.ParsePartyID(string(s.party)); err != nil {
@@ -123,6 +126,6 @@ func (s *server) handler() (http.Handler, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.live = make(chan struct{}, maxLive)
+	s.live = make(chan struct{}, s.limits.live)
 	return s.routes()
 }

@@ -24,9 +24,6 @@ const (
 	protoCBOR = "carnet.senml+cbor"
 )
 
-// maxLive is how many live subscriptions one handler has at once.
-const maxLive = 4096
-
 type watchQuery struct {
 	OfAvatar
 	After       string `query:"after" doc:"Go on after this cursor; empty: from the beginning; left out: from now on." maxLength:"16384"`
@@ -68,7 +65,7 @@ func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.Ava
 	case s.live <- struct{}{}:
 		defer func() { <-s.live }()
 	default:
-		s.refuse(w, r, carnet.Errorf(carnet.Unavailable, "%d live subscriptions are open, which is all there may be", maxLive).WithFix("try again later"))
+		s.refuse(w, r, carnet.Errorf(carnet.Unavailable, "%d live subscriptions are open, which is all there may be", s.limits.live).WithFix("try again later"))
 		return
 	}
 	if isWebSocket(r) {
@@ -90,7 +87,7 @@ type outlet interface {
 	ping(ctx context.Context) error
 }
 
-// errEnded says that the party ends the subscription, and why.
+// Why the party ends a subscription.
 var (
 	errRevoked = errors.New("the token is no longer valid")
 	errStopped = errors.New("the party is stopping")
@@ -113,7 +110,7 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscrip
 		}
 	})
 	work.Go(func() error {
-		every := time.NewTicker(s.times.ping)
+		every := time.NewTicker(s.limits.ping)
 		defer every.Stop()
 		for {
 			select {
@@ -159,7 +156,7 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 		return // Accept has answered
 	}
 	defer conn.CloseNow()
-	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.times.frame}
+	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
 	// CloseRead ends its context when the subscriber closes, or says anything.
 	err = s.pump(conn.CloseRead(r.Context()), r, sub, o)
 	switch {
@@ -242,7 +239,7 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.A
 		return
 	}
 	defer sub.Close()
-	o := &events{w: w, limit: http.NewResponseController(w), patience: s.times.frame}
+	o := &events{w: w, limit: http.NewResponseController(w), patience: s.limits.frame}
 	w.Header().Set("Content-Type", typeEvents)
 	w.WriteHeader(http.StatusOK)
 	if err := o.write([]byte("retry: 1000\n\n")); err != nil {

@@ -41,7 +41,7 @@ func (viewSchema) Schema(huma.Registry) *huma.Schema {
 		return &huma.Schema{Type: "array", Description: description, Items: &huma.Schema{Type: "string", Enum: enum}}
 	}
 	windows := &huma.Schema{
-		Type: "object", Description: "By IANA time zone, stretches of the week such as \"Mon-Fri 08:00-18:00\". Left out: always.",
+		Type: "object", Description: "By IANA time zone, stretches of the week such as \"mon-fri 08:00-18:00\". Left out: always.",
 		AdditionalProperties: &huma.Schema{Type: "array", Items: &huma.Schema{Type: "string"}},
 	}
 	property := &huma.Schema{

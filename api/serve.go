@@ -18,16 +18,20 @@ import (
 // stands around it.
 const maxBody = 1<<20 + 64<<10
 
-// times bound what a caller may make the party wait for.
-type times struct {
+// limits bound what callers may make the party wait for and hold.
+type limits struct {
 	body   time.Duration // until a request's body is there
 	call   time.Duration // for an agent's answer
 	answer time.Duration // for everything but live events, until the caller has read it
 	ping   time.Duration // between a live subscription's pings
 	frame  time.Duration // until a live subscriber has taken one frame
+	live   int           // live subscriptions at once
 }
 
-var usual = times{body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute, ping: 20 * time.Second, frame: 15 * time.Second}
+var usual = limits{
+	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
+	ping: 20 * time.Second, frame: 15 * time.Second, live: 4096,
+}
 
 // gate is what every request passes before it is routed.
 type gate struct {
@@ -41,7 +45,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header(), r.TLS != nil)
 	limit := http.NewResponseController(w)
 	// A writer without deadlines is a test's; net/http's has them.
-	_ = limit.SetWriteDeadline(time.Now().Add(g.times.answer))
+	_ = limit.SetWriteDeadline(time.Now().Add(g.limits.answer))
 	if !slices.Contains(open, r.URL.Path) {
 		p, err := g.authenticate(r)
 		if err != nil {
@@ -63,7 +67,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.mux.ServeHTTP(w, r)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.times.call)
+	ctx, cancel := context.WithTimeout(r.Context(), g.limits.call)
 	defer cancel()
 	g.mux.ServeHTTP(w, r.WithContext(ctx))
 }
@@ -74,12 +78,12 @@ func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	_ = limit.SetReadDeadline(time.Now().Add(g.times.body))
+	_ = limit.SetReadDeadline(time.Now().Add(g.limits.body))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", maxBody)
+		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", maxBody).WithFix("send less")
 	} else if err != nil {
-		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", g.times.body)
+		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", g.limits.body).WithFix("send it again")
 	}
 	_ = limit.SetReadDeadline(time.Time{})
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -78,6 +78,13 @@ func readEvent(ctx context.Context, conn *websocket.Conn, d *senml.Decoder) (Eve
 	if err != nil {
 		return Event{}, ended(ctx, err)
 	}
+	return parseFrame(frame, d)
+}
+
+// ParseFrame reads one live frame of JSON: {"cursor": …, "pack": [SenML]}.
+func ParseFrame(frame []byte) (Event, error) { return parseFrame(frame, newDecoder()) }
+
+func parseFrame(frame []byte, d *senml.Decoder) (Event, error) {
 	var f struct {
 		Cursor string          `json:"cursor"`
 		Pack   json.RawMessage `json:"pack"`

@@ -1,0 +1,166 @@
+package api_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+
+	"github.com/coder/websocket"
+)
+
+// pipes is a listener whose connections hold nothing between their ends: a
+// reader that stops is felt at once.
+type pipes struct {
+	connections chan net.Conn
+	closed      chan struct{}
+	once        sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.connections:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p.connections <- there:
+		return here, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// limited serves the world with small limits, over pipes.
+func (s *served) limited(tokens api.Authenticator, ping, frame time.Duration, live int) *client.Client {
+	s.t.Helper()
+	h, err := api.NewLimited(api.Config{Party: "arena", World: s.world, Tokens: tokens, Log: quiet()}, ping, frame, live)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p := &pipes{connections: make(chan net.Conn), closed: make(chan struct{})}
+	server := &httptest.Server{Listener: p, Config: &http.Server{Handler: h}}
+	server.Start()
+	s.t.Cleanup(server.Close)
+	transport := &http.Transport{DialContext: p.dial}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	return &client.Client{Base: "http://arena.example", Token: "reader-token", HTTP: &http.Client{Transport: transport}}
+}
+
+func TestASlowReaderIsDisconnectedAndLosesNothing(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	const n = 60
+	for i := range n { // one by one, so that each is an event
+		d.mustSend(heart(i, float64(i)))
+		s.arrived(m.Avatar, uint64(i+1))
+	}
+	c := s.limited(tokens, time.Hour, 20*time.Millisecond, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all []carnet.Measurement
+	cursor, cuts := "", 0
+	for len(all) < n {
+		conn, _, err := websocket.Dial(ctx, "http://arena.example/v1/avatars/"+m.Avatar.String()+"/live?after="+cursor, &websocket.DialOptions{
+			HTTPClient: c.HTTP, HTTPHeader: http.Header{"Authorization": {"Bearer reader-token"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Read a few frames, then nothing until the world has given up: its one
+		// place for subscriptions is free again.
+		for range min(20, n-len(all)) {
+			_, frame, err := conn.Read(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e client.Event
+			e, err = client.ParseFrame(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, cursor = append(all, e.Measurements...), e.Cursor
+		}
+		s.eventually("the world disconnects the reader", func() bool {
+			if len(all) == n {
+				conn.CloseNow() // there is nothing more that it could be slow to read
+			}
+			c.Token = "operator-token"
+			st, err := c.Status(t.Context())
+			return err == nil && st.World.Live == 0
+		})
+		conn.CloseNow()
+		cuts++
+	}
+	if !slices.Equal(rates(all), upTo(0, n)) || cuts != 3 {
+		t.Errorf("after %d cuts: got %v", cuts, rates(all))
+	}
+}
+
+func TestATokenTakenAwayEndsItsSubscriptions(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 0))
+	s.arrived(m.Avatar, 1)
+	var revoked atomic.Bool
+	c := s.limited(func(token string) (api.Principal, bool) {
+		p, ok := tokens(token)
+		return p, ok && !revoked.Load()
+	}, 5*time.Millisecond, time.Second, 1)
+	events := 0
+	for _, err := range c.Watch(t.Context(), m.Avatar, new(string)) {
+		if err != nil {
+			if carnet.CodeOf(err) != carnet.Unavailable || !strings.Contains(err.Error(), "token") {
+				t.Errorf("the subscription ended with %v", err)
+			}
+			break
+		}
+		events++
+		revoked.Store(true)
+	}
+	if events != 1 {
+		t.Errorf("%d events", events)
+	}
+}
+
+func TestOnlySoManySubscriptions(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 0))
+	s.arrived(m.Avatar, 1)
+	c := s.limited(tokens, time.Hour, time.Second, 1)
+	for _, err := range c.Watch(t.Context(), m.Avatar, new(string)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, second := range c.Watch(t.Context(), m.Avatar, new(string)) {
+			if carnet.CodeOf(second) != carnet.Unavailable || !strings.Contains(second.Error(), "live subscriptions") {
+				t.Errorf("a second subscription ends with %v", second)
+			}
+		}
+		break
+	}
+	s.eventually("the place is free again", func() bool {
+		c.Token = "operator-token"
+		st, err := c.Status(t.Context())
+		return err == nil && st.World.Live == 0
+	})
+	follow(t, c, m.Avatar, new(string), 1)
+}
