@@ -150,7 +150,8 @@ func (c *comparison) explainLost(a Admitted) error {
 	m := &a.Measurement
 	t := c.track(m.Name, m.Unit)
 	f := factOf(m)
-	if d, ok := t.differences[f]; ok && a.Due && d.due > 0 {
+	if d, ok := t.differences[f]; ok && d.due > 0 {
+		// What is due comes before what isn't, so this is one that is.
 		example(&c.result.Examples.Lost, "%s, at position %d of the log, is admitted and not held", describe(m), a.Position)
 		d.due--
 		t.differences[f] = d

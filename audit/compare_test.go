@@ -91,7 +91,7 @@ func TestUnfaithfulSendersAreCaught(t *testing.T) {
 		}, faults{doubled: 10}, "which is held already"},
 		"sends measurements twice under new numbers": {func(_ *testing.T, s *sender) []audit.Held {
 			return renumber(slices.Insert(s.now.sent, 1010, slices.Clone(s.now.sent[1000:1010])...))
-		}, faults{doubled: 10}, "but 1 times were admitted"},
+		}, faults{doubled: 10}, "is held as number 1010 of the stream, but 1 times were admitted"},
 		"gives two measurements one number": {func(_ *testing.T, s *sender) []audit.Held {
 			s.now.sent[1001].Number = s.now.sent[1000].Number
 			return s.now.sent
@@ -108,6 +108,11 @@ func TestUnfaithfulSendersAreCaught(t *testing.T) {
 		}, faults{reordered: 1}, "comes next in the log"},
 		"changes a value by one bit of its fraction": {func(_ *testing.T, s *sender) []audit.Held {
 			s.now.sent[1000].Measurement.Value.Num += 1e-9
+			return s.now.sent
+		}, faults{lost: 1, extra: 1}, "and not admitted"},
+		"turns a number into a boolean": {func(_ *testing.T, s *sender) []audit.Held {
+			i := slices.IndexFunc(s.now.sent, func(h audit.Held) bool { return h.Measurement.Name == "steps" && h.Measurement.Value.Num == 1 })
+			s.now.sent[i].Measurement.Value = carnet.Bool(true)
 			return s.now.sent
 		}, faults{lost: 1, extra: 1}, "and not admitted"},
 		"changes a time": {func(_ *testing.T, s *sender) []audit.Held {

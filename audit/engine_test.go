@@ -243,13 +243,15 @@ func anyDescription(t *rapid.T) (d []policy.Property, lingers []time.Duration) {
 	add(linger("note"), property("note", carnet.Text, 0))
 	add(linger("worn"), property("worn", carnet.Boolean, 0))
 	position := []policy.Property{property("position/lat", carnet.Number, carnet.Location), property("position/lon", carnet.Number, carnet.Location)}
-	switch rapid.IntRange(0, 3).Draw(t, "position") {
+	switch rapid.IntRange(0, 4).Draw(t, "position") {
 	case 0:
 		position = append(position, property("position/alt", carnet.Number, 0))
 	case 1:
 		position = slices.Insert(position, 0, property("position/alt", carnet.Number, 0))
 	case 2:
 		position = append(position, property("position/fix", carnet.Text, 0))
+	case 3:
+		position[0].Kind = carnet.Text
 	}
 	add(linger("position"), position...)
 	add(linger("accel"), property("accel/x", carnet.Number, 0), property("accel/y", carnet.Number, carnet.Personal), property("accel/z", carnet.Number, 0))

@@ -27,7 +27,7 @@ func (y story) tell(t *testing.T, s *sender) {
 				t.Fatalf("the engine refuses %s", rest)
 			}
 		case "stop":
-			s.setView(t, []byte(`{"properties":{}}`), true, true)
+			s.setView(t, s.views[len(s.views)-1].View, true, true)
 		case "decide":
 			var lane int64
 			fmt.Sscan(rest, &lane)
@@ -163,6 +163,10 @@ func TestMemory(t *testing.T) {
 		"nothing while stopped, and the memory stays": {
 			story{`view "heart_rate":{"rate":"10s"}`, "1 heart_rate=1", "decide 0", "stop", "11 heart_rate=2"},
 			[]string{"1 heart_rate=1"},
+		},
+		"what came while stopped is decided by the view that starts it again": {
+			story{`view "heart_rate":{"rate":"10s"}`, "1 heart_rate=1", "decide 0", "stop", "2 heart_rate=2", "11 heart_rate=3", `view "heart_rate":{"rate":"10s"}`, "12 heart_rate=4"},
+			[]string{"1 heart_rate=1", "11 heart_rate=3"},
 		},
 		"what didn't arrive is decided again, under the view then in force": {
 			story{`view "heart_rate":{"rate":"10s"}`, "1 heart_rate=1", "decide 0", "arrive", "2 heart_rate=2", "11 heart_rate=3", "decide 0", `view "heart_rate":{"round":10,"rate":"2s"}`, "lose", "12 heart_rate=24"},
