@@ -175,6 +175,8 @@ func TestCredentialsThatSayMoreOrLessAreRefused(t *testing.T) {
 		"an end before the start":    {"payload", `1795435200`, `1795348800`},
 		"an end beyond all time":     {"payload", `1795435200`, `9223372036854775807`},
 		"a start before all time":    {"payload", `"nbf":1795348800`, `"nbf":-9223372036854775808`},
+		"issued before all time":     {"payload", `"iat":1795348800`, `"iat":-1`},
+		"holds from tomorrow on":     {"payload", `"nbf":1795348800`, `"nbf":1795430000`},
 		"a life of two years":        {"payload", `1795435200`, `1858420800`},
 		"issued in the future":       {"payload", `"iat":1795348800`, `"iat":1795352461`},
 		"no vc":                      {"payload", `"vc"`, `"vp"`},
@@ -208,6 +210,8 @@ func TestCredentialsThatNobodyWouldTakeAreNotIssued(t *testing.T) {
 		"a bad id":      func(c *Credential) { c.ID = "1" },
 		"no end":        func(c *Credential) { c.Expires = time.Time{} },
 		"a long life":   func(c *Credential) { c.Expires = c.NotBefore.Add(367 * 24 * time.Hour) },
+		"issued late":   func(c *Credential) { c.Issued = c.Expires },
+		"in far future": func(c *Credential) { c.NotBefore, c.Expires = time.Unix(1<<41, 0), time.Unix(1<<41+60, 0) },
 		"ends at start": func(c *Credential) { c.Expires = c.NotBefore },
 	} {
 		c := exampleCredential(t)
