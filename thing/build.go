@@ -14,7 +14,7 @@ type frame struct {
 	number uint64
 	row    SentRow
 	wire   []byte
-	grants []*course // whose epochs' keys must be at the world first
+	grants []*epoch // whose' keys must be at the world first
 }
 
 // builder turns due lanes into a frame. Its memory is used for one frame after
@@ -24,7 +24,7 @@ type builder struct {
 
 	bytes  []byte // the batches, one after the other
 	ends   []int  // their lengths
-	grants []*course
+	grants []*epoch
 
 	batches [][]byte
 	columns []byte
@@ -73,6 +73,10 @@ func (r *run) build(now time.Time) (*frame, error) {
 			break
 		}
 		r.held -= len(l.pending)
+		if l.course.mapping.stopped {
+			l.drop()
+			continue
+		}
 		if open, until := l.course.mapping.maySend(now); !open {
 			l.park(until)
 			continue
@@ -125,7 +129,7 @@ func (r *run) record(wire []byte, h seal.FrameHeader, now time.Time) (*frame, er
 	r.number, r.parent = h.Number, hash
 	r.progress = now
 	return &frame{
-		link: r, number: h.Number, wire: wire, grants: append([]*course(nil), b.grants...),
+		link: r, number: h.Number, wire: wire, grants: append([]*epoch(nil), b.grants...),
 		row: SentRow{
 			Link: r.sender.peer.Party, Number: h.Number, Hash: hash, Time: now.UnixNano(), Policy: h.Policy,
 			Batches: uint32(len(b.ends)), Header: append([]byte(nil), b.sealed.Sign1...), Leaves: leaves,

@@ -2,7 +2,6 @@ package thing
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"carnet"
@@ -104,16 +103,19 @@ func (a *Agent) commitLoop(ctx context.Context) error {
 		}
 		last = len(g.acks)
 		err := a.store.Commit(ctx, a.storeGroup(g))
+		if carnet.CodeOf(err) == carnet.Conflict && len(g.documents) > 0 {
+			// A document that changed meanwhile concerns those who changed it alone.
+			g.answer(err)
+			g.documents, g.statements = nil, nil
+			err = a.store.Commit(ctx, a.storeGroup(g))
+		}
 		switch {
 		case err == nil:
 			a.committed(g)
 		case carnet.CodeOf(err) == carnet.NoSpace:
-			a.refused(g, err)
-			if err := a.waitForSpace(ctx); err != nil {
+			if err := a.waitForSpace(ctx, g, err); err != nil {
 				return err
 			}
-		case carnet.CodeOf(err) == carnet.Conflict && len(g.waiters) > 0 && len(g.acks) == 0 && len(g.frames) == 0:
-			a.refused(g, err) // a document that changed meanwhile concerns its waiters alone
 		case ctx.Err() != nil:
 			a.stop(carnet.Errorf(carnet.Unavailable, "the things agent is stopping"))
 			return nil
@@ -165,22 +167,28 @@ func (a *Agent) committed(g *group) {
 	if len(g.statements) > 0 || len(g.frames) > 0 {
 		a.recorded()
 	}
-	for _, w := range g.waiters {
-		w <- nil
-	}
+	g.answer(nil)
 	a.feed.put(g)
 }
 
-// refused tells everybody that the group could not be stored for the moment.
-func (a *Agent) refused(g *group, err error) {
-	retry := carnet.Errorf(carnet.CodeOf(err), "the things agent could not store the message: %v", err).
-		WithFix("send it again later")
-	for _, e := range g.entries {
-		e.thing.forget()
-	}
-	a.acknowledge(g, retry)
+// answer tells those who wait for the group's documents.
+func (g *group) answer(err error) {
 	for _, w := range g.waiters {
 		w <- err
+	}
+	g.waiters = g.waiters[:0]
+}
+
+// refused tells everybody that the group could not be stored for the moment.
+// Nothing may be added to groups meanwhile: a thing's mutex may be held by
+// somebody who waits for this group, so whoever waits is answered first, and no
+// message may be taken for a duplicate of one that was not stored.
+func (a *Agent) refused(g *group, err error) {
+	g.answer(err)
+	a.acknowledge(g, carnet.Errorf(carnet.CodeOf(err), "the things agent could not store the message: %v", err).
+		WithFix("send it again later"))
+	for _, e := range g.entries {
+		e.thing.forget()
 	}
 	for _, f := range g.frames {
 		f.link.cancel(err) // the link begins anew from what is recorded
@@ -202,10 +210,13 @@ func (a *Agent) acknowledge(g *group, retry *carnet.Error) {
 	}
 }
 
-// waitForSpace refuses everything new until the store takes a write again.
-func (a *Agent) waitForSpace(ctx context.Context) error {
+// waitForSpace refuses a group that the store had no room for, and everything
+// new until it takes a write again.
+func (a *Agent) waitForSpace(ctx context.Context, g *group, why error) error {
 	a.log.Error("the store has no room: refusing what devices send until it has")
 	a.setNoSpace(carnet.Errorf(carnet.NoSpace, "the things agent's store has no room").WithFix("free space on its disk; it tries again each second"))
+	a.refused(g, why)
+	a.refused(a.take(), why)
 	for tick := time.NewTicker(retryNoSpace); ; {
 		select {
 		case <-ctx.Done():
@@ -213,14 +224,21 @@ func (a *Agent) waitForSpace(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := a.store.Commit(ctx, &Group{Documents: []carnet.Document{a.probe()}})
+		probe, err := a.probe()
+		if err == nil {
+			err = a.store.Commit(ctx, &Group{Documents: []carnet.Document{probe}})
+		}
 		if carnet.CodeOf(err) == carnet.NoSpace {
 			continue
 		}
 		tick.Stop()
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
+		a.stored(probe)
 		a.log.Info("the store has room again")
 		a.setNoSpace(nil)
 		return nil

@@ -46,17 +46,13 @@ func (a *Agent) saveSeen(ctx context.Context) error {
 	upto := a.feed.end()
 	var documents []carnet.Document
 	add := func(id string, v seenDocument) error {
-		a.registryMu.Lock()
-		a.registry.versions[kindSeen+"/"+id]++
-		version := a.registry.versions[kindSeen+"/"+id]
-		a.registryMu.Unlock()
-		d, err := a.document(kindSeen, id, version, v)
+		d, err := a.document(kindSeen, id, a.nextVersion(kindSeen, id), v)
 		documents = append(documents, d)
 		return err
 	}
 	for _, t := range a.allThings() {
 		t.mu.Lock()
-		changed := t.seen.changed()
+		changed := t.seen.changed() // if saving fails, the start reads more of the log
 		v := seenDocument{upto, append([]int64(nil), t.seen.high...)}
 		t.mu.Unlock()
 		if !changed {
@@ -72,7 +68,11 @@ func (a *Agent) saveSeen(ctx context.Context) error {
 	if err := add(allSeen, seenDocument{Upto: upto}); err != nil {
 		return err
 	}
-	return a.change(ctx, documents, nil)
+	if err := a.change(ctx, documents, nil); err != nil {
+		return err
+	}
+	a.stored(documents...)
+	return nil
 }
 
 func (a *Agent) allThings() (ts []*Thing) {

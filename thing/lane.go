@@ -73,10 +73,19 @@ type stage struct {
 // epoch is a stretch of the stream with one key.
 type epoch struct {
 	key     seal.Key
-	granted bool // its key bag is at the world
+	ceiling carnet.Label // what is under its key stays within it
+	granted bool         // its key bag is at the world; guarded by the sender's mutex
 	started time.Time
 	life    time.Duration
 	slots   map[slotOf]*seal.Slot
+}
+
+// ceiling is the join of the labels of everything that a view admits.
+func ceiling(table *policy.Table) (l carnet.Label) {
+	for _, class := range table.Classes() {
+		l = l.Join(class.Label)
+	}
+	return l
 }
 
 // epochLife is how long an epoch lasts: at most a day, each a little less, so
@@ -172,10 +181,10 @@ func (b *builder) decide(l *lane) error {
 func (b *builder) batch(c *course, class policy.Class, s *stage) error {
 	if e := c.epoch; e == nil || c.cut != c.mapping.cut || b.now.Sub(e.started) > e.life {
 		c.cut = c.mapping.cut
-		c.epoch = &epoch{key: seal.NewEpoch(c.mapping.Stream), started: b.now, life: epochLife(), slots: make(map[slotOf]*seal.Slot)}
+		c.epoch = &epoch{key: seal.NewEpoch(c.mapping.Stream), ceiling: ceiling(c.mapping.table), started: b.now, life: epochLife(), slots: make(map[slotOf]*seal.Slot)}
 	}
-	if !c.epoch.granted && !slices.Contains(b.grants, c) {
-		b.grants = append(b.grants, c)
+	if !c.epoch.granted && !slices.Contains(b.grants, c.epoch) {
+		b.grants = append(b.grants, c.epoch)
 	}
 	slot, err := c.epoch.slot(slotOf{class.Label, class.Retention, s.hour})
 	if err != nil {

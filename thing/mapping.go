@@ -252,9 +252,9 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	a.policyVersion = version
 	m.version++
 	a.enforce(m, doc, table)
+	a.stored(documents...)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
-	a.registry.versions[kindAgent+"/"+policyID]++
 	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
 	return nil
 }
@@ -269,9 +269,6 @@ func denied(table *policy.Table, t *Thing) (names []string) {
 }
 
 func (a *Agent) viewDocuments(m *Mapping, doc mappingDocument, record ViewRecord) ([]carnet.Document, error) {
-	a.registryMu.RLock()
-	agentVersion := a.registry.versions[kindAgent+"/"+policyID]
-	a.registryMu.RUnlock()
 	mapping, err := a.document(kindMapping, mappingKey(m.Number), m.version+1, doc)
 	if err != nil {
 		return nil, err
@@ -280,7 +277,7 @@ func (a *Agent) viewDocuments(m *Mapping, doc mappingDocument, record ViewRecord
 	if err != nil {
 		return nil, err
 	}
-	agent, err := a.document(kindAgent, policyID, agentVersion+1, agentDocument{PolicyVersion: record.Version})
+	agent, err := a.document(kindAgent, policyID, a.nextVersion(kindAgent, policyID), agentDocument{PolicyVersion: record.Version})
 	return []carnet.Document{mapping, view, agent}, err
 }
 

@@ -33,13 +33,11 @@ func (a *Agent) begin(ctx context.Context) error {
 	if over := len(a.processes) - maxProcesses; over > 0 {
 		a.processes = a.processes[over:]
 	}
-	key := kindAgent + "/" + processesID
-	version := a.registry.versions[key] + 1
-	d, err := a.document(kindAgent, processesID, version, agentDocument{Processes: a.processes})
+	d, err := a.document(kindAgent, processesID, a.nextVersion(kindAgent, processesID), agentDocument{Processes: a.processes})
 	if err != nil {
 		return err
 	}
-	a.registry.versions[key] = version
+	a.stored(d)
 	return a.store.Commit(ctx, &Group{Documents: []carnet.Document{d}})
 }
 

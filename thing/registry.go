@@ -318,15 +318,24 @@ const (
 )
 
 // probe is a document that is written to learn whether the store has room.
-func (a *Agent) probe() carnet.Document {
-	key := kindAgent + "/" + probeID
+func (a *Agent) probe() (carnet.Document, error) {
+	return a.document(kindAgent, probeID, a.nextVersion(kindAgent, probeID), agentDocument{})
+}
+
+// nextVersion is the version that the agent's next document of a kind and id
+// gets; stored takes note that a document has been stored.
+func (a *Agent) nextVersion(kind, id string) uint64 {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	return a.registry.versions[kind+"/"+id] + 1
+}
+
+func (a *Agent) stored(documents ...carnet.Document) {
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
-	d, err := a.document(kindAgent, probeID, a.registry.versions[key]+1, agentDocument{})
-	if err != nil {
-		a.log.Error("seal the probe document", "err", err)
+	for _, d := range documents {
+		a.registry.versions[d.Kind+"/"+d.ID] = d.Version
 	}
-	return d
 }
 
 func (a *Agent) linkRecord(world carnet.PartyID) (linkRecord, error) {

@@ -308,6 +308,9 @@ func (l *lane) park(until time.Time) {
 	l.pending = l.pending[:0]
 }
 
+// drop forgets what a lane holds: its mapping has ended.
+func (l *lane) drop() { l.cursor, l.pending = l.taken, l.pending[:0] }
+
 // reopenLanes takes the log up again where the lanes stopped whose time has come.
 func (r *run) reopenLanes(now time.Time) {
 	for _, c := range r.courses {

@@ -345,14 +345,14 @@ func (s *sender) Notice(kind string, body []byte) {
 }
 
 // grant gives the world the keys of epochs, in one bag.
-func (s *sender) grant(ctx context.Context, courses []*course) error {
+func (s *sender) grant(ctx context.Context, epochs []*epoch) error {
 	now := s.agent.now()
 	var entries []seal.Entry
 	s.mu.Lock()
 	reception := s.reception
-	for _, c := range courses {
-		if c.epoch != nil && !c.epoch.granted {
-			entries = append(entries, seal.Entry{Key: c.epoch.key, Ceiling: ceiling(c.mapping)})
+	for _, e := range epochs {
+		if !e.granted {
+			entries = append(entries, seal.Entry{Key: e.key, Ceiling: e.ceiling})
 		}
 	}
 	s.mu.Unlock()
@@ -372,10 +372,8 @@ func (s *sender) grant(ctx context.Context, courses []*course) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range courses {
-		if c.epoch != nil {
-			c.epoch.granted = true
-		}
+	for _, e := range epochs {
+		e.granted = true
 	}
 	return nil
 }
@@ -386,15 +384,6 @@ func grantID() (id [16]byte) { rand.Read(id[:]); return id }
 // bagLife is how long the world may keep the keys that a bag gives: as long as
 // the longest finite retention class.
 const bagLife = 366 * 24 * time.Hour
-
-// ceiling is the join of the labels of everything that the mapping's view
-// admits: what is under its epoch's key stays within it.
-func ceiling(m *Mapping) (l carnet.Label) {
-	for _, class := range m.table.Classes() {
-		l = l.Join(class.Label)
-	}
-	return l
-}
 
 // ask calls the world with a JSON body.
 func (s *sender) ask(ctx context.Context, kind string, body any) ([]byte, error) {
