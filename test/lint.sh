@@ -33,7 +33,7 @@ tidy() { "$go" mod tidy -diff; }
 
 architecture() { "$go" test -run '^Test(Imports|Vocabulary|EveryPackage)' .; }
 
-# documents name tests and files that exist.
+# documents name tests and files that exist, and each page stands in its index.
 documents() {
 	local name file target bad=0
 	while read -r name; do
@@ -43,6 +43,10 @@ documents() {
 		target=${target#](} target=${target%)} target=${target%%#*}
 		[ -e "$(dirname "$file")/$target" ] || { echo "$file links to $target, which doesn't exist"; bad=1; }
 	done < <(grep -oHE '\]\([^)# :]+[^):]*\)' ./*.md docs/*.md docs/*/*.md)
+	for file in docs/design/*.md docs/decisions/*.md; do
+		[ "${file##*/}" = README.md ] || grep -qF "](${file##*/})" "${file%/*}/README.md" ||
+			{ echo "$file isn't in ${file%/*}/README.md"; bad=1; }
+	done
 	return $bad
 }
 
