@@ -103,12 +103,6 @@ func (s *server) state(_ context.Context, in *struct {
 	return pack(in.Accept, ms)
 }
 
-// The sizes of a page of history.
-const (
-	pageUsual = 10_000
-	pageMost  = 50_000
-)
-
 type historyQuery struct {
 	OfAvatar
 	Accepts

@@ -39,6 +39,9 @@ func (s *server) watch(_ context.Context, in *watchQuery) (*huma.StreamResponse,
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
 		after, err := cursorOf(r)
+		if r.Method != http.MethodGet { // net/http takes HEAD for GET; this answer would have no end
+			err = problem(http.StatusMethodNotAllowed, carnet.Errorf(carnet.Malformed, "%s is not a method of this path", r.Method).WithFix("use GET"))
+		}
 		if err != nil {
 			s.refuse(w, r, err)
 			return

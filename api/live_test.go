@@ -54,7 +54,7 @@ func upTo(from, to int) (vs []int) {
 func TestReplayThenLiveLosesAndDoublesNothing(t *testing.T) {
 	s := newServed(t)
 	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
-	const n = 600
+	const n = 300
 	sending := make(chan struct{})
 	go func() {
 		defer close(sending)
@@ -211,6 +211,9 @@ func TestLiveIsRefused(t *testing.T) {
 		if a := ask(t, "GET", s.arenaURL+c.path, c.token, "", c.header...); a.status != c.status {
 			t.Errorf("%s is answered with %d %s", c.what, a.status, a.body)
 		}
+	}
+	if a := ask(t, "HEAD", s.arenaURL+path, "reader-token", ""); a.status != 405 {
+		t.Errorf("HEAD is answered with %d", a.status)
 	}
 	unknown := carnet.NewAvatarID()
 	for _, err := range s.arena("reader-token").Watch(t.Context(), unknown, nil) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -125,7 +126,7 @@ func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 }
 
 func TestADepotTellsItsStatus(t *testing.T) {
-	h, err := (&server{party: "vault", depot: vault{}, tokens: operator, limits: usual}).handler()
+	h, err := (&server{party: "vault", depot: vault{}, tokens: operator, limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func TestFailuresShowNothing(t *testing.T) {
 		{carnet.Errorf(carnet.Unavailable, "secret"), 503, carnet.Unavailable, true},
 		{context.DeadlineExceeded, 503, carnet.Unavailable, false},
 	} {
-		h, err := (&server{party: "vault", depot: vault{c.err}, tokens: operator, limits: usual}).handler()
+		h, err := (&server{party: "vault", depot: vault{c.err}, tokens: operator, limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
 		if err != nil {
 			t.Fatal(err)
 		}
