@@ -37,3 +37,30 @@ func TestSaw(t *testing.T) {
 		t.Errorf("after an earlier time, %v", got)
 	}
 }
+
+// TestForgettingGoesIntoDeltas: what a new table makes a State forget is forgotten
+// by whoever follows its deltas, too.
+func TestForgettingGoesIntoDeltas(t *testing.T) {
+	whole := compile(t, openDoor, `{"properties":{"position":{"rate":"10s"},"heart_rate":{"rate":"10s"}}}`, clinic)
+	without := compile(t, openDoor, `{"properties":{"position/lat":{"round":1},"position/lon":{"round":1},"heart_rate":{"rate":"10s"}}}`, clinic)
+	var state, follower State
+	step := func(table *Table, prop int, at int64) Verdict {
+		v := table.Apply(&state, prop, &carnet.Measurement{Time: at, Value: carnet.Float(1)})
+		if err := follower.Merge(state.AppendDelta(nil)); err != nil {
+			t.Fatal(err)
+		}
+		state.ClearDelta()
+		return v
+	}
+	const s = int64(1e9)
+	for i, v := range []Verdict{step(whole, lat, 101*s), step(whole, lon, 101*s), step(without, heartRate, 102*s)} {
+		if v != Admitted {
+			t.Fatalf("step %d: %v", i, v)
+		}
+	}
+	// The follower never saw the last step: it decides it as the state does.
+	got := whole.Apply(&follower, lat, &carnet.Measurement{Time: 103 * s, Value: carnet.Float(1)})
+	if want := step(whole, lat, 103*s); got != want || want != Admitted {
+		t.Errorf("after forgetting, %v; by deltas, %v; want both admitted", want, got)
+	}
+}

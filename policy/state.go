@@ -13,9 +13,10 @@ import (
 // The zero State remembers nothing. It follows the mapping from Table to Table
 // by the properties' names, and is used by one goroutine at a time.
 type State struct {
-	table *Table   // whose slots these are; nil after UnmarshalBinary
-	names []string // sorted; the table's own when there is one
-	slots []memory // by names
+	table  *Table   // whose slots these are; nil after UnmarshalBinary
+	names  []string // sorted; the table's own when there is one
+	slots  []memory // by names
+	forgot []string // sorted: what a new table has no memory for, since ClearDelta
 }
 
 // memory is what is remembered of a leaf, or of an object shown as a whole.
@@ -99,6 +100,16 @@ func (m *memory) inWindow(w *Windows, t int64) bool {
 // bind carries s over to table t. What t's properties do not include is
 // forgotten.
 func (s *State) bind(t *Table) {
+	for i, name := range s.names {
+		if _, kept := slices.BinarySearch(t.slots, name); !kept && s.slots[i].has&written != 0 {
+			s.forgot = append(s.forgot, name)
+		}
+	}
+	slices.Sort(s.forgot)
+	s.forgot = slices.Compact(slices.DeleteFunc(s.forgot, func(name string) bool {
+		_, known := slices.BinarySearch(t.slots, name)
+		return known
+	}))
 	slots := make([]memory, len(t.slots))
 	for i, name := range t.slots {
 		if k, ok := slices.BinarySearch(s.names, name); ok {
@@ -117,28 +128,31 @@ func (s *State) bind(t *Table) {
 func (s *State) CopyFrom(o *State) {
 	s.table, s.names = o.table, o.names
 	s.slots = append(s.slots[:0], o.slots...)
+	s.forgot = append(s.forgot[:0], o.forgot...)
 }
 
 // stateVersion begins every written State.
 const stateVersion = 1
 
 // MarshalBinary writes the whole State; equal States give equal bytes.
-func (s *State) MarshalBinary() ([]byte, error) { return s.append(nil, written), nil }
+func (s *State) MarshalBinary() ([]byte, error) { return s.append(nil, written, nil), nil }
 
 // AppendDelta appends what changed since ClearDelta, in the form that Merge
 // reads.
-func (s *State) AppendDelta(b []byte) []byte { return s.append(b, touched) }
+func (s *State) AppendDelta(b []byte) []byte { return s.append(b, touched, s.forgot) }
 
 // ClearDelta is called when the delta is durable, or replaced by the whole.
 func (s *State) ClearDelta() {
 	for i := range s.slots {
 		s.slots[i].has &^= touched
 	}
+	s.forgot = s.forgot[:0]
 }
 
-// append writes the slots that have any of which.
-func (s *State) append(b []byte, which flags) []byte {
-	count := 0
+// append writes the slots that have any of which, and an empty one for each name
+// of forgot; no slot has such a name.
+func (s *State) append(b []byte, which flags, forgot []string) []byte {
+	count := len(forgot)
 	for i := range s.slots {
 		if s.slots[i].has&which != 0 {
 			count++
@@ -149,6 +163,9 @@ func (s *State) append(b []byte, which flags) []byte {
 		m := &s.slots[i]
 		if m.has&which == 0 {
 			continue
+		}
+		for len(forgot) > 0 && forgot[0] < s.names[i] {
+			b, forgot = appendForgotten(b, forgot[0]), forgot[1:]
 		}
 		b = append(append(b, byte(len(s.names[i]))), s.names[i]...)
 		b = append(b, byte(m.has&written))
@@ -164,7 +181,14 @@ func (s *State) append(b []byte, which flags) []byte {
 			b = binary.BigEndian.AppendUint32(b, m.taken)
 		}
 	}
+	for _, name := range forgot {
+		b = appendForgotten(b, name)
+	}
 	return b
+}
+
+func appendForgotten(b []byte, name string) []byte {
+	return append(append(append(b, byte(len(name))), name...), 0)
 }
 
 // UnmarshalBinary replaces s by what MarshalBinary wrote.
