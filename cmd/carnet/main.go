@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 
+	"carnet"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -94,10 +96,16 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitUsage
 	}
 	err = command.Run()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil && interrupted(err) {
 		return exitInterrupted
 	}
 	return report(s, err)
+}
+
+// interrupted reports whether err is what an interrupt makes of a command: a
+// call that was broken off looks like a party that doesn't answer.
+func interrupted(err error) bool {
+	return errors.Is(err, context.Canceled) || carnet.CodeOf(err) == carnet.Unavailable
 }
 
 // called is the command that was meant, as far as it was understood.

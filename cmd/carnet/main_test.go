@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -26,6 +28,8 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := carnet.NewAvatarID().String()
+	t.Chdir(u.dir)
+	t.Setenv("CARNET_ACCESS", "")
 	tests := []struct {
 		name string
 		args string
@@ -70,7 +74,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r := u.try("", strings.Fields(test.args)...)
+			r := inside(t, strings.Fields(test.args)...)
 			if r.code != test.code || !strings.Contains(r.err, test.want) {
 				t.Errorf("exit code %d, want %d; said %q, want %q", r.code, test.code, r.err, test.want)
 			}
@@ -78,6 +82,29 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 				t.Errorf("not one line: %q", r.err)
 			}
 		})
+	}
+}
+
+// inside runs a command in this process.
+func inside(t *testing.T, args ...string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code := run(t.Context(), args, streams{strings.NewReader(""), &out, &errs})
+	return result{out.String(), errs.String(), code}
+}
+
+func TestAnInterruptIsNoError(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=public", "--listen-http="+address(t))
+	file := "--access=" + filepath.Join(u.dir, "arena", accessFile)
+	if r := inside(t, "avatar", "list", file); r.code != 1 || !strings.Contains(r.err, "does not answer") {
+		t.Errorf("a party that doesn't run: %+v", r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	if code := run(ctx, []string{"avatar", "list", file}, streams{nil, &out, &errs}); code != exitInterrupted || errs.Len() > 0 {
+		t.Errorf("interrupted: exit code %d, %q", code, errs.String())
 	}
 }
 

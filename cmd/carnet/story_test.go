@@ -93,7 +93,11 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("alice asked for the status: %+v", r)
 	}
 	u.sees([]string{"arena gets nothing more of watch-7"}, "owner", "stop", alice, "watch-7/arena")
+	if r := u.try("", "owner", "stop", alice, "watch-7/arena"); r.code != 1 || !strings.Contains(r.err, "no mapping to arena") {
+		t.Errorf("stopped twice: %+v", r)
+	}
 	again := reads[thing.MappingInfo](u, "thing", "map", alice, "watch-7", "--world=arena", "--view=view.json")
+	u.sees([]string{"heart_rate: nearest 5"}, "thing", "view", "explain", alice, "watch-7/arena")
 	second := u.starts("avatar", "watch", arena, again.Avatar.String(), "--after=", "--json")
 	w.send(`[{"n":"heart_rate","u":"beat/min","t":%d,"v":99}]`)
 	if e := event(t, second); e.Value != 100 {
