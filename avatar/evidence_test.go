@@ -124,7 +124,7 @@ type noDepot struct{ Depot }
 
 // provenWorld is a world with one sender that speaks about two avatars.
 type provenWorld struct {
-	t       *testing.T
+	t       testing.TB
 	agent   *Agent
 	store   *memoryStore
 	key     ed25519.PrivateKey
@@ -134,7 +134,7 @@ type provenWorld struct {
 	sent    map[carnet.Fingerprint]int // every batch, by whose it is
 }
 
-func newProvenWorld(t *testing.T) *provenWorld {
+func newProvenWorld(t testing.TB) *provenWorld {
 	t.Helper()
 	ctx := t.Context()
 	kek, err := keys.CreateFile(filepath.Join(t.TempDir(), "kek"))

@@ -64,6 +64,48 @@ func TestHistory(t *testing.T) {
 	})
 }
 
+// What moves into stretches while it is read is read once.
+func TestReadingWhileCompacting(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		h := w.hubs[0]
+		s := h.open(nil)
+		n := 0
+		more := func() {
+			for range 4 {
+				h.send(s.run(carnet.Day, time.Now().Add(time.Duration(n-1000)*time.Second), 3), s.run(carnet.Keep, time.Now().Add(time.Duration(n-997)*time.Second), 3))
+				n += 6
+			}
+			h.heads()
+		}
+		compact := w.compact
+		more()
+		compact()
+		more()
+		w.store.listed.Store(&compact)
+		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(n)) {
+			t.Errorf("history %v", got)
+		}
+		more()
+		w.store.listed.Store(&compact)
+		sub, err := w.agent.Subscribe(s.avatar, &avatar.Cursor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		var got []float64
+		for len(got) < n {
+			e, err := sub.Next(w.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, values(e.Measurements)...)
+		}
+		if !slices.Equal(got, upTo(n)) {
+			t.Errorf("replayed %v", got)
+		}
+	})
+}
+
 // A limit is kept, with the oldest, however much there is.
 func TestHistoryKeepsTheOldest(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {

@@ -194,7 +194,8 @@ type faulty struct {
 	avatar.Store
 	fault    atomic.Pointer[fault]
 	spoil    atomic.Pointer[spoiler]
-	restored atomic.Int64 // stretches put back
+	restored atomic.Int64           // stretches put back
+	listed   atomic.Pointer[func()] // called once, when stretches have been listed
 }
 
 // spoiler changes bodies as a disk may.
@@ -209,6 +210,14 @@ func (f *faulty) Frames(ctx context.Context, after uint64, limit int) ([]avatar.
 		for i := range rows {
 			s.frame(&rows[i])
 		}
+	}
+	return rows, err
+}
+
+func (f *faulty) Stretches(ctx context.Context, id carnet.StreamID, from, to int64) ([]avatar.StretchRow, error) {
+	rows, err := f.Store.Stretches(ctx, id, from, to)
+	if then := f.listed.Swap(nil); then != nil {
+		(*then)()
 	}
 	return rows, err
 }
