@@ -18,6 +18,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=public")
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
 	u.does("party", "show", "--config=vault/carnet.toml", "--for=arena", "--out=vault.json")
+	u.write("arena/odd.toml", strings.Replace(u.read("arena/carnet.toml"), "'fitness'", "'two words'", 1))
 	if err := os.Mkdir(filepath.Join(u.dir, "empty"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a depot for devices", "party init --role=depot --party=x --dir=x --listen-mqtt=localhost:1", 1, "role things"},
 		{"a port that nobody knows", "party init --role=depot --party=x --dir=x --listen-r2=localhost:0", 1, "name a host and a port"},
 		{"a party's name", "party init --role=depot --party=X --dir=x", 1, "party id"},
+		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "not a word"},
 		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
 		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
 		{"a name out of the peers directory", "party accept --config=arena/carnet.toml vault.json --as=../vault", 1, "party id"},
@@ -110,7 +112,7 @@ func TestAnInterruptIsNoError(t *testing.T) {
 
 func TestAPartyIsMadeOfFilesForItsOwnerOnly(t *testing.T) {
 	u := newUser(t)
-	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=health+location", "--residency=DE,FR")
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=health+location", "--residency=de,fr")
 	err := filepath.Walk(filepath.Join(u.dir, "arena"), func(path string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode().Perm()&0o077 != 0 && info.Name() != caFile {
 			t.Errorf("%s has mode %v", path, info.Mode())
@@ -134,29 +136,31 @@ func TestAPartyIsMadeOfFilesForItsOwnerOnly(t *testing.T) {
 	if err := json.Unmarshal([]byte(shown[0].out), &peer); err != nil {
 		t.Fatal(err)
 	}
-	if peer.Purpose != "fitness" || peer.Sensitivity != "health+location" || strings.Join(peer.Residency, " ") != "DE FR" {
+	if peer.Purpose != "fitness" || peer.Sensitivity != "health+location" || strings.Join(peer.Residency, " ") != "de fr" {
 		t.Errorf("it shows %+v", peer)
 	}
+}
+
+func (u user) read(name string) string {
+	u.t.Helper()
+	data, err := os.ReadFile(filepath.Join(u.dir, name))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return string(data)
 }
 
 func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 	u := newUser(t)
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
-	path := filepath.Join(u.dir, "vault", configFile)
-	before, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := u.read("vault/carnet.toml")
 	const name = "Zoë \"Z\" \\ \n[store]"
 	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
-	after, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(string(after), string(before)) {
+	after := u.read("vault/carnet.toml")
+	if !strings.HasPrefix(after, before) {
 		t.Error("what was there has changed")
 	}
-	if token := words(out); strings.Contains(string(after), token[len(token)-1]) {
+	if token := words(out); strings.Contains(after, token[len(token)-1]) {
 		t.Error("the token itself is in the configuration")
 	}
 	again := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
@@ -164,7 +168,7 @@ func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 		t.Error("two tokens are the same")
 	}
 
-	inline := strings.Replace(string(before), "[[tokens]]", "[later]", 1)
+	inline := strings.Replace(before, "[[tokens]]", "[later]", 1)
 	u.write("inline.toml", inline)
 	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=reader"); r.code != 1 {
 		t.Errorf("a configuration that can't be read: %+v", r)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ type partyInit struct {
 
 	Purpose     string   `help:"What a world uses data for, in one word."`
 	Sensitivity string   `help:"What a world may hold: public, or personal, health, location joined by +."`
-	Residency   []string `help:"Where a world keeps data, such as DE."`
+	Residency   []string `help:"Where a world keeps data, such as de."`
 }
 
 func (c partyInit) Run(ctx context.Context, s streams) error {
@@ -195,15 +196,26 @@ func (c partyShow) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if c.Out == "" {
-		err = writeJSON(s.out, peer)
-	} else {
-		err = identity.WritePeer(c.Out, peer)
-	}
-	if err != nil {
+	if err := c.write(s, peer); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(s.err, "Compare these words with whoever takes the file, by another way: %s\n", words)
+	return err
+}
+
+// write writes the file, if others would take it in.
+func (c partyShow) write(s streams, peer identity.Peer) error {
+	if c.Out != "" {
+		return identity.WritePeer(c.Out, peer)
+	}
+	var text bytes.Buffer
+	if err := writeJSON(&text, peer); err != nil {
+		return err
+	}
+	if _, err := identity.ParsePeer(text.Bytes()); err != nil {
+		return err
+	}
+	_, err := text.WriteTo(s.out)
 	return err
 }
 
