@@ -18,6 +18,8 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=public")
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
 	u.does("party", "show", "--config=vault/carnet.toml", "--for=arena", "--out=vault.json")
+	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub")
+	u.does("party", "show", "--config=hub/carnet.toml", "--for=arena", "--out=hub.json")
 	u.write("arena/odd.toml", strings.Replace(u.read("arena/carnet.toml"), "'fitness'", "'two words'", 1))
 	if err := os.Mkdir(filepath.Join(u.dir, "empty"), 0o700); err != nil {
 		t.Fatal(err)
@@ -59,6 +61,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "not a word"},
 		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
 		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
+		{"a name that links fail on", "party accept --config=arena/carnet.toml hub.json --as=hub", 1, "leave out --as"},
 		{"a name out of the peers directory", "party accept --config=arena/carnet.toml vault.json --as=../vault", 1, "party id"},
 
 		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},

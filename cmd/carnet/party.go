@@ -245,6 +245,9 @@ func (c partyAccept) Run(s streams) error {
 	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
 		return err
 	}
+	if err := nameable(config.Role, peer, c.As); err != nil {
+		return err
+	}
 	fmt.Fprintf(s.out, "A party with the role %s that calls itself %s. Its words: %s\n", peer.Role, peer.Party, words)
 	to := filepath.Join(beside(c.Config, config.Peers), string(c.As)+".json")
 	if _, err := os.Lstat(to); err == nil && !c.Replace {
@@ -256,6 +259,16 @@ func (c partyAccept) Run(s streams) error {
 	}
 	_, err = fmt.Fprintf(s.out, "%s calls it %s from its next start on. If the words differ from the other side's, remove %s.\n", config.Party, c.As, to)
 	return err
+}
+
+// nameable refuses a name that a link would fail on: things agents and worlds
+// sign to each other under the names that they call themselves.
+func nameable(role identity.Role, peer identity.Peer, as carnet.PartyID) error {
+	if as == peer.Party || role == identity.Depot || peer.Role == identity.Depot {
+		return nil
+	}
+	return carnet.Errorf(carnet.Malformed, "a %s party knows a %s party by the name that it calls itself, %s", role, peer.Role, peer.Party).
+		WithFix("leave out --as")
 }
 
 // beside resolves a path of a configuration file.

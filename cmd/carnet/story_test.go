@@ -179,9 +179,12 @@ func startParties(t *testing.T, u user) (p parties) {
 	made("hub", "things", "--listen-mqtt="+address(t))
 	made("arena", "world", "--listen-link="+address(t), "--purpose=fitness", "--sensitivity=personal+health")
 	made("vault", "depot", "--listen-r2="+address(t))
-	for _, pair := range [][2]string{{"hub", "arena"}, {"hub", "vault"}, {"arena", "hub"}, {"arena", "vault"}, {"vault", "hub"}, {"vault", "arena"}} {
-		u.peers(pair[0], pair[1])
-	}
+	u.peers("hub", "arena", "arena")
+	u.peers("arena", "hub", "hub")
+	u.peers("hub", "vault", "keeper", "--as=watches") // a depot has any name, and gives any
+	u.peers("vault", "hub", "watches", "--as=keeper")
+	u.peers("arena", "vault", "vault")
+	u.peers("vault", "arena", "arena")
 	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=owner"))
 	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
 	if err != nil {
@@ -197,16 +200,17 @@ func startParties(t *testing.T, u user) (p parties) {
 	return p
 }
 
-// peers carries the file of one party to another, and compares the words.
-func (u user) peers(from, to string) {
+// peers carries the file of one party to another, which it calls so, and
+// compares the words.
+func (u user) peers(from, to, called string, flags ...string) {
 	u.t.Helper()
 	file := from + "-for-" + to + ".json"
-	shown := u.try("", "party", "show", "--config="+from+"/carnet.toml", "--for="+to, "--out="+file)
+	shown := u.try("", "party", "show", "--config="+from+"/carnet.toml", "--for="+called, "--out="+file)
 	_, words, _ := strings.Cut(strings.TrimSpace(shown.err), "way: ")
 	if shown.code != 0 || words == "" {
 		u.t.Fatalf("%s shows itself to %s: %+v", from, to, shown)
 	}
-	accept := []string{"party", "accept", "--config=" + to + "/carnet.toml", file}
+	accept := append([]string{"party", "accept", "--config=" + to + "/carnet.toml", file}, flags...)
 	u.sees([]string{words}, accept...)
 	if r := u.try("", accept...); r.code != 1 || !strings.Contains(r.err, "--replace") {
 		u.t.Errorf("%s took in %s twice: %+v", to, from, r)
