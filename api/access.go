@@ -51,6 +51,10 @@ var allowed = map[string][]Role{
 	"get-history":  {Operator, Reader},
 	"watch-avatar": {Operator, Reader},
 
+	"get-evidence":   {Operator},
+	"get-did":        {Operator, Reader},
+	"get-credential": {Operator, Reader},
+
 	"get-status": {Operator},
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 	Things *thing.Agent
 	World  *avatar.Agent
 	Depot  *depot.Agent
+	Proofs Proofs // with World
 
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
@@ -83,6 +84,7 @@ type server struct {
 	things things // nil unless the party is a things agent
 	world  world  // nil unless it is a world
 	depot  store  // nil unless it is a depot
+	proofs Proofs // with world
 	tokens Authenticator
 	now    func() time.Time
 	log    *slog.Logger
@@ -92,7 +94,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, proofs: cfg.Proofs, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Things != nil {
 		s.things = cfg.Things
 	}

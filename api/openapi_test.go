@@ -96,7 +96,9 @@ func TestTheDocumentIsTrue(t *testing.T) {
 				t.Errorf("%s answers %d %s, which its document doesn't say: %s", op.id, a.status, kind, a.body)
 				continue
 			}
-			check(t, op.id+"'s answer", schemas(op.path, op.method, "responses", fmt.Sprint(a.status), "content", kind, "schema"), a.body)
+			if strings.HasSuffix(kind, "json") { // the others have their own tests
+				check(t, op.id+"'s answer", schemas(op.path, op.method, "responses", fmt.Sprint(a.status), "content", kind, "schema"), a.body)
+			}
 			refused := ask(t, op.method, address, "odd-token", body)
 			if op.path != "/healthz" {
 				check(t, op.id+"'s refusal", schemas(op.path, op.method, "responses", "default", "content", "application/problem+json", "schema"), refused.body)

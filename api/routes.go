@@ -30,6 +30,9 @@ func (s *server) routes() (http.Handler, error) {
 	}
 	if s.world != nil {
 		s.avatarRoutes(h)
+		if s.proofs != nil {
+			s.proofRoutes(h)
+		}
 	}
 	if err := serveDocuments(mux, h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("make the API's documents: %w", err)

@@ -59,24 +59,57 @@ func (p proven) Frames(ctx context.Context, do func(*evidence.Frame) error) erro
 	})
 }
 
-// evidenceTar writes an avatar's bundle to w, as a tar of one directory. It lies
-// in the party's data directory meanwhile.
-func (n *Node) evidenceTar(ctx context.Context, id carnet.AvatarID, w io.Writer) (err error) {
+// proofs is what a world says about its avatars to who trusts nobody's store.
+type proofs struct {
+	node *Node
+	key  ed25519.PrivateKey // issues credentials
+}
+
+// Evidence implements api.Proofs. The bundle lies in the party's data directory
+// until it is written out.
+func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID) (write func(io.Writer) error, err error) {
+	n := p.node
+	if _, err := n.api.World.Avatar(id); err != nil {
+		return nil, err
+	}
 	if err := n.api.World.Settle(ctx); err != nil {
-		return err
+		return nil, carnet.Errorf(carnet.Unavailable, "not every statement has its receipt yet: %v", err).WithFix("try again; see whether the depot is away")
 	}
 	dir, err := os.MkdirTemp(n.config.path(n.config.Data), "evidence-")
 	if err != nil {
-		return fmt.Errorf("write evidence: %w", err)
+		return nil, fmt.Errorf("write evidence: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	name := BundleName(n.config.Party, id)
 	if err := WriteEvidence(ctx, n.api.World, n.config.Party, n.peers, id, filepath.Join(dir, name)); err != nil {
-		return err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	archive := tar.NewWriter(w)
-	if err := archive.AddFS(os.DirFS(dir)); err != nil {
-		return fmt.Errorf("write evidence: %w", err)
+	return func(w io.Writer) error {
+		archive := tar.NewWriter(w)
+		err := archive.AddFS(os.DirFS(dir))
+		return errors.Join(err, archive.Close(), os.RemoveAll(dir))
+	}, nil
+}
+
+// Document implements api.Proofs.
+func (p proofs) Document(id carnet.AvatarID) (identity.Document, error) {
+	info, err := p.node.api.World.Avatar(id)
+	if err != nil {
+		return identity.Document{}, err
 	}
-	return archive.Close()
+	return identity.DocumentFor(info.Key), nil
+}
+
+// credentialLife is how long a credential holds: whoever needs one asks for it.
+const credentialLife = 24 * time.Hour
+
+// Credential implements api.Proofs.
+func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error) {
+	info, err := p.node.api.World.Avatar(id)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now().Truncate(time.Second)
+	return identity.IssueCredential(p.key, identity.Credential{
+		World: p.node.config.Party, Avatar: id, Subject: info.Key, Issued: now, NotBefore: now, Expires: now.Add(credentialLife),
+	})
 }

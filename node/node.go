@@ -224,6 +224,7 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
 	n.work = append(n.work, func(ctx context.Context) error {
+		server.BaseContext = func(net.Listener) context.Context { return ctx } // live subscriptions end with it
 		stop := context.AfterFunc(ctx, func() {
 			ending, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()

@@ -53,7 +53,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 		return err
 	}
 	n.work = append(n.work, agent.Run)
-	n.api.World = agent
+	n.api.World, n.api.Proofs = agent, proofs{n, local.Key}
 	return nil
 }
 

@@ -1,0 +1,89 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"carnet"
+	"carnet/identity"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// Proofs is what a world says about an avatar to who trusts nobody's store.
+// Its methods may be called concurrently; an avatar that isn't there is
+// carnet.NotFound.
+type Proofs interface {
+	// Evidence makes the avatar's evidence bundle, and returns what writes it as
+	// a tar and then removes it.
+	Evidence(ctx context.Context, id carnet.AvatarID) (write func(io.Writer) error, err error)
+	// Document returns the avatar's DID document.
+	Document(id carnet.AvatarID) (identity.Document, error)
+	// Credential issues the world's credential about the avatar, as a compact JWS.
+	Credential(ctx context.Context, id carnet.AvatarID) (string, error)
+}
+
+const (
+	typeTar        = "application/x-tar"
+	typeDID        = "application/did+json" // DID Core §6.2
+	typeCredential = "application/vc+jwt"   // VC JOSE COSE §3.1.1
+)
+
+func (s *server) proofRoutes(h huma.API) {
+	tags := []string{"proofs"}
+	serving(s, h, huma.Operation{
+		OperationID: "get-evidence", Method: http.MethodGet, Path: "/v1/avatars/{id}/evidence", Tags: tags,
+		Summary: "The avatar's evidence bundle, as a tar of one directory, for carnet verify.",
+		Description: "The bundle has everything the world was sent about the avatar, with the keys that open it: " +
+			"keep it as you would keep the data.",
+		Metadata:  map[string]any{servesKey: []string{typeTar}},
+		Responses: map[string]*huma.Response{"200": {Description: "The bundle.", Content: map[string]*huma.MediaType{typeTar: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
+	}, s.evidence)
+	serving(s, h, huma.Operation{
+		OperationID: "get-did", Method: http.MethodGet, Path: "/v1/avatars/{id}/did", Tags: tags,
+		Summary:   "The avatar's DID document: the key by which it proves itself.",
+		Metadata:  map[string]any{servesKey: []string{typeDID, typeJSON}},
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{typeDID: {Schema: &huma.Schema{Type: "object"}}}}},
+	}, func(_ context.Context, in *OfAvatar) (*typedBody, error) {
+		d, err := s.proofs.Document(in.ID)
+		if err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(d)
+		return &typedBody{ContentType: typeDID, Body: text}, err
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-credential", Method: http.MethodGet, Path: "/v1/avatars/{id}/credential", Tags: tags,
+		Summary:   "The world's credential about the avatar: a verifiable credential as a compact JWS.",
+		Metadata:  map[string]any{servesKey: []string{typeCredential}},
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{typeCredential: {Schema: &huma.Schema{Type: "string"}}}}},
+	}, func(ctx context.Context, in *OfAvatar) (*typedBody, error) {
+		token, err := s.proofs.Credential(ctx, in.ID)
+		return &typedBody{ContentType: typeCredential, Body: []byte(token)}, err
+	})
+}
+
+// typedBody is an answer with a type of its own.
+type typedBody struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte
+}
+
+func (s *server) evidence(ctx context.Context, in *OfAvatar) (*huma.StreamResponse, error) {
+	write, err := s.proofs.Evidence(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		_, w := humago.Unwrap(ctx)
+		w.Header().Set("Content-Type", typeTar)
+		w.Header().Set("Content-Disposition", `attachment; filename="evidence.tar"`)
+		if err := write(w); err != nil {
+			s.log.Warn("an evidence bundle was not sent whole", "err", err)
+			panic(http.ErrAbortHandler) // the caller must not take it for whole
+		}
+	}}, nil
+}

@@ -1,0 +1,87 @@
+package api_test
+
+import (
+	"archive/tar"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/avatar"
+	"carnet/identity"
+)
+
+// proofs gives a bundle of one file, and real documents and credentials.
+type proofs struct {
+	world *avatar.Agent
+	local identity.Local
+}
+
+func (p proofs) Evidence(_ context.Context, id carnet.AvatarID) (func(io.Writer) error, error) {
+	if _, err := p.world.Avatar(id); err != nil {
+		return nil, err
+	}
+	return func(w io.Writer) error {
+		archive := tar.NewWriter(w)
+		if err := archive.WriteHeader(&tar.Header{Name: "bundle/manifest", Mode: 0o600, Size: 5}); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(archive, "proof"); err != nil {
+			return err
+		}
+		return archive.Close()
+	}, nil
+}
+
+func (p proofs) Document(id carnet.AvatarID) (identity.Document, error) {
+	info, err := p.world.Avatar(id)
+	return identity.DocumentFor(info.Key), err
+}
+
+func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error) {
+	info, err := p.world.Avatar(id)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now().Truncate(time.Second)
+	return identity.IssueCredential(p.local.Key, identity.Credential{
+		World: "arena", Avatar: id, Subject: info.Key, Issued: now, NotBefore: now, Expires: now.Add(time.Hour),
+	})
+}
+
+var _ api.Proofs = proofs{}
+
+func TestAnAvatarProvesItself(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	base := s.arenaURL + "/v1/avatars/" + m.Avatar.String()
+	a := ask(t, http.MethodGet, base+"/evidence", "operator-token", "")
+	r := tar.NewReader(strings.NewReader(a.body))
+	h, err := r.Next()
+	if err != nil || a.status != 200 || h.Name != "bundle/manifest" {
+		t.Fatalf("evidence is %d, %v: %v", a.status, h, err)
+	}
+	if content, err := io.ReadAll(r); err != nil || string(content) != "proof" {
+		t.Errorf("the bundle holds %q: %v", content, err)
+	}
+	if a := ask(t, http.MethodGet, base+"/evidence", "reader-token", ""); a.status != 403 {
+		t.Errorf("a reader gets evidence, which holds keys: %d", a.status)
+	}
+	if a := ask(t, http.MethodGet, base+"/did", "reader-token", ""); a.status != 200 || !strings.Contains(a.body, "did:key:z") {
+		t.Errorf("the document is %d %s", a.status, a.body)
+	}
+	a = ask(t, http.MethodGet, base+"/credential", "reader-token", "")
+	_, err = identity.VerifyCredential(a.body, identity.Expectation{Issuer: public(s.ids.arena.Key), World: "arena", Now: time.Now()})
+	if a.status != 200 || err != nil {
+		t.Errorf("the credential is %d %s: %v", a.status, a.body, err)
+	}
+	for _, what := range []string{"/evidence", "/did", "/credential"} {
+		if a := ask(t, http.MethodGet, s.arenaURL+"/v1/avatars/"+carnet.NewAvatarID().String()+what, "operator-token", ""); a.status != 404 {
+			t.Errorf("%s of no avatar is %d", what, a.status)
+		}
+	}
+}
