@@ -134,7 +134,7 @@ func (s *setup) paste() string {
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile %s -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
 			host, port, w.ca, w.id, w.password, thing.MeasurementsTopic(w.id)),
 		"Read both views:",
-		fmt.Sprintf("  curl -sSK %s -K %s", s.curlFile("arena"), s.curlFile("clinic")),
+		fmt.Sprintf("  curl -sSK %s; curl -sSK %s", s.curlFile("arena"), s.curlFile("clinic")),
 		"Watch live what clinic gets:",
 		fmt.Sprintf("  %s avatar watch %s %s", program, w.mappings["clinic"].Avatar, reach),
 		"Change what arena gets (heart rate to the nearest 20, no speed), and see above:",
