@@ -151,7 +151,7 @@ func newProvenWorld(t testing.TB) *provenWorld {
 		t.Fatal(err)
 	}
 	w.agent, err = New(ctx, Config{Party: "arena", Store: w.store, Keys: table, Depot: noDepot{}, Recorded: func() {},
-		Senders: []Sender{{Party: "hub", Key: pub, Self: "arena", Own: w.key}}})
+		Clearance: carnet.Clearance{Purposes: "fitness"}, Senders: []Sender{{Party: "hub", Key: pub, Self: "arena", Own: w.key}}})
 	if err != nil {
 		t.Fatal(err)
 	}

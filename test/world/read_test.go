@@ -64,46 +64,60 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// What moves into stretches while it is read is read once.
+// What moves into stretches while it is read is read once, whether it moves
+// before the stretches are listed or after.
 func TestReadingWhileCompacting(t *testing.T) {
-	eachStore(t, func(t *testing.T, w *world) {
-		h := w.hubs[0]
-		s := h.open(nil)
-		n := 0
-		more := func() {
-			for range 4 {
-				h.send(s.run(carnet.Day, time.Now().Add(time.Duration(n-1000)*time.Second), 3), s.run(carnet.Keep, time.Now().Add(time.Duration(n-997)*time.Second), 3))
-				n += 6
-			}
-			h.heads()
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before %v", before), func(t *testing.T) {
+			eachStore(t, func(t *testing.T, w *world) { readWhileCompacting(t, w, before) })
+		})
+	}
+}
+
+func readWhileCompacting(t *testing.T, w *world, before bool) {
+	h := w.hubs[0]
+	s := h.open(nil)
+	n := 0
+	more := func() {
+		for range 4 {
+			at := time.Now().Add(time.Duration(n-1000) * time.Second)
+			h.send(s.run(carnet.Day, at, 3), s.run(carnet.Keep, at.Add(3*time.Second), 3))
+			n += 6
 		}
-		compact := w.compact
-		more()
-		compact()
-		more()
-		w.store.listed.Store(&compact)
-		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(n)) {
-			t.Errorf("history %v", got)
-		}
-		more()
-		w.store.listed.Store(&compact)
-		sub, err := w.agent.Subscribe(s.avatar, &avatar.Cursor{})
+		h.heads()
+	}
+	when := &w.store.listed
+	if before {
+		when = &w.store.listing
+	}
+	compact := w.compact
+	more()
+	compact()
+	more()
+	when.Store(&compact)
+	if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(n)) {
+		t.Errorf("history %v", got)
+	}
+	more()
+	when.Store(&compact)
+	sub, err := w.agent.Subscribe(s.avatar, &avatar.Cursor{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	var got []float64
+	for len(got) < n {
+		e, err := sub.Next(ctx)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("after %v: %v", got, err)
 		}
-		defer sub.Close()
-		var got []float64
-		for len(got) < n {
-			e, err := sub.Next(w.ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, values(e.Measurements)...)
-		}
-		if !slices.Equal(got, upTo(n)) {
-			t.Errorf("replayed %v", got)
-		}
-	})
+		got = append(got, values(e.Measurements)...)
+	}
+	if !slices.Equal(got, upTo(n)) {
+		t.Errorf("replayed %v", got)
+	}
 }
 
 // A limit is kept, with the oldest, however much there is.

@@ -195,7 +195,8 @@ type faulty struct {
 	fault    atomic.Pointer[fault]
 	spoil    atomic.Pointer[spoiler]
 	restored atomic.Int64           // stretches put back
-	listed   atomic.Pointer[func()] // called once, when stretches have been listed
+	listing  atomic.Pointer[func()] // called once, before stretches are listed
+	listed   atomic.Pointer[func()] // called once, after
 }
 
 // spoiler changes bodies as a disk may.
@@ -215,6 +216,9 @@ func (f *faulty) Frames(ctx context.Context, after uint64, limit int) ([]avatar.
 }
 
 func (f *faulty) Stretches(ctx context.Context, id carnet.StreamID, from, to int64) ([]avatar.StretchRow, error) {
+	if first := f.listing.Swap(nil); first != nil {
+		(*first)()
+	}
 	rows, err := f.Store.Stretches(ctx, id, from, to)
 	if then := f.listed.Swap(nil); then != nil {
 		(*then)()
