@@ -76,7 +76,7 @@ func (p Peer) check() error {
 		return missing("link")
 	case p.Role == World && (p.Purpose == "" || p.Sensitivity == nil):
 		return missing("purpose and sensitivity")
-	case p.Role == World && !words(append([]string{p.Purpose}, p.Residency...)):
+	case p.Role == World && !Words(append([]string{p.Purpose}, p.Residency...)):
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s has a purpose or a residency that is not a word of a-z, 0-9 and '-'", p.Party)
 	case p.Role == Depot && (p.R2 == "" || p.Ledger == ""):
 		return missing("r2 and ledger")
@@ -84,9 +84,9 @@ func (p Peer) check() error {
 	return nil
 }
 
-// words reports whether each is a word as labels have them: a-z, 0-9 and '-',
+// Words reports whether each is a word as labels have them: a-z, 0-9 and '-',
 // beginning with a letter or digit.
-func words(all []string) bool {
+func Words(all []string) bool {
 	for _, w := range all {
 		if w == "" || w[0] == '-' || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			return false

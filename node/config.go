@@ -166,8 +166,13 @@ func (c Config) check() error {
 		return bad("store.kind is %q: want sqlite or postgres", c.Store.Kind)
 	case c.Store.Kind == "postgres" && (c.Store.DSN == "" || c.Store.Schema == ""):
 		return bad("a store of kind postgres needs dsn and schema")
+	case c.Role == identity.World && !identity.Words(append([]string{c.World.Purpose}, c.World.Residency...)):
+		return bad("world.purpose and world.residency are words of a-z, 0-9 and '-'")
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
+	}
+	if _, err := carnet.ParseSensitivity(c.World.Sensitivity); err != nil {
+		return fmt.Errorf("world.sensitivity: %w", err)
 	}
 	for _, t := range c.Tokens {
 		if !slices.Contains([]string{"operator", "owner", "reader"}, t.Role) {

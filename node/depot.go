@@ -99,7 +99,7 @@ func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client
 	}
 	local, err := identity.Load(ctx, n.table, label)
 	if err != nil {
-		return client, nil, err
+		return client, nil, notShown(label, err)
 	}
 	key, err := ledger.ParseKey(peer.Ledger)
 	if err != nil {

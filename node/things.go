@@ -40,7 +40,7 @@ func (n *Node) openThings(ctx context.Context) error {
 		}
 		local, err := identity.Load(ctx, n.table, name)
 		if err != nil {
-			return fmt.Errorf("load the identity for %s: %w", name, err)
+			return notShown(name, err)
 		}
 		locals[name] = local
 		config.Worlds = append(config.Worlds, thing.World{
@@ -83,6 +83,16 @@ func (n *Node) keepLink(world carnet.PartyID, sender *link.Sender) func(context.
 		n.log.Error("nothing more is sent to a world until this agent is started again", "world", world, "err", err)
 		return nil
 	}
+}
+
+// notShown explains that a peer was accepted to whom this party has not shown
+// itself under the same name.
+func notShown(name carnet.PartyID, err error) error {
+	if carnet.CodeOf(err) != carnet.NotFound {
+		return fmt.Errorf("load the identity for %s: %w", name, err)
+	}
+	return carnet.Errorf(carnet.NotFound, "this party has no keys for its peer %q", name).
+		WithFix("run 'carnet party show --for %s' and give the peer what it prints", name)
 }
 
 func (n *Node) judge() (*policy.Judge, error) {
