@@ -40,6 +40,9 @@ var ranks = map[string]int{
 	"carnet/cmd/carnet":  10,
 	"carnet/test/faults": 10,
 	"carnet/test/spine":  10,
+	"carnet/test/world":  10,
+	"carnet/test/bench":  10,
+	"carnet/test/faults": 10,
 }
 
 // exceptions are imports that the ranks would forbid, each with its reason.
