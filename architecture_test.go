@@ -42,7 +42,6 @@ var ranks = map[string]int{
 	"carnet/test/spine":  10,
 	"carnet/test/world":  10,
 	"carnet/test/bench":  10,
-	"carnet/test/faults": 10,
 }
 
 // exceptions are imports that the ranks would forbid, each with its reason.
