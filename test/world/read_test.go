@@ -64,17 +64,23 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// What moves into stretches while it is read is read once, whether it moves
-// before the stretches are listed or after.
+// What moves into stretches while it is read is read once, whenever it moves.
 func TestReadingWhileCompacting(t *testing.T) {
-	for _, before := range []bool{true, false} {
-		t.Run(fmt.Sprintf("before %v", before), func(t *testing.T) {
-			eachStore(t, func(t *testing.T, w *world) { readWhileCompacting(t, w, before) })
+	for name, compactAt := range map[string]func(*faulty, func()){
+		"before the stretches are listed": func(f *faulty, compact func()) { f.listing.Store(&compact) },
+		"after":                           func(f *faulty, compact func()) { f.listed.Store(&compact) },
+		"between two frames": func(f *faulty, compact func()) {
+			f.reading.Store(&compact)
+			f.reads.Store(3)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, w *world) { readWhileCompacting(t, w, compactAt) })
 		})
 	}
 }
 
-func readWhileCompacting(t *testing.T, w *world, before bool) {
+func readWhileCompacting(t *testing.T, w *world, compactAt func(*faulty, func())) {
 	h := w.hubs[0]
 	s := h.open(nil)
 	n := 0
@@ -86,20 +92,15 @@ func readWhileCompacting(t *testing.T, w *world, before bool) {
 		}
 		h.heads()
 	}
-	when := &w.store.listed
-	if before {
-		when = &w.store.listing
-	}
-	compact := w.compact
 	more()
-	compact()
+	w.compact()
 	more()
-	when.Store(&compact)
+	compactAt(w.store, w.compact)
 	if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(n)) {
 		t.Errorf("history %v", got)
 	}
 	more()
-	when.Store(&compact)
+	compactAt(w.store, w.compact)
 	sub, err := w.agent.Subscribe(s.avatar, &avatar.Cursor{})
 	if err != nil {
 		t.Fatal(err)

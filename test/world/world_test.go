@@ -195,6 +195,8 @@ type faulty struct {
 	fault    atomic.Pointer[fault]
 	spoil    atomic.Pointer[spoiler]
 	restored atomic.Int64           // stretches put back
+	reading  atomic.Pointer[func()] // called once, when reads comes to 0
+	reads    atomic.Int64           // of frames
 	listing  atomic.Pointer[func()] // called once, before stretches are listed
 	listed   atomic.Pointer[func()] // called once, after
 }
@@ -206,6 +208,9 @@ type spoiler struct {
 }
 
 func (f *faulty) Frames(ctx context.Context, after uint64, limit int) ([]avatar.FrameRow, error) {
+	if f.reads.Add(-1) == 0 {
+		(*f.reading.Load())()
+	}
 	rows, err := f.Store.Frames(ctx, after, limit)
 	if s := f.spoil.Load(); s != nil && s.frame != nil {
 		for i := range rows {
