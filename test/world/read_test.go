@@ -268,7 +268,7 @@ func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace
 var errQuiet = errors.New("nothing came")
 
 func nextSoon(ctx context.Context, sub *avatar.Subscription) (avatar.Event, error) {
-	soon, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+	soon, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	e, err := sub.Next(soon)
 	if err != nil && ctx.Err() == nil && soon.Err() != nil {
