@@ -17,6 +17,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -24,8 +25,6 @@ import (
 	"carnet/ledger"
 	"carnet/link"
 	"carnet/policy"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Config says what an agent is made of. Every field without a stated default is
@@ -39,6 +38,10 @@ type Config struct {
 
 	MaxAge   time.Duration // oldest measurement accepted; default 30 days
 	MaxAhead time.Duration // newest; default 5 minutes
+	// KeepLog is how long the log keeps what every world has; at least a day
+	// longer than MaxAge, for duplicates are looked up in the log. Default 31
+	// days, or that.
+	KeepLog time.Duration
 
 	// Recorded is called after a commit that left statements to be sent to the
 	// depot; it must not block.
@@ -60,6 +63,7 @@ type Agent struct {
 	log      *slog.Logger
 	maxAge   int64
 	maxAhead int64
+	keepLog  int64
 	senders  map[carnet.PartyID]*sender
 	days     dayKeys
 	index    index
@@ -71,6 +75,7 @@ type Agent struct {
 	// writing while a view or mapping changes.
 	policyMu      sync.RWMutex
 	policyVersion uint64
+	changes       atomic.Uint64 // counts changes of mappings, for runs to notice
 
 	registryMu sync.RWMutex
 	registry   registry
@@ -81,7 +86,9 @@ type Agent struct {
 	stopped *carnet.Error
 	noSpace *carnet.Error
 
-	next uint64 // position of the next group; the committer's
+	next     uint64 // position of the next group; the committer's
+	received int64  // when the last group was made; the committer's
+	body     []byte // memory for the next group's body; the committer's
 
 	process   process
 	processes []process // this one last
@@ -99,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
-		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead),
+		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
 		senders: make(map[carnet.PartyID]*sender), index: index{buckets: make(map[bucketKey]span)},
 		open: new(group), wake: make(chan struct{}, 1), registry: newRegistry(),
 	}
@@ -115,10 +122,19 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if a.maxAhead == 0 {
 		a.maxAhead = int64(5 * time.Minute)
 	}
+	if least := a.maxAge + nanosPerDay; a.keepLog == 0 {
+		a.keepLog = max(least, 31*nanosPerDay)
+	} else if a.keepLog < least {
+		return nil, carnet.Errorf(carnet.Malformed, "a log kept for %s can't tell duplicates of what is accepted up to %s back",
+			time.Duration(a.keepLog), time.Duration(a.maxAge)).WithFix("keep it for at least %s", time.Duration(least))
+	}
 	a.groups.New = func() any { return new(group) }
 	a.room = sync.NewCond(&a.groupMu)
 	a.days.init(cfg.Keys)
-	return a, a.load(ctx, cfg.Worlds)
+	if err := a.load(ctx, cfg.Worlds); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
@@ -145,14 +161,32 @@ func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
 	return a.begin(ctx)
 }
 
-// Run commits what comes until ctx ends. It returns an error only when the store
-// failed in a way that leaves durability in doubt: the process must then end and
-// recover at the next start.
+// Run commits what comes until ctx ends, and then what was handed over before:
+// every message has its outcome when Run returns. It returns an error only when
+// the store failed in a way that leaves durability in doubt: the process must
+// then end and recover at the next start.
 func (a *Agent) Run(ctx context.Context) error {
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return a.commitLoop(ctx) })
-	work.Go(func() error { return a.saveHighWater(ctx) })
-	return work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	end := make(chan struct{})
+	committer := make(chan error, 1)
+	go func() {
+		defer cancel()
+		committer <- a.commitLoop(context.WithoutCancel(ctx), end)
+	}()
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { a.saveHighWater(ctx) })
+	upkeep.Go(func() { a.trimLog(ctx) })
+	<-ctx.Done()
+	upkeep.Wait()
+	for _, s := range a.senders {
+		s.close()
+	}
+	if err := a.saveSeen(context.WithoutCancel(ctx)); err != nil {
+		a.log.Warn("the high-water times were not saved; the next start reads more of the log", "err", err)
+	}
+	close(end)
+	return <-committer
 }
 
 // Source returns what a link to the world sends.
@@ -171,19 +205,15 @@ func (a *Agent) Connect(world carnet.PartyID, call Caller) {
 	}
 }
 
-func (a *Agent) stop(why *carnet.Error) {
+// setStopped lets nothing more be added, for ever.
+func (a *Agent) setStopped(why *carnet.Error) {
 	a.groupMu.Lock()
 	a.stopped = why
-	open := a.open
-	a.open = new(group)
 	a.room.Broadcast()
 	a.groupMu.Unlock()
-	a.acknowledge(open, why)
-	for _, w := range open.waiters {
-		w <- why
-	}
 }
 
+// setNoSpace lets nothing be added until it is called with nil.
 func (a *Agent) setNoSpace(why *carnet.Error) {
 	a.groupMu.Lock()
 	a.noSpace = why

@@ -6,14 +6,13 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/senml"
 )
 
 // EachMessage opens the log's messages from a position on, in order, until the
 // end of what is committed at the call. What it hands over is valid during the
 // call of do only.
 func (a *Agent) EachMessage(ctx context.Context, from uint64, do func(Message) error) error {
-	d := senml.NewDecoder(senml.Limits{})
+	d := logDecoder()
 	end := a.feed.end()
 	for at := max(from, 1); at < end; {
 		rows, err := a.store.Log(ctx, at, readBytes)

@@ -20,29 +20,29 @@ type frame struct {
 // builder turns due lanes into a frame. Its memory is used for one frame after
 // the other.
 type builder struct {
-	now time.Time
+	now   time.Time
+	limit int // bytes of batches from which on a frame is full
 
 	bytes  []byte // the batches, one after the other
 	ends   []int  // their lengths
 	grants []*epoch
+	stages []stage // by class; empty between lanes
+	staged int     // bytes in stages
 
 	batches [][]byte
 	columns []byte
 	body    []byte
 	sealed  seal.Frame
 	state   []byte
-	touched []*course
 }
 
 func (b *builder) reset(now time.Time) {
-	*b = builder{
-		now: now, bytes: b.bytes[:0], ends: b.ends[:0], batches: b.batches[:0],
-		columns: b.columns, body: b.body, sealed: b.sealed, state: b.state[:0], touched: b.touched[:0],
-	}
+	b.now = now
+	b.bytes, b.ends, b.grants, b.batches, b.state = b.bytes[:0], b.ends[:0], b.grants[:0], b.batches[:0], b.state[:0]
 }
 
 func (b *builder) full() bool {
-	return len(b.ends) >= maxFrameBatches || len(b.bytes) >= maxFrameBytes
+	return len(b.ends) >= maxFrameBatches || len(b.bytes)+b.staged >= b.limit
 }
 
 // sign makes the frame of what the builder holds.
@@ -58,53 +58,80 @@ func (b *builder) sign(key ed25519.PrivateKey, h seal.FrameHeader) (wire []byte,
 	return b.sealed.AppendWire(nil), nil
 }
 
-// build makes the next frame of everything that is due. It runs in one critical
-// section with the policy, so that the view in force at the signature decides.
+// build makes the next frame of everything that is due, or none when nothing is
+// to be said. It runs in one critical section with the policy, so that the view
+// in force at the signature decides.
 func (r *run) build(now time.Time) (*frame, error) {
 	a, b := r.sender.agent, &r.builder
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
-	r.sender.mu.Lock()
-	defer r.sender.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notice()
 	b.reset(now)
-	for !b.full() {
-		l := r.popDue(now)
-		if l == nil {
-			break
-		}
-		r.held -= len(l.pending)
-		if l.course.mapping.stopped {
-			l.drop()
-			continue
-		}
-		if open, until := l.course.mapping.maySend(now); !open {
-			l.park(until)
-			continue
-		}
-		if err := b.decide(l); err != nil {
-			return nil, err
-		}
-		b.touched = append(b.touched, l.course)
+	if err := r.decideDue(now); err != nil {
+		return nil, err
 	}
-	r.moved = r.moved || len(b.touched) > 0
 	if len(b.ends) == 0 && !r.owesProgress(now) {
 		return nil, nil
 	}
-	for _, c := range b.touched {
-		if c.marked != r.number+1 {
-			c.marked = r.number + 1
-			b.state = c.appendChange(b.state)
-		}
+	for _, c := range r.touched {
+		c.touched, c.recorded = false, true
+		b.state = c.appendChange(b.state)
 	}
+	r.touched = r.touched[:0]
+	covered := r.covered()
 	header := seal.FrameHeader{
 		Audience: r.sender.peer.Party, Incarnation: r.incarnation, Number: r.number + 1, Previous: r.parent,
-		Policy: a.policyVersion, Time: now.UnixNano(), Covers: r.sender.sealPosition(r.covered()),
+		Policy: a.policyVersion, Time: now.UnixNano(), Covers: r.sender.sealPosition(covered),
 	}
 	wire, err := b.sign(r.sender.peer.Key, header)
 	if err != nil {
 		return nil, err
 	}
-	return r.record(wire, header, now)
+	f, err := r.record(wire, header, now)
+	if err == nil {
+		r.told = covered
+		r.sender.built(f.number, covered)
+	}
+	return f, err
+}
+
+// decideDue takes what is due off its lanes until the frame is full.
+func (r *run) decideDue(now time.Time) error {
+	b := &r.builder
+	for !b.full() {
+		q := r.due(now)
+		if q == nil {
+			return nil
+		}
+		l := q.lanes[0]
+		m := l.course.mapping
+		r.held -= l.weight
+		if m.stopped {
+			l.drop()
+		} else if open, until := m.maySend(now); !open {
+			l.park(until)
+			r.parked = append(r.parked, l)
+		} else if err := b.decide(l); err != nil {
+			return err
+		} else {
+			r.touch(l.course)
+		}
+		r.held += l.weight
+		if len(l.pending) == 0 {
+			q.pop()
+		}
+	}
+	return nil
+}
+
+// touch has the course's state recorded with the next frame.
+func (r *run) touch(c *course) {
+	if !c.touched {
+		c.touched = true
+		r.touched = append(r.touched, c)
+	}
 }
 
 // record makes the frame's durable record.

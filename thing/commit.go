@@ -63,7 +63,12 @@ func (a *Agent) full(g *group) bool {
 func (a *Agent) barrier(ctx context.Context) error { return a.change(ctx, nil, nil) }
 
 // change makes documents and statements durable, with everything added before.
+// Once they are added it waits for the outcome whatever becomes of ctx: who
+// changes something must know whether it stands.
 func (a *Agent) change(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	err := a.add(func(g *group) {
 		g.documents = append(g.documents, documents...)
@@ -73,69 +78,72 @@ func (a *Agent) change(ctx context.Context, documents []carnet.Document, stateme
 	if err != nil {
 		return err
 	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return <-done
 }
 
 // commitLoop is the committer: it takes the open group, makes it durable, tells
-// whoever waits, and hands the entries to the links. Only a failure that makes
-// durability doubtful ends it.
-func (a *Agent) commitLoop(ctx context.Context) error {
-	last := 0
-	for {
+// whoever waits, and hands the entries to the links. At the end it takes nothing
+// more and commits what there is. Only a failure that makes durability doubtful
+// ends it before.
+func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
+	for last := 0; ; {
 		select {
-		case <-ctx.Done():
-			a.stop(carnet.Errorf(carnet.Unavailable, "the things agent is stopping"))
-			return nil
+		case <-end:
+			a.setStopped(carnet.Errorf(carnet.Unavailable, "the things agent is stopping"))
+			return a.commit(ctx, a.take(), end)
 		case <-a.wake:
 		}
 		if last < lingerBelow && last > 1 {
 			time.Sleep(lingerFor)
 		}
 		g := a.take()
-		if g.empty() {
-			a.groups.Put(g)
-			continue
-		}
 		last = len(g.acks)
-		err := a.store.Commit(ctx, a.storeGroup(g))
-		if carnet.CodeOf(err) == carnet.Conflict && len(g.documents) > 0 {
-			// A document that changed meanwhile concerns those who changed it alone.
-			g.answer(err)
-			g.documents, g.statements = nil, nil
-			err = a.store.Commit(ctx, a.storeGroup(g))
-		}
-		switch {
-		case err == nil:
-			a.committed(g)
-		case carnet.CodeOf(err) == carnet.NoSpace:
-			if err := a.waitForSpace(ctx, g, err); err != nil {
-				return err
-			}
-		case ctx.Err() != nil:
-			a.stop(carnet.Errorf(carnet.Unavailable, "the things agent is stopping"))
-			return nil
-		default:
-			a.stop(carnet.Errorf(carnet.Unavailable, "the things agent's store has failed"))
+		if err := a.commit(ctx, g, end); err != nil {
 			return err
 		}
 	}
 }
 
-// take closes the open group.
+func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error {
+	if g.empty() {
+		a.body = g.body
+		g.body = nil
+		a.groups.Put(g)
+		return nil
+	}
+	err := a.store.Commit(ctx, a.storeGroup(g))
+	if carnet.CodeOf(err) == carnet.Conflict && len(g.documents) > 0 {
+		// A document that changed meanwhile concerns those who changed it alone.
+		g.answer(err)
+		g.documents, g.statements = nil, nil
+		err = a.store.Commit(ctx, a.storeGroup(g))
+	}
+	switch {
+	case err == nil:
+		a.committed(g)
+		return nil
+	case carnet.CodeOf(err) == carnet.NoSpace:
+		return a.waitForSpace(ctx, g, end)
+	}
+	why := carnet.Errorf(carnet.Unavailable, "the things agent's store has failed").WithFix("send it again later")
+	a.setStopped(why)
+	a.refused(why, g, a.take())
+	return err
+}
+
+// take closes the open group. A group's time never goes back, so that the log
+// can be trimmed by time.
 func (a *Agent) take() *group {
 	next := a.groups.Get().(*group)
+	next.body, a.body = a.body, nil
 	a.groupMu.Lock()
 	g := a.open
 	a.open = next
 	a.room.Broadcast()
 	a.groupMu.Unlock()
 	g.first = a.next
-	g.received = a.now().UnixNano()
+	a.received = max(a.received, a.now().UnixNano())
+	g.received, g.bodySize = a.received, len(g.body)
 	return g
 }
 
@@ -153,12 +161,15 @@ func (a *Agent) storeGroup(g *group) *Group {
 	return out
 }
 
-// committed tells everybody that the group is on disk. Positions move first, so
-// that a look-up that waited for a barrier finds the entries in the index.
+// committed tells everybody that the group is on disk. Positions, the index and
+// the feed move first, so that who hears of it finds what was committed.
 func (a *Agent) committed(g *group) {
+	g.holds.Store(1)
 	a.next = g.next()
+	a.body, g.body = g.body[:0], nil
 	if len(g.entries) > 0 {
 		a.index.add(g)
+		a.feed.put(g)
 	}
 	a.acknowledge(g, nil)
 	for _, f := range g.frames {
@@ -168,7 +179,7 @@ func (a *Agent) committed(g *group) {
 		a.recorded()
 	}
 	g.answer(nil)
-	a.feed.put(g)
+	a.release(g)
 }
 
 // answer tells those who wait for the group's documents.
@@ -179,22 +190,27 @@ func (g *group) answer(err error) {
 	g.waiters = g.waiters[:0]
 }
 
-// refused tells everybody that the group could not be stored for the moment.
-// Nothing may be added to groups meanwhile: a thing's mutex may be held by
-// somebody who waits for this group, so whoever waits is answered first, and no
-// message may be taken for a duplicate of one that was not stored.
-func (a *Agent) refused(g *group, err error) {
-	g.answer(err)
-	a.acknowledge(g, carnet.Errorf(carnet.CodeOf(err), "the things agent could not store the message: %v", err).
-		WithFix("send it again later"))
-	for _, e := range g.entries {
-		e.thing.forget()
+// refused tells everybody that groups could not be stored. Nothing may be added
+// meanwhile. A thing's mutex may be held by somebody who waits for one of these
+// groups, so whoever waits is answered before any thing is asked to forget; and
+// things must forget before anything is added again, or a message could be taken
+// for a duplicate of one that was not stored.
+func (a *Agent) refused(why *carnet.Error, groups ...*group) {
+	for _, g := range groups {
+		g.answer(why)
+		a.acknowledge(g, why)
+		for _, f := range g.frames {
+			f.link.cancel(why) // the link begins anew from what is recorded
+		}
 	}
-	for _, f := range g.frames {
-		f.link.cancel(err) // the link begins anew from what is recorded
+	for _, g := range groups {
+		for _, e := range g.entries {
+			e.thing.forget()
+		}
+		a.body, g.body = g.body[:0], nil
+		g.holds.Store(1)
+		a.release(g)
 	}
-	g.links.Store(1)
-	a.release(g)
 }
 
 func (a *Agent) acknowledge(g *group, retry *carnet.Error) {
@@ -212,15 +228,16 @@ func (a *Agent) acknowledge(g *group, retry *carnet.Error) {
 
 // waitForSpace refuses a group that the store had no room for, and everything
 // new until it takes a write again.
-func (a *Agent) waitForSpace(ctx context.Context, g *group, why error) error {
+func (a *Agent) waitForSpace(ctx context.Context, g *group, end <-chan struct{}) error {
 	a.log.Error("the store has no room: refusing what devices send until it has")
-	a.setNoSpace(carnet.Errorf(carnet.NoSpace, "the things agent's store has no room").WithFix("free space on its disk; it tries again each second"))
-	a.refused(g, why)
-	a.refused(a.take(), why)
-	for tick := time.NewTicker(retryNoSpace); ; {
+	why := carnet.Errorf(carnet.NoSpace, "the things agent's store has no room").WithFix("free space on its disk; it tries again each second")
+	a.setNoSpace(why)
+	a.refused(why, g, a.take())
+	tick := time.NewTicker(retryNoSpace)
+	defer tick.Stop()
+	for {
 		select {
-		case <-ctx.Done():
-			tick.Stop()
+		case <-end:
 			return nil
 		case <-tick.C:
 		}
@@ -228,14 +245,11 @@ func (a *Agent) waitForSpace(ctx context.Context, g *group, why error) error {
 		if err == nil {
 			err = a.store.Commit(ctx, &Group{Documents: []carnet.Document{probe}})
 		}
-		if carnet.CodeOf(err) == carnet.NoSpace {
+		switch {
+		case carnet.CodeOf(err) == carnet.NoSpace:
 			continue
-		}
-		tick.Stop()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		case err != nil:
+			a.setStopped(carnet.Errorf(carnet.Unavailable, "the things agent's store has failed"))
 			return err
 		}
 		a.stored(probe)

@@ -2,9 +2,12 @@ package thing
 
 import "sync"
 
-// maxFeed bounds how many measurements the feed holds for links that lag; a
-// link that falls further behind reads the log instead.
-const maxFeed = 1 << 20
+// Bounds of what the feed holds for links that lag: bytes of memory, and groups.
+// A link that falls further behind reads the log instead.
+const (
+	maxFeedBytes  = 96 << 20
+	maxFeedGroups = 4096
+)
 
 // feed hands committed groups to the links, in order. It holds the last few in
 // memory so that a link that keeps up never reads the store.
@@ -14,7 +17,7 @@ type feed struct {
 	mu     sync.Mutex
 	groups []*group // consecutive positions
 	next   uint64   // the position after everything committed
-	held   int      // measurements in groups
+	held   int      // bytes that groups hold
 	wake   chan struct{}
 }
 
@@ -22,21 +25,16 @@ func newFeed(next uint64, release func(*group)) *feed {
 	return &feed{next: next, release: release, wake: make(chan struct{})}
 }
 
-// put adds a committed group and drops the oldest where too much is held.
+// put adds a committed group that has entries, and drops the oldest where too much is held.
 func (f *feed) put(g *group) {
-	g.links.Store(1) // the feed's own hold
+	g.holds.Add(1)
 	f.mu.Lock()
-	if len(g.entries) == 0 {
-		f.mu.Unlock()
-		f.release(g)
-		return
-	}
 	f.groups = append(f.groups, g)
 	f.next = g.next()
-	f.held += len(g.measurements)
+	f.held += g.size()
 	var drop []*group
-	for len(f.groups) > 1 && f.held > maxFeed || len(f.groups) > 4096 {
-		f.held -= len(f.groups[0].measurements)
+	for len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
+		f.held -= f.groups[0].size()
 		drop = append(drop, f.groups[0])
 		f.groups = f.groups[1:]
 	}
@@ -48,7 +46,10 @@ func (f *feed) put(g *group) {
 	}
 }
 
-// from returns the groups that hold position at and everything after it. It
+// takeGroups is how many groups a link takes at once.
+const takeGroups = 16
+
+// from returns the group that holds position at and some after it, in order. It
 // returns none and ok when nothing after at is committed, and !ok when position
 // at is no longer in memory. The caller releases each group.
 func (f *feed) from(at uint64) (gs []*group, ok bool, more <-chan struct{}) {
@@ -66,8 +67,8 @@ func (f *feed) from(at uint64) (gs []*group, ok bool, more <-chan struct{}) {
 	for i > 0 && f.groups[i-1].next() > at {
 		i--
 	}
-	for _, g := range f.groups[i:] {
-		g.links.Add(1)
+	for _, g := range f.groups[i:min(len(f.groups), i+takeGroups)] {
+		g.holds.Add(1)
 		gs = append(gs, g)
 	}
 	return gs, true, more

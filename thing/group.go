@@ -33,9 +33,9 @@ type group struct {
 	// What the entries hold, in order, and each measurement's property.
 	measurements []carnet.Measurement
 	properties   []uint16
-	// body and index become the log row.
-	body     []byte
-	received int64
+	body         []byte // becomes the log row; gone once it is one
+	bodySize     int
+	received     int64
 
 	acks       []ack
 	refusals   []RefusalRow
@@ -44,7 +44,7 @@ type group struct {
 	statements []ledger.Item
 	waiters    []chan<- error
 
-	links atomic.Int32 // how many hold the group: the feed, and links that read it
+	holds atomic.Int32 // who needs the group: the committer, the feed, links that read it
 }
 
 // entry is one accepted message: measurements[from:to] of its group.
@@ -66,10 +66,15 @@ func (g *group) empty() bool {
 // next is the position after the group's last.
 func (g *group) next() uint64 { return g.first + uint64(len(g.entries)) }
 
+// size is about how many bytes of memory the group holds.
+func (g *group) size() int {
+	return g.bodySize + 72*cap(g.measurements) + 2*cap(g.properties) + 24*cap(g.entries) + 56*cap(g.acks)
+}
+
 // release gives a group back once nobody needs it any more: its slices are used
 // again and reach a steady size.
 func (a *Agent) release(g *group) {
-	if g.links.Add(-1) > 0 {
+	if g.holds.Add(-1) > 0 {
 		return
 	}
 	clear(g.entries)
@@ -78,7 +83,7 @@ func (a *Agent) release(g *group) {
 	clear(g.frames)
 	clear(g.waiters)
 	*g = group{
-		entries: g.entries[:0], measurements: g.measurements[:0], properties: g.properties[:0], body: g.body[:0],
+		entries: g.entries[:0], measurements: g.measurements[:0], properties: g.properties[:0],
 		acks: g.acks[:0], frames: g.frames[:0], waiters: g.waiters[:0],
 	}
 	a.groups.Put(g)

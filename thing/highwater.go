@@ -2,11 +2,11 @@ package thing
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
 	"carnet"
-	"carnet/senml"
 )
 
 // saveEvery is how often the high-water times are saved, so that a start reads
@@ -21,13 +21,13 @@ type seenDocument struct {
 }
 
 // saveHighWater saves the high-water times of the things that have new ones.
-func (a *Agent) saveHighWater(ctx context.Context) error {
+func (a *Agent) saveHighWater(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		if err := a.saveSeen(ctx); err != nil && ctx.Err() == nil {
@@ -40,11 +40,22 @@ func (a *Agent) saveHighWater(ctx context.Context) error {
 // are saved.
 const allSeen = "all"
 
-func (a *Agent) saveSeen(ctx context.Context) error {
-	// What is admitted by now is in the log before these documents: both go the
-	// same way. Times may be ahead of upto, never behind it.
+func (a *Agent) saveSeen(ctx context.Context) (err error) {
+	// Times may be ahead of upto, which only makes a start look more up; never
+	// behind it, or it would take duplicates for new.
 	upto := a.feed.end()
 	var documents []carnet.Document
+	var saved []*Thing
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, t := range saved { // or the next upto would be ahead of their times
+			t.mu.Lock()
+			t.seen.dirty = true
+			t.mu.Unlock()
+		}
+	}()
 	add := func(id string, v seenDocument) error {
 		d, err := a.document(kindSeen, id, a.nextVersion(kindSeen, id), v)
 		documents = append(documents, d)
@@ -52,12 +63,14 @@ func (a *Agent) saveSeen(ctx context.Context) error {
 	}
 	for _, t := range a.allThings() {
 		t.mu.Lock()
-		changed := t.seen.changed() // if saving fails, the start reads more of the log
-		v := seenDocument{upto, append([]int64(nil), t.seen.high...)}
+		dirty := t.seen.dirty
+		t.seen.dirty = false
+		v := seenDocument{upto, slices.Clone(t.seen.high)}
 		t.mu.Unlock()
-		if !changed {
+		if !dirty {
 			continue
 		}
+		saved = append(saved, t)
 		if err := add(strconv.FormatUint(uint64(t.number), 10), v); err != nil {
 			return err
 		}
@@ -119,13 +132,14 @@ func (a *Agent) loadLog(ctx context.Context) error {
 				return err
 			}
 			at = row.First + uint64(row.Count)
+			a.received = max(a.received, row.Received)
 		}
 	}
 	return a.catchUpSeen(ctx, upto)
 }
 
 func (a *Agent) catchUpSeen(ctx context.Context, upto uint64) error {
-	d := senml.NewDecoder(senml.Limits{})
+	d := logDecoder()
 	for at := upto; ; {
 		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil || len(rows) == 0 {
@@ -136,6 +150,7 @@ func (a *Agent) catchUpSeen(ctx context.Context, upto uint64) error {
 				for i := range ms {
 					if p, known := t.description.Lookup(ms[i].Name); known {
 						t.seen.high[p.Index] = max(t.seen.high[p.Index], ms[i].Time)
+						t.seen.dirty = true
 					}
 				}
 				return nil

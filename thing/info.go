@@ -174,7 +174,8 @@ func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCou
 	if err != nil {
 		return nil, err
 	}
-	r := newRun(a.senders[m.World], link.Resume{})
+	r := newRun(context.WithoutCancel(ctx), a.senders[m.World], link.Resume{})
+	defer r.cancel(nil)
 	if _, err := a.senders[m.World].merge(ctx, r, math.MaxInt64); err != nil {
 		return nil, err
 	}
@@ -189,11 +190,10 @@ func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCou
 // counted returns what the link counts for the mapping; zero counts while the
 // world has not been reached since the start.
 func (a *Agent) counted(m *Mapping) counts {
-	s := a.senders[m.World]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run != nil {
-		if c := s.run.courses[m.Number]; c != nil {
+	if r := a.senders[m.World].current(); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if c := r.courses[m.Number]; c != nil {
 			return slices.Clone(c.counts)
 		}
 	}
@@ -249,14 +249,18 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	end := a.feed.end()
 	for _, s := range a.senders {
 		s.mu.Lock()
-		l := LinkStatus{World: s.peer.Party, Up: s.run != nil, Acked: s.acked}
-		if s.run != nil {
-			l.Lag, l.Waiting = end-s.run.covered(), s.run.number-s.acked
-			if s.run.moved {
+		r, l := s.run, LinkStatus{World: s.peer.Party, Acked: s.acked}
+		s.mu.Unlock()
+		if r != nil {
+			l.Up = r.ctx.Err() == nil
+			r.mu.Lock()
+			covered := r.covered()
+			l.Lag, l.Waiting = end-min(end, covered), r.number-min(r.number, l.Acked)
+			if len(r.touched) > 0 {
 				l.Waiting++ // a frame that says what was decided is due
 			}
+			r.mu.Unlock()
 		}
-		s.mu.Unlock()
 		st.Links = append(st.Links, l)
 	}
 	slices.SortFunc(st.Links, func(p, q LinkStatus) int { return cmp.Compare(p.World, q.World) })

@@ -3,6 +3,7 @@ package thing
 import (
 	mathrand "math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -11,13 +12,20 @@ import (
 	"carnet/senml"
 )
 
-// Limits of what goes into one batch and one frame.
+// Limits of what goes into one batch and one frame. A frame may be over
+// maxFrameBytes by what one message comes to, which is below minFrame/2: a pack
+// has at most 10,000 records and 256 KiB.
 const (
 	maxBatchMeasurements = 10_000
+	maxBatchBytes        = 512 << 10 // of values and times; names and units come on top
 	maxFrameBatches      = 512
 	maxFrameBytes        = 1 << 20
-	maxPending           = 200_000 // measurements in lanes, before the oldest must go
+	minFrame             = 1 << 20 // what a world must take at least
+	maxPending           = 200_000 // weight in lanes, before the oldest must go
 )
+
+// weight is what a measurement counts among the pending: long texts count more.
+func weight(v *carnet.Value) int { return 1 + len(v.Str)/64 }
 
 // course is one mapping's way to its world: the stream's numbers, the rates'
 // state, what was counted, and the lanes. Owner: the run.
@@ -32,10 +40,10 @@ type course struct {
 
 	epoch *epoch // nil: none yet
 	cut   uint64 // the mapping's cut that the epoch belongs to
-	stage []stage
 
-	delta  counts // what was counted since the last frame
-	marked uint64 // the last frame that touched the course
+	delta    counts // what was counted since the last frame
+	touched  bool   // changed since the last frame
+	recorded bool   // in a frame's record or a snapshot
 }
 
 // counts says, per property, how many measurements had which verdict.
@@ -49,17 +57,21 @@ type lane struct {
 	// frame built; taken is the position before which everything is in pending.
 	cursor, taken uint64
 	pending       []pending
-	first         uint64 // position of pending[0]
+	weight        int // of pending
 	queued        time.Time
-	parked        bool // closed by the view: what comes stays in the log
-	reopen        time.Time
+	parked        bool      // closed by the view: what comes stays in the log
+	reopen        time.Time // zero: when the view changes
 }
+
+// first is the position of the oldest pending measurement.
+func (l *lane) first() uint64 { return l.pending[0].position }
 
 // pending is a measurement that waits for its lane. The name and unit are the
 // property's.
 type pending struct {
 	value    carnet.Value
 	time     int64
+	position uint64
 	hour     uint32 // of receipt
 	property uint16
 }
@@ -67,6 +79,7 @@ type pending struct {
 // stage collects what goes into one batch.
 type stage struct {
 	measurements []carnet.Measurement
+	bytes        int // about what they come to
 	hour         uint32
 }
 
@@ -74,7 +87,7 @@ type stage struct {
 type epoch struct {
 	key     seal.Key
 	ceiling carnet.Label // what is under its key stays within it
-	granted bool         // its key bag is at the world; guarded by the sender's mutex
+	granted atomic.Bool  // its key bag is at the world
 	started time.Time
 	life    time.Duration
 	slots   map[slotOf]*seal.Slot
@@ -111,8 +124,8 @@ func (e *epoch) slot(of slotOf) (*seal.Slot, error) {
 	return s, nil
 }
 
-// take adds a message's measurements to their lanes and returns how many it
-// took; became hears of each lane that was empty.
+// take adds a message's measurements to their lanes and returns the weight of
+// what it took; became hears of each lane that was empty.
 func (c *course) take(position uint64, hour uint32, measurements []carnet.Measurement, properties []uint16, became func(*lane)) (taken int) {
 	laneOf := c.mapping.thing.laneOf
 	for i, p := range properties {
@@ -120,13 +133,14 @@ func (c *course) take(position uint64, hour uint32, measurements []carnet.Measur
 		if position < l.taken || l.parked {
 			continue
 		}
-		if len(l.pending) == 0 {
-			l.first = position
+		m := &measurements[i]
+		l.pending = append(l.pending, pending{m.Value, m.Time, position, hour, p})
+		if len(l.pending) == 1 {
 			became(l)
 		}
-		m := &measurements[i]
-		l.pending = append(l.pending, pending{m.Value, m.Time, hour, p})
-		taken++
+		w := weight(&m.Value)
+		l.weight += w
+		taken += w
 	}
 	for i := range c.lanes {
 		if l := &c.lanes[i]; !l.parked {
@@ -136,17 +150,38 @@ func (c *course) take(position uint64, hour uint32, measurements []carnet.Measur
 	return taken
 }
 
+// park closes a lane: what it held, and what comes, stays in the log.
+func (l *lane) park(until time.Time) {
+	l.parked, l.reopen, l.taken = true, until, l.first()
+	l.clear()
+}
+
+// drop forgets what a lane holds: its mapping has ended.
+func (l *lane) drop() {
+	l.cursor = l.taken
+	l.clear()
+}
+
+func (l *lane) clear() { l.pending, l.weight = l.pending[:0], 0 }
+
 // decide applies the view that is in force to a lane's pending measurements and
-// adds batches of what is admitted. The caller holds the policy lock.
+// adds batches of what is admitted, until the frame is full; what came in one
+// message is never divided. The caller holds the policy lock.
 func (b *builder) decide(l *lane) error {
 	c := l.course
 	table := c.mapping.table
+	classes := table.Classes()
 	description := c.mapping.thing.description
-	if len(c.stage) < len(table.Classes()) {
-		c.stage = make([]stage, len(table.Classes()))
+	for len(b.stages) < len(classes) {
+		b.stages = append(b.stages, stage{})
 	}
-	for i := range l.pending {
-		p := &l.pending[i]
+	done := 0
+	for ; done < len(l.pending); done++ {
+		p := &l.pending[done]
+		if done > 0 && p.position != l.pending[done-1].position && b.full() {
+			break
+		}
+		l.weight -= weight(&p.value)
 		property := &description.Properties[p.property]
 		m := carnet.Measurement{Name: property.Name, Unit: property.Unit, Time: p.time, Value: p.value}
 		verdict := table.Apply(&c.rates, int(p.property), &m)
@@ -155,35 +190,51 @@ func (b *builder) decide(l *lane) error {
 		if verdict != policy.Admitted {
 			continue
 		}
-		class := table.Result(int(p.property)).Class
-		s := &c.stage[class]
-		if len(s.measurements) > 0 && (s.hour != p.hour || len(s.measurements) >= maxBatchMeasurements) {
-			if err := b.batch(c, table.Classes()[class], s); err != nil {
-				return err
-			}
-		}
-		s.hour = p.hour
-		s.measurements = append(s.measurements, m)
-	}
-	for class := range table.Classes() {
-		if s := &c.stage[class]; len(s.measurements) > 0 {
-			if err := b.batch(c, table.Classes()[class], s); err != nil {
-				return err
-			}
+		if err := b.stage(c, classes, table.Result(int(p.property)).Class, p.hour, m); err != nil {
+			return err
 		}
 	}
-	l.cursor = l.taken
-	l.pending = l.pending[:0]
+	for class := range classes {
+		if err := b.batch(c, classes[class], &b.stages[class]); err != nil {
+			return err
+		}
+	}
+	if done == len(l.pending) {
+		l.cursor = l.taken
+		l.clear()
+		return nil
+	}
+	l.cursor = l.pending[done].position
+	l.pending = append(l.pending[:0], l.pending[done:]...)
 	return nil
 }
 
-// batch seals what a stage holds as the stream's next batch.
+// stage adds an admitted measurement to the next batch of its class.
+func (b *builder) stage(c *course, classes []policy.Class, class int, hour uint32, m carnet.Measurement) error {
+	s := &b.stages[class]
+	size := 20 + len(m.Value.Str) // the most that a time, a number or a length come to
+	if len(s.measurements) == maxBatchMeasurements || s.bytes+size > maxBatchBytes || s.hour != hour {
+		if err := b.batch(c, classes[class], s); err != nil {
+			return err
+		}
+	}
+	s.hour = hour
+	s.measurements = append(s.measurements, m)
+	s.bytes += size
+	b.staged += size
+	return nil
+}
+
+// batch seals what a stage holds, if anything, as the stream's next batch.
 func (b *builder) batch(c *course, class policy.Class, s *stage) error {
+	if len(s.measurements) == 0 {
+		return nil
+	}
 	if e := c.epoch; e == nil || c.cut != c.mapping.cut || b.now.Sub(e.started) > e.life {
 		c.cut = c.mapping.cut
 		c.epoch = &epoch{key: seal.NewEpoch(c.mapping.Stream), ceiling: ceiling(c.mapping.table), started: b.now, life: epochLife(), slots: make(map[slotOf]*seal.Slot)}
 	}
-	if !c.epoch.granted && !slices.Contains(b.grants, c.epoch) {
+	if !c.epoch.granted.Load() && !slices.Contains(b.grants, c.epoch) {
 		b.grants = append(b.grants, c.epoch)
 	}
 	slot, err := c.epoch.slot(slotOf{class.Label, class.Retention, s.hour})
@@ -205,6 +256,8 @@ func (b *builder) batch(c *course, class policy.Class, s *stage) error {
 	b.ends = append(b.ends, len(b.bytes)-from)
 	c.nextBatch++
 	c.nextFirst += uint64(len(s.measurements))
-	s.measurements = s.measurements[:0]
+	b.staged -= s.bytes
+	clear(s.measurements) // texts
+	s.measurements, s.bytes = s.measurements[:0], 0
 	return nil
 }

@@ -44,6 +44,10 @@ func (a *Agent) sealMessage(dst []byte, t *Thing, now int64, columns []byte) ([]
 	return key.Seal(dst, restAAD(aad[:0], t.number, day), columns), nil
 }
 
+// logDecoder reads what the log holds: columns, which may be larger than the
+// packs that they came in.
+func logDecoder() *senml.Decoder { return senml.NewDecoder(senml.Limits{Bytes: maxGroupBytes}) }
+
 // Message is one message of the log, opened.
 type Message struct {
 	Position     uint64
@@ -183,6 +187,20 @@ func (x *index) note(k bucketKey, s span) {
 	x.buckets[k] = s
 }
 
+// forget drops what was trimmed: positions before first.
+func (x *index) forget(first uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for k, s := range x.buckets {
+		if s.last < first {
+			delete(x.buckets, k)
+		} else if s.first < first {
+			s.first = first
+			x.buckets[k] = s
+		}
+	}
+}
+
 func (x *index) find(thing uint32, bucket int64) (span, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -205,7 +223,7 @@ func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64) (map[ide
 	if !ok {
 		return has, nil
 	}
-	d := senml.NewDecoder(senml.Limits{})
+	d := logDecoder()
 	for at := s.first; at <= s.last; {
 		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil {

@@ -1,6 +1,7 @@
 package thing
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,6 +67,20 @@ type ViewRecord struct {
 	Since map[int64]uint64 `json:"since"`
 
 	document uint64
+}
+
+// mappingsTo lists the mappings to a world, in order of their numbers, those
+// that have ended included.
+func (a *Agent) mappingsTo(world carnet.PartyID) (ms []*Mapping) {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	for _, m := range a.registry.mappings {
+		if m.World == world {
+			ms = append(ms, m)
+		}
+	}
+	slices.SortFunc(ms, func(p, q *Mapping) int { return cmp.Compare(p.Number, q.Number) })
+	return ms
 }
 
 func (a *Agent) mappingByNumber(n uint32) *Mapping {
@@ -193,6 +208,7 @@ func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
 		m.world = *doc.Bears
 	}
 	m.cut++
+	defer a.tellRuns(m.World)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
 	a.registry.mappings[m.Number] = m
@@ -222,9 +238,15 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	if err != nil {
 		return err
 	}
+	since := a.decidedUpTo(m)
+	if kind == ledger.Mapped {
+		for linger := range since {
+			since[linger] = m.From
+		}
+	}
 	record := ViewRecord{
 		Mapping: m.Number, Version: version, Time: a.now().UTC(), By: by, View: view, Stopped: doc.Stopped,
-		Denied: denied(table, m.thing), Since: a.decidedUpTo(m), document: 1,
+		Denied: denied(table, m.thing), Since: since, document: 1,
 	}
 	documents, err := a.viewDocuments(m, doc, record)
 	if err != nil {
@@ -259,6 +281,14 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	return nil
 }
 
+// tellRuns wakes the world's run, if there is one, after a mapping to it changed.
+func (a *Agent) tellRuns(world carnet.PartyID) {
+	a.changes.Add(1)
+	if r := a.senders[world].current(); r != nil {
+		r.rouse()
+	}
+}
+
 func denied(table *policy.Table, t *Thing) (names []string) {
 	for i := range t.description.Properties {
 		if reason := table.Result(i).Reason; reason == policy.DeniedByPolicy || reason == policy.ExceedsClearance {
@@ -291,13 +321,13 @@ func (a *Agent) decidedUpTo(m *Mapping) map[int64]uint64 {
 	for _, linger := range m.thing.lingers {
 		since[linger.Milliseconds()] = max(m.From, a.feed.end())
 	}
-	s := a.senders[m.World]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run == nil {
+	r := a.senders[m.World].current()
+	if r == nil {
 		return since
 	}
-	if c := s.run.courses[m.Number]; c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.courses[m.Number]; c != nil {
 		for i := range c.lanes {
 			since[c.lanes[i].linger.Milliseconds()] = c.lanes[i].cursor
 		}
@@ -306,8 +336,8 @@ func (a *Agent) decidedUpTo(m *Mapping) map[int64]uint64 {
 }
 
 // lowerViews corrects the history of a mapping's views where a link begins
-// before positions that were decided once already: they are decided again, under
-// the view now in force.
+// before positions that were decided once already, or that no link has reached
+// yet: they are decided under the view now in force. The caller holds changeMu.
 func (a *Agent) lowerViews(ctx context.Context, c *course) error {
 	a.registryMu.RLock()
 	views := slices.Clone(a.registry.views[c.mapping.Number])

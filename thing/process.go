@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"slices"
 
 	"carnet"
 	"carnet/link"
@@ -41,27 +42,21 @@ func (a *Agent) begin(ctx context.Context) error {
 	return a.store.Commit(ctx, &Group{Documents: []carnet.Document{d}})
 }
 
+// start finds a process among the recorded ones.
+func (a *Agent) start(id uint64) (index int, known bool) {
+	index = slices.IndexFunc(a.processes, func(p process) bool { return p.ID == id })
+	return index, index >= 0
+}
+
 // here turns a position that a process gave out into one of this store's log:
 // what the process handled beyond the point where the next one took over was
-// lost with a restore, and its positions were given out again. A process that
-// isn't known began after the copy was made: the first start that the link's
-// world never heard of took over from it. lastHeard is the last start that the
-// world did hear of.
-func (a *Agent) here(id, position, lastHeard uint64) uint64 {
-	known := func(id uint64) int {
-		for i, p := range a.processes {
-			if p.ID == id {
-				return i
-			}
-		}
-		return -1
-	}
-	at := known(id)
-	if at < 0 {
-		at = known(lastHeard)
-	}
-	if at+1 < len(a.processes) {
-		position = min(position, a.processes[at+1].From)
+// lost with a restore, and its positions were given out again. For a process
+// that isn't known, which began after the copy was made, id is the last known one
+// that the world heard of, 0 for none: the start after that took over.
+func (a *Agent) here(id, position uint64) uint64 {
+	index, _ := a.start(id)
+	if index+1 < len(a.processes) {
+		position = min(position, a.processes[index+1].From)
 	}
 	return position
 }

@@ -42,7 +42,7 @@ type Thing struct {
 	version     uint64 // of its document
 
 	lingers []time.Duration // the intervals its properties wait
-	laneOf  []uint8         // by property: index into lingers
+	laneOf  []uint16        // by property: index into lingers
 
 	// mappings is replaced as a whole by a change; read without a lock. It holds
 	// active mappings only.
@@ -126,6 +126,15 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 	if _, err := carnet.ParseThingID(string(id)); err != nil {
 		return "", "", err
 	}
+	for i := range d.Properties {
+		// What is measured gets the description's name and unit, and the log and
+		// batches take any measurement that this check does.
+		p := &d.Properties[i]
+		if err := senml.Check(&carnet.Measurement{Name: p.Name, Unit: p.Unit, Value: carnet.Float(0)}); err != nil || len(p.Name) > 128 || len(p.Unit) > 128 {
+			return "", "", carnet.Errorf(carnet.Malformed, "property %.140q with unit %.140q has no form in SenML", p.Name, p.Unit).
+				WithFix("give it a name and a unit of at most 128 characters without control characters")
+		}
+	}
 	if owner == "" {
 		return "", "", carnet.Errorf(carnet.Malformed, "a thing needs an owner").WithFix("name who owns it")
 	}
@@ -162,13 +171,13 @@ func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description, v
 		version: version, seen: newSeen(len(d.Properties)),
 	}
 	for i := range d.Properties {
-		linger := d.Properties[i].Linger
+		linger := d.Properties[i].Linger.Truncate(time.Millisecond) // as records name it
 		at := slices.Index(t.lingers, linger)
 		if at < 0 {
 			at = len(t.lingers)
 			t.lingers = append(t.lingers, linger)
 		}
-		t.laneOf = append(t.laneOf, uint8(at))
+		t.laneOf = append(t.laneOf, uint16(at))
 	}
 	t.mappings.Store(new(map[carnet.PartyID][]*Mapping))
 	a.registryMu.Lock()
@@ -285,6 +294,9 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 	}
 	err = each(ctx, a, kindLink, func(d carnet.Document, v linkRecord) error {
 		a.registry.links[carnet.PartyID(d.ID)] = held[linkRecord]{d.Version, v}
+		if s := a.senders[carnet.PartyID(d.ID)]; s != nil {
+			s.decided = v.Decided
+		}
 		return nil
 	})
 	if err != nil {
@@ -338,10 +350,10 @@ func (a *Agent) stored(documents ...carnet.Document) {
 	}
 }
 
-func (a *Agent) linkRecord(world carnet.PartyID) (linkRecord, error) {
+func (a *Agent) linkRecord(world carnet.PartyID) linkRecord {
 	a.registryMu.RLock()
 	defer a.registryMu.RUnlock()
-	return a.registry.links[world].value, nil
+	return a.registry.links[world].value
 }
 
 func (a *Agent) setLinkRecord(ctx context.Context, world carnet.PartyID, r linkRecord) error {

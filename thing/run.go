@@ -2,19 +2,24 @@ package thing
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"carnet"
 	"carnet/link"
-	"carnet/senml"
 )
 
 // readyFrames is how many recorded frames may wait for the link to take them.
 const readyFrames = 4
 
 // progressEvery is how often an empty frame says that something was decided and
-// nothing admitted, so that a restart doesn't decide it again.
-const progressEvery = 2 * time.Second
+// nothing admitted, so that a restart doesn't decide it again; the same when so
+// many messages that don't concern the world have passed.
+const (
+	progressEvery    = 2 * time.Second
+	progressMessages = 10_000
+)
 
 // gatherFor is the least time between two frames of less than gatherBatches
 // batches: a frame costs a signature and a row at each end, whatever it holds.
@@ -25,6 +30,7 @@ const (
 
 // run is what a sender does during one connection: it takes committed messages
 // into lanes, builds frames of the lanes that are due, and has them recorded.
+// It ends with the connection; what it counted can still be read then.
 type run struct {
 	sender      *sender
 	ctx         context.Context // its cause says why the run ended
@@ -32,32 +38,38 @@ type run struct {
 	done        chan struct{}
 	recordedC   chan *frame // from the committer; its capacity is all that can be under way
 	ready       chan *frame
+	wake        chan struct{} // a mapping or a demand has changed
 	incarnation uint64
 
-	// Owned by the loop; courses also guarded by sender.mu.
+	// Owned by the loop alone.
+	underWay int    // frames with the committer
+	snapshot uint64 // the frame of the last snapshot
+	builder  builder
+
+	// Written by the loop under mu, for others to read. Whoever holds the policy
+	// lock, too, takes that one first.
+	mu       sync.Mutex
 	number   uint64
 	parent   carnet.Fingerprint
 	position uint64 // next position to take from the log
 	courses  map[uint32]*course
 	queues   map[time.Duration]*queue
-	held     int // measurements in lanes
-	progress time.Time
-	moved    bool // something was decided since the last frame
-	builder  builder
-	underWay int    // frames with the committer
-	snapshot uint64 // the frame of the last snapshot
+	parked   []*lane
+	touched  []*course // changed since the last frame
+	held     int       // weight in lanes
+	told     uint64    // what the last frame covers
+	changes  uint64    // the changes of mappings that were noticed
+	progress time.Time // of the last frame
 }
 
-// queue holds the lanes of one linger, by when they became non-empty.
-type queue struct{ lanes []*lane }
-
-func newRun(s *sender, at link.Resume) *run {
+func newRun(ctx context.Context, s *sender, at link.Resume) *run {
 	r := &run{
 		sender: s, done: make(chan struct{}), ready: make(chan *frame, readyFrames), recordedC: make(chan *frame, readyFrames),
-		incarnation: at.Incarnation, number: at.Last.Number, parent: at.Last.Hash, position: 1,
-		courses: make(map[uint32]*course), queues: make(map[time.Duration]*queue), progress: s.agent.now(),
+		wake: make(chan struct{}, 1), incarnation: at.Incarnation, number: at.Last.Number, snapshot: at.Last.Number, parent: at.Last.Hash,
+		position: 1, courses: make(map[uint32]*course), queues: make(map[time.Duration]*queue), progress: s.agent.now(),
+		builder: builder{limit: min(maxFrameBytes, at.MaxFrame/2)},
 	}
-	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
 }
 
@@ -76,12 +88,59 @@ func (r *run) course(number uint32) *course {
 
 func (r *run) add(m *Mapping) *course {
 	properties := len(m.thing.description.Properties)
-	c := &course{mapping: m, nextFirst: 0, counts: make(counts, properties), delta: make(counts, properties)}
+	c := &course{mapping: m, counts: make(counts, properties), delta: make(counts, properties)}
 	for _, linger := range m.thing.lingers {
 		c.lanes = append(c.lanes, lane{course: c, linger: linger, cursor: m.From, taken: m.From})
 	}
 	r.courses[m.Number] = c
 	return c
+}
+
+// adopt makes courses for the mappings that have none yet. The log is read from
+// where they begin: the lanes of others pass over what they took before.
+func (r *run) adopt() {
+	world := r.sender.peer.Party
+	for _, m := range r.sender.agent.mappingsTo(world) {
+		if !slices.Contains(m.thing.mappingsTo(world), m) {
+			continue // it has ended
+		}
+		c := r.courses[m.Number]
+		if c == nil {
+			c = r.add(m)
+		}
+		if !c.recorded && !c.touched {
+			r.touch(c)
+			r.position = min(r.position, m.From)
+		}
+	}
+}
+
+// notice takes up what has changed of mappings. A parked lane is opened: its
+// view may have changed, and closes it again if not.
+func (r *run) notice() {
+	changes := r.sender.agent.changes.Load()
+	if changes == r.changes {
+		return
+	}
+	r.changes = changes
+	r.adopt()
+	for _, l := range r.parked {
+		r.unpark(l)
+	}
+	r.parked = r.parked[:0]
+}
+
+func (r *run) unpark(l *lane) {
+	l.parked = false
+	r.position = min(r.position, l.taken)
+}
+
+// rouse has the loop look at what has changed.
+func (r *run) rouse() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (r *run) start() { go r.loop() }
@@ -93,13 +152,22 @@ func (r *run) failure() error { return context.Cause(r.ctx) }
 func (r *run) loop() {
 	defer close(r.done)
 	r.cancel(r.work())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.position = r.covered()
+	r.queues, r.parked, r.held, r.builder = nil, nil, 0, builder{}
+	for _, c := range r.courses {
+		for i := range c.lanes {
+			c.lanes[i].pending = nil
+		}
+	}
 }
 
 func (r *run) work() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var out []*frame // recorded, not yet taken by the link
-	for {
+	for r.ctx.Err() == nil {
 		more, err := r.takeCommitted()
 		if err != nil {
 			return err
@@ -110,8 +178,9 @@ func (r *run) work() error {
 				return err
 			}
 		}
-		timer.Reset(max(next, 0))
-		if next < 0 {
+		if next >= 0 {
+			timer.Reset(next)
+		} else {
 			timer.Stop()
 		}
 		var ready chan *frame
@@ -121,16 +190,17 @@ func (r *run) work() error {
 		}
 		select {
 		case <-r.ctx.Done():
-			return nil
 		case f := <-r.recordedC:
 			r.underWay--
 			out = append(out, f)
 		case ready <- first:
 			out = out[1:]
 		case <-more:
+		case <-r.wake:
 		case <-timer.C:
 		}
 	}
+	return nil
 }
 
 // recorded is called by the committer once the frame's record is on disk.
@@ -141,10 +211,12 @@ func (r *run) recorded(f *frame) { r.recordedC <- f }
 // next frame.
 func (r *run) takeCommitted() (more <-chan struct{}, err error) {
 	a := r.sender.agent
-	r.sender.mu.Lock()
-	defer r.sender.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notice()
+	r.hasten()
 	r.reopenLanes(a.now())
-	for r.held < maxPending {
+	for r.held < maxPending && r.ctx.Err() == nil {
 		groups, inMemory, wake := a.feed.from(r.position)
 		if !inMemory {
 			if err := r.takeFromLog(); err != nil {
@@ -169,10 +241,14 @@ func (r *run) takeCommitted() (more <-chan struct{}, err error) {
 	return nil, nil
 }
 
-// takeFromLog reads a stretch of the log into the lanes.
+// takeFromLog reads a stretch of the log into the lanes. The store is read
+// without the mutex, which others wait for.
 func (r *run) takeFromLog() error {
 	a := r.sender.agent
-	rows, err := a.store.Log(r.ctx, r.position, readBytes)
+	from := r.position
+	r.mu.Unlock()
+	rows, err := a.store.Log(r.ctx, from, readBytes)
+	r.mu.Lock()
 	if err != nil {
 		return err
 	}
@@ -181,7 +257,7 @@ func (r *run) takeFromLog() error {
 		r.position = max(r.position, a.feed.oldest())
 		return nil
 	}
-	decoder := senml.NewDecoder(senml.Limits{})
+	decoder := logDecoder()
 	var properties []uint16
 	for _, row := range rows {
 		hour := hourOf(row.Received)
@@ -215,112 +291,74 @@ func (r *run) wants(t *Thing) bool { return len(t.mappingsTo(r.sender.peer.Party
 
 func (r *run) take(position uint64, hour uint32, t *Thing, ms []carnet.Measurement, properties []uint16) {
 	for _, m := range t.mappingsTo(r.sender.peer.Party) {
-		c := r.courses[m.Number]
-		if c == nil {
-			c = r.add(m)
+		// A mapping made this moment is adopted before anything else is taken, and
+		// reads this message then.
+		if c := r.courses[m.Number]; c != nil {
+			r.held += c.take(position, hour, ms, properties, r.enqueue)
 		}
-		r.held += c.take(position, hour, ms, properties, r.enqueue)
 	}
 }
 
-func (r *run) enqueue(l *lane) {
-	linger := l.linger
-	if r.sender.demand[l.course.mapping.Stream] {
-		linger = 0
-	}
-	q := r.queues[linger]
-	if q == nil {
-		q = new(queue)
-		r.queues[linger] = q
-	}
-	l.queued = r.sender.agent.now()
-	q.lanes = append(q.lanes, l)
-}
-
-// popDue takes the lane off its queue that is due, or nil when none is.
-func (r *run) popDue(now time.Time) *lane {
-	for linger, q := range r.queues {
-		if len(q.lanes) == 0 {
-			continue
-		}
-		l := q.lanes[0]
-		if now.Sub(l.queued) < linger && r.held < maxPending {
-			continue
-		}
-		q.lanes = q.lanes[1:]
-		return l
-	}
-	return nil
-}
-
-// buildDue builds a frame if a lane is due, and says when to look again
-// (negative: when something new is committed).
+// buildDue builds a frame if one is due, and says when to look again (negative:
+// when something new is committed).
 func (r *run) buildDue() (time.Duration, error) {
 	now := r.sender.agent.now()
-	wait := r.waitDue(now)
-	if wait > 0 || wait < 0 && !r.owesProgress(now) {
+	if wait := r.wait(now); wait != 0 {
 		return wait, nil
 	}
 	f, err := r.build(now)
 	if err != nil || f == nil {
-		return r.waitDue(now), err
+		return r.wait(now), err
 	}
 	if err := r.sender.agent.recordFrame(f); err != nil {
 		return 0, err
 	}
 	r.underWay++
-	r.moved = false
 	return 0, r.snapshotNow()
 }
 
-// waitDue says how long until the first lane is due: negative when none waits.
-func (r *run) waitDue(now time.Time) time.Duration {
-	if r.held >= maxPending {
-		return 0
+// wait says how long until something is to be done: a lane is due or may open,
+// or progress is owed. Negative: nothing waits.
+func (r *run) wait(now time.Time) time.Duration {
+	lane, later := r.untilDue(now), time.Duration(-1)
+	since := now.Sub(r.progress)
+	if lane == 0 && since < gatherFor && len(r.builder.ends) < gatherBatches && r.held < maxPending {
+		lane = gatherFor - max(0, since)
 	}
-	wait := time.Duration(-1)
-	for linger, q := range r.queues {
-		if len(q.lanes) == 0 {
-			continue
+	if len(r.touched) > 0 || r.position-min(r.position, r.told) >= progressMessages {
+		later = max(0, progressEvery-since)
+	}
+	for _, l := range r.parked {
+		if !l.reopen.IsZero() {
+			later = sooner(later, max(0, l.reopen.Sub(now)))
 		}
-		due := max(0, linger-now.Sub(q.lanes[0].queued))
-		if wait < 0 || due < wait {
-			wait = due
-		}
 	}
-	if since := now.Sub(r.progress); wait == 0 && since < gatherFor && len(r.builder.ends) < gatherBatches {
-		return gatherFor - since
-	}
-	if wait < 0 && r.moved {
-		return max(time.Nanosecond, progressEvery-now.Sub(r.progress))
-	}
-	return wait
+	return sooner(lane, later)
 }
 
-// owesProgress reports whether an empty frame is due.
+// sooner is the lesser of two times to wait, of which a negative one is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a < 0 || b >= 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// owesProgress reports whether a frame is due even if it is empty.
 func (r *run) owesProgress(now time.Time) bool {
-	return r.moved && now.Sub(r.progress) >= progressEvery
+	return now.Sub(r.progress) >= progressEvery &&
+		(len(r.touched) > 0 || r.position-min(r.position, r.told) >= progressMessages)
 }
-
-// park closes a lane until a time: what it held, and what comes, stays in the log.
-func (l *lane) park(until time.Time) {
-	l.parked, l.reopen, l.taken = true, until, l.first
-	l.pending = l.pending[:0]
-}
-
-// drop forgets what a lane holds: its mapping has ended.
-func (l *lane) drop() { l.cursor, l.pending = l.taken, l.pending[:0] }
 
 // reopenLanes takes the log up again where the lanes stopped whose time has come.
 func (r *run) reopenLanes(now time.Time) {
-	for _, c := range r.courses {
-		for i := range c.lanes {
-			if l := &c.lanes[i]; l.parked && !now.Before(l.reopen) {
-				l.parked = false
-				r.position = min(r.position, l.taken)
-			}
+	r.parked = slices.DeleteFunc(r.parked, func(l *lane) bool {
+		if l.reopen.IsZero() || now.Before(l.reopen) {
+			return false
 		}
-	}
+		r.unpark(l)
+		return true
+	})
 }
 
 // snapshotNow saves the link's whole state from time to time, so that a start
@@ -353,16 +391,10 @@ const snapshotFrames = 256
 func (r *run) covered() uint64 {
 	position := r.position
 	for _, q := range r.queues {
-		if len(q.lanes) > 0 {
-			position = min(position, q.lanes[0].first)
-		}
+		position = min(position, q.oldest())
 	}
-	for _, c := range r.courses {
-		for i := range c.lanes {
-			if l := &c.lanes[i]; l.parked {
-				position = min(position, l.taken)
-			}
-		}
+	for _, l := range r.parked {
+		position = min(position, l.taken)
 	}
 	return position
 }

@@ -35,7 +35,7 @@ type seen struct {
 	sets map[int64]*seenSet // late buckets held in memory
 	use  uint64             // counts uses, for forgetting the least recent set
 
-	dirty bool // high has changed since changed was asked
+	dirty bool // high has changed since it was saved
 }
 
 type seenSet struct {
@@ -107,13 +107,6 @@ func (s *seen) keep(bucket int64, has map[identity]struct{}) *seenSet {
 // forget drops all sets: after a message that was admitted could not be stored,
 // the log alone knows what is held.
 func (s *seen) forget() { s.sets = nil }
-
-// changed reports whether there are new high-water times since it was last asked.
-func (s *seen) changed() bool {
-	was := s.dirty
-	s.dirty = false
-	return was
-}
 
 // raise takes saved high-water times.
 func (s *seen) raise(high []int64) {

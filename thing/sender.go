@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/ledger"
 	"carnet/link"
 	"carnet/seal"
 )
@@ -39,28 +38,69 @@ type sender struct {
 	position positionCipher
 	call     Caller // set once, before the link runs
 
-	mu        sync.Mutex // guards run's courses against readers, and what follows
-	run       *run       // nil while the world is away
-	demand    map[carnet.StreamID]bool
-	reception *seal.Reception
-	acked     uint64
+	mu         sync.Mutex // held for moments only, and no other lock is taken under it
+	run        *run       // the last; it ends with its connection
+	closed     bool
+	demand     map[carnet.StreamID]bool
+	demandsNew bool // since newDemand was asked
+	reception  *seal.Reception
+	acked      uint64
+	unacked    []coverage // of frames that were built and not acknowledged
+	decided    uint64     // what the acknowledged frames cover
 }
 
-// linkRecord is what the agent keeps of a link besides frames and snapshots.
+// coverage says up to which position a frame says that everything is decided.
+type coverage struct{ number, position uint64 }
+
+// linkRecord is what the agent keeps of a link besides frames and snapshots, as
+// of the last connection.
 type linkRecord struct {
 	Incarnation uint64 `json:"incarnation"`
 	Acked       uint64 `json:"acked"`
-	Process     uint64 `json:"process"` // the last start that the world heard of
+	Decided     uint64 `json:"decided"` // the position up to which the world needs nothing of the log
 }
 
 func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(s.agent.process.ID, p) }
 
+// current is the run of the connection, or of the last one; nil before any.
+func (s *sender) current() *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run
+}
+
+func (s *sender) demanded(stream carnet.StreamID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.demand[stream]
+}
+
+// newDemand reports whether somebody has subscribed since it was asked last.
+func (s *sender) newDemand() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.demandsNew
+	s.demandsNew = false
+	return was
+}
+
+// built notes what a frame covers.
+func (s *sender) built(number, position uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unacked = append(s.unacked, coverage{number, position})
+}
+
+// decidedUpTo is the position before which the world needs nothing of the log.
+func (s *sender) decidedUpTo() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.decided
+}
+
 // Known implements link.Source.
 func (s *sender) Known(context.Context) (link.Known, error) {
-	record, err := s.agent.linkRecord(s.peer.Party)
-	if err != nil {
-		return link.Known{}, err
-	}
+	record := s.agent.linkRecord(s.peer.Party)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return link.Known{Incarnation: record.Incarnation, Number: max(record.Acked, s.acked)}, nil
@@ -68,8 +108,13 @@ func (s *sender) Known(context.Context) (link.Known, error) {
 
 // Resume implements link.Source: it forgets what was built for the connection
 // before, takes the link's state as of the last frame that the world has, and
-// goes on from the log.
+// goes on from the log. What it starts ends when ctx does, which is when the
+// connection ends.
 func (s *sender) Resume(ctx context.Context, at link.Resume) error {
+	if at.MaxFrame < minFrame {
+		return carnet.Errorf(carnet.Unavailable, "%s takes frames of %d bytes, too few for what one message may come to", s.peer.Party, at.MaxFrame).
+			WithFix("have the world take frames of at least %d bytes", minFrame)
+	}
 	if err := s.end(ctx); err != nil {
 		return err
 	}
@@ -84,13 +129,32 @@ func (s *sender) Resume(ctx context.Context, at link.Resume) error {
 	if err != nil {
 		return err
 	}
-	// From here on the world has heard of this start: frames follow.
-	if err := s.agent.setLinkRecord(ctx, s.peer.Party, linkRecord{at.Incarnation, at.Last.Number, s.agent.process.ID}); err != nil {
+	return s.begin(ctx, r, at, reception)
+}
+
+// begin puts a run at work. No view changes meanwhile: one that did would not
+// know from where on it decides.
+func (s *sender) begin(ctx context.Context, r *run, at link.Resume, reception *seal.Reception) error {
+	a := s.agent
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	r.notice()
+	r.told = r.position
+	for _, c := range r.courses {
+		if err := a.lowerViews(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := a.setLinkRecord(ctx, s.peer.Party, linkRecord{at.Incarnation, at.Last.Number, r.position}); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.run, s.reception, s.acked = r, reception, at.Last.Number
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errAnew
+	}
+	s.run, s.reception = r, reception
+	s.acked, s.unacked, s.decided = at.Last.Number, nil, r.position
 	r.start()
 	return nil
 }
@@ -101,21 +165,34 @@ var errAnew = carnet.Errorf(carnet.Unavailable, "the link begins anew")
 // end stops the run of the connection before and waits until no frame of it is
 // with the committer.
 func (s *sender) end(ctx context.Context) error {
-	s.mu.Lock()
-	r := s.run
-	s.run = nil
-	s.mu.Unlock()
-	if r == nil {
-		return nil
+	if r := s.current(); r != nil {
+		r.cancel(errAnew)
+		<-r.done
 	}
-	r.cancel(errAnew)
-	<-r.done
 	return s.agent.barrier(ctx)
 }
 
+// close ends the run for good.
+func (s *sender) close() {
+	s.mu.Lock()
+	s.closed = true
+	r := s.run
+	s.mu.Unlock()
+	if r != nil {
+		r.cancel(errAnew)
+		<-r.done
+	}
+}
+
 // load makes a run from the link's snapshot and the records after it.
-func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
-	a, r := s.agent, newRun(s, at)
+func (s *sender) load(ctx context.Context, at link.Resume) (r *run, err error) {
+	a := s.agent
+	r = newRun(ctx, s, at)
+	defer func() {
+		if err != nil {
+			r.cancel(err)
+		}
+	}()
 	common, err := s.lastCommon(ctx, at.Last)
 	if err != nil {
 		return nil, err
@@ -128,26 +205,15 @@ func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
 		return nil, carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
 	}
 	if at.Last.Number > 0 {
-		record, err := a.linkRecord(s.peer.Party)
-		if err != nil {
+		if r.position, err = s.resumeAt(ctx, common, at.Last); err != nil {
 			return nil, err
 		}
-		id, position, err := s.position.open(at.Last.Covers)
-		if err != nil {
-			return nil, err
-		}
-		r.position = a.here(id, position, record.Process)
 	}
 	if err := a.store.Rewind(ctx, s.peer.Party, common); err != nil {
 		return nil, err
 	}
 	if common < at.Last.Number {
 		return r, s.overtaken(ctx, r, common, at)
-	}
-	for _, c := range r.courses {
-		if err := a.lowerViews(ctx, c); err != nil {
-			return nil, err
-		}
 	}
 	return r, nil
 }
@@ -190,110 +256,10 @@ func (s *sender) merge(ctx context.Context, r *run, upTo uint64) (reached uint64
 	return reached, nil
 }
 
-// lastCommon finds the last frame up to the world's that this agent has a record
-// of, being the same frame: all of them, unless the store was restored from an
-// older copy.
-func (s *sender) lastCommon(ctx context.Context, last link.Position) (uint64, error) {
-	number, hash, known := last.Number, last.Hash, true
-	for ; number > 0; number-- {
-		rows, err := s.agent.store.Sent(ctx, s.peer.Party, number-1, 1)
-		if err != nil {
-			return 0, err
-		}
-		if len(rows) == 0 || rows[0].Number != number {
-			// Not recorded here: go on with the last that is.
-			below, err := s.lastRecorded(ctx, number)
-			if err != nil || below == 0 {
-				return 0, err
-			}
-			number, known = below+1, false
-			continue
-		}
-		if number != last.Number || !known {
-			at, kept, err := s.call.Trace(ctx, number)
-			if err != nil {
-				return 0, err
-			}
-			if !kept {
-				continue
-			}
-			hash = at.Hash
-		}
-		if rows[0].Hash == hash {
-			return number, nil
-		}
-	}
-	return 0, nil
-}
-
-// lastRecorded is the greatest frame number below a number that is recorded for
-// the link, 0 for none.
-func (s *sender) lastRecorded(ctx context.Context, below uint64) (last uint64, err error) {
-	for low, high := uint64(0), below-1; low < high; {
-		middle := low + (high-low+1)/2
-		rows, err := s.agent.store.Sent(ctx, s.peer.Party, middle-1, 1)
-		if err != nil {
-			return 0, err
-		}
-		if len(rows) > 0 && rows[0].Number < below {
-			low, last = middle, rows[0].Number
-		} else {
-			high = middle - 1
-		}
-	}
-	return last, nil
-}
-
-// saw takes back what the world has into the rates' state.
-func (c *course) saw(latest []carnet.SeenMeasurement) {
-	for _, m := range latest {
-		if p, known := c.mapping.thing.description.Lookup(m.Name); known {
-			c.rates.Saw(c.mapping.table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
-		}
-	}
-}
-
-// overtaken goes on after the store was restored from an older copy: the world
-// has frames that no record here tells of. Their numbers come from the world,
-// the cursor moves past everything they may have covered, and a statement says
-// which frames' records are at no party's sender any more.
-func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.Resume) error {
-	a := s.agent
-	a.log.Warn("the world has frames that this agent's store doesn't know: it was restored from an older copy",
-		"world", s.peer.Party, "known", reached, "world_has", at.Last.Number)
-	answer, err := s.call.Call(ctx, carnet.CallHeads, nil)
-	if err != nil {
-		return err
-	}
-	var heads []carnet.StreamHead
-	if err := json.Unmarshal(answer, &heads); err != nil {
-		return carnet.Errorf(carnet.Malformed, "the world's stream heads can't be read: %v", err)
-	}
-	for _, h := range heads {
-		if m := a.mappingByStream(h.Stream); m != nil && m.World == s.peer.Party {
-			c := r.courses[m.Number]
-			if c == nil {
-				c = r.add(m)
-			}
-			c.nextBatch, c.nextFirst = max(c.nextBatch, h.NextBatch), max(c.nextFirst, h.NextFirst)
-			c.saw(h.Latest)
-		}
-	}
-	for _, c := range r.courses {
-		for i := range c.lanes {
-			c.lanes[i].cursor = r.position
-			c.lanes[i].taken = c.lanes[i].cursor
-		}
-	}
-	return s.stateGap(ctx, reached, at)
-}
-
 // Next implements link.Source. The frame is recorded; the keys of new epochs
 // go to the world before it.
 func (s *sender) Next(ctx context.Context) (link.Frame, error) {
-	s.mu.Lock()
-	r := s.run
-	s.mu.Unlock()
+	r := s.current()
 	select {
 	case <-ctx.Done():
 		return link.Frame{}, ctx.Err()
@@ -314,6 +280,9 @@ func (s *sender) Acked(number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acked = max(s.acked, number)
+	for len(s.unacked) > 0 && s.unacked[0].number <= number {
+		s.decided, s.unacked = s.unacked[0].position, s.unacked[1:]
+	}
 }
 
 // Notice implements link.Source.
@@ -327,11 +296,15 @@ func (s *sender) Notice(kind string, body []byte) {
 		}
 		s.mu.Lock()
 		if d.On {
-			s.demand[d.Stream] = true
+			s.demand[d.Stream], s.demandsNew = true, true
 		} else {
 			delete(s.demand, d.Stream)
 		}
+		r := s.run
 		s.mu.Unlock()
+		if d.On && r != nil {
+			r.rouse()
+		}
 	case carnet.NoticeReception:
 		reception, err := seal.ParseReception(body, s.peer.WorldKey, s.agent.now())
 		if err != nil || reception.Reader != s.peer.Party {
@@ -350,12 +323,12 @@ func (s *sender) grant(ctx context.Context, epochs []*epoch) error {
 	var entries []seal.Entry
 	s.mu.Lock()
 	reception := s.reception
+	s.mu.Unlock()
 	for _, e := range epochs {
-		if !e.granted {
+		if !e.granted.Load() {
 			entries = append(entries, seal.Entry{Key: e.key, Ceiling: e.ceiling})
 		}
 	}
-	s.mu.Unlock()
 	if len(entries) == 0 {
 		return nil
 	}
@@ -370,10 +343,8 @@ func (s *sender) grant(ctx context.Context, epochs []*epoch) error {
 		// Whatever the world has against it now, a new connection tries anew.
 		return carnet.Errorf(carnet.Unavailable, "%s did not take a key bag: %v", s.peer.Party, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, e := range epochs {
-		e.granted = true
+		e.granted.Store(true)
 	}
 	return nil
 }
@@ -392,16 +363,4 @@ func (s *sender) ask(ctx context.Context, kind string, body any) ([]byte, error)
 		return nil, err
 	}
 	return s.call.Call(ctx, kind, encoded)
-}
-
-// stateGap states which frames are recorded nowhere at this agent.
-func (s *sender) stateGap(ctx context.Context, reached uint64, at link.Resume) error {
-	item, err := s.agent.state(ledger.Statement{
-		Kind: ledger.Gap, Time: s.agent.now().UnixNano(), Peer: s.peer.Party, From: reached + 1, To: at.Last.Number,
-		Reason: "the sender's store was restored from an older copy: the world has these frames, the sender has no record of them",
-	})
-	if err != nil {
-		return err
-	}
-	return s.agent.change(ctx, nil, []ledger.Item{item})
 }

@@ -100,6 +100,7 @@ func mergeState(b []byte, find func(number uint32) *course) error {
 		if c == nil {
 			c = new(course) // read past it
 		}
+		c.recorded = true
 		c.nextBatch, c.nextFirst = r.uint(), r.uint()
 		for range r.uint() {
 			linger, cursor := time.Duration(r.uint())*time.Millisecond, r.uint()

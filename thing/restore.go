@@ -1,0 +1,182 @@
+package thing
+
+import (
+	"context"
+	"encoding/json"
+
+	"carnet"
+	"carnet/ledger"
+	"carnet/link"
+)
+
+// What follows is for a store that was restored from an older copy: the world
+// has frames that no record here tells of.
+
+// lastCommon finds the last frame up to the world's that this agent has a record
+// of, being the same frame: all of them, unless the store was restored from an
+// older copy.
+func (s *sender) lastCommon(ctx context.Context, last link.Position) (uint64, error) {
+	number, hash, known := last.Number, last.Hash, true
+	for ; number > 0; number-- {
+		rows, err := s.agent.store.Sent(ctx, s.peer.Party, number-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) == 0 || rows[0].Number != number {
+			// Not recorded here: go on with the last that is.
+			below, err := s.lastRecorded(ctx, number)
+			if err != nil || below == 0 {
+				return 0, err
+			}
+			number, known = below+1, false
+			continue
+		}
+		if number != last.Number || !known {
+			at, kept, err := s.call.Trace(ctx, number)
+			if err != nil {
+				return 0, err
+			}
+			if !kept {
+				continue
+			}
+			hash = at.Hash
+		}
+		if rows[0].Hash == hash {
+			return number, nil
+		}
+	}
+	return 0, nil
+}
+
+// lastRecorded is the greatest frame number below a number that is recorded for
+// the link, 0 for none.
+func (s *sender) lastRecorded(ctx context.Context, below uint64) (last uint64, err error) {
+	for low, high := uint64(0), below-1; low < high; {
+		middle := low + (high-low+1)/2
+		rows, err := s.agent.store.Sent(ctx, s.peer.Party, middle-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) > 0 && rows[0].Number < below {
+			low, last = middle, rows[0].Number
+		} else {
+			high = middle - 1
+		}
+	}
+	return last, nil
+}
+
+// saw takes back what the world has into the rates' state.
+func (c *course) saw(latest []carnet.SeenMeasurement) {
+	for _, m := range latest {
+		if p, known := c.mapping.thing.description.Lookup(m.Name); known {
+			c.rates.Saw(c.mapping.table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
+		}
+	}
+}
+
+// overtaken goes on after the store was restored from an older copy: the world
+// has frames that no record here tells of. Their numbers come from the world,
+// the cursor moves past everything they may have covered, and a statement says
+// which frames' records are at no party's sender any more.
+func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.Resume) error {
+	a := s.agent
+	a.log.Warn("the world has frames that this agent's store doesn't know: it was restored from an older copy",
+		"world", s.peer.Party, "known", reached, "world_has", at.Last.Number)
+	answer, err := s.call.Call(ctx, carnet.CallHeads, nil)
+	if err != nil {
+		return err
+	}
+	var heads []carnet.StreamHead
+	if err := json.Unmarshal(answer, &heads); err != nil {
+		return carnet.Errorf(carnet.Malformed, "the world's stream heads can't be read: %v", err)
+	}
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	for _, h := range heads {
+		if m := a.mappingByStream(h.Stream); m != nil && m.World == s.peer.Party && h.NextBatch > 0 {
+			c := r.courses[m.Number]
+			if c == nil {
+				c = r.add(m)
+			}
+			c.recorded = true
+			c.nextBatch, c.nextFirst = max(c.nextBatch, h.NextBatch), max(c.nextFirst, h.NextFirst)
+			c.saw(h.Latest)
+		}
+	}
+	for _, c := range r.courses {
+		for i := range c.lanes {
+			l := &c.lanes[i]
+			l.cursor = max(l.cursor, r.position)
+			l.taken = l.cursor
+		}
+		r.touch(c)
+	}
+	return s.stateGap(ctx, reached, at)
+}
+
+// resumeAt is the position of this agent's log from which on the world still
+// needs something, given its last frame, and the last one that is recorded here.
+func (s *sender) resumeAt(ctx context.Context, common uint64, last link.Position) (uint64, error) {
+	id, position, err := s.position.open(last.Covers)
+	if err != nil {
+		return 0, err
+	}
+	if _, known := s.agent.start(id); known {
+		return s.agent.here(id, position), nil
+	}
+	heard, err := s.lastHeard(ctx, common, last.Number)
+	return s.agent.here(heard, position), err
+}
+
+// lastHeard is the last process known here that the world has a frame of, given
+// that the process of frame last is not known; 0 when there is none. Behind the
+// last common frame come those that were sent after the copy was made by the
+// process that ran then, and then those of processes that aren't known.
+func (s *sender) lastHeard(ctx context.Context, common, last uint64) (heard uint64, err error) {
+	ask := func(number uint64) (known bool, err error) {
+		at, kept, err := s.call.Trace(ctx, number)
+		if err != nil || !kept {
+			return false, err
+		}
+		id, _, err := s.position.open(at.Covers)
+		if err != nil {
+			return false, err
+		}
+		if _, known = s.agent.start(id); known {
+			heard = id
+		}
+		return known, nil
+	}
+	low, high := common, last // a frame's process at low is known, at high not
+	if common > 0 {
+		if _, err := ask(common); err != nil {
+			return 0, err
+		}
+	}
+	for high-low > 1 {
+		middle := low + (high-low)/2
+		known, err := ask(middle)
+		if err != nil {
+			return 0, err
+		}
+		if known {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return heard, nil
+}
+
+// stateGap states which frames are recorded nowhere at this agent.
+func (s *sender) stateGap(ctx context.Context, reached uint64, at link.Resume) error {
+	item, err := s.agent.state(ledger.Statement{
+		Kind: ledger.Gap, Time: s.agent.now().UnixNano(), Peer: s.peer.Party, From: reached + 1, To: at.Last.Number,
+		Reason: "the sender's store was restored from an older copy: the world has these frames, the sender has no record of them",
+	})
+	if err != nil {
+		return err
+	}
+	return s.agent.change(ctx, nil, []ledger.Item{item})
+}

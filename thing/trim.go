@@ -1,0 +1,68 @@
+package thing
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// trimEvery is how often the log is trimmed.
+const trimEvery = time.Hour
+
+// trimLog trims the log from time to time.
+func (a *Agent) trimLog(ctx context.Context) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		if err := a.trim(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("the log was not trimmed; it grows until it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// trim deletes what was received before the time that the log is kept for,
+// except for what is still to be decided for a world, and what came after that.
+func (a *Agent) trim(ctx context.Context) error {
+	before := a.now().UnixNano() - a.keepLog
+	if undecided := a.undecided(); undecided < math.MaxUint64 {
+		rows, err := a.store.LogIndex(ctx, undecided, 1)
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			before = min(before, rows[0].Received)
+		}
+	}
+	n, err := a.store.TrimLog(ctx, before)
+	if err != nil || n == 0 {
+		return err
+	}
+	rows, err := a.store.LogIndex(ctx, 0, 1)
+	if err != nil {
+		return err
+	}
+	first := a.feed.end()
+	if len(rows) > 0 {
+		first = min(first, rows[0].First)
+	}
+	a.index.forget(first)
+	a.log.Info("the log was trimmed", "rows", n, "first", first)
+	return nil
+}
+
+// undecided is the position from which on some world may still need the log;
+// the greatest number when none does.
+func (a *Agent) undecided() uint64 {
+	from := uint64(math.MaxUint64)
+	for world, s := range a.senders {
+		if len(a.mappingsTo(world)) > 0 {
+			from = min(from, s.decidedUpTo())
+		}
+	}
+	return from
+}
