@@ -140,27 +140,23 @@ func (s *setup) paste() string {
 		"Change what arena gets (heart rate to the nearest 20, no speed), and see above:",
 		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file - %s", program, w.id, reach),
 		"Prove what arena was sent:",
-		fmt.Sprintf("  curl -sSK %s | tar x -C %s && %s verify %s", s.curlFile("evidence"), s.dir, program, filepath.Join(s.dir, node.BundleName("arena", w.mappings["arena"].Avatar))),
+		fmt.Sprintf("  %s avatar evidence %s --out %s %s && %s verify %s", program, w.mappings["arena"].Avatar, s.dir, reach, program,
+			filepath.Join(s.dir, node.BundleName("arena", w.mappings["arena"].Avatar))),
 	}, "\n")
 }
 
-func (s *setup) curlFile(name string) string { return filepath.Join(s.dir, name+".curl") }
+func (s *setup) curlFile(world carnet.PartyID) string {
+	return filepath.Join(s.dir, string(world)+".curl")
+}
 
 // writeCurl writes curl's side of the lines to paste: the addresses, and the
 // tokens that a command line would show to everybody on the machine.
 func (s *setup) writeCurl() error {
-	for _, f := range []struct {
-		name  string
-		world carnet.PartyID
-		what  string
-	}{{"arena", "arena", "state"}, {"clinic", "clinic", "state"}, {"evidence", "arena", "evidence"}} {
-		p := s.party(f.world)
-		text := fmt.Sprintf("url = %q\ncacert = %q\nheader = \"Authorization: Bearer %s\"\n",
-			fmt.Sprintf("%s/v1/avatars/%s/%s", p.client.Base, s.sensors[0].mappings[f.world].Avatar, f.what), p.ca(), p.token)
-		if f.what == "state" {
-			text += fmt.Sprintf("write-out = \"  <- %s\\n\"\n", f.world)
-		}
-		if err := os.WriteFile(s.curlFile(f.name), []byte(text), 0o600); err != nil {
+	for _, world := range worlds {
+		p := s.party(world)
+		text := fmt.Sprintf("url = \"%s/v1/avatars/%s/state\"\ncacert = %q\nheader = \"Authorization: Bearer %s\"\nwrite-out = \"  <- %s\\n\"\n",
+			p.client.Base, s.sensors[0].mappings[world].Avatar, p.ca(), p.token, world)
+		if err := os.WriteFile(s.curlFile(world), []byte(text), 0o600); err != nil {
 			return fmt.Errorf("write curl's file: %w", err)
 		}
 	}

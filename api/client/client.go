@@ -58,17 +58,28 @@ func send[T any](ctx context.Context, c *Client, method, path string, body any) 
 
 // call makes a call and reads its answer whole.
 func (c *Client) call(ctx context.Context, method, path, accept string, body any) ([]byte, http.Header, error) {
+	answer, err := c.open(ctx, method, path, accept, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer answer.Body.Close()
+	read, err := c.read(answer)
+	return read, answer.Header, err
+}
+
+// open makes a call. The caller reads and closes the answer's body.
+func (c *Client) open(ctx context.Context, method, path, accept string, body any) (*http.Response, error) {
 	var sent io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
 		if err != nil {
-			return nil, nil, fmt.Errorf("encode %s %s: %w", method, path, err)
+			return nil, fmt.Errorf("encode %s %s: %w", method, path, err)
 		}
 		sent = bytes.NewReader(encoded)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+path, sent)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r.Header.Set("Accept", accept)
 	r.Header.Set("Authorization", "Bearer "+c.Token)
@@ -77,20 +88,29 @@ func (c *Client) call(ctx context.Context, method, path, accept string, body any
 	}
 	answer, err := c.http().Do(r)
 	if err != nil {
-		return nil, nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %v", c.Base, unwrapURL(err)).WithFix("see that the party runs and that the address is right")
+		return nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %v", c.Base, unwrapURL(err)).WithFix("see that the party runs and that the address is right")
+	}
+	if answer.StatusCode/100 == 2 {
+		return answer, nil
 	}
 	defer answer.Body.Close()
+	read, err := c.read(answer)
+	if err != nil {
+		return nil, err
+	}
+	return nil, refusal(answer.StatusCode, read)
+}
+
+// read reads an answer whole.
+func (c *Client) read(answer *http.Response) ([]byte, error) {
 	read, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
-		return nil, nil, carnet.Errorf(carnet.Unavailable, "%s stopped answering: %v", c.Base, err)
+		return nil, carnet.Errorf(carnet.Unavailable, "%s stopped answering: %v", c.Base, err)
 	}
 	if len(read) > maxAnswer {
-		return nil, nil, carnet.Errorf(carnet.TooLarge, "the answer of %s has more than %d bytes", c.Base, maxAnswer)
+		return nil, carnet.Errorf(carnet.TooLarge, "the answer of %s has more than %d bytes", c.Base, maxAnswer)
 	}
-	if answer.StatusCode/100 != 2 {
-		return nil, nil, refusal(answer.StatusCode, read)
-	}
-	return read, answer.Header, nil
+	return read, nil
 }
 
 // unwrapURL leaves out the URL that a *url.Error repeats.

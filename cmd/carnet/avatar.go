@@ -22,6 +22,27 @@ type avatarCommands struct {
 	Show    avatarShow    `cmd:"" help:"Show an avatar and its newest measurements."`
 	History avatarHistory `cmd:"" help:"Show an avatar's measurements, oldest first."`
 	Watch   avatarWatch   `cmd:"" help:"Follow an avatar live, a line an event."`
+
+	Evidence avatarEvidence `cmd:"" help:"Fetch an avatar's evidence bundle, for carnet verify."`
+}
+
+type avatarEvidence struct {
+	ofAvatar
+	Out string `help:"Where the bundle's directory is made." type:"path" default:"."`
+}
+
+// Run fetches the bundle and says what to do with it.
+func (c *avatarEvidence) Run(ctx context.Context, s streams) error {
+	world, _, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	bundle, err := world.Evidence(ctx, c.ID, c.Out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "%s\nIt holds the keys of what it proves. Verify it: carnet verify %s\n", bundle, bundle)
+	return nil
 }
 
 // ofAvatar names an avatar.
