@@ -24,9 +24,9 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 10, "how often TestKill kills a party")
-	seed   = flag.Uint64("seed", 0, "of what is random; 0: drawn")
-	binary = flag.String("binary", os.Getenv("CARNET_BINARY"), "the program under test; empty: built for the test")
+	rounds  = flag.Int("rounds", 10, "how often TestKill kills a party")
+	seed    = flag.Uint64("seed", 0, "of what is random; 0: drawn")
+	program = flag.String("binary", os.Getenv("CARNET_BINARY"), "the program under test; empty: built for the test")
 )
 
 func TestMain(m *testing.M) {
@@ -35,22 +35,22 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if *binary == "" {
+	if *program == "" {
 		dir, err := os.MkdirTemp("", "carnet-faults-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		*binary = filepath.Join(dir, "carnet")
-		build := exec.Command("go", "build", "-o", *binary, "carnet/cmd/carnet")
+		*program = filepath.Join(dir, "carnet")
+		build := exec.Command("go", "build", "-o", *program, "carnet/cmd/carnet")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
 			return 1
 		}
 		// A test that runs itself again as a child uses the same program.
-		os.Setenv("CARNET_BINARY", *binary)
+		os.Setenv("CARNET_BINARY", *program)
 	}
 	return m.Run()
 }
@@ -68,11 +68,11 @@ func tool(t *testing.T, args ...string) {
 	}
 }
 
-// carnet runs a command of the program and returns what it said and its exit code.
+// carnetCommand runs a command of the program and returns what it said and its exit code.
 func carnetCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs capped
-	cmd := exec.CommandContext(t.Context(), *binary, args...)
+	cmd := exec.CommandContext(t.Context(), *program, args...)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = &out, &errs, endsWithTest()
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {

@@ -48,7 +48,7 @@ type process struct {
 // start runs the party. What stands in by goes before the command.
 func (p *party) start(t *testing.T, by ...string) {
 	t.Helper()
-	args := append(by, *binary, string(p.role), "--config", p.file(), "--log-level", "info")
+	args := append(by, *program, string(p.role), "--config", p.file(), "--log-level", "info")
 	cmd := exec.Command(args[0], args[1:]...)
 	run := &process{cmd: cmd, ended: make(chan struct{}), log: &p.log}
 	cmd.Stderr, cmd.Stdout, cmd.SysProcAttr = run.log, run.log, endsWithTest()

@@ -219,15 +219,15 @@ func (v *town) addWatch() *watch {
 	}
 	w := &watch{town: v, id: added.ID, password: added.Password, mappings: make(map[carnet.PartyID]thing.MappingInfo)}
 	for _, world := range v.worlds() {
-		w.mappings[world.name] = w.mapTo(ctx, world.name)
+		w.mappings[world.name] = w.mapTo(ctx, world.name, views[world.name])
 	}
 	return w
 }
 
 // mapTo maps the watch to a world as soon as the link is up.
-func (w *watch) mapTo(ctx context.Context, world carnet.PartyID) (m thing.MappingInfo) {
+func (w *watch) mapTo(ctx context.Context, world carnet.PartyID, document string) (m thing.MappingInfo) {
 	w.town.t.Helper()
-	view, err := policy.ParseView([]byte(views[world]))
+	view, err := policy.ParseView([]byte(document))
 	if err != nil {
 		w.town.t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type watch struct {
 	id       carnet.ThingID
 	password string
 	mappings map[carnet.PartyID]thing.MappingInfo
+	prompt   bool // leaves out what may wait for 10 s
 
 	mu       sync.Mutex
 	packs    [][]carnet.Measurement // everything it ever published
@@ -33,7 +34,7 @@ var base = time.Now().Add(-24 * time.Hour).Truncate(time.Second).UnixNano()
 
 // measured is the i-th message: four a second of measured time, so that rate
 // limits have something to limit.
-func measured(i int) []carnet.Measurement {
+func measured(i int, prompt bool) []carnet.Measurement {
 	at := base + int64(i)*int64(250*time.Millisecond)
 	ms := []carnet.Measurement{
 		{Name: "heart_rate", Unit: "beat/min", Time: at, Value: carnet.Float(float64(60 + i*7%120))},
@@ -41,7 +42,7 @@ func measured(i int) []carnet.Measurement {
 		{Name: "position/lat", Unit: "lat", Time: at, Value: carnet.Float(52 + float64(i%1000)/10000)},
 		{Name: "position/lon", Unit: "lon", Time: at, Value: carnet.Float(13 + float64(i%999)/10000)},
 	}
-	if i%20 == 0 {
+	if i%20 == 0 && !prompt {
 		ms = append(ms, carnet.Measurement{Name: "stress", Time: at, Value: carnet.Float(float64(i % 100))})
 	}
 	return ms
@@ -51,7 +52,7 @@ func measured(i int) []carnet.Measurement {
 func (w *watch) next() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.packs = append(w.packs, measured(len(w.packs)))
+	w.packs = append(w.packs, measured(len(w.packs), w.prompt))
 	w.acked = append(w.acked, false)
 	return len(w.packs) - 1
 }

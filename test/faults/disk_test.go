@@ -1,0 +1,248 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// exitDurability is EX_IOERR: what is on disk is in doubt, recover at the start.
+const exitDurability = 74
+
+// TestFsync makes one fsync of each party fail: it ends with 74, and recovers at
+// its next start.
+func TestFsync(t *testing.T) {
+	t.Parallel()
+	tool(t, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1000", "true")
+	v := newTown(t)
+	w := v.addWatch()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	sent := make(chan error, 1)
+	go func() { sent <- w.run(ctx, 10*time.Millisecond) }()
+	for _, p := range v.parties() {
+		tr := p.inject(t, syncs, "error=EIO:when=1")
+		if !p.dies(15 * time.Second) {
+			t.Errorf("%s goes on for 15 s after a failed fsync", p.name)
+			p.kill(t)
+		} else if code := p.exit(t, time.Second); code != exitDurability {
+			t.Errorf("%s ended with %d after a failed fsync, want %d", p.name, code, exitDurability)
+		}
+		tr.detach()
+		v.restart(p)
+	}
+	stop()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	v.judge(w)
+}
+
+// inNamespace is set for a child that may mount.
+const inNamespace = "CARNET_TEST_NAMESPACE"
+
+// TestDisk runs TestDiskChild where it may mount file systems of its own.
+func TestDisk(t *testing.T) {
+	t.Parallel()
+	by := []string{"unshare", "--user", "--map-root-user", "--mount", "--propagation", "private"}
+	tool(t, append(by, "mount", "-t", "tmpfs", "tmpfs", t.TempDir())...)
+	cmd := exec.CommandContext(t.Context(), by[0], append(by[1:], os.Args[0], "-test.run=^TestDiskChild$", "-test.v")...)
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.SysProcAttr = endsWithTest()
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestDiskChild")) {
+		t.Fatalf("in the namespace: %v", err)
+	}
+}
+
+// TestDiskChild puts the data of each party on a small file system, fills it,
+// frees it, and starts the party where it can only read.
+func TestDiskChild(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		t.Skip("runs as the child of TestDisk")
+	}
+	v := makeTown(t, t.TempDir())
+	small := []*party{v.hub, v.clinic, v.vault}
+	for _, p := range small {
+		v.mount(p)
+	}
+	for _, p := range v.parties() {
+		p.start(t)
+	}
+	for _, p := range v.parties() {
+		v.await(p)
+	}
+	w := v.addWatch()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	sent := make(chan error, 1)
+	go func() { sent <- w.run(ctx, 4*time.Millisecond) }()
+	v.fullAgent(w)
+	for _, p := range small[1:] {
+		v.fullParty(p, w)
+	}
+	for _, p := range small {
+		v.readOnly(p)
+	}
+	stop()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	c := v.judge(w)
+	if want := measurements(w); c.logged != want {
+		t.Errorf("hub's log has %d measurements, want %d", c.logged, want)
+	}
+}
+
+// mount puts the party's data, as far as it has any, on a file system of 12 MB.
+func (v *town) mount(p *party) {
+	v.t.Helper()
+	kept := filepath.Join(v.t.TempDir(), "data")
+	if err := os.Rename(p.data(), kept); err != nil {
+		v.t.Fatal(err)
+	}
+	if err := os.Mkdir(p.data(), 0o700); err != nil {
+		v.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", p.data(), "tmpfs", 0, "size=12m,mode=0700"); err != nil {
+		v.t.Fatalf("mount: %v", err)
+	}
+	v.t.Cleanup(func() {
+		if err := syscall.Unmount(p.data(), syscall.MNT_DETACH); err != nil {
+			v.t.Error(err)
+		}
+	})
+	if err := os.CopyFS(p.data(), os.DirFS(kept)); err != nil {
+		v.t.Fatal(err)
+	}
+	private(v.t, p.data())
+}
+
+// filler takes what space there is, until it is removed.
+func (p *party) filler() string { return filepath.Join(p.data(), "filler") }
+
+func (p *party) fill(t *testing.T) {
+	t.Helper()
+	f, err := os.OpenFile(p.filler(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil && !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	} else if err != nil {
+		return
+	}
+	defer f.Close()
+	for block := make([]byte, 4096); ; {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (p *party) free(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(p.filler()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fullAgent fills the agent's disk: messages aren't acknowledged, and the device
+// hears why, until there is space again.
+func (v *town) fullAgent(w *watch) {
+	v.t.Helper()
+	stuck := func() bool {
+		v.hub.fill(v.t)
+		_, before := w.count()
+		time.Sleep(time.Second)
+		published, after := w.count()
+		return before == after && published > after
+	}
+	eventually(v.t, "the agent with a full disk acknowledges nothing", stuck)
+	reason := ""
+	eventually(v.t, "the device hears why", func() bool {
+		c, err := w.dial(v.t.Context(), nil)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		if err := w.publish(c, w.unacknowledged()[0]); err != nil {
+			return false
+		}
+		c.Flush()
+		select {
+		case <-c.Done():
+			reason = c.Err().Error()
+		case <-time.After(5 * time.Second):
+		}
+		return strings.Contains(reason, "space") || strings.Contains(reason, "Quota")
+	})
+	v.t.Logf("the device hears: %s", reason)
+	if !v.hub.running() {
+		v.t.Fatalf("hub ended:\n%s", &v.hub.log)
+	}
+	v.hub.free(v.t)
+	_, was := w.count()
+	eventually(v.t, "the agent with space again acknowledges", func() bool {
+		_, now := w.count()
+		return now > was+100
+	})
+}
+
+// fullParty fills a world's or a depot's disk: the agent goes on taking what
+// comes, and passes it on when there is space again.
+func (v *town) fullParty(p *party, w *watch) {
+	v.t.Helper()
+	progress := func() uint64 {
+		st, err := p.client.Status(v.t.Context())
+		switch {
+		case err != nil:
+			return 0
+		case st.World != nil:
+			return st.World.Frames
+		}
+		return st.Depot.Entries
+	}
+	eventually(v.t, string(p.name)+" with a full disk takes nothing", func() bool {
+		p.fill(v.t)
+		before := progress()
+		time.Sleep(2500 * time.Millisecond)
+		return progress() == before
+	})
+	if !p.running() {
+		v.t.Fatalf("%s ended with %d:\n%s", p.name, p.process.cmd.ProcessState.ExitCode(), &p.log)
+	}
+	_, before := w.count()
+	eventually(v.t, "the agent takes what comes", func() bool { _, now := w.count(); return now > before })
+	p.free(v.t)
+	was := progress()
+	eventually(v.t, string(p.name)+" with space again takes what comes", func() bool { return progress() > was })
+}
+
+// readOnly starts a party on a disk that it can only read, and then on one that
+// it can write again.
+func (v *town) readOnly(p *party) {
+	v.t.Helper()
+	p.kill(v.t)
+	if err := syscall.Mount("", p.data(), "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=12m"); err != nil {
+		v.t.Fatalf("remount: %v", err)
+	}
+	p.start(v.t)
+	code := p.exit(v.t, 30*time.Second)
+	log := strings.TrimSpace(p.log.String())
+	v.t.Logf("%s on a read-only disk ends with %d: %s", p.name, code, log[strings.LastIndexByte(log, '\n')+1:])
+	if code != exitDurability && code != 1 {
+		v.t.Errorf("%s ended with %d on a read-only disk", p.name, code)
+	}
+	if err := syscall.Mount("", p.data(), "", syscall.MS_REMOUNT, "size=12m"); err != nil {
+		v.t.Fatalf("remount: %v", err)
+	}
+	v.restart(p)
+}
