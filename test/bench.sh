@@ -5,8 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GO=${GO:-go} CGO_ENABLED=0
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-"$GO" build -trimpath -o "$scratch/bench" ./test/bench
-# A signal reaches the program, too, which ends what it started.
-"$scratch/bench" "$@"
+"$GO" build -trimpath -ldflags '-s -w' -o bin/bench ./test/bench
+# In the script's place: a signal then reaches the program, which ends what it
+# has started.
+exec bin/bench "$@"

@@ -102,7 +102,7 @@ func against(ctx context.Context, b *bench, name string, connections, window int
 	for round := range 2 {
 		before := s.used()
 		if p, err = ours.run(ctx); err != nil {
-			return f, fmt.Errorf("hub: %w", err)
+			return f, fmt.Errorf("load hub: %w", err)
 		}
 		carnet = append(carnet, p.rate)
 		f.record(fmt.Sprintf("%d hub", round+1), p)
@@ -116,7 +116,7 @@ func against(ctx context.Context, b *bench, name string, connections, window int
 		f.Raw[fmt.Sprintf("%d hub, worlds behind, s", round+1)] = time.Since(behind).Seconds()
 		used := cpuTime(broker.cmd.Process.Pid)
 		if p, err = theirs.run(ctx); err != nil {
-			return f, fmt.Errorf("Mosquitto: %w", err)
+			return f, fmt.Errorf("load mosquitto: %w", err)
 		}
 		mosquitto = append(mosquitto, p.rate)
 		f.record(fmt.Sprintf("%d mosquitto", round+1), p)
