@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"carnet/api"
+	"carnet/td"
 )
 
 // exitDurability is EX_IOERR: what is on disk is in doubt, recover at the start.
@@ -42,6 +45,34 @@ func TestFsync(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
+	v.judge(w)
+}
+
+// TestFsyncOfCommand makes the first fsync fail that an operator's command causes:
+// the command isn't answered as done, and the agent ends with 74.
+func TestFsyncOfCommand(t *testing.T) {
+	t.Parallel()
+	tool(t, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1000", "true")
+	v := newTown(t)
+	w := v.addWatch()
+	w.prompt = true
+	w.send(4)
+	v.settle()
+	tr := v.hub.inject(t, syncs, "error=EIO:when=1")
+	_, err := v.hub.client.AddThing(t.Context(), api.NewThing{Owner: owner, Description: api.Description(td.Watch())})
+	if err == nil {
+		t.Error("a thing is added though the disk didn't take it")
+	}
+	t.Logf("the operator hears: %v", err)
+	if !v.hub.dies(15 * time.Second) {
+		t.Error("hub goes on for 15 s after a failed fsync")
+		v.hub.kill(t)
+	} else if code := v.hub.exit(t, time.Second); code != exitDurability {
+		t.Errorf("hub ended with %d after a failed fsync, want %d", code, exitDurability)
+	}
+	tr.detach()
+	v.restart(v.hub)
+	w.send(4)
 	v.judge(w)
 }
 
