@@ -118,43 +118,45 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 // resumeAt is the position of this agent's log from which on the world still
 // needs something, given its last frame, and the last one that is recorded here.
 func (s *sender) resumeAt(ctx context.Context, common uint64, last link.Position) (uint64, error) {
-	id, position, err := s.position.open(last.Covers)
+	p, position, err := s.position.open(last.Covers)
 	if err != nil {
 		return 0, err
 	}
-	if _, known := s.agent.start(id); known {
-		return s.agent.here(id, position), nil
+	id, known := s.agent.known(p)
+	if !known {
+		if id, err = s.lastKnown(ctx, common, last.Number); err != nil {
+			return 0, err
+		}
 	}
-	heard, err := s.lastHeard(ctx, common, last.Number)
-	return s.agent.here(heard, position), err
+	return s.agent.here(id, position), nil
 }
 
-// lastHeard is the last process known here that the world has a frame of, given
-// that the process of frame last is not known; 0 when there is none. Behind the
-// last common frame come those that were sent after the copy was made by the
-// process that ran then, and then those of processes that aren't known.
-func (s *sender) lastHeard(ctx context.Context, common, last uint64) (heard uint64, err error) {
+// lastKnown is the last known process of which the world has a frame, given that
+// the process of frame last is not known; 0 when there is none. Behind the last
+// common frame come those that were sent after the copy was made by the process
+// that ran then, and then those of processes that aren't known.
+func (s *sender) lastKnown(ctx context.Context, common, last uint64) (id uint32, err error) {
 	ask := func(number uint64) (known bool, err error) {
 		at, kept, err := s.call.Trace(ctx, number)
 		if err != nil || !kept {
 			return false, err
 		}
-		id, _, err := s.position.open(at.Covers)
+		p, _, err := s.position.open(at.Covers)
 		if err != nil {
 			return false, err
 		}
-		if _, known = s.agent.start(id); known {
-			heard = id
+		found, known := s.agent.known(p)
+		if known {
+			id = found
 		}
 		return known, nil
 	}
-	low, high := common, last // a frame's process at low is known, at high not
 	if common > 0 {
 		if _, err := ask(common); err != nil {
 			return 0, err
 		}
 	}
-	for high-low > 1 {
+	for low, high := common, last; high-low > 1; {
 		middle := low + (high-low)/2
 		known, err := ask(middle)
 		if err != nil {
@@ -166,7 +168,7 @@ func (s *sender) lastHeard(ctx context.Context, common, last uint64) (heard uint
 			high = middle
 		}
 	}
-	return heard, nil
+	return id, nil
 }
 
 // stateGap states which frames are recorded nowhere at this agent.

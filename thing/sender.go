@@ -60,7 +60,7 @@ type linkRecord struct {
 	Decided     uint64 `json:"decided"` // the position up to which the world needs nothing of the log
 }
 
-func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(s.agent.process.ID, p) }
+func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(s.agent.process, p) }
 
 // current is the run of the connection, or of the last one; nil before any.
 func (s *sender) current() *run {
@@ -243,6 +243,9 @@ func (s *sender) merge(ctx context.Context, r *run, upTo uint64) (reached uint64
 			return reached, err
 		}
 		for _, row := range rows {
+			if row.Number > upTo { // a restore left a gap below
+				return reached, nil
+			}
 			plain, err := a.rest.Open(nil, stateAAD(row.Link, row.Number), row.State)
 			if err != nil {
 				return reached, err
