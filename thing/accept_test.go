@@ -322,3 +322,28 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Errorf("a log kept for a day: %v", err)
 	}
 }
+
+// TestTimesThatWereNotSavedAreSavedLater: a start must not take for saved what
+// was not.
+func TestTimesThatWereNotSavedAreSavedLater(t *testing.T) {
+	h := newHub(t)
+	a, b := h.add(td.Watch()), h.add(td.Watch())
+	at := time.Now().Add(-time.Minute)
+	a.send(heart(at, 60))
+	h.store.failing(func(g *Group) error {
+		if len(g.Documents) > 0 {
+			return carnet.Errorf(carnet.Conflict, "not now")
+		}
+		return nil
+	})
+	if err := h.agent.saveSeen(t.Context()); err == nil {
+		t.Fatal("the times are saved by a store that refuses them")
+	}
+	h.store.failing(nil)
+	b.send(heart(at, 60))
+	h.restart()
+	a.again().send(heart(at, 60))
+	if n := len(h.logged(a.id)); n != 1 {
+		t.Errorf("the log holds %d measurements, want 1", n)
+	}
+}
