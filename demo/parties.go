@@ -45,10 +45,10 @@ func plan(dir string, o Options) ([]*party, error) {
 	parties := []*party{
 		{name: "vault", role: identity.Depot},
 		{name: "arena", role: identity.World, config: node.Config{World: node.WorldConfig{
-			Purpose: "fitness", Sensitivity: "personal+health", CompactEvery: node.Duration(5 * time.Second),
+			Purpose: "fitness", Sensitivity: "personal+health",
 		}}},
 		{name: "clinic", role: identity.World, config: node.Config{World: node.WorldConfig{
-			Purpose: "care", Sensitivity: "personal+health+location", CompactEvery: node.Duration(5 * time.Second),
+			Purpose: "care", Sensitivity: "personal+health+location",
 		}}},
 		{name: "hub", role: identity.Things},
 	}

@@ -40,11 +40,11 @@ func (d *device) Publish(m mqtt.Message, sink mqtt.Sink, token uint64) {
 			WithFix("publish to %s", d.measurements), m.Payload, &d.sink, token)
 		return
 	}
-	first := byte(0)
-	if len(m.Payload) > 0 {
-		first = m.Payload[0]
+	if len(m.Payload) == 0 {
+		d.session.Refuse(carnet.Errorf(carnet.Malformed, "the message is empty").WithFix("send a SenML pack"), nil, &d.sink, token)
+		return
 	}
-	format, err := senml.FormatOf(string(m.ContentType), first)
+	format, err := senml.FormatOf(string(m.ContentType), m.Payload[0])
 	if err != nil {
 		d.session.Refuse(refusal(err), m.Payload, &d.sink, token)
 		return

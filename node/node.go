@@ -131,6 +131,7 @@ func (i *Inspection) Close() error { return i.close() }
 // Run works until ctx ends or a part fails; then all parts end.
 func (n *Node) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return n.stores.watch(ctx) })
 	for _, w := range n.work {
 		work.Go(func() error { return w(ctx) })
 	}

@@ -14,6 +14,8 @@ import (
 	"carnet/store/postgres"
 	"carnet/store/sqlite"
 	"carnet/thing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // stores are a party's databases: the state, and apart from it the key table.
@@ -23,6 +25,30 @@ type stores struct {
 	depots func(context.Context) (depot.Store, error)
 	keys   func(context.Context) (keys.Store, error)
 	close  func() error
+	dbs    []database
+}
+
+// database says when its changes can't be made durable any more.
+type database interface {
+	Failed() <-chan struct{}
+	Failure() error
+}
+
+// watch ends with the first failure of a database, whoever's change it was: what
+// is on disk is in doubt, and only a restart recovers it.
+func (s *stores) watch(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	for _, db := range s.dbs {
+		work.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-db.Failed():
+				return db.Failure()
+			}
+		})
+	}
+	return work.Wait()
 }
 
 func openStores(ctx context.Context, c Config) (*stores, error) {
@@ -50,6 +76,7 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
 		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		close:  func() error { return errors.Join(state.Close(), table.Close()) },
+		dbs:    []database{state, table},
 	}, nil
 }
 
@@ -68,6 +95,7 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
 		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		close:  func() error { return errors.Join(state.Close(), table.Close()) },
+		dbs:    []database{state, table},
 	}, nil
 }
 

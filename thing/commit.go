@@ -15,13 +15,19 @@ const (
 	maxGroupMessages = 8192
 )
 
-// lingerFor is how long the committer waits for a group to fill when the one
-// before it was small: it halves the number of syncs when many devices have one
-// message in flight each, and costs a lone device a third of a sync.
-const (
-	lingerFor   = 300 * time.Microsecond
-	lingerBelow = 16
-)
+// linger is how long the committer waits for a group to fill, by the size of the
+// one before: nothing for a lone device, which would only wait, and nothing under
+// full load, which fills groups by itself. In between, many devices have few
+// messages in flight each, and a wait below a sync's time saves syncs.
+func linger(last int) time.Duration {
+	switch {
+	case last <= 1 || last > 256:
+		return 0
+	case last < 16:
+		return 300 * time.Microsecond
+	}
+	return time.Millisecond
+}
 
 // retryNoSpace is how often a full store is tried again.
 const retryNoSpace = time.Second
@@ -93,8 +99,8 @@ func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
 			return a.commit(ctx, a.take(), end)
 		case <-a.wake:
 		}
-		if last < lingerBelow && last > 1 {
-			time.Sleep(lingerFor)
+		if wait := linger(last); wait > 0 {
+			time.Sleep(wait)
 		}
 		g := a.take()
 		last = len(g.acks)

@@ -35,6 +35,7 @@ type demoCommand struct {
 
 // Run runs the demo and judges it.
 func (c *demoCommand) Run(ctx context.Context, s streams) error {
+	useProcessors()
 	speed, err := demo.ParseSpeed(c.Speed)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func (c serving) serve(ctx context.Context, s streams, role identity.Role) error
 		return carnet.Errorf(carnet.Malformed, "%s is the configuration of a party with the role %q, not %q", c.Config, config.Role, role).
 			WithFix("run: carnet %s --config %s", config.Role, c.Config)
 	}
+	useProcessors()
 	stop, err := c.profile()
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ type DB struct {
 	patience time.Duration
 	pool     *pgxpool.Pool
 	failed   atomic.Pointer[error]
+	broken   chan struct{} // closed once failed is set
 }
 
 // Open connects to the server that dsn names (a URL or key=value pairs).
@@ -78,7 +79,7 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 	} {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
-	db := &DB{schema: o.Schema, patience: o.Patience}
+	db := &DB{schema: o.Schema, patience: o.Patience, broken: make(chan struct{})}
 	if db.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

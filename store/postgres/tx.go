@@ -39,10 +39,22 @@ func (db *DB) change(ctx context.Context, what string, fn func(*tx) error) error
 		return nil
 	}
 	err = fmt.Errorf("%s: %w", what, err)
-	if errors.Is(err, ErrDurability) {
-		db.failed.CompareAndSwap(nil, &err)
+	if errors.Is(err, ErrDurability) && db.failed.CompareAndSwap(nil, &err) {
+		close(db.broken)
 	}
 	return err
+}
+
+// Failed is closed when a change failed with ErrDurability: the process must then
+// end, whoever asked for the change. Failure says why.
+func (db *DB) Failed() <-chan struct{} { return db.broken }
+
+// Failure is why Failed is closed, and nil before.
+func (db *DB) Failure() error {
+	if failed := db.failed.Load(); failed != nil {
+		return *failed
+	}
+	return nil
 }
 
 func (db *DB) changed(ctx context.Context, fn func(*tx) error) error {

@@ -72,6 +72,7 @@ type DB struct {
 	done     chan struct{}        // closed when the checkpointer has ended
 	closing  sync.Once
 	failed   atomic.Pointer[error]
+	broken   chan struct{} // closed once failed is set
 }
 
 // Open opens the store at path and makes it, with mode 0600, if there is none.
@@ -89,7 +90,8 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{
-		path: path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
+		broken: make(chan struct{}),
+		path:   path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
 		look: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := db.connect(ctx, o); err != nil {

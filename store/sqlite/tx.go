@@ -74,10 +74,22 @@ func (db *DB) acquire(ctx context.Context) error {
 	return nil
 }
 
+// Failed is closed when a change failed with ErrDurability: the process must then
+// end, whoever asked for the change. Failure says why.
+func (db *DB) Failed() <-chan struct{} { return db.broken }
+
+// Failure is why Failed is closed, and nil before.
+func (db *DB) Failure() error {
+	if failed := db.failed.Load(); failed != nil {
+		return *failed
+	}
+	return nil
+}
+
 // fatal remembers err if it says that changes can't be made durable any more.
 func (db *DB) fatal(err error) error {
-	if errors.Is(err, ErrDurability) {
-		db.failed.CompareAndSwap(nil, &err)
+	if errors.Is(err, ErrDurability) && db.failed.CompareAndSwap(nil, &err) {
+		close(db.broken)
 	}
 	return err
 }
