@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -278,12 +279,22 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 	return nil
 }
 
+// mostReasons is how many reasons of refusals people are shown.
+const mostReasons = 5
+
 // Write writes the report for people.
 func (r *Report) Write(w io.Writer) {
-	fmt.Fprintf(w, "\nplayed     %d measurements of %d recordings in %.1f s\n", r.Input.Measurements, r.Input.Files, r.Seconds)
+	fmt.Fprintf(w, "\nrecordings %d, of %d measurements; the demo took %.1f s\n", r.Input.Files, r.Input.Measurements, r.Seconds)
 	fmt.Fprintf(w, "devices    %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
-	for reason, n := range r.Device.Reasons {
-		fmt.Fprintf(w, "             %d × %s\n", n, reason)
+	reasons := slices.SortedFunc(maps.Keys(r.Device.Reasons), func(p, q string) int {
+		return cmp.Or(cmp.Compare(r.Device.Reasons[q], r.Device.Reasons[p]), cmp.Compare(p, q))
+	})
+	for i, reason := range reasons {
+		if i == mostReasons {
+			fmt.Fprintf(w, "             and %d reasons more: carnet thing refusals, or --json\n", len(reasons)-i)
+			break
+		}
+		fmt.Fprintf(w, "             %d × %s\n", r.Device.Reasons[reason], reason)
 	}
 	for _, world := range r.Worlds {
 		fmt.Fprintf(w, "%-10s %d measurements of %s in %d batches\n", world.ID, world.Measurements, strings.Join(world.Properties, ", "), world.Batches)

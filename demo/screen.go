@@ -13,6 +13,8 @@ import (
 	"carnet"
 	"carnet/node"
 	"carnet/thing"
+
+	"golang.org/x/term"
 )
 
 // screen shows people what goes on. Its methods may be called concurrently.
@@ -74,7 +76,7 @@ func (v *screen) follow(ctx context.Context, s *setup) {
 			return
 		case <-tick.C:
 		}
-		lines := v.progress(ctx, s)
+		lines := v.fit(v.progress(ctx, s))
 		v.mu.Lock()
 		if v.terminal {
 			v.wipe()
@@ -83,6 +85,24 @@ func (v *screen) follow(ctx context.Context, s *setup) {
 		fmt.Fprintln(v.to, strings.Join(lines, "\n"))
 		v.mu.Unlock()
 	}
+}
+
+// fit cuts lines to the terminal's width: one that wraps could not be wiped.
+func (v *screen) fit(lines []string) []string {
+	f, ok := v.to.(*os.File)
+	if !v.terminal || !ok {
+		return lines
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width < 20 {
+		return lines
+	}
+	for i, line := range lines {
+		if r := []rune(line); len(r) > width {
+			lines[i] = string(r[:width-1]) + "…"
+		}
+	}
+	return lines
 }
 
 func (v *screen) progress(ctx context.Context, s *setup) []string {
@@ -130,14 +150,14 @@ func (s *setup) paste() string {
 	}
 	reach := "--access " + filepath.Join(s.dir, "demo.json")
 	return strings.Join([]string{
-		"Send a measurement of your own:",
+		"Send a measurement of your own (watch live to see it pass):",
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile %s -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
 			host, port, w.ca, w.id, w.password, thing.MeasurementsTopic(w.id)),
 		"Read both views:",
 		fmt.Sprintf("  curl -sSK %s; curl -sSK %s", s.curlFile("arena"), s.curlFile("clinic")),
 		"Watch live what clinic gets:",
 		fmt.Sprintf("  %s avatar watch %s %s", program, w.mappings["clinic"].Avatar, reach),
-		"Change what arena gets (heart rate to the nearest 20, no speed), and see above:",
+		"Change what arena gets (heart rate to the nearest 20; its speed stays the last one it got), and see above:",
 		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file - %s", program, w.id, reach),
 		"Prove what arena was sent:",
 		fmt.Sprintf("  %s avatar evidence %s --out %s %s && %s verify %s", program, w.mappings["arena"].Avatar, s.dir, reach, program,

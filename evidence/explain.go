@@ -11,7 +11,7 @@ func (r *Report) Summary() string {
 	if r.Pinned {
 		b.WriteString("Verified with the keys of the trust file given.\n")
 	} else {
-		b.WriteString("Verified with the bundle's own keys: it holds together, but who made it is not proved. Give --trust FILE with keys from another source.\n")
+		b.WriteString("Checked with the bundle's own keys: who made it is not proved. Give --trust FILE with keys from another source.\n")
 	}
 	c := r.Counts
 	if r.World != "" {

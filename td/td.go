@@ -72,6 +72,9 @@ type Property struct {
 	first, fields int // the leaves of the same object: Properties[first:first+fields]
 }
 
+// Fields is how many leaves stand together: those of the property's object, or 1.
+func (p *Property) Fields() int { return max(1, p.fields) }
+
 // Action is something that the thing can be asked to do.
 type Action struct {
 	Name, Title, Description string

@@ -95,6 +95,10 @@ func (a *Agent) eachMessage(ctx context.Context, row LogRow, d *senml.Decoder, w
 		if measurements, err = d.Decode(measurements[:0], senml.Columns, plain, row.Received); err != nil {
 			return fmt.Errorf("read message %d of the log: %w", position, err)
 		}
+		// Columns part the fields of an object, which the policy takes together.
+		if _, err := t.description.Arrange(measurements); err != nil {
+			return carnet.Errorf(carnet.Tampered, "message %d of the log: %v", position, err)
+		}
 		if err := do(position, t, measurements); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"carnet"
@@ -105,6 +106,9 @@ func (m *Mapping) maySend(now time.Time) (open bool, until time.Time) { return m
 func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world carnet.PartyID, avatar *carnet.AvatarID, title string, view policy.View) (MappingInfo, error) {
 	t, err := a.thing(id)
 	if err != nil {
+		return MappingInfo{}, err
+	}
+	if err := t.has(view); err != nil {
 		return MappingInfo{}, err
 	}
 	s := a.senders[world]
@@ -377,7 +381,35 @@ func (a *Agent) lowerViews(ctx context.Context, c *course) error {
 // SetView changes what the thing's owner lets a world have. It takes effect on
 // everything that isn't sent yet.
 func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (MappingInfo, error) {
+	m, err := a.mapping(id)
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	if err := m.thing.has(view); err != nil {
+		return MappingInfo{}, err
+	}
 	return a.changeMapping(ctx, by, id, func(doc *mappingDocument) { doc.Owner = view })
+}
+
+// has refuses a view that names what the thing doesn't have: a name that is
+// mistyped would show nothing.
+func (t *Thing) has(view policy.View) error {
+	var names []string
+	for i := range t.description.Properties {
+		p := &t.description.Properties[i]
+		names = append(names, p.Name)
+		if p.Object != "" {
+			names = append(names, p.Object)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(view.Properties)) {
+		if !slices.Contains(names, name) {
+			slices.Sort(names)
+			return carnet.Errorf(carnet.Malformed, "the view names %q, which %q doesn't have", name, t.description.Title).
+				WithFix("it has %s", strings.Join(slices.Compact(names), ", "))
+		}
+	}
+	return nil
 }
 
 // Unmap ends a mapping: nothing more is sent, and the world hears that the

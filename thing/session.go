@@ -125,28 +125,49 @@ func (s *Session) seal() []byte {
 	return s.columns
 }
 
-// dropDuplicates keeps what the log doesn't hold yet.
+// dropDuplicates keeps what neither the log nor the message before holds. The
+// fields of an object's value stay together: one of them that is new makes the
+// value new.
 func (s *Session) dropDuplicates() error {
 	kept := 0
-	for i := range s.measurements {
-		isNew, err := s.thing.seen.admit(s.properties[i], &s.measurements[i], s.load)
-		if err != nil {
-			return err
+	for i := 0; i < len(s.measurements); {
+		n := s.thing.description.Properties[s.properties[i]].Fields()
+		fresh := false
+		for j := i; j < i+n; j++ {
+			isNew, err := s.thing.seen.admit(s.properties[j], &s.measurements[j], func(bucket int64) (map[identity]struct{}, error) {
+				return s.load(bucket, kept, i, j)
+			})
+			if err != nil {
+				return err
+			}
+			fresh = fresh || isNew
 		}
-		if !isNew {
-			continue
+		if fresh {
+			copy(s.measurements[kept:], s.measurements[i:i+n])
+			copy(s.properties[kept:], s.properties[i:i+n])
+			kept += n
 		}
-		if kept != i {
-			s.measurements[kept], s.properties[kept] = s.measurements[i], s.properties[i]
-		}
-		kept++
+		i += n
 	}
 	s.measurements, s.properties = s.measurements[:kept], s.properties[:kept]
 	return nil
 }
 
-func (s *Session) load(bucket int64) (map[identity]struct{}, error) {
-	return s.agent.loadBucket(context.Background(), s.thing, bucket)
+// load returns what a bucket holds already: in the log, and of this message what
+// was kept so far, [0, kept), and what is being looked at, [from, to).
+func (s *Session) load(bucket int64, kept, from, to int) (map[identity]struct{}, error) {
+	has, err := s.agent.loadBucket(context.Background(), s.thing, bucket)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range [...][2]int{{0, kept}, {from, to}} {
+		for k := part[0]; k < part[1]; k++ {
+			if m := &s.measurements[k]; bucketOf(m.Time) == bucket {
+				has[identity{s.properties[k], m.Time, m.Value}] = struct{}{}
+			}
+		}
+	}
+	return has, nil
 }
 
 func (s *Session) refuse(err error, payload []byte, sink Sink, token uint64) {
