@@ -58,7 +58,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a depot for devices", "party init --role=depot --party=x --dir=x --listen-mqtt=localhost:1", 1, "role things"},
 		{"a port that nobody knows", "party init --role=depot --party=x --dir=x --listen-r2=localhost:0", 1, "name a host and a port"},
 		{"a party's name", "party init --role=depot --party=X --dir=x", 1, "party id"},
-		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "not a word"},
+		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "are words of"},
 		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
 		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
 		{"a name that links fail on", "party accept --config=arena/carnet.toml hub.json --as=hub", 1, "leave out --as"},
