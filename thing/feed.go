@@ -19,13 +19,20 @@ type feed struct {
 	next   uint64   // the position after everything committed
 	held   int      // bytes that groups hold
 	wake   chan struct{}
+	takers map[*run]uint64 // the position that each run takes next
 }
 
 func newFeed(next uint64, release func(*group)) *feed {
-	return &feed{next: next, release: release, wake: make(chan struct{})}
+	return &feed{next: next, release: release, wake: make(chan struct{}), takers: make(map[*run]uint64)}
 }
 
-// put adds a committed group that has entries, and drops the oldest where too much is held.
+// keepGroups is how many groups stay although every run has taken them: a run
+// that begins anew needs what its frames in flight held. What is dropped is used
+// again for groups to come while it is warm.
+const keepGroups = 32
+
+// put adds a committed group that has entries, and drops the oldest: what every
+// run has taken, and what is too much.
 func (f *feed) put(g *group) {
 	g.holds.Add(1)
 	f.mu.Lock()
@@ -33,7 +40,8 @@ func (f *feed) put(g *group) {
 	f.next = g.next()
 	f.held += g.size()
 	var drop []*group
-	for len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
+	taken := f.taken()
+	for len(f.groups) > keepGroups && f.groups[0].next() <= taken || len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
 		f.held -= f.groups[0].size()
 		drop = append(drop, f.groups[0])
 		f.groups = f.groups[1:]
@@ -46,16 +54,33 @@ func (f *feed) put(g *group) {
 	}
 }
 
+// taken is the position before which every run has taken everything.
+func (f *feed) taken() uint64 {
+	taken := f.next
+	for _, at := range f.takers {
+		taken = min(taken, at)
+	}
+	return taken
+}
+
+// leave forgets a run that has ended.
+func (f *feed) leave(r *run) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.takers, r)
+}
+
 // takeGroups is how many groups a link takes at once.
 const takeGroups = 16
 
 // from returns the group that holds position at and some after it, in order. It
 // returns none and ok when nothing after at is committed, and !ok when position
 // at is no longer in memory. The caller releases each group.
-func (f *feed) from(at uint64) (gs []*group, ok bool, more <-chan struct{}) {
+func (f *feed) from(r *run, at uint64) (gs []*group, ok bool, more <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	more = f.wake
+	f.takers[r] = at
 	if at >= f.next {
 		return nil, true, more
 	}

@@ -152,6 +152,7 @@ func (r *run) failure() error { return context.Cause(r.ctx) }
 func (r *run) loop() {
 	defer close(r.done)
 	r.cancel(r.work())
+	r.sender.agent.feed.leave(r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.position = r.covered()
@@ -217,7 +218,7 @@ func (r *run) takeCommitted() (more <-chan struct{}, err error) {
 	r.hasten()
 	r.reopenLanes(a.now())
 	for r.held < maxPending && r.ctx.Err() == nil {
-		groups, inMemory, wake := a.feed.from(r.position)
+		groups, inMemory, wake := a.feed.from(r, r.position)
 		if !inMemory {
 			if err := r.takeFromLog(); err != nil {
 				return nil, err
