@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -335,8 +336,8 @@ func ParseSpeed(s string) (float64, error) {
 	if s == "max" {
 		return 0, nil
 	}
-	var v float64
-	if _, err := fmt.Sscanf(s, "%g", &v); err != nil || v <= 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v > 0) || math.IsInf(v, 0) {
 		return 0, carnet.Errorf(carnet.Malformed, "speed %q: want a number above 0, or max", s)
 	}
 	return v, nil
