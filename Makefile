@@ -3,7 +3,7 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: help demo build test lint bench clean
+.PHONY: help demo build test lint fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,10 @@ test:
 ## lint: formatting, vet, tidy modules, staticcheck; govulncheck where its database is reachable
 lint:
 	@GO="$(GO)" test/lint.sh
+
+## fuzz: look for inputs that break a parser, ARGS seconds each; make test runs what was found
+fuzz:
+	@GO="$(GO)" test/fuzz.sh $(ARGS)
 
 ## bench: the figures of docs/design/figures.md, each beside its peer
 bench: build

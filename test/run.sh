@@ -52,21 +52,6 @@ race() {
 	CGO_ENABLED=1 "$go" test -json -vet=off -race -short -timeout 10m $racy | summary
 }
 
-# fuzz gives each target 3 seconds: enough to run its seeds and to see that it works.
-fuzz() {
-	local file target log=$scratch/fuzz
-	while IFS=: read -r file target; do
-		if "$go" test -vet=off -run '^$' -fuzz "^$target\$" -fuzztime 3s -fuzzminimizetime 1s "./$(dirname "$file")" >"$log" 2>&1; then
-			count 1 0
-			printf 'ok  \t%s\t%s\n' "$(dirname "$file")" "$target"
-		else
-			count 0 1
-			printf 'FAIL\t%s\t%s\n' "$(dirname "$file")" "$target"
-			cat "$log"
-		fi
-	done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/func //; s|^\./||' | sort)
-}
-
 # scenarios are stories over real processes; each gets the binary as its argument.
 scenarios() {
 	local script start
@@ -90,7 +75,6 @@ main() {
 	stage build build && built=yes
 	stage tests tests
 	stage race race
-	stage fuzz fuzz
 	if compgen -G 'test/scenario/*.sh' >/dev/null; then
 		if [ -n "${built:-}" ]; then
 			stage scenarios scenarios
