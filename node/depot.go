@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
+	"time"
 
 	"carnet"
 	"carnet/depot"
@@ -86,6 +87,10 @@ type depotClient struct {
 // Party names the depot.
 func (d depotClient) Party() carnet.PartyID { return d.party }
 
+// statementsGap is the least time between two sendings of statements: the ledger
+// publishes ten times a second, and each sending costs a commit at both ends.
+const statementsGap = 60 * time.Millisecond
+
 // openOutbox makes the party's way to its depot, and the work that sends its
 // statements there. recorded is to be called when there are new ones.
 func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client depotClient, recorded func(), err error) {
@@ -112,7 +117,9 @@ func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client
 		ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16,
 	}
 	client = depotClient{&depot.Client{Base: peer.R2, HTTP: &http.Client{Transport: transport}}, name}
-	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: store, Submitter: client, Key: key, Logger: n.log})
+	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{
+		Store: store, Submitter: client, Key: key, Logger: n.log, Gap: statementsGap,
+	})
 	if err != nil {
 		return client, nil, err
 	}

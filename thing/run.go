@@ -24,7 +24,7 @@ const (
 // gatherFor is the least time between two frames of less than gatherBatches
 // batches: a frame costs a signature and a row at each end, whatever it holds.
 const (
-	gatherFor     = 2 * time.Millisecond
+	gatherFor     = 4 * time.Millisecond
 	gatherBatches = 64
 )
 

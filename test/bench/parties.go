@@ -47,8 +47,8 @@ type system struct {
 
 // purposes are the demo's worlds.
 var purposes = map[carnet.PartyID]node.WorldConfig{
-	"arena":  {Purpose: "fitness", Sensitivity: "personal+health", CompactEvery: node.Duration(5 * time.Second)},
-	"clinic": {Purpose: "care", Sensitivity: "personal+health+location", CompactEvery: node.Duration(5 * time.Second)},
+	"arena":  {Purpose: "fitness", Sensitivity: "personal+health"},
+	"clinic": {Purpose: "care", Sensitivity: "personal+health+location"},
 }
 
 func (s *system) all() []*party { return append([]*party{s.vault, s.hub}, s.worlds...) }
