@@ -47,10 +47,14 @@ func (r *reading) each(ctx context.Context, do func(first uint64, ms []carnet.Me
 		if err := r.pass(ctx, do); !errors.Is(err, errMoved) {
 			return err
 		}
-		// Wait for what moves them.
-		r.agent.moveMu.RLock()
-		r.agent.moveMu.RUnlock() //nolint:staticcheck // the wait is the purpose
+		r.agent.awaitMove()
 	}
+}
+
+// awaitMove waits until the compaction that moves batches now is done.
+func (a *Agent) awaitMove() {
+	a.moveMu.RLock()
+	defer a.moveMu.RUnlock()
 }
 
 // part is a run of the stream's batches that lie together, with the next one's

@@ -80,7 +80,7 @@ func compare(t *testing.T, records []map[string]any, got []carnet.Measurement) {
 			bv = v
 		}
 		_, hasV := r["v"]
-		want := carnet.Float(0)
+		var want carnet.Value
 		switch {
 		case hasV:
 			want = carnet.Float(bv + r["v"].(float64))

@@ -59,7 +59,7 @@ type Config struct {
 
 func (c *Config) check() error {
 	if c.Dir == "" || c.Signer == nil || c.Index == nil {
-		return errors.New("Dir, Signer and Index are needed")
+		return errors.New("a ledger needs Dir, Signer and Index")
 	}
 	c.CheckpointInterval = orDefault(c.CheckpointInterval, 100*time.Millisecond)
 	c.BatchAge = orDefault(c.BatchAge, 25*time.Millisecond)
