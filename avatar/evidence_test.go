@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"carnet"
@@ -84,9 +85,14 @@ func (m *memoryStore) StretchBody(_ context.Context, id uint64) ([]byte, error) 
 	return m.stretches[id].Body, nil
 }
 
-type memoryKeys struct{ rows []keys.Row }
+type memoryKeys struct {
+	mu   sync.Mutex
+	rows []keys.Row
+}
 
 func (m *memoryKeys) Get(_ context.Context, id keys.ID) (keys.Row, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, r := range m.rows {
 		if r.ID == id {
 			return r, nil
@@ -96,6 +102,8 @@ func (m *memoryKeys) Get(_ context.Context, id keys.ID) (keys.Row, error) {
 }
 
 func (m *memoryKeys) Page(_ context.Context, after keys.ID, limit int) (out []keys.Row, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	slices.SortFunc(m.rows, func(p, q keys.Row) int {
 		return cmp.Or(cmp.Compare(p.ID.Kind, q.ID.Kind), cmp.Compare(p.ID.Name, q.ID.Name))
 	})
@@ -108,6 +116,8 @@ func (m *memoryKeys) Page(_ context.Context, after keys.ID, limit int) (out []ke
 }
 
 func (m *memoryKeys) Put(_ context.Context, rows []keys.Row) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, r := range rows {
 		m.rows = slices.DeleteFunc(m.rows, func(old keys.Row) bool { return old.ID == r.ID })
 		m.rows = append(m.rows, r)
@@ -116,6 +126,8 @@ func (m *memoryKeys) Put(_ context.Context, rows []keys.Row) error {
 }
 
 func (m *memoryKeys) Delete(_ context.Context, ids []keys.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.rows = slices.DeleteFunc(m.rows, func(r keys.Row) bool { return slices.Contains(ids, r.ID) })
 	return nil
 }
