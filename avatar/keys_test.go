@@ -28,6 +28,12 @@ func (n *announcements) Notify(_ carnet.PartyID, kind string, body []byte) error
 	return nil
 }
 
+func (n *announcements) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.all)
+}
+
 // A reception key is announced for a day, replaced an hour before its end, and
 // destroyed an hour after it.
 func TestReceptionKeysTurn(t *testing.T) {
@@ -71,8 +77,8 @@ func TestReceptionKeysTurn(t *testing.T) {
 		} {
 			reach(c.after)
 			names := held()
-			if len(names) != c.keys || slices.Contains(names, first[0]) != c.first || len(told.all) != c.announced {
-				t.Errorf("after %v: %d keys, %d announced, the first there: %v", c.after, len(names), len(told.all), slices.Contains(names, first[0]))
+			if len(names) != c.keys || slices.Contains(names, first[0]) != c.first || told.count() != c.announced {
+				t.Errorf("after %v: %d keys, %d announced, the first there: %v", c.after, len(names), told.count(), slices.Contains(names, first[0]))
 			}
 			_, err := w.agent.Call(ctx, "hub", carnet.CallBag, bag)
 			if want := map[bool]carnet.Code{true: "", false: carnet.NotFound}[c.first]; carnet.CodeOf(err) != want {

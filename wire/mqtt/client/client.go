@@ -90,6 +90,7 @@ type Client struct {
 	free     []uint16 // packet identifiers not in flight
 	flights  []flight // by packet identifier
 	inFlight int
+	closing  bool  // Close has said goodbye
 	err      error // why the connection ended
 	suback   chan packet.Suback
 	stats    Stats
@@ -347,6 +348,7 @@ var ErrClosed = errors.New("mqtt client: closed")
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.out = packet.AppendDisconnect(c.out, packet.Success, "", c.cfg.Version)
+	c.closing = true // the server's end is the answer, whoever notices it first
 	c.mu.Unlock()
 	err := c.Flush()
 	c.end(ErrClosed)
@@ -384,6 +386,9 @@ func (c *Client) InFlight() int {
 // end notes why the connection ends, unless that is known, and closes it.
 func (c *Client) end(err error) {
 	c.mu.Lock()
+	if c.closing {
+		err = ErrClosed
+	}
 	if c.err == nil {
 		c.err = err
 	}
