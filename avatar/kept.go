@@ -3,6 +3,7 @@ package avatar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"carnet"
@@ -86,64 +87,83 @@ type doomedDocument struct {
 	Class carnet.Retention `json:"class"`
 }
 
+// dropAtOnce is how many stretches are dropped in one commit.
+const dropAtOnce = 256
+
 // dropOver deletes stretches whose retention has ended, here and then at the
 // depot, however long that is away.
 func (a *Agent) dropOver(ctx context.Context) error {
 	for class, life := range lives {
-		gone, err := a.store.DropStretches(ctx, class, a.now().Add(-life).UnixNano())
-		if err != nil {
-			return err
-		}
-		if err := a.doom(ctx, class, gone); err != nil {
-			return err
+		for {
+			rows, err := a.store.Expired(ctx, class, a.now().Add(-life).UnixNano(), dropAtOnce)
+			if err != nil {
+				return err
+			}
+			if len(rows) == 0 {
+				break
+			}
+			if err := a.drop(ctx, rows); err != nil {
+				return err
+			}
 		}
 	}
 	return a.deleteDoomed(ctx)
 }
 
-// doom states what was dropped, and notes what the depot is to delete.
-func (a *Agent) doom(ctx context.Context, class carnet.Retention, gone []carnet.Fingerprint) error {
-	if len(gone) == 0 {
-		return nil
-	}
+// drop deletes stretches, states it, and notes in the same transaction what the
+// depot is to delete: also what isn't marked as stored may be there.
+func (a *Agent) drop(ctx context.Context, rows []StretchRow) error {
+	var ids []uint64
 	var items []ledger.Item
 	var documents []carnet.Document
-	for _, f := range gone {
+	for i := range rows {
+		row := &rows[i]
 		item, err := a.state(ledger.Statement{
-			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: f, Reason: "retention " + class.String() + " has ended",
+			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: row.Fingerprint, Reason: "retention " + row.Class.String() + " has ended",
 		})
 		if err != nil {
 			return err
 		}
-		d, err := a.document(kindDoomed, f.String(), 1, doomedDocument{class})
+		d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class})
 		if err != nil {
 			return err
 		}
-		items, documents = append(items, item), append(documents, d)
+		ids, items, documents = append(ids, row.ID), append(items, item), append(documents, d)
 	}
-	if err := a.store.Put(ctx, documents, items); err != nil {
+	if err := a.store.DropStretches(ctx, ids, documents, items); err != nil {
 		return err
 	}
 	a.recorded()
 	return nil
 }
 
+// deleteDoomed deletes at the depot what is noted, and forgets an object when
+// the depot has answered that it is gone. One that the depot doesn't delete now
+// stays noted and holds up no other.
 func (a *Agent) deleteDoomed(ctx context.Context) error {
 	documents, err := a.store.Documents(ctx, kindDoomed)
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, d := range documents {
 		var f carnet.Fingerprint
 		if err := f.UnmarshalText([]byte(d.ID)); err != nil {
 			return err
 		}
-		if err := a.depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-			return err
+		switch err := a.depot.DeleteObject(ctx, f); carnet.CodeOf(err) {
+		case carnet.Unavailable:
+			return errors.Join(failed, err)
+		case carnet.NotFound:
+		default:
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("delete object %s at the depot: %w", f, err))
+				continue
+			}
 		}
 		if err := a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	return failed
 }

@@ -52,9 +52,13 @@ type Store interface {
 	Unstored(ctx context.Context, limit int) ([]StretchRow, error)
 	// Stored marks stretches as held by the depot.
 	Stored(ctx context.Context, ids []uint64) error
-	// DropStretches deletes the stretches of a retention class whose newest
-	// measurement was received before the given time, with overwriting.
-	DropStretches(ctx context.Context, class carnet.Retention, before int64) (fingerprints []carnet.Fingerprint, err error)
+	// Expired returns stretches of a retention class whose newest batch was
+	// received before the given time, without bodies, in order of ids.
+	Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]StretchRow, error)
+	// DropStretches deletes stretches, with overwriting, and stores documents and
+	// statements about it as Put does. One that isn't there, or is named twice,
+	// fails the whole with carnet.Conflict.
+	DropStretches(ctx context.Context, ids []uint64, documents []carnet.Document, statements []ledger.Item) error
 
 	// Put stores documents (nil Body: delete) with statements about the change.
 	// A document whose stored version isn't Version-1 fails the whole with

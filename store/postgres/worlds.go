@@ -417,43 +417,59 @@ func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
 	})
 }
 
+// Expired implements avatar.Store.
+func (s *Worlds) Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE class = $1 AND received < $2 ORDER BY id LIMIT $3`, int16(class), before, max(limit, 0))
+}
+
 // DropStretches implements avatar.Store. PostgreSQL doesn't overwrite: what was
 // deleted is vacuumed, which frees its space for what comes next, and lies there
 // until then.
-func (s *Worlds) DropStretches(ctx context.Context, class carnet.Retention, before int64) (fingerprints []carnet.Fingerprint, err error) {
-	err = s.changeTotals(ctx, "drop stretches", func(t *tx, n *worldTotals, b *pgx.Batch) error {
-		fingerprints = nil
-		t.each(`WITH old AS (DELETE FROM world_stretch WHERE class = $1 AND received < $2 RETURNING id, fingerprint, size),
+func (s *Worlds) DropStretches(ctx context.Context, ids []uint64, docs []carnet.Document, items []ledger.Item) error {
+	list := make([]int64, len(ids))
+	for i, id := range ids {
+		list[i] = cursor(id)
+	}
+	err := s.changeTotals(ctx, "drop stretches", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		gone := 0
+		t.each(`WITH old AS (DELETE FROM world_stretch WHERE id = ANY ($1) RETURNING id, size),
 			bodies AS (DELETE FROM world_stretch_body WHERE stretch IN (SELECT id FROM old))
-			SELECT fingerprint, size FROM old ORDER BY id`, []any{int16(class), before}, func(r pgx.Rows) error {
-			var f carnet.Fingerprint
+			SELECT size FROM old`, []any{list}, func(r pgx.Rows) error {
 			var size uint64
-			err := r.Scan(fixed(f[:]), &size)
-			fingerprints = append(fingerprints, f)
+			err := r.Scan(&size)
+			gone++
 			n.Stretches--
 			n.StretchBytes -= size
 			return err
 		})
-		return nil
+		if t.err == nil && gone != len(ids) {
+			return carnet.Errorf(carnet.Conflict, "%d of %d stretches to drop are not there", len(ids)-gone, len(ids))
+		}
+		return s.record(t, n, b, docs, items)
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || len(ids) == 0 {
+		return err
 	}
-	return fingerprints, s.db.vacuum(ctx, `VACUUM world_stretch, world_stretch_body`)
+	return s.db.vacuum(ctx, `VACUUM world_stretch, world_stretch_body`)
+}
+
+// record puts documents, and queues statements for the outbox.
+func (s *Worlds) record(t *tx, n *worldTotals, b *pgx.Batch, docs []carnet.Document, items []ledger.Item) error {
+	if err := s.put(t, docs); err != nil {
+		return err
+	}
+	box := &outbox{last: &n.lastStatement, count: &n.Statements, receipts: &n.Receipts}
+	for i := range items {
+		box.add(&items[i])
+	}
+	s.queue(b, box)
+	return nil
 }
 
 // Put implements avatar.Store.
 func (s *Worlds) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
 	return s.changeTotals(ctx, "put documents", func(t *tx, n *worldTotals, b *pgx.Batch) error {
-		if err := s.put(t, docs); err != nil {
-			return err
-		}
-		box := &outbox{last: &n.lastStatement, count: &n.Statements, receipts: &n.Receipts}
-		for i := range items {
-			box.add(&items[i])
-		}
-		s.queue(b, box)
-		return nil
+		return s.record(t, n, b, docs, items)
 	})
 }
 

@@ -367,7 +367,15 @@ func TestOverwritten(t *testing.T) {
 	if !onDisk(t, dir, stretch) || !onDisk(t, dir, key) {
 		t.Fatal("the search doesn't find what is there")
 	}
-	if _, err := w.DropStretches(ctx, carnet.Day, 2); err != nil {
+	rows, err := w.Expired(ctx, carnet.Day, 2, 9)
+	if err != nil || len(rows) != 8 {
+		t.Fatalf("%d stretches have expired: %v", len(rows), err)
+	}
+	var ids []uint64
+	for _, row := range rows {
+		ids = append(ids, row.ID)
+	}
+	if err := w.DropStretches(ctx, ids, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if onDisk(t, dir, stretch) {

@@ -379,41 +379,46 @@ func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
 	})
 }
 
+// Expired implements avatar.Store.
+func (s *Worlds) Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE class = $1 AND received < $2 ORDER BY id LIMIT $3`, uint8(class), before, max(limit, 0))
+}
+
 // DropStretches implements avatar.Store.
-func (s *Worlds) DropStretches(ctx context.Context, class carnet.Retention, before int64) (fingerprints []carnet.Fingerprint, err error) {
-	err = s.changeTotals(ctx, "drop stretches", func(t *tx, n *worldTotals) error {
-		old := []any{uint8(class), before}
-		fingerprints = nil
-		t.each(`SELECT fingerprint, size FROM world_stretch WHERE class = $1 AND received < $2 ORDER BY id`, old, func(r *sql.Rows) error {
-			var f carnet.Fingerprint
+func (s *Worlds) DropStretches(ctx context.Context, ids []uint64, docs []carnet.Document, items []ledger.Item) error {
+	err := s.changeTotals(ctx, "drop stretches", func(t *tx, n *worldTotals) error {
+		for _, id := range ids {
 			var size uint64
-			err := r.Scan(fixed(f[:]), &size)
-			fingerprints = append(fingerprints, f)
+			if !t.row(`SELECT size FROM world_stretch WHERE id = $1`, []any{cursor(id)}, &size) && t.err == nil {
+				return carnet.Errorf(carnet.Conflict, "stretch %d is not there", id)
+			}
+			t.exec(`DELETE FROM world_stretch_body WHERE stretch = $1`, cursor(id))
+			t.exec(`DELETE FROM world_stretch WHERE id = $1`, cursor(id))
 			n.Stretches--
 			n.StretchBytes -= size
-			return err
-		})
-		t.exec(`DELETE FROM world_stretch_body WHERE stretch IN (SELECT id FROM world_stretch WHERE class = $1 AND received < $2)`, old...)
-		t.exec(`DELETE FROM world_stretch WHERE class = $1 AND received < $2`, old...)
-		return nil
+		}
+		return s.record(t, n, docs, items)
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || len(ids) == 0 {
+		return err
 	}
-	return fingerprints, s.db.scrub(ctx)
+	return s.db.scrub(ctx)
+}
+
+// record puts documents, and statements into the outbox.
+func (s *Worlds) record(t *tx, n *worldTotals, docs []carnet.Document, items []ledger.Item) error {
+	if err := s.put(t, docs); err != nil {
+		return err
+	}
+	for i := range items {
+		s.state(t, n, &items[i])
+	}
+	return nil
 }
 
 // Put implements avatar.Store.
 func (s *Worlds) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
-	return s.changeTotals(ctx, "put documents", func(t *tx, n *worldTotals) error {
-		if err := s.put(t, docs); err != nil {
-			return err
-		}
-		for i := range items {
-			s.state(t, n, &items[i])
-		}
-		return nil
-	})
+	return s.changeTotals(ctx, "put documents", func(t *tx, n *worldTotals) error { return s.record(t, n, docs, items) })
 }
 
 // Totals implements avatar.Store.

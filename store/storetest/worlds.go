@@ -30,6 +30,7 @@ func Worlds(t *testing.T, fresh Fresh[avatar.Store]) {
 	t.Run("Stretches", func(t *testing.T) { testStretches(t, fresh) })
 	t.Run("RestoreStretch", func(t *testing.T) { testRestore(t, fresh) })
 	t.Run("DropStretches", func(t *testing.T) { testDrop(t, fresh) })
+	t.Run("DropConflict", func(t *testing.T) { testDropConflict(t, fresh) })
 	t.Run("TwoProcesses", func(t *testing.T) { testWorldsFencing(t, fresh) })
 	t.Run("Random", func(t *testing.T) {
 		for seed := range uint64(seeds) {
@@ -376,20 +377,57 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	s, close := db(t)
 	rows := []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(1, 2, carnet.Month), stretch(1, 3, carnet.Day), stretch(2, 4, carnet.Day)}
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows}))
-	last := get(s.Unstored(ctx, 9))(t)[3].ID
-	same(t, "nothing dropped", get(s.DropStretches(ctx, carnet.Day, 1000))(t), []carnet.Fingerprint{})
-	same(t, "dropped", get(s.DropStretches(ctx, carnet.Day, 3001))(t), []carnet.Fingerprint{rows[0].Fingerprint, rows[2].Fingerprint})
+	all := get(s.Unstored(ctx, 9))(t)
+	last := all[3].ID
+	same(t, "nothing expired", get(s.Expired(ctx, carnet.Day, 1000, 9))(t), []avatar.StretchRow{})
+	same(t, "expired", get(s.Expired(ctx, carnet.Day, 3001, 9))(t), []avatar.StretchRow{all[0], all[2]})
+	same(t, "the oldest expired", get(s.Expired(ctx, carnet.Day, 3001, 1))(t), []avatar.StretchRow{all[0]})
+	note := []carnet.Document{{Kind: "doomed", ID: "a", Version: 1, Body: []byte("1")}}
+	must(t, s.DropStretches(ctx, []uint64{all[0].ID, all[2].ID}, note, []ledger.Item{statement(1), statement(2)}))
+	must(t, s.DropStretches(ctx, nil, nil, nil))
 	close()
 	s = open(t, db)
 	have := get(s.Unstored(ctx, 9))(t)
 	same(t, "left", have, bare([]avatar.StretchRow{rows[1], rows[3]}, have))
-	same(t, "totals", get(s.Totals(ctx))(t), avatar.Totals{Stretches: 2, StretchBytes: uint64(len(rows[1].Body) + len(rows[3].Body))})
-	same(t, "dropped", get(s.DropStretches(ctx, carnet.Day, 1<<63-1))(t), []carnet.Fingerprint{rows[3].Fingerprint})
+	same(t, "documents about it", get(s.Documents(ctx, "doomed"))(t), note)
+	same(t, "pending statements", len(get(s.Pending(ctx, 9))(t)), 2)
+	same(t, "totals", get(s.Totals(ctx))(t), avatar.Totals{Stretches: 2, StretchBytes: uint64(len(rows[1].Body) + len(rows[3].Body)), Statements: 2})
+	must(t, s.DropStretches(ctx, []uint64{last}, nil, nil))
 	_, err := s.StretchBody(ctx, last)
 	wantCode(t, err, carnet.NotFound)
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows[:1]}))
 	if have := get(s.Unstored(ctx, 9))(t); have[1].ID <= last {
 		t.Fatalf("stretch id %d was given again; the last was %d", have[1].ID, last)
+	}
+}
+
+// testDropConflict drops what can't be, with documents and statements of which
+// then nothing stays either.
+func testDropConflict(t *testing.T, fresh Fresh[avatar.Store]) {
+	ctx := t.Context()
+	s := open(t, fresh(t))
+	must(t, s.Compact(ctx, avatar.Compaction{Stretches: []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(1, 2, carnet.Day)}}))
+	rows := get(s.Unstored(ctx, 9))(t)
+	one, two := rows[0].ID, rows[1].ID
+	before := get(s.Totals(ctx))(t)
+	for _, c := range []struct {
+		name    string
+		ids     []uint64
+		version uint64 // of a new document
+	}{
+		{"unknown", []uint64{one, two + 1}, 1},
+		{"no such id", []uint64{one, 1<<64 - 1}, 1},
+		{"twice", []uint64{one, one}, 1},
+		{"another's document", []uint64{one, two}, 2},
+	} {
+		note := []carnet.Document{{Kind: "doomed", ID: "a", Version: c.version, Body: []byte("1")}}
+		wantCode(t, s.DropStretches(ctx, c.ids, note, []ledger.Item{statement(1)}), carnet.Conflict)
+		same(t, c.name+": totals", get(s.Totals(ctx))(t), before)
+		same(t, c.name+": stretches", get(s.Unstored(ctx, 9))(t), rows)
+		same(t, c.name+": documents", get(s.Documents(ctx, "doomed"))(t), []carnet.Document(nil))
+		for _, row := range rows {
+			get(s.StretchBody(ctx, row.ID))(t)
+		}
 	}
 }
 

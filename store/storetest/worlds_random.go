@@ -157,17 +157,26 @@ func (m *worldModel) mark(t *testing.T, ctx context.Context, s avatar.Store, r *
 
 func (m *worldModel) drop(t *testing.T, ctx context.Context, s avatar.Store, r *rand.Rand) {
 	class, before := carnet.Hour+carnet.Retention(r.IntN(3)), int64(r.IntN(m.serial+1))*1000
-	var want []carnet.Fingerprint
+	var want []avatar.StretchRow
 	m.stretches = slices.DeleteFunc(m.stretches, func(row avatar.StretchRow) bool {
 		if row.Class != class || row.Received >= before {
 			return false
 		}
-		want = append(want, row.Fingerprint)
+		want = append(want, row)
 		m.totals.Stretches--
 		m.totals.StretchBytes -= uint64(len(row.Body))
 		return true
 	})
-	same(t, "dropped", get(s.DropStretches(ctx, class, before))(t), want)
+	have := get(s.Expired(ctx, class, before, 1<<20))(t)
+	same(t, "expired", have, bare(want, have))
+	var ids []uint64
+	var items []ledger.Item
+	for _, row := range have {
+		m.serial++
+		ids, items = append(ids, row.ID), append(items, statement(m.serial))
+	}
+	must(t, s.DropStretches(ctx, ids, nil, items))
+	m.items = append(m.items, items...)
 }
 
 func (m *worldModel) compare(t *testing.T, ctx context.Context, s avatar.Store, step int) {

@@ -132,3 +132,49 @@ func TestRetention(t *testing.T) {
 		}
 	})
 }
+
+// What was dropped is stated once and deleted at the depot, wherever a crash
+// falls (W14, W15), and what the depot won't delete now holds up nothing else.
+func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
+	for name, after := range map[string]bool{"before the transaction": false, "after the transaction": true} {
+		t.Run(name, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, w *world) {
+				w.every = 5 * time.Millisecond
+				w.restart()
+				h := w.hubs[0]
+				s, other := h.open(nil), h.open(nil)
+				h.send(s.run(carnet.Day, time.Now(), 1), other.run(carnet.Day, time.Now(), 1), s.run(carnet.Keep, time.Now(), 1))
+				h.heads()
+				w.compact()
+				eventually(t, "the stretches are at the depot", func() bool {
+					rows, err := w.store.Unstored(w.ctx, 10)
+					return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
+				})
+				day, err := w.store.Expired(w.ctx, carnet.Day, 1<<62, 9)
+				if err != nil || len(day) != 2 {
+					t.Fatalf("%d stretches of a day: %v", len(day), err)
+				}
+				before := w.statements()
+				tried := make(chan struct{}, 1)
+				w.store.fault.Store(&fault{at: "drop", after: after, met: tried})
+				w.ahead.Store(int64(25 * time.Hour))
+				<-tried
+				w.stop()
+				if left := map[bool]uint64{false: 3, true: 1}[after]; w.totals().Stretches != left {
+					t.Errorf("%d stretches are left, want %d", w.totals().Stretches, left)
+				}
+				if n := len(w.depot.held()); n != 3 {
+					t.Errorf("the depot holds %d objects before it was told, want 3", n)
+				}
+				w.depot.keep(day[0].Fingerprint)
+				w.restart()
+				eventually(t, "what the depot deletes is gone", func() bool { return len(w.depot.held()) == 2 })
+				w.depot.keep(carnet.Fingerprint{})
+				eventually(t, "and so is the rest", func() bool { return len(w.depot.held()) == 1 })
+				if got := w.statements(); got != before+2 {
+					t.Errorf("%d statements more, want 2", got-before)
+				}
+			})
+		})
+	}
+}

@@ -246,9 +246,10 @@ func (f *faulty) RestoreStretch(ctx context.Context, id uint64, body []byte) err
 }
 
 type fault struct {
-	at    string // "put", "compact", "append"
-	after bool   // the change is made, its answer is lost
-	err   error  // default errCrash
+	at    string        // "put", "compact", "append", "drop"
+	after bool          // the change is made, its answer is lost
+	err   error         // default errCrash
+	met   chan struct{} // told when it was met, if there is room
 }
 
 var errCrash = errors.New("crashed")
@@ -262,6 +263,10 @@ func (f *faulty) do(at string, change func() error) error {
 		if err := change(); err != nil {
 			return err
 		}
+	}
+	select {
+	case fault.met <- struct{}{}:
+	default:
 	}
 	if fault.err != nil {
 		return fault.err
@@ -277,6 +282,10 @@ func (f *faulty) Compact(ctx context.Context, c avatar.Compaction) error {
 	return f.do("compact", func() error { return f.Store.Compact(ctx, c) })
 }
 
+func (f *faulty) DropStretches(ctx context.Context, ids []uint64, d []carnet.Document, s []ledger.Item) error {
+	return f.do("drop", func() error { return f.Store.DropStretches(ctx, ids, d, s) })
+}
+
 func (f *faulty) Append(ctx context.Context, rows []avatar.FrameRow) error {
 	return f.do("append", func() error { return f.Store.Append(ctx, rows) })
 }
@@ -285,6 +294,7 @@ func (f *faulty) Append(ctx context.Context, rows []avatar.FrameRow) error {
 type vault struct {
 	mu      sync.Mutex
 	away    bool
+	keeps   carnet.Fingerprint // an object that it refuses to delete
 	objects map[carnet.Fingerprint][]byte
 }
 
@@ -321,6 +331,9 @@ func (v *vault) DeleteObject(_ context.Context, f carnet.Fingerprint) error {
 	if v.away {
 		return errAway
 	}
+	if f == v.keeps {
+		return carnet.Errorf(carnet.Forbidden, "the object is kept")
+	}
 	delete(v.objects, f)
 	return nil
 }
@@ -329,6 +342,12 @@ func (v *vault) set(away bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.away = away
+}
+
+func (v *vault) keep(f carnet.Fingerprint) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keeps = f
 }
 
 func (v *vault) held() map[carnet.Fingerprint][]byte {
