@@ -99,6 +99,7 @@ type Agent struct {
 	// moveMu is held while batches go from frames into stretches, and shared by
 	// who must not meet them in both or in neither. It comes before the others.
 	moveMu sync.RWMutex
+	needed map[epochID]int64 // until when keys are needed, as far as it is remembered; owner: moveMu
 
 	// foldMu is held while a frame is folded, and while states are taken or a
 	// subscription begins: these see frames whole. It guards pending.
@@ -121,7 +122,8 @@ type Agent struct {
 	receptions  map[carnet.Fingerprint]*seal.ReceptionKey // not yet destroyed
 	announced   []receptionEntry                          // the newest last
 
-	changeMu sync.Mutex // held while documents change
+	changeMu  sync.Mutex // held while documents change
+	epochsDue time.Time  // when it is next looked at which keys are over; owner: changeMu
 }
 
 // New loads the agent's state from its store.
@@ -139,6 +141,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
 		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), demanded: make(map[*Avatar]struct{}),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
+		needed:     make(map[epochID]int64),
 		tail:       newTail(),
 	}
 	if a.now == nil {

@@ -30,8 +30,8 @@ func (a *Agent) compactSoon() {
 	}
 }
 
-// compactLoop compacts, stores stretches at the depot, and drops what its
-// retention class has ended.
+// compactLoop compacts, stores stretches at the depot, drops what its retention
+// class has ended, and destroys keys that are over.
 func (a *Agent) compactLoop(ctx context.Context) error {
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
@@ -55,6 +55,9 @@ func (a *Agent) compactLoop(ctx context.Context) error {
 		}
 		if err := a.dropOver(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("what its retention has ended was not dropped; it is tried again", "err", err)
+		}
+		if err := a.endEpochs(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("keys that are over were not destroyed; it is tried again", "err", err)
 		}
 	}
 }
@@ -94,6 +97,9 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		slices.SortFunc(c.Stretches, func(p, q StretchRow) int {
 			return cmp.Or(slices.Compare(p.Stream[:], q.Stream[:]), cmp.Compare(p.FirstBatch, q.FirstBatch))
 		})
+		if err := a.keepEpochs(ctx, c.Stretches); err != nil {
+			return err
+		}
 		if err := a.store.Compact(ctx, c); err != nil {
 			return err
 		}

@@ -23,20 +23,41 @@ const (
 	kindState     = "state"
 	kindFold      = "fold"
 	kindDoomed    = "doomed"
+	kindEpoch     = "epoch"
 )
 
 // loadOne opens one document; a zero one with version 0 if there is none.
 func loadOne[T any](ctx context.Context, a *Agent, kind, id string) (v T, version uint64, err error) {
-	documents, err := a.store.Documents(ctx, kind)
-	if err != nil {
+	d, err := a.store.Document(ctx, kind, id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return v, 0, nil
+	} else if err != nil {
 		return v, 0, err
 	}
-	for _, d := range documents {
-		if d.ID == id {
-			return v, d.Version, a.openDocument(d, &v)
+	return v, d.Version, a.openDocument(d, &v)
+}
+
+// documentPage is how many documents are read at once where there are many.
+const documentPage = 512
+
+// eachDocument hands over the documents of a kind, in order of their ids. They
+// may be changed meanwhile.
+func (a *Agent) eachDocument(ctx context.Context, kind string, do func(carnet.Document) error) error {
+	for after := ""; ; {
+		page, err := a.store.DocumentPage(ctx, kind, after, documentPage)
+		if err != nil {
+			return err
+		}
+		for _, d := range page {
+			if err := do(d); err != nil {
+				return err
+			}
+			after = d.ID
+		}
+		if len(page) < documentPage {
+			return nil
 		}
 	}
-	return v, 0, nil
 }
 
 func (a *Agent) openDocument(d carnet.Document, v any) error {

@@ -36,13 +36,21 @@ func (m *memoryStore) Put(_ context.Context, documents []carnet.Document, _ []le
 	return nil
 }
 
-func (m *memoryStore) Documents(_ context.Context, kind string) (out []carnet.Document, _ error) {
+func (m *memoryStore) Document(_ context.Context, kind, id string) (carnet.Document, error) {
+	if d, ok := m.documents[kind+" "+id]; ok && d.Body != nil {
+		return d, nil
+	}
+	return carnet.Document{}, carnet.Errorf(carnet.NotFound, "no document %s %s", kind, id)
+}
+
+func (m *memoryStore) DocumentPage(_ context.Context, kind, after string, limit int) (out []carnet.Document, _ error) {
 	for _, d := range m.documents {
-		if d.Kind == kind {
+		if d.Kind == kind && d.ID > after && d.Body != nil {
 			out = append(out, d)
 		}
 	}
-	return out, nil
+	slices.SortFunc(out, func(p, q carnet.Document) int { return cmp.Compare(p.ID, q.ID) })
+	return out[:min(len(out), limit)], nil
 }
 
 func (m *memoryStore) Frames(_ context.Context, after uint64, limit int) (out []FrameRow, _ error) {

@@ -20,7 +20,8 @@ type Query struct {
 const MaxHistory = 100_000
 
 // History returns measurements in order of measured time, and whether there are
-// more than the limit.
+// more than the limit. If there are none but for those whose keys were destroyed
+// when their grant was over, it says so (carnet.TooOld).
 func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []carnet.Measurement, more bool, err error) {
 	v, err := a.avatar(id)
 	if err != nil {
@@ -45,6 +46,9 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 		}
 	}
 	found.cut()
+	if r.ended != nil && len(found.ms) == 0 {
+		return nil, false, r.ended
+	}
 	return found.ms, found.more, nil
 }
 

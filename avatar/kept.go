@@ -141,29 +141,20 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow) error {
 // the depot has answered that it is gone. One that the depot doesn't delete now
 // stays noted and holds up no other.
 func (a *Agent) deleteDoomed(ctx context.Context) error {
-	documents, err := a.store.Documents(ctx, kindDoomed)
-	if err != nil {
-		return err
-	}
 	var failed error
-	for _, d := range documents {
+	err := a.eachDocument(ctx, kindDoomed, func(d carnet.Document) error {
 		var f carnet.Fingerprint
 		if err := f.UnmarshalText([]byte(d.ID)); err != nil {
 			return err
 		}
-		switch err := a.depot.DeleteObject(ctx, f); carnet.CodeOf(err) {
-		case carnet.Unavailable:
-			return errors.Join(failed, err)
-		case carnet.NotFound:
-		default:
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("delete object %s at the depot: %w", f, err))
-				continue
-			}
-		}
-		if err := a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil); err != nil {
+		err := a.depot.DeleteObject(ctx, f)
+		if code := carnet.CodeOf(err); code == carnet.Unavailable || ctx.Err() != nil {
 			return err
+		} else if err != nil && code != carnet.NotFound {
+			failed = errors.Join(failed, fmt.Errorf("delete object %s at the depot: %w", f, err))
+			return nil
 		}
-	}
-	return failed
+		return a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil)
+	})
+	return errors.Join(failed, err)
 }

@@ -77,6 +77,9 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 		secret := e.Key.Secret
 		entries = append(entries, keys.Entry{ID: epochID{e.Key.Stream, e.Key.Epoch}.key(), Secret: secret[:]})
 	}
+	if err := a.noteGrant(ctx, from.Party, bag); err != nil {
+		return err
+	}
 	return a.keys.Put(ctx, entries...)
 }
 
@@ -92,6 +95,8 @@ const kindReceptionKey = "reception" // in the key table
 func receptionID(f carnet.Fingerprint) keys.ID {
 	return keys.ID{Kind: kindReceptionKey, Name: f.String()}
 }
+
+const receptionDocumentID = "keys"
 
 // receptionDocument says which reception keys there are.
 type receptionDocument struct {
@@ -111,7 +116,7 @@ func (e receptionEntry) destroyAt() time.Time { return e.NotAfter.Add(receptionO
 func (a *Agent) turnReceptions(ctx context.Context, start bool) (fresh bool, err error) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	doc, version, err := loadOne[receptionDocument](ctx, a, kindReception, "keys")
+	doc, version, err := loadOne[receptionDocument](ctx, a, kindReception, receptionDocumentID)
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +132,7 @@ func (a *Agent) turnReceptions(ctx context.Context, start bool) (fresh bool, err
 		doc.Keys, changed = append(doc.Keys, receptionEntry{key.ID(), now.Add(receptionLife).Truncate(time.Second)}), true
 	}
 	if changed {
-		if err := a.put(ctx, kindReception, "keys", version+1, doc); err != nil {
+		if err := a.put(ctx, kindReception, receptionDocumentID, version+1, doc); err != nil {
 			return false, err
 		}
 	}
@@ -174,7 +179,7 @@ func (a *Agent) destroyReceptions(ctx context.Context, doc receptionDocument) er
 // loadReceptions takes the reception keys that are in the table. Each start
 // draws a new one, so that a restored key table is never used for long.
 func (a *Agent) loadReceptions(ctx context.Context) error {
-	doc, _, err := loadOne[receptionDocument](ctx, a, kindReception, "keys")
+	doc, _, err := loadOne[receptionDocument](ctx, a, kindReception, receptionDocumentID)
 	if err != nil {
 		return err
 	}

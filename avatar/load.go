@@ -38,13 +38,11 @@ func (a *Agent) loadRest(ctx context.Context) (err error) {
 	if a.rest, err = a.keys.Sealer(ctx, restKey); carnet.CodeOf(err) != carnet.NotFound {
 		return err
 	}
-	used, err := a.store.Documents(ctx, kindReception)
-	if err != nil {
-		return err
-	}
-	if len(used) > 0 {
+	if _, err := a.store.Document(ctx, kindReception, receptionDocumentID); err == nil {
 		return carnet.Errorf(carnet.Tampered, "the key table doesn't have the key that this world's store is sealed under").
 			WithFix("give the key table that belongs to the store")
+	} else if carnet.CodeOf(err) != carnet.NotFound {
+		return err
 	}
 	if _, err = a.keys.Make(ctx, restKey); err != nil {
 		return err
@@ -54,11 +52,7 @@ func (a *Agent) loadRest(ctx context.Context) (err error) {
 }
 
 func (a *Agent) loadAvatars(ctx context.Context) error {
-	documents, err := a.store.Documents(ctx, kindAvatar)
-	if err != nil {
-		return err
-	}
-	for _, d := range documents {
+	return a.eachDocument(ctx, kindAvatar, func(d carnet.Document) (err error) {
 		var doc avatarDocument
 		if err := a.openDocument(d, &doc); err != nil {
 			return err
@@ -73,8 +67,8 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			a.streams[s.ID] = st
 		}
 		a.avatars[v.id] = v
-	}
-	return nil
+		return nil
+	})
 }
 
 // loadTail opens the frames that are not compacted, in the order they came.

@@ -221,7 +221,7 @@ func (a *Agent) open(ctx context.Context, o *opening, batch []byte, received int
 		// Is there no key, or could it only not be read?
 		switch _, failed := a.epochs.key(ctx, h); carnet.CodeOf(failed) {
 		case carnet.NotFound:
-			return h, b, err
+			return h, b, a.noKey(ctx, h, err)
 		case carnet.Unavailable:
 			a.log.Warn("the key table can't be read; it is tried again", "err", failed)
 			select {

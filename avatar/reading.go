@@ -25,7 +25,8 @@ type reading struct {
 	batch  uint64 // the least number to hand over next
 	from   uint64 // measurements with lesser numbers are passed over
 
-	lost uint64 // the frame that wasn't where the index said
+	lost  uint64 // the frame that wasn't where the index said
+	ended error  // why the last batch that was passed over can't be opened
 }
 
 // start makes r a reading of a stream from a batch and a measurement on.
@@ -124,12 +125,17 @@ func lesser(p part) uint64 {
 }
 
 // open opens a batch and hands over what is wanted of it. One whose key is
-// destroyed is passed over.
+// destroyed is passed over; ended says why, if that is known.
 func (r *reading) open(ctx context.Context, batch []byte, do func(uint64, []carnet.Measurement) error) error {
 	_, b, err := r.agent.open(ctx, &r.opening, batch, 0)
-	if carnet.CodeOf(err) == carnet.NotFound {
+	switch carnet.CodeOf(err) {
+	case carnet.NotFound:
 		return nil
-	} else if err != nil {
+	case carnet.TooOld:
+		r.ended = err
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	ms, first := r.opening.measurements, b.First

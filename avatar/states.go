@@ -59,16 +59,7 @@ func (a *Agent) loadStates(ctx context.Context) error {
 	for _, at := range fold.Refused {
 		a.tail.refused[batchAt{at[0], uint32(at[1])}] = struct{}{}
 	}
-	documents, err := a.store.Documents(ctx, kindState)
-	if err != nil {
-		return err
-	}
-	for _, d := range documents {
-		if err := a.loadState(d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.eachDocument(ctx, kindState, a.loadState)
 }
 
 func (a *Agent) loadState(d carnet.Document) error {

@@ -64,8 +64,11 @@ type Store interface {
 	// A document whose stored version isn't Version-1 fails the whole with
 	// carnet.Conflict.
 	Put(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error
-	// Documents returns all documents of a kind, in order of their ids.
-	Documents(ctx context.Context, kind string) ([]carnet.Document, error)
+	// Document returns one document; carnet.NotFound if there is none.
+	Document(ctx context.Context, kind, id string) (carnet.Document, error)
+	// DocumentPage returns documents of a kind with id > after, in the byte order
+	// of their ids, at most limit.
+	DocumentPage(ctx context.Context, kind, after string, limit int) ([]carnet.Document, error)
 
 	// Statements returns statements with id > after, with receipts where they
 	// have come, in order, at most limit.

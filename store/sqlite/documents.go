@@ -44,17 +44,38 @@ func (d documents) put(t *tx, docs []carnet.Document) error {
 }
 
 // Documents returns all documents of a kind, in the byte order of their ids.
-func (d documents) Documents(ctx context.Context, kind string) (docs []carnet.Document, err error) {
-	err = d.db.read(ctx, d.sql(`SELECT id, version, body FROM {domain}_document WHERE kind = $1 ORDER BY id`),
-		[]any{kind}, func(rows *sql.Rows) error {
-			doc := carnet.Document{Kind: kind}
-			err := rows.Scan(&doc.ID, &doc.Version, &doc.Body)
-			doc.Body = blob(doc.Body)
-			docs = append(docs, doc)
-			return err
-		})
+func (d documents) Documents(ctx context.Context, kind string) ([]carnet.Document, error) {
+	return d.list(ctx, ` WHERE kind = $1 ORDER BY id`, kind)
+}
+
+// DocumentPage returns documents of a kind with id > after, in the byte order of
+// their ids, at most limit.
+func (d documents) DocumentPage(ctx context.Context, kind, after string, limit int) ([]carnet.Document, error) {
+	return d.list(ctx, ` WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3`, kind, after, max(limit, 0))
+}
+
+// Document returns one document; carnet.NotFound if there is none.
+func (d documents) Document(ctx context.Context, kind, id string) (carnet.Document, error) {
+	docs, err := d.list(ctx, ` WHERE kind = $1 AND id = $2`, kind, id)
+	if err == nil && len(docs) == 0 {
+		err = carnet.Errorf(carnet.NotFound, "there is no %s %q", kind, id)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read documents of kind %s: %w", kind, err)
+		return carnet.Document{}, err
+	}
+	return docs[0], nil
+}
+
+func (d documents) list(ctx context.Context, where string, args ...any) (docs []carnet.Document, err error) {
+	err = d.db.read(ctx, d.sql(`SELECT kind, id, version, body FROM {domain}_document`)+where, args, func(rows *sql.Rows) error {
+		var doc carnet.Document
+		err := rows.Scan(&doc.Kind, &doc.ID, &doc.Version, &doc.Body)
+		doc.Body = blob(doc.Body)
+		docs = append(docs, doc)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	return docs, nil
 }

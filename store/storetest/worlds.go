@@ -16,8 +16,9 @@ import (
 func Worlds(t *testing.T, fresh Fresh[avatar.Store]) {
 	common := func(t *testing.T) shared {
 		s := open(t, fresh(t))
-		return shared{s, s.Put, s.Documents, s.Statements}
+		return shared{s, s.Put, allDocuments(s), s.Statements}
 	}
+	t.Run("DocumentPage", func(t *testing.T) { testDocumentPage(t, fresh) })
 	t.Run("Documents", func(t *testing.T) { testDocuments(t, common) })
 	t.Run("Versions", func(t *testing.T) { testVersions(t, common) })
 	t.Run("Outbox", func(t *testing.T) { testOutbox(t, common) })
@@ -37,6 +38,47 @@ func Worlds(t *testing.T, fresh Fresh[avatar.Store]) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) { randomWorlds(t, fresh(t), rand.New(rand.NewPCG(seed, 2))) })
 		}
 	})
+}
+
+// allDocuments reads documents in pages. One with an empty id is on none.
+func allDocuments(s avatar.Store) func(context.Context, string) ([]carnet.Document, error) {
+	return func(ctx context.Context, kind string) (docs []carnet.Document, err error) {
+		if d, err := s.Document(ctx, kind, ""); err == nil {
+			docs = append(docs, d)
+		} else if carnet.CodeOf(err) != carnet.NotFound {
+			return nil, err
+		}
+		for after := ""; ; {
+			page, err := s.DocumentPage(ctx, kind, after, 3)
+			if err != nil || len(page) == 0 {
+				return docs, err
+			}
+			docs, after = append(docs, page...), page[len(page)-1].ID
+		}
+	}
+}
+
+// testDocumentPage pages through documents by the bytes of their ids.
+func testDocumentPage(t *testing.T, fresh Fresh[avatar.Store]) {
+	ctx := t.Context()
+	s := open(t, fresh(t))
+	var docs []carnet.Document
+	for _, id := range []string{"A", "B", "Z", "a", "a b", "a-b", "a.b", "a/b", "ab", "b", "ä"} {
+		docs = append(docs, carnet.Document{Kind: "k", ID: id, Version: 1, Body: []byte(id)})
+	}
+	must(t, s.Put(ctx, docs, nil))
+	must(t, s.Put(ctx, []carnet.Document{{Kind: "K", ID: "a", Version: 1, Body: []byte{}}}, nil))
+	for _, c := range []struct {
+		after           string
+		limit, from, to int
+	}{{"", 99, 0, 11}, {"", 3, 0, 3}, {"Z", 3, 3, 6}, {"Y", 1, 2, 3}, {"a/", 2, 7, 9}, {"b", 9, 10, 11}, {"ä", 9, 11, 11}, {"", 0, 0, 0}} {
+		same(t, fmt.Sprintf("%d documents after %q", c.limit, c.after), get(s.DocumentPage(ctx, "k", c.after, c.limit))(t), docs[c.from:c.to])
+	}
+	same(t, "one", get(s.Document(ctx, "k", "a b"))(t), docs[4])
+	for _, c := range [][2]string{{"k", "c"}, {"K", "b"}, {"k", ""}, {"x", "a"}} {
+		_, err := s.Document(ctx, c[0], c[1])
+		wantCode(t, err, carnet.NotFound)
+	}
 }
 
 func testRegister(t *testing.T, fresh Fresh[avatar.Store]) {
@@ -389,7 +431,7 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	s = open(t, db)
 	have := get(s.Unstored(ctx, 9))(t)
 	same(t, "left", have, bare([]avatar.StretchRow{rows[1], rows[3]}, have))
-	same(t, "documents about it", get(s.Documents(ctx, "doomed"))(t), note)
+	same(t, "documents about it", get(s.DocumentPage(ctx, "doomed", "", 9))(t), note)
 	same(t, "pending statements", len(get(s.Pending(ctx, 9))(t)), 2)
 	same(t, "totals", get(s.Totals(ctx))(t), avatar.Totals{Stretches: 2, StretchBytes: uint64(len(rows[1].Body) + len(rows[3].Body)), Statements: 2})
 	must(t, s.DropStretches(ctx, []uint64{last}, nil, nil))
@@ -424,7 +466,7 @@ func testDropConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 		wantCode(t, s.DropStretches(ctx, c.ids, note, []ledger.Item{statement(1)}), carnet.Conflict)
 		same(t, c.name+": totals", get(s.Totals(ctx))(t), before)
 		same(t, c.name+": stretches", get(s.Unstored(ctx, 9))(t), rows)
-		same(t, c.name+": documents", get(s.Documents(ctx, "doomed"))(t), []carnet.Document(nil))
+		same(t, c.name+": documents", get(s.DocumentPage(ctx, "doomed", "", 9))(t), []carnet.Document(nil))
 		for _, row := range rows {
 			get(s.StretchBody(ctx, row.ID))(t)
 		}

@@ -155,6 +155,7 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 					t.Fatalf("%d stretches of a day: %v", len(day), err)
 				}
 				before := w.statements()
+				w.depot.set(true)
 				tried := make(chan struct{}, 1)
 				w.store.fault.Store(&fault{at: "drop", after: after, met: tried})
 				w.ahead.Store(int64(25 * time.Hour))
@@ -167,6 +168,7 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 					t.Errorf("the depot holds %d objects before it was told, want 3", n)
 				}
 				w.depot.keep(day[0].Fingerprint)
+				w.depot.set(false)
 				w.restart()
 				eventually(t, "what the depot deletes is gone", func() bool { return len(w.depot.held()) == 2 })
 				w.depot.keep(carnet.Fingerprint{})

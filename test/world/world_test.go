@@ -478,7 +478,10 @@ func (h *hub) grantWith(key ed25519.PrivateKey, t seal.Terms, e seal.Entry) erro
 	if err != nil {
 		return err
 	}
-	t.Granter, t.Time, t.NotAfter = h.name, time.Now(), time.Now().Add(time.Hour)
+	t.Granter, t.Time = h.name, time.Now()
+	if t.NotAfter.IsZero() {
+		t.NotAfter = t.Time.AddDate(10, 0, 0)
+	}
 	if t.Purpose == "" {
 		t.Purpose = "fitness"
 	}

@@ -1,0 +1,322 @@
+package avatar
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/seal"
+)
+
+// epochDocument says how long the key of an epoch is kept. The document's id is
+// the key's name in the key table.
+type epochDocument struct {
+	Given    time.Time `json:"given"`
+	NotAfter time.Time `json:"not_after"`        // the grant ends
+	Until    time.Time `json:"until,omitzero"`   // nothing in stretches is kept longer
+	Keep     bool      `json:"keep,omitempty"`   // something in stretches is kept for ever
+	Ended    time.Time `json:"ended,omitzero"`   // the key was destroyed, since the grant was over
+	Granter  string    `json:"granter,omitzero"` // whose grant it is
+}
+
+const (
+	// epochsEvery is how often it is looked at which keys are over.
+	epochsEvery = 15 * time.Minute
+	// epochGrace is how long after a stream's next epoch was given batches of the
+	// one before may still come.
+	epochGrace = time.Hour
+)
+
+// noteGrant makes durable how long keys may be kept, before they are. A key that
+// is in the table without a document was given to an older program, and what is
+// kept under it isn't known: retention never ends it.
+func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal.Bag) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	var documents []carnet.Document
+	for _, e := range bag.Entries {
+		id := epochID{e.Key.Stream, e.Key.Epoch}.key()
+		doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, id.Name)
+		if err != nil {
+			return err
+		}
+		if version == 0 {
+			doc.Given = a.now().UTC()
+			if _, err := a.keys.Get(ctx, id); err == nil {
+				doc.Keep = true
+			} else if carnet.CodeOf(err) != carnet.NotFound {
+				return err
+			}
+		} else if doc.NotAfter.Equal(bag.NotAfter) && doc.Ended.IsZero() {
+			continue
+		}
+		doc.NotAfter, doc.Ended, doc.Granter = bag.NotAfter.UTC(), time.Time{}, string(granter)
+		d, err := a.document(kindEpoch, id.Name, version+1, doc)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	if len(documents) == 0 {
+		return nil
+	}
+	return a.store.Put(ctx, documents, nil)
+}
+
+// keepEpochs makes durable until when stretches that are about to be stored need
+// the keys of their batches. The caller holds moveMu.
+func (a *Agent) keepEpochs(ctx context.Context, rows []StretchRow) error {
+	need := make(map[epochID]int64)
+	for i := range rows {
+		row := &rows[i]
+		if row.Stream == nobody {
+			continue
+		}
+		until := keptUntil(row)
+		if err := eachBatch(row.Body, func(_, from, to int) error {
+			h, _, err := seal.ParseHeader(row.Body[from:to])
+			if err != nil {
+				return err
+			}
+			id := epochID{h.Stream, h.Epoch}
+			if until > max(a.needed[id], need[id]) {
+				need[id] = until
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if len(need) == 0 {
+		return nil
+	}
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	var documents []carnet.Document
+	for id, until := range need {
+		d, err := a.keepEpoch(ctx, id, until)
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			documents = append(documents, *d)
+		}
+	}
+	if len(documents) > 0 {
+		if err := a.store.Put(ctx, documents, nil); err != nil {
+			return err
+		}
+	}
+	if len(a.needed) > maxNeeded {
+		clear(a.needed)
+	}
+	for id, until := range need {
+		a.needed[id] = until
+	}
+	return nil
+}
+
+// maxNeeded is how many epochs' ends are remembered, so that their documents
+// aren't read in each compaction.
+const maxNeeded = 1 << 16
+
+// keepEpoch makes the document that an epoch needs now; nil if it has that.
+func (a *Agent) keepEpoch(ctx context.Context, id epochID, until int64) (*carnet.Document, error) {
+	name := id.key().Name
+	doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, name)
+	if err != nil || version == 0 || doc.Keep || until != keptForEver && until <= doc.Until.UnixNano() {
+		return nil, err
+	}
+	if doc.Keep = until == keptForEver; !doc.Keep {
+		doc.Until = time.Unix(0, until).UTC()
+	}
+	d, err := a.document(kindEpoch, name, version+1, doc)
+	return &d, err
+}
+
+const keptForEver = 1<<63 - 1
+
+// keptUntil is when a stretch is dropped, or somewhat later: a document is to be
+// written for an epoch once an hour or a day, not in each compaction.
+func keptUntil(row *StretchRow) int64 {
+	life, ends := lives[row.Class]
+	if !ends {
+		return keptForEver
+	}
+	step := time.Hour
+	if life > 24*time.Hour {
+		step = 24 * time.Hour
+	}
+	return time.Unix(0, row.Received).Add(life + step).Truncate(step).UnixNano()
+}
+
+// ending is what one look at the epochs' documents finds to do.
+type ending struct {
+	keys      []keys.ID
+	documents []carnet.Document
+	items     []ledger.Item
+	streams   map[carnet.StreamID]bool
+}
+
+// endEpochs destroys the keys of epochs whose grant is over, or under which
+// nothing is kept any more and nothing comes. A crash after that finds the
+// documents as they were, and does it again.
+func (a *Agent) endEpochs(ctx context.Context) error {
+	now := a.now()
+	if now.Before(a.epochsDue) {
+		return nil
+	}
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	found := ending{streams: make(map[carnet.StreamID]bool)}
+	var of carnet.StreamID // whose epochs are gathered
+	var epochs []epochOf
+	end := func() error { return a.endOf(now, of, epochs, &found) }
+	if err := a.eachDocument(ctx, kindEpoch, func(d carnet.Document) error {
+		e := epochOf{version: d.Version}
+		stream, _, _ := strings.Cut(d.ID, "/")
+		if err := e.id.stream.UnmarshalText([]byte(stream)); err != nil {
+			return err
+		}
+		if err := e.id.epoch.UnmarshalText([]byte(strings.TrimPrefix(d.ID, stream+"/"))); err != nil {
+			return err
+		}
+		if err := a.openDocument(d, &e.doc); err != nil {
+			return err
+		}
+		if e.id.stream != of {
+			if err := end(); err != nil {
+				return err
+			}
+			of, epochs = e.id.stream, epochs[:0]
+		}
+		epochs = append(epochs, e)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	if err := a.destroyEpochs(ctx, found); err != nil {
+		return err
+	}
+	a.epochsDue = now.Add(epochsEvery)
+	return nil
+}
+
+func (a *Agent) destroyEpochs(ctx context.Context, found ending) error {
+	if len(found.keys) > 0 {
+		if err := a.keys.Destroy(ctx, found.keys...); err != nil {
+			return err
+		}
+	}
+	for id := range found.streams {
+		a.opener.Forget(id)
+	}
+	if len(found.documents) == 0 {
+		return nil
+	}
+	if err := a.store.Put(ctx, found.documents, found.items); err != nil {
+		return err
+	}
+	a.recorded()
+	return nil
+}
+
+// epochOf is an epoch with its document.
+type epochOf struct {
+	id      epochID
+	version uint64
+	doc     epochDocument
+}
+
+// endOf finds which of a stream's keys are to be destroyed.
+func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found *ending) error {
+	slices.SortStableFunc(epochs, func(p, q epochOf) int { return p.doc.Given.Compare(q.doc.Given) })
+	s := a.stream(of)
+	for i := range epochs {
+		e := &epochs[i]
+		next := now // when a later epoch was given
+		if j := slices.IndexFunc(epochs[i:], func(later epochOf) bool { return later.doc.Given.After(e.doc.Given) }); j > 0 {
+			next = epochs[i+j].doc.Given
+		} else if s == nil || s.ended {
+			next = now.Add(-epochGrace) // none comes
+		}
+		last := next.Add(epochGrace)
+		unused := !e.doc.Keep && !now.Before(e.doc.Until) && !now.Before(last) && !a.waits(of, e.doc.Given, last)
+		over := !now.Before(e.doc.NotAfter)
+		switch first := e.doc.Ended.IsZero(); {
+		case !unused && !over:
+			continue
+		case !unused && !first:
+			// Destroyed again at the start: the key table may be an older copy.
+			if a.epochsDue.IsZero() {
+				found.keys = append(found.keys, e.id.key())
+			}
+			continue
+		default:
+			if err := a.endOne(now, e, unused, found); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// endOne notes that an epoch's key is to be destroyed, and says so.
+func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *ending) error {
+	id := e.id.key()
+	found.keys, found.streams[e.id.stream] = append(found.keys, id), true
+	d := carnet.Document{Kind: kindEpoch, ID: id.Name, Version: e.version + 1}
+	reason := "nothing is kept under it any more"
+	first := e.doc.Ended.IsZero()
+	if !unused {
+		reason = "its grant is over"
+		e.doc.Ended = now.UTC()
+		var err error
+		if d, err = a.document(d.Kind, d.ID, d.Version, e.doc); err != nil {
+			return err
+		}
+	}
+	found.documents = append(found.documents, d)
+	if !first {
+		return nil // that was stated
+	}
+	item, err := a.state(ledger.Statement{
+		Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.stream,
+		Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.epoch, reason),
+	})
+	found.items = append(found.items, item)
+	return err
+}
+
+// waits reports whether a frame that came between two times, and may hold a
+// batch of the stream, isn't compacted.
+func (a *Agent) waits(of carnet.StreamID, from, to time.Time) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.tail.batches[of]) > 0 && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
+		return f.received >= from.UnixNano() && f.received < to.UnixNano()
+	})
+}
+
+// noKey says why a batch has no key: the grant was over (carnet.TooOld), or what
+// is said else (carnet.NotFound).
+func (a *Agent) noKey(ctx context.Context, h seal.Header, otherwise error) error {
+	doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, epochID{h.Stream, h.Epoch}.key().Name)
+	if err != nil {
+		a.log.Warn("why a key isn't there can't be read", "epoch", h.Epoch, "err", err)
+	}
+	if version == 0 || doc.Ended.IsZero() {
+		return otherwise
+	}
+	return carnet.Errorf(carnet.TooOld, "the grant of %s was over at %s, and the key of epoch %s was destroyed",
+		cmp.Or(doc.Granter, "its granter"), doc.NotAfter.Format(time.RFC3339), h.Epoch).WithFix("ask for a new grant")
+}
