@@ -33,10 +33,11 @@ import (
 
 // Sender is a things agent that may send to this world.
 type Sender struct {
-	Party carnet.PartyID     // as this world knows it
-	Key   ed25519.PublicKey  // signs its frames and key bags
-	Self  carnet.PartyID     // this world, as the sender knows it
-	Own   ed25519.PrivateKey // signs this world's reception keys for it
+	Party   carnet.PartyID     // as this world calls it
+	OwnName carnet.PartyID     // as it calls itself to this world, and signs; empty: Party
+	Key     ed25519.PublicKey  // signs its frames and key bags
+	Self    carnet.PartyID     // as this world calls itself to it
+	Own     ed25519.PrivateKey // signs this world's reception keys for it
 }
 
 // Notifier tells a sender something over its link: a link.Server.

@@ -1,6 +1,7 @@
 package avatar
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -56,7 +57,7 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 		return carnet.Errorf(carnet.NotFound, "the key bag is sealed to a reception key that is not in use").
 			WithFix("connect again for the present one")
 	}
-	bag, err := key.OpenBag(sealed, seal.Expected{Granter: from.Party, Signer: from.Key, Reader: from.Self, Now: a.now()})
+	bag, err := key.OpenBag(sealed, seal.Expected{Granter: cmp.Or(from.OwnName, from.Party), Signer: from.Key, Reader: from.Self, Now: a.now()})
 	if err != nil {
 		return err
 	}

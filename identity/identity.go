@@ -61,7 +61,7 @@ func Make(ctx context.Context, table *keys.Table, peer, name carnet.PartyID, now
 		return Local{}, err
 	}
 	_, err := table.MakeCertificate(ctx, tlsID(peer), keys.Certificate{
-		Key: keys.P256, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife), DNSNames: []string{"localhost"},
+		Key: keys.P256, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife), Hosts: []string{"localhost"},
 	})
 	if err != nil {
 		return Local{}, err

@@ -24,8 +24,8 @@ type Peer struct {
 	Pin   carnet.Fingerprint `json:"tls_pin"` // SHA-256 of the certificate's SubjectPublicKeyInfo
 	Key   ed25519.PublicKey  `json:"signing_key"`
 
-	// Link is where a world takes links, R2 the URL of a depot; HTTP is where
-	// people ask. Each is empty where the party has none.
+	// Link is where a world takes links, R2 the URL of a depot, as others reach
+	// them. Each is empty where the party has none.
 	Link string `json:"link,omitempty"`
 	R2   string `json:"r2,omitempty"`
 

@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"net"
 	"time"
 
 	"carnet"
@@ -33,7 +34,9 @@ type Certificate struct {
 	Key       KeyType
 	NotBefore time.Time
 	NotAfter  time.Time
-	DNSNames  []string // for servers that are found by name; peers are pinned and need none
+	// Hosts are names and internet addresses, for servers that are found by them;
+	// peers are pinned and need none.
+	Hosts []string
 }
 
 // MakeCertificate makes a key and a self-signed certificate for mutual TLS, and
@@ -110,10 +113,16 @@ func selfSign(key crypto.Signer, c Certificate) ([]byte, error) {
 		SerialNumber: new(big.Int).SetBytes(serial[:]),
 		Subject:      pkix.Name{CommonName: rand.Text()},
 		NotBefore:    c.NotBefore, NotAfter: c.NotAfter,
-		DNSNames:              c.DNSNames,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
+	}
+	for _, h := range c.Hosts { // RFC 5280 §4.2.1.6
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
 	}
 	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 }

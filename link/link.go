@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"sync"
@@ -11,11 +12,14 @@ import (
 
 // Peer is a party that this one agreed to exchange with.
 type Peer struct {
-	Party   carnet.PartyID
+	Party   carnet.PartyID    // as this party calls it
+	OwnName carnet.PartyID    // as it calls itself, and signs; empty: Party
 	Address string            // host:port to dial; empty at a receiver
 	Pin     [32]byte          // SHA-256 of its TLS certificate's SubjectPublicKeyInfo
 	Key     ed25519.PublicKey // at a receiver: the key that signs the sender's frames
 }
+
+func (p Peer) ownName() carnet.PartyID { return cmp.Or(p.OwnName, p.Party) }
 
 // Resume is what a sender learns when it is registered.
 type Resume struct {

@@ -239,7 +239,7 @@ func (s *Sender) register(ctx context.Context, connection uint64) (_ *conn, w we
 		return nil, w, sourceError{fmt.Errorf("ask source what it knows: %w", err)}
 	}
 	if err := c.write(kindHello, &hello{
-		Version: version, Party: string(s.Self), Audience: string(s.Peer.Party),
+		Version: version, Party: string(s.Self), Audience: string(s.Peer.ownName()),
 		Nonce: s.process.nonce(connection), Seen: g.Incarnation, Own: s.own, Known: known.Incarnation, Number: known.Number,
 	}); err != nil {
 		return nil, w, err

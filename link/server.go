@@ -212,7 +212,7 @@ func (s *Server) addressed(h *hello, peer Peer) *carnet.Error {
 	switch {
 	case h.Version != version:
 		return carnet.Errorf(carnet.Malformed, "this party speaks version %d of the link, not %d", version, h.Version)
-	case h.Party != string(peer.Party):
+	case h.Party != string(peer.ownName()):
 		return carnet.Errorf(carnet.Unauthenticated, "the TLS key is not that of the party named in hello")
 	case h.Audience != string(s.Self):
 		return carnet.Errorf(carnet.Unauthenticated, "this is not the party that hello is for")

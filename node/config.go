@@ -29,16 +29,17 @@ type Config struct {
 	// calls NAME. Every other party is refused.
 	Peers string `toml:"peers"`
 
-	Store  Store   `toml:"store"`
-	Listen Listen  `toml:"listen"`
-	Tokens []Token `toml:"tokens"`
+	Store     Store     `toml:"store"`
+	Listen    Listen    `toml:"listen"`
+	Advertise Advertise `toml:"advertise,omitempty"`
+	Tokens    []Token   `toml:"tokens"`
 
 	// Things is for the role things.
 	Things ThingsConfig `toml:"things,omitempty"`
 	// World is for the role world.
 	World WorldConfig `toml:"world,omitempty"`
 
-	dir string // of the file
+	dir, file string // where it was read from
 }
 
 // Store says where the party's state lies.
@@ -57,6 +58,21 @@ type Listen struct {
 	MQTT string `toml:"mqtt,omitempty"` // devices, over TLS; role things
 	Link string `toml:"link,omitempty"` // senders (R1); role world
 	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot
+}
+
+// Advertise says where others reach the party, if that isn't where it listens.
+// Peer files and access files repeat it.
+type Advertise struct {
+	// Hosts are the names and addresses of the party's machine, as others reach
+	// it; they are in the certificate that people and devices trust, beside
+	// localhost. After a change of them: carnet party certificate.
+	Hosts []string `toml:"hosts,omitempty"`
+	// HTTP, MQTT, Link and R2 are host:port each, where a router maps them;
+	// default: the first of Hosts, and the port of the listener.
+	HTTP string `toml:"http,omitempty"`
+	MQTT string `toml:"mqtt,omitempty"`
+	Link string `toml:"link,omitempty"`
+	R2   string `toml:"r2,omitempty"`
 }
 
 // Token lets its bearer use the HTTP interface. The token itself is printed once,
@@ -114,7 +130,7 @@ func ReadConfig(path string) (Config, error) {
 	if err := d.Decode(&c); err != nil {
 		return c, carnet.Errorf(carnet.Malformed, "configuration %s: %v", path, err)
 	}
-	c.dir = filepath.Dir(path)
+	c.dir, c.file = filepath.Dir(path), path
 	if err := c.check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
@@ -173,6 +189,9 @@ func (c Config) check() error {
 	}
 	if _, err := carnet.ParseSensitivity(c.World.Sensitivity); err != nil {
 		return fmt.Errorf("world.sensitivity: %w", err)
+	}
+	if err := c.checkAddresses(); err != nil {
+		return err
 	}
 	for _, t := range c.Tokens {
 		if !slices.Contains([]string{"operator", "owner", "reader"}, t.Role) {

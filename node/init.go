@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -63,15 +62,11 @@ func makeKeys(ctx context.Context, c Config, s *stores, kek keys.KEK) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	_, err = table.MakeCertificate(ctx, serverID, keys.Certificate{
-		Key: keys.P256, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(2 * 365 * 24 * time.Hour), DNSNames: []string{"localhost"},
-	})
-	if err != nil {
+	if err := makeCertificate(ctx, c, table); err != nil {
 		return err
 	}
 	if c.Role != identity.Things {
-		if _, err := identity.Make(ctx, table, self, c.Party, now); err != nil {
+		if _, err := identity.Make(ctx, table, self, c.Party, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -97,8 +92,7 @@ func (t Token) hash(token string) string {
 }
 
 // Show returns the peer file that the party called peer is to pin, and makes
-// the keys behind it where there are none yet. link and r2 are where the party
-// is reached.
+// the keys behind it where there are none yet.
 func Show(ctx context.Context, c Config, peer carnet.PartyID) (identity.Peer, error) {
 	stores, err := openStores(ctx, c)
 	if err != nil {
@@ -133,13 +127,13 @@ func show(ctx context.Context, c Config, s *stores, peer carnet.PartyID) (identi
 		if err != nil {
 			return p, err
 		}
-		p.Link, p.Purpose, p.Sensitivity, p.Residency = c.Listen.Link, c.World.Purpose, &sensitivity, c.World.Residency
+		p.Link, p.Purpose, p.Sensitivity, p.Residency = c.Reached().Link, c.World.Purpose, &sensitivity, c.World.Residency
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, table)
 		if err != nil {
 			return p, err
 		}
-		p.R2, p.Ledger = "https://"+c.Listen.R2, signer.Key().String()
+		p.R2, p.Ledger = "https://"+c.Reached().R2, signer.Key().String()
 	}
 	return p, nil
 }
@@ -150,26 +144,4 @@ func ledgerSigner(ctx context.Context, c Config, table *keys.Table) (*ledger.Sig
 		return nil, err
 	}
 	return ledger.NewSigner(string(c.Party)+".carnet.ledger", key)
-}
-
-// WriteCA writes the certificate that clients of the party's HTTP and MQTT
-// listeners are to trust.
-func WriteCA(ctx context.Context, c Config, path string) error {
-	stores, err := openStores(ctx, c)
-	if err != nil {
-		return err
-	}
-	write := func() error {
-		table, err := openTable(ctx, c, stores)
-		if err != nil {
-			return err
-		}
-		cert, err := table.Certificate(ctx, serverID)
-		if err != nil {
-			return err
-		}
-		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Leaf.Raw})
-		return os.WriteFile(path, block, 0o644)
-	}
-	return errors.Join(write(), stores.close())
 }

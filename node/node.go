@@ -195,7 +195,14 @@ func (n *Node) principal(token string) (api.Principal, bool) {
 // certificate.
 func (n *Node) serverTLS(ctx context.Context) (*tls.Config, error) {
 	cert, err := n.table.Certificate(ctx, serverID)
+	if carnet.CodeOf(err) == carnet.NotFound { // a renewal was cut off
+		return nil, carnet.Errorf(carnet.NotFound, "%s has no certificate for people and devices", n.config.Party).
+			WithFix("run: carnet party certificate --config %s", n.config.file)
+	}
 	if err != nil {
+		return nil, err
+	}
+	if err := n.config.names(cert.Leaf); err != nil {
 		return nil, err
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil

@@ -44,7 +44,7 @@ func (n *Node) openThings(ctx context.Context) error {
 		}
 		locals[name] = local
 		config.Worlds = append(config.Worlds, thing.World{
-			Party: name, Self: local.Name, Key: local.Key, WorldKey: p.Key, Purpose: p.Purpose, Clearance: p.Clearance(),
+			Party: name, OwnName: p.Party, Self: local.Name, Key: local.Key, WorldKey: p.Key, Purpose: p.Purpose, Clearance: p.Clearance(),
 		})
 	}
 	agent, err := thing.New(ctx, config)
@@ -59,7 +59,7 @@ func (n *Node) openThings(ctx context.Context) error {
 			return err
 		}
 		sender, err := link.NewSender(link.SenderConfig{
-			Self: local.Name, Peer: link.Peer{Party: p.Party, Address: p.Link, Pin: p.Pin}, Certificate: local.Certificate,
+			Self: local.Name, Peer: link.Peer{Party: w.Party, OwnName: p.Party, Address: p.Link, Pin: p.Pin}, Certificate: local.Certificate,
 			Source: source, Log: n.log,
 		})
 		if err != nil {

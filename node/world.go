@@ -45,7 +45,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 	}
 	for name, p := range n.peers {
 		if p.Role == identity.Things {
-			config.Senders = append(config.Senders, avatar.Sender{Party: name, Key: p.Key, Self: c.Party, Own: local.Key})
+			config.Senders = append(config.Senders, avatar.Sender{Party: name, OwnName: p.Party, Key: p.Key, Self: c.Party, Own: local.Key})
 		}
 	}
 	agent, err := avatar.New(ctx, config)
@@ -67,7 +67,7 @@ func (n *Node) listenLink(ctx context.Context) error {
 	byPin := make(map[[32]byte]link.Peer)
 	for name, p := range n.peers {
 		if p.Role == identity.Things {
-			byPin[p.Pin] = link.Peer{Party: name, Pin: p.Pin, Key: p.Key}
+			byPin[p.Pin] = link.Peer{Party: name, OwnName: p.Party, Pin: p.Pin, Key: p.Key}
 		}
 	}
 	server, err := link.NewServer(link.ServerConfig{

@@ -26,6 +26,14 @@ func TestNoAllocation(t *testing.T) {
 			t.Errorf("%s: an append allocates %v times", f, n)
 		}
 	}
+	pack := senml.AppendColumns(nil, ms)
+	if n := testing.AllocsPerRun(20, func() {
+		if _, _, _, err := d.CheckColumns(pack); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("a check of columns allocates %v times", n)
+	}
 }
 
 // TestManyNames: a sender that makes up names doesn't fill the decoder, and its

@@ -2,6 +2,7 @@ package senml_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"carnet"
@@ -37,6 +38,40 @@ func benchmark(b *testing.B, decode bool) {
 				b.ReportMetric(float64(len(pack))/float64(n), "B/measurement")
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/measurement")
 			})
+		}
+	}
+}
+
+// BenchmarkColumns is the column form of a batch whose numbers and times need all
+// their bits, and of one of a single property with a value each second.
+func BenchmarkColumns(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{1, 10, 100, 1000} {
+		wide, plain := make([]carnet.Measurement, n), make([]carnet.Measurement, n)
+		for i := range n {
+			t := now + int64(i)*1e9
+			plain[i] = num("heart_rate", "beat/min", t, float64(60+i*7%90))
+			wide[i] = num("heart_rate", "beat/min", t+random.Int64N(1e9), random.NormFloat64())
+		}
+		for name, ms := range map[string][]carnet.Measurement{"wide": wide, "plain": plain} {
+			pack := senml.AppendColumns(nil, ms)
+			d := senml.NewDecoder(senml.Limits{})
+			var out []carnet.Measurement
+			for what, do := range map[string]func() error{
+				"append": func() error { pack = senml.AppendColumns(pack[:0], ms); return nil },
+				"check":  func() error { _, _, _, err := d.CheckColumns(pack); return err },
+				"decode": func() (err error) { out, err = d.Decode(out[:0], senml.Columns, pack, 0); return err },
+			} {
+				b.Run(fmt.Sprintf("%s/%s/%d", name, what, n), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if err := do(); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/measurement")
+				})
+			}
 		}
 	}
 }

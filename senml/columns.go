@@ -1,7 +1,5 @@
 package senml
 
-import "math"
-
 // The column form (docs/design/senml.md). Content has one encoding only: of the
 // choices below a writer makes the first that fits, and a reader refuses any
 // other.
@@ -47,70 +45,17 @@ func unitOf(t uint64, from int) int {
 	return 3
 }
 
-// Decimals have at most 15 digits: such a decimal is told from every other by
-// its float64, so the places of a column are determined by its values.
-const (
-	maxPlaces  = 15
-	maxDecimal = 1e15
-)
-
-// decimalPlaces is the least number of places with which all vals are decimals,
-// bit for bit; ok is false when there is none.
-func decimalPlaces(vals []float64) (places int, ok bool) {
-	largest := 0.0
-	for _, v := range vals {
-		for !isDecimal(v, places) {
-			if places++; places > maxPlaces {
-				return 0, false
-			}
-		}
-		largest = max(largest, math.Abs(v))
-	}
-	return places, largest*floatPow10[places] < maxDecimal
-}
-
-func isDecimal(v float64, places int) bool {
-	f := v * floatPow10[places]
-	if !(f < maxDecimal && f > -maxDecimal) {
-		return false
-	}
-	return math.Float64bits(fromDecimal(roundInt(f), places)) == math.Float64bits(v)
-}
-
-// roundInt rounds f, of at most maxDecimal, to the nearest integer.
-func roundInt(f float64) int64 {
-	if f < 0 {
-		return int64(f - 0.5)
-	}
-	return int64(f + 0.5)
-}
-
-// fromDecimal is the float64 nearest to m / 10^places: both are exact, so the
-// division rounds once.
-func fromDecimal(m int64, places int) float64 { return float64(m) / floatPow10[places] }
-
-func isFloat32(v float64) bool { return float64(float32(v)) == v }
-
-func allFloat32(vals []float64) bool {
-	for _, v := range vals {
-		if !isFloat32(v) {
-			return false
-		}
-	}
-	return true
-}
-
 func zigzag(v int64) uint64   { return uint64(v)<<1 ^ uint64(v>>63) }
 func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 
 // ColumnsRange says what the first bytes of data in the column form announce:
 // how many measurements, and their first and last time (0 and 0 when there are
-// none). Only Decode proves it.
+// none). Decode and CheckColumns prove it.
 func ColumnsRange(data []byte) (count int, first, last int64, err error) {
 	r := columnsReader{b: data}
 	n := r.header()
 	if r.err != "" {
 		return 0, 0, 0, r.failure()
 	}
-	return n, r.first, int64(uint64(r.first) + r.span), nil
+	return n, r.first, r.last(), nil
 }

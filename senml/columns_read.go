@@ -3,14 +3,15 @@ package senml
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"slices"
 	"unicode/utf8"
 
 	"carnet"
 )
 
-// columnsReader reads one batch in the column form. The first failure stays;
-// after it every read gives zeros.
+// columnsReader reads one batch in the column form, a column at a time, into the
+// decoder's scratch. The first failure stays; after it every read gives zeros.
 type columnsReader struct {
 	d      *Decoder
 	b      []byte
@@ -22,46 +23,98 @@ type columnsReader struct {
 	span   uint64
 	// Whether the first and the last time that the header names were there.
 	sawFirst, sawLast bool
-	vals              []float64
+	index             columnIndex
 }
 
+// column is a column that was read, with all that it says checked. What it holds
+// lies in the decoder's scratch until the next is read.
+type column struct {
+	columnKey
+	count int
+	times []int64   // nil: all are the first of the batch
+	nums  []float64 // numbers and booleans
+	texts []extent  // texts and data
+}
+
+// extent is where a value lies in the batch.
+type extent struct{ from, to int }
+
+// columnScratch is memory that one batch after the other is read into.
+type columnScratch struct {
+	keys        []columnKey
+	raw         []uint64
+	times, prev []int64
+	nums        []float64
+	texts       []extent
+}
+
+// decodeColumns appends what a batch holds to dst.
 func (d *Decoder) decodeColumns(dst []carnet.Measurement, data []byte) ([]carnet.Measurement, error) {
 	r := columnsReader{d: d, b: data}
-	n := r.header()
-	if r.err == "" && n > d.limits.Records {
-		return dst, carnet.Errorf(carnet.TooLarge, "the batch has %d measurements, the limit is %d", n, d.limits.Records)
-	}
-	if r.err != "" {
-		return dst, r.failure()
+	n, err := r.begin()
+	if err != nil {
+		return dst, err
 	}
 	start := len(dst)
 	out := slices.Grow(dst, n)[:start+n]
-	r.vals = d.vals[:0]
-	heads, index := d.heads[:0], columnIndex(nil)
-	for at, prev := start, start; at < len(out); r.column++ {
-		count := r.readColumn(out[prev:at], out[at:])
-		if r.err == "" && index.find(out[start:], heads, at-start) < r.column {
-			r.fail("each column once")
-		}
+	for rest := out[start:]; len(rest) > 0; {
+		c := r.next(len(rest))
 		if r.err != "" {
 			break
 		}
-		heads = append(heads, int32(at-start))
-		prev, at = at, at+count
+		r.fill(rest[:c.count], &c)
+		rest = rest[c.count:]
 	}
-	d.vals, d.heads = r.vals, heads
-	if r.err == "" && r.i < len(data) {
-		r.fail("nothing after the last column")
-	}
-	if r.err == "" && n > 1 && !(r.sawFirst && r.sawLast) {
-		r.fail("the first and the last time that the header names")
-	}
-	if r.err != "" {
+	if r.end(); r.err != "" {
 		clear(out[start:]) // hold no strings behind the caller's back
 		return dst, r.failure()
 	}
 	return out, nil
 }
+
+// CheckColumns refuses what Decode refuses of data in the column form, and
+// answers what ColumnsRange does, proved, without making measurements.
+func (d *Decoder) CheckColumns(data []byte) (count int, first, last int64, err error) {
+	if err := d.checkSize(data); err != nil {
+		return 0, 0, 0, err
+	}
+	r := columnsReader{d: d, b: data}
+	if count, err = r.begin(); err != nil {
+		return 0, 0, 0, err
+	}
+	for rest := count; rest > 0 && r.err == ""; {
+		rest -= r.next(rest).count
+	}
+	if r.end(); r.err != "" {
+		return 0, 0, 0, r.failure()
+	}
+	return count, r.first, r.last(), nil
+}
+
+// begin reads the head of the batch and returns the count.
+func (r *columnsReader) begin() (int, error) {
+	n := r.header()
+	if r.err != "" {
+		return 0, r.failure()
+	}
+	if limit := r.d.limits.Records; n > limit {
+		return 0, carnet.Errorf(carnet.TooLarge, "the batch has %d measurements, the limit is %d", n, limit)
+	}
+	r.d.columns.keys = r.d.columns.keys[:0]
+	return n, nil
+}
+
+// end refuses what only the whole batch shows.
+func (r *columnsReader) end() {
+	if r.i < len(r.b) {
+		r.fail("nothing after the last column")
+	}
+	if r.span > 0 && !(r.sawFirst && r.sawLast) {
+		r.fail("the first and the last time that the header names")
+	}
+}
+
+func (r *columnsReader) last() int64 { return int64(uint64(r.first) + r.span) }
 
 func (r *columnsReader) fail(want string) {
 	if r.err == "" {
@@ -87,6 +140,8 @@ func (r *columnsReader) byte() byte {
 	return c
 }
 
+const shortest = "a variable-length integer of at most 64 bits in its shortest form"
+
 // uvarint reads the shortest form only.
 func (r *columnsReader) uvarint() uint64 {
 	if r.i < len(r.b) && r.b[r.i] < 0x80 {
@@ -99,12 +154,66 @@ func (r *columnsReader) uvarint() uint64 {
 func (r *columnsReader) longUvarint() uint64 {
 	u, n := binary.Uvarint(r.b[r.i:])
 	if n <= 0 || n > 1 && r.b[r.i+n-1] == 0 {
-		r.fail("a variable-length integer of at most 64 bits in its shortest form")
+		r.fail(shortest)
 		r.i = len(r.b)
 		return 0
 	}
 	r.i += n
 	return u
+}
+
+// uvarints reads n of them into the scratch. Most bytes of a batch go through
+// here, so up to eight are taken at once, and one is first looked at as if it
+// were as long as the one before: the next then needn't wait for its length.
+func (r *columnsReader) uvarints(n int) []uint64 {
+	const more = 0x8080808080808080
+	raw := resize(r.d.columns.raw, n)
+	r.d.columns.raw = raw
+	b, i := r.b, r.i
+	end, size := uint64(1<<15), 2 // the high bit of the last byte, and how many there are
+	for k := range raw {
+		if i < len(b) && b[i] < 0x80 {
+			raw[k] = uint64(b[i])
+			i++
+			continue
+		}
+		var w uint64
+		if len(b)-i >= 8 {
+			w = ^binary.LittleEndian.Uint64(b[i:])
+		}
+		if ends := w & more; ends&-ends != end {
+			if ends == 0 { // near the end of the batch, or longer
+				r.i = i
+				raw[k] = r.uvarint()
+				i = r.i
+				continue
+			}
+			end, size = ends&-ends, bits.TrailingZeros64(ends)>>3+1
+		}
+		u := sevenBits(^w & (end - 1) &^ more)
+		if u>>(7*size-7) == 0 {
+			r.fail(shortest)
+		}
+		raw[k] = u
+		i += size
+	}
+	r.i = i
+	return raw
+}
+
+// sevenBits moves the low seven bits of each byte together, pair by pair.
+func sevenBits(u uint64) uint64 {
+	u = u&0x007f007f007f007f | u&0x7f007f007f007f00>>1
+	u = u&0x00003fff00003fff | u&0x3fff00003fff0000>>2
+	return u&0x000000000fffffff | u&0x0fffffff00000000>>4
+}
+
+// resize makes s as long as n; what is in it stays undefined.
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
 }
 
 // bytes reads n bytes, at most limit.
@@ -162,51 +271,57 @@ func (r *columnsReader) header() int {
 	return int(n)
 }
 
-// readColumn reads a column into out, whose rest is for the columns after it;
-// prev is the column before. It returns the count.
-func (r *columnsReader) readColumn(prev, out []carnet.Measurement) int {
+// next reads a column, when rest measurements remain. After a failure its count
+// is of no meaning.
+func (r *columnsReader) next(rest int) (c column) {
 	n := r.bytes(r.uvarint(), r.d.limits.Name, "a name")
 	if r.err != "" {
-		return 0
+		return c
 	}
-	name, err := r.d.resolveName(nil, n)
-	if err != nil {
+	var err error
+	if c.name, err = r.d.resolveName(nil, n); err != nil {
 		r.fail("a name as RFC 8428 §4.5.1 has it")
 	}
-	unit := r.unit()
+	c.unit = r.unit()
 	head := r.byte()
-	count := len(out)
-	if head&headLast == 0 {
-		c := r.uvarint()
-		if c == 0 || c >= uint64(len(out)) {
+	c.kind = carnet.Kind(head & headKind)
+	if c.count = rest; head&headLast == 0 {
+		n := r.uvarint()
+		if n == 0 || n >= uint64(rest) {
 			r.fail("a count that leaves something for the last column")
-			return 0
 		}
-		count = int(c)
+		c.count = int(n)
 	}
 	if r.err != "" {
-		return 0
+		return c
 	}
-	out = out[:count]
-	kind := carnet.Kind(head & headKind)
-	for i := range out {
-		out[i] = carnet.Measurement{Name: name, Unit: unit, Value: carnet.Value{Kind: kind}}
+	r.times(&c, head)
+	r.values(&c, head>>formShift)
+	if keys := &r.d.columns.keys; r.err == "" && r.index.find(*keys, c.columnKey) < len(*keys) {
+		r.fail("each column once")
+	} else {
+		*keys = append(*keys, c.columnKey)
 	}
-	r.times(prev, out, head)
-	form := head >> formShift
+	if r.err == "" {
+		r.column++
+	}
+	return c
+}
+
+func (r *columnsReader) values(c *column, form byte) {
 	switch {
-	case kind == carnet.Number:
-		r.numbers(out, form)
+	case r.err != "":
+	case c.kind == carnet.Number:
+		r.numbers(c, form)
 	case form != 0:
 		r.fail("a form for numbers only")
-	case kind == carnet.Boolean:
-		r.booleans(out)
-	case kind == carnet.Text || kind == carnet.Data:
-		r.texts(out, kind)
+	case c.kind == carnet.Boolean:
+		r.booleans(c)
+	case c.kind == carnet.Text || c.kind == carnet.Data:
+		r.texts(c)
 	default:
 		r.fail("a kind from 1 to 4")
 	}
-	return count
 }
 
 func (r *columnsReader) unit() string {
@@ -228,199 +343,52 @@ func (r *columnsReader) unit() string {
 	return s
 }
 
-func (r *columnsReader) times(prev, out []carnet.Measurement, head byte) {
-	if head&headSameTime != 0 {
-		if r.span == 0 || len(prev) != len(out) {
-			r.fail("times of its own")
-			return
-		}
-		for i := range out {
-			out[i].Time = prev[i].Time
-		}
-		return
-	}
-	if r.span == 0 {
-		for i := range out {
-			out[i].Time = r.first
-		}
-		r.sawFirst, r.sawLast = true, true
-		return
-	}
-	t := r.byte()
-	if t&^(timeUnit|timeStep) != 0 || t&timeStep != 0 && len(out) < 2 {
-		r.fail("a time byte")
-		return
-	}
-	unit := int(t & timeUnit)
-	q := r.uvarint()
-	if t&timeStep != 0 {
-		r.stepTimes(out, unit, q)
-	} else {
-		r.deltaTimes(out, unit, q)
-	}
-	if r.err == "" && len(prev) == len(out) && sameTimes(prev, out) {
-		r.fail("the same times by reference")
-	}
-}
-
-func sameTimes(a, b []carnet.Measurement) bool {
-	for i := range a {
-		if a[i].Time != b[i].Time {
-			return false
-		}
-	}
-	return true
-}
-
-// setTime puts the time at q units; false when it's beyond the span.
-func (r *columnsReader) setTime(m *carnet.Measurement, q, u, maxQ uint64) bool {
-	if q > maxQ {
-		r.fail("a time within the span")
-		return false
-	}
-	o := q * u
-	m.Time = int64(uint64(r.first) + o)
-	r.sawFirst = r.sawFirst || o == 0
-	r.sawLast = r.sawLast || o == r.span
-	return true
-}
-
-func (r *columnsReader) stepTimes(out []carnet.Measurement, unit int, q uint64) {
-	u := timeUnits[unit]
-	maxQ := r.span / u
-	step := uint64(unzigzag(r.uvarint()))
-	if unit > 0 && q%1000 == 0 && int64(step)%1000 == 0 {
-		r.fail("the largest unit that divides all times")
-		return
-	}
+// fill makes measurements of a column.
+func (r *columnsReader) fill(out []carnet.Measurement, c *column) {
 	for i := range out {
-		if !r.setTime(&out[i], q, u, maxQ) {
-			return
-		}
-		q += step
-	}
-}
-
-func (r *columnsReader) deltaTimes(out []carnet.Measurement, unit int, q uint64) {
-	u := timeUnits[unit]
-	maxQ := r.span / u
-	if !r.setTime(&out[0], q, u, maxQ) {
-		return
-	}
-	coarse := q%1000 == 0 // all could be in a larger unit
-	steady := true
-	var step uint64
-	for i := 1; i < len(out); i++ {
-		delta := uint64(unzigzag(r.uvarint()))
-		if i == 1 {
-			step = delta
-		}
-		steady = steady && delta == step
-		q += delta
-		if !r.setTime(&out[i], q, u, maxQ) {
-			return
-		}
-		coarse = coarse && q%1000 == 0
-	}
-	if coarse && unit > 0 {
-		r.fail("the largest unit that divides all times")
-	}
-	if steady && len(out) > 1 {
-		r.fail("equal steps written once")
-	}
-}
-
-func (r *columnsReader) numbers(out []carnet.Measurement, form byte) {
-	switch form {
-	case formFloat32, formFloat64:
-		r.floats(out, form)
-		return
-	}
-	places := int(form)
-	if form == formPlaces {
-		if places = int(r.byte()); places < formPlaces || places > maxPlaces {
-			r.fail("from 5 to 15 places")
-			return
-		}
-	}
-	least := places == 0 // no fewer places would do
-	m, scale := int64(0), floatPow10[places]
-	for i := range out {
-		delta := unzigzag(r.uvarint())
-		if delta >= 2*maxDecimal || delta <= -2*maxDecimal {
-			r.fail("decimals of at most 15 digits")
-			return
-		}
-		m += delta
-		if m >= maxDecimal || m <= -maxDecimal {
-			r.fail("decimals of at most 15 digits")
-			return
-		}
-		least = least || m%10 != 0
-		if places == 0 {
-			out[i].Value.Num = float64(m)
+		m := &out[i]
+		m.Name, m.Unit, m.Time, m.Value.Kind = c.name, c.unit, r.first, c.kind
+		if c.nums != nil {
+			m.Value.Num, m.Value.Str = c.nums[i], ""
 		} else {
-			out[i].Value.Num = float64(m) / scale
+			m.Value.Num, m.Value.Str = 0, r.d.text(r.b[c.texts[i].from:c.texts[i].to])
 		}
 	}
-	if !least {
-		r.fail("the fewest places")
+	if c.times != nil {
+		for i, t := range c.times {
+			out[i].Time = t
+		}
 	}
 }
 
-func (r *columnsReader) floats(out []carnet.Measurement, form byte) {
-	size := 8
-	if form == formFloat32 {
-		size = 4
-	}
-	b := r.bytes(uint64(size)*uint64(len(out)), len(r.b), "a float for each measurement")
-	if r.err != "" {
-		return
-	}
-	r.vals = r.vals[:0]
-	for i := range out {
-		var v float64
-		if size == 4 {
-			v = float64(math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:])))
-		} else {
-			v = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
-		}
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			r.fail("numbers, neither NaN nor infinite")
-			return
-		}
-		out[i].Value.Num = v
-		r.vals = append(r.vals, v)
-	}
-	if want, _ := numberForm(r.vals); want != form {
-		r.fail("the shortest form that holds the numbers")
-	}
-}
-
-func (r *columnsReader) booleans(out []carnet.Measurement) {
-	n := (len(out) + 7) / 8
+func (r *columnsReader) booleans(c *column) {
+	n := (c.count + 7) / 8
 	b := r.bytes(uint64(n), len(r.b), "a bit for each measurement")
 	if r.err != "" {
 		return
 	}
-	for i := range out {
-		out[i].Value.Num = float64(b[i>>3] >> (i & 7) & 1)
+	c.nums = resize(r.d.columns.nums, c.count)
+	r.d.columns.nums = c.nums
+	for i := range c.nums {
+		c.nums[i] = float64(b[i>>3] >> (i & 7) & 1)
 	}
-	if rest := len(out) & 7; rest != 0 && b[n-1]>>rest != 0 {
+	if rest := c.count & 7; rest != 0 && b[n-1]>>rest != 0 {
 		r.fail("zeros after the last boolean")
 	}
 }
 
-func (r *columnsReader) texts(out []carnet.Measurement, kind carnet.Kind) {
-	for i := range out {
+func (r *columnsReader) texts(c *column) {
+	c.texts = resize(r.d.columns.texts, c.count)
+	r.d.columns.texts = c.texts
+	for i := range c.texts {
 		b := r.bytes(r.uvarint(), r.d.limits.Text, "a value")
 		if r.err != "" {
 			return
 		}
-		if kind == carnet.Text && !utf8.Valid(b) {
+		if c.kind == carnet.Text && !utf8.Valid(b) {
 			r.fail("text in UTF-8")
 			return
 		}
-		out[i].Value.Str = r.d.text(b)
+		c.texts[i] = extent{r.i - len(b), r.i}
 	}
 }

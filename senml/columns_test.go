@@ -55,6 +55,7 @@ func TestRefusedColumns(t *testing.T) {
 		{"11 00", "nothing after a count of 0"},
 		{"10 00 00", "nothing after a count of 0"},
 		{"10 8100 80e4ad950d 02 6872 38 09 7a", "shortest form"},
+		{"10 0a 80e4ad950d 2d 02 6872 38 09 04 00 0a fa00 02 02 02 02 02 02 02 02 02", "shortest form"},
 		{"10 ff01 80e4ad950d 02 6872 38 09 7a", "as many measurements as"},
 		{"14 01 80e4ad950d 02 6872 38 09 7a", "no unit of a span"},
 		{"11 01 80a0d5edee66 02 6872 38 09 7a", "largest unit that divides it"},
@@ -96,9 +97,11 @@ func TestColumnsCut(t *testing.T) {
 	for _, ms := range columnSamples() {
 		pack := senml.AppendColumns(nil, ms)
 		for n := range pack {
-			if got, err := d.Decode(nil, senml.Columns, pack[:n], 0); err == nil {
+			got, err := d.Decode(nil, senml.Columns, pack[:n], 0)
+			if err == nil {
 				t.Fatalf("%d of %d bytes give %v", n, len(pack), got)
 			}
+			checked(t, d, pack[:n], got, err)
 		}
 	}
 }
@@ -115,6 +118,7 @@ func TestColumnsChanged(t *testing.T) {
 			for x := 1; x < 256; x++ {
 				pack[i] = was ^ byte(x)
 				got, err := d.Decode(nil, senml.Columns, pack, 0)
+				checked(t, d, pack, got, err)
 				if err != nil {
 					continue
 				}
@@ -152,6 +156,66 @@ func columnSamples() map[string][]carnet.Measurement {
 		{Name: "x", Time: 5, Value: carnet.Bool(true)}, {Name: "x", Time: 5, Value: carnet.String("")},
 	}
 	return samples
+}
+
+// TestColumnsFarApart: steps that go around the range of numbers are read as they
+// are written, in their own unit.
+func TestColumnsFarApart(t *testing.T) {
+	d := senml.NewDecoder(senml.Limits{})
+	for _, times := range [][]int64{
+		// Offsets of whole microseconds, and one that isn't.
+		{math.MaxInt64 - 615, math.MinInt64 + 384, math.MinInt64, math.MaxInt64},
+		{math.MaxInt64 - 615, math.MinInt64 + 385, math.MinInt64, math.MaxInt64},
+	} {
+		var ms []carnet.Measurement
+		for i, name := range []string{"a", "a", "b", "b"} {
+			ms = append(ms, num(name, "m", times[i], 1))
+		}
+		pack := senml.AppendColumns(nil, ms)
+		if got, err := d.Decode(nil, senml.Columns, pack, 0); err != nil || !same(got, ms) {
+			t.Errorf("%x is read %v (%v), want %v", pack, got, err, ms)
+		}
+	}
+}
+
+// TestColumnsForgotten: the times of one batch are not those of a column before
+// the first of the next.
+func TestColumnsForgotten(t *testing.T) {
+	d := senml.NewDecoder(senml.Limits{})
+	two := senml.AppendColumns(nil, []carnet.Measurement{num("hr", "beat/min", now, 61), num("hr", "beat/min", now+5e9, 58)})
+	if _, err := d.Decode(nil, senml.Columns, two, 0); err != nil {
+		t.Fatal(err)
+	}
+	pack, err := hex.DecodeString("100280e4ad950d05" + "02687238" + "19" + "7a05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Decode(nil, senml.Columns, pack, 0); err == nil || !strings.Contains(err.Error(), "times of its own") {
+		t.Errorf("got %v (%v), want a refusal", got, err)
+	}
+}
+
+// checked holds CheckColumns to Decode: it refuses the same for the same reason,
+// and answers the range of what was decoded.
+func checked(t *testing.T, d *senml.Decoder, pack []byte, got []carnet.Measurement, err error) {
+	t.Helper()
+	n, first, last, checkErr := d.CheckColumns(pack)
+	if err != nil {
+		if checkErr == nil || checkErr.Error() != err.Error() {
+			t.Fatalf("%x is refused by Decode (%v), and by CheckColumns %v", pack, err, checkErr)
+		}
+		return
+	}
+	var from, to int64
+	for i, m := range got {
+		if i == 0 {
+			from, to = m.Time, m.Time
+		}
+		from, to = min(from, m.Time), max(to, m.Time)
+	}
+	if checkErr != nil || n != len(got) || first != from || last != to {
+		t.Fatalf("%x: %d from %d to %d (%v), want %d from %d to %d", pack, n, first, last, checkErr, len(got), from, to)
+	}
 }
 
 func TestColumnSamples(t *testing.T) {

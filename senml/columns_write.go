@@ -2,7 +2,6 @@ package senml
 
 import (
 	"encoding/binary"
-	"math"
 	"slices"
 
 	"carnet"
@@ -30,25 +29,23 @@ func AppendColumns(dst []byte, ms []carnet.Measurement) []byte {
 func appendGroups(dst []byte, ms []carnet.Measurement, span timeSpan) []byte {
 	var nextOf [smallBatch]int32
 	var headsOf, tailsOf [fewColumns]int32
+	var keysOf [fewColumns]columnKey
 	var timesOf, prevOf [smallBatch]int64
-	var valsOf [smallBatch]float64
-	next, times, prev, vals := nextOf[:], timesOf[:0], prevOf[:0], valsOf[:0]
-	if len(ms) > len(next) {
-		next = make([]int32, len(ms))
+	var numsOf [smallBatch]float64
+	next, times, prev, nums := nextOf[:], timesOf[:0], prevOf[:0], numsOf[:0]
+	if len(ms) > smallBatch {
+		next, times, nums = make([]int32, len(ms)), make([]int64, 0, len(ms)), make([]float64, 0, len(ms))
 	}
-	heads := group(ms, next, headsOf[:0], tailsOf[:0])
+	heads := group(ms, next, headsOf[:0], tailsOf[:0], keysOf[:0])
 	for c, first := range heads {
 		kind := ms[first].Value.Kind
-		times, vals = times[:0], vals[:0]
+		times, nums = times[:0], nums[:0]
 		for i := first; i >= 0; i = next[i] {
-			times = append(times, ms[i].Time)
-			if kind == carnet.Number {
-				vals = append(vals, ms[i].Value.Num)
-			}
+			times, nums = append(times, ms[i].Time), append(nums, ms[i].Value.Num)
 		}
 		form, places := byte(0), 0
 		if kind == carnet.Number {
-			form, places = numberForm(vals)
+			form, places = numberForm(nums)
 		}
 		head := form << formShift
 		if c == len(heads)-1 {
@@ -62,7 +59,7 @@ func appendGroups(dst []byte, ms []carnet.Measurement, span timeSpan) []byte {
 			dst = appendTimes(dst, times, span.first)
 		}
 		if kind == carnet.Number {
-			dst = appendNumbers(dst, vals, form, places)
+			dst = appendNumbers(dst, nums, form, places)
 		} else {
 			dst = appendOthers(dst, ms, next, first)
 		}
@@ -81,22 +78,23 @@ const (
 // group strings the measurements of each column together: it fills next with
 // the following measurement of the same column, -1 at the end, and returns the
 // first of each column.
-func group(ms []carnet.Measurement, next, heads, tails []int32) []int32 {
+func group(ms []carnet.Measurement, next, heads, tails []int32, keys []columnKey) []int32 {
 	var index columnIndex
 	at := 0
 	for i := range ms {
+		m := &ms[i]
 		next[i] = -1
 		// Devices send their properties in turn or one after the other.
-		if i > 0 && !sameColumn(&ms[heads[at]], &ms[i]) {
-			if at++; at == len(heads) {
+		if i == 0 || !keys[at].of(m) {
+			if at++; at >= len(heads) {
 				at = 0
 			}
-		}
-		if i == 0 || !sameColumn(&ms[heads[at]], &ms[i]) {
-			at = index.find(ms, heads, i)
+			if i == 0 || !keys[at].of(m) {
+				at = index.find(keys, columnKey{m.Name, m.Unit, m.Value.Kind})
+			}
 		}
 		if at == len(heads) {
-			heads, tails = append(heads, int32(i)), append(tails, int32(i))
+			heads, tails, keys = append(heads, int32(i)), append(tails, int32(i)), append(keys, columnKey{m.Name, m.Unit, m.Value.Kind})
 			continue
 		}
 		next[tails[at]] = int32(i)
@@ -105,41 +103,40 @@ func group(ms []carnet.Measurement, next, heads, tails []int32) []int32 {
 	return heads
 }
 
-func sameColumn(a, b *carnet.Measurement) bool {
-	return a.Value.Kind == b.Value.Kind && a.Name == b.Name && a.Unit == b.Unit
-}
-
-// columnIndex finds columns when there are too many to look at each.
-type columnIndex map[columnKey]int32
-
+// columnKey is what a batch has one column of.
 type columnKey struct {
 	name, unit string
 	kind       carnet.Kind
 }
 
-func keyOf(m *carnet.Measurement) columnKey { return columnKey{m.Name, m.Unit, m.Value.Kind} }
+// of reports whether m belongs into the column.
+func (k *columnKey) of(m *carnet.Measurement) bool {
+	return k.kind == m.Value.Kind && k.name == m.Name && k.unit == m.Unit
+}
 
-// find is the column of measurement i, len(heads) for a new one, which the
-// caller adds.
-func (x *columnIndex) find(ms []carnet.Measurement, heads []int32, i int) int {
-	if len(heads) < fewColumns {
-		for c, head := range heads {
-			if sameColumn(&ms[head], &ms[i]) {
+// columnIndex finds columns when there are too many to look at each.
+type columnIndex map[columnKey]int32
+
+// find is the place of a column among those there are, or the place after the
+// last, where the caller then adds it.
+func (x *columnIndex) find(keys []columnKey, key columnKey) int {
+	if len(keys) < fewColumns {
+		for c := range keys {
+			if keys[c] == key {
 				return c
 			}
 		}
-		return len(heads)
+		return len(keys)
 	}
 	if *x == nil {
 		*x = make(columnIndex, 2*fewColumns)
-		for c, head := range heads {
-			(*x)[keyOf(&ms[head])] = int32(c)
+		for c, key := range keys {
+			(*x)[key] = int32(c)
 		}
 	}
-	key := keyOf(&ms[i])
 	c, ok := (*x)[key]
 	if !ok {
-		c = int32(len(heads))
+		c = int32(len(keys))
 		(*x)[key] = c
 	}
 	return int(c)
@@ -216,78 +213,6 @@ func appendOne(dst []byte, m *carnet.Measurement) []byte {
 	form, places := numberForm(vals[:])
 	dst[len(dst)-1] |= form << formShift
 	return appendNumbers(dst, vals[:], form, places)
-}
-
-// appendTimes writes the offsets of the times from the first of the batch.
-func appendTimes(dst []byte, times []int64, first int64) []byte {
-	unit := 0
-	for _, t := range times {
-		unit = unitOf(uint64(t)-uint64(first), unit)
-	}
-	u := timeUnits[unit]
-	q := (uint64(times[0]) - uint64(first)) / u
-	if len(times) == 1 {
-		dst = append(dst, byte(unit))
-		return appendUvarint(dst, q)
-	}
-	at := len(dst)
-	dst = append(dst, byte(unit))
-	dst = appendUvarint(dst, q)
-	var step uint64
-	steady := true
-	for i, t := range times[1:] {
-		next := (uint64(t) - uint64(first)) / u
-		if i == 0 {
-			step = next - q
-		}
-		steady = steady && next-q == step
-		dst = appendUvarint(dst, zigzag(int64(next-q)))
-		q = next
-	}
-	if steady {
-		dst = append(dst[:at], byte(unit)|timeStep)
-		dst = appendUvarint(dst, (uint64(times[0])-uint64(first))/u)
-		dst = appendUvarint(dst, zigzag(int64(step)))
-	}
-	return dst
-}
-
-// numberForm picks the form of a number column.
-func numberForm(vals []float64) (form byte, places int) {
-	places, ok := decimalPlaces(vals)
-	switch {
-	case ok && places < formPlaces:
-		return byte(places), places
-	case ok:
-		return formPlaces, places
-	case allFloat32(vals):
-		return formFloat32, 0
-	}
-	return formFloat64, 0
-}
-
-func appendNumbers(dst []byte, vals []float64, form byte, places int) []byte {
-	switch form {
-	case formFloat32:
-		for _, v := range vals {
-			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(float32(v)))
-		}
-		return dst
-	case formFloat64:
-		for _, v := range vals {
-			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
-		}
-		return dst
-	case formPlaces:
-		dst = append(dst, byte(places))
-	}
-	scale, prev := floatPow10[places], int64(0)
-	for _, v := range vals {
-		m := roundInt(v * scale)
-		dst = appendUvarint(dst, zigzag(m-prev))
-		prev = m
-	}
-	return dst
 }
 
 // appendOthers writes the values of a column of booleans, texts or data.

@@ -150,6 +150,7 @@ func FuzzColumns(f *testing.F) {
 	d := wide()
 	f.Fuzz(func(t *testing.T, pack []byte) {
 		got, err := d.Decode(nil, senml.Columns, pack, now)
+		checked(t, d, pack, got, err)
 		if err != nil {
 			if carnet.CodeOf(err) == "" {
 				t.Fatalf("an error without a code: %v", err)

@@ -128,8 +128,7 @@ type Decoder struct {
 	texts   interner
 	scratch []byte // unescaped and decoded strings of the pack being read
 	joined  []byte // base name and name of the record being resolved
-	vals    []float64
-	heads   []int32
+	columns columnScratch
 }
 
 // NewDecoder makes a Decoder.
@@ -142,8 +141,8 @@ func NewDecoder(limits Limits) *Decoder {
 // since the Unix epoch. On an error, a *carnet.Error of code Malformed or
 // TooLarge that names the record and the byte (from 0), nothing is appended.
 func (d *Decoder) Decode(dst []carnet.Measurement, f Format, data []byte, received int64) ([]carnet.Measurement, error) {
-	if len(data) > d.limits.Bytes {
-		return dst, carnet.Errorf(carnet.TooLarge, "the pack has %d bytes, the limit is %d", len(data), d.limits.Bytes)
+	if err := d.checkSize(data); err != nil {
+		return dst, err
 	}
 	d.scratch = d.scratch[:0]
 	switch f {
@@ -157,6 +156,13 @@ func (d *Decoder) Decode(dst []carnet.Measurement, f Format, data []byte, receiv
 		return d.decodeColumns(dst, data)
 	}
 	return dst, carnet.Errorf(carnet.Malformed, "%s is not a format of measurements", f)
+}
+
+func (d *Decoder) checkSize(data []byte) error {
+	if len(data) > d.limits.Bytes {
+		return carnet.Errorf(carnet.TooLarge, "the pack has %d bytes, the limit is %d", len(data), d.limits.Bytes)
+	}
+	return nil
 }
 
 // Append appends ms as one pack in f. What has no form in f is refused, with

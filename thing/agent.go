@@ -68,7 +68,8 @@ type Agent struct {
 	days     dayKeys
 	index    index
 	feed     *feed
-	groups   sync.Pool
+	spare    spare
+	packs    sync.Pool // of *pack
 	wake     chan struct{}
 
 	// policyMu is held for reading while a frame is built and signed, and for
@@ -128,7 +129,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, carnet.Errorf(carnet.Malformed, "a log kept for %s can't tell duplicates of what is accepted up to %s back",
 			time.Duration(a.keepLog), time.Duration(a.maxAge)).WithFix("keep it for at least %s", time.Duration(least))
 	}
-	a.groups.New = func() any { return new(group) }
+	a.packs.New = func() any { return newPack() }
 	a.room = sync.NewCond(&a.groupMu)
 	a.days.init(cfg.Keys)
 	if err := a.load(ctx, cfg.Worlds); err != nil {

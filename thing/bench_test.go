@@ -58,20 +58,17 @@ func BenchmarkBuild(b *testing.B) {
 			r := newRun(b.Context(), h.agent.senders["arena"], link.Resume{MaxFrame: 4 << 20})
 			r.notice()
 			p, _ := d.session.thing.description.Lookup("heart_rate")
-			ms, properties := make([]carnet.Measurement, n), make([]uint16, n)
-			for i := range properties {
-				properties[i] = uint16(p.Index)
-			}
+			samples := make([]sample, n)
 			at := time.Now().UnixNano()
 			b.ReportAllocs()
 			b.ResetTimer()
 			count := 0
 			for position := uint64(1); count < b.N; position++ {
-				for k := range ms {
+				for k := range samples {
 					at += 1000
-					ms[k] = carnet.Measurement{Name: p.Name, Unit: p.Unit, Time: at, Value: carnet.Float(60)}
+					samples[k] = sample{time: at, number: 60, property: uint16(p.Index), kind: carnet.Number}
 				}
-				r.take(position, hourOf(at), d.session.thing, ms, properties)
+				r.take(position, hourOf(at), d.session.thing, samples, nil)
 				if f, err := r.build(time.Now()); err != nil || f.row.Batches != streams {
 					b.Fatalf("frame %+v, %v", f, err)
 				}

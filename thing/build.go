@@ -82,7 +82,7 @@ func (r *run) build(now time.Time) (*frame, error) {
 	r.touched = r.touched[:0]
 	covered := r.covered()
 	header := seal.FrameHeader{
-		Audience: r.sender.peer.Party, Incarnation: r.incarnation, Number: r.number + 1, Previous: r.parent,
+		Audience: r.sender.peer.OwnName, Incarnation: r.incarnation, Number: r.number + 1, Previous: r.parent,
 		Policy: a.policyVersion, Time: now.UnixNano(), Covers: r.sender.sealPosition(covered),
 	}
 	wire, err := b.sign(r.sender.peer.Key, header)

@@ -114,7 +114,7 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 	if g.empty() {
 		a.body = g.body
 		g.body = nil
-		a.groups.Put(g)
+		a.spare.put(g)
 		return nil
 	}
 	err := a.store.Commit(ctx, a.storeGroup(g))
@@ -140,7 +140,7 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 // take closes the open group. A group's time never goes back, so that the log
 // can be trimmed by time.
 func (a *Agent) take() *group {
-	next := a.groups.Get().(*group)
+	next := a.spare.take()
 	next.body, a.body = a.body, nil
 	a.groupMu.Lock()
 	g := a.open

@@ -26,10 +26,10 @@ func newFeed(next uint64, release func(*group)) *feed {
 	return &feed{next: next, release: release, wake: make(chan struct{}), takers: make(map[*run]uint64)}
 }
 
-// keepGroups is how many groups stay although every run has taken them: a run
-// that begins anew needs what its frames in flight held. What is dropped is used
-// again for groups to come while it is warm.
-const keepGroups = 32
+// keepBytes is how much stays although every run has taken it: a run that begins
+// anew needs what its frames in flight held, which it would have to read in the
+// log. What is dropped is used again for groups to come while it is warm.
+const keepBytes = 1 << 20
 
 // put adds a committed group that has entries, and drops the oldest: what every
 // run has taken, and what is too much.
@@ -41,7 +41,7 @@ func (f *feed) put(g *group) {
 	f.held += g.size()
 	var drop []*group
 	taken := f.taken()
-	for len(f.groups) > keepGroups && f.groups[0].next() <= taken || len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
+	for f.held > keepBytes && f.groups[0].next() <= taken || len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
 		f.held -= f.groups[0].size()
 		drop = append(drop, f.groups[0])
 		f.groups = f.groups[1:]

@@ -1,6 +1,7 @@
 package thing
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"carnet"
@@ -30,12 +31,12 @@ type Outcome struct {
 type group struct {
 	first   uint64 // position of entries[0]; set by the committer
 	entries []entry
-	// What the entries hold, in order, and each measurement's property.
-	measurements []carnet.Measurement
-	properties   []uint16
-	body         []byte // becomes the log row; gone once it is one
-	bodySize     int
-	received     int64
+	samples []sample // what the entries hold, in order
+	texts   texts
+	body    []byte // becomes the log row; gone once it is one
+	// bodySize is what body came to.
+	bodySize int
+	received int64
 
 	acks       []ack
 	refusals   []RefusalRow
@@ -47,7 +48,7 @@ type group struct {
 	holds atomic.Int32 // who needs the group: the committer, the feed, links that read it
 }
 
-// entry is one accepted message: measurements[from:to] of its group.
+// entry is one accepted message: samples[from:to] of its group.
 type entry struct {
 	thing    *Thing
 	from, to int
@@ -68,23 +69,57 @@ func (g *group) next() uint64 { return g.first + uint64(len(g.entries)) }
 
 // size is about how many bytes of memory the group holds.
 func (g *group) size() int {
-	return g.bodySize + 72*cap(g.measurements) + 2*cap(g.properties) + 24*cap(g.entries) + 56*cap(g.acks)
+	return g.bodySize + 24*cap(g.samples) + 24*cap(g.entries) + 56*cap(g.acks)
 }
 
-// release gives a group back once nobody needs it any more: its slices are used
-// again and reach a steady size.
+// release gives a group back once nobody needs it any more.
 func (a *Agent) release(g *group) {
 	if g.holds.Add(-1) > 0 {
 		return
 	}
 	clear(g.entries)
-	clear(g.measurements)
+	clear(g.texts)
 	clear(g.acks)
 	clear(g.frames)
 	clear(g.waiters)
 	*g = group{
-		entries: g.entries[:0], measurements: g.measurements[:0], properties: g.properties[:0],
+		entries: g.entries[:0], samples: g.samples[:0], texts: g.texts[:0],
 		acks: g.acks[:0], frames: g.frames[:0], waiters: g.waiters[:0],
 	}
-	a.groups.Put(g)
+	a.spare.put(g)
+}
+
+// spareBytes is how much memory waits to be used again.
+const spareBytes = 32 << 20
+
+// spare holds groups to be used again: their slices have reached a steady size,
+// and memory that was touched lately costs least. The garbage collector, which
+// empties a sync.Pool, would have them grow anew each time.
+type spare struct {
+	mu     sync.Mutex
+	groups []*group
+	held   int
+}
+
+func (s *spare) put(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size := g.size(); s.held+size <= spareBytes {
+		s.groups = append(s.groups, g)
+		s.held += size
+	}
+}
+
+// take returns the group that was used last, or a new one.
+func (s *spare) take() *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.groups)
+	if n == 0 {
+		return new(group)
+	}
+	g := s.groups[n-1]
+	s.groups = s.groups[:n-1]
+	s.held -= g.size()
+	return g
 }

@@ -273,6 +273,7 @@ func (a *Agent) addSender(ctx context.Context, w World) error {
 	if w.Key == nil || w.WorldKey == nil || w.Purpose == "" || w.Self == "" {
 		return carnet.Errorf(carnet.Malformed, "world %q needs this agent's id and signing key for it, the world's key and a purpose", w.Party)
 	}
+	w.OwnName = cmp.Or(w.OwnName, w.Party)
 	id := keys.ID{Kind: "link-position", Name: string(w.Party)}
 	secret, err := a.keys.Get(ctx, id)
 	if carnet.CodeOf(err) == carnet.NotFound {

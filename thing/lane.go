@@ -24,9 +24,6 @@ const (
 	maxPending           = 200_000 // weight in lanes, before the oldest must go
 )
 
-// weight is what a measurement counts among the pending: long texts count more.
-func weight(v *carnet.Value) int { return 1 + len(v.Str)/64 }
-
 // course is one mapping's way to its world: the stream's numbers, the rates'
 // state, what was counted, and the lanes. Owner: the run.
 type course struct {
@@ -57,7 +54,8 @@ type lane struct {
 	// frame built; taken is the position before which everything is in pending.
 	cursor, taken uint64
 	pending       []pending
-	weight        int // of pending
+	texts         texts // of pending
+	weight        int   // of pending
 	queued        time.Time
 	parked        bool      // closed by the view: what comes stays in the log
 	reopen        time.Time // zero: when the view changes
@@ -66,14 +64,11 @@ type lane struct {
 // first is the position of the oldest pending measurement.
 func (l *lane) first() uint64 { return l.pending[0].position }
 
-// pending is a measurement that waits for its lane. The name and unit are the
-// property's.
+// pending is a measurement that waits for its lane.
 type pending struct {
-	value    carnet.Value
-	time     int64
+	sample
 	position uint64
 	hour     uint32 // of receipt
-	property uint16
 }
 
 // stage collects what goes into one batch.
@@ -126,19 +121,19 @@ func (e *epoch) slot(of slotOf) (*seal.Slot, error) {
 
 // take adds a message's measurements to their lanes and returns the weight of
 // what it took; became hears of each lane that was empty.
-func (c *course) take(position uint64, hour uint32, measurements []carnet.Measurement, properties []uint16, became func(*lane)) (taken int) {
+func (c *course) take(position uint64, hour uint32, samples []sample, texts texts, became func(*lane)) (taken int) {
 	laneOf := c.mapping.thing.laneOf
-	for i, p := range properties {
-		l := &c.lanes[laneOf[p]]
+	for i := range samples {
+		s := &samples[i]
+		l := &c.lanes[laneOf[s.property]]
 		if position < l.taken || l.parked {
 			continue
 		}
-		m := &measurements[i]
-		l.pending = append(l.pending, pending{m.Value, m.Time, position, hour, p})
+		l.pending = append(l.pending, pending{l.texts.move(s, texts), position, hour})
 		if len(l.pending) == 1 {
 			became(l)
 		}
-		w := weight(&m.Value)
+		w := texts.weight(s)
 		l.weight += w
 		taken += w
 	}
@@ -162,7 +157,19 @@ func (l *lane) drop() {
 	l.clear()
 }
 
-func (l *lane) clear() { l.pending, l.weight = l.pending[:0], 0 }
+// keep forgets all but the last of what a lane holds.
+func (l *lane) keep(rest []pending) {
+	var kept texts
+	for i := range rest {
+		rest[i].sample = kept.move(&rest[i].sample, l.texts)
+	}
+	l.pending, l.texts = append(l.pending[:0], rest...), kept
+}
+
+func (l *lane) clear() {
+	clear(l.texts)
+	l.pending, l.texts, l.weight = l.pending[:0], l.texts[:0], 0
+}
 
 // decide applies the view that is in force to a lane's pending measurements and
 // adds batches of what is admitted, until the frame is full; what came in one
@@ -181,9 +188,9 @@ func (b *builder) decide(l *lane) error {
 		if done > 0 && p.position != l.pending[done-1].position && b.full() {
 			break
 		}
-		l.weight -= weight(&p.value)
+		l.weight -= l.texts.weight(&p.sample)
 		property := &description.Properties[p.property]
-		m := carnet.Measurement{Name: property.Name, Unit: property.Unit, Time: p.time, Value: p.value}
+		m := carnet.Measurement{Name: property.Name, Unit: property.Unit, Time: p.time, Value: l.texts.value(&p.sample)}
 		verdict := table.Apply(&c.rates, int(p.property), &m)
 		c.counts[p.property][verdict]++
 		c.delta[p.property][verdict]++
@@ -205,7 +212,7 @@ func (b *builder) decide(l *lane) error {
 		return nil
 	}
 	l.cursor = l.pending[done].position
-	l.pending = append(l.pending[:0], l.pending[done:]...)
+	l.keep(l.pending[done:])
 	return nil
 }
 

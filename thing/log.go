@@ -130,7 +130,7 @@ func (x *index) row(g *group) []byte {
 	for _, e := range g.entries {
 		last := int64(unseen)
 		for i := e.from; i < e.to; i++ {
-			b := bucketOf(g.measurements[i].Time)
+			b := bucketOf(g.samples[i].time)
 			if b != last {
 				x.keys = append(x.keys, bucketKey{e.thing.number, b})
 				last = b

@@ -213,7 +213,7 @@ func (a *Agent) Authenticate(user string, password []byte) (*Session, error) {
 		return nil, carnet.Errorf(carnet.Unauthenticated, "the user name or password is wrong").
 			WithFix("the user name is the thing's id; 'carnet thing add' printed the password")
 	}
-	return &Session{agent: a, thing: t, decoder: senml.NewDecoder(senml.Limits{})}, nil
+	return &Session{agent: a, thing: t}, nil
 }
 
 // passwordHash is cheap on purpose: passwords are 160 random bits.

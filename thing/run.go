@@ -4,14 +4,19 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carnet"
 	"carnet/link"
 )
 
-// readyFrames is how many recorded frames may wait for the link to take them.
-const readyFrames = 4
+// Limits of what is built and not yet taken by the link. Several small frames
+// are recorded by one commit.
+const (
+	readyFrames = 32
+	readyBytes  = 4 << 20
+)
 
 // progressEvery is how often an empty frame says that something was decided and
 // nothing admitted, so that a restart doesn't decide it again; the same when so
@@ -36,13 +41,14 @@ type run struct {
 	ctx         context.Context // its cause says why the run ended
 	cancel      context.CancelCauseFunc
 	done        chan struct{}
-	recordedC   chan *frame // from the committer; its capacity is all that can be under way
-	ready       chan *frame
-	wake        chan struct{} // a mapping or a demand has changed
+	ready       chan *frame   // recorded; its capacity is all that can be under way
+	wake        chan struct{} // a mapping or a demand has changed, or a frame was taken
 	incarnation uint64
 
+	// What is built and not yet taken by the link.
+	frames, bytes atomic.Int64
+
 	// Owned by the loop alone.
-	underWay int    // frames with the committer
 	snapshot uint64 // the frame of the last snapshot
 	builder  builder
 
@@ -64,7 +70,7 @@ type run struct {
 
 func newRun(ctx context.Context, s *sender, at link.Resume) *run {
 	r := &run{
-		sender: s, done: make(chan struct{}), ready: make(chan *frame, readyFrames), recordedC: make(chan *frame, readyFrames),
+		sender: s, done: make(chan struct{}), ready: make(chan *frame, readyFrames),
 		wake: make(chan struct{}, 1), incarnation: at.Incarnation, number: at.Last.Number, snapshot: at.Last.Number, parent: at.Last.Hash,
 		position: 1, courses: make(map[uint32]*course), queues: make(map[time.Duration]*queue), progress: s.agent.now(),
 		builder: builder{limit: min(maxFrameBytes, at.MaxFrame/2)},
@@ -159,7 +165,7 @@ func (r *run) loop() {
 	r.queues, r.parked, r.held, r.builder = nil, nil, 0, builder{}
 	for _, c := range r.courses {
 		for i := range c.lanes {
-			c.lanes[i].pending = nil
+			c.lanes[i].pending, c.lanes[i].texts = nil, nil
 		}
 	}
 }
@@ -167,16 +173,18 @@ func (r *run) loop() {
 func (r *run) work() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var out []*frame // recorded, not yet taken by the link
 	for r.ctx.Err() == nil {
 		more, err := r.takeCommitted()
 		if err != nil {
 			return err
 		}
 		var next time.Duration = -1
-		if r.underWay+len(out) < readyFrames {
-			if next, err = r.buildDue(); err != nil {
+		if r.frames.Load() < readyFrames && r.bytes.Load() < readyBytes {
+			var built bool
+			if built, next, err = r.buildDue(); err != nil {
 				return err
+			} else if built {
+				continue
 			}
 		}
 		if next >= 0 {
@@ -184,18 +192,8 @@ func (r *run) work() error {
 		} else {
 			timer.Stop()
 		}
-		var ready chan *frame
-		var first *frame
-		if len(out) > 0 {
-			ready, first = r.ready, out[0]
-		}
 		select {
 		case <-r.ctx.Done():
-		case f := <-r.recordedC:
-			r.underWay--
-			out = append(out, f)
-		case ready <- first:
-			out = out[1:]
 		case <-more:
 		case <-r.wake:
 		case <-timer.C:
@@ -205,7 +203,14 @@ func (r *run) work() error {
 }
 
 // recorded is called by the committer once the frame's record is on disk.
-func (r *run) recorded(f *frame) { r.recordedC <- f }
+func (r *run) recorded(f *frame) { r.ready <- f }
+
+// taken is called when the link has taken a frame.
+func (r *run) taken(f *frame) {
+	r.bytes.Add(-int64(len(f.wire)))
+	r.frames.Add(-1)
+	r.rouse()
+}
 
 // takeCommitted moves committed messages into the lanes until there are no more
 // or the lanes hold enough. more tells when to look again; nil means after the
@@ -232,7 +237,7 @@ func (r *run) takeCommitted() (more <-chan struct{}, err error) {
 			hour := hourOf(g.received)
 			for i, e := range g.entries {
 				if position := g.first + uint64(i); position >= r.position {
-					r.take(position, hour, e.thing, g.measurements[e.from:e.to], g.properties[e.from:e.to])
+					r.take(position, hour, e.thing, g.samples[e.from:e.to], g.texts)
 				}
 			}
 			r.position = g.next()
@@ -259,22 +264,23 @@ func (r *run) takeFromLog() error {
 		return nil
 	}
 	decoder := logDecoder()
-	var properties []uint16
+	var samples []sample
+	var texts texts
 	for _, row := range rows {
 		hour := hourOf(row.Received)
 		err := a.eachMessage(r.ctx, row, decoder, r.wants, func(position uint64, t *Thing, ms []carnet.Measurement) error {
 			if position < r.position {
 				return nil
 			}
-			properties = properties[:0]
+			samples, texts = samples[:0], texts[:0]
 			for i := range ms {
 				p, known := t.description.Lookup(ms[i].Name)
 				if !known {
 					return carnet.Errorf(carnet.Tampered, "message %d of the log has a property that its thing doesn't", position)
 				}
-				properties = append(properties, uint16(p.Index))
+				samples = append(samples, texts.pack(uint16(p.Index), &ms[i]))
 			}
-			r.take(position, hour, t, ms, properties)
+			r.take(position, hour, t, samples, texts)
 			return nil
 		})
 		if err != nil {
@@ -290,32 +296,33 @@ func (r *run) takeFromLog() error {
 
 func (r *run) wants(t *Thing) bool { return len(t.mappingsTo(r.sender.peer.Party)) > 0 }
 
-func (r *run) take(position uint64, hour uint32, t *Thing, ms []carnet.Measurement, properties []uint16) {
+func (r *run) take(position uint64, hour uint32, t *Thing, samples []sample, texts texts) {
 	for _, m := range t.mappingsTo(r.sender.peer.Party) {
 		// A mapping made this moment is adopted before anything else is taken, and
 		// reads this message then.
 		if c := r.courses[m.Number]; c != nil {
-			r.held += c.take(position, hour, ms, properties, r.enqueue)
+			r.held += c.take(position, hour, samples, texts, r.enqueue)
 		}
 	}
 }
 
-// buildDue builds a frame if one is due, and says when to look again (negative:
-// when something new is committed).
-func (r *run) buildDue() (time.Duration, error) {
+// buildDue builds a frame if one is due, and otherwise says when to look again
+// (negative: when something new is committed).
+func (r *run) buildDue() (built bool, wait time.Duration, err error) {
 	now := r.sender.agent.now()
 	if wait := r.wait(now); wait != 0 {
-		return wait, nil
+		return false, wait, nil
 	}
 	f, err := r.build(now)
 	if err != nil || f == nil {
-		return r.wait(now), err
+		return false, r.wait(now), err
 	}
+	r.frames.Add(1)
+	r.bytes.Add(int64(len(f.wire)))
 	if err := r.sender.agent.recordFrame(f); err != nil {
-		return 0, err
+		return false, 0, err
 	}
-	r.underWay++
-	return 0, r.snapshotNow()
+	return true, 0, r.snapshotNow()
 }
 
 // wait says how long until something is to be done: a lane is due or may open,

@@ -15,7 +15,8 @@ import (
 
 // World is a world that the agent sends to.
 type World struct {
-	Party     carnet.PartyID
+	Party     carnet.PartyID     // as this agent calls it
+	OwnName   carnet.PartyID     // as the world calls itself, and signs; default: Party
 	Self      carnet.PartyID     // this agent, as the world knows it: another id for each world
 	Key       ed25519.PrivateKey // signs frames and key bags for this world
 	WorldKey  ed25519.PublicKey  // signs the world's reception keys
@@ -122,8 +123,8 @@ func (s *sender) Resume(ctx context.Context, at link.Resume) error {
 	if err != nil {
 		return err
 	}
-	if reception.Reader != s.peer.Party {
-		return carnet.Errorf(carnet.Tampered, "the reception key is %s's, not %s's", reception.Reader, s.peer.Party)
+	if reception.Reader != s.peer.OwnName {
+		return carnet.Errorf(carnet.Tampered, "the reception key is %s's, not %s's", reception.Reader, s.peer.OwnName)
 	}
 	r, err := s.load(ctx, at)
 	if err != nil {
@@ -269,6 +270,7 @@ func (s *sender) Next(ctx context.Context) (link.Frame, error) {
 	case <-r.done:
 		return link.Frame{}, r.failure()
 	case f := <-r.ready:
+		r.taken(f)
 		if len(f.grants) > 0 {
 			if err := s.grant(ctx, f.grants); err != nil {
 				return link.Frame{}, err
@@ -310,7 +312,7 @@ func (s *sender) Notice(kind string, body []byte) {
 		}
 	case carnet.NoticeReception:
 		reception, err := seal.ParseReception(body, s.peer.WorldKey, s.agent.now())
-		if err != nil || reception.Reader != s.peer.Party {
+		if err != nil || reception.Reader != s.peer.OwnName {
 			s.agent.log.Warn("a world's new reception key is refused", "world", s.peer.Party, "err", err)
 			return
 		}

@@ -11,15 +11,24 @@ import (
 // Session takes the messages of one connection of one thing. It is used by one
 // goroutine at a time.
 type Session struct {
+	agent *Agent
+	thing *Thing
+}
+
+// pack is a message at hand. Sessions share a few of them: memory that the
+// message before has used is still in a cache, a thousand sessions' isn't.
+type pack struct {
 	agent   *Agent
 	thing   *Thing
 	decoder *senml.Decoder
 
-	measurements []carnet.Measurement // of the message at hand
+	measurements []carnet.Measurement
 	properties   []uint16
 	columns      []byte
 	sealed       []byte
 }
+
+func newPack() *pack { return &pack{decoder: senml.NewDecoder(senml.Limits{})} }
 
 // Thing names the session's thing.
 func (s *Session) Thing() carnet.ThingID { return s.thing.id }
@@ -30,16 +39,19 @@ func (s *Session) Thing() carnet.ThingID { return s.thing.id }
 // more.
 func (s *Session) Submit(format senml.Format, payload []byte, sink Sink, token uint64) {
 	now := s.agent.now().UnixNano()
+	p := s.agent.packs.Get().(*pack)
+	defer s.agent.packs.Put(p)
+	p.agent, p.thing = s.agent, s.thing
 	var err error
-	s.measurements, err = s.decoder.Decode(s.measurements[:0], format, payload, now)
+	p.measurements, err = p.decoder.Decode(p.measurements[:0], format, payload, now)
 	if err == nil {
-		err = s.check(now)
+		err = p.check(now)
 	}
 	if err != nil {
 		s.refuse(err, payload, sink, token)
 		return
 	}
-	s.accept(now, sink, token)
+	p.accept(now, sink, token)
 }
 
 // Refuse records that the session's device sent something that can't be
@@ -50,32 +62,32 @@ func (s *Session) Refuse(why *carnet.Error, payload []byte, sink Sink, token uin
 
 // check holds every measurement to the thing's description and to the accepted
 // range of time.
-func (s *Session) check(now int64) error {
-	d := s.thing.description
-	oldest, newest := now-s.agent.maxAge, now+s.agent.maxAhead
-	s.properties = s.properties[:0]
-	for i := range s.measurements {
-		m := &s.measurements[i]
-		p, known := d.Lookup(m.Name)
+func (p *pack) check(now int64) error {
+	d := p.thing.description
+	oldest, newest := now-p.agent.maxAge, now+p.agent.maxAhead
+	p.properties = p.properties[:0]
+	for i := range p.measurements {
+		m := &p.measurements[i]
+		property, known := d.Lookup(m.Name)
 		if !known {
 			return d.Unknown(m.Name)
 		}
-		if err := d.Check(p, m); err != nil {
+		if err := d.Check(property, m); err != nil {
 			return err
 		}
 		if m.Time < oldest || m.Time > newest {
-			return s.agent.outsideTime(m, now)
+			return p.agent.outsideTime(m, now)
 		}
-		m.Name, m.Unit = p.Name, p.Unit
-		s.properties = append(s.properties, uint16(p.Index))
+		m.Name, m.Unit = property.Name, property.Unit
+		p.properties = append(p.properties, uint16(property.Index))
 	}
-	if _, err := d.Arrange(s.measurements); err != nil {
+	if _, err := d.Arrange(p.measurements); err != nil {
 		return err
 	}
-	for i := range s.measurements { // Arrange may have moved some
-		if name := s.measurements[i].Name; name != d.Properties[s.properties[i]].Name {
-			p, _ := d.Lookup(name)
-			s.properties[i] = uint16(p.Index)
+	for i := range p.measurements { // Arrange may have moved some
+		if name := p.measurements[i].Name; name != d.Properties[p.properties[i]].Name {
+			property, _ := d.Lookup(name)
+			p.properties[i] = uint16(property.Index)
 		}
 	}
 	return nil
@@ -84,19 +96,19 @@ func (s *Session) check(now int64) error {
 // accept drops duplicates, seals what is new, and adds it to the open group. It
 // holds the thing's mutex from the duplicate check to the group, so that of two
 // equal measurements that come at once one is the duplicate.
-func (s *Session) accept(now int64, sink Sink, token uint64) {
-	t, a := s.thing, s.agent
+func (p *pack) accept(now int64, sink Sink, token uint64) {
+	t, a := p.thing, p.agent
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := s.dropDuplicates(); err != nil {
+	if err := p.dropDuplicates(); err != nil {
 		t.seen.forget()
 		sink.Done(token, Outcome{Retry: retryOf(err)})
 		sink.Flush()
 		return
 	}
-	if len(s.measurements) > 0 {
+	if len(p.measurements) > 0 {
 		var err error
-		if s.sealed, err = a.sealMessage(s.sealed[:0], t, now, s.seal()); err != nil {
+		if p.sealed, err = a.sealMessage(p.sealed[:0], t, now, p.seal()); err != nil {
 			t.seen.forget()
 			sink.Done(token, Outcome{Retry: retryOf(err)})
 			sink.Flush()
@@ -104,12 +116,13 @@ func (s *Session) accept(now int64, sink Sink, token uint64) {
 		}
 	}
 	full := a.add(func(g *group) {
-		if len(s.measurements) > 0 {
-			from := len(g.measurements)
-			g.measurements = append(g.measurements, s.measurements...)
-			g.properties = append(g.properties, s.properties...)
-			g.body = append(g.body, s.sealed...)
-			g.entries = append(g.entries, entry{t, from, len(g.measurements)})
+		if len(p.measurements) > 0 {
+			from := len(g.samples)
+			for i := range p.measurements {
+				g.samples = append(g.samples, g.texts.pack(p.properties[i], &p.measurements[i]))
+			}
+			g.body = append(g.body, p.sealed...)
+			g.entries = append(g.entries, entry{t, from, len(g.samples)})
 		}
 		g.acks = append(g.acks, ack{sink: sink, token: token})
 	})
@@ -120,22 +133,22 @@ func (s *Session) accept(now int64, sink Sink, token uint64) {
 	}
 }
 
-func (s *Session) seal() []byte {
-	s.columns = senml.AppendColumns(s.columns[:0], s.measurements)
-	return s.columns
+func (p *pack) seal() []byte {
+	p.columns = senml.AppendColumns(p.columns[:0], p.measurements)
+	return p.columns
 }
 
 // dropDuplicates keeps what neither the log nor the message before holds. The
 // fields of an object's value stay together: one of them that is new makes the
 // value new.
-func (s *Session) dropDuplicates() error {
+func (p *pack) dropDuplicates() error {
 	kept := 0
-	for i := 0; i < len(s.measurements); {
-		n := s.thing.description.Properties[s.properties[i]].Fields()
+	for i := 0; i < len(p.measurements); {
+		n := p.thing.description.Properties[p.properties[i]].Fields()
 		fresh := false
 		for j := i; j < i+n; j++ {
-			isNew, err := s.thing.seen.admit(s.properties[j], &s.measurements[j], func(bucket int64) (map[identity]struct{}, error) {
-				return s.load(bucket, kept, i, j)
+			isNew, err := p.thing.seen.admit(p.properties[j], &p.measurements[j], func(bucket int64) (map[identity]struct{}, error) {
+				return p.load(bucket, kept, i, j)
 			})
 			if err != nil {
 				return err
@@ -143,27 +156,27 @@ func (s *Session) dropDuplicates() error {
 			fresh = fresh || isNew
 		}
 		if fresh {
-			copy(s.measurements[kept:], s.measurements[i:i+n])
-			copy(s.properties[kept:], s.properties[i:i+n])
+			copy(p.measurements[kept:], p.measurements[i:i+n])
+			copy(p.properties[kept:], p.properties[i:i+n])
 			kept += n
 		}
 		i += n
 	}
-	s.measurements, s.properties = s.measurements[:kept], s.properties[:kept]
+	p.measurements, p.properties = p.measurements[:kept], p.properties[:kept]
 	return nil
 }
 
 // load returns what a bucket holds already: in the log, and of this message what
 // was kept so far, [0, kept), and what is being looked at, [from, to).
-func (s *Session) load(bucket int64, kept, from, to int) (map[identity]struct{}, error) {
-	has, err := s.agent.loadBucket(context.Background(), s.thing, bucket)
+func (p *pack) load(bucket int64, kept, from, to int) (map[identity]struct{}, error) {
+	has, err := p.agent.loadBucket(context.Background(), p.thing, bucket)
 	if err != nil {
 		return nil, err
 	}
 	for _, part := range [...][2]int{{0, kept}, {from, to}} {
 		for k := part[0]; k < part[1]; k++ {
-			if m := &s.measurements[k]; bucketOf(m.Time) == bucket {
-				has[identity{s.properties[k], m.Time, m.Value}] = struct{}{}
+			if m := &p.measurements[k]; bucketOf(m.Time) == bucket {
+				has[identity{p.properties[k], m.Time, m.Value}] = struct{}{}
 			}
 		}
 	}

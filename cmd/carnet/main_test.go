@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"carnet"
+	"carnet/access"
+	"carnet/node"
 )
 
 func TestErrorsAreOneLineWithAFix(t *testing.T) {
@@ -61,7 +65,8 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "are words of"},
 		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
 		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
-		{"a name that links fail on", "party accept --config=arena/carnet.toml hub.json --as=hub", 1, "leave out --as"},
+		{"every address, and none that others know", "party init --role=depot --party=x --dir=x --listen-r2=:9443", 1, "name it with --host"},
+		{"a host with a port", "party init --role=depot --party=x --dir=x --host=vault.example.org:9443", 1, "without a port"},
 		{"a name out of the peers directory", "party accept --config=arena/carnet.toml vault.json --as=../vault", 1, "party id"},
 
 		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},
@@ -96,6 +101,68 @@ func inside(t *testing.T, args ...string) result {
 	var out, errs bytes.Buffer
 	code := run(t.Context(), args, streams{strings.NewReader(""), &out, &errs})
 	return result{out.String(), errs.String(), code}
+}
+
+// A party's hosts are in its certificate: at first, and after a renewal when
+// they have changed. A party whose certificate lacks one doesn't start.
+func TestThePartysHostsAreInItsCertificate(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault", "--host=vault.example.org", "--host=127.0.0.2",
+		"--listen-http="+address(t), "--listen-r2="+address(t))
+	if text := u.read("vault/access.json"); !strings.Contains(text, `"https://vault.example.org:`) {
+		t.Errorf("the access file names another host:\n%s", text)
+	}
+	if r := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub"); !strings.Contains(r.out, `"r2": "https://vault.example.org:`) {
+		t.Errorf("the peer file names another host: %+v", r)
+	}
+	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--host=hub.example.org")
+	if text := u.read("hub/carnet.toml"); !strings.Contains(text, "http = ':8443'") || !strings.Contains(text, "mqtt = ':8883'") {
+		t.Errorf("a party for others listens on\n%s", text)
+	}
+	reaches := func(host string) error {
+		f, err := access.Read(filepath.Join(u.dir, "vault/access.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := f.TLS(f.Parties[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.ServerName = host
+		party, err := node.ReadConfig(filepath.Join(u.dir, "vault/carnet.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tls.Dial("tcp", party.Listen.HTTP, config)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	vault := u.runs("depot", "vault")
+	for _, host := range []string{"vault.example.org", "127.0.0.2", "localhost", "127.0.0.1"} {
+		if err := reaches(host); err != nil {
+			t.Errorf("as %s: %v", host, err)
+		}
+	}
+	if reaches("vault.example.com") == nil {
+		t.Error("the certificate is for a host that nobody named")
+	}
+	vault.stop(syscall.SIGTERM)
+
+	u.write("vault/carnet.toml", strings.Replace(u.read("vault/carnet.toml"), "vault.example.org", "vault.example.com", 1))
+	if r := u.try("", "depot", "--config=vault/carnet.toml"); r.code != 1 || !strings.Contains(r.err, "carnet party certificate --config") {
+		t.Errorf("it started without a certificate for its host: %+v", r)
+	}
+	before := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub")
+	u.sees([]string{"ca.pem"}, "party", "certificate", "--config=vault/carnet.toml")
+	if after := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub"); after != before {
+		t.Errorf("peers see another certificate: %+v", after)
+	}
+	u.runs("depot", "vault")
+	if err := reaches("vault.example.com"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAnInterruptIsNoError(t *testing.T) {

@@ -22,6 +22,8 @@ type partyCommands struct {
 	Show   partyShow   `cmd:"" help:"Write the file by which another party knows this one, and words to compare."`
 	Accept partyAccept `cmd:"" help:"Take in another party's file."`
 	Token  partyToken  `cmd:"" help:"Give somebody a token for the party's HTTP interface."`
+
+	Certificate partyCertificate `cmd:"" help:"Renew the certificate that people and devices trust, as after a change of the party's hosts."`
 }
 
 // The files of a party's directory.
@@ -36,10 +38,11 @@ type partyInit struct {
 	Party carnet.PartyID `required:"" placeholder:"NAME" help:"The party's name."`
 	Dir   string         `required:"" type:"path" help:"The directory to make it in."`
 
-	ListenHTTP string `name:"listen-http" default:"localhost:8443" placeholder:"HOST:PORT" help:"For people and programs. Default: ${default}."`
-	ListenMQTT string `name:"listen-mqtt" placeholder:"HOST:PORT" help:"For devices, of a things agent. Default: localhost:8883."`
-	ListenLink string `name:"listen-link" placeholder:"HOST:PORT" help:"For things agents, of a world. Default: localhost:7443."`
-	ListenR2   string `name:"listen-r2" placeholder:"HOST:PORT" help:"For parties, of a depot. Default: localhost:9443."`
+	Host       []string `placeholder:"NAME" help:"A name or address by which others reach this machine; the first is what files tell them. Without one the party is for this machine only."`
+	ListenHTTP string   `name:"listen-http" placeholder:"HOST:PORT" help:"For people and programs. Default: port 8443 of every address with --host, else of localhost."`
+	ListenMQTT string   `name:"listen-mqtt" placeholder:"HOST:PORT" help:"For devices, of a things agent. Default: likewise, port 8883."`
+	ListenLink string   `name:"listen-link" placeholder:"HOST:PORT" help:"For things agents, of a world. Default: likewise, port 7443."`
+	ListenR2   string   `name:"listen-r2" placeholder:"HOST:PORT" help:"For parties, of a depot. Default: likewise, port 9443."`
 
 	Purpose     string   `help:"What a world uses data for, in one word."`
 	Sensitivity string   `help:"What a world may hold: public, or personal, health, location joined by +."`
@@ -88,8 +91,8 @@ func (c partyInit) make(ctx context.Context, config node.Config, token string) e
 func (c partyInit) config() (node.Config, error) {
 	config := node.Config{
 		Party: c.Party, Role: c.Role, Data: "data", KeyFile: "kek", Peers: "peers", Store: node.Store{Kind: "sqlite"},
-		Listen: node.Listen{HTTP: c.ListenHTTP},
-		World:  node.WorldConfig{Purpose: c.Purpose, Sensitivity: c.Sensitivity, Residency: c.Residency},
+		Advertise: node.Advertise{Hosts: c.Host},
+		World:     node.WorldConfig{Purpose: c.Purpose, Sensitivity: c.Sensitivity, Residency: c.Residency},
 	}
 	if c.Role == identity.World && (c.Purpose == "" || c.Sensitivity == "") {
 		return config, carnet.Errorf(carnet.Malformed, "a world says what it uses data for, and what it may hold").
@@ -106,51 +109,56 @@ func (c partyInit) config() (node.Config, error) {
 
 // listen fills in the listeners that the role has.
 func (c partyInit) listen(l *node.Listen) error {
-	if err := checkAddress("--listen-http", l.HTTP); err != nil {
-		return err
-	}
 	for _, of := range []struct {
-		role               identity.Role
-		flag, given, usual string
-		to                 *string
+		role        identity.Role
+		flag, given string
+		port        string
+		to          *string
 	}{
-		{identity.Things, "--listen-mqtt", c.ListenMQTT, "localhost:8883", &l.MQTT},
-		{identity.World, "--listen-link", c.ListenLink, "localhost:7443", &l.Link},
-		{identity.Depot, "--listen-r2", c.ListenR2, "localhost:9443", &l.R2},
+		{c.Role, "--listen-http", c.ListenHTTP, "8443", &l.HTTP},
+		{identity.Things, "--listen-mqtt", c.ListenMQTT, "8883", &l.MQTT},
+		{identity.World, "--listen-link", c.ListenLink, "7443", &l.Link},
+		{identity.Depot, "--listen-r2", c.ListenR2, "9443", &l.R2},
 	} {
-		if of.role != c.Role {
-			if of.given != "" {
-				return carnet.Errorf(carnet.Malformed, "%s is for the role %s, and this party's is %s", of.flag, of.role, c.Role)
-			}
+		switch {
+		case of.role != c.Role && of.given != "":
+			return carnet.Errorf(carnet.Malformed, "%s is for the role %s, and this party's is %s", of.flag, of.role, c.Role)
+		case of.role != c.Role:
 			continue
+		case of.given != "":
+			*of.to = of.given
+		case len(c.Host) > 0:
+			*of.to = ":" + of.port
+		default:
+			*of.to = "localhost:" + of.port
 		}
-		*of.to = of.given
-		if of.given == "" {
-			*of.to = of.usual
-		}
-		if err := checkAddress(of.flag, *of.to); err != nil {
+		if err := c.checkListen(of.flag, *of.to); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkAddress refuses what others couldn't connect to: peer files and access
-// files repeat the address.
-func checkAddress(flag, address string) error {
+// checkListen refuses what others couldn't connect to: peer files and access
+// files repeat the port, and without --host also the host.
+func (c partyInit) checkListen(flag, address string) error {
 	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" || port == "" || port == "0" {
+	ip := net.ParseIP(host)
+	switch {
+	case err != nil || port == "" || port == "0":
 		return carnet.Errorf(carnet.Malformed, "%s is %q, and others connect to it", flag, address).WithFix("name a host and a port: localhost:8443")
+	case len(c.Host) == 0 && (host == "" || ip != nil && ip.IsUnspecified()):
+		return carnet.Errorf(carnet.Malformed, "%s is %q, which is every address of this machine, and others need one to connect to", flag, address).
+			WithFix("name it with --host: hub.example.org or 192.0.2.7")
 	}
 	return nil
 }
 
 // reach says how to reach a party that was just made.
 func reach(config node.Config, token string) *access.File {
-	l := config.Listen
+	l := config.Reached()
 	p := access.Party{
-		Name: config.Party, Role: config.Role, HTTP: "https://" + byName(l.HTTP), MQTT: byName(l.MQTT), Link: l.Link,
-		CAFile: caFile, Config: configFile,
+		Name: config.Party, Role: config.Role, HTTP: "https://" + l.HTTP, MQTT: l.MQTT, Link: l.Link, CAFile: caFile, Config: configFile,
 	}
 	if l.R2 != "" {
 		p.R2 = "https://" + l.R2
@@ -159,19 +167,6 @@ func reach(config node.Config, token string) *access.File {
 		Version: access.Version, Parties: []access.Party{p},
 		Tokens: []access.Token{{Party: config.Party, Name: "operator", Role: "operator", Token: token}},
 	}
-}
-
-// byName writes this machine's own address as the name that is in a party's
-// certificate.
-func byName(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	if ip := net.ParseIP(host); ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
-		return net.JoinHostPort("localhost", port)
-	}
-	return address
 }
 
 type partyShow struct {
@@ -222,7 +217,7 @@ func (c partyShow) write(s streams, peer identity.Peer) error {
 type partyAccept struct {
 	Config  string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
 	File    string         `arg:"" type:"existingfile" help:"The file that the other party wrote with 'carnet party show'."`
-	As      carnet.PartyID `placeholder:"NAME" help:"What this party is to call the other. Default: as the other calls itself."`
+	As      carnet.PartyID `placeholder:"NAME" help:"What this party is to call the other: any name that no other peer has here. Default: as the other calls itself."`
 	Replace bool           `help:"Replace the file of a peer that has this name."`
 }
 
@@ -245,9 +240,6 @@ func (c partyAccept) Run(s streams) error {
 	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
 		return err
 	}
-	if err := nameable(config.Role, peer, c.As); err != nil {
-		return err
-	}
 	fmt.Fprintf(s.out, "A party with the role %s that calls itself %s. Its words: %s\n", peer.Role, peer.Party, words)
 	to := filepath.Join(beside(c.Config, config.Peers), string(c.As)+".json")
 	if _, err := os.Lstat(to); err == nil && !c.Replace {
@@ -259,16 +251,6 @@ func (c partyAccept) Run(s streams) error {
 	}
 	_, err = fmt.Fprintf(s.out, "%s calls it %s from its next start on. If the words differ from the other side's, remove %s.\n", config.Party, c.As, to)
 	return err
-}
-
-// nameable refuses a name that a link would fail on: things agents and worlds
-// sign to each other under the names that they call themselves.
-func nameable(role identity.Role, peer identity.Peer, as carnet.PartyID) error {
-	if as == peer.Party || role == identity.Depot || peer.Role == identity.Depot {
-		return nil
-	}
-	return carnet.Errorf(carnet.Malformed, "a %s party knows a %s party by the name that it calls itself, %s", role, peer.Role, peer.Party).
-		WithFix("leave out --as")
 }
 
 // beside resolves a path of a configuration file.
@@ -302,6 +284,26 @@ func (c partyToken) Run(s streams) error {
 		return fmt.Errorf("add the token: %w", err)
 	}
 	_, err = fmt.Fprintf(s.out, "%s knows this token of %s from its next start on. It is shown once: %s\n", config.Party, plain(c.Name), token)
+	return err
+}
+
+type partyCertificate struct {
+	Config string `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
+}
+
+func (c partyCertificate) Run(ctx context.Context, s streams) error {
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	if err := node.RenewCertificate(ctx, config); err != nil {
+		return err
+	}
+	ca := beside(c.Config, caFile)
+	if err := node.WriteCA(ctx, config, ca); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s shows it from its next start on. Give %s to people and devices; peers need nothing new.\n", config.Party, ca)
 	return err
 }
 

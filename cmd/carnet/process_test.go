@@ -214,6 +214,16 @@ func (l *lines) next(ctx context.Context, word string) (string, bool) {
 	}
 }
 
+// elsewhere gives an address another host.
+func elsewhere(t *testing.T, host, address string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // address finds a port of this machine that is free for now.
 func address(t *testing.T) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"carnet/access"
 	"carnet/api"
 	"carnet/evidence"
+	"carnet/identity"
 	"carnet/node"
 	"carnet/td"
 	"carnet/thing"
@@ -26,7 +28,8 @@ import (
 // TestAThingOfOnesOwn is the story of one person's watch, over processes that
 // know each other by files alone: parties are made and peered, alice's watch is
 // added and mapped, sends, is seen, its view is changed, one of its messages is
-// refused with a reason, and at the end alice stops the world.
+// refused with a reason, and at the end alice stops the world. The world runs on
+// another address than the rest, and no party calls another as that one does.
 func TestAThingOfOnesOwn(t *testing.T) {
 	u := newUser(t)
 	p := startParties(t, u)
@@ -39,9 +42,9 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("mapped to a world that hub doesn't know: %+v", r)
 	}
 	u.write("view.json", `{"properties":{"heart_rate":{"round":5},"speed":{}},"purposes":["fitness"]}`)
-	mapping := reads[thing.MappingInfo](u, "thing", "map", hub, "watch-7", "--world=arena", "--title=Runner 7", "--view=view.json")
+	mapping := reads[thing.MappingInfo](u, "thing", "map", hub, "watch-7", "--world=gym", "--title=Runner 7", "--view=view.json")
 	avatar := mapping.Avatar.String()
-	u.sees([]string{"heart_rate: nearest 5 beat/min", "stress: withheld"}, "thing", "view", "explain", hub, "watch-7/arena")
+	u.sees([]string{"heart_rate: nearest 5 beat/min", "stress: withheld"}, "thing", "view", "explain", hub, "watch-7/gym")
 	u.sees([]string{avatar, "Runner 7"}, "avatar", "list", arena)
 
 	// The watch sends, and arena sees what the view lets it.
@@ -64,7 +67,7 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	p.arena = u.runs("world", "arena")
 
 	// Another view takes effect on what comes then.
-	out := u.gives(`{"properties":{"heart_rate":{}},"purposes":["fitness"]}`, "thing", "view", "set", hub, "watch-7/arena", "--file=-")
+	out := u.gives(`{"properties":{"heart_rate":{}},"purposes":["fitness"]}`, "thing", "view", "set", hub, "watch-7/gym", "--file=-")
 	if !strings.Contains(out, "policy version 2") || !strings.Contains(out, "heart_rate: exact") {
 		t.Errorf("the new view:\n%s", out)
 	}
@@ -92,12 +95,12 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	if r := u.try("", "status", alice); r.code != 1 || !strings.Contains(r.err, "no token of hub") {
 		t.Errorf("alice asked for the status: %+v", r)
 	}
-	u.sees([]string{"arena gets nothing more of watch-7"}, "owner", "stop", alice, "watch-7/arena")
-	if r := u.try("", "owner", "stop", alice, "watch-7/arena"); r.code != 1 || !strings.Contains(r.err, "no mapping to arena") {
+	u.sees([]string{"gym gets nothing more of watch-7"}, "owner", "stop", alice, "watch-7/gym")
+	if r := u.try("", "owner", "stop", alice, "watch-7/gym"); r.code != 1 || !strings.Contains(r.err, "no mapping to gym") {
 		t.Errorf("stopped twice: %+v", r)
 	}
-	again := reads[thing.MappingInfo](u, "thing", "map", alice, "watch-7", "--world=arena", "--view=view.json")
-	u.sees([]string{"heart_rate: nearest 5"}, "thing", "view", "explain", alice, "watch-7/arena")
+	again := reads[thing.MappingInfo](u, "thing", "map", alice, "watch-7", "--world=gym", "--view=view.json")
+	u.sees([]string{"heart_rate: nearest 5"}, "thing", "view", "explain", alice, "watch-7/gym")
 	second := u.starts("avatar", "watch", arena, again.Avatar.String(), "--after=", "--json")
 	w.send(`[{"n":"heart_rate","u":"beat/min","t":%d,"v":99}]`)
 	if e := event(t, second); e.Value != 100 {
@@ -125,7 +128,8 @@ func TestAThingOfOnesOwn(t *testing.T) {
 
 	// What arena was told is proved, and no byte of it can change.
 	u.bundle("arena", mapping.Avatar)
-	u.sees([]string{"2 measurements"}, "verify", "evidence", "--explain")
+	u.sees([]string{"2 measurements", "things agent watches"}, "verify", "evidence", "--explain")
+	u.lacks("gym", "evidence/first")
 	u.does("verify", "evidence/first", "--trust=evidence/first/trust.json")
 	spoil(t, filepath.Join(u.dir, "evidence/first", evidence.FileBatches))
 	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, evidence.FileBatches) {
@@ -154,6 +158,21 @@ func (u user) bundle(world carnet.PartyID, id carnet.AvatarID) {
 	}
 }
 
+// lacks searches a directory's files for a name that they can't know.
+func (u user) lacks(name, dir string) {
+	u.t.Helper()
+	files, err := filepath.Glob(filepath.Join(u.dir, dir, "*"))
+	if err != nil || len(files) == 0 {
+		u.t.Fatalf("%s has no files (%v)", dir, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil || bytes.Contains(data, []byte(name)) {
+			u.t.Errorf("%s has the name %s, or can't be read (%v)", file, name, err)
+		}
+	}
+}
+
 // spoil flips a bit in the middle of a file.
 func spoil(t *testing.T, path string) {
 	t.Helper()
@@ -171,20 +190,25 @@ func spoil(t *testing.T, path string) {
 type parties struct{ hub, arena, vault *process }
 
 // startParties makes three parties, peers each with the others by files, gives
-// alice a token, and runs them.
+// alice a token, and runs them. hub calls the world arena gym, and arena calls
+// hub, which shows it a random name, watches.
 func startParties(t *testing.T, u user) (p parties) {
 	made := func(name, role string, flags ...string) {
-		u.does(append([]string{"party", "init", "--role=" + role, "--party=" + name, "--dir=" + name, "--listen-http=" + address(t)}, flags...)...)
+		u.does(append([]string{"party", "init", "--role=" + role, "--party=" + name, "--dir=" + name}, flags...)...)
 	}
-	made("hub", "things", "--listen-mqtt="+address(t))
-	made("arena", "world", "--listen-link="+address(t), "--purpose=fitness", "--sensitivity=personal+health")
-	made("vault", "depot", "--listen-r2="+address(t))
-	u.peers("hub", "arena", "arena")
-	u.peers("arena", "hub", "hub")
+	made("hub", "things", "--listen-http="+address(t), "--listen-mqtt="+address(t))
+	made("arena", "world", "--host=127.0.0.2", "--listen-http="+elsewhere(t, "127.0.0.2", address(t)), "--listen-link="+elsewhere(t, "", address(t)),
+		"--purpose=fitness", "--sensitivity=personal+health")
+	made("vault", "depot", "--listen-http="+address(t), "--listen-r2="+address(t))
+	u.peers("hub", "arena", "gym", "--as=watches")
+	u.peers("arena", "hub", "watches", "--as=gym")
 	u.peers("hub", "vault", "keeper", "--as=watches") // a depot has any name, and gives any
 	u.peers("vault", "hub", "watches", "--as=keeper")
 	u.peers("arena", "vault", "vault")
 	u.peers("vault", "arena", "arena")
+	if peer, err := identity.ReadPeer(filepath.Join(u.dir, "hub/peers/gym.json")); err != nil || peer.Party != "arena" || !strings.HasPrefix(peer.Link, "127.0.0.2:") {
+		t.Fatalf("hub knows of arena %+v, %v", peer, err)
+	}
 	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=owner"))
 	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
 	if err != nil {

@@ -31,7 +31,7 @@ func live(ctx context.Context, b *bench) (figures []Figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	devices, err := s.add(ctx, things, sensor(false), everything)
+	devices, err := s.add(ctx, things, plain.description(), plain.views())
 	if err != nil {
 		return nil, err
 	}

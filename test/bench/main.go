@@ -38,6 +38,7 @@ type options struct {
 	profile string
 	keep    bool
 	spread  int
+	sizes   []int
 }
 
 // row is one of the figures.
@@ -85,6 +86,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.profile, "profile", "", "write the parties' CPU profiles to `DIR`")
 	f.BoolVar(&o.keep, "keep", false, "leave the parties' directories there")
 	f.IntVar(&o.spread, "things", 1000, "how many things the load of row 3 comes from")
+	sizes := f.String("sizes", "100,10,1", "the `SIZES` of batches in row 3")
 	only := f.String("only", "", "`ROWS` to measure, such as 1,3; all if left out")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -98,6 +100,13 @@ func parse(args []string) (o options, err error) {
 			return o, fmt.Errorf("--only %s: there is no row %s", *only, s)
 		}
 		o.only = append(o.only, n)
+	}
+	for _, s := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 1000 {
+			return o, fmt.Errorf("--sizes %s: want numbers from 1 to 1000", *sizes)
+		}
+		o.sizes = append(o.sizes, n)
 	}
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return o, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,43 +14,62 @@ import (
 	"carnet"
 )
 
-// everything are views that let each world have all of a load's thing.
-var everything = map[carnet.PartyID]string{
-	"arena":  `{"properties": {"a": {}, "b": {}, "c": {}, "d": {}}, "purposes": ["fitness"]}`,
-	"clinic": `{"properties": {"a": {}, "b": {}, "c": {}, "d": {}}, "purposes": ["care"]}`,
+// sensor describes a load's thing: numbers that are passed on without lingering,
+// properties of one label or of one each.
+type sensor struct {
+	properties int // up to 16
+	labelled   bool
 }
 
-// labels are those of the sensor's properties: each makes batches of its own.
-var labels = map[string]string{"a": `["personal", "health"]`, "b": `"personal"`, "c": `"health"`, "d": `"public"`}
+// A plain sensor's batch has all that is ready, a labelled one makes a batch of
+// each property.
+var plain, labelled = sensor{properties: 4}, sensor{properties: 16, labelled: true}
 
-// sensor describes the load's thing: four numbers, passed on without lingering,
-// of one label or of four.
-func sensor(labelled bool) string {
+func (s sensor) name(i int) string { return string(rune('a' + i)) }
+
+// label is that of property i: one of four sensitivities that both worlds are
+// cleared for, and of four sets of purposes that have both worlds' in them.
+func (s sensor) label(i int) string {
+	if !s.labelled {
+		return `"carnet:sensitivity": "personal+health"`
+	}
+	sensitivity := [4]string{"public", "personal", "health", "personal+health"}[i%4]
+	purposes := [4]string{"", `, "research"`, `, "teaching"`, `, "research", "teaching"`}[i/4]
+	return fmt.Sprintf(`"carnet:sensitivity": %q, "carnet:purposes": ["fitness", "care"%s]`, sensitivity, purposes)
+}
+
+func (s sensor) description() string {
 	var properties []string
-	for _, name := range []string{"a", "b", "c", "d"} {
-		label := labels["a"]
-		if labelled {
-			label = labels[name]
-		}
+	for i := range s.properties {
 		properties = append(properties, fmt.Sprintf(`%q: {"type": "number", "unit": "V", "observable": true, "readOnly": true,
-			"carnet:sensitivity": %s, "carnet:linger": "PT0S", "forms": [{"href": "measurements", "op": ["observeproperty"]}]}`, name, label))
+			%s, "carnet:linger": "PT0S", "forms": [{"href": "measurements", "op": ["observeproperty"]}]}`, s.name(i), s.label(i)))
 	}
 	return `{"@context": ["https://www.w3.org/2022/wot/td/v1.1", {"carnet": "urn:carnet:td#"}], "id": "urn:carnet:things:sensor",
 		"title": "Sensor", "base": "mqtts://things.example/", "securityDefinitions": {"password": {"scheme": "basic", "in": "auto"}},
 		"security": "password", "carnet:retention": "year", "properties": {` + strings.Join(properties, ", ") + `}}`
 }
 
-// messages of n measurements: the four properties in turn, a round a second. The
+// views let each world have all of it.
+func (s sensor) views() map[carnet.PartyID]string {
+	var properties []string
+	for i := range s.properties {
+		properties = append(properties, fmt.Sprintf("%q: {}", s.name(i)))
+	}
+	view := `{"properties": {` + strings.Join(properties, ", ") + `}, "purposes": [%q]}`
+	return map[carnet.PartyID]string{"arena": fmt.Sprintf(view, "fitness"), "clinic": fmt.Sprintf(view, "care")}
+}
+
+// messages of n measurements: the properties in turn, a round a second. The
 // records are the same sixteen texts over and over, behind a base time that
 // moves on: making a message is nearly a copy.
-func messages(now time.Time, n int) func([]byte, int64) []byte {
-	from, seconds := now.Add(-29*24*time.Hour).Unix(), int64(n+3)/4
+func (s sensor) messages(now time.Time, n int) func([]byte, int64) []byte {
+	from, seconds := now.Add(-29*24*time.Hour).Unix(), int64((n+s.properties-1)/s.properties)
 	var texts [16]string
 	for i := range texts {
 		var b strings.Builder
 		for r := range n {
-			name := "abcd"[r%4]
-			fmt.Fprintf(&b, `,"n":"%c","u":"V","t":%d,"v":%d.%02d},{`, name, r/4, 10+int(name)%7, (i*37+r*13)%100)
+			p := r % s.properties
+			fmt.Fprintf(&b, `,"n":%q,"u":"V","t":%d,"v":%d.%02d},{`, s.name(p), r/s.properties, 10+p%7, (i*37+r*13)%100)
 		}
 		texts[i] = strings.ReplaceAll(strings.TrimSuffix(b.String(), ",{"), "{,", "{") + "]"
 	}
@@ -63,13 +83,16 @@ func messages(now time.Time, n int) func([]byte, int64) []byte {
 // path is rows 3, 4 and 5.
 func path(ctx context.Context, b *bench) (all []Figure, err error) {
 	goals := map[int]float64{100: 1_500_000, 10: 800_000, 1: 150_000}
-	for _, n := range []int{100, 10, 1} {
+	for _, n := range b.sizes {
 		figures, err := through(ctx, b, n, "arena")
 		all = append(all, figures...)
 		if err != nil {
 			return all, fmt.Errorf("%d a batch: %w", n, err)
 		}
 		all[len(all)-len(figures)].Goal = goals[n]
+	}
+	if !slices.Contains(b.sizes, 100) {
+		return all, nil
 	}
 	figures, err := through(ctx, b, 100, "arena", "clinic")
 	if len(figures) > 0 {
@@ -89,12 +112,12 @@ func through(ctx context.Context, b *bench, n int, worlds ...carnet.PartyID) (al
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	// What a thing has ready when the next frame is built goes into one batch a
-	// label. So that batches are small at a high rate, too, a message has four.
-	size := n
+	// label. So that batches are small at a high rate, too, a message has sixteen.
+	kind, size := plain, n
 	if n < 100 {
-		size = 4 * n
+		kind, size = labelled, labelled.properties*n
 	}
-	devices, err := s.add(ctx, b.spread, sensor(n < 100), everything)
+	devices, err := s.add(ctx, b.spread, kind.description(), kind.views())
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +129,7 @@ func through(ctx context.Context, b *bench, n int, worlds ...carnet.PartyID) (al
 	}
 	f := Figure{Row: 3, Name: fmt.Sprintf("path, %d a batch, %s", n, plural(len(worlds), "world")), Unit: "measurements/s", Raw: make(map[string]float64)}
 	l := load{
-		address: s.hub.config.Listen.MQTT, tls: s.hub.trust, devices: devices, window: 1, message: messages(time.Now(), size),
+		address: s.hub.config.Listen.MQTT, tls: s.hub.trust, devices: devices, window: 1, message: kind.messages(time.Now(), size),
 		from: make([]int64, len(devices)),
 	}
 	// The first message of a thing, and of a stream after a start, makes keys.

@@ -21,15 +21,25 @@ func random(t *testing.T) *rand.Rand {
 // publishes and publishes again what wasn't acknowledged.
 func TestKill(t *testing.T) {
 	t.Parallel()
+	killRounds(t, newTown(t), *rounds)
+}
+
+// TestKillOnPostgres does the same to parties whose stores are on PostgreSQL, each
+// once for ten rounds.
+func TestKillOnPostgres(t *testing.T) {
+	t.Parallel()
+	killRounds(t, newTown(t, onPostgres), max(4, *rounds*4/10))
+}
+
+func killRounds(t *testing.T, v *town, rounds int) {
 	r := random(t)
-	v := newTown(t)
 	w := v.addWatch()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	sent := make(chan error, 1)
 	go func() { sent <- w.run(ctx, 4*time.Millisecond) }()
 	var order []int
-	for round := range *rounds {
+	for round := range rounds {
 		if round%4 == 0 {
 			order = r.Perm(4) // so that in few rounds, too, each has its turn
 		}

@@ -20,8 +20,13 @@ func (v *town) copyData(p *party) (restore func()) {
 	if err := os.CopyFS(kept, os.DirFS(p.data())); err != nil {
 		v.t.Fatal(err)
 	}
+	rows := func() {}
+	if p.database != nil {
+		rows = p.database.copied(v.t)
+	}
 	return func() {
 		v.t.Helper()
+		rows()
 		if err := os.RemoveAll(p.data()); err != nil {
 			v.t.Fatal(err)
 		}
@@ -101,7 +106,15 @@ func (v *town) endAll() {
 // The worlds are ahead of it then, and its log gives out positions again.
 func TestAgentRestored(t *testing.T) {
 	t.Parallel()
-	v := newTown(t)
+	agentRestored(t, newTown(t))
+}
+
+func TestAgentRestoredOnPostgres(t *testing.T) {
+	t.Parallel()
+	agentRestored(t, newTown(t, onPostgres))
+}
+
+func agentRestored(t *testing.T, v *town) {
 	w := v.addWatch()
 	w.prompt = true
 	w.send(40)

@@ -34,6 +34,8 @@ type party struct {
 	roots   *x509.CertPool
 	process *process
 	log     capped // of all its processes
+
+	database *database // nil: SQLite
 }
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
@@ -47,8 +49,9 @@ type town struct {
 	vault, arena, clinic, hub *party
 }
 
-func newTown(t *testing.T) *town {
-	v := makeTown(t, t.TempDir())
+// newTown makes a town and starts it. stores says where parties have their stores.
+func newTown(t *testing.T, stores ...func(*testing.T, *party)) *town {
+	v := makeTown(t, t.TempDir(), stores...)
 	for _, p := range v.parties() {
 		p.start(t)
 	}
@@ -59,7 +62,7 @@ func newTown(t *testing.T) *town {
 }
 
 // makeTown makes the parties' files.
-func makeTown(t *testing.T, dir string) *town {
+func makeTown(t *testing.T, dir string, stores ...func(*testing.T, *party)) *town {
 	t.Helper()
 	world := func(purpose, sensitivity string) node.WorldConfig {
 		return node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity, CompactEvery: node.Duration(2 * time.Second)}
@@ -72,6 +75,10 @@ func makeTown(t *testing.T, dir string) *town {
 		hub:    &party{name: "hub", role: identity.Things},
 	}
 	for _, p := range v.parties() {
+		p.config.Store.Kind = "sqlite"
+		for _, store := range stores {
+			store(t, p)
+		}
 		v.make(p)
 	}
 	for _, pair := range [][2]*party{{v.hub, v.arena}, {v.hub, v.clinic}, {v.hub, v.vault}, {v.arena, v.vault}, {v.clinic, v.vault}} {
@@ -105,7 +112,7 @@ func (v *town) make(p *party) {
 		v.t.Fatal(err)
 	}
 	c := &p.config
-	c.Party, c.Role, c.Data, c.KeyFile, c.Peers, c.Store.Kind = p.name, p.role, "data", "kek", "peers", "sqlite"
+	c.Party, c.Role, c.Data, c.KeyFile, c.Peers = p.name, p.role, "data", "kek", "peers"
 	c.Listen.HTTP = freeAddress(v.t)
 	*map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role] = freeAddress(v.t)
 	var kept node.Token

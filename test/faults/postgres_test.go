@@ -1,0 +1,101 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"testing"
+
+	"carnet"
+	"carnet/node"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// cluster is the connection string of a PostgreSQL server (test/postgres.sh).
+func cluster(t *testing.T) string {
+	t.Helper()
+	dsn := os.Getenv("CARNET_PG")
+	switch {
+	case dsn != "":
+	case os.Getenv("CARNET_REQUIRE_TOOLS") == "1":
+		t.Fatal("CARNET_PG is not set and CARNET_REQUIRE_TOOLS is 1: run test/postgres.sh -- go test ./test/faults")
+	default:
+		t.Skip("CARNET_PG is not set: run test/postgres.sh -- go test ./test/faults")
+	}
+	return dsn
+}
+
+// database is where a party has its stores on PostgreSQL: a database of its own,
+// behind a gate.
+type database struct {
+	cluster string // of the server, as its superuser
+	name    string
+	direct  string // past the gate
+	gate    *gate
+}
+
+// onPostgres gives a party's stores to PostgreSQL.
+func onPostgres(t *testing.T, p *party) {
+	t.Helper()
+	d := &database{cluster: cluster(t), name: fmt.Sprintf("faults_%s_%s", p.name, carnet.NewStreamID())}
+	d.command(t, `CREATE DATABASE `+d.name)
+	t.Cleanup(func() { d.command(t, `DROP DATABASE IF EXISTS `+d.name+` WITH (FORCE)`) })
+	at, err := url.Parse(d.cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.Path = d.name
+	d.direct = at.String()
+	var address string
+	d.gate, address = newGate(t, at.Host)
+	at.Host = address
+	p.database, p.config.Store = d, node.Store{Kind: "postgres", DSN: at.String(), Schema: string(p.name)}
+}
+
+func (d *database) command(t *testing.T, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), d.cluster) // also when the test has ended
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql); err != nil {
+		t.Errorf("%s: %v", sql, err)
+	}
+}
+
+// copied keeps a copy of a database whose party has ended, and returns what puts it back.
+func (d *database) copied(t *testing.T) (restore func()) {
+	t.Helper()
+	kept := d.name + "_copy"
+	d.command(t, `SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = '`+d.name+`'`)
+	d.command(t, `CREATE DATABASE `+kept+` TEMPLATE `+d.name)
+	t.Cleanup(func() { d.command(t, `DROP DATABASE IF EXISTS `+kept) })
+	return func() {
+		t.Helper()
+		d.command(t, `DROP DATABASE `+d.name+` WITH (FORCE)`)
+		d.command(t, `CREATE DATABASE `+d.name+` TEMPLATE `+kept)
+	}
+}
+
+// number asks the party's database, past the gate and whether the party runs or not.
+func (p *party) number(t *testing.T, sql string) (n int64) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), p.database.direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, schema := range []string{string(p.name), string(p.name) + "_keys"} {
+		if _, err := conn.Exec(t.Context(), `SET search_path = `+schema); err != nil {
+			t.Fatal(err)
+		}
+		if err = conn.QueryRow(t.Context(), sql).Scan(&n); err == nil {
+			return n
+		}
+	}
+	t.Fatalf("%s: %v", sql, err)
+	return 0
+}
