@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"carnet"
 	"carnet/access"
 	"carnet/api"
 	"carnet/wire/file"
@@ -156,10 +157,12 @@ func (o Options) recordings() ([]*file.Recording, error) {
 // setup is a demo that is set up.
 type setup struct {
 	dir     string
-	access  *access.File
+	earlier *access.File // of the demo that the directory had; nil for none
 	screen  *screen
 	parties []*party
 	sensors []*sensor
 	devices []*device
 	depot   api.DepotStatus // as the depot said last
+
+	refusedBefore map[carnet.Code]uint64 // messages of the sensors, before this run
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -25,11 +23,10 @@ import (
 
 // Device counts what the devices sent, as their MQTT clients do.
 type Device struct {
-	Published    int64            `json:"published"` // messages
-	Acknowledged int64            `json:"acknowledged"`
-	Refused      int64            `json:"refused"`
-	Reasons      map[string]int64 `json:"reasons,omitempty"` // of the refusals
-	Measurements int64            `json:"measurements"`      // in acknowledged messages
+	Published    int64 `json:"published"` // messages
+	Acknowledged int64 `json:"acknowledged"`
+	Refused      int64 `json:"refused"`
+	Measurements int64 `json:"measurements"` // in acknowledged messages
 }
 
 // played is what the sensors did.
@@ -139,16 +136,12 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 
 // sent sums up what the devices count.
 func (s *setup) sent() (all Device) {
-	all.Reasons = make(map[string]int64)
 	for _, d := range s.devices {
 		c := d.counts()
 		all.Published += c.Published
 		all.Acknowledged += c.Acknowledged
 		all.Refused += c.Refused
 		all.Measurements += c.Measurements
-		for reason, n := range c.Reasons {
-			all.Reasons[reason] += n
-		}
 	}
 	return all
 }
@@ -191,16 +184,15 @@ type device struct {
 	settled atomic.Int64
 	next    int // everything before was published once
 
-	published, acknowledged, measurements atomic.Int64
-	refused                               reasons
+	published, acknowledged, refused, measurements atomic.Int64
 }
 
 func (d *device) finished() bool { return int(d.settled.Load()) == len(d.packs) }
 
 func (d *device) counts() Device {
-	c := Device{Published: d.published.Load(), Acknowledged: d.acknowledged.Load(), Measurements: d.measurements.Load()}
-	c.Reasons, c.Refused = d.refused.get()
-	return c
+	return Device{
+		Published: d.published.Load(), Acknowledged: d.acknowledged.Load(), Refused: d.refused.Load(), Measurements: d.measurements.Load(),
+	}
 }
 
 func (d *device) acked(a client.Ack) {
@@ -208,7 +200,7 @@ func (d *device) acked(a client.Ack) {
 		return
 	}
 	if a.Reason >= 0x80 {
-		d.refused.add(fmt.Sprintf("%s: %s", a.Reason, a.Text))
+		d.refused.Add(1)
 	} else {
 		d.acknowledged.Add(1)
 		d.measurements.Add(int64(len(d.packs[a.Tag].measurements)))
@@ -341,28 +333,4 @@ func ParseSpeed(s string) (float64, error) {
 		return 0, carnet.Errorf(carnet.Malformed, "speed %q: want a number above 0, or max", s)
 	}
 	return v, nil
-}
-
-// reasons counts refusals by what the agent said.
-type reasons struct {
-	mu     sync.Mutex
-	counts map[string]int64
-}
-
-func (r *reasons) add(reason string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.counts == nil {
-		r.counts = make(map[string]int64)
-	}
-	r.counts[reason]++
-}
-
-func (r *reasons) get() (counts map[string]int64, total int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, n := range r.counts {
-		total += n
-	}
-	return maps.Clone(r.counts), total
 }

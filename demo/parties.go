@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -87,13 +85,8 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// make creates a party's keys and configuration; one that is there stays.
+// make creates a party's keys and configuration.
 func (p *party) make(ctx context.Context) error {
-	if _, err := os.Stat(p.file()); err == nil {
-		return carnet.Errorf(carnet.Conflict, "%s has a demo already", filepath.Dir(p.dir)).WithFix("name another --data directory")
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", p.name, err)
 	}
@@ -174,29 +167,23 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 	return nil
 }
 
-// setUp makes the parties, unless the directory has them.
+// setUp makes the parties, or takes up those that the directory has.
 func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
 	s := &setup{dir: dir, screen: newScreen(o)}
 	var err error
+	if s.earlier, err = earlier(dir); err != nil {
+		return nil, err
+	}
 	if s.parties, err = plan(dir, o); err != nil {
 		return nil, err
 	}
-	s.screen.say("making the parties' keys in %s", dir)
-	for _, p := range s.parties {
-		if err := p.make(ctx); err != nil {
-			return nil, err
-		}
+	if s.earlier != nil {
+		err = s.takeUp(ctx, o)
+	} else {
+		err = s.makeAll(ctx)
 	}
-	hub, vault := s.party("hub"), s.party("vault")
-	for _, p := range []*party{s.party("arena"), s.party("clinic"), vault} {
-		if err := peer(ctx, hub, p); err != nil {
-			return nil, err
-		}
-	}
-	for _, p := range []*party{s.party("arena"), s.party("clinic")} {
-		if err := peer(ctx, p, vault); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range s.parties {
 		if err := p.connect(); err != nil {
@@ -204,6 +191,32 @@ func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
 		}
 	}
 	return s, nil
+}
+
+// makeAll makes the parties and has them accept each other.
+func (s *setup) makeAll(ctx context.Context) error {
+	s.screen.say("making the parties' keys in %s", s.dir)
+	for _, p := range s.parties {
+		if err := p.make(ctx); err != nil {
+			return err
+		}
+	}
+	return s.peerAll(ctx)
+}
+
+func (s *setup) peerAll(ctx context.Context) error {
+	hub, vault := s.party("hub"), s.party("vault")
+	for _, p := range []*party{s.party("arena"), s.party("clinic"), vault} {
+		if err := peer(ctx, hub, p); err != nil {
+			return err
+		}
+	}
+	for _, p := range []*party{s.party("arena"), s.party("clinic")} {
+		if err := peer(ctx, p, vault); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *setup) party(name carnet.PartyID) *party {
@@ -226,12 +239,31 @@ func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) err
 			return err
 		}
 	}
-	for _, w := range s.sensors {
-		if err := w.add(ctx, s.party("hub")); err != nil {
-			return err
-		}
+	if err := s.addSensors(ctx); err != nil {
+		return err
+	}
+	if err := s.canProve(o); err != nil {
+		return err
 	}
 	return s.writeAccess()
+}
+
+// addSensors adds the sensors that the agent doesn't have from an earlier run.
+func (s *setup) addSensors(ctx context.Context) error {
+	hub := s.party("hub")
+	if err := s.adopt(ctx, hub); err != nil {
+		return err
+	}
+	for _, w := range s.sensors {
+		if w.id == "" {
+			if err := w.add(ctx, hub); err != nil {
+				return err
+			}
+		}
+	}
+	var err error
+	s.refusedBefore, err = s.refused(ctx)
+	return err
 }
 
 // await waits until the party answers.
@@ -250,29 +282,37 @@ func (p *party) await(ctx context.Context) error {
 	return fmt.Errorf("%s does not answer at %s: %w", p.name, p.client.Base, err)
 }
 
-// writeAccess writes demo.json: how to reach everything.
+// writeAccess writes demo.json: how to reach everything. What an earlier run or
+// somebody else put there stays.
 func (s *setup) writeAccess() error {
 	f := &access.File{Version: access.Version}
+	if s.earlier != nil {
+		f = s.earlier
+	}
+	f.Parties = nil
 	for _, p := range s.parties {
-		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file()}
+		reached := p.config.Reached()
+		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file(), Link: reached.Link}
 		switch p.role {
 		case identity.Things:
 			entry.MQTT = s.sensors[0].address
-		case identity.World:
-			entry.Link = p.config.Listen.Link
 		case identity.Depot:
-			entry.R2 = "https://" + p.config.Listen.R2
+			entry.R2 = "https://" + reached.R2
 		}
 		f.Parties = append(f.Parties, entry)
+		if s.earlier != nil {
+			continue
+		}
 		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "operator", Token: p.token})
 		if p.owner != "" {
 			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: "owner", Token: p.owner})
 		}
 	}
 	for _, w := range s.sensors {
-		w.writeAccess(f)
+		if !w.adopted {
+			w.writeAccess(f)
+		}
 	}
-	s.access = f
 	if err := s.writeCurl(); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,13 +20,16 @@ import (
 )
 
 // Report is what a demo did and what was checked. Input and Device are counted
-// by the devices; everything else is read from the parties' stores after the
-// parties have ended, but for Depot, which the depot said last.
+// by the devices, in this run; Refusals are this run's, too. Everything else is
+// read from the parties' stores after the parties have ended, and so is of all runs
+// in one directory together; but for Depot, which the depot said last.
 type Report struct {
-	Input  Input   `json:"input"`
-	Device Device  `json:"device"`
-	Worlds []World `json:"worlds"`
-	Depot  Depot   `json:"depot"`
+	Input  Input  `json:"input"`
+	Device Device `json:"device"`
+	// Refusals are by reason, the most frequent first.
+	Refusals []Refusals `json:"refusals,omitempty"`
+	Worlds   []World    `json:"worlds"`
+	Depot    Depot      `json:"depot"`
 	// Lost counts measurements that the recorded policy admits, as the oracle
 	// works it out, and that a world lacks; Doubled those that a world holds twice;
 	// Extra those that it holds and may not.
@@ -97,6 +99,9 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 	defer func() { err = errors.Join(err, hub.Close()) }()
 	status, err := hub.Things.Status(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if r.Refusals, err = s.refusals(ctx, hub.Things); err != nil {
 		return nil, err
 	}
 	r.Depot = Depot{
@@ -279,23 +284,11 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 	return nil
 }
 
-// mostReasons is how many reasons of refusals people are shown.
-const mostReasons = 5
-
 // Write writes the report for people.
 func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "\nrecordings %d, of %d measurements; the demo took %.1f s\n", r.Input.Files, r.Input.Measurements, r.Seconds)
 	fmt.Fprintf(w, "devices    %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
-	reasons := slices.SortedFunc(maps.Keys(r.Device.Reasons), func(p, q string) int {
-		return cmp.Or(cmp.Compare(r.Device.Reasons[q], r.Device.Reasons[p]), cmp.Compare(p, q))
-	})
-	for i, reason := range reasons {
-		if i == mostReasons {
-			fmt.Fprintf(w, "             and %d reasons more: carnet thing refusals, or --json\n", len(reasons)-i)
-			break
-		}
-		fmt.Fprintf(w, "             %d × %s\n", r.Device.Reasons[reason], reason)
-	}
+	writeRefusals(w, r.Refusals)
 	for _, world := range r.Worlds {
 		fmt.Fprintf(w, "%-10s %d measurements of %s in %d batches\n", world.ID, world.Measurements, strings.Join(world.Properties, ", "), world.Batches)
 		for _, reason := range slices.Sorted(maps.Keys(world.Withheld)) {

@@ -31,6 +31,7 @@ type sensor struct {
 	views       map[carnet.PartyID]string // what its owner lets each world have
 	recordings  []*file.Recording
 
+	adopted  bool // from an earlier run
 	id       carnet.ThingID
 	password string
 	address  string // host:port of the agent's MQTT listener
@@ -95,12 +96,10 @@ func (w *sensor) add(ctx context.Context, hub *party) error {
 	if err != nil {
 		return fmt.Errorf("add the %s: %w", w.name, err)
 	}
-	_, port, err := net.SplitHostPort(hub.config.Listen.MQTT)
-	if err != nil {
+	if err := w.meet(hub); err != nil {
 		return err
 	}
-	w.id, w.password, w.address, w.ca = added.ID, added.Password, net.JoinHostPort("localhost", port), hub.ca()
-	w.mappings = make(map[carnet.PartyID]thing.MappingInfo)
+	w.id, w.password = added.ID, added.Password
 	for _, world := range worlds {
 		view, err := policy.ParseView([]byte(w.views[world]))
 		if err != nil {
@@ -110,6 +109,17 @@ func (w *sensor) add(ctx context.Context, hub *party) error {
 			return fmt.Errorf("map the %s to %s: %w", w.name, world, err)
 		}
 	}
+	return nil
+}
+
+// meet notes how to reach the agent.
+func (w *sensor) meet(hub *party) error {
+	_, port, err := net.SplitHostPort(hub.config.Listen.MQTT)
+	if err != nil {
+		return err
+	}
+	w.address, w.ca = net.JoinHostPort("localhost", port), hub.ca()
+	w.mappings = make(map[carnet.PartyID]thing.MappingInfo)
 	return nil
 }
 
