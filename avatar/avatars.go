@@ -46,6 +46,8 @@ type stream struct {
 	nextFirst    uint64
 	measurements uint64
 	batches      uint64
+
+	refs []batchRef // in frames that aren't compacted, in their order; guarded by Agent.mu
 }
 
 type avatarDocument struct {

@@ -55,6 +55,9 @@ func benchmarkFold(b *testing.B, size int) {
 		for _, s := range w.agent.streams {
 			s.nextBatch, s.nextFirst = 0, 0
 		}
+		for _, s := range w.agent.tail.streams {
+			s.refs = nil
+		}
 		w.agent.tail = newTail()
 		b.StartTimer()
 	}

@@ -91,8 +91,12 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 			continue
 		}
 		c := Compaction{Strip: strips}
-		for id, refs := range a.refsOf(bodies) {
-			c.Stretches = append(c.Stretches, stretches(id, refs, bodies)...)
+		n := 0
+		for i := range strips {
+			n += len(strips[i].Leaves) / len(carnet.Fingerprint{})
+		}
+		for _, of := range a.refsOf(bodies, n) {
+			c.Stretches = append(c.Stretches, stretches(of, bodies)...)
 		}
 		slices.SortFunc(c.Stretches, func(p, q StretchRow) int {
 			return cmp.Or(slices.Compare(p.Stream[:], q.Stream[:]), cmp.Compare(p.FirstBatch, q.FirstBatch))
@@ -109,19 +113,29 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 	}
 }
 
-// refsOf returns the batches of frames by stream.
-func (a *Agent) refsOf(frames map[uint64]frameBody) map[carnet.StreamID][]batchRef {
+// streamRefs are batches of one stream.
+type streamRefs struct {
+	id   carnet.StreamID
+	refs []batchRef
+}
+
+// refsOf returns the n batches of frames by stream.
+func (a *Agent) refsOf(frames map[uint64]frameBody, n int) (of []streamRefs) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	refs := make(map[carnet.StreamID][]batchRef)
-	for id, of := range a.tail.batches {
-		for _, ref := range of {
-			if _, ok := frames[ref.frame]; ok {
-				refs[id] = append(refs[id], ref)
+	all := make([]batchRef, 0, n)
+	for _, s := range a.tail.streams {
+		from := len(all)
+		for i := range s.refs {
+			if _, ok := frames[s.refs[i].frame]; ok {
+				all = append(all, s.refs[i])
 			}
 		}
+		if len(all) > from {
+			of = append(of, streamRefs{s.id, all[from:len(all):len(all)]})
+		}
 	}
-	return refs
+	return of
 }
 
 type frameBody struct {
@@ -166,7 +180,8 @@ func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame) (bodies map
 // leavesOf returns the fingerprints of a frame's batches, one after the other.
 // It fails unless they are those that this world has stated to have received.
 func (a *Agent) leavesOf(row *FrameRow) (list []byte, err error) {
-	var leaves []carnet.Fingerprint
+	leaves := make([]carnet.Fingerprint, 0, row.Batches)
+	list = make([]byte, 0, cap(leaves)*len(carnet.Fingerprint{}))
 	if err := eachBatch(row.Body, func(_, from, to int) error {
 		leaves = append(leaves, carnet.FingerprintOf(row.Body[from:to]))
 		list = append(list, leaves[len(leaves)-1][:]...)
@@ -189,41 +204,55 @@ func (a *Agent) leavesOf(row *FrameRow) (list []byte, err error) {
 }
 
 // stretches packs a stream's batches, one run of rows per retention class.
-func stretches(id carnet.StreamID, refs []batchRef, bodies map[uint64]frameBody) (rows []StretchRow) {
-	refs = slices.Clone(refs)
+func stretches(of streamRefs, bodies map[uint64]frameBody) (rows []StretchRow) {
+	refs := of.refs
 	slices.SortStableFunc(refs, func(p, q batchRef) int { return cmp.Compare(p.class, q.class) })
-	var row *StretchRow
-	var from origins
-	end := func() {
-		if row != nil {
-			row.Origins = from.append(nil)
-			row.Fingerprint = carnet.FingerprintOf(row.Body)
+	for len(refs) > 0 {
+		n, size := 1, refs[0].size()
+		for n < len(refs) && refs[n].class == refs[0].class && size+refs[n].size() <= stretchBytes {
+			size += refs[n].size()
+			n++
 		}
+		rows = append(rows, stretchOf(of.id, refs[:n], size, bodies))
+		refs = refs[n:]
 	}
-	for _, ref := range refs {
+	return rows
+}
+
+// stretchOf makes one row of batches that take size bytes.
+func stretchOf(id carnet.StreamID, refs []batchRef, size int, bodies map[uint64]frameBody) StretchRow {
+	head := &refs[0]
+	row := StretchRow{Stream: id, Class: head.class, FirstBatch: head.number, FromMinute: head.fromMinute, ToMinute: head.toMinute}
+	from := origins{first: head.first, batches: make([]origin, 0, len(refs))}
+	if id == nobody {
+		mark := refusedMark()
+		row.Body = appendPart(make([]byte, 0, partHead+len(mark)+size), mark)
+	} else {
+		row.Body = make([]byte, 0, size)
+	}
+	for i := range refs {
+		ref := &refs[i]
 		f := bodies[ref.frame]
-		batch := f.body[ref.from:ref.to]
-		if row == nil || row.Class != ref.class || len(row.Body)+len(batch) > stretchBytes {
-			end()
-			rows = append(rows, StretchRow{Stream: id, Class: ref.class, FirstBatch: ref.number, FromMinute: ref.fromMinute, ToMinute: ref.toMinute})
-			row, from = &rows[len(rows)-1], origins{first: ref.first}
-			if id == nobody {
-				row.Body = appendPart(nil, refusedMark())
-			}
-		}
 		row.LastBatch = max(row.LastBatch, ref.number)
 		row.FirstBatch = min(row.FirstBatch, ref.number)
 		row.Batches++
 		row.Measurements += uint64(ref.count)
 		row.FromMinute, row.ToMinute = min(row.FromMinute, ref.fromMinute), max(row.ToMinute, ref.toMinute)
 		row.Received = max(row.Received, f.received)
-		row.Body = appendPart(row.Body, batch)
+		row.Body = appendPart(row.Body, f.body[ref.from:ref.to])
 		from.first, from.next = min(from.first, ref.first), max(from.next, ref.first+uint64(ref.count))
 		from.batches = append(from.batches, origin{ref.number, ref.frame, ref.leaf})
 	}
-	end()
-	return rows
+	row.Origins = from.append(nil)
+	row.Fingerprint = carnet.FingerprintOf(row.Body)
+	return row
 }
+
+// partHead is how many bytes stand before each part of a body.
+const partHead = 4
+
+// size is how many bytes a batch takes in a body.
+func (r *batchRef) size() int { return partHead + int(r.to-r.from) }
 
 func appendPart(body, part []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(body, uint32(len(part))), part...)

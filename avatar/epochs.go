@@ -79,12 +79,17 @@ func (a *Agent) keepEpochs(ctx context.Context, rows []StretchRow) error {
 			continue
 		}
 		until := keptUntil(row)
+		var last epochID
 		if err := eachBatch(row.Body, func(_, from, to int) error {
 			h, _, err := seal.ParseHeader(row.Body[from:to])
 			if err != nil {
 				return err
 			}
 			id := epochID{h.Stream, h.Epoch}
+			if id == last {
+				return nil
+			}
+			last = id
 			if until > max(a.needed[id], need[id]) {
 				need[id] = until
 			}
@@ -302,7 +307,8 @@ func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *ending) er
 func (a *Agent) waits(of carnet.StreamID, from, to time.Time) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return len(a.tail.batches[of]) > 0 && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
+	s := a.streams[of]
+	return s != nil && len(s.refs) > 0 && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
 		return f.received >= from.UnixNano() && f.received < to.UnixNano()
 	})
 }

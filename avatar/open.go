@@ -36,7 +36,7 @@ type opening struct {
 
 // noted is a batch to be put into the tail's index.
 type noted struct {
-	stream carnet.StreamID
+	stream *stream
 	ref    batchRef
 }
 
@@ -138,7 +138,7 @@ func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound 
 	a.mu.Lock()
 	for i := range o.noted {
 		n := &o.noted[i]
-		a.tail.batches[n.stream] = append(a.tail.batches[n.stream], n.ref)
+		a.tail.add(n.stream, n.ref)
 	}
 	a.tail.frames = append(a.tail.frames, tailFrame{row.ID, row.Received, len(row.Body), !sound})
 	a.tail.bytes += len(row.Body)
@@ -161,7 +161,7 @@ func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound 
 // else, is noted under its stream.
 func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref batchRef, fold, sound bool) error {
 	if !fold && a.wasRefused(ref.batchAt) {
-		o.noted = append(o.noted, noted{nobody, refused(ref)})
+		o.noted = append(o.noted, noted{&a.tail.outcast, refused(ref)})
 		return nil
 	}
 	batch := row.Body[ref.from:ref.to]
@@ -177,7 +177,7 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 	switch {
 	case err == nil:
 		ref.fromMinute, ref.toMinute = minutes(o.measurements)
-		o.noted = append(o.noted, noted{s.id, ref})
+		o.noted = append(o.noted, noted{s, ref})
 		if fold {
 			a.fold(o, s, h, b)
 		}
@@ -186,9 +186,9 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 	case !fold && s != nil:
 		// It was folded, and its key has been destroyed since: who reads passes over it.
 		ref.class, ref.fromMinute, ref.toMinute = carnet.Keep, everFrom, everTo
-		o.noted = append(o.noted, noted{s.id, ref})
+		o.noted = append(o.noted, noted{s, ref})
 	default:
-		o.noted = append(o.noted, noted{nobody, refused(ref)})
+		o.noted = append(o.noted, noted{&a.tail.outcast, refused(ref)})
 		a.refuse(row, ref.batchAt, carnet.FingerprintOf(batch), err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package avatar
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"carnet"
 )
@@ -46,6 +47,7 @@ type origin struct {
 }
 
 func (or *origins) append(b []byte) []byte {
+	b = slices.Grow(b, 16*(1+len(or.batches)))
 	b = binary.AppendUvarint(b, or.first)
 	b = binary.AppendUvarint(b, or.next)
 	for _, o := range or.batches {

@@ -10,10 +10,11 @@ import (
 // tail indexes the batches of the frames that are not compacted yet. It is
 // rebuilt from the frames at the start. Owner: Agent.mu.
 type tail struct {
-	batches map[carnet.StreamID][]batchRef // in the order of their frames
+	streams []*stream // those that have refs
 	frames  []tailFrame
 	bytes   int
-	refused map[batchAt]struct{} // which of batches[nobody] they are, for the saved state
+	outcast stream               // refused batches: its id is nobody
+	refused map[batchAt]struct{} // which they are, for the saved state
 }
 
 // nobody is the stream under which refused batches are kept: no avatar has it.
@@ -49,18 +50,26 @@ const (
 	maxWait = 5 * time.Minute
 )
 
-func newTail() tail {
-	return tail{batches: make(map[carnet.StreamID][]batchRef), refused: make(map[batchAt]struct{})}
+func newTail() tail { return tail{refused: make(map[batchAt]struct{})} }
+
+// add notes where a batch of a stream lies.
+func (t *tail) add(s *stream, ref batchRef) {
+	if len(s.refs) == 0 {
+		t.streams = append(t.streams, s)
+		s.refs = make([]batchRef, 0, 4)
+	}
+	s.refs = append(s.refs, ref)
 }
 
 // drop takes compacted frames out of the index.
 func (t *tail) drop(gone map[uint64]frameBody) {
-	for id, refs := range t.batches {
-		refs = slices.DeleteFunc(refs, func(ref batchRef) bool { _, ok := gone[ref.frame]; return ok })
-		if t.batches[id] = refs; len(refs) == 0 {
-			delete(t.batches, id)
+	t.streams = slices.DeleteFunc(t.streams, func(s *stream) bool {
+		s.refs = slices.DeleteFunc(s.refs, func(ref batchRef) bool { _, ok := gone[ref.frame]; return ok })
+		if len(s.refs) == 0 {
+			s.refs = nil // it may be idle from now on
 		}
-	}
+		return s.refs == nil
+	})
 	for at := range t.refused {
 		if _, ok := gone[at.frame]; ok {
 			delete(t.refused, at)
