@@ -85,6 +85,16 @@ func (f *File) Token(party carnet.PartyID, name string, roles ...string) (Token,
 		WithFix("add the token that the party's operator gave you")
 }
 
+// TokensOf lists a party's tokens with a role.
+func (f *File) TokensOf(party carnet.PartyID, role string) (found []Token) {
+	for _, t := range f.Tokens {
+		if t.Party == party && t.Role == role {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
 // TLS is how to connect to a party's HTTP and MQTT listeners.
 func (f *File) TLS(p Party) (*tls.Config, error) {
 	if p.CAFile == "" {

@@ -213,16 +213,11 @@ func (c *conn) expect(want kind, m any) error {
 		if err := c.codec.decode(k, body, &r); err != nil {
 			return err
 		}
-		return r.refusal()
+		return heard(r.Code, r.Reason, r.Fix)
 	case k != want:
 		return carnet.Errorf(carnet.Malformed, "peer sent a message of type %d where %d belongs", k, want)
 	}
 	return c.codec.decode(k, body, m)
-}
-
-// refusal is the error that a Refuse message carries.
-func (r *refuse) refusal() error {
-	return carnet.Errorf(carnet.Code(r.Code), "%s", clip(r.Reason, maxReason))
 }
 
 func clip(s string, most int) string {

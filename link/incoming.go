@@ -357,7 +357,7 @@ func (in *incoming) reject(ctx context.Context, number uint64, v Verdict) error 
 
 // refuse queues a refusal and returns why the connection ends.
 func (in *incoming) refuse(number uint64, told *carnet.Error, why error) error {
-	if err := in.out.message(kindRefuse, &refuse{Number: number, Code: string(told.Code), Reason: clip(told.Error(), maxReason)}); err != nil {
+	if err := in.out.message(kindRefuse, newRefuse(number, told)); err != nil {
 		return errors.Join(why, err)
 	}
 	return why
@@ -375,7 +375,7 @@ func (in *incoming) answer(ctx context.Context, m *call) error {
 	if err != nil {
 		in.server.Log.Info("link call refused", "peer", in.peer.Party, "kind", m.Kind, "error", err)
 		told := outside(err)
-		r = reply{ID: m.ID, Code: string(told.Code), Reason: clip(told.Error(), maxReason)}
+		r = reply{ID: m.ID, Code: string(told.Code), Reason: clip(told.Reason, maxReason), Fix: clip(told.Fix, maxFix)}
 	}
 	return in.out.message(kindReply, &r)
 }

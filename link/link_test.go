@@ -237,18 +237,19 @@ func TestCallErrors(t *testing.T) {
 	await(t, "the last acknowledgement", source.done)
 	for _, c := range []struct {
 		kind string
-		code carnet.Code
-		text string
+		want carnet.Error
 	}{
-		{"forbidden", carnet.Forbidden, "not for you; ask the owner"},
-		{"broken", carnet.Unavailable, "the receiver can't do that at the moment"},
-		{"too large an answer", carnet.Unavailable, "the receiver can't do that at the moment"},
-		{strings.Repeat("k", maxKind+1), carnet.TooLarge, ""},
+		{"forbidden", carnet.Error{Code: carnet.Forbidden, Reason: "not for you", Fix: "ask the owner"}},
+		{"broken", carnet.Error{Code: carnet.Unavailable, Reason: "the receiver can't do that at the moment"}},
+		{"too large an answer", carnet.Error{Code: carnet.Unavailable, Reason: "the receiver can't do that at the moment"}},
 	} {
 		_, err := s.Call(t.Context(), c.kind, nil)
-		if carnet.CodeOf(err) != c.code || (c.text != "" && err.Error() != c.text) {
-			t.Errorf("call %.20s: %v (%s), want %s", c.kind, err, carnet.CodeOf(err), c.code)
+		if e, ok := errors.AsType[*carnet.Error](err); !ok || *e != c.want {
+			t.Errorf("call %s: %#v, want %+v", c.kind, err, c.want)
 		}
+	}
+	if _, err := s.Call(t.Context(), strings.Repeat("k", maxKind+1), nil); carnet.CodeOf(err) != carnet.TooLarge {
+		t.Errorf("a call with too long a kind: %v", err)
 	}
 	if st := s.Status(); st.Connections != 1 {
 		t.Errorf("a call that failed ended the connection: %+v", st)
@@ -304,7 +305,7 @@ func TestNewerProcessFencesTheOlder(t *testing.T) {
 	await(t, "the old process's last acknowledgement", old.done)
 	newer := newSource(n.hub, n.arena.id, 20, 1)
 	s, _, _ := n.run(t, n.config(newer))
-	if err := await(t, "the old process to be fenced", oldEnded); carnet.CodeOf(err) != carnet.Fenced {
+	if err := await(t, "the old process to be fenced", oldEnded); carnet.CodeOf(err) != carnet.Fenced || fixOf(err) != "stop this process if a newer one runs, else start it again" {
 		t.Errorf("the old process ended with %v, want fenced", err)
 	}
 	await(t, "the new process's last acknowledgement", newer.done)
@@ -431,4 +432,11 @@ func TestConfigsAreChecked(t *testing.T) {
 			t.Errorf("server config with %s was taken", name)
 		}
 	}
+}
+
+func fixOf(err error) string {
+	if e, ok := errors.AsType[*carnet.Error](err); ok {
+		return e.Fix
+	}
+	return ""
 }

@@ -53,6 +53,7 @@ var limits = [...]int{
 const (
 	maxKind   = 64                   // bytes of a call's or notice's kind
 	maxReason = 2 << 10              // bytes of a refusal's reason
+	maxFix    = 1 << 10              // bytes of what it says to do
 	maxBody   = 1<<20 - 4<<10        // bytes of a call's or reply's body
 	maxNotice = 64<<10 - maxKind - 8 // bytes of a notice's body
 )
@@ -105,6 +106,7 @@ type (
 		Number uint64   // 0: the hello, or the connection as a whole
 		Code   string
 		Reason string
+		Fix    string
 	}
 	call struct {
 		_    struct{} `cbor:",toarray"`
@@ -117,6 +119,7 @@ type (
 		ID     uint64
 		Code   string // empty: answered
 		Reason string
+		Fix    string
 		Body   []byte
 	}
 	notify struct {
@@ -142,6 +145,16 @@ type (
 		Covers Covers
 	}
 )
+
+// newRefuse tells an error; number is the frame that it is about, or 0.
+func newRefuse(number uint64, told *carnet.Error) *refuse {
+	return &refuse{Number: number, Code: string(told.Code), Reason: clip(told.Reason, maxReason), Fix: clip(told.Fix, maxFix)}
+}
+
+// heard is an error as the other side told it.
+func heard(code, reason, fix string) *carnet.Error {
+	return &carnet.Error{Code: carnet.Code(code), Reason: clip(reason, maxReason), Fix: clip(fix, maxFix)}
+}
 
 // codec reads and writes control messages in core deterministic encoding (RFC
 // 8949 §4.2.1).

@@ -165,7 +165,7 @@ func (o *outgoing) handle(k kind, body []byte) error {
 		if err := codec.decode(k, body, &m); err != nil {
 			return err
 		}
-		return fmt.Errorf("peer %s refused frame %d: %w", o.sender.Peer.Party, m.Number, m.refusal())
+		return fmt.Errorf("peer %s refused frame %d: %w", o.sender.Peer.Party, m.Number, heard(m.Code, m.Reason, m.Fix))
 	case kindReply:
 		var m reply
 		if err := codec.decode(k, body, &m); err != nil {
@@ -173,7 +173,7 @@ func (o *outgoing) handle(k kind, body []byte) error {
 		}
 		a := answer{body: m.Body}
 		if m.Code != "" {
-			a = answer{err: carnet.Errorf(carnet.Code(m.Code), "%s", clip(m.Reason, maxReason))}
+			a = answer{err: heard(m.Code, m.Reason, m.Fix)}
 		}
 		return o.answered(m.ID, a)
 	case kindTraced:

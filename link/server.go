@@ -360,7 +360,7 @@ func outside(err error) *carnet.Error {
 
 // refuse writes a refusal and returns why, for the log.
 func (c *conn) refuse(number uint64, told *carnet.Error, why error) error {
-	if err := c.write(kindRefuse, &refuse{Number: number, Code: string(told.Code), Reason: clip(told.Error(), maxReason)}); err != nil {
+	if err := c.write(kindRefuse, newRefuse(number, told)); err != nil {
 		return fmt.Errorf("%w (and the sender could not be told: %v)", why, err)
 	}
 	c.tls.CloseWrite()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,6 +162,10 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	old, err := c.withdrawn(ctx, state)
+	if err != nil {
+		return err
+	}
 	if c.JSON {
 		pack, err := senml.Append(nil, senml.JSON, state)
 		if err != nil {
@@ -168,11 +173,18 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 		}
 		return writeJSON(s.out, struct {
 			avatar.Info
-			State json.RawMessage `json:"state"`
-		}{i, pack})
+			State     json.RawMessage `json:"state"`
+			Withdrawn []string        `json:"withdrawn,omitempty"`
+		}{i, pack, old})
 	}
 	fmt.Fprintf(s.out, "%s %s\n%d measurements in %d batches of %d streams, since %s\n\n", i.ID, plain(i.Title), i.Measurements, i.Batches, i.Streams, clock(i.Created))
-	return measurements(state).write(s.out)
+	t := measurements(state)
+	for i := range state {
+		if slices.Contains(old, state[i].Name) {
+			t[i+1] = append(t[i+1], "no longer given")
+		}
+	}
+	return t.write(s.out)
 }
 
 func measurements(ms []carnet.Measurement) table {

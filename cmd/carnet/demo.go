@@ -11,6 +11,7 @@ import (
 
 	"carnet"
 	"carnet/demo"
+	"carnet/wire/file"
 
 	"golang.org/x/term"
 )
@@ -21,7 +22,7 @@ type demoCommand struct {
 	Input     []string      `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
 	Columns   string        `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
 	Times     string        `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
-	Speed     string        `help:"Recorded seconds per second, or max." default:"1"`
+	Speed     speed         `help:"Recorded seconds per second, or max." default:"1"`
 	For       time.Duration `help:"How long to play (60s without a terminal)."`
 	Data      string        `help:"Where the parties' files go; a temporary directory without it." type:"path"`
 	Keep      bool          `help:"Leave the temporary directory there."`
@@ -33,19 +34,36 @@ type demoCommand struct {
 	LogLevel  slog.Level    `help:"Log from this level on: debug, info, warn or error." default:"error"`
 }
 
+// speed is recorded seconds per second; 0 is max.
+type speed float64
+
+// UnmarshalText reads the flag.
+func (v *speed) UnmarshalText(text []byte) error {
+	parsed, err := demo.ParseSpeed(string(text))
+	*v = speed(parsed)
+	return err
+}
+
+// Validate refuses what no demo can be run with; kong asks it.
+func (c *demoCommand) Validate() error {
+	switch {
+	case c.PortBase < 0 || c.PortBase > 65_535-8:
+		return carnet.Errorf(carnet.Malformed, "--port-base is %d: want 1 to %d", c.PortBase, 65_535-8)
+	case c.For < 0:
+		return carnet.Errorf(carnet.Malformed, "--for is %s: want a time above 0", c.For)
+	case c.Columns != "":
+		_, err := file.ParseColumns(c.Columns)
+		return err
+	}
+	return nil
+}
+
 // Run runs the demo and judges it.
 func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	useProcessors()
-	speed, err := demo.ParseSpeed(c.Speed)
-	if err != nil {
-		return err
-	}
-	if c.PortBase < 0 || c.PortBase > 65_535-8 {
-		return carnet.Errorf(carnet.Malformed, "port base %d: want 1 to %d", c.PortBase, 65_535-8)
-	}
 	terminal := isTerminal(s.out) && !c.JSON
 	o := demo.Options{
-		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: speed, For: c.For, Stay: terminal && c.For == 0,
+		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), For: c.For, Stay: terminal && c.For == 0,
 		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
 		Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
@@ -56,6 +74,7 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 		o.For = time.Minute
 	}
 	if c.Processes {
+		var err error
 		if o.Processes, err = os.Executable(); err != nil {
 			return fmt.Errorf("find this program: %w", err)
 		}

@@ -52,6 +52,11 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"log level", "world --config arena/carnet.toml --log-level loud", 2, "loud"},
 		{"format", "avatar history " + id + " --format=yaml", 2, "yaml"},
 
+		{"a speed", "demo --speed fast", 2, "a number above 0, or max; see carnet demo --help"},
+		{"a port base", "demo --port-base 70000", 2, "see carnet demo --help"},
+		{"a time that isn't one", "demo --for=-3s", 2, "see carnet demo --help"},
+		{"columns", "demo --columns x", 2, "see carnet demo --help"},
+
 		{"configuration of another role", "things --config arena/carnet.toml", 1, "run: carnet world --config"},
 		{"no configuration", "things --config nowhere.toml", 1, "nowhere.toml"},
 		{"a world without a depot", "world --config arena/carnet.toml", 1, "no depot among its peers"},

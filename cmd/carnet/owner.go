@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 
+	"carnet"
 	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
@@ -17,22 +19,50 @@ type ownerCommands struct {
 	Stop ownerStop `cmd:"" help:"Stop a world from getting more."`
 }
 
+// asking is a way to the things agent, and as whom.
+type asking struct {
+	*client.Client
+	as        access.Token
+	operators []access.Token // that the access file has, too
+}
+
 // asOwner is the way to the things agent, with the owner's token first.
-func (r reaching) asOwner() (*client.Client, access.Token, error) {
+func (r reaching) asOwner() (asking, error) {
 	f, err := r.file()
 	if err != nil {
-		return nil, access.Token{}, err
+		return asking{}, err
 	}
 	p, err := r.meant(f, identity.Things)
 	if err != nil {
-		return nil, access.Token{}, err
+		return asking{}, err
 	}
 	token, err := f.Token(p.Name, r.As, owner, operator)
 	if err != nil {
-		return nil, token, err
+		return asking{}, err
 	}
 	cl, err := r.dial(f, p, token.Role)
-	return cl, token, err
+	return asking{cl, token, f.TokensOf(p.Name, operator)}, err
+}
+
+// explain says what to do where an owner asked for what it can't see: to it,
+// others' things are not there.
+func (a asking) explain(err error) error {
+	e, ok := errors.AsType[*carnet.Error](err)
+	if !ok || e.Code != carnet.NotFound || a.as.Role != owner {
+		return err
+	}
+	told := carnet.Errorf(e.Code, "%s (asked as the owner %s, who sees nothing of others)", e.Reason, plain(a.as.Name))
+	if len(a.operators) > 0 {
+		return told.WithFix("see everybody's with --as %s", plain(a.operators[0].Name))
+	}
+	return told.WithFix("name another token with --as, or ask the party's operator")
+}
+
+// hint says to people that there may be more than is shown.
+func (a asking) hint(s streams) {
+	if a.as.Role == owner && len(a.operators) > 0 {
+		fmt.Fprintf(s.err, "These are the things of %s; everybody's: --as %s\n", plain(a.as.Name), plain(a.operators[0].Name))
+	}
 }
 
 type ownerShow struct {
@@ -42,25 +72,25 @@ type ownerShow struct {
 }
 
 func (c ownerShow) Run(ctx context.Context, s streams) error {
-	cl, token, err := c.asOwner()
+	a, err := c.asOwner()
 	if err != nil {
 		return err
 	}
 	names := []string{c.Name}
 	switch {
 	case c.Name != "":
-	case token.Role == owner:
-		names[0] = token.Name
+	case a.as.Role == owner:
+		names[0] = a.as.Name
 	default:
-		if names, err = owners(ctx, cl); err != nil {
+		if names, err = owners(ctx, a.Client); err != nil {
 			return err
 		}
 	}
 	reports := []api.OwnerReport{}
 	for _, name := range names {
-		r, err := cl.Owner(ctx, name)
+		r, err := a.Owner(ctx, name)
 		if err != nil {
-			return err
+			return a.explain(err)
 		}
 		reports = append(reports, r)
 	}
@@ -71,6 +101,9 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 		if err := showOwner(s, r); err != nil {
 			return err
 		}
+	}
+	if c.Name == "" {
+		a.hint(s)
 	}
 	return nil
 }
@@ -86,6 +119,9 @@ func owners(ctx context.Context, cl *client.Client) (names []string, err error) 
 }
 
 func showOwner(s streams, r api.OwnerReport) error {
+	if len(r.Things) == 0 {
+		fmt.Fprintf(s.out, "%s has no things here.\n", plain(r.Owner))
+	}
 	for _, t := range r.Things {
 		fmt.Fprintf(s.out, "%s of %s: %s, added %s\n", t.ID, plain(r.Owner), plain(t.Title), clock(t.Added))
 		if len(t.Refused) > 0 {
@@ -122,9 +158,9 @@ type ownerStop struct {
 }
 
 func (c ownerStop) Run(ctx context.Context, s streams) error {
-	cl, _, err := c.asOwner()
+	a, err := c.asOwner()
 	if err != nil {
 		return err
 	}
-	return stop(ctx, s, cl, c.Mapping, c.JSON)
+	return a.explain(stop(ctx, s, a.Client, c.Mapping, c.JSON))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"carnet"
+	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/policy"
@@ -52,7 +53,7 @@ type thingAdd struct {
 	reaching
 	Description string         `required:"" placeholder:"FILE" help:"The thing's WoT Thing Description 1.1; - for standard input."`
 	ID          carnet.ThingID `help:"What to call it; left out, an id is drawn."`
-	Owner       string         `help:"Whose it is. Default: the name of the token."`
+	Owner       string         `help:"Whose it is. Default: the owner, if the access file has one owner's token; else the name of the token."`
 	JSON        bool           `help:"As JSON."`
 }
 
@@ -74,11 +75,9 @@ func (c thingAdd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if c.Owner == "" {
-		token, err := f.Token(party.Name, c.As, operator)
-		if err != nil {
+		if c.Owner, err = c.usualOwner(f, party.Name); err != nil {
 			return err
 		}
-		c.Owner = token.Name
 	}
 	added, err := cl.AddThing(ctx, api.NewThing{ID: c.ID, Owner: c.Owner, Description: api.Description(bytes.TrimSpace(description))})
 	if err != nil {
@@ -93,6 +92,16 @@ It publishes %s (or +cbor, +xml) over MQTT with TLS at %s,
 user %s, topic %s, and hears why messages are refused on %s.
 `, added.ID, plain(c.Owner), added.Password, senml.JSON.ContentType(), party.MQTT, added.ID, thing.MeasurementsTopic(added.ID), thing.RefusalsTopic(added.ID))
 	return err
+}
+
+// usualOwner is whose a thing is that somebody adds without saying so: whoever
+// has one owner's token beside the operator's means to see it with that one.
+func (c thingAdd) usualOwner(f *access.File, things carnet.PartyID) (string, error) {
+	if owners := f.TokensOf(things, owner); len(owners) == 1 {
+		return owners[0].Name, nil
+	}
+	token, err := f.Token(things, c.As, operator)
+	return token.Name, err
 }
 
 type thingList struct {
@@ -275,8 +284,9 @@ func findMapping(ctx context.Context, cl *client.Client, which string) (id carne
 type thingRefusals struct {
 	reaching
 	ID    carnet.ThingID `arg:"" help:"The thing."`
-	Limit int            `default:"50" help:"At most so many, the newest (1 to 1000)."`
-	JSON  bool           `help:"As JSON."`
+	Limit int            `default:"1000" help:"At most so many, the newest (1 to 1000)."`
+	Each  bool           `help:"Each one, with what was sent, instead of one of each reason."`
+	JSON  bool           `help:"As JSON, each one."`
 }
 
 func (c thingRefusals) Run(ctx context.Context, s streams) error {
@@ -295,9 +305,29 @@ func (c thingRefusals) Run(ctx context.Context, s streams) error {
 		_, err := fmt.Fprintln(s.out, "Nothing was refused.")
 		return err
 	}
+	if !c.Each {
+		return byCode(refusals).write(s.out)
+	}
 	t := table{{"TIME", "CODE", "REASON", "FIX", "SENT"}}
 	for _, r := range refusals {
 		t.add(clock(r.Time), string(r.Code), r.Reason, r.Fix, r.Sent)
 	}
 	return t.write(s.out)
+}
+
+// byCode shows the newest refusal of each code, and how many there are: most
+// differ only in the times and values that they name.
+func byCode(newestFirst []thing.Refusal) table {
+	number := make(map[carnet.Code]uint64)
+	for _, r := range newestFirst {
+		number[r.Code]++
+	}
+	t := table{{"MESSAGES", "CODE", "LAST", "REASON", "FIX"}}
+	for _, r := range newestFirst {
+		if n := number[r.Code]; n > 0 {
+			t.add(strconv.FormatUint(n, 10), string(r.Code), clock(r.Time), r.Reason, r.Fix)
+			number[r.Code] = 0
+		}
+	}
+	return t
 }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/td"
+	"carnet/thing"
+)
+
+// TestInADemo is what somebody does beside a demo that runs, with nothing but
+// its access file: nobody has to say as whom.
+func TestInADemo(t *testing.T) {
+	u := newUser(t)
+	demo := u.starts("demo", "--data=d", "--speed=1", "--for=40s")
+	demo.says(demo.err, "everything about this demo")
+	file := "--access=d/demo.json"
+	f, err := access.Read(filepath.Join(u.dir, "d/demo.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := string(f.Things[0].ID)
+
+	// A thing that is added is its owner's, who sees it and may stop it.
+	u.write("mine.td.json", string(td.Watch()))
+	u.write("view.json", `{"properties":{"heart_rate":{}},"purposes":["fitness"]}`)
+	if out := u.does("thing", "add", file, "--id=mine", "--description=mine.td.json"); !strings.Contains(out, "mine of owner") {
+		t.Errorf("added\n%s", out)
+	}
+	u.does("thing", "map", file, "mine", "--world=arena", "--view=view.json")
+	r := u.try("", "owner", "show", file)
+	if r.code != 0 || !strings.Contains(r.out, "mine of owner") || !strings.Contains(r.out, watch) || !strings.Contains(r.err, "--as operator") {
+		t.Errorf("owner show: %+v", r)
+	}
+	u.sees([]string{"arena gets nothing more of mine"}, "owner", "stop", file, "mine/arena")
+
+	// Somebody else's isn't the owner's to see, and the error says who sees it.
+	reads[api.AddedThing](u, "thing", "add", file, "--id=bobs", "--owner=bob", "--description=mine.td.json")
+	for _, args := range [][]string{{"owner", "show", file, "bob"}, {"owner", "stop", file, "bobs/arena"}} {
+		if r := u.try("", args...); r.code != 1 || !strings.Contains(r.err, "as the owner owner") || !strings.Contains(r.err, "--as operator") {
+			t.Errorf("carnet %s: %+v", strings.Join(args, " "), r)
+		}
+	}
+	u.sees([]string{"bobs of bob"}, "owner", "show", file, "bob", "--as=operator")
+	u.sees([]string{"bobs of bob", "mine of owner"}, "owner", "show", file, "--as=operator")
+
+	// What the view doesn't give any more stays as the last value, and says so.
+	arena := reads[thing.Info](u, "thing", "show", file, watch).Mappings[0]
+	avatar := arena.Avatar.String()
+	live := u.starts("avatar", "watch", file, avatar, "--after=")
+	live.says(live.out, "speed")
+	if out := u.does("avatar", "show", file, avatar); strings.Contains(out, "no longer given") {
+		t.Errorf("under the view that gives it:\n%s", out)
+	}
+	u.gives(`{"properties":{"heart_rate":{"round":20}},"purposes":["fitness"]}`, "thing", "view", "set", watch+"/arena", "--file=-", file)
+	shown := make(map[string]string)
+	for _, line := range strings.Split(u.does("avatar", "show", file, avatar), "\n") {
+		if cells := strings.Fields(line); len(cells) > 1 {
+			shown[cells[1]] = line
+		}
+	}
+	if !strings.HasSuffix(shown["speed"], "no longer given") || shown["heart_rate"] == "" || strings.Contains(shown["heart_rate"], "no longer") {
+		t.Errorf("arena shows %v", shown)
+	}
+	state := reads[struct{ Withdrawn []string }](u, "avatar", "show", file, avatar)
+	if len(state.Withdrawn) != 1 || state.Withdrawn[0] != "speed" {
+		t.Errorf("withdrawn: %v", state.Withdrawn)
+	}
+	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {
+		t.Errorf("the demo ended with %v", demo.out.all())
+	}
+}
+
+func TestRefusalsAreShownByReason(t *testing.T) {
+	shown := byCode([]thing.Refusal{
+		{Code: carnet.TooOld, Reason: "measured at 12:00"}, {Code: carnet.WrongUnit, Reason: "in miles"}, {Code: carnet.TooOld, Reason: "measured at 11:00"},
+	})
+	if len(shown) != 3 || shown[1][0] != "2" || shown[1][3] != "measured at 12:00" || shown[2][0] != "1" {
+		t.Errorf("%v", shown)
+	}
+}
