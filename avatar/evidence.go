@@ -45,7 +45,7 @@ func (a *Agent) Settle(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		pending, err := a.store.Pending(ctx, 1)
+		pending, err := a.store.Pending(ctx, 0, 1)
 		if err != nil || len(pending) == 0 {
 			return err
 		}

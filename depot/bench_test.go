@@ -1,6 +1,7 @@
 package depot
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -29,10 +30,12 @@ func (o *benchOutbox) add() {
 	o.made[o.next] = time.Now()
 }
 
-func (o *benchOutbox) Pending(_ context.Context, limit int) ([]ledger.Item, error) {
+func (o *benchOutbox) Pending(_ context.Context, after uint64, limit int) ([]ledger.Item, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.pending[:min(limit, len(o.pending))]), nil
+	from, _ := slices.BinarySearchFunc(o.pending, after+1, func(it ledger.Item, id uint64) int { return cmp.Compare(it.ID, id) })
+	rest := o.pending[from:]
+	return slices.Clone(rest[:min(limit, len(rest))]), nil
 }
 
 func (o *benchOutbox) Receipted(_ context.Context, items []ledger.Item) error {

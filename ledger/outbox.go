@@ -24,9 +24,10 @@ type Item struct {
 //
 // Both methods may be called concurrently.
 type OutboxStore interface {
-	// Pending returns at most limit items without a receipt, oldest first. Only
-	// ID and Entry need be filled.
-	Pending(ctx context.Context, limit int) ([]Item, error)
+	// Pending returns at most limit items with ID > after and without a receipt,
+	// oldest first. Only ID and Entry need be filled. No item appears later below
+	// one that was returned.
+	Pending(ctx context.Context, after uint64, limit int) ([]Item, error)
 	// Receipted stores the receipts of items, found by ID, in one transaction
 	// that is durable on return. An item that has a receipt already keeps either
 	// of the two; one that is gone is skipped.
@@ -64,8 +65,9 @@ type Outbox struct {
 	landed   chan flight
 
 	// Owned by Run.
-	due      bool            // there may be something to send
-	flying   map[uint64]bool // ids on their way
+	due      bool     // there may be something to send
+	last     uint64   // the id up to which the store was read
+	again    [][]Item // batches that came back without receipts
 	flights  int
 	failures int       // sendings that failed since the last that didn't
 	notUntil time.Time // nothing is sent before
@@ -102,7 +104,6 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 		verifier: NewVerifier(cfg.Key),
 		wake:     make(chan struct{}, 1),
 		landed:   make(chan flight, cfg.Flights),
-		flying:   make(map[uint64]bool),
 	}, nil
 }
 
@@ -152,33 +153,36 @@ func (o *Outbox) Run(ctx context.Context) error {
 	}
 }
 
-// launch sends the oldest batch that isn't on its way.
+// launch sends a batch that came back, or else the next of the store.
 func (o *Outbox) launch(ctx context.Context) error {
 	o.due = false
-	items, err := o.cfg.Store.Pending(ctx, o.cfg.Batch+len(o.flying))
+	batch, err := o.next(ctx)
 	if err != nil {
 		return o.passing(ctx, fmt.Errorf("read pending statements: %w", err))
-	}
-	batch := make([]Item, 0, min(o.cfg.Batch, len(items)))
-	for _, it := range items {
-		if !o.flying[it.ID] && len(batch) < o.cfg.Batch {
-			batch = append(batch, it)
-		}
 	}
 	if len(batch) == 0 {
 		return nil
 	}
-	for _, it := range batch {
-		o.flying[it.ID] = true
-	}
 	o.flights++
 	go func() { o.landed <- flight{batch, o.send(ctx, batch)} }()
-	if len(batch) == o.cfg.Batch {
+	if len(batch) == o.cfg.Batch || len(o.again) > 0 {
 		o.due = true // there may be more behind it
 		return nil
 	}
 	o.notUntil = time.Now().Add(o.cfg.Gap)
 	return nil
+}
+
+// next takes the batch to send next.
+func (o *Outbox) next(ctx context.Context) (batch []Item, err error) {
+	if len(o.again) > 0 {
+		batch, o.again = o.again[0], o.again[1:]
+		return batch, nil
+	}
+	if batch, err = o.cfg.Store.Pending(ctx, o.last, o.cfg.Batch); err == nil && len(batch) > 0 {
+		o.last = batch[len(batch)-1].ID
+	}
+	return batch, err
 }
 
 // send fills in the receipts of batch, all verified.
@@ -208,14 +212,13 @@ func (o *Outbox) send(ctx context.Context, batch []Item) error {
 // land stores what a flight brought back.
 func (o *Outbox) land(ctx context.Context, f flight) error {
 	o.flights--
-	for _, it := range f.items {
-		delete(o.flying, it.ID)
-	}
 	if f.err != nil {
+		o.again = append(o.again, f.items)
 		o.postpone(ctx, f.err)
 		return nil
 	}
 	if err := o.cfg.Store.Receipted(ctx, f.items); err != nil {
+		o.again = append(o.again, f.items)
 		return o.passing(ctx, fmt.Errorf("store %d receipts: %w", len(f.items), err))
 	}
 	o.failures = 0

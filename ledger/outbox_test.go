@@ -20,6 +20,7 @@ type memoryOutbox struct {
 	mu       sync.Mutex
 	items    []Item
 	failWith error // by Receipted, once
+	read     int   // items handed out
 }
 
 func (m *memoryOutbox) add(n int) {
@@ -30,14 +31,15 @@ func (m *memoryOutbox) add(n int) {
 	}
 }
 
-func (m *memoryOutbox) Pending(_ context.Context, limit int) (out []Item, err error) {
+func (m *memoryOutbox) Pending(_ context.Context, after uint64, limit int) (out []Item, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, it := range m.items {
-		if it.Receipt == nil && len(out) < limit {
+		if it.ID > after && it.Receipt == nil && len(out) < limit {
 			out = append(out, Item{ID: it.ID, Entry: it.Entry})
 		}
 	}
+	m.read += len(out)
 	return out, nil
 }
 
@@ -67,7 +69,7 @@ func (m *memoryOutbox) receipted(i int) bool {
 }
 
 func (m *memoryOutbox) pending() int {
-	left, _ := m.Pending(context.Background(), 1<<30)
+	left, _ := m.Pending(context.Background(), 0, 1<<30)
 	return len(left)
 }
 
@@ -204,6 +206,33 @@ func TestOutboxKeepsSeveralBatchesInFlight(t *testing.T) {
 			t.Errorf("%d submissions for 100 statements in 333ms", n)
 		}
 		stop()
+	})
+}
+
+// However many wait, the store hands out each once: also those that are sent
+// again.
+func TestOutboxReadsEachStatementOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 5000
+		store, d := &memoryOutbox{}, &testDepot{}
+		d.answer = func(call int, _ []Entry) ([]Receipt, error) {
+			if call == 2 || call == 4 {
+				return nil, carnet.Errorf(carnet.Unavailable, "away")
+			}
+			return nil, nil
+		}
+		store.add(n)
+		_, stop := run(t, d, store, nil)
+		time.Sleep(10 * time.Second)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if store.read != n {
+			t.Errorf("%d statements were read for %d", store.read, n)
+		}
+		if left := store.pending(); left != 0 {
+			t.Errorf("%d statements have no receipt", left)
+		}
 	})
 }
 

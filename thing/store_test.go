@@ -234,8 +234,8 @@ func (s *memory) Totals(context.Context) (Totals, error) {
 	return Totals{LogRows: uint64(len(s.log)), LogNext: s.next, Refusals: uint64(len(s.refusals)), Statements: uint64(len(s.items))}, nil
 }
 
-func (s *memory) Pending(context.Context, int) ([]ledger.Item, error) { return nil, nil }
-func (s *memory) Receipted(context.Context, []ledger.Item) error      { return nil }
+func (s *memory) Pending(context.Context, uint64, int) ([]ledger.Item, error) { return nil, nil }
+func (s *memory) Receipted(context.Context, []ledger.Item) error              { return nil }
 
 // keyMemory is a keys.Store without a disk.
 type keyMemory struct {

@@ -71,9 +71,9 @@ func receipt(item *ledger.Item) []byte {
 }
 
 // Pending implements ledger.OutboxStore; it fills ID and Entry.
-func (s statements) Pending(ctx context.Context, limit int) (items []ledger.Item, err error) {
-	err = s.db.read(ctx, s.sql(`SELECT id, entry FROM {domain}_statement WHERE receipt IS NULL ORDER BY id LIMIT $1`),
-		[]any{max(limit, 0)}, func(rows pgx.Rows) error {
+func (s statements) Pending(ctx context.Context, after uint64, limit int) (items []ledger.Item, err error) {
+	err = s.db.read(ctx, s.sql(`SELECT id, entry FROM {domain}_statement WHERE receipt IS NULL AND id > $1 ORDER BY id LIMIT $2`),
+		[]any{cursor(after), max(limit, 0)}, func(rows pgx.Rows) error {
 			var item ledger.Item
 			err := rows.Scan(&item.ID, fixed(item.Entry[:]))
 			items = append(items, item)

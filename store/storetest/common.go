@@ -128,13 +128,23 @@ func testOutbox(t *testing.T, open func(*testing.T) shared) {
 	all[3].Receipt, all[0].Receipt = receipts[0].Receipt, receipts[1].Receipt
 	same(t, "statements with receipts", get(s.statements(ctx, 0, 9))(t), all)
 	var ids []uint64
-	for _, item := range get(s.Pending(ctx, 2))(t) {
+	for _, item := range get(s.Pending(ctx, 0, 2))(t) {
 		if item.Entry != all[item.ID-all[0].ID].Entry {
 			t.Fatalf("pending statement %d has another's entry", item.ID)
 		}
 		ids = append(ids, item.ID)
 	}
 	same(t, "oldest pending ids", ids, []uint64{all[1].ID, all[2].ID})
+	for _, c := range []struct {
+		after uint64
+		want  []uint64
+	}{{all[0].ID, []uint64{all[1].ID, all[2].ID, all[4].ID}}, {all[1].ID, []uint64{all[2].ID, all[4].ID}}, {all[3].ID, []uint64{all[4].ID}}, {1<<64 - 1, nil}} {
+		ids = nil
+		for _, item := range get(s.Pending(ctx, c.after, 9))(t) {
+			ids = append(ids, item.ID)
+		}
+		same(t, fmt.Sprint("pending ids after ", c.after), ids, c.want)
+	}
 
 	must(t, s.Receipted(ctx, []ledger.Item{{ID: all[0].ID, Receipt: []byte("again")}}))
 	kept := get(s.statements(ctx, 0, 1))(t)[0].Receipt
@@ -142,7 +152,7 @@ func testOutbox(t *testing.T, open func(*testing.T) shared) {
 		t.Fatalf("after a second receipt the first item's is %q", kept)
 	}
 	wantCode(t, s.Receipted(ctx, []ledger.Item{{ID: all[1].ID, Receipt: []byte("r")}, {ID: all[2].ID}}), carnet.Malformed)
-	if n := len(get(s.Pending(ctx, 9))(t)); n != 3 {
+	if n := len(get(s.Pending(ctx, 0, 9))(t)); n != 3 {
 		t.Fatalf("%d statements are pending after receipts that failed, want 3", n)
 	}
 	if err := s.Receipted(cancelled(), []ledger.Item{{ID: all[1].ID, Receipt: []byte("r")}}); err == nil {
@@ -164,7 +174,7 @@ func testContention(t *testing.T, open func(*testing.T) shared) {
 				if err := s.put(ctx, []carnet.Document{{Kind: "k", ID: id, Version: v, Body: []byte{byte(v)}}}, []ledger.Item{item}); err != nil {
 					t.Errorf("put: %v", err)
 				}
-				pending, err := s.Pending(ctx, 3)
+				pending, err := s.Pending(ctx, 0, 3)
 				if err != nil {
 					t.Errorf("pending: %v", err)
 				}

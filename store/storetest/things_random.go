@@ -179,7 +179,7 @@ func (m *thingModel) saveLink(t *testing.T, ctx context.Context, s thing.Store, 
 }
 
 func (m *thingModel) receipts(t *testing.T, ctx context.Context, s thing.Store, r *rand.Rand) {
-	pending := get(s.Pending(ctx, 1+r.IntN(5)))(t)
+	pending := get(s.Pending(ctx, 0, 1+r.IntN(5)))(t)
 	for i := range pending {
 		pending[i].Receipt = []byte(fmt.Sprint("receipt of ", pending[i].ID))
 		for k := range m.items {

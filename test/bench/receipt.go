@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -43,10 +44,12 @@ func (o *outbox) add() {
 }
 
 // Pending implements ledger.OutboxStore.
-func (o *outbox) Pending(_ context.Context, limit int) ([]ledger.Item, error) {
+func (o *outbox) Pending(_ context.Context, after uint64, limit int) ([]ledger.Item, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.pending[:min(limit, len(o.pending))]), nil
+	from, _ := slices.BinarySearchFunc(o.pending, after+1, func(it ledger.Item, id uint64) int { return cmp.Compare(it.ID, id) })
+	rest := o.pending[from:]
+	return slices.Clone(rest[:min(limit, len(rest))]), nil
 }
 
 // Receipted implements ledger.OutboxStore.
