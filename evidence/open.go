@@ -17,43 +17,35 @@ type contents struct {
 
 // opener opens batches, one after the other, and keeps the memory for it.
 type opener struct {
-	decoder      *senml.Decoder
-	body         []byte
-	measurements []carnet.Measurement
+	decoder *senml.Decoder
+	body    []byte
 }
 
 func newOpener() opener {
 	return opener{decoder: senml.NewDecoder(senml.Limits{Bytes: seal.MaxBatch, Records: measurementLimit})}
 }
 
-// open opens a batch with its key, commitment first, and reads all that is in
-// it.
-func (o *opener) open(key seal.Key, batch []byte) (in contents, err error) {
-	if o.body, err = seal.OpenWith(key, o.body[:0], batch); err != nil {
-		return in, err
+// open opens a batch with its own key, commitment first, and reads all that is
+// in it.
+func (o *opener) open(secret *[hashSize]byte, batch []byte) (h seal.Header, in contents, err error) {
+	if h, o.body, err = seal.OpenBatch(secret, o.body[:0], batch); err != nil {
+		return h, in, err
 	}
 	b, err := seal.ParseBody(o.body)
 	if err != nil {
-		return in, err
+		return h, in, err
 	}
-	if o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, 0); err != nil {
-		return in, err
+	n, from, to, err := o.decoder.CheckColumns(b.Content)
+	if err != nil {
+		return h, in, err
 	}
-	if n := len(o.measurements); n != int(b.Count) {
-		return in, carnet.Errorf(carnet.Tampered, "the batch holds %d measurements and says %d", n, b.Count)
+	if n != int(b.Count) {
+		return h, in, carnet.Errorf(carnet.Tampered, "the batch holds %d measurements and says %d", n, b.Count)
 	}
 	if b.First+uint64(b.Count) < b.First {
-		return in, carnet.Errorf(carnet.Malformed, "the batch's measurements are numbered beyond the end of numbers")
+		return h, in, carnet.Errorf(carnet.Malformed, "the batch's measurements are numbered beyond the end of numbers")
 	}
-	in.first, in.count = b.First, b.Count
-	for i := range o.measurements {
-		t := o.measurements[i].Time
-		if i == 0 {
-			in.from, in.to = t, t
-		}
-		in.from, in.to = min(in.from, t), max(in.to, t)
-	}
-	return in, nil
+	return h, contents{b.First, b.Count, from, to}, nil
 }
 
 // header reads signed headers of frames, one after the other, without their

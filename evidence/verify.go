@@ -229,9 +229,23 @@ func (v *verification) prepare() bool {
 	return indexed
 }
 
-// unitFrames is how many frames a worker takes at once: one signature in that
-// many is verified, if their chain holds.
-const unitFrames = 64
+// A worker takes a run of frames at once: one signature in that many is verified,
+// if their chain holds. So a unit has many frames, but not so many that one worker
+// is at work when the others have ended.
+const (
+	unitFrames  = 64
+	unitBatches = 1024
+	unitBytes   = 1 << 20
+	unitsEach   = 8 // for each worker, if there are frames enough
+)
+
+// unitSize is how many frames a unit has. The manifest's counts are a hint here:
+// whether they are right is found out later.
+func (m *manifest) unitSize(workers int) int64 {
+	c := &m.Counts
+	n := min(unitFrames, c.Frames/uint64(unitsEach*workers), unitBatches*c.Frames/max(1, c.Batches), unitBytes*c.Frames/max(1, c.Bytes))
+	return int64(max(1, n))
+}
 
 // unit is a run of frames, and what came of them.
 type unit struct {
@@ -247,8 +261,9 @@ func (v *verification) run(ctx context.Context, workers int) error {
 	g.Go(func() error {
 		defer close(units)
 		defer close(order)
-		for at, end := int64(0), int64(v.manifest.Counts.Frames); at < end; at += unitFrames {
-			u := unit{at, min(at+unitFrames, end), make(chan *result, 1)}
+		size := v.manifest.unitSize(workers)
+		for at, end := int64(0), int64(v.manifest.Counts.Frames); at < end; at += size {
+			u := unit{at, min(at+size, end), make(chan *result, 1)}
 			for _, to := range []chan unit{order, units} {
 				select {
 				case to <- u:

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -571,7 +572,11 @@ func TestUnitsMeet(t *testing.T) {
 	s.receipts()
 	want(t, verify(t, s.write(s.options()), nil), True)
 	s.frames = slices.DeleteFunc(s.frames, func(f *Frame) bool { return len(f.Own) == 0 })
-	for _, gone := range []int{unitFrames - 1, unitFrames, 2 * unitFrames} {
+	size := int((&manifest{Counts: Counts{Frames: uint64(len(s.frames))}}).unitSize(runtime.GOMAXPROCS(0)))
+	if len(s.frames) < 3*size {
+		t.Fatalf("%d frames, %d a unit: too few to meet", len(s.frames), size)
+	}
+	for _, gone := range []int{size - 1, size, 2 * size} {
 		all := slices.Clone(s.frames)
 		s.frames = slices.Delete(s.frames, gone, gone+1)
 		want(t, verify(t, s.write(s.options()), nil), False, "missing", fmt.Sprintf("batch %d of", gone), fmt.Sprintf("measurements %d measured", gone))

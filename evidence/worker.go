@@ -87,7 +87,7 @@ type sealed struct {
 	record batchRecord
 	whole  bool // the record is not damaged
 	bytes  []byte
-	key    seal.Key
+	secret [hashSize]byte
 	in     contents
 
 	fingerprint carnet.Fingerprint
@@ -122,7 +122,7 @@ func newWorker(v *verification) *worker {
 	return &worker{
 		v: v, opener: newOpener(), blank: make([]sealed, min(seal.MaxFrameBatches, v.manifest.Counts.Batches)),
 		frameIndex: open(FileFrameIndex, (unitFrames+1)*frameRecordSize), frames: open(FileFrames, 1<<17),
-		batchIndex: open(FileBatchIndex, 1<<16), batches: open(FileBatches, 1<<19), secrets: open(FileKeys, 1<<15),
+		batchIndex: open(FileBatchIndex, 1<<16), batches: open(FileBatches, 1<<17), secrets: open(FileKeys, 1<<15),
 	}
 }
 
@@ -275,7 +275,7 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 		}
 		b.fingerprint = carnet.FingerprintOf(b.bytes)
 		if keys != nil {
-			copy(b.key.Secret[:], keys[i*hashSize:])
+			copy(b.secret[:], keys[i*hashSize:])
 		}
 	}
 	return batches, nil
@@ -443,13 +443,15 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) (whole bool) {
 		whole = false
 		w.addTo([]sealed{*b}, r, Finding{File: file, Offset: int64(offset), Text: text})
 	}
-	h, _, err := seal.ParseHeader(b.bytes)
-	stream, known := w.v.streams[h.Stream]
-	closed := b.key.Secret == [hashSize]byte{}
-	if err == nil && !closed {
-		b.key.Path = seal.Path{Level: seal.BatchLevel, Stream: h.Stream, Epoch: h.Epoch, Slot: h.Slot, Number: h.Number}
-		b.in, err = w.opener.open(b.key, b.bytes)
+	var h seal.Header
+	var err error
+	closed := b.secret == [hashSize]byte{}
+	if closed {
+		h, _, err = seal.ParseHeader(b.bytes)
+	} else {
+		h, b.in, err = w.opener.open(&b.secret, b.bytes)
 	}
+	stream, known := w.v.streams[h.Stream]
 	is := batchRecord{number: h.Number, offset: b.record.offset, first: b.in.first, from: b.in.from, to: b.in.to, count: b.in.count,
 		length: b.record.length, stream: stream, leaf: b.record.leaf}
 	if !b.whole && err == nil && known {

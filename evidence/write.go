@@ -245,7 +245,7 @@ func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key
 	s := &w.m.Streams[place]
 	// A batch that doesn't open stays in the bundle, with nothing in it: what to
 	// think of it is for Verify to say.
-	in, err := w.opener.open(key, batch)
+	_, in, err := w.opener.open(&key.Secret, batch)
 	if err != nil {
 		in = contents{first: s.End}
 	}

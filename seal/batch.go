@@ -192,6 +192,17 @@ func OpenWith(k Key, dst, batch []byte) ([]byte, error) {
 	return open(dst, &secret, &h, protected, ciphertext)
 }
 
+// OpenBatch appends to dst the body of a batch, with the batch's own secret, and
+// returns the batch's header: also when it doesn't open, if it can be read.
+func OpenBatch(secret *[32]byte, dst, batch []byte) (Header, []byte, error) {
+	h, protected, ciphertext, err := parseBatch(batch)
+	if err != nil {
+		return h, dst, err
+	}
+	dst, err = open(dst, secret, &h, protected, ciphertext)
+	return h, dst, err
+}
+
 func notCovered(p Path, h Header) error {
 	return carnet.Errorf(carnet.Forbidden, "the key of %s does not open batch %d of stream %s, epoch %s, slot %d",
 		p, h.Number, h.Stream, h.Epoch, h.Slot)

@@ -64,6 +64,28 @@ func TestBatchOpensWithKeysOfEachLevel(t *testing.T) {
 	}
 }
 
+// A batch's own secret opens it, and the header is told even when it doesn't.
+func TestBatchOpensWithItsSecret(t *testing.T) {
+	_, slot := newSlot(t, 3)
+	plain := body(t, 200)
+	batch := sealed(t, slot, 9, plain)
+	is, _, err := ParseHeader(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := slot.BatchKey(is)
+	if h, got, err := OpenBatch(&key.Secret, []byte("before"), batch); err != nil || h != is || !bytes.Equal(got, append([]byte("before"), plain...)) {
+		t.Errorf("header %+v, %v", h, err)
+	}
+	key.Secret[7] ^= 1
+	if h, got, err := OpenBatch(&key.Secret, nil, batch); carnet.CodeOf(err) != carnet.Tampered || h != is || got != nil {
+		t.Errorf("with another secret: header %+v, %d bytes, %v", h, len(got), err)
+	}
+	if h, _, err := OpenBatch(&key.Secret, nil, batch[:50]); carnet.CodeOf(err) != carnet.Malformed || h != (Header{}) {
+		t.Errorf("cut off: header %+v, %v", h, err)
+	}
+}
+
 func TestBatchHidesAllButItsHeader(t *testing.T) {
 	_, slot := newSlot(t, 1)
 	a := sealed(t, slot, 1, body(t, 100))
