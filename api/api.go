@@ -89,6 +89,7 @@ type server struct {
 	now    func() time.Time
 	log    *slog.Logger
 	live   chan struct{} // a place for each live subscription
+	asked  queries
 	limits limits
 }
 

@@ -51,14 +51,16 @@ func (s *server) avatarRoutes(h huma.API) {
 		OperationID: "get-history", Method: http.MethodGet, Path: "/v1/avatars/{id}/history", Tags: tags,
 		Summary: "The avatar's measurements by measured time, oldest first.",
 		Description: "A page never splits an instant. When there is more, the answer has the headers Carnet-More: true, " +
-			"Carnet-Next with the moment from which to go on, and a Link to the next page.",
-		Metadata: map[string]any{servesKey: packs}, Responses: packResponses(),
+			"Carnet-Next with the moment from which to go on, and a Link to the next page. " +
+			fmt.Sprintf("At most %d queries run at once, and %d with one token: one more is answered with 429 and Retry-After.", s.limits.queries, s.limits.queriesOfOne),
+		Metadata: map[string]any{servesKey: packs}, Responses: historyResponses(),
 	}, s.history)
 	serving(s, h, huma.Operation{
 		OperationID: "watch-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}/live", Tags: tags,
 		Summary: "The avatar as it goes on: what was stored after a cursor, then what comes.",
 		Description: "As a WebSocket: text frames {\"cursor\": …, \"pack\": [SenML]}, or with the subprotocol " + protoCBOR +
 			" binary frames of the same in CBOR. As server-sent events: id is the cursor, data the SenML pack. " +
+			"Who begins from now on (without a cursor) is told first where that is: a frame with an empty pack, or an id without data. " +
 			"Who reads too slowly is disconnected, and goes on after its last cursor without loss.",
 		Metadata:  map[string]any{servesKey: []string(nil)}, // live judges for itself
 		Responses: liveResponses(),
@@ -124,6 +126,11 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 	if in.To != "" && q.To <= q.From {
 		return nil, carnet.Errorf(carnet.Malformed, "to is not after from").WithFix("name a range: from included, to not")
 	}
+	leave, err := s.asked.enter(caller(ctx), s.limits)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	ms, next, err := s.page(ctx, in.ID, q, in.Limit)
 	if err != nil {
 		return nil, err

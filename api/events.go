@@ -31,6 +31,12 @@ func (o *events) send(_ context.Context, e avatar.Event) (err error) {
 	return o.write(o.frame)
 }
 
+// begin is an id without data: an EventSource remembers it and shows no event
+// (WHATWG HTML §9.2.6).
+func (o *events) begin(_ context.Context, c avatar.Cursor) error {
+	return o.write([]byte("id: " + c.String() + "\n\n"))
+}
+
 // ping is a comment, which an EventSource leaves out.
 func (o *events) ping(context.Context) error { return o.write([]byte(":\n\n")) }
 

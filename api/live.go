@@ -86,6 +86,8 @@ func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.Ava
 type outlet interface {
 	// send writes one frame, and fails when the subscriber doesn't take it in time.
 	send(ctx context.Context, e avatar.Event) error
+	// begin tells a cursor without an event: where the subscription begins.
+	begin(ctx context.Context, c avatar.Cursor) error
 	// ping fails when the subscriber is gone.
 	ping(ctx context.Context) error
 }
@@ -99,7 +101,14 @@ var (
 // pump gives a subscriber events until it leaves, ctx ends, its token is taken
 // away, or it reads too slowly. The subscription holds nothing that isn't stored:
 // whoever comes back with the last cursor goes on after it.
-func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscription, o outlet) error {
+// Who begins from now on is told where that is first: a connection that breaks
+// before the first event loses nothing either.
+func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscription, after *avatar.Cursor, o outlet) error {
+	if after == nil {
+		if err := o.begin(ctx, sub.Cursor()); err != nil {
+			return err
+		}
+	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		for {
@@ -161,7 +170,7 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	defer conn.CloseNow()
 	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
 	// CloseRead ends its context when the subscriber closes, or says anything.
-	err = s.pump(conn.CloseRead(r.Context()), r, sub, o)
+	err = s.pump(conn.CloseRead(r.Context()), r, sub, after, o)
 	switch {
 	case errors.Is(err, errRevoked):
 		conn.Close(websocket.StatusPolicyViolation, errRevoked.Error())
@@ -195,6 +204,11 @@ func (o *webSocket) send(ctx context.Context, e avatar.Event) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
 	return o.conn.Write(ctx, kind, o.frame)
+}
+
+// begin is a frame whose pack is empty.
+func (o *webSocket) begin(ctx context.Context, c avatar.Cursor) error {
+	return o.send(ctx, avatar.Event{Cursor: c})
 }
 
 func (o *webSocket) ping(ctx context.Context) error {
@@ -248,7 +262,7 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.A
 	if err := o.write([]byte("retry: 1000\n\n")); err != nil {
 		return
 	}
-	if err := s.pump(r.Context(), r, sub, o); r.Context().Err() == nil {
+	if err := s.pump(r.Context(), r, sub, after, o); r.Context().Err() == nil {
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
 	}
 }

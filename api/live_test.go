@@ -102,6 +102,61 @@ func TestFromNowOnLeavesOutWhatWas(t *testing.T) {
 	}
 }
 
+// Who watches from now on hears first where that is, and goes on from there after
+// a break that came before any event: of an avatar that has told something, and of
+// one that hasn't.
+func TestABreakBeforeTheFirstEventLosesNothing(t *testing.T) {
+	s := newServed(t)
+	for i, thing := range []carnet.ThingID{"watch-7", "watch-8"} {
+		d, m := s.watch(thing, `{"properties":{"heart_rate":{}}}`)
+		for n := range i {
+			d.mustSend(heart(n, float64(n)))
+			s.arrived(m.Avatar, uint64(n+1))
+		}
+		c := s.arena("reader-token")
+		begun, cursor := follow(t, c, m.Avatar, nil, 0)
+		event := firstEvent(t, s.arenaURL+"/v1/avatars/"+m.Avatar.String()+"/live")
+		if len(begun) > 0 || cursor == "" || event != "id: "+cursor {
+			t.Errorf("%s begins with %v, cursor %q; as events with %q", thing, begun, cursor, event)
+		}
+		d.mustSend(heart(5, 5))
+		s.arrived(m.Avatar, uint64(i+1))
+		d.mustSend(heart(6, 6))
+		if ms, _ := follow(t, c, m.Avatar, &cursor, 2); !slices.Equal(rates(ms), []int{5, 6}) {
+			t.Errorf("%s goes on with %v", thing, rates(ms))
+		}
+	}
+}
+
+// firstEvent is the first server-sent event from now on, with its lines.
+func firstEvent(t *testing.T, address string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer reader-token")
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	var event []string
+	for lines := bufio.NewScanner(a.Body); lines.Scan(); {
+		switch line := lines.Text(); {
+		case line == "" && len(event) > 0:
+			return strings.Join(event, "\n")
+		case line != "" && !strings.HasPrefix(line, "retry:"):
+			event = append(event, line)
+		}
+	}
+	t.Fatal("the events ended")
+	return ""
+}
+
 func TestTheSameInCBOR(t *testing.T) {
 	s := newServed(t)
 	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)

@@ -125,7 +125,7 @@ func headersFor(status int, set func(name, value string)) {
 	switch status {
 	case http.StatusUnauthorized:
 		set("WWW-Authenticate", `Bearer realm="carnet"`) // RFC 6750 §3
-	case http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+	case http.StatusServiceUnavailable, http.StatusInsufficientStorage, http.StatusTooManyRequests:
 		set("Retry-After", "1")
 	}
 }

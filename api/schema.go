@@ -134,6 +134,15 @@ func packResponses() map[string]*huma.Response {
 	return map[string]*huma.Response{"200": {Description: "OK", Content: content}}
 }
 
+func historyResponses() map[string]*huma.Response {
+	all := packResponses()
+	all["429"] = &huma.Response{
+		Description: "Too many queries run at once.",
+		Headers:     map[string]*huma.Header{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: "integer"}}},
+	}
+	return all
+}
+
 func liveResponses() map[string]*huma.Response {
 	return map[string]*huma.Response{
 		"101": {Description: "The WebSocket is open."},
@@ -147,7 +156,9 @@ func documentRefusals(h huma.API, op *huma.Operation) {
 		op.Responses = map[string]*huma.Response{}
 	}
 	schema := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	op.Responses["default"] = &huma.Response{
-		Description: "A refusal.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},
+	content := map[string]*huma.MediaType{typeProblem: {Schema: schema}}
+	op.Responses["default"] = &huma.Response{Description: "A refusal.", Content: content}
+	if r := op.Responses["429"]; r != nil {
+		r.Content = content
 	}
 }

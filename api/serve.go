@@ -26,11 +26,14 @@ type limits struct {
 	ping   time.Duration // between a live subscription's pings
 	frame  time.Duration // until a live subscriber has taken one frame
 	live   int           // live subscriptions at once
+
+	queries      int // of history, at once
+	queriesOfOne int // of them, with one token
 }
 
 var usual = limits{
 	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
-	ping: 20 * time.Second, frame: 15 * time.Second, live: 4096,
+	ping: 20 * time.Second, frame: 15 * time.Second, live: 4096, queries: 16, queriesOfOne: 4,
 }
 
 // gate is what every request passes before it is routed.

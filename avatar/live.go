@@ -104,6 +104,14 @@ func (a *Agent) begin(v *Avatar, s *Subscription, after *Cursor) {
 	v.subscribers[s] = struct{}{}
 }
 
+// Cursor is where the subscription begins: asked for before Next, it is the
+// cursor of who has had nothing yet. It is not empty even if the avatar has no
+// stream: empty text is for some the lack of a cursor.
+func (s *Subscription) Cursor() Cursor {
+	s.reach(0)
+	return Cursor{append([]uint64(nil), s.next...)}
+}
+
 // Close ends the subscription.
 func (s *Subscription) Close() {
 	v := s.avatar

@@ -17,7 +17,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Event is what an avatar's stream said at once. Who stores the cursor with what
+// Event is what an avatar's stream said at once. The first of who watches from now
+// on has no measurements: its cursor is where the watch begins. Who stores the cursor with what
 // it did with the event goes on after it without loss or doubling.
 type Event struct {
 	Cursor       string
@@ -91,6 +92,9 @@ func parseFrame(frame []byte, d *senml.Decoder) (Event, error) {
 	}
 	if err := json.Unmarshal(frame, &f); err != nil {
 		return Event{}, fmt.Errorf("read a live frame: %w", err)
+	}
+	if string(f.Pack) == "[]" { // where a subscription from now on begins
+		return Event{Cursor: f.Cursor}, nil
 	}
 	ms, err := d.Decode(nil, senml.JSON, f.Pack, 0)
 	if err != nil {

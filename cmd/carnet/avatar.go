@@ -352,6 +352,9 @@ func (c avatarWatch) show(s streams, e client.Event) error {
 			Pack   json.RawMessage `json:"pack"`
 		}{e.Cursor, pack})
 	}
+	if len(e.Measurements) == 0 { // where it begins
+		return nil
+	}
 	var parts []string
 	last := int64(-1)
 	for _, m := range e.Measurements {

@@ -17,8 +17,9 @@ import (
 type gate struct {
 	server string // host:port
 
-	mu   sync.Mutex
-	hold *hold // the next one; nil: everything passes
+	mu    sync.Mutex
+	hold  *hold // the next one; nil: everything passes
+	holds []*hold
 }
 
 // hold is a point at which a party is held, once.
@@ -52,6 +53,9 @@ func newGate(t *testing.T, server string) (g *gate, address string) {
 	})
 	t.Cleanup(func() {
 		l.Close()
+		for _, h := range g.holds {
+			h.pass()
+		}
 		sessions.Wait()
 	})
 	return g, l.Addr().String()
@@ -73,7 +77,7 @@ func (g *gate) next(h *hold) *hold {
 	h.pass = sync.OnceFunc(func() { close(h.passes) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hold = h
+	g.hold, g.holds = h, append(g.holds, h)
 	return h
 }
 
@@ -100,8 +104,8 @@ func (h *hold) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-h.reached:
-	case <-time.After(30 * time.Second):
-		t.Fatalf("the party says nothing like %q %v within 30 s", h.statement, h.arguments)
+	case <-time.After(15 * time.Second):
+		t.Fatalf("the party says nothing like %q %v within 15 s", h.statement, h.arguments)
 	}
 }
 

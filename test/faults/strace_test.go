@@ -25,12 +25,16 @@ type tracer struct {
 }
 
 // inject attaches strace to a running party, with a rule such as
-// "fsync:error=EIO:when=1". It counts calls per thread.
-func (p *party) inject(t *testing.T, calls, what string) *tracer {
+// "error=EIO:when=1" for some calls; if paths are given, for those with these
+// files only. It counts calls per thread.
+func (p *party) inject(t *testing.T, calls, what string, paths ...string) *tracer {
 	t.Helper()
 	pid := p.process.cmd.Process.Pid
-	tr := &tracer{cmd: exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", "inject="+calls+":"+what,
-		"-p", strconv.Itoa(pid))}
+	args := []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what, "-p", strconv.Itoa(pid)}
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	tr := &tracer{cmd: exec.Command("strace", args...)}
 	tr.cmd.Stderr, tr.cmd.SysProcAttr = &tr.out, endsWithTest()
 	if err := tr.cmd.Start(); err != nil {
 		t.Fatalf("attach strace: %v", err)
@@ -72,7 +76,7 @@ func (p *party) dies(within time.Duration) bool {
 
 // killBefore has the party killed right before one of its threads makes a call
 // the nth time.
-func (p *party) killBefore(t *testing.T, calls string, nth int) *tracer {
+func (p *party) killBefore(t *testing.T, calls string, nth int, paths ...string) *tracer {
 	t.Helper()
-	return p.inject(t, calls, fmt.Sprintf("signal=KILL:when=%d", nth))
+	return p.inject(t, calls, fmt.Sprintf("signal=KILL:when=%d", nth), paths...)
 }

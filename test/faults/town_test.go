@@ -253,12 +253,12 @@ func (w *watch) mapTo(ctx context.Context, world carnet.PartyID, document string
 func (v *town) settle() {
 	v.t.Helper()
 	why := ""
-	for end := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if why = v.unsettled(); why == "" {
 			return
 		}
 		if time.Now().After(end) {
-			v.t.Fatalf("not settled within 90 s: %s", why)
+			v.t.Fatalf("not settled within 30 s: %s", why)
 		}
 	}
 }
