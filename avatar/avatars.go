@@ -20,8 +20,8 @@ import (
 type Avatar struct {
 	id      carnet.AvatarID
 	title   string
-	created time.Time
-	key     ed25519.PublicKey
+	created int64 // ns since 1970
+	key     [ed25519.PublicKeySize]byte
 	streams []*stream // guarded by Agent.mu
 	version uint64    // of its document
 
@@ -38,8 +38,8 @@ type stream struct {
 	id     carnet.StreamID
 	sender carnet.PartyID
 	avatar *Avatar
-	place  int  // among the avatar's streams: cursors name it by this
-	ended  bool // owner: Agent.changeMu
+	place  int32 // among the avatar's streams: cursors name it by this
+	ended  bool  // owner: Agent.changeMu
 
 	// Written by who folds under foldMu and the avatar's mutex; read under either.
 	nextBatch    uint64
@@ -47,7 +47,7 @@ type stream struct {
 	measurements uint64
 	batches      uint64
 
-	refs []batchRef // in frames that aren't compacted, in their order; guarded by Agent.mu
+	tail *streamTail // nil while it is idle; guarded by Agent.mu
 }
 
 type avatarDocument struct {
@@ -143,7 +143,7 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if err != nil {
 		return answer, err
 	}
-	s := &stream{id: r.Stream, sender: party, avatar: v, place: len(v.streams)}
+	s := &stream{id: r.Stream, sender: party, avatar: v, place: int32(len(v.streams))}
 	streams := append(slices.Clone(v.streams), s)
 	item, err := a.state(ledger.Statement{
 		Kind: ledger.Mapped, Time: a.now().UnixNano(), Peer: party, Mapping: carnet.MappingID(r.Stream), Avatar: v.id, Stream: r.Stream,
@@ -190,12 +190,12 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		}
 		return v, nil
 	}
-	v := &Avatar{id: carnet.NewAvatarID(), title: r.Title, created: a.now().UTC()}
+	v := &Avatar{id: carnet.NewAvatarID(), title: r.Title, created: a.now().UnixNano()}
 	key, err := a.keys.MakeSigner(ctx, keys.ID{Kind: "avatar", Name: v.id.String()})
 	if err != nil {
 		return nil, err
 	}
-	v.key = key.Public().(ed25519.PublicKey)
+	v.key = [ed25519.PublicKeySize]byte(key.Public().(ed25519.PublicKey))
 	return v, nil
 }
 
@@ -203,7 +203,7 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 const maxStreams = 1024
 
 func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, ending *stream, item ...ledger.Item) error {
-	doc := avatarDocument{Title: v.title, Created: v.created, Key: v.key}
+	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:]}
 	for _, s := range streams {
 		doc.Streams = append(doc.Streams, streamDocument{s.id, s.sender, s.ended || s == ending})
 	}
@@ -345,7 +345,7 @@ func (a *Agent) Avatar(id carnet.AvatarID) (Info, error) {
 
 func (a *Agent) info(v *Avatar) Info {
 	streams := a.streamsOf(v)
-	info := Info{ID: v.id, Title: v.title, Created: v.created, Key: v.key, Streams: len(streams), Properties: []string{}}
+	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Streams: len(streams), Properties: []string{}}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range streams {

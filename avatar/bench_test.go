@@ -56,7 +56,7 @@ func benchmarkFold(b *testing.B, size int) {
 			s.nextBatch, s.nextFirst = 0, 0
 		}
 		for _, s := range w.agent.tail.streams {
-			s.refs = nil
+			s.tail = nil
 		}
 		w.agent.tail = newTail()
 		b.StartTimer()

@@ -126,9 +126,9 @@ func (a *Agent) refsOf(frames map[uint64]frameBody, n int) (of []streamRefs) {
 	all := make([]batchRef, 0, n)
 	for _, s := range a.tail.streams {
 		from := len(all)
-		for i := range s.refs {
-			if _, ok := frames[s.refs[i].frame]; ok {
-				all = append(all, s.refs[i])
+		for i := range s.tail.refs {
+			if _, ok := frames[s.tail.refs[i].frame]; ok {
+				all = append(all, s.tail.refs[i])
 			}
 		}
 		if len(all) > from {

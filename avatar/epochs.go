@@ -308,7 +308,7 @@ func (a *Agent) waits(of carnet.StreamID, from, to time.Time) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	s := a.streams[of]
-	return s != nil && len(s.refs) > 0 && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
+	return s != nil && s.tail != nil && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
 		return f.received >= from.UnixNano() && f.received < to.UnixNano()
 	})
 }

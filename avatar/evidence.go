@@ -137,7 +137,7 @@ func (p *proving) plan(ctx context.Context) (places []place, err error) {
 	due := func(frame uint64) bool { return frame > p.done && frame <= p.upTo }
 	p.agent.mu.RLock()
 	for _, s := range p.streams {
-		for _, ref := range s.refs {
+		for _, ref := range s.waiting() {
 			if due(ref.frame) {
 				places = append(places, place{ref.frame, ref.leaf, -1, ref.from, ref.to})
 			}

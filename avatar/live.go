@@ -226,19 +226,20 @@ const replayWindow = 20_000
 func (s *Subscription) replay(ctx context.Context) error {
 	r := reading{agent: s.agent, opening: newOpening(), minutes: ever}
 	for _, st := range s.agent.streamsOf(s.avatar) {
-		s.reach(st.place)
-		r.start(st, s.batches[st.place], s.next[st.place])
+		place := int(st.place)
+		s.reach(place)
+		r.start(st, s.batches[place], s.next[place])
 		read := 0
 		err := r.each(ctx, func(first uint64, ms []carnet.Measurement) error {
 			s.replayed = append(s.replayed, Event{
-				Measurements: append([]carnet.Measurement(nil), ms...), place: st.place, next: first + uint64(len(ms)),
+				Measurements: append([]carnet.Measurement(nil), ms...), place: place, next: first + uint64(len(ms)),
 			})
 			if read += len(ms); read >= replayWindow {
 				return errEnough
 			}
 			return nil
 		})
-		s.batches[st.place] = r.batch
+		s.batches[place] = r.batch
 		if errors.Is(err, errEnough) {
 			s.fall()
 		} else if err != nil {

@@ -51,18 +51,33 @@ func (a *Agent) loadRest(ctx context.Context) (err error) {
 	return err
 }
 
+// sharing gives out one copy of each text, of the many that documents have.
+type sharing[T ~string] map[T]T
+
+func (s sharing[T]) of(text T) T {
+	if one, ok := s[text]; ok {
+		return one
+	}
+	s[text] = text
+	return text
+}
+
 func (a *Agent) loadAvatars(ctx context.Context) error {
+	shared := make(sharing[carnet.PartyID])
 	return a.eachDocument(ctx, kindAvatar, func(d carnet.Document) (err error) {
 		var doc avatarDocument
 		if err := a.openDocument(d, &doc); err != nil {
 			return err
 		}
-		v := &Avatar{title: doc.Title, created: doc.Created, key: ed25519.PublicKey(doc.Key), version: d.Version}
+		if len(doc.Key) != ed25519.PublicKeySize {
+			return carnet.Errorf(carnet.Tampered, "the key of avatar %s has %d bytes", d.ID, len(doc.Key))
+		}
+		v := &Avatar{title: doc.Title, created: doc.Created.UnixNano(), key: [ed25519.PublicKeySize]byte(doc.Key), version: d.Version}
 		if v.id, err = carnet.ParseAvatarID(d.ID); err != nil {
 			return err
 		}
 		for i, s := range doc.Streams {
-			st := &stream{id: s.ID, sender: s.Sender, avatar: v, place: i, ended: s.Ended}
+			st := &stream{id: s.ID, sender: shared.of(s.Sender), avatar: v, place: int32(i), ended: s.Ended}
 			v.streams = append(v.streams, st)
 			a.streams[s.ID] = st
 		}

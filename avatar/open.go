@@ -208,7 +208,7 @@ func (a *Agent) fold(o *opening, s *stream, h seal.Header, b seal.Body) {
 	a.changed(v)
 	if subscribed && len(o.measurements) > 0 {
 		o.events = append(o.events, published{v, Event{
-			place: s.place, next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...),
+			place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...),
 		}})
 	}
 }

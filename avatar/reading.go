@@ -72,7 +72,7 @@ func (r *reading) pass(ctx context.Context, do func(uint64, []carnet.Measurement
 	// The tail is taken first: what is compacted meanwhile is in both.
 	a := r.agent
 	a.mu.RLock()
-	parts := []part{&tailPart{refs: slices.Clone(r.stream.refs)}}
+	parts := []part{&tailPart{refs: slices.Clone(r.stream.waiting())}}
 	a.mu.RUnlock()
 	rows, err := a.store.Stretches(ctx, r.stream.id, r.minutes.from, r.minutes.to)
 	if err != nil {

@@ -59,10 +59,11 @@ func (a *Agent) loadStates(ctx context.Context) error {
 	for _, at := range fold.Refused {
 		a.tail.refused[batchAt{at[0], uint32(at[1])}] = struct{}{}
 	}
-	return a.eachDocument(ctx, kindState, a.loadState)
+	shared := make(sharing[string])
+	return a.eachDocument(ctx, kindState, func(d carnet.Document) error { return a.loadState(d, shared) })
 }
 
-func (a *Agent) loadState(d carnet.Document) error {
+func (a *Agent) loadState(d carnet.Document, shared sharing[string]) error {
 	var doc stateDocument
 	if err := a.openDocument(d, &doc); err != nil {
 		return err
@@ -76,9 +77,10 @@ func (a *Agent) loadState(d carnet.Document) error {
 		return err
 	}
 	v.stateVersion = d.Version
+	v.latest = make([]carnet.Measurement, 0, len(doc.Latest))
 	for _, m := range doc.Latest {
 		v.latest = append(v.latest, carnet.Measurement{
-			Name: m.Name, Unit: m.Unit, Time: m.Time, Value: carnet.Value{Kind: m.Kind, Num: m.Num, Str: string(m.Str)},
+			Name: shared.of(m.Name), Unit: shared.of(m.Unit), Time: m.Time, Value: carnet.Value{Kind: m.Kind, Num: m.Num, Str: string(m.Str)},
 		})
 	}
 	for _, s := range doc.Streams {

@@ -10,7 +10,7 @@ import (
 // tail indexes the batches of the frames that are not compacted yet. It is
 // rebuilt from the frames at the start. Owner: Agent.mu.
 type tail struct {
-	streams []*stream // those that have refs
+	streams []*stream // those that aren't idle
 	frames  []tailFrame
 	bytes   int
 	outcast stream               // refused batches: its id is nobody
@@ -54,21 +54,34 @@ func newTail() tail { return tail{refused: make(map[batchAt]struct{})} }
 
 // add notes where a batch of a stream lies.
 func (t *tail) add(s *stream, ref batchRef) {
-	if len(s.refs) == 0 {
+	if s.tail == nil {
 		t.streams = append(t.streams, s)
-		s.refs = make([]batchRef, 0, 4)
+		s.tail = &streamTail{refs: make([]batchRef, 0, 4)}
 	}
-	s.refs = append(s.refs, ref)
+	s.tail.refs = append(s.tail.refs, ref)
+}
+
+// streamTail is what of a stream lies in frames that aren't compacted, in their
+// order.
+type streamTail struct{ refs []batchRef }
+
+// waiting returns a stream's batches that aren't compacted. The caller holds
+// Agent.mu.
+func (s *stream) waiting() []batchRef {
+	if s.tail == nil {
+		return nil
+	}
+	return s.tail.refs
 }
 
 // drop takes compacted frames out of the index.
 func (t *tail) drop(gone map[uint64]frameBody) {
 	t.streams = slices.DeleteFunc(t.streams, func(s *stream) bool {
-		s.refs = slices.DeleteFunc(s.refs, func(ref batchRef) bool { _, ok := gone[ref.frame]; return ok })
-		if len(s.refs) == 0 {
-			s.refs = nil // it may be idle from now on
+		s.tail.refs = slices.DeleteFunc(s.tail.refs, func(ref batchRef) bool { _, ok := gone[ref.frame]; return ok })
+		if len(s.tail.refs) == 0 {
+			s.tail = nil
 		}
-		return s.refs == nil
+		return s.tail == nil
 	})
 	for at := range t.refused {
 		if _, ok := gone[at.frame]; ok {
