@@ -1,247 +1,47 @@
-package avatar
+package api
 
 import (
-	"cmp"
-	"context"
-	"maps"
-	"slices"
-	"time"
+	"net/http"
+	"sync"
 
 	"carnet"
-	"carnet/keys"
-	"carnet/seal"
 )
 
-// epochs finds the keys that key bags gave, in the key table.
-type epochs struct{ table *keys.Table }
-
-type epochID struct {
-	stream carnet.StreamID
-	epoch  carnet.EpochID
+// queries bounds how many history queries run at once: each opens what it reads,
+// and one caller's many must not hold up everybody.
+type queries struct {
+	mu      sync.Mutex
+	running int
+	by      map[Principal]int
 }
 
-func (id epochID) key() keys.ID {
-	return keys.ID{Kind: "epoch", Name: id.stream.String() + "/" + id.epoch.String()}
+// enter takes a place for a query, which leave gives back. Without one it fails
+// at once: who waits here would hold memory.
+func (q *queries) enter(p Principal, l limits) (leave func(), err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.by[p] >= l.queriesOfOne:
+		return nil, tooMany("%d history queries of yours run at once, which is all there may be", q.by[p])
+	case q.running >= l.queries:
+		return nil, tooMany("%d history queries run at once, which is all there may be", q.running)
+	}
+	if q.by == nil {
+		q.by = make(map[Principal]int)
+	}
+	q.running, q.by[p] = q.running+1, q.by[p]+1
+	return func() { q.leave(p) }, nil
 }
 
-// key returns the key of the epoch that a batch is of; carnet.NotFound if it was
-// never given, or is destroyed.
-func (e epochs) key(ctx context.Context, h seal.Header) (seal.Key, error) {
-	secret, err := e.table.Get(ctx, epochID{h.Stream, h.Epoch}.key())
-	if err != nil {
-		return seal.Key{}, err
-	}
-	defer clear(secret)
-	if len(secret) != 32 {
-		return seal.Key{}, carnet.Errorf(carnet.Tampered, "the key of epoch %s of stream %s has %d bytes", h.Epoch, h.Stream, len(secret))
-	}
-	return seal.Key{Path: seal.Path{Level: seal.EpochLevel, Stream: h.Stream, Epoch: h.Epoch}, Secret: [32]byte(secret)}, nil
-}
-
-func (e epochs) lookup(h seal.Header) (seal.Key, bool) {
-	k, err := e.key(context.Background(), h)
-	return k, err == nil
-}
-
-// takeBag opens a key bag and keeps its keys. Keys of streams that aren't the
-// granter's, or that no avatar has, are refused.
-func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
-	id, err := seal.BagReception(sealed)
-	if err != nil {
-		return err
-	}
-	a.receptionMu.Lock()
-	key := a.receptions[id]
-	a.receptionMu.Unlock()
-	if key == nil {
-		return carnet.Errorf(carnet.NotFound, "the key bag is sealed to a reception key that is not in use").
-			WithFix("connect again for the present one")
-	}
-	bag, err := key.OpenBag(sealed, seal.Expected{Granter: cmp.Or(from.OwnName, from.Party), Signer: from.Key, Reader: from.Self, Now: a.now()})
-	if err != nil {
-		return err
-	}
-	if !a.clearance.Purposes.Has(bag.Purpose) {
-		return carnet.Errorf(carnet.Forbidden, "the key bag is for the purpose %q, which this world doesn't have", bag.Purpose)
-	}
-	var entries []keys.Entry
-	for _, e := range bag.Entries {
-		if e.Key.Level != seal.EpochLevel {
-			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
-		}
-		if s := a.stream(e.Key.Stream); s == nil || s.sender != from.Party {
-			return carnet.Errorf(carnet.Forbidden, "%s has no stream %s here", from.Party, e.Key.Stream).WithFix("map it first")
-		}
-		if over := e.Ceiling.Exceeds(a.clearance); over != "" {
-			return carnet.Errorf(carnet.Forbidden, "the key of %s is refused: %s", e.Key.Path, over)
-		}
-		secret := e.Key.Secret
-		entries = append(entries, keys.Entry{ID: epochID{e.Key.Stream, e.Key.Epoch}.key(), Secret: secret[:]})
-	}
-	return a.keys.Put(ctx, entries...)
-}
-
-// Reception keys are announced for a day; each stays for another hour, for bags
-// under way, and is destroyed then.
-const (
-	receptionLife = 24 * time.Hour
-	receptionOver = time.Hour
-)
-
-const kindReceptionKey = "reception" // in the key table
-
-func receptionID(f carnet.Fingerprint) keys.ID {
-	return keys.ID{Kind: kindReceptionKey, Name: f.String()}
-}
-
-// receptionDocument says which reception keys there are.
-type receptionDocument struct {
-	Keys []receptionEntry `json:"keys"` // the newest last
-}
-
-type receptionEntry struct {
-	ID       carnet.Fingerprint `json:"id"`
-	NotAfter time.Time          `json:"not_after"`
-}
-
-func (e receptionEntry) destroyAt() time.Time { return e.NotAfter.Add(receptionOver) }
-
-// turnReceptions draws a new reception key if the newest one is nearly over, or
-// at a start, and destroys those that are. A crash leaves keys in the table that
-// the document doesn't name: they are destroyed the next time.
-func (a *Agent) turnReceptions(ctx context.Context, start bool) (fresh bool, err error) {
-	a.changeMu.Lock()
-	defer a.changeMu.Unlock()
-	doc, version, err := loadOne[receptionDocument](ctx, a, kindReception, "keys")
-	if err != nil {
-		return false, err
-	}
-	now := a.now()
-	n := len(doc.Keys)
-	doc.Keys = slices.DeleteFunc(doc.Keys, func(e receptionEntry) bool { return !now.Before(e.destroyAt()) })
-	changed := len(doc.Keys) < n
-	var key *seal.ReceptionKey
-	if n = len(doc.Keys); start || n == 0 || !now.Before(doc.Keys[n-1].NotAfter.Add(-receptionOver)) {
-		if key, err = a.makeReception(ctx); err != nil {
-			return false, err
-		}
-		doc.Keys, changed = append(doc.Keys, receptionEntry{key.ID(), now.Add(receptionLife).Truncate(time.Second)}), true
-	}
-	if changed {
-		if err := a.put(ctx, kindReception, "keys", version+1, doc); err != nil {
-			return false, err
-		}
-	}
-	a.receptionMu.Lock()
-	a.announced = doc.Keys
-	maps.DeleteFunc(a.receptions, func(id carnet.Fingerprint, _ *seal.ReceptionKey) bool { return !doc.has(id) })
-	if key != nil {
-		a.receptions[key.ID()], a.reception = key, key
-	}
-	a.receptionMu.Unlock()
-	return key != nil, a.destroyReceptions(ctx, doc)
-}
-
-func (d *receptionDocument) has(id carnet.Fingerprint) bool {
-	return slices.ContainsFunc(d.Keys, func(e receptionEntry) bool { return e.ID == id })
-}
-
-func (a *Agent) makeReception(ctx context.Context) (*seal.ReceptionKey, error) {
-	key, err := seal.NewReceptionKey()
-	if err != nil {
-		return nil, err
-	}
-	secret, err := key.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(secret)
-	return key, a.keys.Put(ctx, keys.Entry{ID: receptionID(key.ID()), Secret: secret})
-}
-
-// destroyReceptions destroys the reception keys that the document doesn't name.
-func (a *Agent) destroyReceptions(ctx context.Context, doc receptionDocument) error {
-	ids, err := a.keys.List(ctx, kindReceptionKey, "")
-	if err != nil {
-		return err
-	}
-	ids = slices.DeleteFunc(ids, func(id keys.ID) bool {
-		var f carnet.Fingerprint
-		return f.UnmarshalText([]byte(id.Name)) == nil && doc.has(f)
-	})
-	return a.keys.Destroy(ctx, ids...)
-}
-
-// loadReceptions takes the reception keys that are in the table. Each start
-// draws a new one, so that a restored key table is never used for long.
-func (a *Agent) loadReceptions(ctx context.Context) error {
-	doc, _, err := loadOne[receptionDocument](ctx, a, kindReception, "keys")
-	if err != nil {
-		return err
-	}
-	for _, e := range doc.Keys {
-		secret, err := a.keys.Get(ctx, receptionID(e.ID))
-		if carnet.CodeOf(err) == carnet.NotFound {
-			continue
-		} else if err != nil {
-			return err
-		}
-		key, err := seal.ParseReceptionKey(secret)
-		if err != nil {
-			return err
-		}
-		a.receptions[e.ID] = key
-	}
-	_, err = a.turnReceptions(ctx, true)
-	return err
-}
-
-// receptionLoop wakes when the newest reception key is to be replaced or the
-// oldest to be destroyed.
-func (a *Agent) receptionLoop(ctx context.Context) error {
-	wait := a.untilTurn()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		fresh, err := a.turnReceptions(ctx, false)
-		wait = max(a.untilTurn(), time.Second)
-		if err != nil && ctx.Err() == nil {
-			a.log.Error("reception keys could not be renewed; it is tried again", "err", err)
-			wait = time.Minute
-		}
-		if !fresh {
-			continue
-		}
-		for party := range a.senders {
-			announcement, err := a.Announcement(ctx, party)
-			if err != nil {
-				return err
-			}
-			a.notify(party, carnet.NoticeReception, announcement)
-		}
+func (q *queries) leave(p Principal) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running, q.by[p] = q.running-1, q.by[p]-1; q.by[p] == 0 {
+		delete(q.by, p)
 	}
 }
 
-func (a *Agent) untilTurn() time.Duration {
-	a.receptionMu.Lock()
-	defer a.receptionMu.Unlock()
-	at := a.announced[len(a.announced)-1].NotAfter.Add(-receptionOver)
-	if first := a.announced[0].destroyAt(); first.Before(at) {
-		at = first
-	}
-	return at.Sub(a.now())
-}
-
-// Announcement implements link.Sink.
-func (a *Agent) Announcement(_ context.Context, party carnet.PartyID) ([]byte, error) {
-	s, ok := a.senders[party]
-	if !ok {
-		return nil, carnet.Errorf(carnet.NotFound, "%s is not a sender of this world", party)
-	}
-	a.receptionMu.Lock()
-	defer a.receptionMu.Unlock()
-	return a.reception.Announce(s.Own, s.Self, a.announced[len(a.announced)-1].NotAfter)
+// tooMany is a refusal that has a status of its own (RFC 6585 §4).
+func tooMany(format string, n int) error {
+	return problem(http.StatusTooManyRequests, carnet.Errorf(carnet.Unavailable, format, n).WithFix("ask one after the other, and try again"))
 }

@@ -25,6 +25,9 @@ type load struct {
 	window  int
 	// message appends the payload of a device's n-th message.
 	message func(dst []byte, n int64) []byte
+	// interval is the least time between two messages of a device; 0: none. The
+	// devices begin one after the other in the course of it.
+	interval time.Duration
 	warm    time.Duration // not counted
 	measure time.Duration
 	// from is the number of each device's first message, and is moved on, so that
@@ -59,6 +62,7 @@ type publisher struct {
 	mu      sync.Mutex // of the rest; begin fills the window while acknowledgements come
 	message client.Message
 	n       int64 // of its next message
+	due     time.Time
 	sent    int64
 	counted int64
 	took    []uint32 // microseconds
@@ -92,7 +96,8 @@ func (l *load) run(ctx context.Context) (p pace, err error) {
 	}
 	p.begun = time.Now()
 	var begin sync.WaitGroup
-	for _, c := range publishers {
+	for i, c := range publishers {
+		c.due = p.begun.Add(l.interval * time.Duration(i) / time.Duration(len(publishers)))
 		begin.Go(func() { c.begin() })
 	}
 	begin.Wait()
@@ -124,16 +129,34 @@ func (l *load) dial(ctx context.Context, i int, stage *atomic.Int32) (*publisher
 func (c *publisher) begin() {
 	c.mu.Lock()
 	for range c.l.window {
-		c.publish()
+		c.next()
 	}
 	c.mu.Unlock()
 	c.client.Flush() // a broken connection shows when it is drained
+}
+
+// next publishes the next message when it is due. It needs mu.
+func (c *publisher) next() {
+	wait := time.Until(c.due)
+	if c.l.interval == 0 || wait <= 0 {
+		c.publish()
+		return
+	}
+	time.AfterFunc(wait, func() {
+		c.mu.Lock()
+		if c.stage.Load() != over {
+			c.publish()
+		}
+		c.mu.Unlock()
+		c.client.Flush()
+	})
 }
 
 // publish sends the next message. It needs mu.
 func (c *publisher) publish() {
 	c.message.Payload = c.l.message(c.message.Payload[:0], c.n)
 	c.message.Tag = uint64(time.Now().UnixMicro())
+	c.due = c.due.Add(c.l.interval)
 	if c.client.Publish(c.message) == nil {
 		c.n++
 		c.sent++
@@ -151,7 +174,7 @@ func (c *publisher) acknowledged(a client.Ack) {
 	case over:
 		return
 	}
-	c.publish()
+	c.next()
 }
 
 // gather waits for what is in flight and adds everything up.

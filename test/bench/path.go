@@ -27,15 +27,14 @@ var plain, labelled = sensor{properties: 4}, sensor{properties: 16, labelled: tr
 
 func (s sensor) name(i int) string { return string(rune('a' + i)) }
 
-// label is that of property i: one of four sensitivities that both worlds are
-// cleared for, and of four sets of purposes that have both worlds' in them.
+// label is that of property i, with its retention class: one of four
+// sensitivities that both worlds are cleared for, and of four classes.
 func (s sensor) label(i int) string {
 	if !s.labelled {
 		return `"carnet:sensitivity": "personal+health"`
 	}
-	sensitivity := [4]string{"public", "personal", "health", "personal+health"}[i%4]
-	purposes := [4]string{"", `, "research"`, `, "teaching"`, `, "research", "teaching"`}[i/4]
-	return fmt.Sprintf(`"carnet:sensitivity": %q, "carnet:purposes": ["fitness", "care"%s]`, sensitivity, purposes)
+	return fmt.Sprintf(`"carnet:sensitivity": %q, "carnet:retention": %q`,
+		[4]string{"public", "personal", "health", "personal+health"}[i%4], [4]string{"hour", "day", "month", "year"}[i/4])
 }
 
 func (s sensor) description() string {
@@ -141,6 +140,9 @@ func through(ctx context.Context, b *bench, n int, worlds ...carnet.PartyID) (al
 		return nil, err
 	}
 	f.Raw["first message of each thing until a world has it, s"] = time.Since(first.begun).Seconds()
+	if b.offer > 0 {
+		l.interval = time.Duration(float64(len(devices)*size) / b.offer * 1e9)
+	}
 	if l.measure = 8 * time.Second; b.short {
 		l.measure = 3 * time.Second
 	}

@@ -19,9 +19,13 @@ import (
 // exitDurability is EX_IOERR: what is on disk is in doubt, recover at the start.
 const exitDurability = 74
 
-// TestFsync makes one fsync of each party fail: it ends with 74, and recovers at
-// its next start.
-func TestFsync(t *testing.T) {
+// changes are the calls that a read-only file system refuses, but for opening.
+const changes = writes + "," + syncs + "," + renames + ",ftruncate,unlink,unlinkat"
+
+// TestBrokenDisk makes one fsync of each party fail, and then has all changes of
+// its files fail as on a file system that turned read-only under it: it ends with
+// 74, and recovers at its next start.
+func TestBrokenDisk(t *testing.T) {
 	t.Parallel()
 	tool(t, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1000", "true")
 	v := newTown(t)
@@ -30,16 +34,22 @@ func TestFsync(t *testing.T) {
 	defer stop()
 	sent := make(chan error, 1)
 	go func() { sent <- w.run(ctx, 10*time.Millisecond) }()
-	for _, p := range v.parties() {
-		tr := p.inject(t, syncs, "error=EIO:when=1")
-		if !p.dies(15 * time.Second) {
-			t.Errorf("%s goes on for 15 s after a failed fsync", p.name)
-			p.kill(t)
-		} else if code := p.exit(t, time.Second); code != exitDurability {
-			t.Errorf("%s ended with %d after a failed fsync, want %d", p.name, code, exitDurability)
+	for _, fault := range []struct{ name, calls, what string }{
+		{"a failed fsync", syncs, "error=EIO:when=1"},
+		{"a disk that turned read-only", changes, "error=EROFS"},
+	} {
+		for _, p := range v.parties() {
+			tr := p.inject(t, fault.calls, fault.what)
+			if !p.dies(15 * time.Second) {
+				t.Errorf("%s goes on for 15 s after %s", p.name, fault.name)
+				p.kill(t)
+			} else if code := p.exit(t, time.Second); code != exitDurability {
+				t.Errorf("%s ended with %d after %s, want %d", p.name, code, fault.name, exitDurability)
+			}
+			t.Logf("after %s: %s", fault.name, p.lastLine())
+			tr.detach()
+			v.restart(p)
 		}
-		tr.detach()
-		v.restart(p)
 	}
 	stop()
 	if err := <-sent; err != nil {
@@ -121,6 +131,7 @@ func TestDiskChild(t *testing.T) {
 		v.fullParty(p, w)
 	}
 	for _, p := range small {
+		v.readOnlyUnder(p, w)
 		v.readOnly(p)
 	}
 	stop()
@@ -257,6 +268,43 @@ func (v *town) fullParty(p *party, w *watch) {
 	eventually(v.t, string(p.name)+" with space again takes what comes", func() bool { return progress() > was })
 }
 
+// lastLine is the last line of the party's log.
+func (p *party) lastLine() string {
+	log := strings.TrimSpace(p.log.String())
+	return log[strings.LastIndexByte(log, '\n')+1:]
+}
+
+// readOnlyUnder makes a running party's disk read-only as far as the kernel does
+// that: a file system with files open for writing can't be remounted, but a
+// read-only mount in its place is what every file that is opened anew meets. The
+// depot opens files for each batch, and ends; the others have theirs open, and go on.
+func (v *town) readOnlyUnder(p *party, w *watch) {
+	v.t.Helper()
+	if err := syscall.Mount("", p.data(), "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=12m"); !errors.Is(err, syscall.EBUSY) {
+		v.t.Errorf("remount the disk of %s, which has files open: %v, want %v", p.name, err, syscall.EBUSY)
+	}
+	for _, flags := range []uintptr{syscall.MS_BIND, syscall.MS_BIND | syscall.MS_REMOUNT | syscall.MS_RDONLY} {
+		if err := syscall.Mount(p.data(), p.data(), "", flags, ""); err != nil {
+			v.t.Fatalf("mount: %v", err)
+		}
+	}
+	if p == v.vault {
+		if code := p.exit(v.t, 30*time.Second); code != exitDurability {
+			v.t.Errorf("%s ended with %d when its disk turned read-only, want %d", p.name, code, exitDurability)
+		}
+		v.t.Logf("%s when its disk turns read-only: %s", p.name, p.lastLine())
+	} else {
+		_, was := w.count()
+		eventually(v.t, string(p.name)+" goes on", func() bool { _, now := w.count(); return now > was+100 && p.running() })
+	}
+	if err := syscall.Unmount(p.data(), syscall.MNT_DETACH); err != nil {
+		v.t.Fatalf("unmount: %v", err)
+	}
+	if p == v.vault {
+		v.restart(p)
+	}
+}
+
 // readOnly starts a party on a disk that it can only read, and then on one that
 // it can write again.
 func (v *town) readOnly(p *party) {
@@ -267,8 +315,7 @@ func (v *town) readOnly(p *party) {
 	}
 	p.start(v.t)
 	code := p.exit(v.t, 30*time.Second)
-	log := strings.TrimSpace(p.log.String())
-	v.t.Logf("%s on a read-only disk ends with %d: %s", p.name, code, log[strings.LastIndexByte(log, '\n')+1:])
+	v.t.Logf("%s on a read-only disk ends with %d: %s", p.name, code, p.lastLine())
 	if code != exitDurability && code != 1 {
 		v.t.Errorf("%s ended with %d on a read-only disk", p.name, code)
 	}

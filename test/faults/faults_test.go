@@ -30,6 +30,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// The tests wait for processes more than they compute.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

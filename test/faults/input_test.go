@@ -238,10 +238,10 @@ func (v *town) wantListed(w *watch, refused int) {
 	if err := f.Write(file); err != nil {
 		v.t.Fatal(err)
 	}
-	out, errs, code := carnetCommand(v.t, "thing", "refusals", "--access", file, string(w.id))
+	out, errs, code := carnetCommand(v.t, "thing", "refusals", "--access", file, "--each", string(w.id))
 	v.t.Logf("carnet thing refusals:\n%s%s", out, errs)
 	if code != 0 || strings.Count(out, "\n") < refused || !strings.Contains(out, "blood_pressure") {
-		v.t.Errorf("carnet thing refusals ends with %d and doesn't list %d", code, refused)
+		v.t.Errorf("carnet thing refusals --each ends with %d and doesn't list %d", code, refused)
 	}
 }
 

@@ -285,10 +285,20 @@ func (n *named) feed() {
 	}
 }
 
+// feedHeld feeds arena, everything that comes of it included, and holds it before its
+// next compaction.
+func (n *named) feedHeld() *hold {
+	h := n.arena.database.gate.before("WHERE NOT stored")
+	h.await(n.t)
+	n.feed()
+	n.quiet()
+	return h
+}
+
 func (n *named) compaction() {
 	arena, gate := n.arena, n.arena.database.gate
-	n.feed()
-	n.becomes(arena, bodies, 0) // all that came is compacted
+	n.feedHeld().pass()
+	n.becomes(arena, bodies, 0)
 	n.unreadable()
 	fold, said, had := arena.number(n.t, folds), arena.number(n.t, others), arena.number(n.t, stretches)
 	n.dieAt(arena, gate.before("INSERT INTO world_document", "fold"))
@@ -481,10 +491,7 @@ func (n *named) object() {
 	arena, vault := n.arena, n.vault
 	rows := vault.number(n.t, objects)
 	had := len(n.stored())
-	h := arena.database.gate.before("WHERE NOT stored")
-	h.await(n.t) // nothing is compacted meanwhile
-	n.feed()
-	n.quiet() // no statement is on its way when the object comes
+	h := n.feedHeld() // no statement is on its way when the object comes
 	n.clinic.freeze(n.t)
 	defer n.clinic.thaw(n.t)
 	shards, err := filepath.Glob(filepath.Join(vault.data(), "objects", "??"))
