@@ -44,6 +44,13 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("mapped to a world that hub doesn't know: %+v", r)
 	}
 	u.write("view.json", `{"properties":{"heart_rate":{"round":5},"speed":{}},"purposes":["fitness"]}`)
+	u.write("kept.json", `{"properties":{"speed":{}},"purposes":["fitness"],"store":["world","thing"]}`)
+	if r := u.try("", "thing", "map", hub, "watch-7", "--world=gym", "--view=kept.json"); r.code != 1 || !strings.Contains(r.err, "without depot, and nothing enforces that yet; leave store out") {
+		t.Errorf("mapped with a view that can't be enforced: %+v", r)
+	}
+	if made := reads[[]ofWorld](u, "avatar", "list", arena); len(made) > 0 {
+		t.Errorf("mappings that were refused left avatars: %+v", made)
+	}
 	mapping := reads[thing.MappingInfo](u, "thing", "map", hub, "watch-7", "--world=gym", "--title=Runner 7", "--view=view.json")
 	avatar := mapping.Avatar.String()
 	u.sees([]string{"heart_rate: nearest 5 beat/min", "stress: withheld"}, "thing", "view", "explain", hub, "watch-7/gym")
@@ -68,7 +75,10 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	}
 	p.arena = u.runs("world", "arena")
 
-	// Another view takes effect on what comes then.
+	// Another view takes effect on what comes then; not one that can't be enforced.
+	if r := u.try("", "thing", "view", "set", hub, "watch-7/gym", "--file=kept.json"); r.code != 1 || !strings.Contains(r.err, "leave store out") {
+		t.Errorf("set a view that can't be enforced: %+v", r)
+	}
 	out := u.gives(`{"properties":{"heart_rate":{}},"purposes":["fitness"]}`, "thing", "view", "set", hub, "watch-7/gym", "--file=-")
 	if !strings.Contains(out, "policy version 2") || !strings.Contains(out, "heart_rate: exact") {
 		t.Errorf("the new view:\n%s", out)
