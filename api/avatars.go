@@ -115,16 +115,9 @@ type historyQuery struct {
 }
 
 func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, error) {
-	q := avatar.Query{Property: in.Property}
-	var err error
-	if q.From, err = parseTime("from", in.From); err != nil {
+	q, err := query(in.From, in.To, in.Property)
+	if err != nil {
 		return nil, err
-	}
-	if q.To, err = parseTime("to", in.To); err != nil {
-		return nil, err
-	}
-	if in.To != "" && q.To <= q.From {
-		return nil, carnet.Errorf(carnet.Malformed, "to is not after from").WithFix("name a range: from included, to not")
 	}
 	leave, err := s.asked.enter(caller(ctx), s.limits)
 	if err != nil {
@@ -150,6 +143,21 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 	out.More, out.Next = "true", at
 	out.Link = fmt.Sprintf("</v1/avatars/%s/history?%s>; rel=\"next\"", in.ID, v.Encode()) // RFC 8288
 	return out, nil
+}
+
+// query reads what part of an avatar is asked for.
+func query(from, to, property string) (q avatar.Query, err error) {
+	q.Property = property
+	if q.From, err = parseTime("from", from); err != nil {
+		return q, err
+	}
+	if q.To, err = parseTime("to", to); err != nil {
+		return q, err
+	}
+	if to != "" && q.To <= q.From {
+		return q, carnet.Errorf(carnet.Malformed, "to is not after from").WithFix("name a range: from included, to not")
+	}
+	return q, nil
 }
 
 // page reads up to limit measurements, whole instants only, and the instant that

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/identity"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,8 +19,10 @@ import (
 // carnet.NotFound.
 type Proofs interface {
 	// Evidence makes the avatar's evidence bundle, and returns what writes it as
-	// a tar and then removes it.
-	Evidence(ctx context.Context, id carnet.AvatarID) (write func(io.Writer) error, err error)
+	// a tar and then removes it. With a query that isn't zero it makes a bundle of
+	// each batch by itself that holds what is asked for; there being none is
+	// carnet.NotFound.
+	Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query) (write func(io.Writer) error, err error)
 	// Document returns the avatar's DID document.
 	Document(id carnet.AvatarID) (identity.Document, error)
 	// Credential issues the world's credential about the avatar, as a compact JWS.
@@ -38,7 +41,8 @@ func (s *server) proofRoutes(h huma.API) {
 		OperationID: "get-evidence", Method: http.MethodGet, Path: "/v1/avatars/{id}/evidence", Tags: tags,
 		Summary: "The avatar's evidence bundle, as a tar of one directory, for carnet verify.",
 		Description: "The bundle has everything the world was sent about the avatar, with the keys that open it: " +
-			"keep it as you would keep the data.",
+			"keep it as you would keep the data. With from, to or property the tar has a directory for each batch, at most 100, " +
+			"that holds such a measurement: a bundle that proves this one batch and opens no other.",
 		Metadata:  map[string]any{servesKey: []string{typeTar}},
 		Responses: map[string]*huma.Response{"200": {Description: "The bundle.", Content: map[string]*huma.MediaType{typeTar: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
 	}, s.evidence)
@@ -72,8 +76,20 @@ type typedBody struct {
 	Body        []byte
 }
 
-func (s *server) evidence(ctx context.Context, in *OfAvatar) (*huma.StreamResponse, error) {
-	write, err := s.proofs.Evidence(ctx, in.ID)
+// evidenceQuery asks for all of an avatar, or for the batches with what fits.
+type evidenceQuery struct {
+	OfAvatar
+	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2026-11-01T10:00:00Z" maxLength:"40"`
+	To       string `query:"to" doc:"Measured before this time." example:"2026-11-01T10:00:01Z" maxLength:"40"`
+	Property string `query:"property" doc:"One property only; an object's name stands for its fields." example:"heart_rate" maxLength:"128"`
+}
+
+func (s *server) evidence(ctx context.Context, in *evidenceQuery) (*huma.StreamResponse, error) {
+	q, err := query(in.From, in.To, in.Property)
+	if err != nil {
+		return nil, err
+	}
+	write, err := s.proofs.Evidence(ctx, in.ID, q)
 	if err != nil {
 		return nil, err
 	}

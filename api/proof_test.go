@@ -3,6 +3,7 @@ package api_test
 import (
 	"archive/tar"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -21,9 +22,15 @@ type proofs struct {
 	local identity.Local
 }
 
-func (p proofs) Evidence(_ context.Context, id carnet.AvatarID) (func(io.Writer) error, error) {
+func (p proofs) Evidence(_ context.Context, id carnet.AvatarID, q avatar.Query) (func(io.Writer) error, error) {
 	if _, err := p.world.Avatar(id); err != nil {
 		return nil, err
+	}
+	if q.Property == "stress" {
+		return nil, carnet.Errorf(carnet.NotFound, "the avatar has no such measurement")
+	}
+	if q != (avatar.Query{}) && q != (avatar.Query{From: 1e18, To: 1e18 + 1e9, Property: "heart_rate"}) {
+		return nil, fmt.Errorf("asked for %+v", q)
 	}
 	return func(w io.Writer) error {
 		archive := tar.NewWriter(w)
@@ -67,6 +74,14 @@ func TestAnAvatarProvesItself(t *testing.T) {
 	}
 	if content, err := io.ReadAll(r); err != nil || string(content) != "proof" {
 		t.Errorf("the bundle holds %q: %v", content, err)
+	}
+	for query, want := range map[string]int{
+		"from=1000000000&to=2001-09-09T01:46:41Z&property=heart_rate": 200,
+		"property=stress": 404, "from=2&to=1": 400, "from=yesterday": 400,
+	} {
+		if a := ask(t, http.MethodGet, base+"/evidence?"+query, "operator-token", ""); a.status != want {
+			t.Errorf("evidence with %s is %d %s, want %d", query, a.status, a.body, want)
+		}
 	}
 	if a := ask(t, http.MethodGet, base+"/evidence", "reader-token", ""); a.status != 403 {
 		t.Errorf("a reader gets evidence, which holds keys: %d", a.status)

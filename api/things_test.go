@@ -13,7 +13,7 @@ import (
 func TestAnOwnerSeesWhatBecameOfItsThings(t *testing.T) {
 	s := newServed(t)
 	ctx := t.Context()
-	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{"round":5}},"retention":"day","store":["world"]}`)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{"round":5}},"retention":"day"}`)
 	d.mustSend(heart(0, 72), heart(1, 73))
 	if o := d.send(carnet.Measurement{Name: "mood", Time: heart(2, 0).Time, Value: carnet.Float(1)}); o.Refused == nil {
 		t.Fatal("an unknown property was accepted")

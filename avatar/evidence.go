@@ -11,6 +11,7 @@ import (
 	"carnet/keys"
 	"carnet/ledger"
 	"carnet/seal"
+	"carnet/senml"
 )
 
 // ProvenFrame is a frame that holds batches of an avatar, with what proves
@@ -60,12 +61,25 @@ func (a *Agent) Settle(ctx context.Context) error {
 // Proven hands over the frames folded so far that hold batches of an avatar, in
 // the order received. What is handed over is good until do returns.
 func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, do func(*ProvenFrame) error) error {
+	return a.ProvenOf(ctx, id, Query{}, do)
+}
+
+// ProvenOf is Proven for those batches alone that hold a measurement which fits
+// the query, whose limit isn't looked at.
+func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, q Query, do func(*ProvenFrame) error) error {
 	v, err := a.avatar(id)
 	if err != nil {
 		return err
 	}
+	p := proving{agent: a, query: q, minutes: ever, opening: newOpening(), do: do}
+	if q.From != 0 {
+		p.minutes.from = minuteOf(q.From)
+	}
+	if q.To != 0 {
+		p.minutes.to = minuteOf(q.To - 1)
+	}
 	a.mu.RLock()
-	p := proving{agent: a, streams: slices.Clone(v.streams), upTo: a.folded, do: do}
+	p.streams, p.upTo = slices.Clone(v.streams), a.folded
 	a.mu.RUnlock()
 	for {
 		whole, err := p.pass(ctx)
@@ -79,6 +93,9 @@ func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, do func(*ProvenF
 // proving is one run of Proven.
 type proving struct {
 	agent   *Agent
+	query   Query // zero: everything
+	minutes span  // of the query
+	opening opening
 	streams []*stream
 	upTo    uint64 // the last frame to hand over
 	done    uint64 // the last frame handed over
@@ -123,8 +140,10 @@ func (p *proving) pass(ctx context.Context) (bool, error) {
 		if err != nil || f == nil {
 			return false, err
 		}
-		if err := p.do(f); err != nil {
-			return false, err
+		if len(f.Own) > 0 {
+			if err := p.do(f); err != nil {
+				return false, err
+			}
 		}
 		p.done, places = places[0].frame, places[n:]
 	}
@@ -146,7 +165,7 @@ func (p *proving) plan(ctx context.Context) (places []place, err error) {
 	p.agent.mu.RUnlock()
 	p.stretches = p.stretches[:0]
 	for _, s := range p.streams {
-		rows, err := p.agent.store.Stretches(ctx, s.id, ever.from, ever.to)
+		rows, err := p.agent.store.Stretches(ctx, s.id, p.minutes.from, p.minutes.to)
 		if err != nil {
 			return nil, err
 		}
@@ -197,9 +216,35 @@ func (p *proving) frame(ctx context.Context, places []place) (*ProvenFrame, erro
 		if err != nil {
 			return nil, err
 		}
+		if !p.wanted(batch, &key) {
+			continue
+		}
 		f.Own, f.Batches, f.Keys = append(f.Own, int(at.leaf)), append(f.Batches, batch), append(f.Keys, key)
 	}
 	return f, nil
+}
+
+// wanted reports whether a batch holds what the query asks for. One that doesn't
+// open holds nothing.
+func (p *proving) wanted(batch []byte, key *seal.Key) bool {
+	if p.query == (Query{}) {
+		return true
+	}
+	o := &p.opening
+	var err error
+	if _, o.body, err = seal.OpenBatch(&key.Secret, o.body[:0], batch); err != nil {
+		return false
+	}
+	b, err := seal.ParseBody(o.body)
+	if err != nil {
+		return false
+	}
+	if o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, 0); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(o.measurements, func(m carnet.Measurement) bool {
+		return m.Time >= p.query.From && (p.query.To == 0 || m.Time < p.query.To) && covers(p.query.Property, m.Name)
+	})
 }
 
 // row returns a frame without its body, reading some ahead.

@@ -208,7 +208,7 @@ func (w *provenWorld) receive(whose ...int) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		columns := senml.AppendColumns(nil, []carnet.Measurement{{Name: "steps", Time: 1e18, Value: carnet.Float(float64(w.next[i]))}})
+		columns := senml.AppendColumns(nil, []carnet.Measurement{{Name: "steps", Time: 1e18 + int64(w.next[i])*3600e9, Value: carnet.Float(float64(w.next[i]))}})
 		plain, err := seal.AppendBody(nil, seal.Body{Retention: carnet.Keep, First: w.next[i], Count: 1, Content: columns})
 		if err != nil {
 			w.t.Fatal(err)
@@ -325,6 +325,51 @@ func TestProven(t *testing.T) {
 				t.Errorf("the other avatar's frames %v", got)
 			}
 		})
+	}
+}
+
+// Evidence of some measurements has the batches that hold them, wherever they
+// lie, and no other of their frames.
+func TestProvenOf(t *testing.T) {
+	const hour = 3600e9
+	for _, compacted := range []bool{false, true} {
+		w := newProvenWorld(t)
+		w.receive(0, 1, 0)
+		w.receive(0)
+		if compacted {
+			if err := w.agent.Compact(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range []struct {
+			query Query
+			want  []uint64
+		}{
+			{Query{From: 1e18 + hour, To: 1e18 + hour + 1}, []uint64{1}},
+			{Query{From: 1e18 + hour}, []uint64{1, 2}},
+			{Query{To: 1e18 + hour, Property: "steps"}, []uint64{0}},
+			{Query{From: 1e18 + 1, To: 1e18 + hour}, nil},
+			{Query{Property: "step"}, nil},
+			{Query{Property: "steps"}, []uint64{0, 1, 2}},
+		} {
+			var got []uint64
+			err := w.agent.ProvenOf(t.Context(), w.avatars[0], c.query, func(f *ProvenFrame) error {
+				if len(f.Own) != len(f.Batches) || len(f.Keys) != len(f.Batches) {
+					t.Errorf("%d places, %d batches, %d keys", len(f.Own), len(f.Batches), len(f.Keys))
+				}
+				for i, b := range f.Batches {
+					h, _, err := seal.ParseHeader(b)
+					if err != nil || f.Leaves[f.Own[i]] != carnet.FingerprintOf(b) || !f.Keys[i].Covers(h) {
+						t.Errorf("batch %d of %+v is not leaf %d, or has the key of another: %v", h.Number, c.query, f.Own[i], err)
+					}
+					got = append(got, h.Number)
+				}
+				return nil
+			})
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%+v, compacted %t: batches %v, want %v: %v", c.query, compacted, got, c.want, err)
+			}
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ package evidence
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,11 @@ const (
 
 // dataFiles are the files that the manifest has the hashes of, in its order.
 var dataFiles = [...]string{FileTrust, FileFrameIndex, FileFrames, FileBatchIndex, FileBatches, FileKeys}
+
+// IsFile reports whether a bundle has a file of that name.
+func IsFile(name string) bool {
+	return name == FileManifest || slices.Contains(dataFiles[:], name)
+}
 
 // Verdict is what a verification comes to. Its number is the exit code of a
 // program that verifies.

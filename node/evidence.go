@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/seal"
 )
 
 // BundleName is what the bundle of an avatar is called.
@@ -25,9 +27,66 @@ func BundleName(world carnet.PartyID, id carnet.AvatarID) string {
 // WriteEvidence writes an avatar's evidence bundle to dir, which must be empty or
 // not be there.
 func WriteEvidence(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID, dir string) error {
-	signer, err := world.EvidenceSigner(ctx)
+	o, err := evidenceOptions(ctx, world, name, peers, id)
 	if err != nil {
 		return err
+	}
+	_, err = evidence.Write(ctx, dir, proven{world, id}, o)
+	return err
+}
+
+// mostBatches is how many batches are proved each by itself at once.
+const mostBatches = 100
+
+// WriteBatches writes, for each batch that holds a measurement which fits the
+// query, a bundle of that batch alone into a directory of its own below dir: it
+// has the key of no other batch, and names no other sender.
+func WriteBatches(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID, q avatar.Query, dir string) error {
+	o, err := evidenceOptions(ctx, world, name, peers, id)
+	if err != nil {
+		return err
+	}
+	senders, written := o.Trust.Senders, 0
+	err = world.ProvenOf(ctx, id, q, func(f *avatar.ProvenFrame) error {
+		o.Trust.Senders = slices.DeleteFunc(slices.Clone(senders), func(s evidence.Sender) bool { return s.Party != f.Sender })
+		for i, batch := range f.Batches {
+			if written++; written > mostBatches {
+				return carnet.Errorf(carnet.TooLarge, "more than %d batches hold such measurements", mostBatches).WithFix("name a shorter time, or one property")
+			}
+			h, _, err := seal.ParseHeader(batch)
+			if err != nil {
+				return err
+			}
+			one := *f
+			one.Own, one.Batches, one.Keys = f.Own[i:i+1], f.Batches[i:i+1], f.Keys[i:i+1]
+			o.Only = &evidence.Batch{Stream: h.Stream, Number: h.Number}
+			bundle := filepath.Join(dir, fmt.Sprintf("%s-%s-%d", BundleName(name, id), h.Stream, h.Number))
+			if _, err := evidence.Write(ctx, bundle, single(one), o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && written == 0 {
+		return carnet.Errorf(carnet.NotFound, "the avatar has no such measurement").WithFix("see its history for what there is, and when")
+	}
+	return err
+}
+
+// single is the source of a bundle of one frame.
+type single avatar.ProvenFrame
+
+// Frames implements evidence.Source.
+func (s single) Frames(_ context.Context, do func(*evidence.Frame) error) error {
+	frame := evidence.Frame(s)
+	return do(&frame)
+}
+
+// evidenceOptions are those of all bundles of an avatar.
+func evidenceOptions(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID) (o evidence.Options, err error) {
+	signer, err := world.EvidenceSigner(ctx)
+	if err != nil {
+		return o, err
 	}
 	public := signer.Public().(ed25519.PublicKey)
 	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: name, Key: evidence.PublicKey(public)}}}
@@ -39,10 +98,7 @@ func WriteEvidence(ctx context.Context, world *avatar.Agent, name carnet.PartyID
 			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: peer, Key: p.Ledger})
 		}
 	}
-	_, err = evidence.Write(ctx, dir, proven{world, id}, evidence.Options{
-		World: name, Avatar: id, Trust: trust, Signer: signer, Now: time.Now(),
-	})
-	return err
+	return evidence.Options{World: name, Avatar: id, Trust: trust, Signer: signer, Now: time.Now()}, nil
 }
 
 // proven turns what an avatar agent hands over into what a bundle takes.
@@ -65,9 +121,9 @@ type proofs struct {
 	key  ed25519.PrivateKey // issues credentials
 }
 
-// Evidence implements api.Proofs. The bundle lies in the party's data directory
-// until it is written out.
-func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID) (write func(io.Writer) error, err error) {
+// Evidence implements api.Proofs. The bundles lie in the party's data directory
+// until they are written out.
+func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query) (write func(io.Writer) error, err error) {
 	n := p.node
 	if _, err := n.api.World.Avatar(id); err != nil {
 		return nil, err
@@ -79,8 +135,12 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID) (write func(io
 	if err != nil {
 		return nil, fmt.Errorf("write evidence: %w", err)
 	}
-	name := BundleName(n.config.Party, id)
-	if err := WriteEvidence(ctx, n.api.World, n.config.Party, n.peers, id, filepath.Join(dir, name)); err != nil {
+	if q == (avatar.Query{}) {
+		err = WriteEvidence(ctx, n.api.World, n.config.Party, n.peers, id, filepath.Join(dir, BundleName(n.config.Party, id)))
+	} else {
+		err = WriteBatches(ctx, n.api.World, n.config.Party, n.peers, id, q, dir)
+	}
+	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return func(w io.Writer) error {

@@ -98,5 +98,11 @@ func (n *Node) ownView() (*policy.View, error) {
 		return nil, fmt.Errorf("read the world's view: %w", err)
 	}
 	v, err := policy.ParseView(data)
-	return &v, err
+	if err == nil {
+		err = v.Enforced()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the world's view %s: %w", n.config.World.View, err)
+	}
+	return &v, nil
 }

@@ -58,6 +58,18 @@ var storePlaces = []string{"depot", "thing", "world"}
 // "thing").
 func (v View) MayStore(place string) bool { return v.Store == "" || v.Store.Has(place) }
 
+// Enforced refuses what a view can say and nobody acts upon yet: where data may be
+// kept. Who lets it in force would promise what doesn't hold.
+func (v View) Enforced() error {
+	for _, place := range storePlaces {
+		if !v.MayStore(place) {
+			return carnet.Errorf(carnet.Malformed, "the view says where data may be kept, without %s, and nothing enforces that yet", place).
+				WithFix("leave store out, and out of the view what may not be kept at the world and, sealed, at its depot")
+		}
+	}
+	return nil
+}
+
 // property returns what v says about the leaf name: under its own name, or
 // under its object's.
 func (v View) property(name string) (pv PropertyView, key string, ok bool) {

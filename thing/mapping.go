@@ -111,6 +111,9 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	if err := t.has(view); err != nil {
 		return MappingInfo{}, err
 	}
+	if err := view.Enforced(); err != nil { // before the world makes an avatar
+		return MappingInfo{}, err
+	}
 	s := a.senders[world]
 	if s == nil {
 		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
@@ -238,6 +241,11 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 		doc.From = m.From
 	}
 	view := effective(doc)
+	if !doc.Stopped {
+		if err := view.Enforced(); err != nil {
+			return err
+		}
+	}
 	table, err := a.compile(m, view, version)
 	if err != nil {
 		return err

@@ -46,16 +46,7 @@ type HistoryQuery struct {
 // History returns one page of an avatar's history, oldest first, and the moment
 // from which the next page goes on; nil after the last.
 func (c *Client) History(ctx context.Context, id carnet.AvatarID, q HistoryQuery) (ms []carnet.Measurement, next *time.Time, err error) {
-	v := url.Values{}
-	if !q.From.IsZero() {
-		v.Set("from", q.From.UTC().Format(time.RFC3339Nano))
-	}
-	if !q.To.IsZero() {
-		v.Set("to", q.To.UTC().Format(time.RFC3339Nano))
-	}
-	if q.Property != "" {
-		v.Set("property", q.Property)
-	}
+	v := part(q.From, q.To, q.Property)
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
@@ -68,6 +59,21 @@ func (c *Client) History(ctx context.Context, id carnet.AvatarID, q HistoryQuery
 		return ms, nil, fmt.Errorf("read where the next page begins: %w", err)
 	}
 	return ms, &at, nil
+}
+
+// part is how a part of an avatar is asked for.
+func part(from, to time.Time, property string) url.Values {
+	v := url.Values{}
+	if !from.IsZero() {
+		v.Set("from", from.UTC().Format(time.RFC3339Nano))
+	}
+	if !to.IsZero() {
+		v.Set("to", to.UTC().Format(time.RFC3339Nano))
+	}
+	if property != "" {
+		v.Set("property", property)
+	}
+	return v
 }
 
 // pack gets measurements.

@@ -9,46 +9,59 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"carnet"
 )
 
+// EvidenceQuery asks for evidence of a part of an avatar. Zero: of all of it.
+type EvidenceQuery struct {
+	From, To time.Time // measured time: From included, To not; zero for no bound
+	Property string    // empty: all
+}
+
 // Evidence fetches an avatar's evidence bundle into a new directory below dir,
-// and returns that directory. It holds keys: only its owner may read it.
-func (c *Client) Evidence(ctx context.Context, id carnet.AvatarID, dir string) (bundle string, err error) {
-	answer, err := c.open(ctx, http.MethodGet, "/v1/avatars/"+id.String()+"/evidence", "application/x-tar", nil)
+// and returns that directory; with a query that isn't zero, a bundle for each
+// batch that holds what is asked for. They hold keys: only their owner may read
+// them.
+func (c *Client) Evidence(ctx context.Context, id carnet.AvatarID, q EvidenceQuery, dir string) (bundles []string, err error) {
+	path := avatarPath(id) + "/evidence"
+	if v := part(q.From, q.To, q.Property); len(v) > 0 {
+		path += "?" + v.Encode()
+	}
+	answer, err := c.open(ctx, http.MethodGet, path, "application/x-tar", nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("write evidence: %w", err)
+		return nil, fmt.Errorf("write evidence: %w", err)
 	}
 	// What the tar names is a world's word: nothing outside dir is touched.
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return "", fmt.Errorf("write evidence: %w", err)
+		return nil, fmt.Errorf("write evidence: %w", err)
 	}
 	defer root.Close()
 	for archive := tar.NewReader(answer.Body); ; {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return filepath.Join(dir, bundle), nil
+			return bundles, nil
 		} else if err != nil {
-			return "", carnet.Errorf(carnet.Unavailable, "the evidence did not arrive whole: %v", err).WithFix("ask again")
+			return nil, carnet.Errorf(carnet.Unavailable, "the evidence did not arrive whole: %v", err).WithFix("ask again")
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
-			bundle = filepath.Clean(h.Name)
-			if err := root.Mkdir(bundle, 0o700); err != nil {
-				return "", fmt.Errorf("write evidence: %w", err)
+			if err := root.Mkdir(filepath.Clean(h.Name), 0o700); err != nil {
+				return nil, fmt.Errorf("write evidence: %w", err)
 			}
+			bundles = append(bundles, filepath.Join(dir, h.Name))
 		case tar.TypeReg:
 			if err := unpack(root, h.Name, archive); err != nil {
-				return "", err
+				return nil, err
 			}
 		default:
-			return "", carnet.Errorf(carnet.Malformed, "the evidence has %q, which is neither a file nor a directory", h.Name)
+			return nil, carnet.Errorf(carnet.Malformed, "the evidence has %q, which is neither a file nor a directory", h.Name)
 		}
 	}
 }

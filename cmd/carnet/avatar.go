@@ -29,20 +29,33 @@ type avatarCommands struct {
 
 type avatarEvidence struct {
 	ofAvatar
-	Out string `help:"Where the bundle's directory is made." type:"path" default:"."`
+	From     string `placeholder:"TIME" help:"Only batches with what was measured at this time or later, each in a bundle of its own: RFC 3339, or seconds since 1970."`
+	To       string `placeholder:"TIME" help:"Only batches with what was measured before this time."`
+	Property string `help:"Only batches with this property; an object's name stands for its fields."`
+	Out      string `help:"Where the bundles' directories are made." type:"path" default:"."`
 }
 
-// Run fetches the bundle and says what to do with it.
+// Run fetches the bundles and says what to do with them.
 func (c *avatarEvidence) Run(ctx context.Context, s streams) error {
+	q := client.EvidenceQuery{Property: c.Property}
+	var err error
+	if q.From, err = parseTime("--from", c.From); err != nil {
+		return err
+	}
+	if q.To, err = parseTime("--to", c.To); err != nil {
+		return err
+	}
 	world, _, err := c.find(ctx)
 	if err != nil {
 		return err
 	}
-	bundle, err := world.Evidence(ctx, c.ID, c.Out)
+	bundles, err := world.Evidence(ctx, c.ID, q, c.Out)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s\nIt holds the keys of what it proves. Verify it: carnet verify %s\n", bundle, bundle)
+	for _, bundle := range bundles {
+		fmt.Fprintf(s.out, "%s\nIt holds the keys of what it proves. Verify it: carnet verify %s\n", bundle, bundle)
+	}
 	return nil
 }
 

@@ -28,6 +28,13 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(u.dir, "empty"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	for _, dir := range []string{"left", "among/one", "among/taken"} {
+		if err := os.MkdirAll(filepath.Join(u.dir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.write("left/batches.bin", "")
+	u.write("among/one/batches.bin", "")
 	u.write("half.json", `{"version":1`)
 	open := filepath.Join(u.dir, "open.json")
 	u.write("open.json", `{"version":1}`)
@@ -85,7 +92,11 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a time", "avatar history --from=yesterday " + id, 1, "2026-11-01T10:00:00Z"},
 
 		{"verify nothing", "verify nowhere", 2, "nowhere"},
-		{"verify an empty directory", "verify empty", 1, ""},
+		{"verify an empty directory", "verify empty", 2, "empty holds no evidence bundle"},
+		{"verify a party's directory", "verify arena", 2, "arena holds no evidence bundle"},
+		{"verify a file that is no manifest", "verify open.json", 2, "open.json is no bundle's manifest"},
+		{"verify what is left of a bundle", "verify left", 1, ""},
+		{"verify what is left of a bundle, among others", "verify among", 1, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,6 +44,13 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("mapped to a world that hub doesn't know: %+v", r)
 	}
 	u.write("view.json", `{"properties":{"heart_rate":{"round":5},"speed":{}},"purposes":["fitness"]}`)
+	u.write("kept.json", `{"properties":{"speed":{}},"purposes":["fitness"],"store":["world","thing"]}`)
+	if r := u.try("", "thing", "map", hub, "watch-7", "--world=gym", "--view=kept.json"); r.code != 1 || !strings.Contains(r.err, "without depot, and nothing enforces that yet; leave store out") {
+		t.Errorf("mapped with a view that can't be enforced: %+v", r)
+	}
+	if made := reads[[]ofWorld](u, "avatar", "list", arena); len(made) > 0 {
+		t.Errorf("mappings that were refused left avatars: %+v", made)
+	}
 	mapping := reads[thing.MappingInfo](u, "thing", "map", hub, "watch-7", "--world=gym", "--title=Runner 7", "--view=view.json")
 	avatar := mapping.Avatar.String()
 	u.sees([]string{"heart_rate: nearest 5 beat/min", "stress: withheld"}, "thing", "view", "explain", hub, "watch-7/gym")
@@ -66,7 +75,10 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	}
 	p.arena = u.runs("world", "arena")
 
-	// Another view takes effect on what comes then.
+	// Another view takes effect on what comes then; not one that can't be enforced.
+	if r := u.try("", "thing", "view", "set", hub, "watch-7/gym", "--file=kept.json"); r.code != 1 || !strings.Contains(r.err, "leave store out") {
+		t.Errorf("set a view that can't be enforced: %+v", r)
+	}
 	out := u.gives(`{"properties":{"heart_rate":{}},"purposes":["fitness"]}`, "thing", "view", "set", hub, "watch-7/gym", "--file=-")
 	if !strings.Contains(out, "policy version 2") || !strings.Contains(out, "heart_rate: exact") {
 		t.Errorf("the new view:\n%s", out)
@@ -110,6 +122,8 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("after the stop the first avatar has\n%s", out)
 	}
 
+	one := u.proves(arena, avatar)
+
 	// Ctrl-C ends everything cleanly, and a watch says where to go on.
 	if code := live.stop(syscall.SIGINT); code != 0 {
 		t.Errorf("watch ended with %d", code)
@@ -130,10 +144,69 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	u.bundle("arena", mapping.Avatar)
 	u.sees([]string{"2 measurements", "things agent watches"}, "verify", "evidence", "--explain")
 	u.lacks("gym", "evidence/first")
+	u.opensOne(one, "evidence/first")
 	u.does("verify", "evidence/first", "--trust=evidence/first/trust.json")
 	spoil(t, filepath.Join(u.dir, "evidence/first", evidence.FileBatches))
 	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, evidence.FileBatches) {
 		t.Errorf("a spoilt bundle: %+v", r)
+	}
+}
+
+// proves fetches the evidence of an avatar's newest measurement alone, as somebody
+// does who hands it on, and returns its bundle.
+func (u user) proves(access, avatar string) string {
+	u.t.Helper()
+	if r := u.try("", "avatar", "evidence", access, avatar, "--to=2001-01-01T00:00:00Z"); r.code != 1 || !strings.Contains(r.err, "no such measurement") {
+		u.t.Errorf("evidence of what wasn't measured: %+v", r)
+	}
+	if r := u.try("", "avatar", "evidence", access, avatar, "--property=stress"); r.code != 1 || !strings.Contains(r.err, "no such measurement") {
+		u.t.Errorf("evidence of what was withheld: %+v", r)
+	}
+	if r := u.try("", "avatar", "evidence", access, avatar, "--from=2001-01-01T00:00:00Z", "--to=2000-01-01T00:00:00Z"); r.code != 1 || !strings.Contains(r.err, "to is not after from") {
+		u.t.Errorf("evidence of no time: %+v", r)
+	}
+	var pack []struct{ T, Bt float64 }
+	if err := json.Unmarshal([]byte(u.does("avatar", "history", access, avatar, "--property=heart_rate", "--format=json")), &pack); err != nil || len(pack) != 2 {
+		u.t.Fatalf("the history is %v: %v", pack, err)
+	}
+	newest := pack[0].Bt + pack[1].T
+	out := u.does("avatar", "evidence", access, avatar, fmt.Sprintf("--from=%.3f", newest), fmt.Sprintf("--to=%.3f", newest+0.001), "--property=heart_rate", "--out=one")
+	bundle, _, _ := strings.Cut(out, "\n")
+	if strings.Count(out, "Verify it") != 1 {
+		u.t.Errorf("the evidence of one measurement is\n%s", out)
+	}
+	u.sees([]string{"1 frames, 1 batches, 1 measurements", "Verdict: true"}, "verify", bundle)
+	return bundle
+}
+
+// opensOne holds a bundle of one batch to have no key, no batch and no stream but
+// its own of those that the bundle of the whole avatar has.
+func (u user) opensOne(one, whole string) {
+	u.t.Helper()
+	read := func(dir, name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		return data
+	}
+	key := read(one, evidence.FileKeys)
+	keys := slices.Collect(slices.Chunk(read(filepath.Join(u.dir, whole), evidence.FileKeys), 32))
+	if len(key) != 32 || len(keys) != 2 || !bytes.Equal(key, keys[1]) {
+		u.t.Fatalf("the bundle of one batch has %d bytes of keys, that of all %d keys", len(key), len(keys))
+	}
+	files, err := os.ReadDir(one)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for _, f := range files {
+		data := read(one, f.Name())
+		if bytes.Contains(data, keys[0]) || bytes.Contains(data, []byte(hex.EncodeToString(keys[0]))) {
+			u.t.Errorf("%s has the key of another batch", f.Name())
+		}
+	}
+	if all := read(filepath.Join(u.dir, whole), evidence.FileBatches); bytes.Contains(read(one, evidence.FileBatches), all[:100]) {
+		u.t.Error("the bundle of one batch has another batch")
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
+	"carnet"
 	"carnet/evidence"
 )
 
@@ -95,32 +97,53 @@ func line(text string) string {
 	return text + "\n"
 }
 
-// bundles lists the bundles that a path means. Every directory in a directory
-// of bundles counts as one, so that one whose manifest was taken away is found
-// false.
+// bundles lists the bundles that a path means. Where one directory in a directory
+// is a bundle every other counts as one, too, so that one whose files were taken
+// away is found false.
 func bundles(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, noBundle("%v", err)
 	}
 	if !info.IsDir() {
+		if filepath.Base(path) != evidence.FileManifest {
+			return nil, noBundle("%s is no bundle's manifest", path)
+		}
 		return []string{filepath.Dir(path)}, nil
 	}
-	if _, err := os.Lstat(filepath.Join(path, evidence.FileManifest)); err == nil {
-		return []string{path}, nil
+	if found, err := bundled(path); found || err != nil {
+		return []string{path}, err
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
 	}
 	var dirs []string
+	any := false
 	for _, e := range entries {
-		if e.IsDir() {
-			dirs = append(dirs, filepath.Join(path, e.Name()))
+		if !e.IsDir() {
+			continue
 		}
+		dir := filepath.Join(path, e.Name())
+		found, err := bundled(dir)
+		if err != nil {
+			return nil, err
+		}
+		any, dirs = any || found, append(dirs, dir)
 	}
-	if len(dirs) == 0 {
-		return []string{path}, nil
+	if !any {
+		return nil, noBundle("%s holds no evidence bundle", path)
 	}
 	return dirs, nil
+}
+
+func noBundle(format string, args ...any) error {
+	return carnet.Errorf(carnet.NotFound, format, args...).
+		WithFix("name a directory with " + evidence.FileManifest + ", or a directory of such directories; carnet avatar evidence makes them")
+}
+
+// bundled reports whether any file of a bundle is in a directory.
+func bundled(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return evidence.IsFile(e.Name()) }), err
 }
