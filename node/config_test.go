@@ -1,0 +1,125 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"carnet"
+	"carnet/identity"
+)
+
+// good is a configuration of a role.
+func good(role identity.Role) Config {
+	c := Config{
+		Party: "party", Role: role, Data: "data", KeyFile: "kek", Peers: "peers", Store: Store{Kind: "sqlite"},
+		Listen: Listen{HTTP: "localhost:8443"},
+	}
+	switch role {
+	case identity.Things:
+		c.Listen.MQTT = "localhost:8883"
+	case identity.World:
+		c.Listen.Link, c.World = "localhost:7443", WorldConfig{Purpose: "fitness", Sensitivity: "personal", Residency: []string{"de"}}
+	case identity.Depot:
+		c.Listen.R2 = "localhost:9443"
+	}
+	return c
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for _, c := range []struct {
+		says   string // in the refusal
+		role   identity.Role
+		change func(*Config)
+	}{
+		{"", identity.Things, func(*Config) {}},
+		{"", identity.World, func(*Config) {}},
+		{"", identity.Depot, func(*Config) {}},
+		{"", identity.Depot, func(c *Config) {
+			c.Store = Store{Kind: "postgres", DSN: "postgres://localhost/carnet", Schema: "vault"}
+		}},
+		{"party", identity.Depot, func(c *Config) { c.Party = "" }},
+		{"role", identity.Depot, func(c *Config) { c.Role = "dpm" }},
+		{"listen.mqtt", identity.Things, func(c *Config) { c.Listen.MQTT = "" }},
+		{"listen.link", identity.World, func(c *Config) { c.Listen.Link = "" }},
+		{"world.purpose", identity.World, func(c *Config) { c.World.Purpose = "" }},
+		{"world.purpose", identity.World, func(c *Config) { c.World.Purpose = "Fitness and more" }},
+		{"world.residency", identity.World, func(c *Config) { c.World.Residency = []string{"de", ""} }},
+		{"world.sensitivity", identity.World, func(c *Config) { c.World.Sensitivity = "secret" }},
+		{"listen.r2", identity.Depot, func(c *Config) { c.Listen.R2 = "" }},
+		{"listen.http", identity.Depot, func(c *Config) { c.Listen.HTTP = "" }},
+		{"data", identity.Depot, func(c *Config) { c.Data = "" }},
+		{"key_file", identity.Depot, func(c *Config) { c.KeyFile = "" }},
+		{"peers", identity.Depot, func(c *Config) { c.Peers = "" }},
+		{"store.kind", identity.Depot, func(c *Config) { c.Store.Kind = "" }},
+		{"store.kind", identity.Depot, func(c *Config) { c.Store.Kind = "memory" }},
+		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", Schema: "vault"} }},
+		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", DSN: "postgres://localhost/carnet"} }},
+		{"operator, owner or reader", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "admin"}} }},
+	} {
+		config := good(c.role)
+		c.change(&config)
+		switch err := config.check(); {
+		case c.says == "" && err != nil:
+			t.Errorf("a good configuration of the role %s: %v", c.role, err)
+		case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("want a refusal with %q, got %v", c.says, err)
+		}
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "carnet.toml")
+	if err := good(identity.World).Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := good(identity.World).Write(path); err == nil {
+		t.Error("a configuration is replaced")
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read it: %v, %v", info.Mode(), err)
+	}
+	c, err := ReadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.path(c.Data); got != filepath.Join(dir, "data") {
+		t.Errorf("data is %s, want it beside the file", got)
+	}
+	if got := c.path("/elsewhere"); got != "/elsewhere" {
+		t.Errorf("an absolute path becomes %s", got)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, more := range map[string]string{"an unknown field": "colour = 'red'\n", "a bad duration": "[things]\nmax_age = 'long'\n"} {
+		if err := os.WriteFile(path, append([]byte(more), text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadConfig(path); carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	token, ann := NewToken("ann", "owner")
+	other, ops := NewToken("ops", "operator")
+	if len(token) != 32 || token == other || ann.Salt == ops.Salt {
+		t.Errorf("tokens %q and %q, salts %q and %q", token, other, ann.Salt, ops.Salt)
+	}
+	if ann.Hash == "" || strings.Contains(ann.Hash+ann.Salt, token) {
+		t.Error("the token is kept")
+	}
+	n := &Node{config: Config{Tokens: []Token{ann, ops, {Name: "nobody", Role: "operator"}}}}
+	for given, want := range map[string]string{token: "ann/owner", other: "ops/operator", "": "", token[:31]: "", strings.ToUpper(token): "", ann.Hash: ""} {
+		p, ok := n.principal(given)
+		if got := p.Name + "/" + string(p.Role); ok != (want != "") || ok && got != want {
+			t.Errorf("token %q is %q, want %q", given, got, want)
+		}
+	}
+}
