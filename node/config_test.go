@@ -115,6 +115,9 @@ func TestTokens(t *testing.T) {
 	if ann.Hash == "" || strings.Contains(ann.Hash+ann.Salt, token) {
 		t.Error("the token is kept")
 	}
+	if ann.hash(token) == ops.hash(token) {
+		t.Error("the hash doesn't depend on the salt")
+	}
 	n := &Node{config: Config{Tokens: []Token{ann, ops, {Name: "nobody", Role: "operator"}}}}
 	for given, want := range map[string]string{token: "ann/owner", other: "ops/operator", "": "", token[:31]: "", strings.ToUpper(token): "", ann.Hash: ""} {
 		p, ok := n.principal(given)

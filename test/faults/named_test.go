@@ -278,9 +278,10 @@ func (n *named) mapping() {
 	}
 }
 
-// feed has more frames come than a compaction waits for.
+// feed has more frames come than a compaction waits for. Messages may share a frame.
 func (n *named) feed() {
-	for range 18 {
+	from := n.arena.number(n.t, frameRows)
+	for i := 0; i < 18 || i < 60 && n.arena.number(n.t, frameRows) < from+17; i++ {
 		n.w.send(1)
 	}
 }
