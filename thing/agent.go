@@ -222,9 +222,20 @@ func (a *Agent) setNoSpace(why *carnet.Error) {
 	a.groupMu.Unlock()
 }
 
+// recordFrame has a frame recorded, unless its run has ended: what it was made
+// of may not be stored.
 func (a *Agent) recordFrame(f *frame) error {
-	if err := a.add(func(g *group) { g.frames = append(g.frames, f) }); err != nil {
+	ended := false
+	err := a.add(func(g *group) {
+		if ended = f.link.ctx.Err() != nil; !ended {
+			g.frames = append(g.frames, f)
+		}
+	})
+	switch {
+	case err != nil:
 		return err
+	case ended:
+		return f.link.failure()
 	}
 	return nil
 }

@@ -52,6 +52,14 @@ func (a *Agent) add(fill func(g *group)) *carnet.Error {
 	return nil
 }
 
+// urgent reports whether the open group holds what nothing is gained for by
+// waiting: a frame that is to leave, or a change that somebody waits for.
+func (a *Agent) urgent() bool {
+	a.groupMu.Lock()
+	defer a.groupMu.Unlock()
+	return len(a.open.frames) > 0 || len(a.open.waiters) > 0
+}
+
 func cmpErr(errs ...*carnet.Error) *carnet.Error {
 	for _, err := range errs {
 		if err != nil {
@@ -99,7 +107,7 @@ func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
 			return a.commit(ctx, a.take(), end)
 		case <-a.wake:
 		}
-		if wait := linger(last); wait > 0 {
+		if wait := linger(last); wait > 0 && !a.urgent() {
 			time.Sleep(wait)
 		}
 		g := a.take()
@@ -117,6 +125,10 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 		a.spare.put(g)
 		return nil
 	}
+	// While it is committed the links may build frames of it already.
+	if len(g.entries) > 0 {
+		a.feed.offer(g)
+	}
 	err := a.store.Commit(ctx, a.storeGroup(g))
 	if carnet.CodeOf(err) == carnet.Conflict && len(g.documents) > 0 {
 		// A document that changed meanwhile concerns those who changed it alone.
@@ -133,8 +145,23 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 	}
 	why := carnet.Errorf(carnet.Unavailable, "the things agent's store has failed").WithFix("send it again later")
 	a.setStopped(why)
+	a.withdraw(why, g)
 	a.refused(why, g, a.take())
 	return err
+}
+
+// withdraw takes a group back that could not be stored, and ends the runs, which
+// may have made frames of it: their links begin anew from what is recorded.
+func (a *Agent) withdraw(why *carnet.Error, g *group) {
+	if len(g.entries) == 0 {
+		return
+	}
+	for _, s := range a.senders {
+		if r := s.current(); r != nil {
+			r.cancel(why)
+		}
+	}
+	a.feed.withdraw(g)
 }
 
 // take closes the open group. A group's time never goes back, so that the log
@@ -147,6 +174,7 @@ func (a *Agent) take() *group {
 	a.open = next
 	a.room.Broadcast()
 	a.groupMu.Unlock()
+	g.holds.Store(1)
 	g.first = a.next
 	a.received = max(a.received, a.now().UnixNano())
 	g.received, g.bodySize = a.received, len(g.body)
@@ -170,12 +198,11 @@ func (a *Agent) storeGroup(g *group) *Group {
 // committed tells everybody that the group is on disk. Positions, the index and
 // the feed move first, so that who hears of it finds what was committed.
 func (a *Agent) committed(g *group) {
-	g.holds.Store(1)
 	a.next = g.next()
 	a.body, g.body = g.body[:0], nil
 	if len(g.entries) > 0 {
 		a.index.add(g)
-		a.feed.put(g)
+		a.feed.committed(g)
 	}
 	a.acknowledge(g, nil)
 	for _, f := range g.frames {
@@ -214,7 +241,6 @@ func (a *Agent) refused(why *carnet.Error, groups ...*group) {
 			e.thing.forget()
 		}
 		a.body, g.body = g.body[:0], nil
-		g.holds.Store(1)
 		a.release(g)
 	}
 }
@@ -238,6 +264,7 @@ func (a *Agent) waitForSpace(ctx context.Context, g *group, end <-chan struct{})
 	a.log.Error("the store has no room: refusing what devices send until it has")
 	why := carnet.Errorf(carnet.NoSpace, "the things agent's store has no room").WithFix("free space on its disk; it tries again each second")
 	a.setNoSpace(why)
+	a.withdraw(why, g)
 	a.refused(why, g, a.take())
 	tick := time.NewTicker(retryNoSpace)
 	defer tick.Stop()

@@ -9,21 +9,24 @@ const (
 	maxFeedGroups = 4096
 )
 
-// feed hands committed groups to the links, in order. It holds the last few in
+// feed hands groups to the links, in order, from the moment that their commit
+// begins: a frame of what is being committed is recorded by a later commit, so
+// it can't outlast what it was made of. The feed holds the last few groups in
 // memory so that a link that keeps up never reads the store.
 type feed struct {
 	release func(*group)
 
-	mu     sync.Mutex
-	groups []*group // consecutive positions
-	next   uint64   // the position after everything committed
-	held   int      // bytes that groups hold
-	wake   chan struct{}
-	takers map[*run]uint64 // the position that each run takes next
+	mu      sync.Mutex
+	groups  []*group // consecutive positions
+	offered uint64   // the position after the last of them
+	next    uint64   // the position after everything committed
+	held    int      // bytes that groups hold
+	wake    chan struct{}
+	takers  map[*run]uint64 // the position that each run takes next
 }
 
 func newFeed(next uint64, release func(*group)) *feed {
-	return &feed{next: next, release: release, wake: make(chan struct{}), takers: make(map[*run]uint64)}
+	return &feed{offered: next, next: next, release: release, wake: make(chan struct{}), takers: make(map[*run]uint64)}
 }
 
 // keepBytes is how much stays although every run has taken it: a run that begins
@@ -31,14 +34,33 @@ func newFeed(next uint64, release func(*group)) *feed {
 // log. What is dropped is used again for groups to come while it is warm.
 const keepBytes = 1 << 20
 
-// put adds a committed group that has entries, and drops the oldest: what every
-// run has taken, and what is too much.
-func (f *feed) put(g *group) {
+// offer adds a group that has entries and is about to be committed.
+func (f *feed) offer(g *group) {
 	g.holds.Add(1)
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.groups = append(f.groups, g)
-	f.next = g.next()
+	f.offered = g.next()
 	f.held += g.size()
+	close(f.wake)
+	f.wake = make(chan struct{})
+}
+
+// withdraw takes the group back that was offered last: it was not committed.
+func (f *feed) withdraw(g *group) {
+	f.mu.Lock()
+	f.groups = f.groups[:len(f.groups)-1]
+	f.offered = f.next
+	f.held -= g.size()
+	f.mu.Unlock()
+	f.release(g)
+}
+
+// committed says that the group that was offered last is on disk, and drops the
+// oldest: what every run has taken, and what is too much.
+func (f *feed) committed(g *group) {
+	f.mu.Lock()
+	f.next = g.next()
 	var drop []*group
 	taken := f.taken()
 	for f.held > keepBytes && f.groups[0].next() <= taken || len(f.groups) > 1 && f.held > maxFeedBytes || len(f.groups) > maxFeedGroups {
@@ -46,8 +68,6 @@ func (f *feed) put(g *group) {
 		drop = append(drop, f.groups[0])
 		f.groups = f.groups[1:]
 	}
-	close(f.wake)
-	f.wake = make(chan struct{})
 	f.mu.Unlock()
 	for _, g := range drop {
 		f.release(g)
@@ -56,7 +76,7 @@ func (f *feed) put(g *group) {
 
 // taken is the position before which every run has taken everything.
 func (f *feed) taken() uint64 {
-	taken := f.next
+	taken := f.offered
 	for _, at := range f.takers {
 		taken = min(taken, at)
 	}
@@ -74,14 +94,14 @@ func (f *feed) leave(r *run) {
 const takeGroups = 16
 
 // from returns the group that holds position at and some after it, in order. It
-// returns none and ok when nothing after at is committed, and !ok when position
-// at is no longer in memory. The caller releases each group.
+// returns none and ok when there is nothing after at, and !ok when position at
+// is no longer in memory. The caller releases each group.
 func (f *feed) from(r *run, at uint64) (gs []*group, ok bool, more <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	more = f.wake
 	f.takers[r] = at
-	if at >= f.next {
+	if at >= f.offered {
 		return nil, true, more
 	}
 	if len(f.groups) == 0 || f.groups[0].first > at {

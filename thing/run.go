@@ -33,8 +33,8 @@ const (
 	gatherBatches = 64
 )
 
-// run is what a sender does during one connection: it takes committed messages
-// into lanes, builds frames of the lanes that are due, and has them recorded.
+// run is what a sender does during one connection: it takes messages into
+// lanes, builds frames of the lanes that are due, and has them recorded.
 // It ends with the connection; what it counted can still be read then.
 type run struct {
 	sender      *sender
@@ -174,7 +174,7 @@ func (r *run) work() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for r.ctx.Err() == nil {
-		more, err := r.takeCommitted()
+		more, err := r.takeMessages()
 		if err != nil {
 			return err
 		}
@@ -212,10 +212,10 @@ func (r *run) taken(f *frame) {
 	r.rouse()
 }
 
-// takeCommitted moves committed messages into the lanes until there are no more
-// or the lanes hold enough. more tells when to look again; nil means after the
+// takeMessages moves messages that are committed, or about to be, into the lanes
+// until there are no more or the lanes hold enough. more tells when to look again; nil means after the
 // next frame.
-func (r *run) takeCommitted() (more <-chan struct{}, err error) {
+func (r *run) takeMessages() (more <-chan struct{}, err error) {
 	a := r.sender.agent
 	r.mu.Lock()
 	defer r.mu.Unlock()
