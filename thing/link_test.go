@@ -397,56 +397,66 @@ func story(t *testing.T, r *rand.Rand) {
 	}
 }
 
-// TestAFrameOfWhatWasNotStored has a link build a frame of a group while it is
-// committed, and the commit fail: the world gets nothing of it, and what the
-// device sends again once.
-func TestAFrameOfWhatWasNotStored(t *testing.T) {
-	h := newHub(t)
-	d := h.add(quick())
-	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
-	h.connect()
-	now := time.Now()
-	d.send(heart(now.Add(-3*time.Second), 60))
-	h.world.untilHolds(1)
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	full := false
-	h.store.failing(func(g *Group) error {
-		if g.Log == nil || full {
-			return nil
-		}
-		full = true
-		close(entered)
-		<-proceed
-		return carnet.Errorf(carnet.NoSpace, "full")
-	})
-	r := h.agent.senders["arena"].current()
-	d.submit(heart(now.Add(-2*time.Second), 61))
-	<-entered
-	for r.frames.Load() == 0 { // built, and waits for the next commit
-		time.Sleep(time.Millisecond)
-	}
-	close(proceed)
-	if o := d.outcome(); o.Retry == nil {
-		t.Fatalf("outcome %+v without space", o)
-	}
-	<-r.done
-	for h.agent.noSpaceFor() != nil {
-		time.Sleep(time.Millisecond)
-	}
-	h.world.disconnect()
-	h.connect()
-	d.send(heart(now.Add(-time.Second), 62))
-	d.send(heart(now.Add(-2*time.Second), 61))
-	h.world.untilHolds(3)
-	var values []float64
-	for _, m := range h.world.values(m.Stream, "heart_rate") {
-		values = append(values, m.Value.Num)
-	}
-	if want := []float64{60, 62, 61}; !slices.Equal(values, want) {
-		t.Errorf("the world holds %v, want %v", values, want)
-	}
-	if n := len(h.logged(d.id)); n != 3 {
-		t.Errorf("the log holds %d measurements, want 3", n)
+// TestWhatWasNotStoredIsNotSent has a commit fail whose group a link has taken
+// already, into a lane or into a frame: the world gets nothing of it, and what
+// the device sends again once.
+func TestWhatWasNotStoredIsNotSent(t *testing.T) {
+	for linger, taken := range map[string]func(*run) bool{
+		"PT0S": func(r *run) bool { return r.frames.Load() > 0 }, // built, and waits for the next commit
+		"PT2S": func(r *run) bool { r.mu.Lock(); defer r.mu.Unlock(); return r.held > 0 },
+	} {
+		t.Run(linger, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t)
+			d := h.add([]byte(strings.ReplaceAll(string(quick()), "PT0.03S", linger)))
+			m := h.mapTo(d, `{"properties":{"steps":{}}}`)
+			h.connect()
+			now := time.Now()
+			d.send(steps(now.Add(-3*time.Second), 60))
+			h.world.untilHolds(1)
+			entered, proceed := make(chan struct{}), make(chan struct{})
+			full := false
+			h.store.failing(func(g *Group) error {
+				if g.Log == nil || full {
+					return nil
+				}
+				full = true
+				close(entered)
+				<-proceed
+				return carnet.Errorf(carnet.NoSpace, "full")
+			})
+			r := h.agent.senders["arena"].current()
+			d.submit(steps(now.Add(-2*time.Second), 61))
+			<-entered
+			for !taken(r) {
+				time.Sleep(time.Millisecond)
+			}
+			close(proceed)
+			if o := d.outcome(); o.Retry == nil {
+				t.Fatalf("outcome %+v without space", o)
+			}
+			for h.agent.noSpaceFor() != nil {
+				time.Sleep(time.Millisecond)
+			}
+			if r.ctx.Err() == nil {
+				t.Error("a run goes on with what was not stored")
+			}
+			h.world.disconnect()
+			h.connect()
+			d.send(steps(now.Add(-time.Second), 62))
+			d.send(steps(now.Add(-2*time.Second), 61))
+			h.world.untilHolds(3)
+			var values []float64
+			for _, m := range h.world.values(m.Stream, "steps") {
+				values = append(values, m.Value.Num)
+			}
+			if want := []float64{60, 62, 61}; !slices.Equal(values, want) {
+				t.Errorf("the world holds %v, want %v", values, want)
+			}
+			if n := len(h.logged(d.id)); n != 3 {
+				t.Errorf("the log holds %d measurements, want 3", n)
+			}
+		})
 	}
 }
 
