@@ -209,6 +209,7 @@ type world struct {
 	sizes  []int
 	at     []link.Position
 	keys   map[carnet.EpochID]seal.Key
+	grants map[carnet.StreamID]time.Time // when the last grant for a stream ends
 	heads  map[carnet.StreamID]*carnet.StreamHead
 	got    []got
 	avatar *carnet.AvatarID
@@ -220,7 +221,7 @@ type world struct {
 }
 
 func newWorld(tb testing.TB, pub ed25519.PublicKey) *world {
-	w := &world{tb: tb, pub: pub, maxFrame: 4 << 20, keys: map[carnet.EpochID]seal.Key{}, heads: map[carnet.StreamID]*carnet.StreamHead{}, calls: map[string]int{}, takes: math.MaxInt}
+	w := &world{tb: tb, pub: pub, maxFrame: 4 << 20, keys: map[carnet.EpochID]seal.Key{}, grants: map[carnet.StreamID]time.Time{}, heads: map[carnet.StreamID]*carnet.StreamHead{}, calls: map[string]int{}, takes: math.MaxInt}
 	w.cond = sync.NewCond(&w.mu)
 	_, w.key, _ = ed25519.GenerateKey(nil)
 	var err error
@@ -253,6 +254,7 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 		}
 		for _, e := range bag.Entries {
 			w.keys[e.Key.Epoch] = e.Key
+			w.grants[e.Key.Stream] = bag.NotAfter
 		}
 	case carnet.CallHeads:
 		var heads []carnet.StreamHead

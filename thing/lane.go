@@ -81,8 +81,9 @@ type stage struct {
 // epoch is a stretch of the stream with one key.
 type epoch struct {
 	key     seal.Key
-	ceiling carnet.Label // what is under its key stays within it
-	granted atomic.Bool  // its key bag is at the world
+	ceiling carnet.Label     // what is under its key stays within it
+	kept    carnet.Retention // the longest of what may be under its key
+	granted atomic.Bool      // its key bag is at the world
 	started time.Time
 	life    time.Duration
 	slots   map[slotOf]*seal.Slot
@@ -94,6 +95,14 @@ func ceiling(table *policy.Table) (l carnet.Label) {
 		l = l.Join(class.Label)
 	}
 	return l
+}
+
+// longest is the longest retention of everything that a view admits.
+func longest(table *policy.Table) (kept carnet.Retention) {
+	for _, class := range table.Classes() {
+		kept = max(kept, class.Retention)
+	}
+	return kept
 }
 
 // epochLife is how long an epoch lasts: at most a day, each a little less, so
@@ -239,7 +248,7 @@ func (b *builder) batch(c *course, class policy.Class, s *stage) error {
 	}
 	if e := c.epoch; e == nil || c.cut != c.mapping.cut || b.now.Sub(e.started) > e.life {
 		c.cut = c.mapping.cut
-		c.epoch = &epoch{key: seal.NewEpoch(c.mapping.Stream), ceiling: ceiling(c.mapping.table), started: b.now, life: epochLife(), slots: make(map[slotOf]*seal.Slot)}
+		c.epoch = &epoch{key: seal.NewEpoch(c.mapping.Stream), ceiling: ceiling(c.mapping.table), kept: longest(c.mapping.table), started: b.now, life: epochLife(), slots: make(map[slotOf]*seal.Slot)}
 	}
 	if !c.epoch.granted.Load() && !slices.Contains(b.grants, c.epoch) {
 		b.grants = append(b.grants, c.epoch)

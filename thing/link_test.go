@@ -466,3 +466,24 @@ func (a *Agent) noSpaceFor() *carnet.Error {
 	defer a.groupMu.Unlock()
 	return a.noSpace
 }
+
+// TestKeysAreGrantedAsLongAsTheDataIsKept maps a thing with a view that ends and
+// one that keeps for good.
+func TestKeysAreGrantedAsLongAsTheDataIsKept(t *testing.T) {
+	h := newHub(t)
+	d := h.add([]byte(strings.Replace(string(quick()), `"speed":{`, `"speed":{"carnet:retention":"keep",`, 1)))
+	year := h.mapTo(d, `{"properties":{"speed":{}},"retention":"year"}`)
+	keep := h.mapTo(d, `{"properties":{"speed":{}},"retention":"keep"}`)
+	h.connect()
+	now := time.Now()
+	d.send(carnet.Measurement{Name: "speed", Unit: "m/s", Time: now.UnixNano(), Value: carnet.Float(3)})
+	h.world.untilHolds(2)
+	h.world.mu.Lock()
+	defer h.world.mu.Unlock()
+	if until := h.world.grants[year.Stream]; until.Before(now.AddDate(0, 0, 367)) || until.After(now.AddDate(0, 0, 370)) {
+		t.Errorf("the keys of what is kept for a year are granted until %s", until)
+	}
+	if until := h.world.grants[keep.Stream]; until.Before(now.AddDate(99, 0, 0)) {
+		t.Errorf("the keys of what is kept for good are granted until %s", until)
+	}
+}

@@ -322,24 +322,40 @@ func (s *sender) Notice(kind string, body []byte) {
 	}
 }
 
-// grant gives the world the keys of epochs, in one bag.
+// grant gives the world the keys of epochs: those of what it keeps for good in a
+// bag of their own.
 func (s *sender) grant(ctx context.Context, epochs []*epoch) error {
+	var ending, lasting []*epoch
+	for _, e := range epochs {
+		switch {
+		case e.granted.Load():
+		case e.kept == carnet.Keep:
+			lasting = append(lasting, e)
+		default:
+			ending = append(ending, e)
+		}
+	}
+	if err := s.giveBag(ctx, ending, bagLife); err != nil {
+		return err
+	}
+	return s.giveBag(ctx, lasting, bagForGood)
+}
+
+func (s *sender) giveBag(ctx context.Context, epochs []*epoch, life time.Duration) error {
+	if len(epochs) == 0 {
+		return nil
+	}
 	now := s.agent.now()
 	var entries []seal.Entry
 	s.mu.Lock()
 	reception := s.reception
 	s.mu.Unlock()
 	for _, e := range epochs {
-		if !e.granted.Load() {
-			entries = append(entries, seal.Entry{Key: e.key, Ceiling: e.ceiling})
-		}
-	}
-	if len(entries) == 0 {
-		return nil
+		entries = append(entries, seal.Entry{Key: e.key, Ceiling: e.ceiling})
 	}
 	bag, err := seal.Grant(s.peer.Key, reception, seal.Terms{
 		Granter: s.peer.Self, Grant: grantID(), Purpose: s.peer.Purpose, Clearance: s.peer.Clearance,
-		Time: now, NotAfter: now.Add(bagLife),
+		Time: now, NotAfter: now.Add(life),
 	}, entries)
 	if err != nil {
 		return err
@@ -357,9 +373,13 @@ func (s *sender) grant(ctx context.Context, epochs []*epoch) error {
 // grantID names a grant: random, so that it says nothing about mappings.
 func grantID() (id [16]byte) { rand.Read(id[:]); return id }
 
-// bagLife is how long the world may keep the keys that a bag gives: as long as
-// the longest finite retention class.
-const bagLife = 366 * 24 * time.Hour
+// How long the world may keep the keys that a bag gives: as long as the longest
+// retention class that ends, counted from the epoch's end and with a day to
+// spare; or a century.
+const (
+	bagLife    = (366 + 2) * 24 * time.Hour
+	bagForGood = 36525 * 24 * time.Hour
+)
 
 // ask calls the world with a JSON body.
 func (s *sender) ask(ctx context.Context, kind string, body any) ([]byte, error) {
