@@ -216,6 +216,8 @@ type world struct {
 	takes  int  // frames it takes before the connection breaks
 	loses  bool // the frame that breaks it: stored, or lost
 	calls  map[string]int
+	asked  []carnet.StreamID // for avatars
+	mute   bool              // answers no question for an avatar
 
 	end func()
 }
@@ -241,6 +243,14 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 	w.calls[kind]++
 	switch kind {
 	case carnet.CallMap:
+		var request carnet.MapRequest
+		if err := json.Unmarshal(body, &request); err != nil {
+			return nil, err
+		}
+		w.asked = append(w.asked, request.Stream)
+		if w.mute {
+			return nil, carnet.Errorf(carnet.Unavailable, "the link broke")
+		}
 		a := carnet.NewAvatarID()
 		if w.avatar != nil {
 			a = *w.avatar

@@ -487,3 +487,28 @@ func TestKeysAreGrantedAsLongAsTheDataIsKept(t *testing.T) {
 		t.Errorf("the keys of what is kept for good are granted until %s", until)
 	}
 }
+
+// TestALostAnswerMakesNoSecondAvatar asks a world for an avatar, and the answer
+// is lost: the agent asks for the same stream again, after a restart, too, and
+// for another one once it has a mapping.
+func TestALostAnswerMakesNoSecondAvatar(t *testing.T) {
+	h := newHub(t)
+	d := h.add(quick())
+	ask := func(mute bool) error {
+		h.world.mute = mute
+		_, err := h.agent.Map(t.Context(), "ann", d.id, "arena", nil, "", view(t, `{"properties":{"steps":{}}}`))
+		return err
+	}
+	if err := ask(true); carnet.CodeOf(err) != carnet.Unavailable {
+		t.Errorf("no answer: %v", err)
+	}
+	h.restart()
+	for _, mute := range []bool{true, false, false} {
+		if err := ask(mute); mute != (err != nil) {
+			t.Errorf("asked again: %v", err)
+		}
+	}
+	if a := h.world.asked; len(a) != 4 || a[0] != a[1] || a[1] != a[2] || a[2] == a[3] {
+		t.Errorf("the world was asked for %v", a)
+	}
+}

@@ -119,7 +119,11 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
 			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.senders)))
 	}
-	stream := carnet.NewStreamID()
+	stream, done, err := a.streamFor(ctx, askedKey(id, world, avatar))
+	if err != nil {
+		return MappingInfo{}, err
+	}
+	defer done()
 	answer, err := s.ask(ctx, carnet.CallMap, carnet.MapRequest{Stream: stream, Avatar: avatar, Title: title})
 	if err != nil {
 		return MappingInfo{}, fmt.Errorf("ask %s for an avatar: %w", world, err)

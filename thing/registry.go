@@ -23,6 +23,7 @@ import (
 // Kinds of the agent's documents.
 const (
 	kindThing   = "thing"
+	kindAsked   = "asked"
 	kindMapping = "mapping"
 	kindView    = "view"
 	kindLink    = "link"
@@ -78,6 +79,8 @@ type registry struct {
 	byNumber map[uint32]*Thing
 	mappings map[uint32]*Mapping
 	byStream map[carnet.StreamID]*Mapping
+	asked    map[string]carnet.StreamID // what worlds were last asked for
+	asking   map[string]bool            // and are being asked for now
 	links    map[carnet.PartyID]held[linkRecord]
 	versions map[string]uint64 // of other documents, by kind and id
 	views    map[uint32][]ViewRecord
@@ -92,6 +95,7 @@ func newRegistry() registry {
 	return registry{
 		things: make(map[carnet.ThingID]*Thing), byNumber: make(map[uint32]*Thing),
 		mappings: make(map[uint32]*Mapping), byStream: make(map[carnet.StreamID]*Mapping),
+		asked: make(map[string]carnet.StreamID), asking: make(map[string]bool),
 		links: make(map[carnet.PartyID]held[linkRecord]), versions: make(map[string]uint64),
 		views: make(map[uint32][]ViewRecord),
 	}
@@ -297,6 +301,14 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 		if s := a.senders[carnet.PartyID(d.ID)]; s != nil {
 			s.decided = v.Decided
 		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = each(ctx, a, kindAsked, func(d carnet.Document, v askedDocument) error {
+		a.registry.versions[kindAsked+"/"+d.ID] = d.Version
+		a.registry.asked[d.ID] = v.Stream
 		return nil
 	})
 	if err != nil {

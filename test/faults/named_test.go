@@ -276,6 +276,10 @@ func (n *named) mapping() {
 		n.restart(arena)
 		n.linked()
 	}
+	if err := ask(); err != nil {
+		n.t.Errorf("asked again: %v", err)
+	}
+	n.want(arena, avatars, had+1) // the one that was made
 }
 
 // feed has more frames come than a compaction waits for. Messages may share a frame.
