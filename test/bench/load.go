@@ -28,8 +28,8 @@ type load struct {
 	// interval is the least time between two messages of a device; 0: none. The
 	// devices begin one after the other in the course of it.
 	interval time.Duration
-	warm    time.Duration // not counted
-	measure time.Duration
+	warm     time.Duration // not counted
+	measure  time.Duration
 	// from is the number of each device's first message, and is moved on, so that
 	// a load that goes on with the same devices has times that increase.
 	from  []int64

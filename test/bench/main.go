@@ -88,7 +88,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the parties' directories there")
 	f.IntVar(&o.spread, "things", 1000, "how many things the load of row 3 comes from")
 	sizes := f.String("sizes", "100,10,1", "the `SIZES` of batches in row 3")
-	f.Float64Var(&o.offer, "offer", 0, "the `RATE` of measurements offered in row 3; 0: as many as are acknowledged")
+	f.Float64Var(&o.offer, "offer", 0, "the `RATE` of measurements that row 3 offers in small batches; 0: a tenth above the goal")
 	only := f.String("only", "", "`ROWS` to measure, such as 1,3; all if left out")
 	if err := f.Parse(args); err != nil {
 		return o, err
