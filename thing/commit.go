@@ -150,18 +150,19 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 	return err
 }
 
-// withdraw takes a group back that could not be stored, and ends the runs, which
-// may have made frames of it: their links begin anew from what is recorded.
+// withdraw takes a group back that could not be stored, and then ends the runs,
+// which may have made frames of it: their links begin anew from what is
+// recorded. A run that begins meanwhile finds it no more.
 func (a *Agent) withdraw(why *carnet.Error, g *group) {
 	if len(g.entries) == 0 {
 		return
 	}
+	a.feed.withdraw(g)
 	for _, s := range a.senders {
 		if r := s.current(); r != nil {
 			r.cancel(why)
 		}
 	}
-	a.feed.withdraw(g)
 }
 
 // take closes the open group. A group's time never goes back, so that the log

@@ -213,8 +213,8 @@ func (r *run) taken(f *frame) {
 }
 
 // takeMessages moves messages that are committed, or about to be, into the lanes
-// until there are no more or the lanes hold enough. more tells when to look again; nil means after the
-// next frame.
+// until there are no more or the lanes hold enough. more tells when to look
+// again; nil means after the next frame.
 func (r *run) takeMessages() (more <-chan struct{}, err error) {
 	a := r.sender.agent
 	r.mu.Lock()
