@@ -18,15 +18,18 @@ const (
 // linger is how long the committer waits for a group to fill, by the size of the
 // one before: nothing for a lone device, which would only wait, and nothing under
 // full load, which fills groups by itself. In between, many devices have few
-// messages in flight each, and a wait below a sync's time saves syncs.
-func linger(last int) time.Duration {
+// messages in flight each, and a wait below a sync's time saves syncs; but while
+// there are few, a frame that is to leave doesn't wait.
+func (a *Agent) linger(last int) time.Duration {
 	switch {
 	case last <= 1 || last > 256:
 		return 0
-	case last < 16:
-		return 300 * time.Microsecond
+	case last >= 16:
+		return time.Millisecond
+	case a.urgent():
+		return 0
 	}
-	return time.Millisecond
+	return 300 * time.Microsecond
 }
 
 // retryNoSpace is how often a full store is tried again.
@@ -107,7 +110,7 @@ func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
 			return a.commit(ctx, a.take(), end)
 		case <-a.wake:
 		}
-		if wait := linger(last); wait > 0 && !a.urgent() {
+		if wait := a.linger(last); wait > 0 {
 			time.Sleep(wait)
 		}
 		g := a.take()
