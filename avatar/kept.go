@@ -13,6 +13,25 @@ import (
 // storeAtOnce is how many stretches are marked as stored in one commit.
 const storeAtOnce = 64
 
+// pauseFor is how much longer than putting a stretch the pause after it is, while
+// there are many: each costs the depot several syncs, and a disk that is shared
+// has others to serve.
+const pauseFor = 4
+
+// pause waits, unless something is to be compacted or ctx ends: then it is false.
+func (a *Agent) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-a.compact:
+		a.compactSoon()
+	case <-ctx.Done():
+	}
+	return false
+}
+
 // storeStretches puts stretches into the depot that it doesn't hold yet. A
 // damaged one is passed over, and looked at again the next time: nothing else
 // waits for it.
@@ -24,9 +43,11 @@ func (a *Agent) storeStretches(ctx context.Context) error {
 		}
 		var stored []uint64
 		var items []ledger.Item
+		many, cut := len(rows) == damaged+storeAtOnce, false
 		damaged = 0
 		for _, row := range rows {
 			var item ledger.Item
+			begun := time.Now()
 			if item, err = a.storeStretch(ctx, row); carnet.CodeOf(err) == carnet.Tampered {
 				a.log.Error("a stretch is damaged and the depot doesn't hold it", "stretch", row.ID, "stream", row.Stream, "err", err)
 				damaged++
@@ -35,6 +56,10 @@ func (a *Agent) storeStretches(ctx context.Context) error {
 			} else {
 				stored, items = append(stored, row.ID), append(items, item)
 			}
+			if many && !a.pause(ctx, pauseFor*time.Since(begun)) {
+				cut = true
+				break
+			}
 		}
 		if carnet.CodeOf(err) == carnet.Tampered {
 			err = nil
@@ -42,8 +67,8 @@ func (a *Agent) storeStretches(ctx context.Context) error {
 		if len(stored) > 0 {
 			err = errors.Join(err, a.markStored(ctx, stored, items))
 		}
-		if err != nil {
-			return err
+		if err != nil || cut {
+			return err // the rest comes after the next compaction
 		}
 	}
 }
