@@ -14,7 +14,8 @@ type frame struct {
 	number uint64
 	row    SentRow
 	wire   []byte
-	grants []*epoch // whose' keys must be at the world first
+	grants []*epoch  // whose' keys must be at the world first
+	until  time.Time // when it may not leave any more; zero: it always may
 }
 
 // builder turns due lanes into a frame. Its memory is used for one frame after
@@ -26,8 +27,9 @@ type builder struct {
 	bytes  []byte // the batches, one after the other
 	ends   []int  // their lengths
 	grants []*epoch
-	stages []stage // by class; empty between lanes
-	staged int     // bytes in stages
+	stages []stage   // by class; empty between lanes
+	until  time.Time // the first of the lanes' ends of the time to send
+	staged int       // bytes in stages
 
 	batches [][]byte
 	columns []byte
@@ -37,7 +39,7 @@ type builder struct {
 }
 
 func (b *builder) reset(now time.Time) {
-	b.now = now
+	b.now, b.until = now, time.Time{}
 	b.bytes, b.ends, b.grants, b.batches, b.state = b.bytes[:0], b.ends[:0], b.grants[:0], b.batches[:0], b.state[:0]
 }
 
@@ -93,6 +95,8 @@ func (r *run) build(now time.Time) (*frame, error) {
 	if err == nil {
 		r.told = covered
 		r.sender.built(f.number, covered)
+		r.frames.Add(1) // under the policy lock: a change of the policy finds it
+		r.bytes.Add(int64(len(f.wire)))
 	}
 	return f, err
 }
@@ -116,6 +120,9 @@ func (r *run) decideDue(now time.Time) error {
 		} else if err := b.decide(l); err != nil {
 			return err
 		} else {
+			if b.until.IsZero() || !until.IsZero() && until.Before(b.until) {
+				b.until = until
+			}
 			r.touch(l.course)
 		}
 		r.held += l.weight
@@ -156,7 +163,7 @@ func (r *run) record(wire []byte, h seal.FrameHeader, now time.Time) (*frame, er
 	r.number, r.parent = h.Number, hash
 	r.progress = now
 	return &frame{
-		link: r, number: h.Number, wire: wire, grants: append([]*epoch(nil), b.grants...),
+		link: r, number: h.Number, wire: wire, until: b.until, grants: append([]*epoch(nil), b.grants...),
 		row: SentRow{
 			Link: r.sender.peer.Party, Number: h.Number, Hash: hash, Time: now.UnixNano(), Policy: h.Policy,
 			Batches: uint32(len(b.ends)), Header: append([]byte(nil), b.sealed.Sign1...), Leaves: leaves,

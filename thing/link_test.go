@@ -512,3 +512,54 @@ func TestALostAnswerMakesNoSecondAvatar(t *testing.T) {
 		t.Errorf("the world was asked for %v", a)
 	}
 }
+
+// TestAChangeRecallsWhatHasNotLeft has frames built and waiting for a world that
+// takes none, while its view changes or its stream ends: none of them leaves.
+func TestAChangeRecallsWhatHasNotLeft(t *testing.T) {
+	for name, change := range map[string]func(h *hub, id carnet.MappingID) error{
+		"view": func(h *hub, id carnet.MappingID) error {
+			_, err := h.agent.SetView(t.Context(), "ann", id, view(t, `{"properties":{}}`))
+			return err
+		},
+		"unmap": func(h *hub, id carnet.MappingID) error {
+			_, err := h.agent.changeMapping(t.Context(), "ann", id, func(doc *mappingDocument) { doc.Stopped = true })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t)
+			d := h.add(quick())
+			m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+			h.connect()
+			now := time.Now().Add(-time.Minute)
+			d.send(heart(now, 60))
+			h.world.untilHolds(1)
+			r := h.agent.senders["arena"].current()
+			h.world.mu.Lock() // it takes nothing
+			built := func() uint64 { r.mu.Lock(); defer r.mu.Unlock(); return r.number }
+			for i := 1; r.frames.Load() < 5; i++ {
+				before := built()
+				d.send(heart(now.Add(time.Duration(i)*time.Second), 60))
+				for built() == before {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			if err := change(h, m.ID); err != nil {
+				t.Error(err)
+			}
+			h.world.mu.Unlock()
+			for h.agent.senders["arena"].current() == r {
+				time.Sleep(time.Millisecond)
+			}
+			other := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+			d.send(heart(now.Add(50*time.Second), 70))
+			h.world.until("what comes after", func() bool {
+				return slices.ContainsFunc(h.world.got, func(g got) bool { return g.stream == other.Stream })
+			})
+			// One that was built before may have been in the world's hand.
+			if n := len(h.world.values(m.Stream, "heart_rate")); n > 2 {
+				t.Errorf("%d measurements left under the view before", n-1)
+			}
+		})
+	}
+}

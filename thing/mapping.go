@@ -290,11 +290,23 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	a.policyVersion = version
 	m.version++
 	a.enforce(m, doc, table)
+	if kind != ledger.Mapped {
+		a.recall(m.World)
+	}
 	a.stored(documents...)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
 	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
 	return nil
+}
+
+// recall takes back the frames to a world that were built and have not left:
+// they were decided under the policy before. Their run ends, and the link begins
+// anew from what the world has. The caller holds the policy lock.
+func (a *Agent) recall(world carnet.PartyID) {
+	if r := a.senders[world].current(); r != nil && r.frames.Load() > 0 {
+		r.cancel(errAnew)
+	}
 }
 
 // tellRuns wakes the world's run, if there is one, after a mapping to it changed.
@@ -431,7 +443,9 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 	if err != nil {
 		return info, err
 	}
-	if _, err := a.senders[info.World].ask(ctx, carnet.CallUnmap, carnet.Unmap{Stream: info.Stream}); err != nil {
+	s := a.senders[info.World]
+	s.awaitNew(ctx)
+	if _, err := s.ask(ctx, carnet.CallUnmap, carnet.Unmap{Stream: info.Stream}); err != nil {
 		a.log.Warn("the world was not told that a stream has ended; it gets nothing more all the same", "world", info.World, "err", err)
 	}
 	return info, nil

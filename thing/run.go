@@ -45,7 +45,7 @@ type run struct {
 	wake        chan struct{} // a mapping or a demand has changed, or a frame was taken
 	incarnation uint64
 
-	// What is built and not yet taken by the link.
+	// What is built and not yet on its way.
 	frames, bytes atomic.Int64
 
 	// Owned by the loop alone.
@@ -317,8 +317,6 @@ func (r *run) buildDue() (built bool, wait time.Duration, err error) {
 	if err != nil || f == nil {
 		return false, r.wait(now), err
 	}
-	r.frames.Add(1)
-	r.bytes.Add(int64(len(f.wire)))
 	if err := r.sender.agent.recordFrame(f); err != nil {
 		return false, 0, err
 	}

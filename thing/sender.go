@@ -160,6 +160,27 @@ func (s *sender) begin(ctx context.Context, r *run, at link.Resume, reception *s
 	return nil
 }
 
+// awaitNew waits a moment for the link to begin anew, if its run was recalled.
+func (s *sender) awaitNew(ctx context.Context) {
+	recalled := s.current()
+	if recalled == nil || context.Cause(recalled.ctx) != errAnew {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, awaitAnew)
+	defer cancel()
+	tick := time.NewTicker(awaitAnew / 100)
+	defer tick.Stop()
+	for s.current() == recalled {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+const awaitAnew = 2 * time.Second
+
 // errAnew ends the run of a connection that is over.
 var errAnew = carnet.Errorf(carnet.Unavailable, "the link begins anew")
 
@@ -270,12 +291,18 @@ func (s *sender) Next(ctx context.Context) (link.Frame, error) {
 	case <-r.done:
 		return link.Frame{}, r.failure()
 	case f := <-r.ready:
-		r.taken(f)
 		if len(f.grants) > 0 {
 			if err := s.grant(ctx, f.grants); err != nil {
 				return link.Frame{}, err
 			}
 		}
+		if !f.until.IsZero() && !s.agent.now().Before(f.until) {
+			r.cancel(errAnew) // the time to send has passed while it waited
+		}
+		if r.ctx.Err() != nil { // recalled
+			return link.Frame{}, r.failure()
+		}
+		r.taken(f)
 		return link.Frame{Number: f.number, Bytes: f.wire}, nil
 	}
 }
@@ -297,6 +324,10 @@ func (s *sender) Notice(kind string, body []byte) {
 		var d carnet.Demand
 		if err := json.Unmarshal(body, &d); err != nil {
 			s.agent.log.Warn("a world's notice can't be read", "world", s.peer.Party, "kind", kind, "err", err)
+			return
+		}
+		if m := s.agent.mappingByStream(d.Stream); m == nil || m.World != s.peer.Party {
+			s.agent.log.Warn("a world wants a stream that isn't sent to it", "world", s.peer.Party)
 			return
 		}
 		s.mu.Lock()
