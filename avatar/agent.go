@@ -124,7 +124,7 @@ type Agent struct {
 	announced   []receptionEntry                          // the newest last
 
 	changeMu  sync.Mutex // held while documents change
-	epochsDue time.Time  // when it is next looked at which keys are over; owner: changeMu
+	epochsDue time.Time  // when it is next looked at which keys are over; owner: compactLoop
 }
 
 // New loads the agent's state from its store.

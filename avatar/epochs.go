@@ -161,25 +161,24 @@ func keptUntil(row *StretchRow) int64 {
 	return time.Unix(0, row.Received).Add(life + step).Truncate(step).UnixNano()
 }
 
-// ending is what one look at the epochs' documents finds to do.
+// ending is a key to be destroyed, as one look at the epochs' documents found it.
 type ending struct {
-	keys      []keys.ID
-	documents []carnet.Document
-	items     []ledger.Item
-	streams   map[carnet.StreamID]bool
+	id       epochID
+	version  uint64           // of the document that was looked at
+	document *carnet.Document // nil: it stays
+	item     *ledger.Item     // nil: nothing to state
 }
 
 // endEpochs destroys the keys of epochs whose grant is over, or under which
 // nothing is kept any more and nothing comes. A crash after that finds the
-// documents as they were, and does it again.
+// documents as they were, and does it again. There may be millions: nobody waits
+// while they are looked at, and what changed since then is left for the next time.
 func (a *Agent) endEpochs(ctx context.Context) error {
 	now := a.now()
 	if now.Before(a.epochsDue) {
 		return nil
 	}
-	a.changeMu.Lock()
-	defer a.changeMu.Unlock()
-	found := ending{streams: make(map[carnet.StreamID]bool)}
+	var found []ending
 	var of carnet.StreamID // whose epochs are gathered
 	var epochs []epochOf
 	end := func() error { return a.endOf(now, of, epochs, &found) }
@@ -209,26 +208,57 @@ func (a *Agent) endEpochs(ctx context.Context) error {
 	if err := end(); err != nil {
 		return err
 	}
-	if err := a.destroyEpochs(ctx, found); err != nil {
-		return err
+	for some := range slices.Chunk(found, endAtOnce) {
+		if err := a.destroyEpochs(ctx, some); err != nil {
+			return err
+		}
 	}
 	a.epochsDue = now.Add(epochsEvery)
 	return nil
 }
 
-func (a *Agent) destroyEpochs(ctx context.Context, found ending) error {
-	if len(found.keys) > 0 {
-		if err := a.keys.Destroy(ctx, found.keys...); err != nil {
+// endAtOnce is how many keys are destroyed while grants wait.
+const endAtOnce = 256
+
+// destroyEpochs destroys keys, but for those that something was noted of since
+// they were looked at: they may be granted anew, or needed longer.
+func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	var ids []keys.ID
+	var streams []carnet.StreamID
+	var documents []carnet.Document
+	var items []ledger.Item
+	for _, e := range found {
+		id := e.id.key()
+		d, err := a.store.Document(ctx, kindEpoch, id.Name)
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 			return err
 		}
+		if err != nil || d.Version != e.version {
+			continue
+		}
+		ids, streams = append(ids, id), append(streams, e.id.stream)
+		if e.document != nil {
+			documents = append(documents, *e.document)
+		}
+		if e.item != nil {
+			items = append(items, *e.item)
+		}
 	}
-	for id := range found.streams {
-		a.opener.Forget(id)
-	}
-	if len(found.documents) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	if err := a.store.Put(ctx, found.documents, found.items); err != nil {
+	if err := a.keys.Destroy(ctx, ids...); err != nil {
+		return err
+	}
+	for _, id := range streams {
+		a.opener.Forget(id)
+	}
+	if len(documents) == 0 {
+		return nil
+	}
+	if err := a.store.Put(ctx, documents, items); err != nil {
 		return err
 	}
 	a.recorded()
@@ -243,15 +273,15 @@ type epochOf struct {
 }
 
 // endOf finds which of a stream's keys are to be destroyed.
-func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found *ending) error {
+func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found *[]ending) error {
 	slices.SortStableFunc(epochs, func(p, q epochOf) int { return p.doc.Given.Compare(q.doc.Given) })
-	s := a.stream(of)
+	ended := a.hasEnded(of)
 	for i := range epochs {
 		e := &epochs[i]
 		next := now // when a later epoch was given
 		if j := slices.IndexFunc(epochs[i:], func(later epochOf) bool { return later.doc.Given.After(e.doc.Given) }); j > 0 {
 			next = epochs[i+j].doc.Given
-		} else if s == nil || s.ended {
+		} else if ended {
 			next = now.Add(-epochGrace) // none comes
 		}
 		last := next.Add(epochGrace)
@@ -263,7 +293,7 @@ func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found
 		case !unused && !first:
 			// Destroyed again at the start: the key table may be an older copy.
 			if a.epochsDue.IsZero() {
-				found.keys = append(found.keys, e.id.key())
+				*found = append(*found, ending{id: e.id, version: e.version})
 			}
 			continue
 		default:
@@ -275,13 +305,19 @@ func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found
 	return nil
 }
 
+// hasEnded reports whether nothing comes of a stream any more.
+func (a *Agent) hasEnded(of carnet.StreamID) bool {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	s := a.stream(of)
+	return s == nil || s.ended
+}
+
 // endOne notes that an epoch's key is to be destroyed, and says so.
-func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *ending) error {
-	id := e.id.key()
-	found.keys, found.streams[e.id.stream] = append(found.keys, id), true
-	d := carnet.Document{Kind: kindEpoch, ID: id.Name, Version: e.version + 1}
+func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *[]ending) error {
+	d := carnet.Document{Kind: kindEpoch, ID: e.id.key().Name, Version: e.version + 1}
 	reason := "nothing is kept under it any more"
-	first := e.doc.Ended.IsZero()
+	stated := !e.doc.Ended.IsZero()
 	if !unused {
 		reason = "its grant is over"
 		e.doc.Ended = now.UTC()
@@ -290,16 +326,19 @@ func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *ending) er
 			return err
 		}
 	}
-	found.documents = append(found.documents, d)
-	if !first {
-		return nil // that was stated
+	end := ending{id: e.id, version: e.version, document: &d}
+	if !stated {
+		item, err := a.state(ledger.Statement{
+			Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.stream,
+			Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.epoch, reason),
+		})
+		if err != nil {
+			return err
+		}
+		end.item = &item
 	}
-	item, err := a.state(ledger.Statement{
-		Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.stream,
-		Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.epoch, reason),
-	})
-	found.items = append(found.items, item)
-	return err
+	*found = append(*found, end)
+	return nil
 }
 
 // waits reports whether a frame that came between two times, and may hold a
