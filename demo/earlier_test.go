@@ -13,6 +13,7 @@ import (
 
 	"carnet"
 	"carnet/access"
+	"carnet/identity"
 	"carnet/wire/file"
 )
 
@@ -65,6 +66,12 @@ func TestADemoGoesOn(t *testing.T) {
 	first := plays(t, dir, Options{Inputs: []string{morning}})
 	old, err := access.Read(filepath.Join(dir, "demo.json"))
 	if err != nil {
+		t.Fatal(err)
+	}
+	// A party of somebody's own in the demo's access file.
+	old.Parties = append(old.Parties, access.Party{Name: "mine", Role: identity.World, HTTP: "https://localhost:1"})
+	old.Tokens = append(old.Tokens, access.Token{Party: "mine", Name: "operator", Role: "operator", Token: "t"})
+	if err := old.Write(filepath.Join(dir, "demo.json")); err != nil {
 		t.Fatal(err)
 	}
 	again := plays(t, dir, Options{Inputs: []string{morning}})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -289,6 +290,7 @@ func (s *setup) writeAccess() error {
 	if s.earlier != nil {
 		f = s.earlier
 	}
+	others := slices.DeleteFunc(f.Parties, func(p access.Party) bool { return s.party(p.Name) != nil })
 	f.Parties = nil
 	for _, p := range s.parties {
 		reached := p.config.Reached()
@@ -308,6 +310,7 @@ func (s *setup) writeAccess() error {
 			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: "owner", Token: p.owner})
 		}
 	}
+	f.Parties = append(f.Parties, others...)
 	for _, w := range s.sensors {
 		if !w.adopted {
 			w.writeAccess(f)
