@@ -54,6 +54,7 @@ func (c *avatarEvidence) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	for _, bundle := range bundles {
+		bundle = plain(bundle) // the world named it
 		fmt.Fprintf(s.out, "%s\nIt holds the keys of what it proves. Verify it: carnet verify %s\n", bundle, bundle)
 	}
 	return nil

@@ -71,6 +71,18 @@ func TestInADemo(t *testing.T) {
 	if len(state.Withdrawn) != 1 || state.Withdrawn[0] != "speed" {
 		t.Errorf("withdrawn: %v", state.Withdrawn)
 	}
+	// The world is asked, and answers also who has no good token at the agent.
+	for i := range f.Tokens {
+		if f.Tokens[i].Party == "hub" {
+			f.Tokens[i].Token = "stale"
+		}
+	}
+	if err := f.Write(filepath.Join(u.dir, "d/stale.json")); err != nil {
+		t.Fatal(err)
+	}
+	if out := u.does("avatar", "show", "--access=d/stale.json", avatar); !strings.Contains(out, "speed") || strings.Contains(out, "no longer given") {
+		t.Errorf("without a good token at the agent:\n%s", out)
+	}
 	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {
 		t.Errorf("the demo ended with %v", demo.out.all())
 	}

@@ -119,7 +119,7 @@ func bundles(path string) ([]string, error) {
 		return nil, err
 	}
 	var dirs []string
-	any := false
+	some := false
 	for _, e := range entries {
 		if !e.IsDir() {
 			continue
@@ -129,9 +129,9 @@ func bundles(path string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		any, dirs = any || found, append(dirs, dir)
+		some, dirs = some || found, append(dirs, dir)
 	}
-	if !any {
+	if !some {
 		return nil, noBundle("%s holds no evidence bundle", path)
 	}
 	return dirs, nil

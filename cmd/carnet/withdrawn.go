@@ -43,12 +43,14 @@ func (c avatarShow) views(ctx context.Context, f *access.File) ([]policy.View, e
 		if a.ID != c.ID || a.Mapping == nil || len(agents) != 1 {
 			continue
 		}
+		// It is the world that was asked: it answers also who can't ask the agent.
 		cl, err := reaching{}.dial(f, agents[0], operator, owner)
 		if err != nil {
-			return nil, nil // it is the world that was asked: without a token there the agent isn't
+			return nil, nil
 		}
 		m, err := cl.Mapping(ctx, *a.Mapping)
-		if code := carnet.CodeOf(err); code == carnet.Unavailable || code == carnet.NotFound {
+		switch carnet.CodeOf(err) {
+		case carnet.Unavailable, carnet.NotFound, carnet.Unauthenticated, carnet.Forbidden:
 			return nil, nil
 		}
 		if err != nil {
