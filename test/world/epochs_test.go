@@ -41,10 +41,13 @@ func (w *world) hasKey(id keys.ID) bool {
 func TestRetentionDestroysKeys(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {
 		w.every = 5 * time.Millisecond
+		now := time.Now()
+		// Keys are kept to the end of an hour: at its beginning, that's well after stretches are.
+		full := now.Truncate(time.Hour).Add(time.Hour).Sub(now)
+		w.ahead.Store(int64(full))
 		w.restart()
 		h := w.hubs[0]
 		hour, day, mixed, idle, ended := h.open(nil), h.open(nil), h.open(nil), h.open(nil), h.open(nil)
-		now := time.Now()
 		h.send(hour.run(carnet.Hour, now, 1), mixed.run(carnet.Hour, now, 1), idle.run(carnet.Hour, now, 1), ended.run(carnet.Hour, now, 1))
 		h.send(day.run(carnet.Day, now, 1), mixed.run(carnet.Keep, now, 1))
 		h.heads()
@@ -63,12 +66,12 @@ func TestRetentionDestroysKeys(t *testing.T) {
 		if err := h.call(carnet.CallUnmap, carnet.Unmap{Stream: ended.id}, nil); err != nil {
 			t.Fatal(err)
 		}
-		w.ahead.Store(int64(70 * time.Minute))
+		w.ahead.Store(int64(full + 70*time.Minute))
 		eventually(t, "the stretches of an hour are dropped", func() bool { return w.totals().Stretches == 2 })
 		before := w.statements()
 		met := make(chan struct{}, 1)
 		w.store.fault.Store(&fault{at: "put", err: carnet.Errorf(carnet.NoSpace, "no room"), met: met})
-		w.ahead.Store(int64(3 * time.Hour))
+		w.ahead.Store(int64(full + 3*time.Hour))
 		<-met // destroyed, and not noted
 		w.restart()
 		eventually(t, "it is stated", func() bool { return w.statements() == before+len(gone) })
