@@ -25,8 +25,11 @@ func TestNamedRows(t *testing.T) {
 	t.Parallel()
 	tool(t, "strace", "-f", "-qq", "-o", "/dev/null", "true")
 	v := newTown(t, onPostgres, func(_ *testing.T, p *party) {
-		if p.name == "arena" {
+		switch p.name {
+		case "arena":
 			p.config.World.CompactEvery = node.Duration(200 * time.Millisecond)
+		case "clinic": // stores nothing in between
+			p.config.World.CompactEvery = node.Duration(time.Hour)
 		}
 	})
 	n := &named{town: v, w: v.addPrompt("arena", "clinic"), ring: v.addPrompt("arena")}
