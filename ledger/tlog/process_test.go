@@ -160,6 +160,9 @@ func onSmallDisk(dir string) error {
 		return err
 	}
 	receipts, err := l.Append(context.Background(), entries(0, 20))
+	for carnet.CodeOf(err) == carnet.NoSpace { // it waited for entries that are still being refused
+		receipts, err = l.Append(context.Background(), entries(0, 20))
+	}
 	if err != nil {
 		return fmt.Errorf("with room again: %w", err)
 	}
