@@ -30,36 +30,60 @@ func (a *Agent) compactSoon() {
 	}
 }
 
-// compactLoop compacts, stores stretches at the depot, drops what its retention
-// class has ended, and destroys keys that are over.
+// compactLoop compacts, drops, destroys keys and stores stretches at the depot.
+// While storing rests, the others go on.
 func (a *Agent) compactLoop(ctx context.Context) error {
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
+	rest := time.NewTimer(a.every)
+	defer rest.Stop()
+	rest.Stop()
+	var last uint64 // the stretch after which storing goes on when it has rested; 0: it doesn't rest
 	for {
-		least := 1
+		var err error
+		rested := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.compact:
+			err = a.tidy(ctx, 1)
 		case <-tick.C:
-			least = minFrames
+			err = a.tidy(ctx, minFrames)
+		case <-rest.C:
+			rested = true
 		}
-		if err := a.Compact(ctx, least); err != nil && ctx.Err() == nil {
-			if code := carnet.CodeOf(err); code == "" || code == carnet.Conflict {
-				return err
-			}
-			a.log.Error("compaction failed; frames stay as they are", "err", err)
+		if err != nil {
+			return err
 		}
-		if err := a.storeStretches(ctx); err != nil && ctx.Err() == nil {
+		if last != 0 && !rested {
+			continue
+		}
+		var pause time.Duration
+		if last, pause, err = a.storeSome(ctx, last); err != nil && ctx.Err() == nil {
 			a.log.Warn("stretches were not stored at the depot; it is tried again", "err", err)
 		}
-		if err := a.dropOver(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("what its retention has ended was not dropped; it is tried again", "err", err)
-		}
-		if err := a.endEpochs(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("keys that are over were not destroyed; it is tried again", "err", err)
+		if last != 0 {
+			rest.Reset(pause)
 		}
 	}
+}
+
+// tidy compacts, drops what its retention class has ended, and destroys keys that
+// are over. Its error is one after which the process must end.
+func (a *Agent) tidy(ctx context.Context, least int) error {
+	if err := a.Compact(ctx, least); err != nil && ctx.Err() == nil {
+		if code := carnet.CodeOf(err); code == "" || code == carnet.Conflict {
+			return err
+		}
+		a.log.Error("compaction failed; frames stay as they are", "err", err)
+	}
+	if err := a.dropOver(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("what its retention has ended was not dropped; it is tried again", "err", err)
+	}
+	if err := a.endEpochs(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("keys that are over were not destroyed; it is tried again", "err", err)
+	}
+	return nil
 }
 
 // Compact moves the batches of folded frames into stretches, unless there are

@@ -10,71 +10,59 @@ import (
 	"carnet/ledger"
 )
 
-// storeAtOnce is how many stretches are marked as stored in one commit.
-const storeAtOnce = 64
+// How stretches go to the depot: each costs it several syncs, and a disk that is
+// shared has others to serve, as this loop has other work.
+const (
+	storeAtOnce = 64              // stretches that are marked as stored in one commit
+	storeFor    = time.Second     // how long one pass takes
+	restFor     = 4               // how much longer than a pass the rest after it is,
+	restUntil   = 5 * time.Minute // unless a stretch has waited this long
+)
 
-// pauseFor is how much longer than putting a stretch the pause after it is, while
-// there are many: each costs the depot several syncs, and a disk that is shared
-// has others to serve.
-const pauseFor = 4
-
-// pause waits, unless something is to be compacted or ctx ends: then it is false.
-func (a *Agent) pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-a.compact:
-		a.compactSoon()
-	case <-ctx.Done():
+// storeSome puts stretches that the depot doesn't hold yet into it, those after
+// one, and returns the last that it came to (0: there are no more) and how long to
+// rest before the next pass. A damaged one is passed over: nothing else waits for
+// it.
+func (a *Agent) storeSome(ctx context.Context, after uint64) (last uint64, rest time.Duration, err error) {
+	rows, err := a.store.Unstored(ctx, after, storeAtOnce)
+	if err != nil {
+		return 0, 0, err
 	}
-	return false
-}
-
-// storeStretches puts stretches into the depot that it doesn't hold yet. A
-// damaged one is passed over, and looked at again the next time: nothing else
-// waits for it.
-func (a *Agent) storeStretches(ctx context.Context) error {
-	for damaged := 0; ; {
-		rows, err := a.store.Unstored(ctx, damaged+storeAtOnce)
-		if err != nil || len(rows) <= damaged {
-			return err
-		}
-		var stored []uint64
-		var items []ledger.Item
-		many, cut := len(rows) == damaged+storeAtOnce, false
-		damaged = 0
-		for _, row := range rows {
-			var item ledger.Item
-			begun := time.Now()
-			if item, err = a.storeStretch(ctx, row); carnet.CodeOf(err) == carnet.Tampered {
-				a.log.Error("a stretch is damaged and the depot doesn't hold it", "stretch", row.ID, "stream", row.Stream, "err", err)
-				damaged++
-			} else if err != nil {
-				break
-			} else {
-				stored, items = append(stored, row.ID), append(items, item)
-			}
-			if many && !a.pause(ctx, pauseFor*time.Since(begun)) {
-				cut = true
-				break
-			}
-		}
-		if carnet.CodeOf(err) == carnet.Tampered {
+	var stored []uint64
+	var items []ledger.Item
+	begun, more := a.now(), len(rows) == storeAtOnce
+	for i := range rows {
+		row := &rows[i]
+		var item ledger.Item
+		if item, err = a.storeStretch(ctx, row); carnet.CodeOf(err) == carnet.Tampered {
+			a.log.Error("a stretch is damaged and the depot doesn't hold it", "stretch", row.ID, "stream", row.Stream, "err", err)
 			err = nil
+		} else if err != nil {
+			break
+		} else {
+			stored, items = append(stored, row.ID), append(items, item)
 		}
-		if len(stored) > 0 {
-			err = errors.Join(err, a.markStored(ctx, stored, items))
-		}
-		if err != nil || cut {
-			return err // the rest comes after the next compaction
+		last = row.ID
+		if a.now().Sub(begun) >= storeFor && i < len(rows)-1 {
+			more = true
+			break
 		}
 	}
+	if len(stored) > 0 {
+		err = errors.Join(err, a.markStored(ctx, stored, items))
+	}
+	if err != nil || !more {
+		return 0, 0, err // what is left comes in the next round
+	}
+	now := a.now()
+	if now.Sub(time.Unix(0, rows[0].Received)) < restUntil {
+		rest = restFor * now.Sub(begun)
+	}
+	return last, rest, nil
 }
 
 // storeStretch puts one stretch into the depot and makes the statement of it.
-func (a *Agent) storeStretch(ctx context.Context, row StretchRow) (item ledger.Item, err error) {
+func (a *Agent) storeStretch(ctx context.Context, row *StretchRow) (item ledger.Item, err error) {
 	body, err := a.store.StretchBody(ctx, row.ID)
 	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return item, err

@@ -47,9 +47,9 @@ type Store interface {
 	StretchBody(ctx context.Context, id uint64) ([]byte, error)
 	// RestoreStretch puts a lost or damaged body back.
 	RestoreStretch(ctx context.Context, id uint64, body []byte) error
-	// Unstored returns stretches that the depot doesn't hold yet, without
-	// bodies, in order of ids.
-	Unstored(ctx context.Context, limit int) ([]StretchRow, error)
+	// Unstored returns stretches with ids above after that the depot doesn't hold
+	// yet, without bodies, in order of ids.
+	Unstored(ctx context.Context, after uint64, limit int) ([]StretchRow, error)
 	// Stored marks stretches as held by the depot.
 	Stored(ctx context.Context, ids []uint64) error
 	// Expired returns stretches of a retention class whose newest batch was

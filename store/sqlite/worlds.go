@@ -332,8 +332,8 @@ func (s *Worlds) Stretches(ctx context.Context, stream carnet.StreamID, from, to
 }
 
 // Unstored implements avatar.Store.
-func (s *Worlds) Unstored(ctx context.Context, limit int) ([]avatar.StretchRow, error) {
-	return s.stretches(ctx, ` WHERE stored = 0 ORDER BY id LIMIT $1`, max(limit, 0))
+func (s *Worlds) Unstored(ctx context.Context, after uint64, limit int) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE stored = 0 AND id > $1 ORDER BY id LIMIT $2`, cursor(after), max(limit, 0))
 }
 
 // StretchBody implements avatar.Store.

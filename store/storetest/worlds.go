@@ -345,7 +345,7 @@ func testCompactConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 			if n := len(get(s.Frames(ctx, 0, 1<<20))(t)); n != 2 {
 				t.Fatalf("%d frames have bodies, want 2", n)
 			}
-			same(t, "stretches", get(s.Unstored(ctx, 9))(t), []avatar.StretchRow{})
+			same(t, "stretches", get(s.Unstored(ctx, 0, 9))(t), []avatar.StretchRow{})
 		})
 	}
 }
@@ -379,7 +379,7 @@ func testStretches(t *testing.T, fresh Fresh[avatar.Store]) {
 		same(t, fmt.Sprintf("stretches in [%d, %d]", c.from, c.to), have, bare(c.want, have))
 	}
 	same(t, "stretches of an unknown stream", get(s.Stretches(ctx, carnet.StreamID{}, 0, 99))(t), rows[:0])
-	all := get(s.Unstored(ctx, 99))(t)
+	all := get(s.Unstored(ctx, 0, 99))(t)
 	same(t, "unstored", all, bare(append(rows, negative), all))
 	for i := range all {
 		if i > 0 && all[i].ID <= all[i-1].ID {
@@ -388,7 +388,9 @@ func testStretches(t *testing.T, fresh Fresh[avatar.Store]) {
 	}
 	must(t, s.Stored(ctx, []uint64{all[0].ID, all[3].ID, 1 << 62, all[0].ID}))
 	must(t, s.Stored(ctx, nil))
-	same(t, "unstored, at most 2", get(s.Unstored(ctx, 2))(t), all[1:3])
+	same(t, "unstored, at most 2", get(s.Unstored(ctx, 0, 2))(t), all[1:3])
+	same(t, "unstored, after one", get(s.Unstored(ctx, all[1].ID, 9))(t), []avatar.StretchRow{all[2], all[4]})
+	same(t, "unstored, after all", get(s.Unstored(ctx, 1<<64-1, 9))(t), []avatar.StretchRow{})
 	have := get(s.Stretches(ctx, carnet.StreamID{0, 1}, 15, 22))(t)
 	if len(have) != 1 || !have[0].Stored {
 		t.Fatalf("a stretch that was stored is listed as %+v", have)
@@ -399,7 +401,7 @@ func testRestore(t *testing.T, fresh Fresh[avatar.Store]) {
 	ctx := t.Context()
 	s := open(t, fresh(t))
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(1, 2, carnet.Day)}}))
-	rows := get(s.Unstored(ctx, 9))(t)
+	rows := get(s.Unstored(ctx, 0, 9))(t)
 	_, err := s.StretchBody(ctx, rows[1].ID+1)
 	wantCode(t, err, carnet.NotFound)
 	_, err = s.StretchBody(ctx, 1<<64-1)
@@ -419,7 +421,7 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	s, close := db(t)
 	rows := []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(1, 2, carnet.Month), stretch(1, 3, carnet.Day), stretch(2, 4, carnet.Day)}
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows}))
-	all := get(s.Unstored(ctx, 9))(t)
+	all := get(s.Unstored(ctx, 0, 9))(t)
 	last := all[3].ID
 	same(t, "nothing expired", get(s.Expired(ctx, carnet.Day, 1000, 9))(t), []avatar.StretchRow{})
 	same(t, "expired", get(s.Expired(ctx, carnet.Day, 3001, 9))(t), []avatar.StretchRow{all[0], all[2]})
@@ -429,7 +431,7 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	must(t, s.DropStretches(ctx, nil, nil, nil))
 	close()
 	s = open(t, db)
-	have := get(s.Unstored(ctx, 9))(t)
+	have := get(s.Unstored(ctx, 0, 9))(t)
 	same(t, "left", have, bare([]avatar.StretchRow{rows[1], rows[3]}, have))
 	same(t, "documents about it", get(s.DocumentPage(ctx, "doomed", "", 9))(t), note)
 	same(t, "pending statements", len(get(s.Pending(ctx, 0, 9))(t)), 2)
@@ -438,7 +440,7 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	_, err := s.StretchBody(ctx, last)
 	wantCode(t, err, carnet.NotFound)
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows[:1]}))
-	if have := get(s.Unstored(ctx, 9))(t); have[1].ID <= last {
+	if have := get(s.Unstored(ctx, 0, 9))(t); have[1].ID <= last {
 		t.Fatalf("stretch id %d was given again; the last was %d", have[1].ID, last)
 	}
 }
@@ -449,7 +451,7 @@ func testDropConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 	ctx := t.Context()
 	s := open(t, fresh(t))
 	must(t, s.Compact(ctx, avatar.Compaction{Stretches: []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(1, 2, carnet.Day)}}))
-	rows := get(s.Unstored(ctx, 9))(t)
+	rows := get(s.Unstored(ctx, 0, 9))(t)
 	one, two := rows[0].ID, rows[1].ID
 	before := get(s.Totals(ctx))(t)
 	for _, c := range []struct {
@@ -465,7 +467,7 @@ func testDropConflict(t *testing.T, fresh Fresh[avatar.Store]) {
 		note := []carnet.Document{{Kind: "doomed", ID: "a", Version: c.version, Body: []byte("1")}}
 		wantCode(t, s.DropStretches(ctx, c.ids, note, []ledger.Item{statement(1)}), carnet.Conflict)
 		same(t, c.name+": totals", get(s.Totals(ctx))(t), before)
-		same(t, c.name+": stretches", get(s.Unstored(ctx, 9))(t), rows)
+		same(t, c.name+": stretches", get(s.Unstored(ctx, 0, 9))(t), rows)
 		same(t, c.name+": documents", get(s.DocumentPage(ctx, "doomed", "", 9))(t), []carnet.Document(nil))
 		for _, row := range rows {
 			get(s.StretchBody(ctx, row.ID))(t)

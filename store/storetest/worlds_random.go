@@ -134,7 +134,7 @@ func (m *worldModel) compact(t *testing.T, ctx context.Context, s avatar.Store, 
 // mark tells the store that the depot holds some stretches, and gives one
 // another body.
 func (m *worldModel) mark(t *testing.T, ctx context.Context, s avatar.Store, r *rand.Rand) {
-	rows := get(s.Unstored(ctx, 1+r.IntN(5)))(t)
+	rows := get(s.Unstored(ctx, 0, 1+r.IntN(5)))(t)
 	var ids []uint64
 	for _, row := range rows {
 		ids = append(ids, row.ID)

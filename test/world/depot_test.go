@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"carnet"
@@ -36,7 +37,7 @@ func TestStretchesComeBack(t *testing.T) {
 		}
 		w.depot.set(false)
 		eventually(t, "the stretch is at the depot", func() bool {
-			rows, err := w.store.Unstored(w.ctx, 10)
+			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 1
 		})
 		lost := func(uint64, []byte) ([]byte, error) { return nil, carnet.Errorf(carnet.NotFound, "lost") }
@@ -90,7 +91,7 @@ func TestDamagedStretchesHoldNothingUp(t *testing.T) {
 		w.stop()
 		w.start()
 		eventually(t, "the sound one is stored", func() bool {
-			rows, err := w.store.Unstored(w.ctx, 10)
+			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 1 && rows[0].ID == 1
 		})
 	})
@@ -109,7 +110,7 @@ func TestRetention(t *testing.T) {
 		h.heads()
 		w.ahead.Store(int64(10 * time.Minute))
 		eventually(t, "one frame is compacted when it has waited, and stored", func() bool {
-			rows, err := w.store.Unstored(w.ctx, 10)
+			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
 		})
 		w.depot.set(true)
@@ -147,7 +148,7 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 				h.heads()
 				w.compact()
 				eventually(t, "the stretches are at the depot", func() bool {
-					rows, err := w.store.Unstored(w.ctx, 10)
+					rows, err := w.store.Unstored(w.ctx, 0, 10)
 					return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
 				})
 				day, err := w.store.Expired(w.ctx, carnet.Day, 1<<62, 9)
@@ -179,4 +180,50 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Many stretches that wait for a slow depot leave it, and this world, time for the
+// rest: what is received is compacted, what is over is dropped. What has waited
+// long doesn't wait for that.
+func TestStoringManyStretchesHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, openSQLite(t))
+		h := w.hubs[0]
+		const streams = 300
+		brief := h.open(nil)
+		batches := [][]byte{brief.run(carnet.Hour, time.Now(), 1)}
+		for range streams {
+			batches = append(batches, h.open(nil).run(carnet.Month, time.Now(), 1))
+		}
+		h.send(batches...)
+		h.heads()
+		w.compact()
+		w.depot.slow(100 * time.Millisecond)
+		w.every = time.Second
+		w.restart()
+		time.Sleep(10 * time.Second)
+		// A pass of a second, four of rest.
+		if n := len(w.depot.held()); n < 15 || n > 25 {
+			t.Errorf("after 10 s the depot holds %d stretches", n)
+		}
+		for range 20 {
+			h.send(brief.run(carnet.Month, time.Now(), 1))
+		}
+		time.Sleep(3 * time.Second)
+		if n := w.totals(); n.FramesWithBody != 0 {
+			t.Errorf("%d frames wait to be compacted", n.FramesWithBody)
+		}
+		w.ahead.Store(int64(2 * time.Hour))
+		time.Sleep(3 * time.Second)
+		if n := w.totals().Stretches; n != streams+1 {
+			t.Errorf("%d stretches; what is over isn't dropped", n)
+		}
+		if n := len(w.depot.held()); n > 100 {
+			t.Fatalf("the depot holds %d stretches already: this shows nothing", n)
+		}
+		time.Sleep(streams * 100 * time.Millisecond)
+		if n := len(w.depot.held()); n != streams+1 {
+			t.Errorf("the depot holds %d stretches of %d", n, streams+1)
+		}
+	})
 }

@@ -68,6 +68,11 @@ func TestRetentionDestroysKeys(t *testing.T) {
 		}
 		w.ahead.Store(int64(full + 70*time.Minute))
 		eventually(t, "the stretches of an hour are dropped", func() bool { return w.totals().Stretches == 2 })
+		eventually(t, "the depot holds the others", func() bool {
+			waits, err := w.store.Unstored(w.ctx, 0, 9)
+			doomed, err2 := w.store.DocumentPage(w.ctx, "doomed", "", 9)
+			return err == nil && err2 == nil && len(waits)+len(doomed) == 0
+		})
 		before := w.statements()
 		met := make(chan struct{}, 1)
 		w.store.fault.Store(&fault{at: "put", err: carnet.Errorf(carnet.NoSpace, "no room"), met: met})
@@ -145,7 +150,7 @@ func TestGrantsEnd(t *testing.T) {
 		h.heads()
 		w.compact()
 		eventually(t, "the stretches are at the depot", func() bool {
-			rows, err := w.store.Unstored(w.ctx, 10)
+			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0
 		})
 		w.ahead.Store(int64(time.Hour))

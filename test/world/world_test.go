@@ -51,20 +51,24 @@ type world struct {
 // eachStore runs a test over SQLite, and over PostgreSQL where there is one.
 func eachStore(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Run("sqlite", func(t *testing.T) {
-		db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"), sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { db.Close() })
-		store, err := db.Worlds(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(t, newWorld(t, store))
+		test(t, newWorld(t, openSQLite(t)))
 	})
 	if dsn := os.Getenv("CARNET_PG"); dsn != "" {
 		t.Run("postgres", func(t *testing.T) { test(t, newWorld(t, openPostgres(t, dsn))) })
 	}
+}
+
+func openSQLite(t *testing.T) avatar.Store {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	store, err := db.Worlds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
 }
 
 func openPostgres(t *testing.T, dsn string) avatar.Store {
@@ -290,10 +294,11 @@ func (f *faulty) Append(ctx context.Context, rows []avatar.FrameRow) error {
 	return f.do("append", func() error { return f.Store.Append(ctx, rows) })
 }
 
-// vault is a depot in memory, which can be away.
+// vault is a depot in memory, which can be away or slow.
 type vault struct {
 	mu      sync.Mutex
 	away    bool
+	takes   time.Duration      // how long it takes to put an object
 	keeps   carnet.Fingerprint // an object that it refuses to delete
 	objects map[carnet.Fingerprint][]byte
 }
@@ -304,10 +309,14 @@ func (v *vault) Party() carnet.PartyID { return "vault" }
 
 func (v *vault) PutObject(_ context.Context, body []byte, _ carnet.Retention) (f carnet.Fingerprint, err error) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.away {
+	away, takes := v.away, v.takes
+	v.mu.Unlock()
+	if away {
 		return f, errAway
 	}
+	time.Sleep(takes)
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	f = carnet.FingerprintOf(body)
 	v.objects[f] = slices.Clone(body)
 	return f, nil
@@ -342,6 +351,12 @@ func (v *vault) set(away bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.away = away
+}
+
+func (v *vault) slow(takes time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.takes = takes
 }
 
 func (v *vault) keep(f carnet.Fingerprint) {
