@@ -77,7 +77,7 @@ type overlap struct {
 func (s store) shared(other, allowed []uint64) (runs []overlap) {
 	for _, name := range slices.Sorted(maps.Keys(s)) {
 		b := s[name]
-		masked := pointers(name, b)
+		masked := structure(name, b)
 		for i := 0; i+window <= len(b); i++ {
 			if w := b[i : i+window]; plain(w) || has(allowed, binary.BigEndian.Uint64(w)) {
 				for j := range window {
@@ -97,39 +97,6 @@ func (s store) shared(other, allowed []uint64) (runs []overlap) {
 		}
 	}
 	return runs
-}
-
-// pointers marks where SQLite keeps in its pages where their cells are: numbers of
-// 2 bytes, that say how long rows are and nothing of what is in them. Stores of the
-// same rows have runs of them in common.
-func pointers(name string, b []byte) []bool {
-	marked := make([]bool, len(b))
-	var page, first, head int // a page's length, where the first is, and what is before each
-	switch {
-	case strings.HasSuffix(name, ".db") && len(b) >= 100:
-		page = int(binary.BigEndian.Uint16(b[16:]))
-	case strings.HasSuffix(name, ".db-wal") && len(b) >= 32:
-		page, first, head = int(binary.BigEndian.Uint32(b[8:])), 32, 24
-	}
-	for at := first + head; page > 0 && at+page <= len(b); at += head + page {
-		p, start := b[at:at+page], 0
-		if at == 0 {
-			start = 100 // the file's header
-		}
-		length := 8
-		switch p[start] {
-		case 2, 5:
-			length = 12
-		case 10, 13:
-		default:
-			continue // no page with cells
-		}
-		length += 2 * int(binary.BigEndian.Uint16(p[start+3:]))
-		for i := range min(length, page-start) {
-			marked[at+start+i] = true
-		}
-	}
-	return marked
 }
 
 // plain says that a run has too little in it to tell anything: five or more of its
