@@ -30,8 +30,16 @@ type opening struct {
 	measurements []carnet.Measurement
 
 	// Of the frame that is being folded.
-	noted  []noted
-	events []published
+	noted   []noted
+	events  []published
+	refused []refusal
+}
+
+// refusal is a batch that must not be here.
+type refusal struct {
+	at          batchAt
+	fingerprint carnet.Fingerprint
+	why         error
 }
 
 // noted is a batch to be put into the tail's index.
@@ -126,7 +134,7 @@ func eachBatch(body []byte, do func(leaf, from, to int) error) error {
 func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound bool) error {
 	a.foldMu.Lock()
 	defer a.foldMu.Unlock()
-	o.noted, o.events = o.noted[:0], o.events[:0]
+	o.noted, o.events, o.refused = o.noted[:0], o.events[:0], o.refused[:0]
 	fold := row.ID > a.folded // written under foldMu and mu
 	err := eachBatch(row.Body, func(leaf, from, to int) error {
 		ref := batchRef{batchAt: batchAt{row.ID, uint32(leaf)}, from: uint32(from), to: uint32(to)}
@@ -134,6 +142,10 @@ func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound 
 	})
 	if err != nil && sound {
 		return err
+	}
+	if len(o.refused) > 0 {
+		a.refuse(row, o.refused)
+		clear(o.refused)
 	}
 	a.mu.Lock()
 	for i := range o.noted {
@@ -189,7 +201,7 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 		o.noted = append(o.noted, noted{s, ref})
 	default:
 		o.noted = append(o.noted, noted{&a.tail.outcast, refused(ref)})
-		a.refuse(row, ref.batchAt, carnet.FingerprintOf(batch), err)
+		o.refused = append(o.refused, refusal{ref.batchAt, carnet.FingerprintOf(batch), err})
 	}
 	return nil
 }
@@ -273,32 +285,43 @@ func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Bo
 	return nil
 }
 
-// refuse records a batch that was stored and must not be used. The statement
-// becomes durable with the states that are as of its frame, so that a batch
-// that is folded again after a restart isn't stated twice.
-func (a *Agent) refuse(row *FrameRow, at batchAt, f carnet.Fingerprint, why error) {
-	a.log.Error("a batch is refused", "sender", row.Sender, "frame", row.Number, "batch", f, "err", why)
+// refuse records the batches of a frame that were stored and must not be used,
+// in one statement that says why of the first: a sender that sends nothing else
+// doesn't get more written than its frames. The statement becomes durable with
+// the states that are as of its frame, so that a frame that is folded again after
+// a restart isn't stated twice.
+func (a *Agent) refuse(row *FrameRow, all []refusal) {
 	a.mu.Lock()
-	a.defects++
-	a.tail.refused[at] = struct{}{}
+	a.defects += uint64(len(all))
+	for i := range all {
+		a.tail.refused[all[i].at] = struct{}{}
+	}
+	many := len(a.tail.refused) >= maxRefused
 	a.mu.Unlock()
-	reason := why.Error()
+	if many {
+		a.compactSoon()
+	}
+	first := &all[0]
+	a.log.Error("batches are refused", "sender", row.Sender, "frame", row.Number, "batches", len(all), "of", row.Batches, "first", first.fingerprint, "why", first.why)
+	more := ""
+	if len(all) > 1 {
+		more = fmt.Sprintf("; %d more of the frame are refused", len(all)-1)
+	}
+	reason := first.why.Error()
+	reason = strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason-len(more))], "") + more
 	item, err := a.state(ledger.Statement{
-		Kind: ledger.RefusedBatch, Time: a.now().UnixNano(), Peer: row.Sender, Frame: row.Number, Object: f,
-		Reason: strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason)], ""),
+		Kind: ledger.RefusedBatch, Time: a.now().UnixNano(), Peer: row.Sender, Frame: row.Number, Object: first.fingerprint, Reason: reason,
 	})
 	if err != nil {
-		a.log.Error("the refusal of a batch could not be stated", "err", err)
+		a.log.Error("a refusal could not be stated", "err", err)
 		return
 	}
 	a.pending.refusals = append(a.pending.refusals, item)
-	if len(a.pending.refusals) >= maxRefusals {
-		a.compactSoon()
-	}
 }
 
-// maxRefusals is how many refusals wait to be saved before that is done at once.
-const maxRefusals = 4096
+// maxRefused is how many refused batches wait to be compacted before that is done
+// at once: they are saved with each state until then.
+const maxRefused = 4096
 
 // wasRefused reports whether a batch is known to be refused.
 func (a *Agent) wasRefused(at batchAt) bool {

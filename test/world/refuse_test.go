@@ -8,6 +8,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/ledger"
 	"carnet/link"
 	"carnet/seal"
 )
@@ -101,6 +102,31 @@ func badBatch(t *testing.T, w *world, bad func(w *world, s *source) []byte) {
 	if got := w.statements() - before; got != 2 { // the frame's root and the refusal
 		t.Errorf("%d statements, want 2", got)
 	}
+}
+
+// Many refused batches of a frame are stated once.
+func TestManyBadBatches(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		h := w.hubs[0]
+		s := h.open(nil)
+		before := w.statements()
+		var batches [][]byte
+		for range 300 {
+			batches = append(batches, h.draw(s.id).run(carnet.Day, time.Now(), 1))
+		}
+		h.send(append(batches, s.run(carnet.Day, time.Now(), 2))...)
+		h.heads()
+		w.restart()
+		w.compact()
+		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(2)) {
+			t.Errorf("history %v", got)
+		}
+		said := w.said(before)
+		if len(said) != 2 || said[1].Kind != ledger.RefusedBatch || said[1].Object != carnet.FingerprintOf(batches[0]) ||
+			!strings.HasSuffix(said[1].Reason, "; 299 more of the frame are refused") || !strings.Contains(said[1].Reason, "key") {
+			t.Errorf("stated: %+v", said)
+		}
+	})
 }
 
 func TestMapping(t *testing.T) {

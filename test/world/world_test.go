@@ -174,6 +174,31 @@ func (w *world) statements() (n int) {
 	return len(all)
 }
 
+// said returns the statements after the first n, opened as the world opens them.
+func (w *world) said(n int) (said []ledger.Statement) {
+	w.t.Helper()
+	sealer, err := w.table.Sealer(w.ctx, keys.ID{Kind: "rest", Name: "world"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	all, err := w.store.Statements(w.ctx, 0, 100_000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, item := range all[n:] {
+		plain, err := sealer.Open(nil, []byte("statement"), item.Statement)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		s, err := ledger.ParseStatement(plain)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		said = append(said, s)
+	}
+	return said
+}
+
 func (w *world) totals() avatar.Totals {
 	w.t.Helper()
 	n, err := w.agent.Totals(w.ctx)
