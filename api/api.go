@@ -88,9 +88,9 @@ type server struct {
 	tokens Authenticator
 	now    func() time.Time
 	log    *slog.Logger
-	live   chan struct{} // a place for each live subscription
-	asked  queries
 	limits limits
+
+	queries, bundles, live places // of history, of evidence, and live subscriptions
 }
 
 // newServer takes what the party has.
@@ -129,6 +129,8 @@ func (s *server) handler() (http.Handler, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.live = make(chan struct{}, s.limits.live)
+	s.queries = places{what: "history queries", all: s.limits.queries, ofOne: s.limits.queriesOfOne}
+	s.bundles = places{what: "evidence bundles", all: s.limits.bundles, ofOne: s.limits.bundlesOfOne}
+	s.live = places{what: "live subscriptions", all: s.limits.live, ofOne: s.limits.liveOfOne}
 	return s.routes()
 }

@@ -53,7 +53,7 @@ func (s *server) avatarRoutes(h huma.API) {
 		Description: "A page never splits an instant. When there is more, the answer has the headers Carnet-More: true, " +
 			"Carnet-Next with the moment from which to go on, and a Link to the next page. " +
 			fmt.Sprintf("At most %d queries run at once, and %d with one token: one more is answered with 429 and Retry-After.", s.limits.queries, s.limits.queriesOfOne),
-		Metadata: map[string]any{servesKey: packs}, Responses: historyResponses(),
+		Metadata: map[string]any{servesKey: packs}, Responses: limitedTo(packResponses()),
 	}, s.history)
 	serving(s, h, huma.Operation{
 		OperationID: "watch-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}/live", Tags: tags,
@@ -61,9 +61,10 @@ func (s *server) avatarRoutes(h huma.API) {
 		Description: "As a WebSocket: text frames {\"cursor\": …, \"pack\": [SenML]}, or with the subprotocol " + protoCBOR +
 			" binary frames of the same in CBOR. As server-sent events: id is the cursor, data the SenML pack. " +
 			"Who begins from now on (without a cursor) is told first where that is: a frame with an empty pack, or an id without data. " +
-			"Who reads too slowly is disconnected, and goes on after its last cursor without loss.",
+			"Who reads too slowly is disconnected, and goes on after its last cursor without loss. " +
+			fmt.Sprintf("At most %d subscriptions are open at once, and %d with one token: one more is answered with 429.", s.limits.live, s.limits.liveOfOne),
 		Metadata:  map[string]any{servesKey: []string(nil)}, // live judges for itself
-		Responses: liveResponses(),
+		Responses: limitedTo(liveResponses()),
 	}, s.watch)
 }
 
@@ -119,7 +120,7 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	leave, err := s.asked.enter(caller(ctx), s.limits)
+	leave, err := s.queries.enter(caller(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ func Operations() map[string][]Role { return allowed }
 func Open() []string { return open }
 
 // NewLimited is New with limits that a test can reach.
-func NewLimited(cfg Config, ping, frame time.Duration, live int) (http.Handler, error) {
+func NewLimited(cfg Config, ping, frame time.Duration, live, liveOfOne int) (http.Handler, error) {
 	s := newServer(cfg)
-	s.limits.ping, s.limits.frame, s.limits.live = ping, frame, live
+	s.limits.ping, s.limits.frame, s.limits.live, s.limits.liveOfOne = ping, frame, live, liveOfOne
 	return s.handler()
 }

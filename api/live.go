@@ -64,13 +64,12 @@ func cursorOf(r *http.Request) (*avatar.Cursor, error) {
 }
 
 func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
-	select {
-	case s.live <- struct{}{}:
-		defer func() { <-s.live }()
-	default:
-		s.refuse(w, r, carnet.Errorf(carnet.Unavailable, "%d live subscriptions are open, which is all there may be", s.limits.live).WithFix("try again later"))
+	leave, err := s.live.enter(caller(r.Context()))
+	if err != nil {
+		s.refuse(w, r, err)
 		return
 	}
+	defer leave()
 	if isWebSocket(r) {
 		s.serveWebSocket(w, r, id, after)
 		return

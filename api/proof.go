@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
@@ -42,9 +44,10 @@ func (s *server) proofRoutes(h huma.API) {
 		Summary: "The avatar's evidence bundle, as a tar of one directory, for carnet verify.",
 		Description: "The bundle has everything the world was sent about the avatar, with the keys that open it: " +
 			"keep it as you would keep the data. With from, to or property the tar has a directory for each batch, at most 100, " +
-			"that holds such a measurement: a bundle that proves this one batch and opens no other.",
+			"that holds such a measurement: a bundle that proves this one batch and opens no other. " +
+			fmt.Sprintf("At most %d are made at once, and %d with one token: one more is answered with 429.", s.limits.bundles, s.limits.bundlesOfOne),
 		Metadata:  map[string]any{servesKey: []string{typeTar}},
-		Responses: map[string]*huma.Response{"200": {Description: "The bundle.", Content: map[string]*huma.MediaType{typeTar: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
+		Responses: limitedTo(map[string]*huma.Response{"200": {Description: "The bundle.", Content: map[string]*huma.MediaType{typeTar: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}}),
 	}, s.evidence)
 	serving(s, h, huma.Operation{
 		OperationID: "get-did", Method: http.MethodGet, Path: "/v1/avatars/{id}/did", Tags: tags,
@@ -89,17 +92,37 @@ func (s *server) evidence(ctx context.Context, in *evidenceQuery) (*huma.StreamR
 	if err != nil {
 		return nil, err
 	}
-	write, err := s.proofs.Evidence(ctx, in.ID, q)
+	leave, err := s.bundles.enter(caller(ctx))
 	if err != nil {
 		return nil, err
 	}
+	write, err := s.proofs.Evidence(ctx, in.ID, q)
+	if err != nil {
+		leave()
+		return nil, err
+	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		defer leave()
 		_, w := humago.Unwrap(ctx)
 		w.Header().Set("Content-Type", typeTar)
 		w.Header().Set("Content-Disposition", `attachment; filename="evidence.tar"`)
-		if err := write(w); err != nil {
+		if err := write(patient{w, http.NewResponseController(w), s.limits.answer}); err != nil {
 			s.log.Warn("an evidence bundle was not sent whole", "err", err)
 			panic(http.ErrAbortHandler) // the caller must not take it for whole
 		}
 	}}, nil
+}
+
+// patient gives the caller time for each piece, not for the whole: a bundle is as
+// long as a history.
+type patient struct {
+	w     io.Writer
+	limit *http.ResponseController
+	each  time.Duration
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	// A writer without deadlines is a test's; net/http's has them.
+	_ = p.limit.SetWriteDeadline(time.Now().Add(p.each))
+	return p.w.Write(b)
 }

@@ -134,13 +134,13 @@ func packResponses() map[string]*huma.Response {
 	return map[string]*huma.Response{"200": {Description: "OK", Content: content}}
 }
 
-func historyResponses() map[string]*huma.Response {
-	all := packResponses()
-	all["429"] = &huma.Response{
-		Description: "Too many queries run at once.",
+// limitedTo adds the answer to who asks for too much at once.
+func limitedTo(of map[string]*huma.Response) map[string]*huma.Response {
+	of["429"] = &huma.Response{
+		Description: "Too many of these are open at once.",
 		Headers:     map[string]*huma.Header{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: "integer"}}},
 	}
-	return all
+	return of
 }
 
 func liveResponses() map[string]*huma.Response {

@@ -25,15 +25,17 @@ type limits struct {
 	answer time.Duration // for everything but live events, until the caller has read it
 	ping   time.Duration // between a live subscription's pings
 	frame  time.Duration // until a live subscriber has taken one frame
-	live   int           // live subscriptions at once
 
-	queries      int // of history, at once
-	queriesOfOne int // of them, with one token
+	// How many are served at once, of all callers and of those with one token.
+	live, liveOfOne       int // live subscriptions
+	queries, queriesOfOne int // of history
+	bundles, bundlesOfOne int // of evidence
 }
 
 var usual = limits{
 	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
-	ping: 20 * time.Second, frame: 15 * time.Second, live: 4096, queries: 16, queriesOfOne: 4,
+	ping: 20 * time.Second, frame: 15 * time.Second,
+	live: 4096, liveOfOne: 256, queries: 16, queriesOfOne: 4, bundles: 2, bundlesOfOne: 1,
 }
 
 // gate is what every request passes before it is routed.

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -49,9 +50,9 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 }
 
 // limited serves the world with small limits, over pipes.
-func (s *served) limited(tokens api.Authenticator, ping, frame time.Duration, live int) *client.Client {
+func (s *served) limited(tokens api.Authenticator, ping, frame time.Duration, live, liveOfOne int) *client.Client {
 	s.t.Helper()
-	h, err := api.NewLimited(api.Config{Party: "arena", World: s.world, Tokens: tokens, Log: quiet()}, ping, frame, live)
+	h, err := api.NewLimited(api.Config{Party: "arena", World: s.world, Tokens: tokens, Log: quiet()}, ping, frame, live, liveOfOne)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestASlowReaderIsDisconnectedAndLosesNothing(t *testing.T) {
 		d.mustSend(heart(i, float64(i)))
 		s.arrived(m.Avatar, uint64(i+1))
 	}
-	c := s.limited(tokens, time.Hour, 20*time.Millisecond, 1)
+	c := s.limited(tokens, time.Hour, 20*time.Millisecond, 1, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var all []carnet.Measurement
@@ -123,7 +124,7 @@ func TestATokenTakenAwayEndsItsSubscriptions(t *testing.T) {
 	c := s.limited(func(token string) (api.Principal, bool) {
 		p, ok := tokens(token)
 		return p, ok && !revoked.Load()
-	}, 5*time.Millisecond, time.Second, 1)
+	}, 5*time.Millisecond, time.Second, 1, 1)
 	events := 0
 	for _, err := range c.Watch(t.Context(), m.Avatar, new(string)) {
 		if err != nil {
@@ -140,25 +141,49 @@ func TestATokenTakenAwayEndsItsSubscriptions(t *testing.T) {
 	}
 }
 
+// Only so many subscriptions are open: with one token, and at all. A place is free
+// again when its subscription ends.
 func TestOnlySoManySubscriptions(t *testing.T) {
 	s := newServed(t)
 	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
 	d.mustSend(heart(0, 0))
 	s.arrived(m.Avatar, 1)
-	c := s.limited(tokens, time.Hour, time.Second, 1)
-	for _, err := range c.Watch(t.Context(), m.Avatar, new(string)) {
-		if err != nil {
-			t.Fatal(err)
+	c := s.limited(func(token string) (api.Principal, bool) { return api.Principal{Name: token, Role: api.Operator}, true }, time.Hour, time.Second, 3, 2)
+	as := func(token string) *client.Client {
+		other := *c
+		other.Token = token
+		return &other
+	}
+	open := func(token string) (leave func()) {
+		t.Helper()
+		next, stop := iter.Pull2(as(token).Watch(t.Context(), m.Avatar, new(string)))
+		if _, err, ok := next(); err != nil || !ok {
+			t.Fatalf("%s can't subscribe: %v", token, err)
 		}
-		for _, second := range c.Watch(t.Context(), m.Avatar, new(string)) {
-			if carnet.CodeOf(second) != carnet.Unavailable || !strings.Contains(second.Error(), "live subscriptions") {
-				t.Errorf("a second subscription ends with %v", second)
+		return stop
+	}
+	refused := func(token, why string) {
+		t.Helper()
+		for _, err := range as(token).Watch(t.Context(), m.Avatar, new(string)) {
+			if carnet.CodeOf(err) != carnet.Unavailable || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s has another subscription, which ends with %v", token, err)
 			}
 		}
-		break
 	}
-	s.eventually("the place is free again", func() bool {
-		c.Token = "operator-token"
+	one, two := open("alice"), open("alice")
+	refused("alice", "2 live subscriptions of yours")
+	three := open("bob")
+	refused("bob", "3 live subscriptions are open")
+	refused("carol", "3 live subscriptions are open")
+	one()
+	s.eventually("a place is free again", func() bool {
+		st, err := c.Status(t.Context())
+		return err == nil && st.World.Live == 2
+	})
+	open("carol")()
+	two()
+	three()
+	s.eventually("all are free again", func() bool {
 		st, err := c.Status(t.Context())
 		return err == nil && st.World.Live == 0
 	})

@@ -63,7 +63,7 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 		return nil, err
 	}
 	st := &WorldStatus{
-		Live: len(s.live), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
+		Live: s.live.count(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
 		Statements: totals.Statements, Receipts: totals.Receipts,
 	}
 	for _, v := range s.world.Avatars() {

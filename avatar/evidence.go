@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"math"
 	"slices"
 	"time"
 
@@ -41,32 +42,56 @@ func (a *Agent) EvidenceSigner(ctx context.Context) (ed25519.PrivateKey, error) 
 	return key, err
 }
 
-// Settle waits until every statement has its receipt, or ctx ends.
-func (a *Agent) Settle(ctx context.Context) error {
+// Settle waits until every statement made before has its receipt, or ctx ends. It
+// returns the last frame folded before, whose statement is among them.
+func (a *Agent) Settle(ctx context.Context) (upTo uint64, err error) {
+	a.mu.RLock()
+	upTo = a.folded
+	a.mu.RUnlock()
+	var last uint64 // the newest of the statements that wait
+	for {
+		waiting, err := a.store.Pending(ctx, last, settlePage)
+		if err != nil {
+			return 0, err
+		}
+		if len(waiting) > 0 {
+			last = waiting[len(waiting)-1].ID
+		}
+		if len(waiting) < settlePage {
+			break
+		}
+	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		pending, err := a.store.Pending(ctx, 0, 1)
-		if err != nil || len(pending) == 0 {
-			return err
+		oldest, err := a.store.Pending(ctx, 0, 1)
+		if err != nil || len(oldest) == 0 || oldest[0].ID > last {
+			return upTo, err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-tick.C:
 		}
 	}
 }
 
-// Proven hands over the frames folded so far that hold batches of an avatar, in
-// the order received. What is handed over is good until do returns.
-func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, do func(*ProvenFrame) error) error {
-	return a.ProvenOf(ctx, id, Query{}, do)
+// settlePage is how many waiting statements are listed at once.
+const settlePage = 1000
+
+// AllFolded stands for the last frame folded.
+const AllFolded = math.MaxUint64
+
+// Proven hands over the frames up to one, as Settle returns it, that hold batches
+// of an avatar, in the order received. What is handed over is good until do
+// returns.
+func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, upTo uint64, do func(*ProvenFrame) error) error {
+	return a.ProvenOf(ctx, id, upTo, Query{}, do)
 }
 
 // ProvenOf is Proven for those batches alone that hold a measurement which fits
 // the query, whose limit isn't looked at.
-func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, q Query, do func(*ProvenFrame) error) error {
+func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, upTo uint64, q Query, do func(*ProvenFrame) error) error {
 	v, err := a.avatar(id)
 	if err != nil {
 		return err
@@ -79,7 +104,7 @@ func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, q Query, do fu
 		p.minutes.to = minuteOf(q.To - 1)
 	}
 	a.mu.RLock()
-	p.streams, p.upTo = slices.Clone(v.streams), a.folded
+	p.streams, p.upTo = slices.Clone(v.streams), min(upTo, a.folded)
 	a.mu.RUnlock()
 	for {
 		whole, err := p.pass(ctx)

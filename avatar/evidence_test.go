@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"carnet"
 	"carnet/keys"
@@ -25,6 +27,22 @@ type memoryStore struct {
 	documents map[string]carnet.Document
 	frames    []FrameRow
 	stretches []StretchRow
+
+	waiting waiting
+}
+
+// waiting is statements without a receipt.
+type waiting chan []ledger.Item
+
+func (m *memoryStore) Pending(_ context.Context, after uint64, limit int) (out []ledger.Item, _ error) {
+	items := <-m.waiting
+	defer func() { m.waiting <- items }()
+	for _, item := range items {
+		if item.ID > after && len(out) < limit {
+			out = append(out, item)
+		}
+	}
+	return out, nil
 }
 
 func (m *memoryStore) Links(context.Context) ([]LinkRow, error) { return nil, nil }
@@ -245,7 +263,7 @@ func (w *provenWorld) receive(whose ...int) {
 func (w *provenWorld) collect(whose int, between func(n int)) (numbers []uint64) {
 	w.t.Helper()
 	next := uint64(0)
-	err := w.agent.Proven(w.t.Context(), w.avatars[whose], func(f *ProvenFrame) error {
+	err := w.agent.Proven(w.t.Context(), w.avatars[whose], AllFolded, func(f *ProvenFrame) error {
 		h, root, err := seal.VerifySign1(f.Sign1, w.key.Public().(ed25519.PublicKey))
 		if err != nil {
 			return err
@@ -328,6 +346,54 @@ func TestProven(t *testing.T) {
 	}
 }
 
+// Who waits for receipts waits for those of what there is, not for those of what
+// comes meanwhile, and is given no frame that came meanwhile.
+func TestSettleWhileMoreComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newProvenWorld(t)
+		w.receive(0, 1)
+		w.store.waiting = make(waiting, 1)
+		var last uint64
+		more := func(items []ledger.Item, n int) {
+			for range n {
+				last++
+				items = append(items, ledger.Item{ID: last})
+			}
+			w.store.waiting <- items
+		}
+		more(nil, 2*settlePage)
+		settled := make(chan uint64)
+		go func() {
+			upTo, err := w.agent.Settle(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			settled <- upTo
+		}()
+		synctest.Wait()
+		w.receive(0)
+		half := func() { more((<-w.store.waiting)[settlePage/2:], settlePage/2) }
+		for range 3 {
+			half()
+			select {
+			case upTo := <-settled:
+				t.Fatalf("settled up to %d while statements wait", upTo)
+			case <-time.After(time.Second):
+			}
+		}
+		half()
+		upTo := <-settled
+		var numbers []uint64
+		err := w.agent.Proven(t.Context(), w.avatars[0], upTo, func(f *ProvenFrame) error {
+			numbers = append(numbers, uint64(f.Receipt[0]))
+			return nil
+		})
+		if err != nil || !slices.Equal(numbers, []uint64{1}) {
+			t.Errorf("frames %v, %v", numbers, err)
+		}
+	})
+}
+
 // Evidence of some measurements has the batches that hold them, wherever they
 // lie, and no other of their frames.
 func TestProvenOf(t *testing.T) {
@@ -353,7 +419,7 @@ func TestProvenOf(t *testing.T) {
 			{Query{Property: "steps"}, []uint64{0, 1, 2}},
 		} {
 			var got []uint64
-			err := w.agent.ProvenOf(t.Context(), w.avatars[0], c.query, func(f *ProvenFrame) error {
+			err := w.agent.ProvenOf(t.Context(), w.avatars[0], AllFolded, c.query, func(f *ProvenFrame) error {
 				if len(f.Own) != len(f.Batches) || len(f.Keys) != len(f.Batches) {
 					t.Errorf("%d places, %d batches, %d keys", len(f.Own), len(f.Batches), len(f.Keys))
 				}
@@ -379,7 +445,7 @@ func TestProvenWithoutKey(t *testing.T) {
 	if err := w.agent.keys.Destroy(t.Context(), epochID{w.epochs[0].Stream, w.epochs[0].Epoch}.key()); err != nil {
 		t.Fatal(err)
 	}
-	err := w.agent.Proven(t.Context(), w.avatars[0], func(f *ProvenFrame) error {
+	err := w.agent.Proven(t.Context(), w.avatars[0], AllFolded, func(f *ProvenFrame) error {
 		if (f.Keys[0] != seal.Key{}) {
 			t.Error("a key that was destroyed is handed over")
 		}
@@ -388,7 +454,7 @@ func TestProvenWithoutKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.agent.Proven(t.Context(), carnet.NewAvatarID(), nil); carnet.CodeOf(err) != carnet.NotFound {
+	if err := w.agent.Proven(t.Context(), carnet.NewAvatarID(), AllFolded, nil); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("an avatar that isn't there: %v", err)
 	}
 }

@@ -268,7 +268,8 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 		defer os.RemoveAll(temporary)
 		dir = filepath.Join(temporary, "bundle")
 	}
-	if err := node.WriteEvidence(ctx, world.World, name, world.Peers, m.Avatar, dir); err != nil {
+	prover := node.Prover{World: world.World, Party: name, Peers: world.Peers, UpTo: avatar.AllFolded}
+	if err := prover.Write(ctx, m.Avatar, dir); err != nil {
 		return err
 	}
 	report, err := evidence.Verify(ctx, dir, nil, evidence.VerifyOptions{})

@@ -1,9 +1,11 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"carnet"
@@ -169,4 +171,89 @@ func TestLeafBeyondTheTree(t *testing.T) {
 	if root, ok := j.root(1, nil); !ok || root != seal.Root([]carnet.Fingerprint{leaf}) {
 		t.Error("the only leaf of a tree doesn't lead to its root")
 	}
+}
+
+// Whatever number stands in an index, with its check set right, the bundle is
+// false: also one that no arithmetic holds.
+func TestExtremeIndexes(t *testing.T) {
+	s := scene(t)
+	good := s.write(s.options())
+	frames := []func(r *frameRecord, v uint64){
+		func(r *frameRecord, v uint64) { r.number = v },
+		func(r *frameRecord, v uint64) { r.offset = v },
+		func(r *frameRecord, v uint64) { r.first = v },
+		func(r *frameRecord, v uint64) { r.length = uint32(v) },
+		func(r *frameRecord, v uint64) { r.sender = uint16(v) },
+		func(r *frameRecord, v uint64) { r.batches = uint16(v) },
+	}
+	batches := []func(r *batchRecord, v uint64){
+		func(r *batchRecord, v uint64) { r.number = v },
+		func(r *batchRecord, v uint64) { r.offset = v },
+		func(r *batchRecord, v uint64) { r.first = v },
+		func(r *batchRecord, v uint64) { r.from = int64(v) },
+		func(r *batchRecord, v uint64) { r.to = int64(v) },
+		func(r *batchRecord, v uint64) { r.count = uint32(v) },
+		func(r *batchRecord, v uint64) { r.length = uint32(v) },
+		func(r *batchRecord, v uint64) { r.stream = uint32(v) },
+		func(r *batchRecord, v uint64) { r.leaf = uint32(v) },
+	}
+	spoil := func(file string, i, of int, edit func([]byte) []byte) {
+		t.Helper()
+		path := filepath.Join(good, file)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := edit(bytes.Clone(whole))
+		if bytes.Equal(changed, whole) {
+			return
+		}
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := verify(t, good, nil); r.Verdict != False {
+			t.Errorf("field %d of record %d of %s: %s", i, of, file, r.Verdict)
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range []uint64{0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 57, 1 << 58, 1<<63 - 1 - 1<<20, 1<<63 - 1, 1 << 63, 1<<64 - 64, 1<<64 - 1} {
+		for _, at := range []int{0, 1, 2} {
+			for i, set := range frames {
+				spoil(FileFrameIndex, i, at, editFrame(at, func(r *frameRecord) { set(r, v) }))
+			}
+			for i, set := range batches {
+				spoil(FileBatchIndex, i, at, editBatch(at, func(r *batchRecord) { set(r, v) }))
+			}
+		}
+	}
+}
+
+// A file that goes on for a terabyte behind its end is false, and not read to
+// its end.
+func TestGrownFiles(t *testing.T) {
+	s := scene(t)
+	for _, name := range append(dataFiles[:], FileManifest) {
+		dir := s.write(s.options())
+		if err := os.Truncate(filepath.Join(dir, name), 1<<40); err != nil {
+			t.Fatal(err)
+		}
+		want(t, verify(t, dir, nil), False, name)
+	}
+}
+
+// What isn't a regular file isn't opened: a pipe has no end.
+func TestPipes(t *testing.T) {
+	s := scene(t)
+	dir := s.write(s.options())
+	path := filepath.Join(dir, FileBatches)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(t, verify(t, dir, nil), False, FileBatches, "not a regular file")
+	want(t, verify(t, filepath.Join(dir, FileKeys), nil), False, "not a bundle's directory")
 }

@@ -89,6 +89,10 @@ func (v *verification) whole(file, format string, args ...any) {
 
 // openFiles opens the bundle's files; false: they are not those of a bundle.
 func (v *verification) openFiles() (bool, error) {
+	if info, err := os.Stat(v.dir); err == nil && !info.IsDir() {
+		v.whole(filepath.Base(v.dir), "is not a bundle's directory")
+		return false, nil
+	}
 	entries, err := os.ReadDir(v.dir)
 	if err != nil {
 		return false, carnet.Errorf(carnet.NotFound, "the bundle can't be read: %v", err)
@@ -309,7 +313,8 @@ func (v *verification) run(ctx context.Context, workers int) error {
 	return nil
 }
 
-// hashFiles hashes the files that are hashed as a whole.
+// hashFiles hashes the files that are hashed as a whole, as far as the manifest
+// says that they go: one that goes on is false already, however long it is.
 func (v *verification) hashFiles(ctx context.Context, sums []carnet.Fingerprint) error {
 	buf := make([]byte, 1<<18)
 	for i, name := range dataFiles {
@@ -317,8 +322,8 @@ func (v *verification) hashFiles(ctx context.Context, sums []carnet.Fingerprint)
 			continue
 		}
 		h := sha256.New()
-		for at := int64(0); ; {
-			n, err := v.files[name].ReadAt(buf, at)
+		for at, end := int64(0), v.manifest.file(name).Length; at < end; {
+			n, err := v.files[name].ReadAt(buf[:min(int64(len(buf)), end-at)], at)
 			h.Write(buf[:n])
 			if at += int64(n); errors.Is(err, io.EOF) {
 				break

@@ -22,12 +22,12 @@ type window struct {
 }
 
 // get returns n bytes at an offset, good until the next call; nil: the file
-// ends before.
+// ends before, as the manifest has it.
 func (w *window) get(off uint64, n int) ([]byte, error) {
-	at := int64(off)
-	if at < 0 || n < 0 {
+	if end := uint64(w.end); n < 0 || off > end || uint64(n) > end-off {
 		return nil, nil
 	}
+	at := int64(off)
 	if from := at - w.at; from >= 0 && from+int64(n) <= int64(len(w.buf)) {
 		return w.buf[from:][:n:n], nil
 	}

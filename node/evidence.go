@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"carnet"
@@ -24,14 +25,22 @@ func BundleName(world carnet.PartyID, id carnet.AvatarID) string {
 	return fmt.Sprintf("%s-%s", world, id)
 }
 
-// WriteEvidence writes an avatar's evidence bundle to dir, which must be empty or
-// not be there.
-func WriteEvidence(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID, dir string) error {
-	o, err := evidenceOptions(ctx, world, name, peers, id)
+// Prover writes evidence of a world's avatars.
+type Prover struct {
+	World *avatar.Agent
+	Party carnet.PartyID // the world's name
+	Peers map[carnet.PartyID]identity.Peer
+	UpTo  uint64 // the last frame that it is of, as Agent.Settle returns it
+}
+
+// Write writes an avatar's evidence bundle to dir, which must be empty or not be
+// there.
+func (p Prover) Write(ctx context.Context, id carnet.AvatarID, dir string) error {
+	o, err := p.options(ctx, id)
 	if err != nil {
 		return err
 	}
-	_, err = evidence.Write(ctx, dir, proven{world, id}, o)
+	_, err = evidence.Write(ctx, dir, proven{p, id}, o)
 	return err
 }
 
@@ -41,13 +50,13 @@ const mostBatches = 100
 // WriteBatches writes, for each batch that holds a measurement which fits the
 // query, a bundle of that batch alone into a directory of its own below dir: it
 // has the key of no other batch, and names no other sender.
-func WriteBatches(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID, q avatar.Query, dir string) error {
-	o, err := evidenceOptions(ctx, world, name, peers, id)
+func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Query, dir string) error {
+	o, err := p.options(ctx, id)
 	if err != nil {
 		return err
 	}
 	senders, written := o.Trust.Senders, 0
-	err = world.ProvenOf(ctx, id, q, func(f *avatar.ProvenFrame) error {
+	err = p.World.ProvenOf(ctx, id, p.UpTo, q, func(f *avatar.ProvenFrame) error {
 		o.Trust.Senders = slices.DeleteFunc(slices.Clone(senders), func(s evidence.Sender) bool { return s.Party != f.Sender })
 		for i, batch := range f.Batches {
 			if written++; written > mostBatches {
@@ -60,7 +69,7 @@ func WriteBatches(ctx context.Context, world *avatar.Agent, name carnet.PartyID,
 			one := *f
 			one.Own, one.Batches, one.Keys = f.Own[i:i+1], f.Batches[i:i+1], f.Keys[i:i+1]
 			o.Only = &evidence.Batch{Stream: h.Stream, Number: h.Number}
-			bundle := filepath.Join(dir, fmt.Sprintf("%s-%s-%d", BundleName(name, id), h.Stream, h.Number))
+			bundle := filepath.Join(dir, fmt.Sprintf("%s-%s-%d", BundleName(p.Party, id), h.Stream, h.Number))
 			if _, err := evidence.Write(ctx, bundle, single(one), o); err != nil {
 				return err
 			}
@@ -68,6 +77,10 @@ func WriteBatches(ctx context.Context, world *avatar.Agent, name carnet.PartyID,
 		return nil
 	})
 	if err == nil && written == 0 {
+		q.Limit = 1
+		if _, _, err := p.World.History(ctx, id, q); err != nil {
+			return err // such as: its keys are destroyed
+		}
 		return carnet.Errorf(carnet.NotFound, "the avatar has no such measurement").WithFix("see its history for what there is, and when")
 	}
 	return err
@@ -82,34 +95,34 @@ func (s single) Frames(_ context.Context, do func(*evidence.Frame) error) error 
 	return do(&frame)
 }
 
-// evidenceOptions are those of all bundles of an avatar.
-func evidenceOptions(ctx context.Context, world *avatar.Agent, name carnet.PartyID, peers map[carnet.PartyID]identity.Peer, id carnet.AvatarID) (o evidence.Options, err error) {
-	signer, err := world.EvidenceSigner(ctx)
+// options are those of all bundles of an avatar.
+func (p Prover) options(ctx context.Context, id carnet.AvatarID) (o evidence.Options, err error) {
+	signer, err := p.World.EvidenceSigner(ctx)
 	if err != nil {
 		return o, err
 	}
 	public := signer.Public().(ed25519.PublicKey)
-	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: name, Key: evidence.PublicKey(public)}}}
-	for peer, p := range peers {
-		switch p.Role {
+	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: p.Party, Key: evidence.PublicKey(public)}}}
+	for name, peer := range p.Peers {
+		switch peer.Role {
 		case identity.Things:
-			trust.Senders = append(trust.Senders, evidence.Sender{Party: peer, Audience: name, Key: evidence.PublicKey(p.Key)})
+			trust.Senders = append(trust.Senders, evidence.Sender{Party: name, Audience: p.Party, Key: evidence.PublicKey(peer.Key)})
 		case identity.Depot:
-			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: peer, Key: p.Ledger})
+			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
 		}
 	}
-	return evidence.Options{World: name, Avatar: id, Trust: trust, Signer: signer, Now: time.Now()}, nil
+	return evidence.Options{World: p.Party, Avatar: id, Trust: trust, Signer: signer, Now: time.Now()}, nil
 }
 
 // proven turns what an avatar agent hands over into what a bundle takes.
 type proven struct {
-	world *avatar.Agent
-	id    carnet.AvatarID
+	prover Prover
+	id     carnet.AvatarID
 }
 
 // Frames implements evidence.Source.
 func (p proven) Frames(ctx context.Context, do func(*evidence.Frame) error) error {
-	return p.world.Proven(ctx, p.id, func(f *avatar.ProvenFrame) error {
+	return p.prover.World.Proven(ctx, p.id, p.prover.UpTo, func(f *avatar.ProvenFrame) error {
 		frame := evidence.Frame(*f)
 		return do(&frame)
 	})
@@ -128,17 +141,19 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 	if _, err := n.api.World.Avatar(id); err != nil {
 		return nil, err
 	}
-	if err := n.api.World.Settle(ctx); err != nil {
+	upTo, err := n.api.World.Settle(ctx)
+	if err != nil {
 		return nil, carnet.Errorf(carnet.Unavailable, "not every statement has its receipt yet: %v", err).WithFix("try again; see whether the depot is away")
 	}
-	dir, err := os.MkdirTemp(n.config.path(n.config.Data), "evidence-")
+	dir, err := os.MkdirTemp(n.config.path(n.config.Data), bundlesPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("write evidence: %w", err)
 	}
+	prover := Prover{World: n.api.World, Party: n.config.Party, Peers: n.peers, UpTo: upTo}
 	if q == (avatar.Query{}) {
-		err = WriteEvidence(ctx, n.api.World, n.config.Party, n.peers, id, filepath.Join(dir, BundleName(n.config.Party, id)))
+		err = prover.Write(ctx, id, filepath.Join(dir, BundleName(n.config.Party, id)))
 	} else {
-		err = WriteBatches(ctx, n.api.World, n.config.Party, n.peers, id, q, dir)
+		err = prover.WriteBatches(ctx, id, q, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -148,6 +163,21 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 		err := archive.AddFS(os.DirFS(dir))
 		return errors.Join(err, archive.Close(), os.RemoveAll(dir))
 	}, nil
+}
+
+// bundlesPrefix begins the names of directories in which bundles are made. They
+// have keys in the clear.
+const bundlesPrefix = "evidence-"
+
+// removeBundles removes what a process left behind that ended while it made some.
+func removeBundles(data string) error {
+	entries, err := os.ReadDir(data)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), bundlesPrefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(data, e.Name())))
+		}
+	}
+	return err
 }
 
 // Document implements api.Proofs.

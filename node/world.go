@@ -60,6 +60,9 @@ func (n *Node) openWorld(ctx context.Context) error {
 // listenLink takes the links of the world's senders.
 func (n *Node) listenLink(ctx context.Context) error {
 	c, agent := n.config, n.api.World
+	if err := removeBundles(c.path(c.Data)); err != nil {
+		return fmt.Errorf("remove evidence that was not sent: %w", err)
+	}
 	local, err := identity.Load(ctx, n.table, self)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"carnet"
 	"carnet/access"
 	"carnet/api"
+	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
 	"carnet/node"
@@ -150,6 +151,10 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, evidence.FileBatches) {
 		t.Errorf("a spoilt bundle: %+v", r)
 	}
+	u.write("evidence/second", "")
+	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, "second, all batches: is not a bundle's directory") || !strings.Contains(r.out, "2 bundles, 0 of them proved") {
+		t.Errorf("a file in a bundle's place: %+v", r)
+	}
 }
 
 // proves fetches the evidence of an avatar's newest measurement alone, as somebody
@@ -225,7 +230,7 @@ func (u user) bundle(world carnet.PartyID, id carnet.AvatarID) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		u.t.Fatal(err)
 	}
-	err = node.WriteEvidence(u.ctx, i.World, world, i.Peers, id, filepath.Join(dir, "first"))
+	err = node.Prover{World: i.World, Party: world, Peers: i.Peers, UpTo: avatar.AllFolded}.Write(u.ctx, id, filepath.Join(dir, "first"))
 	if err := errors.Join(err, i.Close()); err != nil {
 		u.t.Fatal(err)
 	}

@@ -80,11 +80,18 @@ func (c verifyCommand) show(s streams, all []verified) error {
 	if c.JSON {
 		return writeJSON(s.out, all)
 	}
+	proved := 0
 	for _, v := range all {
 		fmt.Fprintf(s.out, "%s: %s", v.Bundle, line(v.Summary()))
 		if c.Explain {
 			fmt.Fprintf(s.out, "\n%s", line(v.Report.Explain()))
 		}
+		if v.Verdict == evidence.True {
+			proved++
+		}
+	}
+	if len(all) > 1 {
+		fmt.Fprintf(s.out, "%d bundles, %d of them proved\n", len(all), proved)
 	}
 	return nil
 }
@@ -97,9 +104,9 @@ func line(text string) string {
 	return text + "\n"
 }
 
-// bundles lists the bundles that a path means. Where one directory in a directory
-// is a bundle every other counts as one, too, so that one whose files were taken
-// away is found false.
+// bundles lists the bundles that a path means. Where one entry of a directory is a
+// bundle every other counts as one, too, so that one whose files were taken away,
+// or in whose place there is something else, is found false.
 func bundles(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -121,13 +128,12 @@ func bundles(path string) ([]string, error) {
 	var dirs []string
 	some := false
 	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
 		dir := filepath.Join(path, e.Name())
-		found, err := bundled(dir)
-		if err != nil {
-			return nil, err
+		found := false
+		if e.IsDir() {
+			if found, err = bundled(dir); err != nil {
+				return nil, err
+			}
 		}
 		some, dirs = some || found, append(dirs, dir)
 	}

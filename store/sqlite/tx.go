@@ -144,23 +144,6 @@ func (t *tx) row(query string, args []any, dst ...any) bool {
 	return err == nil
 }
 
-// each calls scan for every row of a query.
-func (t *tx) each(query string, args []any, scan func(*sql.Rows) error) {
-	if t.err != nil {
-		return
-	}
-	s := t.statement(query)
-	if t.err != nil {
-		return
-	}
-	rows, err := s.Query(args...)
-	if err != nil {
-		t.err = err
-		return
-	}
-	t.err = scanAll(rows, scan)
-}
-
 // read runs a query on a reading connection and calls scan for every row until
 // it returns errEnough.
 func (db *DB) read(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {

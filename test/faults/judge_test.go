@@ -205,7 +205,7 @@ type frames struct {
 
 // Frames implements evidence.Source.
 func (f frames) Frames(ctx context.Context, do func(*evidence.Frame) error) error {
-	return f.world.Proven(ctx, f.avatar, func(p *avatar.ProvenFrame) error {
+	return f.world.Proven(ctx, f.avatar, avatar.AllFolded, func(p *avatar.ProvenFrame) error {
 		frame := evidence.Frame(*p)
 		return do(&frame)
 	})

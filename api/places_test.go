@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -77,7 +78,74 @@ func TestOnlySoManyHistoryQueries(t *testing.T) {
 	begin("carol")
 	close(w.answer)
 	running.Wait()
-	if s.asked.running != 0 || len(s.asked.by) != 0 {
-		t.Errorf("%d queries run after all, by %v", s.asked.running, s.asked.by)
+	if s.queries.count() != 0 || len(s.queries.by) != 0 {
+		t.Errorf("%d queries run after all, by %v", s.queries.count(), s.queries.by)
+	}
+}
+
+// stuck makes a bundle when it is told so.
+type stuck struct {
+	Proofs
+	asked  chan struct{}
+	answer chan struct{}
+}
+
+func (p stuck) Evidence(context.Context, carnet.AvatarID, avatar.Query) (func(io.Writer) error, error) {
+	p.asked <- struct{}{}
+	<-p.answer
+	return func(w io.Writer) error {
+		p.asked <- struct{}{}
+		<-p.answer
+		_, err := w.Write([]byte("tar"))
+		return err
+	}, nil
+}
+
+// Bundles fill the disk until they are read: only so many are made at once, and a
+// place is taken until the last byte is.
+func TestOnlySoManyBundles(t *testing.T) {
+	p := stuck{asked: make(chan struct{}), answer: make(chan struct{})}
+	s := &server{party: "arena", world: slow{}, proofs: p, limits: usual, log: slog.New(slog.DiscardHandler),
+		tokens: func(token string) (Principal, bool) { return Principal{token, Operator}, true }}
+	h, err := s.handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string) int {
+		r := httptest.NewRequest(http.MethodGet, "/v1/avatars/"+carnet.NewAvatarID().String()+"/evidence", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	done := make(chan int)
+	begin := func(token string) {
+		go func() { done <- ask(token) }()
+		<-p.asked
+	}
+	refused := func(token string) {
+		t.Helper()
+		if code := ask(token); code != http.StatusTooManyRequests {
+			t.Errorf("%s is answered with %d", token, code)
+		}
+	}
+	begin("alice")
+	refused("alice")
+	begin("bob")
+	refused("carol")
+	for range 2 {
+		p.answer <- struct{}{} // it is made
+		<-p.asked
+	}
+	refused("alice")
+	refused("carol")
+	for range 2 {
+		p.answer <- struct{}{} // it is read
+		if code := <-done; code != http.StatusOK {
+			t.Errorf("answered with %d", code)
+		}
+	}
+	if n := s.bundles.count(); n != 0 {
+		t.Errorf("%d places are taken after all", n)
 	}
 }
