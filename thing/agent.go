@@ -71,6 +71,9 @@ type Agent struct {
 	spare    spare
 	packs    sync.Pool // of *pack
 	wake     chan struct{}
+	wide     chan struct{}   // a place for who reads much of the log to find duplicates
+	life     context.Context // ends when the agent does
+	end      context.CancelFunc
 
 	// policyMu is held for reading while a frame is built and signed, and for
 	// writing while a view or mapping changes.
@@ -109,8 +112,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
 		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
 		senders: make(map[carnet.PartyID]*sender), index: index{buckets: make(map[bucketKey]span)},
-		open: new(group), wake: make(chan struct{}, 1), registry: newRegistry(),
+		open: new(group), wake: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
 	}
+	a.life, a.end = context.WithCancel(context.Background())
 	if a.now == nil {
 		a.now = time.Now
 	}
@@ -179,6 +183,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	upkeep.Go(func() { a.saveHighWater(ctx) })
 	upkeep.Go(func() { a.trimLog(ctx) })
 	<-ctx.Done()
+	a.end()
 	upkeep.Wait()
 	for _, s := range a.senders {
 		s.close()

@@ -215,23 +215,59 @@ func (x *index) find(thing uint32, bucket int64) (span, bool) {
 // readBytes is how much of the log one read takes.
 const readBytes = 8 << 20
 
-// loadBucket reads from the log every identity of one thing in one bucket. What
-// was added before is waited for, so nothing that is admitted is missed; the
-// caller holds the thing's mutex, so nothing of it is added meanwhile.
+// loadBucket reads from the log every identity of one thing in one bucket.
 func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64) (map[identity]struct{}, error) {
-	if err := a.barrier(ctx); err != nil {
-		return nil, err
-	}
 	has := make(map[identity]struct{})
-	s, ok := a.index.find(t.number, bucket)
-	if !ok {
-		return has, nil
+	err := a.eachHeld(ctx, t, []int64{bucket}, func(id identity) {
+		if bucketOf(id.time) == bucket {
+			has[id] = struct{}{}
+		}
+	})
+	return has, err
+}
+
+// heldOf reads from the log which of some identities of one thing it holds, in one
+// pass. One thing at a time does that: it may read the whole log.
+func (a *Agent) heldOf(ctx context.Context, t *Thing, ids map[identity]struct{}) (map[identity]struct{}, error) {
+	select {
+	case a.wide <- struct{}{}:
+		defer func() { <-a.wide }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	buckets := make([]int64, 0, len(ids))
+	for id := range ids {
+		buckets = append(buckets, bucketOf(id.time))
+	}
+	held := make(map[identity]struct{})
+	err := a.eachHeld(ctx, t, buckets, func(id identity) {
+		if _, asked := ids[id]; asked {
+			held[id] = struct{}{}
+		}
+	})
+	return held, err
+}
+
+// eachHeld hands over every identity of one thing in the part of the log that has
+// some buckets. What was added before is waited for, so nothing that is admitted is
+// missed; the caller holds the thing's mutex, so nothing of it is added meanwhile.
+func (a *Agent) eachHeld(ctx context.Context, t *Thing, buckets []int64, do func(identity)) error {
+	if err := a.barrier(ctx); err != nil {
+		return err
+	}
+	var part span // empty
+	for _, b := range buckets {
+		if s, ok := a.index.find(t.number, b); ok && part == (span{}) {
+			part = s
+		} else if ok {
+			part = span{min(part.first, s.first), max(part.last, s.last)}
+		}
 	}
 	d := logDecoder()
-	for at := s.first; at <= s.last; {
+	for at := part.first; at <= part.last && part.first > 0; {
 		rows, err := a.store.Log(ctx, at, readBytes)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(rows) == 0 {
 			break
@@ -239,17 +275,17 @@ func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64) (map[ide
 		for _, row := range rows {
 			err := a.eachMessage(ctx, row, d, func(o *Thing) bool { return o == t }, func(_ uint64, _ *Thing, ms []carnet.Measurement) error {
 				for i := range ms {
-					if p, known := t.description.Lookup(ms[i].Name); known && bucketOf(ms[i].Time) == bucket {
-						has[identity{uint16(p.Index), ms[i].Time, ms[i].Value}] = struct{}{}
+					if p, known := t.description.Lookup(ms[i].Name); known {
+						do(identity{uint16(p.Index), ms[i].Time, ms[i].Value})
 					}
 				}
 				return nil
 			})
 			if err != nil {
-				return nil, err
+				return err
 			}
 			at = row.First + uint64(row.Count)
 		}
 	}
-	return has, nil
+	return nil
 }

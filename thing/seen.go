@@ -1,6 +1,8 @@
 package thing
 
 import (
+	"slices"
+
 	"carnet"
 )
 
@@ -31,9 +33,10 @@ type span struct{ first, last uint64 }
 // seen tells new measurements of one thing from duplicates. Its owner is the
 // thing's mutex.
 type seen struct {
-	high []int64            // per property: the newest measured time accepted
-	sets map[int64]*seenSet // late buckets held in memory
-	use  uint64             // counts uses, for forgetting the least recent set
+	high []int64               // per property: the newest measured time accepted
+	sets map[int64]*seenSet    // late buckets held in memory
+	use  uint64                // counts uses, for forgetting the least recent set
+	wide map[identity]struct{} // while a message with many late buckets is looked at: what of it is held
 
 	dirty bool // high has changed since it was saved
 }
@@ -55,9 +58,9 @@ func newSeen(properties int) seen {
 }
 
 // admit reports whether a measurement is new, and takes note of it if so. load
-// reads the identities that the log holds in a bucket; an error leaves the
-// measurement unadmitted.
-func (s *seen) admit(property uint16, m *carnet.Measurement, load func(bucket int64) (map[identity]struct{}, error)) (isNew bool, err error) {
+// keeps what the log holds in a bucket, or of the message (keep, wide); an error
+// leaves the measurement unadmitted.
+func (s *seen) admit(property uint16, m *carnet.Measurement, load func(bucket int64) error) (isNew bool, err error) {
 	bucket := bucketOf(m.Time)
 	if m.Time > s.high[property] {
 		s.high[property], s.dirty = m.Time, true
@@ -66,27 +69,46 @@ func (s *seen) admit(property uint16, m *carnet.Measurement, load func(bucket in
 				set.has[identity{property, m.Time, m.Value}] = struct{}{}
 			}
 		}
+		if s.wide != nil {
+			s.wide[identity{property, m.Time, m.Value}] = struct{}{}
+		}
 		return true, nil
 	}
-	set := s.sets[bucket]
-	if set == nil {
-		has, err := load(bucket)
-		if err != nil {
+	if s.sets[bucket] == nil && s.wide == nil {
+		if err := load(bucket); err != nil {
 			return false, err
 		}
-		set = s.keep(bucket, has)
 	}
-	s.use++
-	set.lastUse = s.use
+	has := s.wide
+	if set := s.sets[bucket]; set != nil {
+		s.use++
+		set.lastUse, has = s.use, set.has
+	}
 	id := identity{property, m.Time, m.Value}
-	if _, held := set.has[id]; held {
+	if _, held := has[id]; held {
 		return false, nil
 	}
-	set.has[id] = struct{}{}
+	has[id] = struct{}{}
 	return true, nil
 }
 
-func (s *seen) keep(bucket int64, has map[identity]struct{}) *seenSet {
+// late counts the buckets of a message's measurements that are to be looked up,
+// up to one more than are held as sets.
+func (s *seen) late(properties []uint16, ms []carnet.Measurement) int {
+	high, buckets := slices.Clone(s.high), make(map[int64]struct{})
+	for i := range ms {
+		if p := properties[i]; ms[i].Time > high[p] {
+			high[p] = ms[i].Time
+		} else if buckets[bucketOf(ms[i].Time)] = struct{}{}; len(buckets) > maxSets {
+			break
+		}
+	}
+	return len(buckets)
+}
+
+// keep holds a bucket as a set, and forgets the one that was not used for longest:
+// within a message of no more late buckets than sets, none of its own.
+func (s *seen) keep(bucket int64, has map[identity]struct{}) {
 	if s.sets == nil {
 		s.sets = make(map[int64]*seenSet)
 	}
@@ -99,14 +121,12 @@ func (s *seen) keep(bucket int64, has map[identity]struct{}) *seenSet {
 		}
 		delete(s.sets, oldest)
 	}
-	set := &seenSet{has: has}
-	s.sets[bucket] = set
-	return set
+	s.sets[bucket] = &seenSet{has: has}
 }
 
 // forget drops all sets: after a message that was admitted could not be stored,
 // the log alone knows what is held.
-func (s *seen) forget() { s.sets = nil }
+func (s *seen) forget() { s.sets, s.wide = nil, nil }
 
 // raise takes saved high-water times.
 func (s *seen) raise(high []int64) {

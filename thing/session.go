@@ -1,7 +1,6 @@
 package thing
 
 import (
-	"context"
 	"errors"
 
 	"carnet"
@@ -142,14 +141,12 @@ func (p *pack) seal() []byte {
 // fields of an object's value stay together: one of them that is new makes the
 // value new.
 func (p *pack) dropDuplicates() error {
-	kept := 0
+	kept, seen := 0, &p.thing.seen
 	for i := 0; i < len(p.measurements); {
 		n := p.thing.description.Properties[p.properties[i]].Fields()
 		fresh := false
 		for j := i; j < i+n; j++ {
-			isNew, err := p.thing.seen.admit(p.properties[j], &p.measurements[j], func(bucket int64) (map[identity]struct{}, error) {
-				return p.load(bucket, kept, i, j)
-			})
+			isNew, err := seen.admit(p.properties[j], &p.measurements[j], func(bucket int64) error { return p.load(bucket, kept, i, j) })
 			if err != nil {
 				return err
 			}
@@ -162,25 +159,49 @@ func (p *pack) dropDuplicates() error {
 		}
 		i += n
 	}
+	seen.wide = nil
 	p.measurements, p.properties = p.measurements[:kept], p.properties[:kept]
 	return nil
 }
 
-// load returns what a bucket holds already: in the log, and of this message what
-// was kept so far, [0, kept), and what is being looked at, [from, to).
-func (p *pack) load(bucket int64, kept, from, to int) (map[identity]struct{}, error) {
-	has, err := p.agent.loadBucket(context.Background(), p.thing, bucket)
-	if err != nil {
-		return nil, err
+// load looks up what the log holds in a bucket; or, when the message has more late
+// buckets than are held as sets, which of its own measurements the log holds, so
+// that no part of the log is read twice for a message. Of the message itself,
+// [0, kept) was kept so far and [from, to) is being looked at.
+func (p *pack) load(bucket int64, kept, from, to int) error {
+	a, t := p.agent, p.thing
+	wide := t.seen.late(p.properties[to:], p.measurements[to:]) > maxSets
+	var has map[identity]struct{}
+	var err error
+	if wide {
+		ids := make(map[identity]struct{})
+		p.eachIdentity(to, len(p.measurements), func(id identity) { ids[id] = struct{}{} })
+		has, err = a.heldOf(a.life, t, ids)
+	} else {
+		has, err = a.loadBucket(a.life, t, bucket)
 	}
-	for _, part := range [...][2]int{{0, kept}, {from, to}} {
-		for k := part[0]; k < part[1]; k++ {
-			if m := &p.measurements[k]; bucketOf(m.Time) == bucket {
-				has[identity{p.properties[k], m.Time, m.Value}] = struct{}{}
-			}
+	if err != nil {
+		return err
+	}
+	add := func(id identity) {
+		if wide || bucketOf(id.time) == bucket {
+			has[id] = struct{}{}
 		}
 	}
-	return has, nil
+	p.eachIdentity(0, kept, add)
+	p.eachIdentity(from, to, add)
+	if wide {
+		t.seen.wide = has
+	} else {
+		t.seen.keep(bucket, has)
+	}
+	return nil
+}
+
+func (p *pack) eachIdentity(from, to int, do func(identity)) {
+	for i := from; i < to; i++ {
+		do(identity{p.properties[i], p.measurements[i].Time, p.measurements[i].Value})
+	}
 }
 
 func (s *Session) refuse(err error, payload []byte, sink Sink, token uint64) {

@@ -18,6 +18,7 @@ type memory struct {
 	memoryState
 	fail    func(*Group) error // asked before each commit, under mu
 	commits int
+	reading func() // called before each reading of the log
 }
 
 type memoryState struct {
@@ -107,7 +108,16 @@ func (s *memory) Commit(_ context.Context, g *Group) error {
 	return nil
 }
 
-func (s *memory) Log(_ context.Context, from uint64, limit int) (rows []LogRow, err error) {
+func (s *memory) Log(ctx context.Context, from uint64, limit int) (rows []LogRow, err error) {
+	s.mu.Lock()
+	reading := s.reading
+	s.mu.Unlock()
+	if reading != nil {
+		reading()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := 0
