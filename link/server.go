@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/porter"
 	"carnet/seal"
 )
 
@@ -30,7 +31,7 @@ type ServerConfig struct {
 	HelloTimeout time.Duration // from accept to Welcome; default 10 s
 	IdleTimeout  time.Duration // silence until a connection is given up; default 45 s
 	CallTimeout  time.Duration // for one Sink.Call; default 10 s
-	MaxPending   int           // connections before Welcome; default 64
+	MaxPending   int           // connections before Welcome, of one address at most a quarter; default 64
 
 	// Alarm is told what a person must look at: forks, tampered frames, a
 	// receiver that was restored from a backup. It must not block.
@@ -43,9 +44,9 @@ type Server struct {
 	ServerConfig
 	codec    codec
 	tls      *tls.Config
-	pending  chan struct{} // a place for each connection before Welcome
-	checking chan struct{} // a place for each frame being verified
-	arrivals sync.Pool     // of *Arrival
+	pending  *porter.Porter // for connections before Welcome
+	checking chan struct{}  // a place for each frame being verified
+	arrivals sync.Pool      // of *Arrival
 
 	mu    sync.Mutex
 	ports map[carnet.PartyID]*port // owned by mu; one for each peer that ever said Hello
@@ -70,7 +71,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		ServerConfig: cfg, codec: codec,
-		pending:  make(chan struct{}, cfg.MaxPending),
+		pending:  porter.New(cfg.MaxPending, max(1, cfg.MaxPending/4)),
 		checking: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ports:    make(map[carnet.PartyID]*port),
 	}
@@ -135,23 +136,23 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		select {
-		case s.pending <- struct{}{}:
-			connections.Go(func() { s.serve(ctx, raw) })
-		default:
+		if entered, ok := s.pending.Enter(raw.RemoteAddr()); ok {
+			connections.Go(func() { s.serve(ctx, raw, entered) })
+		} else {
 			s.Log.Warn("link has too many connections that didn't say hello", "from", raw.RemoteAddr())
 			raw.Close()
 		}
 	}
 }
 
-// serve owns one connection from accept to close.
-func (s *Server) serve(ctx context.Context, raw net.Conn) {
+// serve owns one connection from accept to close; entered gives back the place of
+// one before Welcome.
+func (s *Server) serve(ctx context.Context, raw net.Conn, entered func()) {
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	in, welcome, err := s.register(ctx, raw)
-	<-s.pending
+	entered()
 	if err != nil {
 		s.Log.Info("link connection refused", "from", raw.RemoteAddr(), "error", err)
 		return

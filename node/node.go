@@ -29,6 +29,7 @@ import (
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/porter"
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
@@ -220,15 +221,23 @@ func (n *Node) openHTTP(ctx context.Context) error {
 	return n.serveHTTP(n.config.Listen.HTTP, config, handler)
 }
 
+// What an HTTP server takes: connections, of one address at most a quarter, and
+// bytes of a request's headers.
+const (
+	httpConnections = 8192
+	httpHeaders     = 64 << 10
+)
+
 // serveHTTP adds an HTTPS server to the node's work.
 func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
+	listener = porter.New(httpConnections, httpConnections/4).Listen(listener)
 	config.NextProtos = []string{"h2", "http/1.1"}
 	server := &http.Server{
-		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: httpHeaders,
 		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
 	n.work = append(n.work, func(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"carnet/porter"
 )
 
 // Config makes a Server.
@@ -24,6 +26,13 @@ type Config struct {
 type Limits struct {
 	// Connections at once; one more is closed unanswered. Default 10,000.
 	Connections int
+	// Connecting is how many connections of one address (of IPv6, one /64) may be
+	// without a session at once; one more is closed unanswered. Default a quarter
+	// of Connections, at least 1.
+	Connecting int
+	// DeviceSessions is how many sessions one device may have open, each with a
+	// client id of its own; one more is refused. Default 16.
+	DeviceSessions int
 	// PacketSize is the largest packet accepted, in bytes, and announced to MQTT
 	// 5. Default 256 KiB, at most 16 MiB.
 	PacketSize int
@@ -55,6 +64,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		value, max int
 	}{
 		{"Connections", &l.Connections, 10_000, 1 << 20},
+		{"DeviceSessions", &l.DeviceSessions, 16, 1 << 20},
 		{"PacketSize", &l.PacketSize, 256 << 10, 16 << 20},
 		{"ReceiveMaximum", &l.ReceiveMaximum, 64, 65_535},
 		{"Outgoing", &l.Outgoing, 64, 65_535},
@@ -66,6 +76,12 @@ func (l Limits) withDefaults() (Limits, error) {
 		if *f.field < 1 || *f.field > f.max {
 			return l, fmt.Errorf("mqtt limit %s is %d: want 1 to %d", f.name, *f.field, f.max)
 		}
+	}
+	if l.Connecting == 0 {
+		l.Connecting = max(1, l.Connections/4)
+	}
+	if l.Connecting < 1 || l.Connecting > l.Connections {
+		return l, fmt.Errorf("mqtt limit Connecting is %d: want 1 to %d", l.Connecting, l.Connections)
 	}
 	for _, f := range []struct {
 		name  string
@@ -97,5 +113,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.Limits = limits
-	return &Server{cfg: cfg, sessions: map[sessionKey]*session{}, conns: map[*session]struct{}{}}, nil
+	return &Server{
+		cfg: cfg, door: porter.New(limits.Connections, limits.Connecting),
+		sessions: map[sessionKey]*session{}, devices: map[string]int{}, conns: map[*session]struct{}{},
+	}, nil
 }

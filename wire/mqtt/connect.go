@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -111,13 +112,15 @@ func (s *session) open(ctx context.Context, p *packet.Connect) error {
 		}
 		return s.reject(a.connack, a.connack311, text)
 	}
-	s.device = device
-	s.keepWill(p.Will)
 	if clientID == "" {
 		clientID = "carnet-" + rand.Text()
 	}
 	s.key = sessionKey{device.ID(), clientID}
-	s.srv.register(s)
+	if !s.srv.register(s) {
+		return s.reject(packet.QuotaExceeded, 3, fmt.Sprintf("the device has %d sessions open, which is all it may have; end one", s.srv.cfg.Limits.DeviceSessions))
+	}
+	s.device = device
+	s.keepWill(p.Will)
 	s.accept(p)
 	return nil
 }

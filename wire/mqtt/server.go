@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"carnet/porter"
 	"carnet/wire/mqtt/packet"
 )
 
@@ -16,9 +17,11 @@ import (
 type Server struct {
 	cfg    Config
 	counts counters
+	door   *porter.Porter // for connections without a session
 
 	mu       sync.Mutex
 	sessions map[sessionKey]*session // open ones
+	devices  map[string]int          // how many of them each device has
 	conns    map[*session]struct{}   // all, connecting ones too
 }
 
@@ -39,7 +42,7 @@ type Stats struct {
 	Open      int   // sessions and connections now
 	Connected int64 // sessions opened
 	Rejected  int64 // CONNECT answered with a refusal, or not a CONNECT
-	Crowded   int64 // connections closed for Limits.Connections
+	Crowded   int64 // connections closed for Limits.Connections or Connecting
 	TakenOver int64 // sessions ended by a newer one of the same device and client id
 	Closed    int64 // connections ended, for whatever reason
 	Malformed int64 // sessions ended for what the device sent
@@ -139,7 +142,11 @@ func (s *Server) admit(conn net.Conn, f *flusher) (*session, bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.cfg.Limits.Connections {
+	ok := len(s.conns) < s.cfg.Limits.Connections
+	if ok {
+		se.entered, ok = s.door.Enter(conn.RemoteAddr())
+	}
+	if !ok {
 		s.counts.crowded.Add(1)
 		conn.Close()
 		return nil, false
@@ -148,23 +155,37 @@ func (s *Server) admit(conn net.Conn, f *flusher) (*session, bool) {
 	return se, true
 }
 
-// register makes se the session of its key, and ends the one that was.
-func (s *Server) register(se *session) {
+// register makes se the session of its key, and ends the one that was; false: its
+// device has as many sessions as it may have.
+func (s *Server) register(se *session) bool {
 	s.mu.Lock()
 	old := s.sessions[se.key]
+	if old == nil {
+		if s.devices[se.key.device] >= s.cfg.Limits.DeviceSessions {
+			s.mu.Unlock()
+			return false
+		}
+		s.devices[se.key.device]++
+	}
 	s.sessions[se.key] = se
 	s.mu.Unlock()
+	se.entered()
 	s.counts.connected.Add(1)
 	if old != nil {
 		s.counts.takenOver.Add(1)
 		old.end(&ending{reason: packet.SessionTakenOver, text: "another connection of this device uses the same client id"})
 	}
+	return true
 }
 
 func (s *Server) forget(se *session) {
+	se.entered()
 	s.mu.Lock()
 	if s.sessions[se.key] == se {
 		delete(s.sessions, se.key)
+		if s.devices[se.key.device]--; s.devices[se.key.device] == 0 {
+			delete(s.devices, se.key.device)
+		}
 	}
 	delete(s.conns, se)
 	s.mu.Unlock()

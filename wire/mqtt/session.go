@@ -19,6 +19,7 @@ import (
 type session struct {
 	srv     *Server
 	flusher *flusher
+	entered func()   // gives back the place of a connection without a session
 	conn    net.Conn // TLS over out, or out itself
 	out     *outlet
 
