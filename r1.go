@@ -11,7 +11,7 @@ const (
 	// CallBag gives a key bag (docs/design/seal.md) → nothing. The keys are
 	// durable at the world when it answers.
 	CallBag = "bag"
-	// CallHeads asks where the caller's streams stand: nothing → []StreamHead.
+	// CallHeads asks where the caller's streams stand: HeadsRequest → HeadsPage.
 	CallHeads = "heads"
 	// NoticeDemand tells the agent that somebody waits for a stream: Demand.
 	NoticeDemand = "demand"
@@ -36,6 +36,17 @@ type MapAnswer struct {
 // Unmap names a stream that has ended.
 type Unmap struct {
 	Stream StreamID `json:"stream"`
+}
+
+// HeadsRequest asks for the heads of the streams whose ids are above one.
+type HeadsRequest struct {
+	After StreamID `json:"after"` // zero: from the first on
+}
+
+// HeadsPage is some of a sender's stream heads, in order of their ids.
+type HeadsPage struct {
+	Heads []StreamHead `json:"heads"`
+	More  bool         `json:"more,omitempty"` // ask again, after the last of these
 }
 
 // StreamHead is where a stream stands at a world.

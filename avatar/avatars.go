@@ -106,10 +106,14 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		}
 		return nil, a.endStream(ctx, party, r.Stream)
 	case carnet.CallHeads:
+		var r carnet.HeadsRequest
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "a question for stream heads can't be read: %v", err)
+		}
 		if err := a.settled(ctx); err != nil {
 			return nil, err
 		}
-		return json.Marshal(a.heads(party))
+		return a.heads(party, r.After)
 	}
 	return nil, carnet.Errorf(carnet.Malformed, "a world has no call %q", kind)
 }
@@ -230,31 +234,6 @@ func (a *Agent) endStream(ctx context.Context, party carnet.PartyID, id carnet.S
 	}
 	s.ended = true
 	return nil
-}
-
-// heads says where a sender's streams stand.
-func (a *Agent) heads(party carnet.PartyID) []carnet.StreamHead {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	heads := []carnet.StreamHead{}
-	for _, s := range a.streams {
-		if s.sender == party {
-			heads = append(heads, s.head())
-		}
-	}
-	return heads
-}
-
-func (s *stream) head() carnet.StreamHead {
-	v := s.avatar
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	head := carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst}
-	for i := range v.latest {
-		m := &v.latest[i]
-		head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: m.Name, Time: m.Time, Value: m.Value.Num})
-	}
-	return head
 }
 
 // maxProperties is how many properties an avatar's state has. What a sender says

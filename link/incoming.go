@@ -370,7 +370,7 @@ func (in *incoming) answer(ctx context.Context, m *call) error {
 	body, err := in.server.Sink.Call(ctx, in.peer.Party, m.Kind, m.Body)
 	r := reply{ID: m.ID, Body: body}
 	if err == nil && len(body) > maxBody {
-		err = fmt.Errorf("the answer to call %q has %d bytes", m.Kind, len(body))
+		err = carnet.Errorf(carnet.TooLarge, "the answer to call %q has %d bytes, a link carries %d", m.Kind, len(body), maxBody).WithFix("ask for less at once")
 	}
 	if err != nil {
 		in.server.Log.Info("link call refused", "peer", in.peer.Party, "kind", m.Kind, "error", err)

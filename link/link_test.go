@@ -241,7 +241,7 @@ func TestCallErrors(t *testing.T) {
 	}{
 		{"forbidden", carnet.Error{Code: carnet.Forbidden, Reason: "not for you", Fix: "ask the owner"}},
 		{"broken", carnet.Error{Code: carnet.Unavailable, Reason: "the receiver can't do that at the moment"}},
-		{"too large an answer", carnet.Error{Code: carnet.Unavailable, Reason: "the receiver can't do that at the moment"}},
+		{"too large an answer", carnet.Error{Code: carnet.TooLarge, Reason: `the answer to call "too large an answer" has 2097152 bytes, a link carries 1044480`, Fix: "ask for less at once"}},
 	} {
 		_, err := s.Call(t.Context(), c.kind, nil)
 		if e, ok := errors.AsType[*carnet.Error](err); !ok || *e != c.want {

@@ -1,11 +1,13 @@
 package thing
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -267,11 +269,21 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 			w.grants[e.Key.Stream] = bag.NotAfter
 		}
 	case carnet.CallHeads:
-		var heads []carnet.StreamHead
-		for _, h := range w.heads {
-			heads = append(heads, *h)
+		var r carnet.HeadsRequest
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, err
 		}
-		return json.Marshal(heads)
+		page := carnet.HeadsPage{Heads: []carnet.StreamHead{}}
+		for _, h := range w.heads {
+			if bytes.Compare(h.Stream[:], r.After[:]) > 0 {
+				page.Heads = append(page.Heads, *h)
+			}
+		}
+		slices.SortFunc(page.Heads, func(p, q carnet.StreamHead) int { return bytes.Compare(p.Stream[:], q.Stream[:]) })
+		if len(page.Heads) > 1 { // a page has one
+			page.Heads, page.More = page.Heads[:1], true
+		}
+		return json.Marshal(page)
 	}
 	return nil, nil
 }

@@ -1,6 +1,7 @@
 package thing
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 
@@ -83,13 +84,9 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 	a := s.agent
 	a.log.Warn("the world has frames that this agent's store doesn't know: it was restored from an older copy",
 		"world", s.peer.Party, "known", reached, "world_has", at.Last.Number)
-	answer, err := s.call.Call(ctx, carnet.CallHeads, nil)
+	heads, err := s.heads(ctx)
 	if err != nil {
 		return err
-	}
-	var heads []carnet.StreamHead
-	if err := json.Unmarshal(answer, &heads); err != nil {
-		return carnet.Errorf(carnet.Malformed, "the world's stream heads can't be read: %v", err)
 	}
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
@@ -113,6 +110,34 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 		r.touch(c)
 	}
 	return s.stateGap(ctx, reached, at)
+}
+
+// heads asks the world where all of this agent's streams stand, page by page. No
+// frame leaves meanwhile, so the pages are of one moment.
+func (s *sender) heads(ctx context.Context) (heads []carnet.StreamHead, err error) {
+	for page := (carnet.HeadsPage{More: true}); page.More; {
+		var r carnet.HeadsRequest
+		if n := len(heads); n > 0 {
+			r.After = heads[n-1].Stream
+		}
+		question, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := s.call.Call(ctx, carnet.CallHeads, question)
+		if err != nil {
+			return nil, err
+		}
+		page = carnet.HeadsPage{}
+		if err := json.Unmarshal(answer, &page); err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "the world's stream heads can't be read: %v", err)
+		}
+		if n := len(page.Heads); page.More && (n == 0 || bytes.Compare(page.Heads[n-1].Stream[:], r.After[:]) <= 0) {
+			return nil, carnet.Errorf(carnet.Malformed, "the world's stream heads have no end")
+		}
+		heads = append(heads, page.Heads...)
+	}
+	return heads, nil
 }
 
 // resumeAt is the position of this agent's log from which on the world still

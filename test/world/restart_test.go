@@ -117,7 +117,7 @@ func TestStoppingAnswersEverybody(t *testing.T) {
 		if _, err := w.agent.Accept(w.ctx, h.name, oneOf(a)); carnet.CodeOf(err) != carnet.Unavailable {
 			t.Errorf("a stopped world says %v", err)
 		}
-		if err := h.call(carnet.CallHeads, nil, nil); carnet.CodeOf(err) != carnet.Unavailable {
+		if err := h.call(carnet.CallHeads, carnet.HeadsRequest{}, nil); carnet.CodeOf(err) != carnet.Unavailable {
 			t.Errorf("a stopped world says %v", err)
 		}
 	})

@@ -3,6 +3,7 @@
 package world_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -459,15 +460,23 @@ func (h *hub) call(kind string, question, answer any) error {
 // heads waits until everything sent is folded, and says where the streams stand.
 func (h *hub) heads() map[carnet.StreamID]carnet.StreamHead {
 	h.w.t.Helper()
-	var list []carnet.StreamHead
-	if err := h.call(carnet.CallHeads, nil, &list); err != nil {
-		h.w.t.Fatal(err)
-	}
 	heads := make(map[carnet.StreamID]carnet.StreamHead)
-	for _, head := range list {
-		heads[head.Stream] = head
+	var after carnet.StreamID
+	for {
+		var page carnet.HeadsPage
+		if err := h.call(carnet.CallHeads, carnet.HeadsRequest{After: after}, &page); err != nil {
+			h.w.t.Fatal(err)
+		}
+		for _, head := range page.Heads {
+			if bytes.Compare(head.Stream[:], after[:]) <= 0 {
+				h.w.t.Fatalf("the head of %s comes after that of %s", head.Stream, after)
+			}
+			heads[head.Stream], after = head, head.Stream
+		}
+		if !page.More {
+			return heads
+		}
 	}
-	return heads
 }
 
 // source is a stream with its key and numbers.
