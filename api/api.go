@@ -42,6 +42,11 @@ type Config struct {
 	// time to time, so that a token that is taken away ends them.
 	Tokens Authenticator
 
+	// How many live subscriptions are open at once: of all callers (default 4,096),
+	// and of those with one token (default 64, or Live if that is less). One more
+	// is answered with 429.
+	Live, LiveOfToken int
+
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
 }
@@ -96,6 +101,12 @@ type server struct {
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
 	s := &server{party: cfg.Party, proofs: cfg.Proofs, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, limits: usual}
+	if cfg.Live != 0 {
+		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
+	}
+	if cfg.LiveOfToken != 0 {
+		s.limits.liveOfOne = cfg.LiveOfToken
+	}
 	if cfg.Things != nil {
 		s.things = cfg.Things
 	}
@@ -122,6 +133,10 @@ func (s *server) handler() (http.Handler, error) {
 	}
 	if s.tokens == nil {
 		return nil, carnet.Errorf(carnet.Malformed, "an API needs a way to check tokens")
+	}
+	if s.limits.live < 1 || s.limits.liveOfOne < 1 || s.limits.liveOfOne > s.limits.live {
+		return nil, carnet.Errorf(carnet.Malformed, "%d live subscriptions, and %d with one token: want at least 1, and no more with one token than at all",
+			s.limits.live, s.limits.liveOfOne)
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -35,7 +35,7 @@ type limits struct {
 var usual = limits{
 	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
 	ping: 20 * time.Second, frame: 15 * time.Second,
-	live: 4096, liveOfOne: 256, queries: 16, queriesOfOne: 4, bundles: 2, bundlesOfOne: 1,
+	live: 4096, liveOfOne: 64, queries: 16, queriesOfOne: 4, bundles: 2, bundlesOfOne: 1,
 }
 
 // gate is what every request passes before it is routed.

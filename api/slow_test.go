@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net"
 	"net/http"
@@ -52,7 +53,7 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 // limited serves the world with small limits, over pipes.
 func (s *served) limited(tokens api.Authenticator, ping, frame time.Duration, live, liveOfOne int) *client.Client {
 	s.t.Helper()
-	h, err := api.NewLimited(api.Config{Party: "arena", World: s.world, Tokens: tokens, Log: quiet()}, ping, frame, live, liveOfOne)
+	h, err := api.NewHasty(api.Config{Party: "arena", World: s.world, Tokens: tokens, Live: live, LiveOfToken: liveOfOne, Log: quiet()}, ping, frame)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -141,6 +142,61 @@ func TestATokenTakenAwayEndsItsSubscriptions(t *testing.T) {
 	}
 }
 
+// refusal is how a subscription that is not to be is answered.
+func refusal(t *testing.T, c *client.Client, id carnet.AvatarID, header http.Header) (status int, retry string, p api.Problem) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.Base+"/v1/avatars/"+id.String()+"/live?after=", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = header.Clone()
+	r.Header.Set("Authorization", "Bearer "+c.Token)
+	a, err := c.HTTP.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if a.StatusCode < http.StatusBadRequest { // it is one after all, and has no end
+		return a.StatusCode, "", p
+	}
+	if err := json.NewDecoder(a.Body).Decode(&p); err != nil {
+		t.Error(err)
+	}
+	return a.StatusCode, a.Header.Get("Retry-After"), p
+}
+
+// The limits of subscriptions are the operator's; without a word there are 64 with
+// a token, and a token never has more than there are.
+func TestLimitsOfSubscriptions(t *testing.T) {
+	s := newServed(t)
+	for _, c := range []struct {
+		live, ofToken int
+		says          string // in the interface's description; empty: refused
+	}{
+		{0, 0, "At most 4096 subscriptions are open at once, and 64 with one token"},
+		{10, 0, "At most 10 subscriptions are open at once, and 10 with one token"},
+		{0, 500, "At most 4096 subscriptions are open at once, and 500 with one token"},
+		{10, 3, "At most 10 subscriptions are open at once, and 3 with one token"},
+		{10, 11, ""}, {-1, 0, ""}, {0, -1, ""}, {0, 4097, ""},
+	} {
+		h, err := api.New(api.Config{Party: "arena", World: s.world, Tokens: tokens, Live: c.live, LiveOfToken: c.ofToken, Log: quiet()})
+		if c.says == "" {
+			if carnet.CodeOf(err) != carnet.Malformed {
+				t.Errorf("%d and %d: %v", c.live, c.ofToken, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
+		if !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%d and %d: the description doesn't say %q", c.live, c.ofToken, c.says)
+		}
+	}
+}
+
 // Only so many subscriptions are open: with one token, and at all. A place is free
 // again when its subscription ends.
 func TestOnlySoManySubscriptions(t *testing.T) {
@@ -167,6 +223,15 @@ func TestOnlySoManySubscriptions(t *testing.T) {
 		for _, err := range as(token).Watch(t.Context(), m.Avatar, new(string)) {
 			if carnet.CodeOf(err) != carnet.Unavailable || !strings.Contains(err.Error(), why) {
 				t.Errorf("%s has another subscription, which ends with %v", token, err)
+			}
+		}
+		for _, h := range []http.Header{
+			{"Accept": {"text/event-stream"}},
+			{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}},
+		} {
+			status, retry, p := refusal(t, as(token), m.Avatar, h)
+			if status != http.StatusTooManyRequests || retry != "1" || !strings.Contains(p.Detail, why) || !strings.Contains(p.Fix, "end one") {
+				t.Errorf("%s with %v is answered with %d, Retry-After %q, %+v", token, h, status, retry, p)
 			}
 		}
 	}

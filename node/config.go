@@ -33,6 +33,7 @@ type Config struct {
 	Listen    Listen    `toml:"listen"`
 	Advertise Advertise `toml:"advertise,omitempty"`
 	Tokens    []Token   `toml:"tokens"`
+	Limits    Limits    `toml:"limits,omitempty"`
 
 	// Things is for the role things.
 	Things ThingsConfig `toml:"things,omitempty"`
@@ -186,6 +187,9 @@ func (c Config) check() error {
 		return bad("world.purpose and world.residency are words of a-z, 0-9 and '-'")
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
+	}
+	if err := c.Limits.check(); err != nil {
+		return err
 	}
 	if _, err := carnet.ParseSensitivity(c.World.Sensitivity); err != nil {
 		return fmt.Errorf("world.sensitivity: %w", err)

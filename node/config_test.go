@@ -56,6 +56,8 @@ func TestConfigIsChecked(t *testing.T) {
 		{"store.kind", identity.Depot, func(c *Config) { c.Store.Kind = "memory" }},
 		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", Schema: "vault"} }},
 		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", DSN: "postgres://localhost/carnet"} }},
+		{"limits.live is -1", identity.World, func(c *Config) { c.Limits.Live = -1 }},
+		{"limits.live_of_token", identity.World, func(c *Config) { c.Limits.LiveOfToken = 1<<20 + 1 }},
 		{"operator, owner or reader", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "admin"}} }},
 	} {
 		config := good(c.role)

@@ -70,7 +70,8 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.peers, err = readPeers(n.config.path(n.config.Peers)); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Log: n.log}
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Log: n.log,
+		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch n.config.Role {
 	case identity.Things:
 		return n.openThings(ctx)
