@@ -58,6 +58,10 @@ func TestConfigIsChecked(t *testing.T) {
 		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", DSN: "postgres://localhost/carnet"} }},
 		{"limits.live is -1", identity.World, func(c *Config) { c.Limits.Live = -1 }},
 		{"limits.live_of_token", identity.World, func(c *Config) { c.Limits.LiveOfToken = 1<<20 + 1 }},
+		{"limits.http_connections", identity.Depot, func(c *Config) { c.Limits.HTTPConnections = -1 }},
+		{"limits.mqtt_connections", identity.Things, func(c *Config) { c.Limits.MQTTConnections = -1 }},
+		{"limits.mqtt_connecting", identity.Things, func(c *Config) { c.Limits.MQTTConnecting = -1 }},
+		{"limits.mqtt_sessions", identity.Things, func(c *Config) { c.Limits.MQTTSessions = -1 }},
 		{"operator, owner or reader", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "admin"}} }},
 	} {
 		config := good(c.role)

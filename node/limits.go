@@ -1,6 +1,10 @@
 package node
 
-import "carnet"
+import (
+	"carnet"
+	"carnet/porter"
+	"carnet/wire/mqtt"
+)
 
 // Limits bound what callers may hold open at once, so that one can't keep others
 // out. A limit that is left out takes its default.
@@ -9,6 +13,34 @@ type Limits struct {
 	// one token: one more is answered with 429. Default 4,096 and 64.
 	Live        int `toml:"live,omitempty"`
 	LiveOfToken int `toml:"live_of_token,omitempty"`
+
+	// HTTPConnections is how many connections each HTTP listener has, of one address
+	// (of IPv6, one /64) at most a quarter: one more is closed. Default 8,192.
+	HTTPConnections int `toml:"http_connections,omitempty"`
+
+	// MQTTConnections is how many connections of devices a things agent has: one more
+	// is closed. Default 10,000.
+	MQTTConnections int `toml:"mqtt_connections,omitempty"`
+	// MQTTConnecting is how many of them one address may have without a session.
+	// Default a quarter of MQTTConnections.
+	MQTTConnecting int `toml:"mqtt_connecting,omitempty"`
+	// MQTTSessions is how many sessions a thing may have, each with a client id of its
+	// own: one more is refused. Default 16.
+	MQTTSessions int `toml:"mqtt_sessions,omitempty"`
+}
+
+// http makes the porter of an HTTP listener.
+func (l Limits) http() *porter.Porter {
+	all := l.HTTPConnections
+	if all == 0 {
+		all = 8192
+	}
+	return porter.New(all, max(1, all/4))
+}
+
+// mqtt makes the limits of the things agent's listener.
+func (l Limits) mqtt() mqtt.Limits {
+	return mqtt.Limits{Connections: l.MQTTConnections, Connecting: l.MQTTConnecting, DeviceSessions: l.MQTTSessions}
 }
 
 // most is the largest limit that can be asked for.
@@ -21,6 +53,10 @@ func (l Limits) check() error {
 	}{
 		{"live", l.Live},
 		{"live_of_token", l.LiveOfToken},
+		{"http_connections", l.HTTPConnections},
+		{"mqtt_connections", l.MQTTConnections},
+		{"mqtt_connecting", l.MQTTConnecting},
+		{"mqtt_sessions", l.MQTTSessions},
 	} {
 		if f.value < 0 || f.value > most {
 			return carnet.Errorf(carnet.Malformed, "limits.%s is %d", f.name, f.value).WithFix("take 1 to %d, or leave it out", most)

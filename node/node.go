@@ -29,7 +29,6 @@ import (
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/keys"
-	"carnet/porter"
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
@@ -222,12 +221,14 @@ func (n *Node) openHTTP(ctx context.Context) error {
 	return n.serveHTTP(n.config.Listen.HTTP, config, handler)
 }
 
-// What an HTTP server takes: connections, of one address at most a quarter, and
-// bytes of a request's headers.
-const (
-	httpConnections = 8192
-	httpHeaders     = 64 << 10
-)
+// newHTTPServer bounds how long and how much of a request's headers a caller may
+// take, before it is known who calls.
+func newHTTPServer(config *tls.Config, handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
 
 // serveHTTP adds an HTTPS server to the node's work.
 func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handler) error {
@@ -235,12 +236,9 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	listener = porter.New(httpConnections, httpConnections/4).Listen(listener)
+	listener = n.config.Limits.http().Listen(listener)
 	config.NextProtos = []string{"h2", "http/1.1"}
-	server := &http.Server{
-		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: httpHeaders,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
+	server := newHTTPServer(config, handler, n.log)
 	n.work = append(n.work, func(ctx context.Context) error {
 		server.BaseContext = func(net.Listener) context.Context { return ctx } // live subscriptions end with it
 		stop := context.AfterFunc(ctx, func() {

@@ -112,7 +112,7 @@ func (n *Node) listenMQTT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{n.api.Things}, Log: n.log})
+	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{n.api.Things}, Limits: n.config.Limits.mqtt(), Log: n.log})
 	if err != nil {
 		return err
 	}
