@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -119,4 +120,24 @@ func TestLimitsReachTheListeners(t *testing.T) {
 			t.Errorf("%+v: %d of one address, and %d", c.limits, ofOne, more)
 		}
 	}
+}
+
+// Who connects and says nothing, not even a greeting of TLS, is cut off as well.
+func TestSilentConnectionsAreCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		none := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, io.EOF }}
+		server := newHTTPServer(none, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+		l := one{make(chan net.Conn, 1), make(chan struct{})}
+		here, there := net.Pipe()
+		l.conn <- there
+		done := make(chan error)
+		go func() { done <- server.ServeTLS(l, "", "") }()
+		here.SetDeadline(time.Now().Add(time.Hour)) // a hung test fails
+		begin := time.Now()
+		if _, err := here.Read(make([]byte, 1)); err != io.EOF || time.Since(begin) != 10*time.Second {
+			t.Errorf("after %s: %v", time.Since(begin), err)
+		}
+		server.Close()
+		<-done
+	})
 }
