@@ -68,16 +68,21 @@ func (id dayKeyID) key() keys.ID {
 	return keys.ID{Kind: "thing-day", Name: fmt.Sprintf("%d/%d", id.thing, id.day)}
 }
 
+// get returns a key that was made; carnet.NotFound if it wasn't. Nobody waits while
+// it is read.
 func (d *dayKeys) get(ctx context.Context, id dayKeyID) (*dayKey, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if k := d.held[id]; k != nil {
+	k := d.held[id]
+	d.mu.Unlock()
+	if k != nil {
 		return k, nil
 	}
 	secret, err := d.table.Get(ctx, id.key())
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.hold(id, secret)
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"carnet"
 	"carnet/keys"
 )
 
@@ -25,6 +26,54 @@ func (s *slowKeys) Put(ctx context.Context, rows []keys.Row) error {
 		}
 	}
 	return s.keyMemory.Put(ctx, rows)
+}
+
+// stuckKeys is a store of keys in which one is found only when that is let through.
+type stuckKeys struct {
+	keyMemory
+	stuck   keys.ID
+	asked   chan struct{}
+	through chan struct{}
+}
+
+func (s *stuckKeys) Get(ctx context.Context, id keys.ID) (keys.Row, error) {
+	if id == s.stuck {
+		s.asked <- struct{}{}
+		<-s.through
+	}
+	return s.keyMemory.Get(ctx, id)
+}
+
+// A key that is held is there while another is being read.
+func TestAKeyIsReadWithoutHoldingOthersUp(t *testing.T) {
+	kek, err := keys.CreateFile(t.TempDir() + "/kek")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, held := dayKeyID{1, 19_000}, dayKeyID{2, 20_000}
+	store := &stuckKeys{keyMemory: keyMemory{rows: map[keys.ID]keys.Row{}}, stuck: old.key(), asked: make(chan struct{}), through: make(chan struct{})}
+	table, err := keys.Create(t.Context(), keys.Config{KEK: kek, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var days dayKeys
+	days.init(table)
+	if _, err := days.make(t.Context(), held); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error)
+	go func() {
+		_, err := days.get(t.Context(), old)
+		read <- err
+	}()
+	<-store.asked
+	if _, err := days.get(t.Context(), held); err != nil {
+		t.Error(err)
+	}
+	close(store.through)
+	if err := <-read; carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a key that was never made: %v", err)
+	}
 }
 
 // TestKeysOfTheDayAreStoredTogether has many things want a key while one is being

@@ -1,6 +1,7 @@
 package thing
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -561,5 +562,31 @@ func TestAChangeRecallsWhatHasNotLeft(t *testing.T) {
 				t.Errorf("%d measurements left under the view before", n-1)
 			}
 		})
+	}
+}
+
+// A world can't ask for streams that aren't sent to it: what it wants is kept.
+func TestDemandsForOthersStreamsAreNotKept(t *testing.T) {
+	h := newHub(t)
+	d := h.add(quick())
+	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	s := h.agent.senders["arena"]
+	demand := func(id carnet.StreamID, on bool) {
+		body, err := json.Marshal(carnet.Demand{Stream: id, On: on})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Notice(carnet.NoticeDemand, body)
+	}
+	demand(m.Stream, true)
+	for range 100 {
+		demand(carnet.NewStreamID(), true)
+	}
+	if len(s.demand) != 1 || !s.demanded(m.Stream) {
+		t.Errorf("%d streams are wanted", len(s.demand))
+	}
+	demand(m.Stream, false)
+	if len(s.demand) != 0 {
+		t.Errorf("%d streams are wanted after all", len(s.demand))
 	}
 }
