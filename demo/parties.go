@@ -57,7 +57,7 @@ func plan(dir string, o Options) ([]*party, error) {
 			next++
 			return net.JoinHostPort("127.0.0.1", strconv.Itoa(next-1)), nil
 		}
-		return freeAddress()
+		return node.FreeAddress()
 	}
 	for _, p := range parties {
 		p.dir = filepath.Join(dir, string(p.name))
@@ -74,16 +74,6 @@ func plan(dir string, o Options) ([]*party, error) {
 		}
 	}
 	return parties, nil
-}
-
-// freeAddress finds a loopback port that is free now.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // make creates a party's keys and configuration.

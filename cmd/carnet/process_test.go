@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"carnet/node"
 )
 
 // TestMain makes the test binary the command: the tests start real processes.
@@ -224,13 +226,11 @@ func elsewhere(t *testing.T, host, address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// address finds a port of this machine that is free for now.
 func address(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := node.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }

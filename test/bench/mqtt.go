@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/node"
 	"carnet/td"
 )
 
@@ -176,7 +177,7 @@ func startMosquitto(b *bench, row string) (*broker, error) {
 	if m.trust, err = certify(dir); err != nil {
 		return nil, err
 	}
-	if m.address, err = freeAddress(); err != nil {
+	if m.address, err = node.FreeAddress(); err != nil {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(m.address)

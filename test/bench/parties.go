@@ -105,7 +105,7 @@ func (p *party) make(ctx context.Context) error {
 	own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
 	for _, a := range []*string{&c.Listen.HTTP, own} {
 		var err error
-		if *a, err = freeAddress(); err != nil {
+		if *a, err = node.FreeAddress(); err != nil {
 			return err
 		}
 	}
@@ -155,15 +155,6 @@ func trust(file string) (*tls.Config, error) {
 		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // peer lets two parties pin each other.

@@ -17,6 +17,7 @@ import (
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/link"
+	"carnet/node"
 	"carnet/policy"
 	"carnet/senml"
 	"carnet/store/sqlite"
@@ -148,12 +149,9 @@ func newPair(t *testing.T) *pair {
 	if p.ids.arena, err = identity.Make(t.Context(), p.arena.table, "self", "arena", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if p.address, err = node.FreeAddress(); err != nil {
 		t.Fatal(err)
 	}
-	p.address = l.Addr().String()
-	l.Close()
 	p.startWorld()
 	p.startHub()
 	t.Cleanup(func() {
