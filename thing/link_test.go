@@ -590,3 +590,34 @@ func TestDemandsForOthersStreamsAreNotKept(t *testing.T) {
 		t.Errorf("%d streams are wanted after all", len(s.demand))
 	}
 }
+
+// A world that gives back another place in the log than it was told is refused;
+// the agent goes on, and so does the link when the world does.
+func TestAPlaceInTheLogThatIsNone(t *testing.T) {
+	h := newHub(t)
+	d := h.add(quick())
+	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	source, err := h.agent.Source("arena")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for i := range byte(8) { // of 256 such places one may be taken for a right one
+		last := link.Position{Number: 7, Covers: link.Covers{i}}
+		err := source.Resume(t.Context(), link.Resume{Incarnation: 1, Last: last, MaxFrame: 4 << 20, Announcement: h.world.announced})
+		if carnet.CodeOf(err) == carnet.Tampered {
+			refused++
+		}
+	}
+	if refused < 5 {
+		t.Errorf("%d of 8 are refused", refused)
+	}
+	h.restart()
+	d = d.again()
+	h.connect()
+	d.send(heart(time.Now(), 60))
+	h.world.untilHolds(1)
+	if n := len(h.world.values(m.Stream, "heart_rate")); n != 1 {
+		t.Errorf("the world holds %d measurements", n)
+	}
+}

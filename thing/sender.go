@@ -207,37 +207,40 @@ func (s *sender) close() {
 }
 
 // load makes a run from the link's snapshot and the records after it.
-func (s *sender) load(ctx context.Context, at link.Resume) (r *run, err error) {
-	a := s.agent
-	r = newRun(ctx, s, at)
-	defer func() {
-		if err != nil {
-			r.cancel(err)
-		}
-	}()
+func (s *sender) load(ctx context.Context, at link.Resume) (*run, error) {
+	r := newRun(ctx, s, at)
+	if err := s.fill(ctx, r, at); err != nil {
+		r.cancel(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// fill gives a run the link's state as of the last frame that the world has.
+func (s *sender) fill(ctx context.Context, r *run, at link.Resume) error {
 	common, err := s.lastCommon(ctx, at.Last)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	reached, err := s.merge(ctx, r, common)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if reached < common {
-		return nil, carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
+		return carnet.Errorf(carnet.Tampered, "the records of frames %d to %d for %s are missing", reached+1, common, s.peer.Party)
 	}
 	if at.Last.Number > 0 {
 		if r.position, err = s.resumeAt(ctx, common, at.Last); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := a.store.Rewind(ctx, s.peer.Party, common); err != nil {
-		return nil, err
+	if err := s.agent.store.Rewind(ctx, s.peer.Party, common); err != nil {
+		return err
 	}
 	if common < at.Last.Number {
-		return r, s.overtaken(ctx, r, common, at)
+		return s.overtaken(ctx, r, common, at)
 	}
-	return r, nil
+	return nil
 }
 
 // merge gives a run the link's state as of a frame: the newest snapshot up to it,
