@@ -289,7 +289,11 @@ func (v *town) readOnlyUnder(p *party, w *watch) {
 		}
 	}
 	if p == v.vault {
-		if code := p.exit(v.t, 30*time.Second); code != exitDurability {
+		code := p.exit(v.t, 30*time.Second)
+		// The ledger's engine panics where it can't open its own lock, which a probe
+		// before each batch mostly finds first (docs/design/ledger.md).
+		slipped := code == 2 && strings.Contains(p.log.String(), "treeState.lock: read-only file system")
+		if code != exitDurability && !slipped {
 			v.t.Errorf("%s ended with %d when its disk turned read-only, want %d", p.name, code, exitDurability)
 		}
 		v.t.Logf("%s when its disk turns read-only: %s", p.name, p.lastLine())
