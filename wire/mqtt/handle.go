@@ -113,6 +113,9 @@ func (s *session) handlePuback(body []byte) error {
 	return nil
 }
 
+// toldTexts is of how many filters of a SUBSCRIBE it is told why they are refused.
+const toldTexts = 4
+
 func (s *session) handleSubscribe(body []byte) error {
 	p, err := packet.ParseSubscribe(body, s.version)
 	if err != nil {
@@ -125,7 +128,7 @@ func (s *session) handleSubscribe(body []byte) error {
 	var texts []string
 	for i, sub := range p.Subscriptions {
 		var text string
-		if reasons[i], text = s.subscribe(sub); text != "" {
+		if reasons[i], text = s.subscribe(sub); text != "" && len(texts) < toldTexts {
 			texts = append(texts, text)
 		}
 		if s.version == packet.V311 && reasons[i].Failed() {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,18 @@ func subscribe(v packet.Version, id uint16, qos byte, filters ...string) []byte 
 		p.Subscriptions = append(p.Subscriptions, packet.Subscription{Filter: []byte(f), QoS: qos})
 	}
 	return packet.AppendSubscribe(nil, &p, v)
+}
+
+// Of many filters that are refused, each is answered and a few are told why.
+func TestManyRefusedFilters(t *testing.T) {
+	_, addr := serve(t, Config{Backend: newHub()})
+	r := dialRaw(t, addr, packet.V5).open("watch-1", nil)
+	r.send(subscribe(packet.V5, 10, 1, slices.Repeat([]string{"x"}, 10_000)...))
+	ack, err := packet.ParseSuback(packet.SUBACK, r.expect(packet.SUBACK), packet.V5)
+	must(t, err)
+	if n := strings.Count(string(ack.Text), "not a topic"); len(ack.Reasons) != 10_000 || n != toldTexts {
+		t.Errorf("%d reasons, %d told why: %.200q", len(ack.Reasons), n, ack.Text)
+	}
 }
 
 func TestSubscribe(t *testing.T) {
