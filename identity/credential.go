@@ -2,11 +2,9 @@ package identity
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"carnet"
@@ -33,6 +31,8 @@ type Expectation struct {
 }
 
 const (
+	credentialJWT = "JWT" // VC Data Model 1.1 section 6.3.1
+
 	maxCredential     = 4 << 10 // bytes
 	maxCredentialLife = 366 * 24 * time.Hour
 	maxSkew           = 5 * time.Minute
@@ -67,20 +67,10 @@ type subject struct {
 	World  carnet.PartyID  `json:"world"`
 }
 
-type credentialHeader struct {
-	Algorithm string `json:"alg"`
-	Type      string `json:"typ"`
-	Key       string `json:"kid"`
-}
-
-func headerOf(issuer string) credentialHeader {
-	return credentialHeader{Algorithm: "EdDSA", Type: "JWT", Key: KeyID(issuer)}
-}
-
 // IssueCredential signs c with the world's key.
 func IssueCredential(key ed25519.PrivateKey, c Credential) (string, error) {
 	if c.ID == "" {
-		c.ID = newURN()
+		c.ID = urnUUID + newUUID()
 	}
 	if len(c.Subject) != ed25519.PublicKeySize {
 		return "", carnet.Errorf(carnet.Malformed, "the avatar's key has %d bytes, want %d", len(c.Subject), ed25519.PublicKeySize)
@@ -94,15 +84,7 @@ func IssueCredential(key ed25519.PrivateKey, c Credential) (string, error) {
 	if err := payload.check(); err != nil {
 		return "", err
 	}
-	header, err := json.Marshal(headerOf(issuer))
-	if err != nil {
-		return "", fmt.Errorf("write credential header: %w", err)
-	}
-	body, err := json.Marshal(payload)
-	if err != nil {
-		return "", fmt.Errorf("write credential: %w", err)
-	}
-	return sign(key, header, body), nil
+	return issue(key, "credential", headerOf(credentialJWT, issuer), payload)
 }
 
 // VerifyCredential takes a credential only if the expected world signed it, it
@@ -119,7 +101,7 @@ func VerifyCredential(token string, want Expectation) (Credential, error) {
 		return Credential{}, err
 	}
 	issuer := DID(want.Issuer)
-	if err := checkHeader(header, headerOf(issuer)); err != nil {
+	if err := checkHeader("credential", header, headerOf(credentialJWT, issuer)); err != nil {
 		return Credential{}, err
 	}
 	p, err := readClaims(payload)
@@ -127,15 +109,6 @@ func VerifyCredential(token string, want Expectation) (Credential, error) {
 		return Credential{}, err
 	}
 	return p.credential(issuer, want)
-}
-
-func checkHeader(data []byte, want credentialHeader) error {
-	var h credentialHeader
-	err := members("credential's header", data, map[string]any{"alg": &h.Algorithm, "typ": &h.Type, "kid": &h.Key})
-	if err == nil && h != want {
-		err = carnet.Errorf(carnet.Malformed, "the credential's header is %+v, want %+v", h, want)
-	}
-	return err
 }
 
 func readClaims(data []byte) (p claims, err error) {
@@ -204,27 +177,4 @@ func (p claims) credential(issuer string, want Expectation) (c Credential, err e
 		return refuse("ended at %v", c.Expires)
 	}
 	return c, nil
-}
-
-// newURN draws a UUID of version 4 (RFC 9562 section 5.4) as a URN.
-func newURN() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-func isURN(s string) bool {
-	rest, ok := strings.CutPrefix(s, "urn:uuid:")
-	if !ok || len(rest) != 36 {
-		return false
-	}
-	for i := range len(rest) {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (rest[i] == '-') || !dash && strings.IndexByte("0123456789abcdef", rest[i]) < 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -13,9 +14,44 @@ import (
 	"carnet"
 )
 
-// A credential is a compact JWS (RFC 7515 section 7.1) signed with Ed25519 (RFC
+// Every token is a compact JWS (RFC 7515 section 7.1) signed with Ed25519 (RFC
 // 8037 section 3.1): header, payload and signature in base64url without padding,
-// joined by dots.
+// joined by dots. This is the one reader of them.
+
+// header is that of a token by a key that the reader knows: exactly these members.
+type header struct {
+	Algorithm string `json:"alg"`
+	Type      string `json:"typ"`
+	Key       string `json:"kid"`
+}
+
+// headerOf is the header of a token of a type (RFC 8725 section 3.11: no token is
+// taken for one of another kind) by an issuer.
+func headerOf(typ, issuer string) header {
+	return header{Algorithm: "EdDSA", Type: typ, Key: KeyID(issuer)}
+}
+
+func checkHeader(what string, data []byte, want header) error {
+	var h header
+	err := members(what+"'s header", data, map[string]any{"alg": &h.Algorithm, "typ": &h.Type, "kid": &h.Key})
+	if err == nil && h != want {
+		err = carnet.Errorf(carnet.Malformed, "the %s's header is %+v, want %+v", what, h, want)
+	}
+	return err
+}
+
+// issue signs a header and a payload, each as encoding/json writes it.
+func issue(key ed25519.PrivateKey, what string, header, payload any) (string, error) {
+	h, err := json.Marshal(header)
+	if err != nil {
+		return "", fmt.Errorf("write the %s's header: %w", what, err)
+	}
+	p, err := json.Marshal(payload)
+	if err != nil {
+		return "", fmt.Errorf("write the %s: %w", what, err)
+	}
+	return sign(key, h, p), nil
+}
 
 // sign makes a compact JWS. The header must say "alg":"EdDSA".
 func sign(key ed25519.PrivateKey, header, payload []byte) string {
@@ -26,24 +62,44 @@ func sign(key ed25519.PrivateKey, header, payload []byte) string {
 // open checks a compact JWS against a key and returns its parts. It says nothing
 // of what the header means.
 func open(key ed25519.PublicKey, token string) (header, payload []byte, err error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return nil, nil, carnet.Errorf(carnet.Malformed, "a signed token has three parts, this one has %d", len(parts))
-	}
-	if header, err = decode(parts[0]); err != nil {
-		return nil, nil, err
-	}
-	if payload, err = decode(parts[1]); err != nil {
-		return nil, nil, err
-	}
-	signature, err := decode(parts[2])
+	parts, err := split(token)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), signature) {
-		return nil, nil, carnet.Errorf(carnet.Unauthenticated, "the token's signature is not by the expected key")
+	if err := parts.verify(key); err != nil {
+		return nil, nil, err
 	}
-	return header, payload, nil
+	return parts.header, parts.payload, nil
+}
+
+// parts are a compact JWS of which nothing is checked but its form.
+type parts struct {
+	header, payload, signature []byte
+	signed                     string
+}
+
+func split(token string) (p parts, err error) {
+	if n := strings.Count(token, "."); n != 2 {
+		return p, carnet.Errorf(carnet.Malformed, "a signed token has three parts, this one has %d", n+1)
+	}
+	at := strings.LastIndexByte(token, '.')
+	p.signed = token[:at]
+	header, payload, _ := strings.Cut(p.signed, ".")
+	if p.header, err = decode(header); err != nil {
+		return p, err
+	}
+	if p.payload, err = decode(payload); err != nil {
+		return p, err
+	}
+	p.signature, err = decode(token[at+1:])
+	return p, err
+}
+
+func (p parts) verify(key ed25519.PublicKey) error {
+	if !ed25519.Verify(key, []byte(p.signed), p.signature) {
+		return carnet.Errorf(carnet.Unauthenticated, "the token's signature is not by the expected key")
+	}
+	return nil
 }
 
 // decode reads base64url in its one form: no padding, no line breaks (which Go's
