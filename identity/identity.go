@@ -1,6 +1,7 @@
-// Package identity owns how parties and avatars prove who they are: a party's
-// keys towards each of its peers, the peer files that two parties exchange, and
-// an avatar's DID document and credential.
+// Package identity owns how parties and avatars prove who they are, and what an
+// owner permits: a party's keys towards each of its peers, the peer files that
+// two parties exchange, an avatar's DID document and credential, and the owner's
+// mandate and its withdrawal.
 //
 // A party shows each peer another TLS certificate, another signing key and, if
 // it is a things agent, another name, so that two peers can't tell that they

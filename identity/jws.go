@@ -53,6 +53,29 @@ func issue(key ed25519.PrivateKey, what string, header, payload any) (string, er
 	return sign(key, h, p), nil
 }
 
+// openTyped opens a token of at most maxMandate bytes whose header is exactly
+// that of its type.
+func openTyped(what, typ string, issuer ed25519.PublicKey, token string) ([]byte, error) {
+	if len(token) > maxMandate {
+		return nil, carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are read", what, len(token), maxMandate)
+	}
+	header, payload, err := open(issuer, token)
+	if err != nil {
+		return nil, err
+	}
+	return payload, checkHeader(what, header, headerOf(typ, DID(issuer)))
+}
+
+// inOneForm refuses a payload that isn't written as issue writes what was read
+// from it.
+func inOneForm(what string, payload []byte, read any) error {
+	same, err := json.Marshal(read)
+	if err != nil || !bytes.Equal(same, payload) {
+		return carnet.Errorf(carnet.Malformed, "the %s is not in its one form: members in order, no white space", what)
+	}
+	return nil
+}
+
 // sign makes a compact JWS. The header must say "alg":"EdDSA".
 func sign(key ed25519.PrivateKey, header, payload []byte) string {
 	input := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(payload)
