@@ -24,10 +24,12 @@ type Peer struct {
 	Pin   carnet.Fingerprint `json:"tls_pin"` // SHA-256 of the certificate's SubjectPublicKeyInfo
 	Key   ed25519.PublicKey  `json:"signing_key"`
 
-	// Link is where a world takes links, R2 the URL of a depot, as others reach
-	// them. Each is empty where the party has none.
+	// Link is where a world takes links, R5 where it takes the calls of other worlds
+	// (host:port each), R2 the URL of a depot, as others reach them. Each is empty
+	// where the party has none.
 	Link string `json:"link,omitempty"`
 	R2   string `json:"r2,omitempty"`
+	R5   string `json:"r5,omitempty"`
 
 	// Ledger is a depot's ledger, as a C2SP verifier key.
 	Ledger string `json:"ledger,omitempty"`
@@ -78,6 +80,8 @@ func (p Peer) check() error {
 		return missing("purpose and sensitivity")
 	case p.Role == World && !Words(append([]string{p.Purpose}, p.Residency...)):
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s has a purpose or a residency that is not a word of a-z, 0-9 and '-'", p.Party)
+	case p.Role != World && p.R5 != "":
+		return carnet.Errorf(carnet.Malformed, "the peer file of %s has r5, which only worlds have, and it is a %s", p.Party, p.Role)
 	case p.Role == Depot && (p.R2 == "" || p.Ledger == ""):
 		return missing("r2 and ledger")
 	}

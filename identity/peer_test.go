@@ -74,6 +74,7 @@ func TestPeerFilesThatSayMoreOrLessAreRefused(t *testing.T) {
 		"a world without link":   {World, func(p *Peer) { p.Link = "" }},
 		"a world without use":    {World, func(p *Peer) { p.Purpose = "" }},
 		"a world without limits": {World, func(p *Peer) { p.Sensitivity = nil }},
+		"a depot with R5":        {Depot, func(p *Peer) { p.R5 = "vault.example:6443" }},
 		"a depot without R2":     {Depot, func(p *Peer) { p.R2 = "" }},
 		"a depot without ledger": {Depot, func(p *Peer) { p.Ledger = "" }},
 	} {

@@ -21,7 +21,8 @@ import (
 func (c Config) Reached() Listen {
 	l, a := c.Listen, c.Advertise
 	return Listen{
-		HTTP: c.reached(l.HTTP, a.HTTP), MQTT: c.reached(l.MQTT, a.MQTT), Link: c.reached(l.Link, a.Link), R2: c.reached(l.R2, a.R2),
+		HTTP: c.reached(l.HTTP, a.HTTP), MQTT: c.reached(l.MQTT, a.MQTT), Link: c.reached(l.Link, a.Link),
+		R2: c.reached(l.R2, a.R2), R5: c.reached(l.R5, a.R5),
 	}
 }
 
@@ -81,7 +82,8 @@ func (c Config) checkAddresses() error {
 	}
 	a := c.Advertise
 	for _, of := range []struct{ name, listen, address string }{
-		{"http", c.Listen.HTTP, a.HTTP}, {"mqtt", c.Listen.MQTT, a.MQTT}, {"link", c.Listen.Link, a.Link}, {"r2", c.Listen.R2, a.R2},
+		{"http", c.Listen.HTTP, a.HTTP}, {"mqtt", c.Listen.MQTT, a.MQTT}, {"link", c.Listen.Link, a.Link},
+		{"r2", c.Listen.R2, a.R2}, {"r5", c.Listen.R5, a.R5},
 	} {
 		if of.address == "" {
 			continue

@@ -59,6 +59,7 @@ type Listen struct {
 	MQTT string `toml:"mqtt,omitempty"` // devices, over TLS; role things
 	Link string `toml:"link,omitempty"` // senders (R1); role world
 	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot
+	R5   string `toml:"r5,omitempty"`   // other worlds (R5); role world
 }
 
 // Advertise says where others reach the party, if that isn't where it listens.
@@ -68,12 +69,13 @@ type Advertise struct {
 	// it; they are in the certificate that people and devices trust, beside
 	// localhost. After a change of them: carnet party certificate.
 	Hosts []string `toml:"hosts,omitempty"`
-	// HTTP, MQTT, Link and R2 are host:port each, where a router maps them;
+	// HTTP, MQTT, Link, R2 and R5 are host:port each, where a router maps them;
 	// default: the first of Hosts, and the port of the listener.
 	HTTP string `toml:"http,omitempty"`
 	MQTT string `toml:"mqtt,omitempty"`
 	Link string `toml:"link,omitempty"`
 	R2   string `toml:"r2,omitempty"`
+	R5   string `toml:"r5,omitempty"`
 }
 
 // Token lets its bearer use the HTTP interface. The token itself is printed once,
@@ -185,6 +187,8 @@ func (c Config) check() error {
 		return bad("a store of kind postgres needs dsn and schema")
 	case c.Role == identity.World && !identity.Words(append([]string{c.World.Purpose}, c.World.Residency...)):
 		return bad("world.purpose and world.residency are words of a-z, 0-9 and '-'")
+	case c.Role != identity.World && c.Listen.R5 != "":
+		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
 	}

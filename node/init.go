@@ -127,7 +127,7 @@ func show(ctx context.Context, c Config, s *stores, peer carnet.PartyID) (identi
 		if err != nil {
 			return p, err
 		}
-		p.Link, p.Purpose, p.Sensitivity, p.Residency = c.Reached().Link, c.World.Purpose, &sensitivity, c.World.Residency
+		p.Link, p.R5, p.Purpose, p.Sensitivity, p.Residency = c.Reached().Link, c.Reached().R5, c.World.Purpose, &sensitivity, c.World.Residency
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, table)
 		if err != nil {

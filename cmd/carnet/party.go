@@ -43,6 +43,7 @@ type partyInit struct {
 	ListenMQTT string   `name:"listen-mqtt" placeholder:"HOST:PORT" help:"For devices, of a things agent. Default: likewise, port 8883."`
 	ListenLink string   `name:"listen-link" placeholder:"HOST:PORT" help:"For things agents, of a world. Default: likewise, port 7443."`
 	ListenR2   string   `name:"listen-r2" placeholder:"HOST:PORT" help:"For parties, of a depot. Default: likewise, port 9443."`
+	ListenR5   string   `name:"listen-r5" placeholder:"HOST:PORT" help:"For other worlds, of a world. Without it the world has no such peers."`
 
 	Purpose     string   `help:"What a world uses data for, in one word."`
 	Sensitivity string   `help:"What a world may hold: public, or personal, health, location joined by +."`
@@ -103,6 +104,15 @@ func (c partyInit) config() (node.Config, error) {
 	}
 	if _, err := carnet.ParseSensitivity(c.Sensitivity); err != nil {
 		return config, err
+	}
+	if c.ListenR5 != "" {
+		if c.Role != identity.World {
+			return config, carnet.Errorf(carnet.Malformed, "--listen-r5 is for the role world, and this party's is %s", c.Role)
+		}
+		if err := c.checkListen("--listen-r5", c.ListenR5); err != nil {
+			return config, err
+		}
+		config.Listen.R5 = c.ListenR5
 	}
 	return config, c.listen(&config.Listen)
 }

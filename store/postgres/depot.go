@@ -13,7 +13,11 @@ import (
 )
 
 // Depot implements depot.Store.
-type Depot struct{ db *DB }
+type Depot struct {
+	statements
+	documents
+	db *DB
+}
 
 var _ depot.Store = (*Depot)(nil)
 
@@ -22,7 +26,7 @@ func (db *DB) Depot(ctx context.Context) (*Depot, error) {
 	if err := db.migrate(ctx, schemas, "depot"); err != nil {
 		return nil, err
 	}
-	return &Depot{db}, nil
+	return &Depot{statements{db, "depot"}, documents{db, "depot"}, db}, nil
 }
 
 // PutObject implements depot.Store.
@@ -167,4 +171,28 @@ func (s *Depot) Indexed(ctx context.Context) (next uint64, err error) {
 		return 0, fmt.Errorf("read end of index: %w", err)
 	}
 	return next, nil
+}
+
+// Put stores documents (nil Body: delete) with statements about the change, all
+// or nothing.
+func (s *Depot) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
+	return s.db.change(ctx, "put documents", func(t *tx) error {
+		var count, receipts, last uint64
+		t.row(`SELECT statements, receipts, last_statement FROM depot_totals FOR UPDATE`, nil, &count, &receipts, &last)
+		if t.err != nil {
+			return t.err
+		}
+		if err := s.put(t, docs); err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		box := &outbox{last: &last, count: &count, receipts: &receipts}
+		for i := range items {
+			box.add(&items[i])
+		}
+		s.queue(b, box)
+		b.Queue(`UPDATE depot_totals SET statements = $1, receipts = $2, last_statement = $3`, count, receipts, last)
+		t.send(b)
+		return nil
+	})
 }

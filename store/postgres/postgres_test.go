@@ -28,6 +28,16 @@ func TestDepot(t *testing.T) {
 	storetest.Depot(t, fresh(func(t *testing.T, db *postgres.DB) (depot.Store, error) { return db.Depot(t.Context()) }))
 }
 
+func TestRecordsOfEachRole(t *testing.T) {
+	for role, open := range map[string]func(*testing.T, *postgres.DB) (storetest.Records, error){
+		"things": func(t *testing.T, db *postgres.DB) (storetest.Records, error) { return db.Things(t.Context()) },
+		"world":  func(t *testing.T, db *postgres.DB) (storetest.Records, error) { return db.Worlds(t.Context()) },
+		"depot":  func(t *testing.T, db *postgres.DB) (storetest.Records, error) { return db.Depot(t.Context()) },
+	} {
+		t.Run(role, func(t *testing.T) { storetest.AnyRole(t, fresh(open)) })
+	}
+}
+
 func TestKeys(t *testing.T) {
 	storetest.Keys(t, fresh(func(t *testing.T, db *postgres.DB) (keys.Store, error) { return db.Keys(t.Context()) }))
 }

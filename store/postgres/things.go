@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"carnet"
+	"carnet/ledger"
 	"carnet/thing"
 
 	"github.com/jackc/pgx/v5"
@@ -97,6 +98,12 @@ func (s *Things) Commit(ctx context.Context, g *thing.Group) error {
 		s.queue(b, box)
 		return addRefusals(t, n, b, g.Refusals)
 	})
+}
+
+// Put stores documents (nil Body: delete) with statements about the change, all
+// or nothing.
+func (s *Things) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
+	return s.Commit(ctx, &thing.Group{Documents: docs, Statements: items})
 }
 
 // addLog appends one row to the log. The first row of a new store may begin at

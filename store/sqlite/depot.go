@@ -13,7 +13,11 @@ import (
 )
 
 // Depot implements depot.Store.
-type Depot struct{ db *DB }
+type Depot struct {
+	statements
+	documents
+	db *DB
+}
 
 var _ depot.Store = (*Depot)(nil)
 
@@ -22,7 +26,7 @@ func (db *DB) Depot(ctx context.Context) (*Depot, error) {
 	if err := db.migrate(ctx, schemas, "depot"); err != nil {
 		return nil, err
 	}
-	return &Depot{db}, nil
+	return &Depot{statements{db, "depot"}, documents{db, "depot"}, db}, nil
 }
 
 // list is ids as a JSON array of hexadecimal strings, for json_each and unhex:
@@ -184,4 +188,26 @@ func (s *Depot) Indexed(ctx context.Context) (next uint64, err error) {
 		return 0, fmt.Errorf("read end of index: %w", err)
 	}
 	return next, nil
+}
+
+// Put stores documents (nil Body: delete) with statements about the change, all
+// or nothing.
+func (s *Depot) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
+	return s.db.change(ctx, "put documents", func(t *tx) error {
+		if err := s.put(t, docs); err != nil || len(items) == 0 {
+			return err
+		}
+		var last uint64
+		t.row(`SELECT last_statement FROM depot_totals`, nil, &last)
+		var receipts int
+		for i := range items {
+			last++
+			s.add(t, last, &items[i])
+			if len(items[i].Receipt) > 0 {
+				receipts++
+			}
+		}
+		t.exec(`UPDATE depot_totals SET statements = statements + $1, receipts = receipts + $2, last_statement = $3`, len(items), receipts, last)
+		return nil
+	})
 }

@@ -36,6 +36,25 @@ func TestWorlds(t *testing.T) { storetest.Worlds(t, fresh(worlds)) }
 func TestDepot(t *testing.T)  { storetest.Depot(t, fresh(depots)) }
 func TestKeys(t *testing.T)   { storetest.Keys(t, fresh(keyTables)) }
 
+func TestRecordsOfEachRole(t *testing.T) {
+	for role, open := range map[string]func(*testing.T, *sqlite.DB) (storetest.Records, error){
+		"things": func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Things(t.Context()) },
+		"world":  func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Worlds(t.Context()) },
+		"depot":  func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Depot(t.Context()) },
+	} {
+		t.Run(role, func(t *testing.T) {
+			storetest.AnyRole(t, fresh(func(t *testing.T, db *sqlite.DB) storetest.Records {
+				t.Helper()
+				s, err := open(t, db)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}))
+		})
+	}
+}
+
 func things(t *testing.T, db *sqlite.DB) thing.Store {
 	t.Helper()
 	s, err := db.Things(t.Context())

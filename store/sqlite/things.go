@@ -102,6 +102,12 @@ func (s *Things) state(t *tx, n *thingTotals, item *ledger.Item) uint64 {
 	return n.lastStatement
 }
 
+// Put stores documents (nil Body: delete) with statements about the change, all
+// or nothing.
+func (s *Things) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
+	return s.Commit(ctx, &thing.Group{Documents: docs, Statements: items})
+}
+
 // addLog appends one row to the log. The first row of a new store may begin at
 // any position; each later one begins where the log ends.
 func (s *Things) addLog(t *tx, n *thingTotals, row *thing.LogRow) error {
