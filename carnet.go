@@ -38,16 +38,20 @@ type EpochID [8]byte
 // bits; it never leaves the agent.
 type MappingID [16]byte
 
+// ShareID names a share between two worlds: random, 128 bits, drawn by who takes.
+type ShareID [16]byte
+
 // Fingerprint is the SHA-256 of exact bytes (of a batch, an object, a frame's
 // signed header).
 type Fingerprint [32]byte
 
-// NewAvatarID, NewStreamID, NewEpochID and NewMappingID draw from crypto/rand,
+// NewAvatarID, NewStreamID, NewEpochID, NewMappingID and NewShareID draw from crypto/rand,
 // which never fails.
 func NewAvatarID() (id AvatarID)   { rand.Read(id[:]); return id }
 func NewStreamID() (id StreamID)   { rand.Read(id[:]); return id }
 func NewEpochID() (id EpochID)     { rand.Read(id[:]); return id }
 func NewMappingID() (id MappingID) { rand.Read(id[:]); return id }
+func NewShareID() (id ShareID)     { rand.Read(id[:]); return id }
 
 // FingerprintOf hashes b.
 func FingerprintOf(b []byte) Fingerprint { return sha256.Sum256(b) }
@@ -56,6 +60,7 @@ func (id AvatarID) String() string   { return hex.EncodeToString(id[:]) }
 func (id StreamID) String() string   { return hex.EncodeToString(id[:]) }
 func (id EpochID) String() string    { return hex.EncodeToString(id[:]) }
 func (id MappingID) String() string  { return hex.EncodeToString(id[:]) }
+func (id ShareID) String() string    { return hex.EncodeToString(id[:]) }
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
 // MarshalText and UnmarshalText make ids and fingerprints hexadecimal in JSON
@@ -64,11 +69,13 @@ func (id AvatarID) MarshalText() ([]byte, error)      { return []byte(id.String(
 func (id StreamID) MarshalText() ([]byte, error)      { return []byte(id.String()), nil }
 func (id EpochID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
 func (id MappingID) MarshalText() ([]byte, error)     { return []byte(id.String()), nil }
+func (id ShareID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
 func (f Fingerprint) MarshalText() ([]byte, error)    { return []byte(f.String()), nil }
 func (id *AvatarID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "avatar id") }
 func (id *StreamID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "stream id") }
 func (id *EpochID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "epoch id") }
 func (id *MappingID) UnmarshalText(text []byte) error { return parseHex(id[:], text, "mapping id") }
+func (id *ShareID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "share id") }
 func (f *Fingerprint) UnmarshalText(text []byte) error {
 	return parseHex(f[:], text, "fingerprint")
 }

@@ -31,13 +31,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Sender is a things agent that may send to this world.
+// Sender is a party that may send to this world: a things agent, or a world that
+// shares.
 type Sender struct {
 	Party   carnet.PartyID     // as this world calls it
 	OwnName carnet.PartyID     // as it calls itself to this world, and signs; empty: Party
 	Key     ed25519.PublicKey  // signs its frames and key bags
 	Self    carnet.PartyID     // as this world calls itself to it
 	Own     ed25519.PrivateKey // signs this world's reception keys for it
+	Shares  bool               // it is a world, which shares what it has: it maps nothing
 }
 
 // Notifier tells a sender something over its link: a link.Server.
@@ -100,7 +102,7 @@ type Agent struct {
 	// moveMu is held while batches go from frames into stretches, and shared by
 	// who must not meet them in both or in neither. It comes before the others.
 	moveMu sync.RWMutex
-	needed map[epochID]int64 // until when keys are needed, as far as it is remembered; owner: moveMu
+	needed map[seal.Path]int64 // until when keys are needed, as far as it is remembered; owner: moveMu
 
 	// foldMu is held while a frame is folded, and while states are taken or a
 	// subscription begins: these see frames whole. It guards pending.
@@ -111,6 +113,7 @@ type Agent struct {
 	notifier Notifier
 	avatars  map[carnet.AvatarID]*Avatar
 	streams  map[carnet.StreamID]*stream
+	shared   map[carnet.StreamID]Shared // of streams that come from other worlds
 	tail     tail
 	folded   uint64 // the id of the last frame folded
 	defects  uint64
@@ -140,9 +143,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
-		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), demanded: make(map[*Avatar]struct{}),
+		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
-		needed:     make(map[epochID]int64),
+		needed:     make(map[seal.Path]int64),
 		tail:       newTail(),
 	}
 	if a.now == nil {

@@ -61,6 +61,7 @@ type streamDocument struct {
 	ID     carnet.StreamID `json:"id"`
 	Sender carnet.PartyID  `json:"sender"`
 	Ended  bool            `json:"ended,omitempty"`
+	Share  *Shared         `json:"share,omitempty"` // by which it comes from another world
 }
 
 func (a *Agent) stream(id carnet.StreamID) *stream {
@@ -90,6 +91,9 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 	case carnet.CallBag:
 		return nil, a.takeBag(ctx, from, body)
 	case carnet.CallMap:
+		if from.Shares {
+			return nil, carnet.Errorf(carnet.Forbidden, "%s shares what it has, and may not ask for avatars", party)
+		}
 		var r carnet.MapRequest
 		if err := json.Unmarshal(body, &r); err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "a mapping request can't be read: %v", err)
@@ -147,29 +151,16 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if err != nil {
 		return answer, err
 	}
-	s := &stream{id: r.Stream, sender: party, avatar: v, place: int32(len(v.streams))}
-	streams := append(slices.Clone(v.streams), s)
 	item, err := a.state(ledger.Statement{
 		Kind: ledger.Mapped, Time: a.now().UnixNano(), Peer: party, Mapping: carnet.MappingID(r.Stream), Avatar: v.id, Stream: r.Stream,
 	})
 	if err != nil {
 		return answer, err
 	}
-	if err := a.saveAvatar(ctx, v, streams, nil, item); err != nil {
+	if err := a.grow(ctx, v, &stream{id: r.Stream, sender: party, avatar: v, place: int32(len(v.streams))}, item); err != nil {
 		return answer, err
 	}
-	a.mu.Lock()
-	v.streams = streams
-	a.avatars[v.id] = v
-	a.streams[s.id] = s
-	a.mu.Unlock()
 	answer.Avatar = v.id
-	a.recorded()
-	a.demandMu.Lock()
-	defer a.demandMu.Unlock()
-	if _, on := a.demanded[v]; on {
-		a.notifyDemand(s, true)
-	}
 	return answer, nil
 }
 
@@ -209,7 +200,11 @@ const maxStreams = 1024
 func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, ending *stream, item ...ledger.Item) error {
 	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:]}
 	for _, s := range streams {
-		doc.Streams = append(doc.Streams, streamDocument{s.id, s.sender, s.ended || s == ending})
+		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending}
+		if share, ok := a.shareOf(s.id); ok {
+			d.Share = &share
+		}
+		doc.Streams = append(doc.Streams, d)
 	}
 	d, err := a.document(kindAvatar, v.id.String(), v.version+1, doc)
 	if err != nil {

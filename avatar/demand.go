@@ -12,7 +12,10 @@ func (a *Agent) demand(v *Avatar) {
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()
 	v.mu.Lock()
-	on := len(v.subscribers) > 0
+	on := false
+	for s := range v.subscribers {
+		on = on || s.live
+	}
 	v.mu.Unlock()
 	if _, told := a.demanded[v]; told == on {
 		return

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"carnet"
@@ -41,7 +40,7 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 	defer a.changeMu.Unlock()
 	var documents []carnet.Document
 	for _, e := range bag.Entries {
-		id := epochID{e.Key.Stream, e.Key.Epoch}.key()
+		id := keyID(e.Key.Path)
 		doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, id.Name)
 		if err != nil {
 			return err
@@ -72,26 +71,31 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 // keepEpochs makes durable until when stretches that are about to be stored need
 // the keys of their batches. The caller holds moveMu.
 func (a *Agent) keepEpochs(ctx context.Context, rows []StretchRow) error {
-	need := make(map[epochID]int64)
+	need := make(map[seal.Path]int64)
 	for i := range rows {
 		row := &rows[i]
 		if row.Stream == nobody {
 			continue
 		}
 		until := keptUntil(row)
-		var last epochID
+		_, shared := a.shareOf(row.Stream)
+		var last seal.Path
 		if err := eachBatch(row.Body, func(_, from, to int) error {
 			h, _, err := seal.ParseHeader(row.Body[from:to])
 			if err != nil {
 				return err
 			}
-			id := epochID{h.Stream, h.Epoch}
-			if id == last {
+			if slotOf(h) == last {
 				return nil
 			}
-			last = id
-			if until > max(a.needed[id], need[id]) {
-				need[id] = until
+			last = slotOf(h)
+			note := func(id seal.Path) {
+				if until > max(a.needed[id], need[id]) {
+					need[id] = until
+				}
+			}
+			if note(epochOf(h)); shared { // its keys may be of slots
+				note(last)
 			}
 			return nil
 		}); err != nil {
@@ -132,8 +136,8 @@ func (a *Agent) keepEpochs(ctx context.Context, rows []StretchRow) error {
 const maxNeeded = 1 << 16
 
 // keepEpoch makes the document that an epoch needs now; nil if it has that.
-func (a *Agent) keepEpoch(ctx context.Context, id epochID, until int64) (*carnet.Document, error) {
-	name := id.key().Name
+func (a *Agent) keepEpoch(ctx context.Context, id seal.Path, until int64) (*carnet.Document, error) {
+	name := keyID(id).Name
 	doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, name)
 	if err != nil || version == 0 || doc.Keep || until != keptForEver && until <= doc.Until.UnixNano() {
 		return nil, err
@@ -163,7 +167,7 @@ func keptUntil(row *StretchRow) int64 {
 
 // ending is a key to be destroyed, as one look at the epochs' documents found it.
 type ending struct {
-	id       epochID
+	id       seal.Path
 	version  uint64           // of the document that was looked at
 	document *carnet.Document // nil: it stays
 	item     *ledger.Item     // nil: nothing to state
@@ -180,25 +184,22 @@ func (a *Agent) endEpochs(ctx context.Context) error {
 	}
 	var found []ending
 	var of carnet.StreamID // whose epochs are gathered
-	var epochs []epochOf
+	var epochs []keyDocument
 	end := func() error { return a.endOf(now, of, epochs, &found) }
 	if err := a.eachDocument(ctx, kindEpoch, func(d carnet.Document) error {
-		e := epochOf{version: d.Version}
-		stream, _, _ := strings.Cut(d.ID, "/")
-		if err := e.id.stream.UnmarshalText([]byte(stream)); err != nil {
-			return err
-		}
-		if err := e.id.epoch.UnmarshalText([]byte(strings.TrimPrefix(d.ID, stream+"/"))); err != nil {
+		e := keyDocument{version: d.Version}
+		var err error
+		if e.id, err = seal.ParsePath(d.ID); err != nil {
 			return err
 		}
 		if err := a.openDocument(d, &e.doc); err != nil {
 			return err
 		}
-		if e.id.stream != of {
+		if e.id.Stream != of {
 			if err := end(); err != nil {
 				return err
 			}
-			of, epochs = e.id.stream, epochs[:0]
+			of, epochs = e.id.Stream, epochs[:0]
 		}
 		epochs = append(epochs, e)
 		return nil
@@ -230,7 +231,7 @@ func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 	var documents []carnet.Document
 	var items []ledger.Item
 	for _, e := range found {
-		id := e.id.key()
+		id := keyID(e.id)
 		d, err := a.store.Document(ctx, kindEpoch, id.Name)
 		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 			return err
@@ -238,7 +239,7 @@ func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 		if err != nil || d.Version != e.version {
 			continue
 		}
-		ids, streams = append(ids, id), append(streams, e.id.stream)
+		ids, streams = append(ids, id), append(streams, e.id.Stream)
 		if e.document != nil {
 			documents = append(documents, *e.document)
 		}
@@ -265,21 +266,21 @@ func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 	return nil
 }
 
-// epochOf is an epoch with its document.
-type epochOf struct {
-	id      epochID
+// keyDocument is a key, of an epoch or a slot, with its document.
+type keyDocument struct {
+	id      seal.Path
 	version uint64
 	doc     epochDocument
 }
 
 // endOf finds which of a stream's keys are to be destroyed.
-func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []epochOf, found *[]ending) error {
-	slices.SortStableFunc(epochs, func(p, q epochOf) int { return p.doc.Given.Compare(q.doc.Given) })
+func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []keyDocument, found *[]ending) error {
+	slices.SortStableFunc(epochs, func(p, q keyDocument) int { return p.doc.Given.Compare(q.doc.Given) })
 	ended := a.hasEnded(of)
 	for i := range epochs {
 		e := &epochs[i]
 		next := now // when a later epoch was given
-		if j := slices.IndexFunc(epochs[i:], func(later epochOf) bool { return later.doc.Given.After(e.doc.Given) }); j > 0 {
+		if j := slices.IndexFunc(epochs[i:], func(later keyDocument) bool { return later.doc.Given.After(e.doc.Given) }); j > 0 {
 			next = epochs[i+j].doc.Given
 		} else if ended {
 			next = now.Add(-epochGrace) // none comes
@@ -314,8 +315,8 @@ func (a *Agent) hasEnded(of carnet.StreamID) bool {
 }
 
 // endOne notes that an epoch's key is to be destroyed, and says so.
-func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *[]ending) error {
-	d := carnet.Document{Kind: kindEpoch, ID: e.id.key().Name, Version: e.version + 1}
+func (a *Agent) endOne(now time.Time, e *keyDocument, unused bool, found *[]ending) error {
+	d := carnet.Document{Kind: kindEpoch, ID: keyID(e.id).Name, Version: e.version + 1}
 	reason := "nothing is kept under it any more"
 	stated := !e.doc.Ended.IsZero()
 	if !unused {
@@ -329,8 +330,8 @@ func (a *Agent) endOne(now time.Time, e *epochOf, unused bool, found *[]ending) 
 	end := ending{id: e.id, version: e.version, document: &d}
 	if !stated {
 		item, err := a.state(ledger.Statement{
-			Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.stream,
-			Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.epoch, reason),
+			Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.Stream,
+			Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.Epoch, reason),
 		})
 		if err != nil {
 			return err
@@ -355,7 +356,10 @@ func (a *Agent) waits(of carnet.StreamID, from, to time.Time) bool {
 // noKey says why a batch has no key: the grant was over (carnet.TooOld), or what
 // is said else (carnet.NotFound).
 func (a *Agent) noKey(ctx context.Context, h seal.Header, otherwise error) error {
-	doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, epochID{h.Stream, h.Epoch}.key().Name)
+	doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, keyID(epochOf(h)).Name)
+	if err == nil && version == 0 {
+		doc, version, err = loadOne[epochDocument](ctx, a, kindEpoch, keyID(slotOf(h)).Name)
+	}
 	if err != nil {
 		a.log.Warn("why a key isn't there can't be read", "epoch", h.Epoch, "err", err)
 	}

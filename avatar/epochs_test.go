@@ -55,7 +55,7 @@ func TestGrantWhileEpochsEnd(t *testing.T) {
 		key  seal.Key
 		want bool
 	}{{"renewed", renewed, true}, {"over", over, false}} {
-		_, err := w.agent.keys.Get(ctx, epochID{c.key.Stream, c.key.Epoch}.key())
+		_, err := w.agent.keys.Get(ctx, keyID(seal.Path{Level: seal.EpochLevel, Stream: c.key.Stream, Epoch: c.key.Epoch}))
 		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 			t.Fatal(err)
 		}

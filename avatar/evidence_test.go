@@ -208,7 +208,7 @@ func newProvenWorld(t testing.TB) *provenWorld {
 			t.Fatal(err)
 		}
 		epoch := seal.NewEpoch(id)
-		if err := table.Put(ctx, keys.Entry{ID: epochID{id, epoch.Epoch}.key(), Secret: epoch.Secret[:]}); err != nil {
+		if err := table.Put(ctx, keys.Entry{ID: keyID(seal.Path{Level: seal.EpochLevel, Stream: id, Epoch: epoch.Epoch}), Secret: epoch.Secret[:]}); err != nil {
 			t.Fatal(err)
 		}
 		w.avatars, w.epochs, w.next = append(w.avatars, a.Avatar), append(w.epochs, epoch), append(w.next, 0)
@@ -442,7 +442,7 @@ func TestProvenOf(t *testing.T) {
 func TestProvenWithoutKey(t *testing.T) {
 	w := newProvenWorld(t)
 	w.receive(0)
-	if err := w.agent.keys.Destroy(t.Context(), epochID{w.epochs[0].Stream, w.epochs[0].Epoch}.key()); err != nil {
+	if err := w.agent.keys.Destroy(t.Context(), keyID(seal.Path{Level: seal.EpochLevel, Stream: w.epochs[0].Stream, Epoch: w.epochs[0].Epoch})); err != nil {
 		t.Fatal(err)
 	}
 	err := w.agent.Proven(t.Context(), w.avatars[0], AllFolded, func(f *ProvenFrame) error {

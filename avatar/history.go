@@ -37,8 +37,8 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 	r := reading{agent: a, opening: newOpening(), minutes: span{minuteOf(q.From), minuteOf(q.To - 1)}}
 	for _, s := range a.streamsOf(v) {
 		r.start(s, 0, 0)
-		err := r.each(ctx, func(_ uint64, ms []carnet.Measurement) error {
-			found.add(ms, &r.minutes)
+		err := r.each(ctx, func(b readBatch) error {
+			found.add(b.measurements, &r.minutes)
 			return nil
 		})
 		if err != nil {

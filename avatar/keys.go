@@ -15,27 +15,38 @@ import (
 // epochs finds the keys that key bags gave, in the key table.
 type epochs struct{ table *keys.Table }
 
-type epochID struct {
-	stream carnet.StreamID
-	epoch  carnet.EpochID
+// An avatar's home is given the keys of epochs; a world that a stream is shared
+// with, those of slots.
+func epochOf(h seal.Header) seal.Path {
+	return seal.Path{Level: seal.EpochLevel, Stream: h.Stream, Epoch: h.Epoch}
 }
 
-func (id epochID) key() keys.ID {
-	return keys.ID{Kind: "epoch", Name: id.stream.String() + "/" + id.epoch.String()}
+func slotOf(h seal.Header) seal.Path {
+	return seal.Path{Level: seal.SlotLevel, Stream: h.Stream, Epoch: h.Epoch, Slot: h.Slot}
 }
 
-// key returns the key of the epoch that a batch is of; carnet.NotFound if it was
-// never given, or is destroyed.
+func keyID(p seal.Path) keys.ID { return keys.ID{Kind: "epoch", Name: p.String()} }
+
+// key returns the key of the epoch or the slot that a batch is of;
+// carnet.NotFound if neither was ever given, or they are destroyed.
 func (e epochs) key(ctx context.Context, h seal.Header) (seal.Key, error) {
-	secret, err := e.table.Get(ctx, epochID{h.Stream, h.Epoch}.key())
+	k, err := e.get(ctx, epochOf(h))
+	if carnet.CodeOf(err) == carnet.NotFound {
+		k, err = e.get(ctx, slotOf(h))
+	}
+	return k, err
+}
+
+func (e epochs) get(ctx context.Context, at seal.Path) (seal.Key, error) {
+	secret, err := e.table.Get(ctx, keyID(at))
 	if err != nil {
 		return seal.Key{}, err
 	}
 	defer clear(secret)
 	if len(secret) != 32 {
-		return seal.Key{}, carnet.Errorf(carnet.Tampered, "the key of epoch %s of stream %s has %d bytes", h.Epoch, h.Stream, len(secret))
+		return seal.Key{}, carnet.Errorf(carnet.Tampered, "the key of %s has %d bytes", at, len(secret))
 	}
-	return seal.Key{Path: seal.Path{Level: seal.EpochLevel, Stream: h.Stream, Epoch: h.Epoch}, Secret: [32]byte(secret)}, nil
+	return seal.Key{Path: at, Secret: [32]byte(secret)}, nil
 }
 
 func (e epochs) lookup(h seal.Header) (seal.Key, bool) {
@@ -66,17 +77,19 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 	}
 	var entries []keys.Entry
 	for _, e := range bag.Entries {
-		if e.Key.Level != seal.EpochLevel {
-			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
-		}
-		if s := a.stream(e.Key.Stream); s == nil || s.sender != from.Party {
+		s := a.stream(e.Key.Stream)
+		if s == nil || s.sender != from.Party {
 			return carnet.Errorf(carnet.Forbidden, "%s has no stream %s here", from.Party, e.Key.Stream).WithFix("map it first")
+		}
+		_, shared := a.shareOf(e.Key.Stream)
+		if e.Key.Level != seal.EpochLevel && (e.Key.Level != seal.SlotLevel || !shared) {
+			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
 		}
 		if over := e.Ceiling.Exceeds(a.clearance); over != "" {
 			return carnet.Errorf(carnet.Forbidden, "the key of %s is refused: %s", e.Key.Path, over)
 		}
 		secret := e.Key.Secret
-		entries = append(entries, keys.Entry{ID: epochID{e.Key.Stream, e.Key.Epoch}.key(), Secret: secret[:]})
+		entries = append(entries, keys.Entry{ID: keyID(e.Key.Path), Secret: secret[:]})
 	}
 	if err := a.noteGrant(ctx, from.Party, bag); err != nil {
 		return err

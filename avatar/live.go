@@ -13,6 +13,7 @@ import (
 type Event struct {
 	Measurements []carnet.Measurement
 	Cursor       Cursor // go on after this event from here
+	Batch        *Batch // for who follows; nil for who is subscribed
 
 	place int
 	next  uint64
@@ -61,14 +62,19 @@ type Subscription struct {
 	avatar *Avatar
 	next   []uint64 // by the streams' places: the measurement that Next gives next
 
+	whole bool   // wants batches, not measurements alone
+	wake  func() // says that there is something to take; it doesn't block
+
 	// Guarded by avatar.mu.
 	waiting []Event
 	size    int  // measurements in waiting
 	behind  bool // events were dropped: read the store
-	wake    chan struct{}
+	live    bool // somebody waits for what comes
 
 	replayed []Event  // read from the store, not yet given
 	batches  []uint64 // by the streams' places: the batch that the next replay begins with
+
+	woken chan struct{} // of who waits in Next
 }
 
 // Subscribe opens a subscription after a cursor. Without one (nil) it begins
@@ -78,24 +84,32 @@ func (a *Agent) Subscribe(id carnet.AvatarID, after *Cursor) (*Subscription, err
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{agent: a, avatar: v, wake: make(chan struct{}, 1), behind: after != nil}
-	a.begin(v, s, after)
+	s := &Subscription{agent: a, avatar: v, woken: make(chan struct{}, 1), behind: after != nil, live: true}
+	s.wake = func() {
+		select {
+		case s.woken <- struct{}{}:
+		default:
+		}
+	}
+	a.begin(v, s, func(streams []*stream) {
+		if after != nil {
+			s.next = append(s.next, after.next...)
+			return
+		}
+		for _, st := range streams {
+			s.next = append(s.next, st.nextFirst)
+		}
+	})
 	a.demand(v)
 	return s, nil
 }
 
-// begin enters a subscription between two frames: what it isn't given as it
-// comes is in the store and in the tail's index.
-func (a *Agent) begin(v *Avatar, s *Subscription, after *Cursor) {
+// begin enters a subscription between two frames, where place puts it: what it
+// isn't given as it comes is in the store and in the tail's index.
+func (a *Agent) begin(v *Avatar, s *Subscription, place func(streams []*stream)) {
 	a.foldMu.Lock()
 	defer a.foldMu.Unlock()
-	if after != nil {
-		s.next = append(s.next, after.next...)
-	} else {
-		for _, st := range a.streamsOf(v) {
-			s.next = append(s.next, st.nextFirst)
-		}
-	}
+	place(a.streamsOf(v))
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.subscribers == nil {
@@ -139,37 +153,45 @@ func (s *Subscription) offer(e Event) {
 	if s.behind {
 		return
 	}
+	if !s.whole {
+		e.Batch = nil
+	}
 	if s.size += len(e.Measurements); s.size > maxWaitingMeasurements && len(s.waiting) > 0 || len(s.waiting) >= maxWaiting {
 		s.waiting, s.size, s.behind = nil, 0, true
 	} else {
 		s.waiting = append(s.waiting, e)
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.wake()
 }
 
 // Next returns the next event. It blocks until there is one or ctx ends.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
-		e, ok, behind := s.take()
-		switch {
-		case ok && s.give(&e):
-			return e, nil
-		case ok:
-			continue
-		case behind:
-			if err := s.replay(ctx); err != nil {
-				s.fall()
-				return Event{}, err
-			}
-			continue
+		if e, ok, err := s.ready(ctx); ok || err != nil {
+			return e, err
 		}
 		select {
 		case <-ctx.Done():
 			return Event{}, ctx.Err()
-		case <-s.wake:
+		case <-s.woken:
+		}
+	}
+}
+
+// ready returns the next event if there is one now.
+func (s *Subscription) ready(ctx context.Context) (Event, bool, error) {
+	for {
+		e, ok, behind := s.take()
+		switch {
+		case ok && s.give(&e):
+			return e, true, nil
+		case behind:
+			if err := s.replay(ctx); err != nil {
+				s.fall()
+				return Event{}, false, err
+			}
+		case !ok:
+			return Event{}, false, nil
 		}
 	}
 }
@@ -230,11 +252,13 @@ func (s *Subscription) replay(ctx context.Context) error {
 		s.reach(place)
 		r.start(st, s.batches[place], s.next[place])
 		read := 0
-		err := r.each(ctx, func(first uint64, ms []carnet.Measurement) error {
-			s.replayed = append(s.replayed, Event{
-				Measurements: append([]carnet.Measurement(nil), ms...), place: place, next: first + uint64(len(ms)),
-			})
-			if read += len(ms); read >= replayWindow {
+		err := r.each(ctx, func(b readBatch) error {
+			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), place: place, next: b.end()}
+			if s.whole {
+				e.Batch = newBatch(st, b.bytes, b.header, b.body)
+			}
+			s.replayed = append(s.replayed, e)
+			if read += len(b.measurements); read >= replayWindow {
 				return errEnough
 			}
 			return nil

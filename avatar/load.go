@@ -80,6 +80,9 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			st := &stream{id: s.ID, sender: shared.of(s.Sender), avatar: v, place: int32(i), ended: s.Ended}
 			v.streams = append(v.streams, st)
 			a.streams[s.ID] = st
+			if s.Share != nil {
+				a.shared[s.ID] = *s.Share
+			}
 		}
 		a.avatars[v.id] = v
 		return nil

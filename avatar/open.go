@@ -191,7 +191,7 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 		ref.fromMinute, ref.toMinute = minutes(o.measurements)
 		o.noted = append(o.noted, noted{s, ref})
 		if fold {
-			a.fold(o, s, h, b)
+			a.fold(o, s, batch, h, b)
 		}
 	case !sound:
 		a.log.Error("a batch of a damaged frame can't be read", "sender", row.Sender, "frame", row.Number, "batch", ref.leaf, "err", err)
@@ -208,20 +208,22 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 
 // fold takes an opened batch into its avatar's state, and keeps what it says for
 // who is subscribed.
-func (a *Agent) fold(o *opening, s *stream, h seal.Header, b seal.Body) {
+func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.Body) {
 	v := s.avatar
 	v.mu.Lock()
 	s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
 	s.batches++
 	s.measurements += uint64(b.Count)
 	v.take(o.measurements)
-	subscribed := len(v.subscribers) > 0
+	subscribed, followed := len(v.subscribers) > 0, v.followed()
 	v.mu.Unlock()
 	a.changed(v)
 	if subscribed && len(o.measurements) > 0 {
-		o.events = append(o.events, published{v, Event{
-			place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...),
-		}})
+		e := Event{place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...)}
+		if followed {
+			e.Batch = newBatch(s, batch, h, b)
+		}
+		o.events = append(o.events, published{v, e})
 	}
 }
 
@@ -278,6 +280,9 @@ func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Bo
 	case fold && (h.Number < s.nextBatch || b.First < s.nextFirst):
 		return carnet.Errorf(carnet.Conflict, "batch %d of stream %s comes twice: the next is %d, its measurements begin at %d, the next at %d",
 			h.Number, h.Stream, s.nextBatch, b.First, s.nextFirst)
+	}
+	if a.tooLate(s, h.Number) {
+		return carnet.Errorf(carnet.Forbidden, "the share of stream %s has ended", h.Stream)
 	}
 	if over := b.Label.Exceeds(a.clearance); over != "" {
 		return carnet.Errorf(carnet.Forbidden, "batch %d of stream %s: %s", h.Number, h.Stream, over)

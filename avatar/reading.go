@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"carnet"
+	"carnet/seal"
 )
 
 // span is a range of measured minutes, both included.
@@ -41,9 +42,20 @@ var errMoved = errors.New("a batch has moved meanwhile")
 // errEnough ends a reading before its end.
 var errEnough = errors.New("enough was read")
 
-// each hands over each batch's measurements with the number of the first. What
-// do gets is good until it returns.
-func (r *reading) each(ctx context.Context, do func(first uint64, ms []carnet.Measurement) error) error {
+// readBatch is a batch as a reading hands it over: good until the next.
+type readBatch struct {
+	bytes        []byte // as it was received
+	header       seal.Header
+	body         seal.Body
+	first        uint64 // the number of the first of measurements
+	measurements []carnet.Measurement
+}
+
+// end is the number of the measurement after the last.
+func (b *readBatch) end() uint64 { return b.first + uint64(len(b.measurements)) }
+
+// each hands over the batches with what is wanted of their measurements.
+func (r *reading) each(ctx context.Context, do func(readBatch) error) error {
 	for {
 		if err := r.pass(ctx, do); !errors.Is(err, errMoved) {
 			return err
@@ -68,7 +80,7 @@ type part interface {
 
 // pass lists the parts and merges them: the stretches of different retention
 // classes interleave.
-func (r *reading) pass(ctx context.Context, do func(uint64, []carnet.Measurement) error) error {
+func (r *reading) pass(ctx context.Context, do func(readBatch) error) error {
 	// The tail is taken first: what is compacted meanwhile is in both.
 	a := r.agent
 	a.mu.RLock()
@@ -126,8 +138,8 @@ func lesser(p part) uint64 {
 
 // open opens a batch and hands over what is wanted of it. One whose key is
 // destroyed is passed over; ended says why, if that is known.
-func (r *reading) open(ctx context.Context, batch []byte, do func(uint64, []carnet.Measurement) error) error {
-	_, b, err := r.agent.open(ctx, &r.opening, batch, 0)
+func (r *reading) open(ctx context.Context, batch []byte, do func(readBatch) error) error {
+	h, b, err := r.agent.open(ctx, &r.opening, batch, 0)
 	switch carnet.CodeOf(err) {
 	case carnet.NotFound:
 		return nil
@@ -146,7 +158,7 @@ func (r *reading) open(ctx context.Context, batch []byte, do func(uint64, []carn
 	if len(ms) == 0 {
 		return nil
 	}
-	return do(first, ms)
+	return do(readBatch{batch, h, b, first, ms})
 }
 
 // tailPart is what of a stream isn't compacted.

@@ -98,7 +98,7 @@ func benchFrames(b *testing.B, w *provenWorld, size int) (round []*link.Arrival)
 		}
 		epoch := seal.NewEpoch(id)
 		slot, failed := epoch.Slot(uint32(i % 4))
-		err = errors.Join(err, failed, w.agent.keys.Put(b.Context(), keys.Entry{ID: epochID{id, epoch.Epoch}.key(), Secret: epoch.Secret[:]}))
+		err = errors.Join(err, failed, w.agent.keys.Put(b.Context(), keys.Entry{ID: keyID(seal.Path{Level: seal.EpochLevel, Stream: id, Epoch: epoch.Epoch}), Secret: epoch.Secret[:]}))
 		if err != nil {
 			b.Fatal(err)
 		}

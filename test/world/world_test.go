@@ -35,18 +35,20 @@ var clearance = carnet.Clearance{Sensitivity: carnet.Personal, Purposes: "fitnes
 
 // world is a world that can be stopped and started again on its stores.
 type world struct {
-	t      *testing.T
-	ctx    context.Context
-	store  *faulty
-	table  *keys.Table
-	depot  *vault
-	agent  *avatar.Agent
-	ahead  atomic.Int64 // how far its clock is ahead, ns
-	every  time.Duration
-	hubs   []*hub
-	notes  *notes
-	stop   func()
-	failed chan error // what Run returned
+	t     *testing.T
+	ctx   context.Context
+	store *faulty
+	table *keys.Table
+	depot *vault
+	agent *avatar.Agent
+	ahead atomic.Int64 // how far its clock is ahead, ns
+	every time.Duration
+	hubs  []*hub
+	notes *notes
+
+	neighbours map[carnet.PartyID]bool // which of hubs are worlds that share
+	stop       func()
+	failed     chan error // what Run returned
 }
 
 // eachStore runs a test over SQLite, and over PostgreSQL where there is one.
@@ -134,7 +136,7 @@ func (w *world) start() {
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, h := range w.hubs {
-		cfg.Senders = append(cfg.Senders, avatar.Sender{Party: h.name, Key: public(h.key), Self: "arena", Own: h.own})
+		cfg.Senders = append(cfg.Senders, avatar.Sender{Party: h.name, Key: public(h.key), Self: "arena", Own: h.own, Shares: w.neighbours[h.name]})
 	}
 	var err error
 	if w.agent, err = avatar.New(w.ctx, cfg); err != nil {
