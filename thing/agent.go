@@ -77,9 +77,11 @@ type Agent struct {
 
 	// policyMu is held for reading while a frame is built and signed, and for
 	// writing while a view or mapping changes.
-	policyMu      sync.RWMutex
-	policyVersion uint64
-	changes       atomic.Uint64 // counts changes of mappings, for runs to notice
+	policyMu sync.RWMutex
+	// policyVersions are by world, each counted for itself: frames' headers name
+	// them, and one count for all worlds would link two of them.
+	policyVersions map[carnet.PartyID]uint64
+	changes        atomic.Uint64 // counts changes of mappings, for runs to notice
 
 	registryMu sync.RWMutex
 	registry   registry
@@ -111,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
 		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
-		senders: make(map[carnet.PartyID]*sender), index: index{buckets: make(map[bucketKey]span)},
+		senders: make(map[carnet.PartyID]*sender), policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
 		open: new(group), wake: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
 	}
 	a.life, a.end = context.WithCancel(context.Background())

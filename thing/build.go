@@ -85,7 +85,7 @@ func (r *run) build(now time.Time) (*frame, error) {
 	covered := r.covered()
 	header := seal.FrameHeader{
 		Audience: r.sender.peer.OwnName, Incarnation: r.incarnation, Number: r.number + 1, Previous: r.parent,
-		Policy: a.policyVersion, Time: now.UnixNano(), Covers: r.sender.sealPosition(covered),
+		Policy: a.policyVersions[r.sender.peer.Party], Time: now.UnixNano(), Covers: r.sender.sealPosition(covered),
 	}
 	wire, err := b.sign(r.sender.peer.Key, header)
 	if err != nil {

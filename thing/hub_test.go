@@ -32,6 +32,7 @@ type hub struct {
 	world *world
 	agent *Agent
 	now   func() time.Time
+	more  []carnet.PartyID // worlds that give avatars and are never connected
 
 	keepLog time.Duration
 	end     func()
@@ -60,14 +61,20 @@ func (h *hub) start() {
 	if err != nil {
 		h.tb.Fatal(err)
 	}
+	var worlds []World
+	for _, name := range append(h.more, "arena") {
+		worlds = append(worlds, World{Party: name, Self: "h-1", Key: h.key, WorldKey: h.world.key.Public().(ed25519.PublicKey), Purpose: "fitness", Clearance: clearance})
+	}
 	h.agent, err = New(h.tb.Context(), Config{
 		Party: "hub", Store: h.store, Keys: h.table, Judge: judge, Recorded: func() {}, Log: slog.New(slog.DiscardHandler), Now: h.now, KeepLog: h.keepLog,
-		Worlds: []World{{Party: "arena", Self: "h-1", Key: h.key, WorldKey: h.world.key.Public().(ed25519.PublicKey), Purpose: "fitness", Clearance: clearance}},
+		Worlds: worlds,
 	})
 	if err != nil {
 		h.tb.Fatal(err)
 	}
-	h.agent.Connect("arena", h.world)
+	for _, w := range worlds {
+		h.agent.Connect(w.Party, h.world)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); h.err = h.agent.Run(ctx) }()

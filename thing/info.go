@@ -222,7 +222,7 @@ func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
 // Status is how the agent and its links are.
 type Status struct {
 	Totals
-	PolicyVersion uint64       `json:"policy_version"`
+	PolicyVersion uint64       `json:"policy_version"` // all worlds' together
 	Links         []LinkStatus `json:"links"`
 }
 
@@ -244,7 +244,10 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	a.policyMu.RLock()
-	st := Status{Totals: totals, PolicyVersion: a.policyVersion}
+	st := Status{Totals: totals}
+	for _, version := range a.policyVersions {
+		st.PolicyVersion += version
+	}
 	a.policyMu.RUnlock()
 	end := a.feed.end()
 	for _, s := range a.senders {

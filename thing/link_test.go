@@ -73,6 +73,48 @@ func TestAViewSetWhileTheWorldIsAway(t *testing.T) {
 	}
 }
 
+// TestAWorldsPolicyVersionsAreItsOwn: what an owner decides about other worlds
+// must not show in what this one gets.
+func TestAWorldsPolicyVersionsAreItsOwn(t *testing.T) {
+	h := newHub(t)
+	h.more = []carnet.PartyID{"clinic"}
+	h.restart()
+	d := h.add(quick())
+	all := view(t, `{"properties":{"heart_rate":{}}}`)
+	other, err := h.agent.Map(t.Context(), "ann", d.id, "clinic", nil, "", all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	start := time.Now().Add(-time.Hour)
+	sent := 0
+	send := func(want uint64) {
+		t.Helper()
+		d.send(heart(start.Add(time.Duration(sent)*time.Second), 60))
+		sent++
+		h.world.untilHolds(sent)
+		h.world.mu.Lock()
+		defer h.world.mu.Unlock()
+		if got := h.world.frames[len(h.world.frames)-1].Header.Policy; got != want {
+			t.Errorf("the frame with measurement %d is of policy version %d, want %d", sent, got, want)
+		}
+	}
+	h.connect()
+	send(1)
+	if _, err := h.agent.SetView(t.Context(), "ann", other.ID, view(t, `{"properties":{}}`)); err != nil {
+		t.Fatal(err)
+	}
+	send(1)
+	h.restart()
+	d = d.again()
+	h.connect()
+	send(1)
+	if changed, err := h.agent.SetView(t.Context(), "ann", m.ID, all); err != nil || changed.PolicyVersion != 2 {
+		t.Fatalf("the changed view has policy version %d, %v", changed.PolicyVersion, err)
+	}
+	send(2)
+}
+
 func TestAClosedSendWindowKeepsDataUntilTheViewOpens(t *testing.T) {
 	h := newHub(t)
 	d := h.add(quick())

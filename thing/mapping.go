@@ -189,10 +189,12 @@ func (a *Agent) enterMapping(d carnet.Document, doc mappingDocument) error {
 	if len(views) == 0 {
 		return carnet.Errorf(carnet.Tampered, "mapping %d has no view in the store", number)
 	}
-	table, err := a.compile(m, effective(doc), views[len(views)-1].Version)
+	last := views[len(views)-1].Version
+	table, err := a.compile(m, effective(doc), last)
 	if err != nil {
 		return err
 	}
+	a.policyVersions[m.World] = max(a.policyVersions[m.World], last)
 	a.enforce(m, doc, table)
 	return nil
 }
@@ -240,7 +242,7 @@ func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
 func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappingDocument, kind ledger.Kind) error {
 	a.policyMu.Lock()
 	defer a.policyMu.Unlock()
-	version := a.policyVersion + 1
+	version := a.policyVersions[m.World] + 1
 	if kind == ledger.Mapped {
 		doc.From = m.From
 	}
@@ -287,7 +289,7 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	if err := a.change(ctx, documents, []ledger.Item{item}); err != nil {
 		return err
 	}
-	a.policyVersion = version
+	a.policyVersions[m.World] = version
 	m.version++
 	a.enforce(m, doc, table)
 	if kind != ledger.Mapped {
@@ -332,11 +334,7 @@ func (a *Agent) viewDocuments(m *Mapping, doc mappingDocument, record ViewRecord
 		return nil, err
 	}
 	view, err := a.document(kindView, viewKey(record), 1, record)
-	if err != nil {
-		return nil, err
-	}
-	agent, err := a.document(kindAgent, policyID, a.nextVersion(kindAgent, policyID), agentDocument{PolicyVersion: record.Version})
-	return []carnet.Document{mapping, view, agent}, err
+	return []carnet.Document{mapping, view}, err
 }
 
 func viewKey(v ViewRecord) string { return fmt.Sprintf("%d/%d", v.Mapping, v.Version) }

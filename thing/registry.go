@@ -285,10 +285,7 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 	}
 	err = each(ctx, a, kindAgent, func(d carnet.Document, v agentDocument) error {
 		a.registry.versions[kindAgent+"/"+d.ID] = d.Version
-		switch d.ID {
-		case policyID:
-			a.policyVersion = v.PolicyVersion
-		case processesID:
+		if d.ID == processesID {
 			a.processes = v.Processes
 		}
 		return nil
@@ -332,14 +329,10 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 
 // agentDocument is the agent's own small state.
 type agentDocument struct {
-	PolicyVersion uint64    `json:"policy_version,omitempty"`
-	Processes     []process `json:"processes,omitempty"`
+	Processes []process `json:"processes,omitempty"`
 }
 
-const (
-	policyID = "policy"
-	probeID  = "probe"
-)
+const probeID = "probe"
 
 // probe is a document that is written to learn whether the store has room.
 func (a *Agent) probe() (carnet.Document, error) {
