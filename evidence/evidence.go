@@ -18,6 +18,7 @@ package evidence
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,10 +114,15 @@ type Finding struct {
 	Text string `json:"text"` // a sentence for people
 }
 
-// String says the whole finding in one line.
+// String says the whole finding in one line: a file that isn't a bundle's has the
+// name that its maker gave it, which is quoted if it isn't plain.
 func (f Finding) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", f.Verdict, f.File)
+	file := f.File
+	if quoted := strconv.Quote(file); quoted != `"`+file+`"` {
+		file = quoted
+	}
+	fmt.Fprintf(&b, "%s: %s", f.Verdict, file)
 	if f.Offset >= 0 {
 		fmt.Fprintf(&b, " at byte %d", f.Offset)
 	}

@@ -146,6 +146,9 @@ func (m *manifest) check() error {
 	if m.Version != manifestVersion {
 		return carnet.Errorf(carnet.Malformed, "the manifest has version %d, this program reads %d", m.Version, manifestVersion)
 	}
+	if _, err := carnet.ParsePartyID(string(m.World)); err != nil {
+		return bad("names no world")
+	}
 	if len(m.Files) != len(dataFiles) || len(m.Streams) > maxNames {
 		return bad("doesn't name the files of a bundle")
 	}

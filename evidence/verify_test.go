@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,6 +203,27 @@ func TestFilesAreMissingOrExtra(t *testing.T) {
 	}
 	if _, err := Verify(context.Background(), filepath.Join(dir, "absent"), nil, VerifyOptions{}); carnet.CodeOf(err) != carnet.NotFound || ExitCode(nil, err) != 2 {
 		t.Errorf("a bundle that isn't there: %v", err)
+	}
+}
+
+// What a forger names must not look like a verdict on a terminal.
+func TestNamesDontForgeTheReport(t *testing.T) {
+	const verdict = "x\x1b[2J\nVerdict: true.\n\x1b[8m"
+	s := scene(t)
+	named := s.write(s.options())
+	if err := os.WriteFile(filepath.Join(named, verdict), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	signed := s.write(s.options())
+	forge(t, s, signed, "", nil, func(m *manifest) { m.World = verdict })
+	for _, dir := range []string{named, signed} {
+		r := verify(t, dir, nil)
+		want(t, r, False)
+		for _, text := range []string{r.Summary(), r.Explain()} {
+			if strings.Contains(text, "\x1b") || strings.Contains(text, "\nVerdict: true.") {
+				t.Errorf("the report says\n%q", text)
+			}
+		}
 	}
 }
 

@@ -135,7 +135,7 @@ func report(s streams, err error) int {
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		fmt.Fprintln(s.err, "carnet:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintln(s.err, "carnet:", plain(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	return code
 }

@@ -82,7 +82,7 @@ func (c verifyCommand) show(s streams, all []verified) error {
 	}
 	proved := 0
 	for _, v := range all {
-		fmt.Fprintf(s.out, "%s: %s", v.Bundle, line(v.Summary()))
+		fmt.Fprintf(s.out, "%s: %s", plain(v.Bundle), line(v.Summary()))
 		if c.Explain {
 			fmt.Fprintf(s.out, "\n%s", line(v.Report.Explain()))
 		}
