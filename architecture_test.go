@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,7 +21,7 @@ var ranks = map[string]int{
 	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1,
 
 	"carnet/policy": 2, "carnet/identity": 2, "carnet/ledger": 2, "carnet/revocation": 2,
-	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3,
+	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3,
 
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4,
 	"carnet/evidence": 5, "carnet/audit": 5,
@@ -105,6 +106,17 @@ func TestImportsGoOneWay(t *testing.T) {
 		check(p.Imports, false)
 		check(p.TestImports, true)
 		check(p.XTestImports, true)
+	}
+}
+
+// TestOnlyTheCommandLineOpensKeystores holds what docs/design/mandate.md promises:
+// no process of a world or an agent has the code that opens an owner's keystore.
+func TestOnlyTheCommandLineOpensKeystores(t *testing.T) {
+	for _, p := range list(t) {
+		imports := slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+		if slices.Contains(imports, "carnet/owner") && p.ImportPath != "carnet/cmd/carnet" {
+			t.Errorf("%s imports carnet/owner", p.ImportPath)
+		}
 	}
 }
 

@@ -208,6 +208,31 @@ func VerifyMandate(token string, want MandateExpectation) (m Mandate, err error)
 	return m, nil
 }
 
+// ReadMandate reads a mandate that is signed by whom it names, and returns that
+// key. Whether it is the owner's, and the mandate holds, only VerifyMandate says:
+// this is for who keeps mandates.
+func ReadMandate(token string) (m Mandate, by ed25519.PublicKey, err error) {
+	if len(token) > maxMandate {
+		return m, nil, carnet.Errorf(carnet.TooLarge, "the mandate has %d bytes, at most %d are read", len(token), maxMandate)
+	}
+	parts, err := split(token)
+	if err != nil {
+		return m, nil, err
+	}
+	p, err := readMandateClaims(parts.payload)
+	if err != nil {
+		return m, nil, err
+	}
+	if by, err = ParseDID(p.Issuer); err != nil {
+		return m, nil, err
+	}
+	if _, err := readMandate(token, by); err != nil {
+		return m, nil, err
+	}
+	m, err = p.mandate()
+	return m, by, err
+}
+
 // check refuses an expectation that would expect too little.
 func (want MandateExpectation) check() error {
 	switch {
@@ -322,6 +347,10 @@ func readMandate(token string, owner ed25519.PublicKey) (p mandateClaims, err er
 	if err != nil {
 		return p, err
 	}
+	return readMandateClaims(payload)
+}
+
+func readMandateClaims(payload []byte) (p mandateClaims, err error) {
 	wanted := p.termsClaims.wanted()
 	wanted.into["iss"], wanted.into["jti"] = &p.Issuer, &p.ID
 	wanted.into["iat"], wanted.into["nbf"], wanted.into["exp"] = &p.Issued, &p.NotBefore, &p.Expires

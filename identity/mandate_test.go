@@ -102,6 +102,11 @@ func TestMandatesComeBackAsTheyWere(t *testing.T) {
 	}
 	m, err := VerifyMandate(token, wantMandate(t))
 	same(t, m, exampleMandate(t), err)
+	m, by, err := ReadMandate(token)
+	same(t, m, exampleMandate(t), err)
+	if !by.Equal(wantMandate(t).Owner) {
+		t.Errorf("read as %x's", by)
+	}
 	token, err = SignWithdrawal(owner(t), exampleWithdrawal(t))
 	if err != nil {
 		t.Fatal(err)
@@ -317,6 +322,10 @@ func TestOnlyTheOwnersWordIsTaken(t *testing.T) {
 	}
 	if _, err := VerifyMandate(mandate, wantMandate(t)); carnet.CodeOf(err) != carnet.Unauthenticated {
 		t.Errorf("a mandate by another key: %v", err)
+	}
+	posing := sign(other, []byte(headerText(mandateType)), []byte(exampleMandateText))
+	if _, _, err := ReadMandate(posing); carnet.CodeOf(err) != carnet.Unauthenticated {
+		t.Errorf("a mandate that another key signed in the owner's name: %v", err)
 	}
 	withdrawal, err := SignWithdrawal(other, exampleWithdrawal(t))
 	if err != nil {
