@@ -55,7 +55,7 @@ func exampleAccess(t testing.TB) Token {
 	return Token{
 		ID: exampleUUID, World: "arena", Subject: testKey(t, didVectors[1].seed).Public().(ed25519.PublicKey), Platform: "citadel",
 		Scope: "read", Avatar: carnet.AvatarID{0: 0xab, 15: 0xcd}, Purpose: "care", Grant: "g1", GrantVersion: 3, Mandate: exampleUUID,
-		Most:  Most{Sensitivity: carnet.Health, Purposes: []string{"care"}, Residency: []string{}},
+		Most:  carnet.Label{Sensitivity: carnet.Health, Purposes: "care"},
 		Until: issuedAt.Add(time.Hour), Thumbprint: carnet.Fingerprint{1, 2, 3}, Issued: issuedAt, Expires: issuedAt.Add(TokenLife),
 	}
 }
@@ -69,8 +69,8 @@ func TestTokensAreWrittenAsDocumented(t *testing.T) {
 	assertion, err2 := IssueAssertion(key, exampleAssertion())
 	access, err3 := IssueToken(key, exampleAccess(t))
 	for name, v := range map[string]struct {
-		token                       string
-		err                         error
+		token                string
+		err                  error
 		header, payload, sum string
 	}{
 		"proof": {proof, err, `{"typ":"dpop+jwt","alg":"EdDSA","jwk":{"crv":"Ed25519","kty":"OKP","x":"` + rfc8037Key + `"}}`,

@@ -25,21 +25,13 @@ type Token struct {
 	GrantVersion uint64
 	Mandate      string
 	// Most is what the mandate says may flow at most.
-	Most Most
+	Most carnet.Label
 	// Until is when the first of what it lives by ends: a connection that is begun
 	// with the token need not end before.
 	Until      time.Time
 	Thumbprint carnet.Fingerprint // of the key that each call proves
 	Issued     time.Time
 	Expires    time.Time // at most TokenLife after Issued, and not after Until
-}
-
-// Most bounds what may flow. Words in none of whose lists something is are those
-// that nothing is said of.
-type Most struct {
-	Sensitivity carnet.Sensitivity `json:"sensitivity"`
-	Purposes    []string           `json:"purposes"`
-	Residency   []string           `json:"residency"`
 }
 
 // TokenLife is the most that an access token holds.
@@ -63,12 +55,27 @@ type tokenClaims struct {
 	Grant        string       `json:"grant"`
 	GrantVersion uint64       `json:"grant_version"`
 	Mandate      string       `json:"mandate"`
-	Most         Most         `json:"most"`
+	Most         mostClaim    `json:"most"`
 	Until        int64        `json:"until"`
 	Confirm      confirmation `json:"cnf"`
 	ID           string       `json:"jti"`
 	Issued       int64        `json:"iat"`
 	Expires      int64        `json:"exp"`
+}
+
+// mostClaim is a label in a token. An empty list restricts nothing.
+type mostClaim struct {
+	Sensitivity carnet.Sensitivity `json:"sensitivity"`
+	Purposes    []string           `json:"purposes"`
+	Residency   []string           `json:"residency"`
+}
+
+func mostOf(l carnet.Label) mostClaim {
+	return mostClaim{l.Sensitivity, append([]string{}, l.Purposes.Words()...), append([]string{}, l.Residency.Words()...)}
+}
+
+func (m mostClaim) label() carnet.Label {
+	return carnet.Label{Sensitivity: m.Sensitivity, Purposes: carnet.NewSet(m.Purposes...), Residency: carnet.NewSet(m.Residency...)}
 }
 
 // actor is who acts for the subject (RFC 8693 section 4.1).
@@ -88,7 +95,7 @@ func IssueToken(key ed25519.PrivateKey, t Token) (string, error) {
 	c := tokenClaims{
 		Issuer: world, Audience: world, Subject: DID(t.Subject), Client: string(t.Platform), Actor: actor{string(t.Platform)},
 		Scope: t.Scope, Resource: AvatarURN(t.Avatar), Purpose: t.Purpose, Grant: t.Grant, GrantVersion: t.GrantVersion, Mandate: t.Mandate,
-		Most: t.Most, Until: t.Until.Unix(), Confirm: confirm(t.Thumbprint), ID: t.ID, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
+		Most: mostOf(t.Most), Until: t.Until.Unix(), Confirm: confirm(t.Thumbprint), ID: t.ID, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
 	}
 	if err := c.check(); err != nil {
 		return "", err
@@ -117,7 +124,7 @@ func VerifyToken(key ed25519.PublicKey, world carnet.PartyID, token string) (t T
 		return t, carnet.Errorf(carnet.Unauthenticated, "the access token is by %.80q for %.80q, want %q for both", c.Issuer, c.Audience, urn)
 	}
 	t.World, t.ID, t.Platform, t.Scope, t.Purpose = world, c.ID, carnet.PartyID(c.Client), c.Scope, c.Purpose
-	t.Grant, t.GrantVersion, t.Mandate, t.Most = c.Grant, c.GrantVersion, c.Mandate, c.Most
+	t.Grant, t.GrantVersion, t.Mandate, t.Most = c.Grant, c.GrantVersion, c.Mandate, c.Most.label()
 	t.Until, t.Issued, t.Expires = time.Unix(c.Until, 0).UTC(), time.Unix(c.Issued, 0).UTC(), time.Unix(c.Expires, 0).UTC()
 	return t, nil
 }

@@ -1,0 +1,242 @@
+package r5
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"carnet"
+)
+
+// registry is what is open: connections and calls, by the pin of the peer's TLS
+// key. Neither outlives what it lives by.
+type registry struct {
+	maxConns, maxCalls int // of one peer
+
+	mu    sync.Mutex
+	peers map[carnet.Fingerprint]*opened
+}
+
+type opened struct {
+	conns map[net.Conn]struct{}
+	calls map[*liveCall]struct{}
+	asked int // questions for tokens, under way
+}
+
+func newRegistry(conns, calls int) *registry {
+	return &registry{maxConns: conns, maxCalls: calls, peers: make(map[carnet.Fingerprint]*opened)}
+}
+
+// of returns what a peer has open; the caller holds mu.
+func (g *registry) of(pin carnet.Fingerprint) *opened {
+	o := g.peers[pin]
+	if o == nil {
+		o = &opened{conns: make(map[net.Conn]struct{}), calls: make(map[*liveCall]struct{})}
+		g.peers[pin] = o
+	}
+	return o
+}
+
+// tidy forgets a peer that has nothing open; the caller holds mu.
+func (g *registry) tidy(pin carnet.Fingerprint) {
+	if o := g.peers[pin]; o != nil && len(o.conns)+len(o.calls)+o.asked == 0 {
+		delete(g.peers, pin)
+	}
+}
+
+// connect enters a connection; false: the peer has as many as it may.
+func (g *registry) connect(pin carnet.Fingerprint, c net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.of(pin)
+	if len(o.conns) >= g.maxConns {
+		return false
+	}
+	o.conns[c] = struct{}{}
+	return true
+}
+
+func (g *registry) disconnect(pin carnet.Fingerprint, c net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if o := g.peers[pin]; o != nil {
+		delete(o.conns, c)
+		g.tidy(pin)
+	}
+}
+
+func (g *registry) busy() error {
+	return carnet.Errorf(carnet.Unavailable, "the peer has %d calls under way, which is all it may have", g.maxCalls)
+}
+
+// begin counts a question for a token.
+func (g *registry) begin(pin carnet.Fingerprint) (leave func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.of(pin)
+	if len(o.calls)+o.asked >= g.maxCalls {
+		return nil, g.busy()
+	}
+	o.asked++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		o.asked--
+		g.tidy(pin)
+	}, nil
+}
+
+// enter enters a call.
+func (g *registry) enter(w http.ResponseWriter, r *http.Request, c Call) (*liveCall, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.of(c.Pin)
+	if len(o.calls)+o.asked >= g.maxCalls {
+		return nil, g.busy()
+	}
+	l := &liveCall{call: c, registry: g, writer: http.NewResponseController(w)}
+	l.ctx, l.cancel = context.WithCancelCause(r.Context())
+	o.calls[l] = struct{}{}
+	return l, nil
+}
+
+// all lists what is open.
+func (g *registry) all() (pins []carnet.Fingerprint, calls []*liveCall) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for pin, o := range g.peers {
+		pins = append(pins, pin)
+		for l := range o.calls {
+			calls = append(calls, l)
+		}
+	}
+	return pins, calls
+}
+
+// drop closes all connections of a peer.
+func (g *registry) drop(pin carnet.Fingerprint) {
+	g.mu.Lock()
+	var conns []net.Conn
+	if o := g.peers[pin]; o != nil {
+		for c := range o.conns {
+			conns = append(conns, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// liveCall is a call whose handler runs.
+type liveCall struct {
+	call     Call
+	registry *registry
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer // owner: the handler's goroutine
+
+	mu     sync.Mutex // guards what follows
+	writer *http.ResponseController
+	left   bool
+}
+
+// after ends the call when its token does.
+func (l *liveCall) after(d time.Duration) {
+	l.timer = time.AfterFunc(d, func() {
+		l.end(carnet.Errorf(carnet.Unauthenticated, "the access token has ended").WithFix("call again with a new one"))
+	})
+}
+
+// end ends the call: its context is cancelled, and what it reads or writes fails.
+func (l *liveCall) end(why error) {
+	l.cancel(why)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left {
+		return
+	}
+	past := time.Unix(1, 0)
+	_ = l.writer.SetWriteDeadline(past) // where there is no deadline nothing waits
+	_ = l.writer.SetReadDeadline(past)
+}
+
+// leave is called when the handler has returned.
+func (l *liveCall) leave() {
+	l.cancel(context.Canceled)
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Lock()
+	l.left = true
+	l.mu.Unlock()
+	g := l.registry
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if o := g.peers[l.call.Pin]; o != nil {
+		delete(o.calls, l)
+		g.tidy(l.call.Pin)
+	}
+}
+
+// Recheck has what is open asked anew what it lives by, at once: something was
+// ended. It doesn't wait.
+func (s *Server) Recheck() {
+	select {
+	case s.recheck <- struct{}{}:
+	default:
+	}
+}
+
+// recheckEvery is how often it is asked without being told.
+const recheckEvery = 100 * time.Millisecond
+
+// Run ends what doesn't stand any more, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	ticker := time.NewTicker(recheckEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		case <-s.recheck:
+		}
+		s.endFallen()
+	}
+}
+
+// standsBy is what calls may have in common.
+type standsBy struct {
+	grant   string
+	version uint64
+	mandate string
+	pin     carnet.Fingerprint
+}
+
+// endFallen ends connections and calls whose peering, mandate or grant is over.
+func (s *Server) endFallen() {
+	pins, calls := s.live.all()
+	known := s.known()
+	asked := make(map[standsBy]error)
+	for _, l := range calls {
+		c := l.call
+		by := standsBy{c.Grant.ID, c.Grant.Version, c.Mandate, c.Pin}
+		err, done := asked[by]
+		if !done {
+			err = s.standing(c)
+			asked[by] = err
+		}
+		if err != nil {
+			s.cfg.Log.Info("a call between worlds is ended", "peer", c.Platform, "avatar", c.Avatar, "err", err)
+			l.end(err)
+		}
+	}
+	for _, pin := range pins {
+		if _, err := s.cfg.Peers.ByPin(pin); err != nil || known != nil {
+			s.live.drop(pin)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package r5
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"carnet"
+)
+
+// Rule names the check that refused, in the order in which they are made.
+type Rule string
+
+// The rules.
+const (
+	NoRoute         Rule = "route"      // there is no such path
+	PlatformRule    Rule = "platform"   // the TLS key is a peer's, in force, with the scope r5
+	FormRule        Rule = "form"       // parameters and headers
+	TokenRule       Rule = "token"      // the access token
+	ProofRule       Rule = "proof"      // the DPoP proof
+	AssertionRule   Rule = "assertion"  // the avatar's word
+	CredentialRule  Rule = "credential" // its world's word for it
+	ScopeRule       Rule = "scope"      // the token is for such a call
+	ResourceRule    Rule = "resource"   // and for this avatar
+	AvatarRule      Rule = "avatar"     // the avatar is here and has an owner
+	MandateRule     Rule = "mandate"    // its owner's word
+	GrantRule       Rule = "grant"      // a grant, and the policies, permit it
+	LabelRule       Rule = "label"      // what flows isn't above anybody's clearance
+	RevocationsRule Rule = "revocations"
+	OverloadRule    Rule = "overload"
+	RecordRule      Rule = "record"
+)
+
+// refused is a call that isn't let in, for inside.
+type refused struct {
+	rule Rule
+	err  error
+}
+
+func (r *refused) Error() string { return r.err.Error() }
+func (r *refused) Unwrap() error { return r.err }
+
+func refusal(rule Rule, err error) error { return &refused{rule, err} }
+
+// The one answer to whatever isn't proved.
+const (
+	outside   = `{"title":"Unauthorized","status":401,"detail":"the call is not proved","code":"unauthenticated","error":"invalid_token"}` + "\n"
+	challenge = `DPoP error="invalid_token"` // RFC 9449 section 7.1
+)
+
+// The answers to who does too much, and when this world can't know or record.
+const (
+	tooMany = `{"title":"Too Many Requests","status":429,"detail":"this peer has too much under way","code":"unavailable"}` + "\n"
+	notNow  = `{"title":"Service Unavailable","status":503,"detail":"try again","code":"unavailable"}` + "\n"
+)
+
+// refuse records why a call isn't let in, and answers it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, d Decision, err error) {
+	var why *refused
+	if !errors.As(err, &why) {
+		why = &refused{RecordRule, err}
+	}
+	d.Time, d.Permitted, d.Rule, d.Reason = s.cfg.Now(), false, why.rule, why.Error()
+	if !s.note(r.Context(), d) {
+		why = &refused{RecordRule, why.err}
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	status, body := http.StatusUnauthorized, outside
+	switch why.rule {
+	case OverloadRule:
+		status, body = http.StatusTooManyRequests, tooMany
+	case RecordRule:
+		status, body = http.StatusServiceUnavailable, notNow
+	}
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", challenge)
+	} else {
+		h.Set("Retry-After", "1")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // a failed write means that the caller went away
+}
+
+// note records a refusal, unless its peer has had as many as are recorded one by
+// one: then it is counted with the next.
+func (s *Server) note(ctx context.Context, d Decision) bool {
+	more, ok := s.told.take(d.Peer, d.Time)
+	if !ok {
+		return true
+	}
+	d.More = more
+	if err := s.cfg.Activity.Record(ctx, d); err != nil {
+		s.cfg.Log.Error("a refused call between worlds can't be recorded", "peer", d.Peer, "rule", d.Rule, "err", err)
+		return false
+	}
+	return true
+}
+
+// budget is how many refusals of each peer are recorded one by one in a minute.
+type budget struct {
+	limit int
+
+	mu    sync.Mutex
+	peers map[carnet.PartyID]*spent
+}
+
+type spent struct {
+	since time.Time
+	count int
+	more  uint64 // refused and not recorded
+}
+
+func newBudget(limit int) *budget {
+	return &budget{limit: limit, peers: make(map[carnet.PartyID]*spent)}
+}
+
+// take says whether a refusal is to be recorded, and how many weren't since the
+// last that was.
+func (b *budget) take(peer carnet.PartyID, now time.Time) (more uint64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peers[peer]
+	if p == nil {
+		p = &spent{since: now}
+		b.peers[peer] = p
+	}
+	if since := now.Sub(p.since); since >= time.Minute || since < 0 {
+		p.since, p.count = now, 0
+	}
+	if p.count >= b.limit {
+		p.more++
+		return 0, false
+	}
+	p.count++
+	more, p.more = p.more, 0
+	return more, true
+}
