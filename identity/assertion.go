@@ -11,7 +11,7 @@ import (
 // Assertion is what an avatar says to another world: I ask for a token. It carries
 // what its world says of it, and what its owner does.
 type Assertion struct {
-	ID         string            // a UUID; IssueAssertion draws one when it is empty
+	ID         string            // a "urn:uuid:…"; IssueAssertion draws one when it is empty
 	Subject    ed25519.PublicKey // the avatar's key, which signs
 	Audience   carnet.PartyID    // the world that is asked, as it calls itself
 	Issued     time.Time
@@ -37,9 +37,10 @@ const (
 	maxAssertion = 14 << 10 // bytes: a credential, a mandate and their base64
 )
 
-// PartyURN and AvatarURN name parties and avatars in tokens.
-func PartyURN(p carnet.PartyID) string   { return "urn:carnet:party:" + string(p) }
-func AvatarURN(a carnet.AvatarID) string { return "urn:carnet:avatar:" + a.String() }
+// AvatarURN names an avatar in signed tokens.
+func AvatarURN(a carnet.AvatarID) string { return avatarURN + a.String() }
+
+const avatarURN = "urn:carnet:avatar:"
 
 type assertionClaims struct {
 	Issuer     string       `json:"iss"`
@@ -56,7 +57,7 @@ type assertionClaims struct {
 // IssueAssertion signs a with the avatar's key.
 func IssueAssertion(key ed25519.PrivateKey, a Assertion) (string, error) {
 	if a.ID == "" {
-		a.ID = newUUID()
+		a.ID = urnUUID + newUUID()
 	}
 	did := DID(key.Public().(ed25519.PublicKey))
 	c := assertionClaims{
@@ -113,7 +114,11 @@ func readAssertion(data []byte) (c assertionClaims, thumbprint carnet.Fingerprin
 	if thumbprint, err = readConfirmation("assertion", cnf); err != nil {
 		return c, thumbprint, err
 	}
-	return c, thumbprint, c.check()
+	if err := c.check(); err != nil {
+		return c, thumbprint, err
+	}
+	c.Confirm = confirm(thumbprint)
+	return c, thumbprint, inOneForm("assertion", data, c)
 }
 
 // check refuses what no avatar may say.
@@ -125,8 +130,8 @@ func (c assertionClaims) check() error {
 	switch {
 	case c.Issuer != c.Subject:
 		return refuse("is by %.80q about %.80q", c.Issuer, c.Subject)
-	case !isUUID(c.ID):
-		return refuse("has the jti %.80q, want a UUID", c.ID)
+	case !isURN(c.ID):
+		return refuse("has the jti %.80q, want a urn:uuid", c.ID)
 	case c.Issued < 0 || c.Expires > maxTime || life <= 0 || life > int64(AssertionLife/time.Second):
 		return refuse("holds from %d to %d: want at most %v", c.Issued, c.Expires, AssertionLife)
 	case c.Credential == "":

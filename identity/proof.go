@@ -13,7 +13,7 @@ import (
 // Proof is a DPoP proof (RFC 9449 section 4.2): who sends a request has a key, now,
 // and for this request.
 type Proof struct {
-	ID     string // a UUID; IssueProof draws one when it is empty
+	ID     string // a "urn:uuid:…"; IssueProof draws one when it is empty
 	Key    ed25519.PublicKey
 	Method string // htm
 	URL    string // htu: without query and fragment
@@ -46,6 +46,10 @@ type proofHeader struct {
 	Key       jwk    `json:"jwk"`
 }
 
+func proofHeaderOf(key ed25519.PublicKey) proofHeader {
+	return proofHeader{proofJWT, "EdDSA", jwkOf(key)}
+}
+
 type proofClaims struct {
 	ID     string `json:"jti"`
 	Method string `json:"htm"`
@@ -57,7 +61,7 @@ type proofClaims struct {
 // IssueProof signs p with the key that it proves.
 func IssueProof(key ed25519.PrivateKey, p Proof) (string, error) {
 	if p.ID == "" {
-		p.ID = newUUID()
+		p.ID = urnUUID + newUUID()
 	}
 	claims := proofClaims{ID: p.ID, Method: p.Method, URL: p.URL, Issued: p.Issued.Unix()}
 	if p.Token != (carnet.Fingerprint{}) {
@@ -66,7 +70,7 @@ func IssueProof(key ed25519.PrivateKey, p Proof) (string, error) {
 	if err := claims.check(); err != nil {
 		return "", err
 	}
-	return issue(key, "proof", proofHeader{proofJWT, "EdDSA", jwkOf(key.Public().(ed25519.PublicKey))}, claims)
+	return issue(key, "proof", proofHeaderOf(key.Public().(ed25519.PublicKey)), claims)
 }
 
 // VerifyProof takes a proof only if it is for the expected request, and of now.
@@ -131,7 +135,11 @@ func readProofHeader(data []byte) (ed25519.PublicKey, error) {
 	if h.Type != proofJWT || h.Algorithm != "EdDSA" {
 		return nil, carnet.Errorf(carnet.Malformed, "the proof's header has the typ %.40q and the alg %.40q, want %q and EdDSA", h.Type, h.Algorithm, proofJWT)
 	}
-	return readJWK("proof's jwk", key)
+	k, err := readJWK("proof's jwk", key)
+	if err != nil {
+		return nil, err
+	}
+	return k, inOneForm("proof's header", data, proofHeaderOf(k))
 }
 
 func readProofClaims(data []byte, withToken bool) (c proofClaims, err error) {
@@ -142,7 +150,10 @@ func readProofClaims(data []byte, withToken bool) (c proofClaims, err error) {
 	if err := members("proof", data, wanted); err != nil {
 		return c, err
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	return c, inOneForm("proof", data, c)
 }
 
 // check refuses what nobody may say.
@@ -152,8 +163,8 @@ func (c proofClaims) check() error {
 	}
 	u, err := url.Parse(c.URL)
 	switch {
-	case !isUUID(c.ID):
-		return refuse("has the jti %.80q, want a UUID", c.ID)
+	case !isURN(c.ID):
+		return refuse("has the jti %.80q, want a urn:uuid", c.ID)
 	case c.Method == "" || len(c.Method) > 20 || strings.Trim(c.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
 		return refuse("has the htm %.20q", c.Method)
 	case err != nil || len(c.URL) > maxProofURL || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(c.URL, "?#"):

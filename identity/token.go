@@ -13,19 +13,19 @@ import (
 // Token is an access token (RFC 9068) that a world gives for calls about one of its
 // avatars, and reads itself. It is no bearer token: each call proves its key.
 type Token struct {
-	ID       string            // a UUID; IssueToken draws one when it is empty
+	ID       string            // a "urn:uuid:…"; IssueToken draws one when it is empty
 	World    carnet.PartyID    // who gives and takes it
 	Subject  ed25519.PublicKey // the calling avatar's key
 	Platform carnet.PartyID    // the world that calls, as World calls it
-	Scope    string            // one action
-	Avatar   carnet.AvatarID   // that the calls are about
+	Scope    Action
+	Avatar   carnet.AvatarID // that the calls are about
 	Purpose  string
 	// Grant and GrantVersion are what was found to permit it; Mandate is the owner's.
 	Grant        string
 	GrantVersion uint64
 	Mandate      string
 	// Most is what the mandate says may flow at most.
-	Most carnet.Label
+	Most carnet.Clearance
 	// Until is when the first of what it lives by ends: a connection that is begun
 	// with the token need not end before.
 	Until      time.Time
@@ -49,33 +49,18 @@ type tokenClaims struct {
 	Subject      string       `json:"sub"`
 	Client       string       `json:"client_id"`
 	Actor        actor        `json:"act"`
-	Scope        string       `json:"scope"`
+	Scope        Action       `json:"scope"`
 	Resource     string       `json:"resource"`
 	Purpose      string       `json:"purpose"`
 	Grant        string       `json:"grant"`
 	GrantVersion uint64       `json:"grant_version"`
 	Mandate      string       `json:"mandate"`
-	Most         mostClaim    `json:"most"`
+	Most         labelClaims  `json:"most"`
 	Until        int64        `json:"until"`
 	Confirm      confirmation `json:"cnf"`
 	ID           string       `json:"jti"`
 	Issued       int64        `json:"iat"`
 	Expires      int64        `json:"exp"`
-}
-
-// mostClaim is a label in a token. An empty list restricts nothing.
-type mostClaim struct {
-	Sensitivity carnet.Sensitivity `json:"sensitivity"`
-	Purposes    []string           `json:"purposes"`
-	Residency   []string           `json:"residency"`
-}
-
-func mostOf(l carnet.Label) mostClaim {
-	return mostClaim{l.Sensitivity, append([]string{}, l.Purposes.Words()...), append([]string{}, l.Residency.Words()...)}
-}
-
-func (m mostClaim) label() carnet.Label {
-	return carnet.Label{Sensitivity: m.Sensitivity, Purposes: carnet.NewSet(m.Purposes...), Residency: carnet.NewSet(m.Residency...)}
 }
 
 // actor is who acts for the subject (RFC 8693 section 4.1).
@@ -86,7 +71,7 @@ type actor struct {
 // IssueToken signs t with the world's key for tokens.
 func IssueToken(key ed25519.PrivateKey, t Token) (string, error) {
 	if t.ID == "" {
-		t.ID = newUUID()
+		t.ID = urnUUID + newUUID()
 	}
 	if len(t.Subject) != ed25519.PublicKeySize {
 		return "", carnet.Errorf(carnet.Malformed, "the avatar's key has %d bytes, want %d", len(t.Subject), ed25519.PublicKeySize)
@@ -95,7 +80,7 @@ func IssueToken(key ed25519.PrivateKey, t Token) (string, error) {
 	c := tokenClaims{
 		Issuer: world, Audience: world, Subject: DID(t.Subject), Client: string(t.Platform), Actor: actor{string(t.Platform)},
 		Scope: t.Scope, Resource: AvatarURN(t.Avatar), Purpose: t.Purpose, Grant: t.Grant, GrantVersion: t.GrantVersion, Mandate: t.Mandate,
-		Most: mostOf(t.Most), Until: t.Until.Unix(), Confirm: confirm(t.Thumbprint), ID: t.ID, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
+		Most: labelClaims{t.Most.Sensitivity.String(), listed(t.Most.Purposes), listed(t.Most.Residency)}, Until: t.Until.Unix(), Confirm: confirm(t.Thumbprint), ID: t.ID, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
 	}
 	if err := c.check(); err != nil {
 		return "", err
@@ -124,7 +109,7 @@ func VerifyToken(key ed25519.PublicKey, world carnet.PartyID, token string) (t T
 		return t, carnet.Errorf(carnet.Unauthenticated, "the access token is by %.80q for %.80q, want %q for both", c.Issuer, c.Audience, urn)
 	}
 	t.World, t.ID, t.Platform, t.Scope, t.Purpose = world, c.ID, carnet.PartyID(c.Client), c.Scope, c.Purpose
-	t.Grant, t.GrantVersion, t.Mandate, t.Most = c.Grant, c.GrantVersion, c.Mandate, c.Most.label()
+	t.Grant, t.GrantVersion, t.Mandate = c.Grant, c.GrantVersion, c.Mandate
 	t.Until, t.Issued, t.Expires = time.Unix(c.Until, 0).UTC(), time.Unix(c.Issued, 0).UTC(), time.Unix(c.Expires, 0).UTC()
 	return t, nil
 }
@@ -169,12 +154,19 @@ func readToken(data []byte, t *Token) (c tokenClaims, err error) {
 	if t.Avatar, err = ParseAvatarURN(c.Resource); err != nil {
 		return c, err
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	if t.Most, err = c.Most.clearance(); err != nil {
+		return c, err
+	}
+	c.Confirm = confirm(t.Thumbprint)
+	return c, inOneForm("access token", data, c)
 }
 
 // ParseAvatarURN reads what AvatarURN writes.
 func ParseAvatarURN(urn string) (carnet.AvatarID, error) {
-	id, err := carnet.ParseAvatarID(strings.TrimPrefix(urn, "urn:carnet:avatar:"))
+	id, err := carnet.ParseAvatarID(strings.TrimPrefix(urn, avatarURN))
 	if err != nil || AvatarURN(id) != urn {
 		return carnet.AvatarID{}, carnet.Errorf(carnet.Malformed, "%.80q is not the URN of an avatar", urn)
 	}
@@ -193,12 +185,12 @@ func (c tokenClaims) check() error {
 		return err
 	}
 	life := c.Expires - c.Issued
-	words := slices.Concat([]string{c.Scope, c.Purpose}, c.Most.Purposes, c.Most.Residency)
+	words := []string{string(c.Scope), c.Purpose}
 	switch {
 	case c.Actor.Subject != c.Client:
 		return refuse("is %.40q's, and %.40q acts", c.Client, c.Actor.Subject)
-	case !isUUID(c.ID) || !isUUID(c.Mandate):
-		return refuse("has the jti %.80q and the mandate %.80q, want UUIDs", c.ID, c.Mandate)
+	case !isURN(c.ID) || !isURN(c.Mandate):
+		return refuse("has the jti %.80q and the mandate %.80q, want a urn:uuid each", c.ID, c.Mandate)
 	case !Words(words) || slices.ContainsFunc(words, func(w string) bool { return len(w) > maxWord }):
 		return refuse("has words that are none: %.200q", words)
 	case c.Grant == "" || len(c.Grant) > maxWord:

@@ -28,7 +28,10 @@ const maxForm = 16 << 10
 const bodyTime = 10 * time.Second
 
 // form is what a token is asked for with: exactly these parameters, each once.
-type form struct{ client, assertion, resource, action string }
+type form struct {
+	client, assertion, resource string
+	action                      identity.Action
+}
 
 // readForm reads parameters in their one form (RFC 6749 appendix B).
 func readForm(r *http.Request, body []byte) (f form, err error) {
@@ -47,10 +50,10 @@ func readForm(r *http.Request, body []byte) (f form, err error) {
 	if r.Header["Authorization"] != nil || r.Header["Content-Encoding"] != nil {
 		return malformed("there is an Authorization or a Content-Encoding")
 	}
-	var grantType, subjectType, requestedType string
+	var grantType, subjectType, requestedType, scope string
 	wanted := map[string]*string{
 		"grant_type": &grantType, "client_id": &f.client, "subject_token": &f.assertion, "subject_token_type": &subjectType,
-		"requested_token_type": &requestedType, "resource": &f.resource, "scope": &f.action,
+		"requested_token_type": &requestedType, "resource": &f.resource, "scope": &scope,
 	}
 	seen := make(map[string]bool)
 	for pair := range strings.SplitSeq(string(body), "&") {
@@ -74,6 +77,7 @@ func readForm(r *http.Request, body []byte) (f form, err error) {
 			return malformed("there is no parameter %s", key)
 		}
 	}
+	f.action = identity.Action(scope)
 	switch {
 	case grantType != exchangeGrant:
 		return malformed("the grant_type is %.80q", grantType)
@@ -81,8 +85,8 @@ func readForm(r *http.Request, body []byte) (f form, err error) {
 		return malformed("the subject_token_type is %.80q", subjectType)
 	case requestedType != accessType:
 		return malformed("the requested_token_type is %.80q", requestedType)
-	case f.action != Read && f.action != Subscribe && f.action != Move:
-		return malformed("the scope is %.40q, want one of %s, %s, %s", f.action, Read, Subscribe, Move)
+	case f.action != identity.ActionRead && f.action != identity.ActionSubscribe && f.action != identity.ActionMove:
+		return malformed("the scope is %.40q", scope)
 	}
 	return f, nil
 }
@@ -158,11 +162,11 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 
 // answer is RFC 8693 section 2.2.1.
 type answer struct {
-	Token     string `json:"access_token"`
-	Issued    string `json:"issued_token_type"`
-	Type      string `json:"token_type"`
-	ExpiresIn int64  `json:"expires_in"`
-	Scope     string `json:"scope"`
+	Token     string          `json:"access_token"`
+	Issued    string          `json:"issued_token_type"`
+	Type      string          `json:"token_type"`
+	ExpiresIn int64           `json:"expires_in"`
+	Scope     identity.Action `json:"scope"`
 }
 
 type given struct {
@@ -214,17 +218,17 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, d *Decision) (t gi
 		return t, refusal(GrantRule, err)
 	}
 	d.Grant = grant.ID
-	if err := s.known(); err != nil {
+	if err := s.fresh(); err != nil {
 		return t, err
 	}
-	if err := fits(grant.Label, peer, ask.Purpose, mandate.Most); err != nil {
+	if err := fits(grant.Label, peer, ask.Purpose, mandate.Clearance); err != nil {
 		return t, refusal(LabelRule, err)
 	}
 	now := s.cfg.Now().Truncate(time.Second)
-	until := earliest(mandate.Until, credential.Expires, peer.Until, grant.Until)
+	until := earliest(mandate.Expires, credential.Expires, peer.Until, grant.Until)
 	t.Token = identity.Token{
 		World: s.cfg.Party, Subject: assertion.Subject, Platform: peer.Name, Scope: f.action, Avatar: about, Purpose: ask.Purpose,
-		Grant: grant.ID, GrantVersion: grant.Version, Mandate: mandate.ID, Most: mandate.Most, Until: until,
+		Grant: grant.ID, GrantVersion: grant.Version, Mandate: mandate.ID, Most: mandate.Clearance, Until: until,
 		Thumbprint: assertion.Thumbprint, Issued: now, Expires: earliest(now.Add(identity.TokenLife), until),
 	}
 	if !t.Expires.Truncate(time.Second).After(now) {
@@ -269,18 +273,18 @@ func (s *Server) avatar(r *http.Request, peer Peer, f form, proof identity.Proof
 // mandate checks what the owner of the avatar that it is about has permitted. Who
 // asks about an avatar that isn't here costs, and is told, the same as who asks
 // about another owner's.
-func (s *Server) mandate(f form, peer Peer, a identity.Assertion, d *Decision) (carnet.AvatarID, Mandate, error) {
-	about, err := identity.ParseAvatarURN(f.resource)
-	if err != nil {
-		return about, Mandate{}, refusal(FormRule, err)
+func (s *Server) mandate(f form, peer Peer, a identity.Assertion, d *Decision) (about carnet.AvatarID, m identity.Mandate, err error) {
+	if about, err = identity.ParseAvatarURN(f.resource); err != nil {
+		return about, m, refusal(FormRule, err)
 	}
 	d.Avatar = &about
 	owner, absent := s.cfg.Avatars.Owner(about)
 	if absent != nil {
 		owner = s.decoy
 	}
-	m, err := s.cfg.Mandates.Verify(a.Mandate, MandateExpectation{
-		Owner: owner, Audience: s.cfg.Party, Subject: a.Subject, Platform: peer.Key, Avatar: about, Action: f.action, Now: s.cfg.Now(), Skew: Skew,
+	m, err = identity.VerifyMandate(a.Mandate, identity.MandateExpectation{
+		Owner: owner, Audience: s.cfg.Party, Subject: a.Subject, Platform: peer.Key, Avatar: about, Actions: []identity.Action{f.action},
+		Now: s.cfg.Now(), Skew: Skew,
 	})
 	if absent != nil {
 		return about, m, refusal(AvatarRule, absent)
@@ -299,31 +303,31 @@ func (s *Server) notWithdrawn(mandate string) error {
 	return nil
 }
 
-// known refuses while nobody can tell what was ended.
-func (s *Server) known() error {
+// fresh refuses while nobody can tell what was ended.
+func (s *Server) fresh() error {
 	if s.cfg.Revocations.Fresh() {
 		return nil
 	}
 	return refusal(RevocationsRule, carnet.Errorf(carnet.Unavailable, "the store hasn't said for a second what was revoked"))
 }
 
-// fits says why data with a label may not flow to a peer for a purpose: its own
+// fits says why data with a label may not flow to a peer for a purpose: the peer's
 // clearance, the peering's terms and the mandate each bound it.
-func fits(label carnet.Label, peer Peer, purpose string, most carnet.Label) error {
-	if !peer.Clearance.Purposes.Has(purpose) {
-		return carnet.Errorf(carnet.Forbidden, "the purpose is %s, and the peer uses data for %s", purpose, peer.Clearance.Purposes)
+func fits(label carnet.Label, peer Peer, purpose string, most carnet.Clearance) error {
+	if most.Purposes == "" { // the mandate has its purpose beside its label
+		most.Purposes = carnet.NewSet(purpose)
 	}
 	for _, bound := range []struct {
 		of   string
-		most carnet.Label
-	}{
-		{"the peer's clearance", carnet.Label{Sensitivity: peer.Clearance.Sensitivity}},
-		{"the peering's terms", peer.Terms},
-		{"the mandate", most},
-	} {
+		most carnet.Clearance
+	}{{"the peer's clearance", peer.Clearance}, {"the peering", peer.Terms}, {"the mandate", most}} {
+		if bound.most.Purposes == "" {
+			return carnet.Errorf(carnet.Forbidden, "by %s: there is no purpose", bound.of)
+		}
 		reader := carnet.Clearance{Sensitivity: bound.most.Sensitivity, Purposes: carnet.NewSet(purpose), Residency: peer.Clearance.Residency}
-		limits := carnet.Label{Purposes: bound.most.Purposes, Residency: bound.most.Residency}
-		for _, l := range []carnet.Label{label, limits} {
+		// What the bound allows is asked in the form of a label.
+		allowed := carnet.Label{Purposes: bound.most.Purposes, Residency: bound.most.Residency}
+		for _, l := range []carnet.Label{allowed, label} {
 			if why := l.Exceeds(reader); why != "" {
 				return carnet.Errorf(carnet.Forbidden, "by %s: %s", bound.of, why)
 			}
@@ -333,7 +337,7 @@ func fits(label carnet.Label, peer Peer, purpose string, most carnet.Label) erro
 }
 
 // guard lets a proven caller through to a handler.
-func (s *Server) guard(w http.ResponseWriter, r *http.Request, action string, handle Handler) {
+func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.Action, handle Handler) {
 	d := Decision{Action: action}
 	call, end, err := s.check(w, r, &d)
 	if err == nil {
@@ -425,7 +429,7 @@ func (s *Server) standing(c Call) error {
 	if !s.cfg.Now().Before(grant.Until) {
 		return refusal(GrantRule, carnet.Errorf(carnet.Forbidden, "the grant %s ended at %v", grant.ID, grant.Until))
 	}
-	if err := s.known(); err != nil {
+	if err := s.fresh(); err != nil {
 		return err
 	}
 	if err := fits(grant.Label, peer, c.Purpose, c.Most); err != nil {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"carnet"
@@ -35,6 +34,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 	server := &http.Server{
 		Handler: s, TLSConfig: s.tlsConfig(cert), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
 		ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		ConnState:   s.connState,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -45,7 +45,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		}
 	})
 	defer stop()
-	if err := server.ServeTLS(&listener{l}, "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve calls between worlds: %w", err)
 	}
 	return nil
@@ -54,88 +54,53 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 // tlsConfig is TLS 1.3 with this party's certificate. There are no session
 // tickets, so both keys are proved on every connection.
 func (s *Server) tlsConfig(cert tls.Certificate) *tls.Config {
-	base := &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
-		NextProtos: []string{"h2", "http/1.1"}, SessionTicketsDisabled: true,
-	}
-	config := base.Clone()
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		own := base.Clone()
-		own.VerifyConnection = func(state tls.ConnectionState) error {
-			err := s.admit(hello.Conn, state)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true,
+		NextProtos: []string{"h2", "http/1.1"},
+		// Not required by TLS, whose alert would be another than that of VerifyConnection.
+		ClientAuth: tls.RequestClientCert,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			_, err := s.known(state)
 			if err != nil {
-				s.note(hello.Context(), Decision{Time: s.cfg.Now(), Rule: PlatformRule, Reason: err.Error()})
+				s.note(context.Background(), Decision{Time: s.cfg.Now(), Rule: ruleOf(err), Reason: err.Error()})
 			}
 			return err
-		}
-		return own, nil
+		},
 	}
-	return config
 }
 
-// admit judges a peer in the handshake, and enters its connection.
-func (s *Server) admit(raw net.Conn, state tls.ConnectionState) error {
+// known says whose connection it is, if calls may come by it.
+func (s *Server) known(state tls.ConnectionState) (carnet.Fingerprint, error) {
 	if len(state.PeerCertificates) == 0 {
-		return carnet.Errorf(carnet.Unauthenticated, "no TLS key is shown")
+		return carnet.Fingerprint{}, refusal(PlatformRule, carnet.Errorf(carnet.Unauthenticated, "no TLS key is shown"))
 	}
 	pin := pinOf(state.PeerCertificates[0])
-	peer, err := s.cfg.Peers.ByPin(pin)
-	if err != nil {
-		return err
+	if _, err := s.cfg.Peers.ByPin(pin); err != nil {
+		return pin, refusal(PlatformRule, err)
 	}
-	if err := s.known(); err != nil {
-		return err
-	}
-	c, ok := raw.(*conn)
+	return pin, s.fresh()
+}
+
+// connState enters connections once their keys are proved, so that they can be
+// closed with their peering.
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	t, ok := c.(*tls.Conn)
 	if !ok {
-		return carnet.Errorf(carnet.Unavailable, "the connection of %s came by another listener", peer.Name)
+		return
 	}
-	if !s.live.connect(pin, c) {
-		return carnet.Errorf(carnet.Unavailable, "%s has as many connections open as it may have", peer.Name)
+	switch state {
+	case http.StateActive:
+		pin, err := s.known(t.ConnectionState())
+		if err == nil && !s.live.connect(pin, t.NetConn()) {
+			err = carnet.Errorf(carnet.Unavailable, "the peer has as many connections open as it may have")
+		}
+		if err != nil {
+			s.cfg.Log.Info("a connection for calls between worlds is closed", "remote", c.RemoteAddr(), "err", err)
+			t.NetConn().Close()
+		}
+	case http.StateClosed, http.StateHijacked:
+		if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
+			s.live.disconnect(pinOf(certs[0]), t.NetConn())
+		}
 	}
-	c.entered(func() { s.live.disconnect(pin, c) })
-	return nil
-}
-
-// listener gives connections that know whether they are entered.
-type listener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &conn{Conn: c}, nil
-}
-
-// conn is a peer's connection.
-type conn struct {
-	net.Conn
-
-	mu     sync.Mutex // guards what follows
-	leave  func()
-	closed bool
-}
-
-func (c *conn) entered(leave func()) {
-	c.mu.Lock()
-	c.leave = leave
-	closed := c.closed
-	c.mu.Unlock()
-	if closed {
-		leave()
-	}
-}
-
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.mu.Lock()
-	leave := c.leave
-	c.closed = true
-	c.mu.Unlock()
-	if leave != nil {
-		leave()
-	}
-	return c.Conn.Close()
 }

@@ -46,12 +46,12 @@ func (g *registry) tidy(pin carnet.Fingerprint) {
 	}
 }
 
-// connect enters a connection; false: the peer has as many as it may.
+// connect enters a connection, if it isn't; false: the peer has as many as it may.
 func (g *registry) connect(pin carnet.Fingerprint, c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	o := g.of(pin)
-	if len(o.conns) >= g.maxConns {
+	if _, in := o.conns[c]; !in && len(o.conns) >= g.maxConns {
 		return false
 	}
 	o.conns[c] = struct{}{}
@@ -219,7 +219,7 @@ type standsBy struct {
 // endFallen ends connections and calls whose peering, mandate or grant is over.
 func (s *Server) endFallen() {
 	pins, calls := s.live.all()
-	known := s.known()
+	fresh := s.fresh()
 	asked := make(map[standsBy]error)
 	for _, l := range calls {
 		c := l.call
@@ -235,7 +235,7 @@ func (s *Server) endFallen() {
 		}
 	}
 	for _, pin := range pins {
-		if _, err := s.cfg.Peers.ByPin(pin); err != nil || known != nil {
+		if _, err := s.cfg.Peers.ByPin(pin); err != nil || fresh != nil {
 			s.live.drop(pin)
 		}
 	}

@@ -71,7 +71,7 @@ func newMemory(ctx context.Context, limit int, now time.Time, store Horizon) (*m
 
 // take remembers what was shown at a time; it refuses what was shown before, or
 // may have been shown to an earlier process.
-func (m *memory) take(ctx context.Context, peer carnet.PartyID, k kind, uuid string, made, now time.Time) error {
+func (m *memory) take(ctx context.Context, peer carnet.PartyID, k kind, jti string, made, now time.Time) error {
 	if made.Before(m.start) {
 		return carnet.Errorf(carnet.Unauthenticated, "it was made at %v, and this process can't tell what was shown before %v", made, m.start)
 	}
@@ -81,8 +81,8 @@ func (m *memory) take(ctx context.Context, peer carnet.PartyID, k kind, uuid str
 		}
 	}
 	id := seenID{byte(k)}
-	if _, err := hex.Decode(id[1:], []byte(strings.ReplaceAll(uuid, "-", ""))); err != nil {
-		return carnet.Errorf(carnet.Malformed, "%.80q is not a UUID", uuid)
+	if _, err := hex.Decode(id[1:], []byte(strings.ReplaceAll(strings.TrimPrefix(jti, "urn:uuid:"), "-", ""))); err != nil {
+		return carnet.Errorf(carnet.Malformed, "%.80q is not a urn:uuid", jti)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -28,13 +28,7 @@ import (
 	"time"
 
 	"carnet"
-)
-
-// Actions that a token can be for.
-const (
-	Read      = "read"
-	Subscribe = "subscribe"
-	Move      = "move"
+	"carnet/identity"
 )
 
 // Peer is a world that may call.
@@ -43,7 +37,7 @@ type Peer struct {
 	OwnName   carnet.PartyID    // as it calls itself, and signs
 	Key       ed25519.PublicKey // its signing key
 	Clearance carnet.Clearance  // what it says it may hold, for which purpose, and where
-	Terms     carnet.Label      // the most that the peering lets flow
+	Terms     carnet.Clearance  // the most that the peering lets flow
 	Until     time.Time         // when the peering ends
 }
 
@@ -62,32 +56,10 @@ type Avatars interface {
 	Owner(carnet.AvatarID) (ed25519.PublicKey, error)
 }
 
-// Mandate is what an owner permitted.
-type Mandate struct {
-	ID      string
-	Purpose string
-	Most    carnet.Label // the most that may flow
-	Until   time.Time
-}
-
-// MandateExpectation is what a mandate is checked against.
-type MandateExpectation struct {
-	Owner    ed25519.PublicKey // as pinned: nobody else's word is taken
-	Audience carnet.PartyID    // this world, as it calls itself
-	Subject  ed25519.PublicKey // the calling avatar's key
-	Platform ed25519.PublicKey // the calling world's
-	Avatar   carnet.AvatarID   // that it is about
-	Action   string
-	Now      time.Time
-	Skew     time.Duration
-}
-
-// Mandates reads what owners signed. It may be called concurrently.
+// Mandates knows what owners took back. It may be called concurrently, and answers
+// from memory.
 type Mandates interface {
-	// Verify takes a mandate only if the expected owner signed it for this call.
-	Verify(token string, want MandateExpectation) (Mandate, error)
-	// Withdrawn reports whether the owner took a mandate back. It answers from
-	// memory.
+	// Withdrawn reports whether the owner has withdrawn a mandate.
 	Withdrawn(id string) bool
 }
 
@@ -96,7 +68,7 @@ type Ask struct {
 	Platform carnet.PartyID // as this world calls it
 	Subject  ed25519.PublicKey
 	Avatar   carnet.AvatarID
-	Action   string
+	Action   identity.Action
 	Purpose  string
 }
 
@@ -132,7 +104,7 @@ type Decision struct {
 	Peer      carnet.PartyID // empty: not known
 	Subject   string         // the calling avatar's did; empty: not known
 	Avatar    *carnet.AvatarID
-	Action    string
+	Action    identity.Action
 	Purpose   string
 	Grant     string
 	Mandate   string
@@ -207,7 +179,7 @@ type Call struct {
 	Pin     carnet.Fingerprint // of the TLS key
 	Grant   Grant
 	Mandate string
-	Most    carnet.Label // the most that the mandate lets flow
+	Most    carnet.Clearance // the most that the mandate lets flow
 	// TokenEnd is when the call ends by itself; Until when the first of what it lives
 	// by does, which goes for what is begun with the call and outlasts it.
 	TokenEnd, Until time.Time
@@ -289,7 +261,7 @@ func checkBase(base string) error {
 
 // Handle adds what callers with a token for an action may ask for. The pattern is
 // net/http's, with a method, and with {id} for the avatar that the call is about.
-func (s *Server) Handle(pattern, action string, h Handler) {
+func (s *Server) Handle(pattern string, action identity.Action, h Handler) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.guard(w, r, action, h) })
 }
 

@@ -45,6 +45,14 @@ func (r *refused) Unwrap() error { return r.err }
 
 func refusal(rule Rule, err error) error { return &refused{rule, err} }
 
+// ruleOf returns the rule of an error that has one.
+func ruleOf(err error) Rule {
+	if r, ok := errors.AsType[*refused](err); ok {
+		return r.rule
+	}
+	return RecordRule
+}
+
 // The one answer to whatever isn't proved.
 const (
 	outside   = `{"title":"Unauthorized","status":401,"detail":"the call is not proved","code":"unauthenticated","error":"invalid_token"}` + "\n"
@@ -59,19 +67,16 @@ const (
 
 // refuse records why a call isn't let in, and answers it.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, d Decision, err error) {
-	var why *refused
-	if !errors.As(err, &why) {
-		why = &refused{RecordRule, err}
-	}
-	d.Time, d.Permitted, d.Rule, d.Reason = s.cfg.Now(), false, why.rule, why.Error()
+	d.Time, d.Permitted, d.Rule, d.Reason = s.cfg.Now(), false, ruleOf(err), err.Error()
+	rule := d.Rule
 	if !s.note(r.Context(), d) {
-		why = &refused{RecordRule, why.err}
+		rule = RecordRule
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	status, body := http.StatusUnauthorized, outside
-	switch why.rule {
+	switch rule {
 	case OverloadRule:
 		status, body = http.StatusTooManyRequests, tooMany
 	case RecordRule:
