@@ -34,22 +34,35 @@ func (d *device) ID() string { return string(d.session.Thing()) }
 
 // Publish implements mqtt.Device.
 func (d *device) Publish(m mqtt.Message, sink mqtt.Sink, token uint64) {
-	d.sink.to = sink // one connection has one sink
+	to := d.outcomesTo(sink)
 	if string(m.Topic) != d.measurements {
 		d.session.Refuse(carnet.Errorf(carnet.Forbidden, "topic %.80q is not this thing's", m.Topic).
-			WithFix("publish to %s", d.measurements), m.Payload, &d.sink, token)
+			WithFix("publish to %s", d.measurements), m.Payload, to, token)
 		return
 	}
 	if len(m.Payload) == 0 {
-		d.session.Refuse(carnet.Errorf(carnet.Malformed, "the message is empty").WithFix("send a SenML pack"), nil, &d.sink, token)
+		d.session.Refuse(carnet.Errorf(carnet.Malformed, "the message is empty").WithFix("send a SenML pack"), nil, to, token)
 		return
 	}
 	format, err := senml.FormatOf(string(m.ContentType), m.Payload[0])
 	if err != nil {
-		d.session.Refuse(refusal(err), m.Payload, &d.sink, token)
+		d.session.Refuse(refusal(err), m.Payload, to, token)
 		return
 	}
-	d.session.Submit(format, m.Payload, &d.sink, token)
+	d.session.Submit(format, m.Payload, to, token)
+}
+
+// outcomesTo is where the outcomes of messages with this sink go. A connection has
+// one sink, and its will another: the outcomes of messages before the will may
+// come meanwhile.
+func (d *device) outcomesTo(sink mqtt.Sink) *outcomes {
+	if d.sink.to == nil {
+		d.sink.to = sink
+	}
+	if d.sink.to == sink {
+		return &d.sink
+	}
+	return &outcomes{to: sink}
 }
 
 func refusal(err error) *carnet.Error {
