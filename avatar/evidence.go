@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -325,7 +326,8 @@ func (p *proving) whole(ctx context.Context, id uint64) (bool, error) {
 	return true, nil
 }
 
-// batch returns the bytes of a batch; nil: it was compacted since the plan.
+// batch returns the bytes of a batch; nil: it was compacted, or its retention has
+// ended, since the plan.
 func (p *proving) batch(ctx context.Context, at place) ([]byte, error) {
 	if at.stretch < 0 {
 		if whole, err := p.whole(ctx, at.frame); err != nil || !whole {
@@ -339,7 +341,9 @@ func (p *proving) batch(ctx context.Context, at place) ([]byte, error) {
 	parts, ok := p.bodies[at.stretch]
 	if !ok {
 		body, err := p.agent.stretchBody(ctx, p.stretches[at.stretch])
-		if err != nil {
+		if errors.Is(err, errMoved) {
+			return nil, nil
+		} else if err != nil {
 			return nil, err
 		}
 		parts.body = body

@@ -9,7 +9,8 @@ import (
 )
 
 // stretchBody returns a stretch's bytes. A body that is lost or damaged here is
-// fetched back from the depot by its fingerprint.
+// fetched back from the depot by its fingerprint. errMoved: its retention has ended
+// since it was listed.
 func (a *Agent) stretchBody(ctx context.Context, row StretchRow) ([]byte, error) {
 	body, err := a.store.StretchBody(ctx, row.ID)
 	if err == nil && carnet.FingerprintOf(body) == row.Fingerprint {
@@ -17,6 +18,11 @@ func (a *Agent) stretchBody(ctx context.Context, row StretchRow) ([]byte, error)
 	}
 	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return nil, err
+	}
+	if there, err := a.hasStretch(ctx, row); err != nil {
+		return nil, err
+	} else if !there {
+		return nil, errMoved
 	}
 	a.log.Warn("a stretch is lost or damaged here: fetching it from the depot", "stretch", row.ID, "fingerprint", row.Fingerprint)
 	if body, err = a.depot.GetObject(ctx, row.Fingerprint); err != nil {
@@ -29,6 +35,12 @@ func (a *Agent) stretchBody(ctx context.Context, row StretchRow) ([]byte, error)
 		a.log.Warn("a stretch that came back from the depot could not be put back", "stretch", row.ID, "err", err)
 	}
 	return body, nil
+}
+
+// hasStretch reports whether a stretch that was listed is still one of the store's.
+func (a *Agent) hasStretch(ctx context.Context, row StretchRow) (bool, error) {
+	rows, err := a.store.Stretches(ctx, row.Stream, row.FromMinute, row.ToMinute)
+	return slices.ContainsFunc(rows, func(r StretchRow) bool { return r.ID == row.ID }), err
 }
 
 // origins says where a stretch's batches came from, and which measurements they

@@ -121,6 +121,44 @@ func readWhileCompacting(t *testing.T, w *world, compactAt func(*faulty, func())
 	}
 }
 
+// What is dropped while it is read is passed over.
+func TestReadingWhileDropping(t *testing.T) {
+	for name, read := range map[string]func(w *world, id carnet.AvatarID) (n int, err error){
+		"history": func(w *world, id carnet.AvatarID) (int, error) {
+			ms, _, err := w.agent.History(w.ctx, id, avatar.Query{})
+			return len(ms), err
+		},
+		"evidence": func(w *world, id carnet.AvatarID) (n int, err error) {
+			err = w.agent.Proven(w.ctx, id, avatar.AllFolded, func(f *avatar.ProvenFrame) error { n += len(f.Own); return nil })
+			return n, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, w *world) {
+				w.every = 5 * time.Millisecond
+				w.restart()
+				h := w.hubs[0]
+				s := h.open(nil)
+				h.send(s.run(carnet.Hour, time.Now(), 1))
+				h.send(s.run(carnet.Keep, time.Now(), 1))
+				h.heads()
+				w.compact()
+				drop := func() {
+					w.ahead.Store(int64(2 * time.Hour))
+					eventually(t, "a stretch is dropped, and deleted at the depot", func() bool {
+						return w.totals().Stretches == 1 && len(w.depot.held()) == 1
+					})
+				}
+				eventually(t, "the depot holds both", func() bool { return len(w.depot.held()) == 2 })
+				w.store.listed.Store(&drop)
+				if n, err := read(w, s.avatar); err != nil || n != 1 {
+					t.Errorf("read %d, %v; want what is kept", n, err)
+				}
+			})
+		})
+	}
+}
+
 // A limit is kept, with the oldest, however much there is.
 func TestHistoryKeepsTheOldest(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {
