@@ -41,6 +41,11 @@ type stream struct {
 	place  int32 // among the avatar's streams: cursors name it by this
 	ended  bool  // owner: Agent.changeMu
 
+	// The epoch given last since the start, zero before; owner: Agent.changeMu. A
+	// sender begins a new one with each connection, so nothing comes under others
+	// for long, whatever the clock said when they were given.
+	epoch carnet.EpochID
+
 	// Written by who folds under foldMu and the avatar's mutex; read under either.
 	nextBatch    uint64
 	nextFirst    uint64

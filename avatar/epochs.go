@@ -39,6 +39,7 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	var documents []carnet.Document
+	var fresh []seal.Path
 	for _, e := range bag.Entries {
 		id := keyID(e.Key.Path)
 		doc, version, err := loadOne[epochDocument](ctx, a, kindEpoch, id.Name)
@@ -46,6 +47,9 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 			return err
 		}
 		if version == 0 {
+			if e.Key.Level == seal.EpochLevel {
+				fresh = append(fresh, e.Key.Path)
+			}
 			doc.Given = a.now().UTC()
 			if _, err := a.keys.Get(ctx, id); err == nil {
 				doc.Keep = true
@@ -65,7 +69,13 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 	if len(documents) == 0 {
 		return nil
 	}
-	return a.store.Put(ctx, documents, nil)
+	if err := a.store.Put(ctx, documents, nil); err != nil {
+		return err
+	}
+	for _, p := range fresh {
+		a.stream(p.Stream).epoch = p.Epoch
+	}
+	return nil
 }
 
 // keepEpochs makes durable until when stretches that are about to be stored need
@@ -276,7 +286,7 @@ type keyDocument struct {
 // endOf finds which of a stream's keys are to be destroyed.
 func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []keyDocument, found *[]ending) error {
 	slices.SortStableFunc(epochs, func(p, q keyDocument) int { return p.doc.Given.Compare(q.doc.Given) })
-	ended := a.hasEnded(of)
+	ended, last := a.standing(of)
 	for i := range epochs {
 		e := &epochs[i]
 		next := now // when a later epoch was given
@@ -285,8 +295,9 @@ func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []keyDocument, f
 		} else if ended {
 			next = now.Add(-epochGrace) // none comes
 		}
-		last := next.Add(epochGrace)
-		unused := !e.doc.Keep && !now.Before(e.doc.Until) && !now.Before(last) && !a.waits(of, e.doc.Given, last)
+		grace := next.Add(epochGrace)
+		inUse := !ended && e.id.Level == seal.EpochLevel && e.id.Epoch == last
+		unused := !inUse && !e.doc.Keep && !now.Before(e.doc.Until) && !now.Before(grace) && !a.waits(of, e.doc.Given, grace)
 		over := !now.Before(e.doc.NotAfter)
 		switch first := e.doc.Ended.IsZero(); {
 		case !unused && !over:
@@ -306,12 +317,15 @@ func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []keyDocument, f
 	return nil
 }
 
-// hasEnded reports whether nothing comes of a stream any more.
-func (a *Agent) hasEnded(of carnet.StreamID) bool {
+// standing reports whether nothing comes of a stream any more, and the epoch given
+// last since the start.
+func (a *Agent) standing(of carnet.StreamID) (ended bool, last carnet.EpochID) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	s := a.stream(of)
-	return s == nil || s.ended
+	if s := a.stream(of); s != nil {
+		return s.ended, s.epoch
+	}
+	return true, last
 }
 
 // endOne notes that an epoch's key is to be destroyed, and says so.

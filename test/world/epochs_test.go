@@ -104,6 +104,31 @@ func TestRetentionDestroysKeys(t *testing.T) {
 	})
 }
 
+// A clock that is set back doesn't make an older epoch look like the newest.
+func TestAClockSetBackKeepsTheKeyInUse(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		w.every = 5 * time.Millisecond
+		w.ahead.Store(int64(10 * time.Minute)) // at first the clock is fast
+		w.restart()
+		h := w.hubs[0]
+		s := h.open(nil)
+		w.ahead.Store(0)
+		s.turn()
+		inUse := s.keyID()
+		free := h.open(nil).turn()
+		w.ahead.Store(int64(5 * time.Hour))
+		eventually(t, "a key that isn't in use is destroyed", func() bool { return !w.hasKey(free) })
+		if !w.hasKey(inUse) {
+			t.Fatal("the key of the stream's newest epoch is destroyed")
+		}
+		h.send(s.run(carnet.Hour, time.Now(), 1))
+		h.heads()
+		if w.agent.Defects() != 0 {
+			t.Error("what was acknowledged is refused")
+		}
+	})
+}
+
 // A frame that isn't compacted keeps the keys of its batches.
 func TestWaitingFramesKeepTheirKeys(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {
