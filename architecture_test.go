@@ -24,6 +24,7 @@ var ranks = map[string]int{
 	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3,
 
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4,
+	"carnet/account":  4,
 	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing/r5": 5,
 
 	"carnet/store/sqlite":     6,
@@ -35,6 +36,7 @@ var ranks = map[string]int{
 	"carnet/wire/mqtt/client": 6,
 
 	"carnet/api":         7,
+	"carnet/console":     7,
 	"carnet/api/client":  8,
 	"carnet/node":        8,
 	"carnet/demo":        9,

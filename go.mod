@@ -2,6 +2,8 @@ module carnet
 
 go 1.26.0
 
+ignore ./console/app/node_modules
+
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/cedar-policy/cedar-go v1.9.0

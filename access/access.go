@@ -42,8 +42,9 @@ type File struct {
 	Avatars []Avatar `json:"avatars,omitempty"`
 	// Evidence is the directory with evidence bundles.
 	Evidence string `json:"evidence,omitempty"`
-	// Console is the URL of the console.
+	// Console is the URL of the console, and Users are who may sign in there.
 	Console string `json:"console,omitempty"`
+	Users   []User `json:"users,omitempty"`
 
 	dir string // of the file
 }
@@ -88,6 +89,13 @@ type Avatar struct {
 	World   carnet.PartyID    `json:"world"`
 	Thing   carnet.ThingID    `json:"thing,omitempty"`
 	Mapping *carnet.MappingID `json:"mapping,omitempty"`
+}
+
+// User is somebody who may sign in at the console.
+type User struct {
+	Name     string `json:"name"`
+	Role     string `json:"role"`
+	Password string `json:"password"`
 }
 
 // Read reads and checks a file that nobody but its owner may read.

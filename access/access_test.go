@@ -37,6 +37,7 @@ func full() *File {
 		}},
 		Avatars:  []Avatar{{ID: carnet.AvatarID{7}, World: "arena", Thing: "watch-7", Mapping: &mapping}},
 		Evidence: "evidence", Console: "https://localhost:8446",
+		Users: []User{{Name: "alice", Role: "owner", Password: "p"}},
 	}
 }
 

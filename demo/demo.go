@@ -163,6 +163,7 @@ type setup struct {
 	sensors []*sensor
 	devices []*device
 	depot   api.DepotStatus // as the depot said last
+	console *front
 
 	refusedBefore map[carnet.Code]uint64 // messages of the sensors, before this run
 }

@@ -32,9 +32,12 @@ type party struct {
 	dir    string
 	config node.Config
 	token  string // the operator's
-	owner  string // the owner's token, of the things agent
+	owner  string // the owner's token
 	client *client.Client
 }
+
+// ownersRole is what the owner of the demo's things is at each kind of party.
+var ownersRole = map[identity.Role]string{identity.Things: "owner", identity.World: "reader"}
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
 
@@ -84,8 +87,9 @@ func (p *party) make(ctx context.Context) error {
 	var kept node.Token
 	p.token, kept = node.NewToken("operator", "operator")
 	p.config.Tokens = append(p.config.Tokens, kept)
-	if p.role == identity.Things {
-		p.owner, kept = node.NewToken(owner, "owner")
+	// The owner may change what worlds get, and read what they have of it.
+	if as, ok := ownersRole[p.role]; ok {
+		p.owner, kept = node.NewToken(owner, as)
 		p.config.Tokens = append(p.config.Tokens, kept)
 	}
 	if err := node.Init(ctx, p.file(), p.config); err != nil {
@@ -236,7 +240,11 @@ func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) err
 	if err := s.canProve(o); err != nil {
 		return err
 	}
-	return s.writeAccess()
+	if err := s.writeAccess(o); err != nil {
+		return err
+	}
+	group.Go(func() error { return s.console.run(ctx) })
+	return nil
 }
 
 // addSensors adds the sensors that the agent doesn't have from an earlier run.
@@ -275,7 +283,7 @@ func (p *party) await(ctx context.Context) error {
 
 // writeAccess writes demo.json: how to reach everything. What an earlier run or
 // somebody else put there stays.
-func (s *setup) writeAccess() error {
+func (s *setup) writeAccess(o Options) error {
 	f := &access.File{Version: access.Version}
 	if s.earlier != nil {
 		f = s.earlier
@@ -297,7 +305,7 @@ func (s *setup) writeAccess() error {
 		}
 		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "operator", Token: p.token})
 		if p.owner != "" {
-			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: "owner", Token: p.owner})
+			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: ownersRole[p.role], Token: p.owner})
 		}
 	}
 	f.Parties = append(f.Parties, others...)
@@ -307,6 +315,9 @@ func (s *setup) writeAccess() error {
 		}
 	}
 	if err := s.writeCurl(); err != nil {
+		return err
+	}
+	if err := s.openConsole(f, o); err != nil {
 		return err
 	}
 	return f.Write(filepath.Join(s.dir, "demo.json"))

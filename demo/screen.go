@@ -53,6 +53,7 @@ func (v *screen) begin(s *setup) {
 	if v.to == nil {
 		return
 	}
+	v.say("the console is at %s: sign in as %s, password %s", s.console.url(), strings.Join(s.console.names(), " or "), s.console.password)
 	v.say("playing %d messages; everything about this demo is in %s", s.total(), filepath.Join(s.dir, "demo.json"))
 	if v.terminal {
 		v.say("\n%s", s.paste())

@@ -47,8 +47,8 @@ func (v *speed) UnmarshalText(text []byte) error {
 // Validate refuses what no demo can be run with; kong asks it.
 func (c *demoCommand) Validate() error {
 	switch {
-	case c.PortBase < 0 || c.PortBase > 65_535-8:
-		return carnet.Errorf(carnet.Malformed, "--port-base is %d: want 1 to %d", c.PortBase, 65_535-8)
+	case c.PortBase < 0 || c.PortBase > 65_535-demo.Ports:
+		return carnet.Errorf(carnet.Malformed, "--port-base is %d: want 1 to %d", c.PortBase, 65_535-demo.Ports)
 	case c.For < 0:
 		return carnet.Errorf(carnet.Malformed, "--for is %s: want a time above 0", c.For)
 	case c.Columns != "":

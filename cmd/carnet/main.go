@@ -31,17 +31,18 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Demo    demoCommand    `cmd:"" help:"Run the whole system with a watch, and check it." group:"run"`
-	Things  thingsCommand  `cmd:"" help:"Run a things agent." group:"run"`
-	World   worldCommand   `cmd:"" help:"Run a world." group:"run"`
-	Depot   depotCommand   `cmd:"" help:"Run a depot." group:"run"`
-	Party   partyCommands  `cmd:"" help:"Make parties and peer them." group:"set"`
-	Thing   thingCommands  `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
-	Owner   ownerCommands  `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
-	Avatar  avatarCommands `cmd:"" help:"Avatars: state, history, live." group:"ask"`
-	Status  statusCommand  `cmd:"" help:"How the parties are." group:"ask"`
-	Verify  verifyCommand  `cmd:"" help:"Verify evidence, offline." group:"ask"`
-	Version versionCommand `cmd:"" help:"Say which version this is."`
+	Demo    demoCommand     `cmd:"" help:"Run the whole system with a watch, and check it." group:"run"`
+	Things  thingsCommand   `cmd:"" help:"Run a things agent." group:"run"`
+	World   worldCommand    `cmd:"" help:"Run a world." group:"run"`
+	Depot   depotCommand    `cmd:"" help:"Run a depot." group:"run"`
+	Console consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
+	Party   partyCommands   `cmd:"" help:"Make parties and peer them." group:"set"`
+	Thing   thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
+	Owner   ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
+	Avatar  avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
+	Status  statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
+	Verify  verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
+	Version versionCommand  `cmd:"" help:"Say which version this is."`
 }
 
 // groups are the headings of the help.

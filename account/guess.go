@@ -1,0 +1,152 @@
+package account
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"carnet"
+)
+
+// How often somebody may guess.
+const (
+	freeOfOne     = 5  // failures of one name from one address, before it must wait
+	freeOfAddress = 30 // failures from one address
+	firstWait     = 30 * time.Second
+	mostWait      = 15 * time.Minute
+	forgetAfter   = 15 * time.Minute // after the last failure, and the wait
+	mostGuessers  = 10_000
+)
+
+// waiting is an Unavailable that says when to try again.
+type waiting struct {
+	error // a *carnet.Error
+	wait  time.Duration
+}
+
+func (w *waiting) Unwrap() error { return w.error }
+
+func busy(wait time.Duration, reason string) error {
+	wait = max(wait, time.Second).Round(time.Second)
+	return &waiting{carnet.Errorf(carnet.Unavailable, "%s", reason).WithFix("try again in %s", wait), wait}
+}
+
+// Wait is how long to wait before a refused attempt is repeated; 0: err says
+// nothing of it.
+func Wait(err error) time.Duration {
+	if w, ok := errors.AsType[*waiting](err); ok {
+		return w.wait
+	}
+	return 0
+}
+
+// guesser is who guesses: a name from an address, or an address as a whole.
+type guesser struct{ name, from string }
+
+// record is what one guesser has done.
+type record struct {
+	failures int // with attempts that aren't decided yet
+	until    time.Time
+	last     time.Time
+}
+
+// over says when the record means nothing any more.
+func (r *record) over() time.Time {
+	if r.until.After(r.last) {
+		return r.until.Add(forgetAfter)
+	}
+	return r.last.Add(forgetAfter)
+}
+
+// guesses counts failures to sign in.
+type guesses struct {
+	mu  sync.Mutex
+	all map[guesser]*record
+}
+
+func newGuesses() *guesses { return &guesses{all: make(map[guesser]*record)} }
+
+// outcome is what became of an attempt.
+type outcome int
+
+const (
+	undecided outcome = iota
+	failed
+	succeeded
+)
+
+// enter admits an attempt. It counts as a failure until leave says otherwise, so
+// that many at once are no more than many in a row.
+func (g *guesses) enter(name, from string, now time.Time) (leave func(outcome), err error) {
+	one, address := guesser{name, from}, guesser{"", from}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range []guesser{one, address} {
+		if r := g.all[w]; r != nil && now.Before(r.until) {
+			return nil, busy(r.until.Sub(now), "too many attempts to sign in have failed")
+		}
+	}
+	g.record(one, now).fail(freeOfOne, now)
+	g.record(address, now).fail(freeOfAddress, now)
+	return func(o outcome) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		switch o {
+		case succeeded:
+			delete(g.all, one)
+			g.take(address)
+		case undecided:
+			g.take(one)
+			g.take(address)
+		}
+	}, nil
+}
+
+// take takes a failure back that wasn't one, with the wait for it.
+func (g *guesses) take(w guesser) {
+	if r := g.all[w]; r != nil {
+		r.failures, r.until = r.failures-1, time.Time{}
+		if r.failures <= 0 {
+			delete(g.all, w)
+		}
+	}
+}
+
+// record finds or begins a guesser's record. The caller holds the lock.
+func (g *guesses) record(w guesser, now time.Time) *record {
+	r := g.all[w]
+	if r == nil || !now.Before(r.over()) {
+		if len(g.all) >= mostGuessers {
+			g.makeRoom(now)
+		}
+		r = new(record)
+		g.all[w] = r
+	}
+	return r
+}
+
+// makeRoom forgets what is over, and at least the record that was stalest. The
+// caller holds the lock.
+func (g *guesses) makeRoom(now time.Time) {
+	var stalest guesser
+	var at time.Time
+	for w, r := range g.all {
+		over := r.over()
+		if !now.Before(over) {
+			delete(g.all, w)
+		} else if at.IsZero() || over.Before(at) {
+			stalest, at = w, over
+		}
+	}
+	if len(g.all) >= mostGuessers {
+		delete(g.all, stalest)
+	}
+}
+
+// fail counts a failure; from the last free one on, the next must wait.
+func (r *record) fail(free int, now time.Time) {
+	r.failures, r.last = r.failures+1, now
+	if over := r.failures - free; over >= 0 {
+		r.until = now.Add(min(firstWait<<min(over, 10), mostWait))
+	}
+}

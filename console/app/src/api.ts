@@ -1,0 +1,302 @@
+// The way to the console's server and, through it, to the parties. The key is the
+// page's half of the session (docs/design/console.md); the other half is a cookie that
+// no script sees.
+
+/** A refusal: of the console, of a party, or of the network. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly reason: string,
+    readonly fix: string = "",
+    readonly code: string = "",
+    readonly from: string = "",
+  ) {
+    super(reason);
+  }
+}
+
+/** What an error says to people. */
+export function asRefusal(e: unknown): Refusal {
+  if (e instanceof Refusal) return e;
+  return new Refusal(0, e instanceof Error ? e.message : String(e), "Load the page again.");
+}
+
+export interface Reached {
+  name: string;
+  role: "things" | "world" | "depot";
+  as?: string; // the role there; absent: no token
+}
+
+export interface Identity {
+  name: string;
+  role: string;
+  idle_ends: string;
+  ends: string;
+  parties: Reached[];
+}
+
+const place = "carnet-key";
+let key = localStorage.getItem(place) ?? "";
+let onEnd: (why: Refusal) => void = () => {};
+
+/** Who is to be told that the session is over. */
+export function whenOver(f: (why: Refusal) => void): void {
+  onEnd = f;
+}
+
+function keep(k: string): void {
+  key = k;
+  if (k === "") localStorage.removeItem(place);
+  else localStorage.setItem(place, k);
+}
+
+// Another tab that signs in or out does so for this one, too.
+addEventListener("storage", (e) => {
+  if (e.key === place) {
+    key = e.newValue ?? "";
+    if (key === "") onEnd(new Refusal(401, "You signed out in another tab.", "", "unauthenticated", "console"));
+  }
+});
+
+interface Call {
+  method?: string;
+  body?: unknown;
+  accept?: string;
+  signal?: AbortSignal;
+}
+
+async function call(path: string, c: Call = {}): Promise<Response> {
+  const headers: Record<string, string> = { Accept: c.accept ?? "application/json" };
+  if (key !== "") headers["Carnet-Key"] = key;
+  if (c.body !== undefined) headers["Content-Type"] = "application/json";
+  const init: RequestInit = { method: c.method ?? "GET", headers, cache: "no-store", credentials: "same-origin", redirect: "error" };
+  if (c.body !== undefined) init.body = JSON.stringify(c.body);
+  if (c.signal) init.signal = c.signal;
+  let r: Response;
+  try {
+    r = await fetch(path, init);
+  } catch (e) {
+    if (c.signal?.aborted) throw e;
+    throw new Refusal(0, "The console does not answer.", "See whether it still runs; the page tries again by itself.");
+  }
+  if (r.ok) return r;
+  const p: Record<string, unknown> = await r.json().catch(() => ({}));
+  const text = (name: string): string => (typeof p[name] === "string" ? p[name] : "");
+  const refusal = new Refusal(r.status, text("detail") || text("title") || r.statusText, text("fix"), text("code"), text("from"));
+  if (r.status === 401 && refusal.from === "console" && path !== "/session") {
+    keep("");
+    onEnd(refusal);
+  }
+  throw refusal;
+}
+
+export async function signIn(name: string, password: string): Promise<Identity> {
+  const r = await call("/session", { method: "POST", body: { name, password } });
+  const i: Identity & { key: string } = await r.json();
+  keep(i.key);
+  return i;
+}
+
+/** Who is signed in; undefined: nobody. */
+export async function whoAmI(): Promise<Identity | undefined> {
+  if (key === "") return undefined;
+  try {
+    return await (await call("/session")).json();
+  } catch (e) {
+    if (asRefusal(e).status === 401) {
+      keep("");
+      return undefined;
+    }
+    throw e;
+  }
+}
+
+export async function signOut(everywhere: boolean): Promise<void> {
+  try {
+    await call(everywhere ? "/sessions" : "/session", { method: "DELETE" });
+  } finally {
+    keep("");
+  }
+}
+
+const at = (party: string, path: string): string => `/api/${party}${path}`;
+
+/** Asks a party. */
+export async function ask<T>(party: string, path: string, signal?: AbortSignal): Promise<T> {
+  return (await call(at(party, path), signal ? { signal } : {})).json();
+}
+
+/** Has a party change something. */
+export async function tell<T>(party: string, method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
+  const r = await call(at(party, path), { method, body });
+  return r.status === 204 ? (undefined as T) : r.json();
+}
+
+/** A SenML record (RFC 8428) as the parties write it: resolved, with absolute times. */
+export interface Measurement {
+  n: string;
+  u?: string;
+  t: number;
+  v?: number;
+  vs?: string;
+  vb?: boolean;
+  vd?: string;
+}
+
+/** What a measurement says. */
+export const said = (m: Measurement): number | string | boolean | undefined => m.v ?? m.vb ?? m.vs ?? m.vd;
+
+export interface Page {
+  measurements: Measurement[];
+  next?: number; // from where there is more, in seconds
+}
+
+/** A page of an avatar's history. */
+export async function history(
+  world: string, avatar: string, q: { from?: number; to?: number; property?: string; limit?: number }, signal?: AbortSignal,
+): Promise<Page> {
+  const p = new URLSearchParams();
+  for (const [name, v] of Object.entries(q)) if (v !== undefined) p.set(name, typeof v === "number" && name !== "limit" ? v.toFixed(3) : String(v));
+  const c: Call = { accept: "application/senml+json" };
+  if (signal) c.signal = signal;
+  const r = await call(at(world, `/v1/avatars/${avatar}/history?${p}`), c);
+  const page: Page = { measurements: await r.json() };
+  const next = r.headers.get("Carnet-Next");
+  if (r.headers.get("Carnet-More") === "true" && next) page.next = /^[\d.]+$/.test(next) ? Number(next) : Date.parse(next) / 1000;
+  return page;
+}
+
+export const state = async (world: string, avatar: string, signal?: AbortSignal): Promise<Measurement[]> => {
+  const c: Call = { accept: "application/senml+json" };
+  if (signal) c.signal = signal;
+  return (await call(at(world, `/v1/avatars/${avatar}/state`), c)).json();
+};
+
+export type LiveState = "connecting" | "live" | "broken";
+
+/**
+ * Follows an avatar until stop is called: over lost connections, after the last
+ * cursor, so that nothing comes twice or is left out.
+ */
+export function follow(world: string, avatar: string, got: (ms: Measurement[]) => void, is: (s: LiveState) => void): () => void {
+  let cursor: string | undefined;
+  let socket: WebSocket | undefined;
+  let wait = 500;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
+  const connect = (): void => {
+    const u = new URL(at(world, `/v1/avatars/${avatar}/live`), location.href);
+    u.protocol = u.protocol.replace("http", "ws");
+    if (cursor !== undefined) u.searchParams.set("after", cursor);
+    socket = new WebSocket(u, ["carnet.senml+json", "key." + key]);
+    socket.onmessage = (e) => {
+      const frame: { cursor: string; pack: Measurement[] } = JSON.parse(String(e.data));
+      cursor = frame.cursor;
+      wait = 500;
+      is("live");
+      if (frame.pack.length > 0) got(frame.pack);
+    };
+    socket.onopen = () => is("live");
+    socket.onclose = () => {
+      if (stopped) return;
+      is("broken");
+      timer = setTimeout(connect, wait);
+      wait = Math.min(2 * wait, 10_000);
+    };
+  };
+  is("connecting");
+  connect();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+    socket?.close();
+  };
+}
+
+// What the parties answer, as far as the pages use it (/openapi.json of a party).
+
+export interface Link {
+  world: string;
+  up: boolean;
+  acked: number;
+  lag: number;
+  waiting: number;
+}
+
+export interface Status {
+  party: string;
+  time: string;
+  things?: { things: number; policy_version: number; messages: number; sent_frames: number; sent_batches: number; refusals: number; statements: number; receipts: number; links: Link[] };
+  world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number };
+  depot?: { objects: number; bytes: number; entries: number };
+}
+
+export interface Property {
+  name: string;
+  unit?: string;
+  kind: string;
+  sensitivity: string;
+  last_time?: string;
+}
+
+export interface PropertyView {
+  round?: number;
+  precision_m?: number;
+  rate?: string;
+  [other: string]: unknown;
+}
+
+export interface View {
+  properties: Record<string, PropertyView>;
+  purposes?: string[];
+  [other: string]: unknown;
+}
+
+export interface Got {
+  property: string;
+  sent: number;
+  withheld?: Record<string, number>;
+  why: string;
+}
+
+export interface Mapping {
+  id: string;
+  thing: string;
+  world: string;
+  avatar: string;
+  policy_version: number;
+  owner_view: View;
+  view: View;
+  stopped: boolean;
+  got: Got[];
+}
+
+export interface Thing {
+  id: string;
+  owner: string;
+  title: string;
+  added: string;
+  properties: Property[];
+  mappings: Mapping[];
+  refused?: Record<string, number>;
+  connected: number;
+}
+
+export interface Refused {
+  time: string;
+  code: string;
+  reason: string;
+  fix?: string;
+  sent?: string;
+}
+
+export interface Avatar {
+  id: string;
+  title?: string;
+  created: string;
+  streams: number;
+  measurements: number;
+  batches: number;
+  properties: string[];
+  latest?: string;
+}

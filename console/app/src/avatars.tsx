@@ -1,0 +1,330 @@
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { ask, asRefusal, type Avatar, history, type Identity, type LiveState, type Measurement, type Refusal, said, state } from "./api.ts";
+import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
+import { to, useAsk, useLive } from "./hooks.ts";
+import { type Line, Plot, type Range, Values } from "./plot.tsx";
+import { Choice, Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
+
+interface Found {
+  world: string;
+  avatar: Avatar;
+}
+
+const called = (a: Avatar): string => a.title || `avatar ${a.id.slice(0, 8)}`;
+
+export function Avatars({ who, place }: { who: Identity; place: string[] }) {
+  const worlds = who.parties.filter((p) => p.role === "world" && p.as);
+  const { data, error, again } = useAsk<Found[]>(
+    async (signal) => {
+      const all = await Promise.all(worlds.map(async (p) => (await ask<{ avatars: Avatar[] }>(p.name, "/v1/avatars", signal)).avatars.map((avatar) => ({ world: p.name, avatar }))));
+      return all.flat();
+    },
+    [who],
+    5000,
+  );
+  if (worlds.length === 0) {
+    return (
+      <>
+        <h1>Avatars</h1>
+        <Empty title="You have no world here.">{who.name} has no token of a world. Its operator can give one, under this name, to the console’s access file.</Empty>
+      </>
+    );
+  }
+  const found = data?.find((f) => f.world === place[0] && f.avatar.id === place[1]) ?? (place.length === 0 ? data?.[0] : undefined);
+  return (
+    <>
+      <h1>Avatars</h1>
+      {error && <Failure what="The avatars can’t be asked for." error={error} again={again} />}
+      {data === undefined && !error && <Loading what="the avatars" />}
+      {data?.length === 0 && (
+        <Empty title="No avatars yet.">
+          One is made when a thing is mapped to a world: <code>carnet thing map</code>
+        </Empty>
+      )}
+      {data !== undefined && data.length > 0 && (
+        <>
+          <Choice
+            label="Avatars"
+            items={data.map((f) => ({ href: to("avatars", f.world, f.avatar.id), title: called(f.avatar), more: `in ${f.world}`, now: f === found }))}
+          />
+          {found ? (
+            <One key={found.world + found.avatar.id} of={found} />
+          ) : (
+            <Empty title="There is no such avatar.">
+              See <a href={to("avatars")}>all avatars</a>.
+            </Empty>
+          )}
+        </>
+      )}
+    </>
+  );
+}
+
+function One({ of: { world, avatar } }: { of: Found }) {
+  const first = useAsk<Measurement[]>((signal) => state(world, avatar.id, signal), [world, avatar.id]);
+  const [latest, setLatest] = useState(new Map<string, Measurement>());
+  const takers = useRef(new Set<(ms: Measurement[]) => void>());
+  const waiting = useRef<Measurement[]>([]);
+  useEffect(() => {
+    if (first.data) setLatest((old) => newer(old, first.data!));
+  }, [first.data]);
+  // Values come in bursts; the page is drawn twice a second at most.
+  useEffect(() => {
+    const timer = setInterval(() => {
+      const ms = waiting.current;
+      if (ms.length === 0) return;
+      waiting.current = [];
+      setLatest((old) => newer(old, ms));
+      for (const take of takers.current) take(ms);
+    }, 500);
+    return () => clearInterval(timer);
+  }, []);
+  const live = useLive(world, avatar.id, (ms) => {
+    waiting.current.push(...ms);
+  });
+  const listen = useCallback((f: (ms: Measurement[]) => void) => {
+    takers.current.add(f);
+    return () => void takers.current.delete(f);
+  }, []);
+  const names = [...new Set([...avatar.properties, ...latest.keys()])].sort();
+  return (
+    <article>
+      <div class="title-row">
+        <h2 class="big">
+          {called(avatar)} <span class="soft">in {world}</span>
+        </h2>
+        <dl class="figures inline">
+          <Figure label="measurements">{count(avatar.measurements)}</Figure>
+          <Figure label="sealed batches">{count(avatar.batches)}</Figure>
+          <Figure label="streams">{count(avatar.streams)}</Figure>
+          <Figure label="since">{date(avatar.created)}</Figure>
+        </dl>
+      </div>
+      <p class="soft id">
+        <code>{avatar.id}</code>
+      </p>
+      <Section title="State" note={<Live is={live} />}>
+        {first.error && <Failure what="The state can’t be asked for." error={first.error} again={first.again} />}
+        {!first.data && !first.error && <Loading what="the state" />}
+        {first.data && latest.size === 0 && <Empty title="Nothing yet.">The first value that the view admits appears here.</Empty>}
+        {latest.size > 0 && (
+          <ul class="state">
+            {[...latest.values()]
+              .sort((a, b) => a.n.localeCompare(b.n))
+              .map((m) => (
+                <li key={m.n} class="card" data-state={m.n}>
+                  <span class="name">{words(m.n)}</span>
+                  <span class="value">
+                    {value(said(m))} <span class="unit">{unit(m.u)}</span>
+                  </span>
+                  <span class="soft">{ago(m.t * 1000)}</span>
+                </li>
+              ))}
+          </ul>
+        )}
+      </Section>
+      {names.length > 0 && <History world={world} avatar={avatar} names={names} units={latest} listen={listen} />}
+    </article>
+  );
+}
+
+function newer(old: Map<string, Measurement>, ms: Measurement[]): Map<string, Measurement> {
+  const map = new Map(old);
+  for (const m of ms) if (m.t >= (map.get(m.n)?.t ?? -Infinity)) map.set(m.n, m);
+  return map;
+}
+
+const Live = ({ is }: { is: LiveState }) => (
+  <span class={"live " + is} role="status">
+    {is === "live" ? "Live" : is === "connecting" ? "Connecting…" : "Interrupted; connecting again, nothing is lost"}
+  </span>
+);
+
+const spans = [
+  { label: "5 min", seconds: 300 },
+  { label: "1 h", seconds: 3600 },
+  { label: "6 h", seconds: 6 * 3600 },
+  { label: "24 h", seconds: 24 * 3600 },
+  { label: "7 days", seconds: 7 * 24 * 3600 },
+];
+
+/** How many values a plot takes at most. */
+const most = 100_000;
+
+interface Past {
+  times: number[];
+  values: (number | null)[];
+  texts: Measurement[]; // where the values aren't numbers
+  rest: boolean; // there is more than was asked for
+}
+
+function History({ world, avatar, names, units, listen }: {
+  world: string; avatar: Avatar; names: string[]; units: Map<string, Measurement>; listen: (f: (ms: Measurement[]) => void) => () => void;
+}) {
+  const [name, setName] = useState(names[0]!);
+  const [range, setRange] = useState<Range>(() => ({ from: Date.now() / 1000 - 300, to: Date.now() / 1000 }));
+  const [following, setFollowing] = useState(true);
+  const [past, setPast] = useState<Past>();
+  const [error, setError] = useState<Refusal>();
+  const [turn, setTurn] = useState(0);
+  const asked = useRef(range); // the range that past is of
+  const seconds = range.to - range.from;
+  const u = unit(units.get(name)?.u);
+
+  // While it follows, the range moves with the clock, and what comes live is added:
+  // only another span or property is asked for.
+  const want = following ? `${Math.round(seconds)}` : `${range.from}-${range.to}`;
+  useEffect(() => {
+    const leave = new AbortController();
+    const to = following ? Date.now() / 1000 : range.to;
+    const from = to - seconds;
+    asked.current = { from, to };
+    setError(undefined);
+    read(world, avatar.id, name, from, following ? undefined : to, leave.signal).then(setPast, (e: unknown) => leave.signal.aborted || setError(asRefusal(e)));
+    return () => leave.abort();
+  }, [world, avatar.id, name, want, turn]);
+  useEffect(() => setPast(undefined), [name]);
+  useEffect(() => {
+    if (!following) return;
+    const timer = setInterval(() => {
+      if (!document.hidden) setRange((r) => ({ from: Date.now() / 1000 - (r.to - r.from), to: Date.now() / 1000 }));
+    }, 1000);
+    const stop = listen((ms) =>
+      setPast((p) => {
+        const mine = ms.filter((m) => m.n === name && m.t >= (p?.times.at(-1) ?? 0));
+        return p && mine.length > 0 ? append(p, mine) : p;
+      }),
+    );
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
+  }, [following, name, listen]);
+
+  const go = (r: Range): void => {
+    const now = Date.now() / 1000;
+    const length = Math.max(2, r.to - r.from);
+    const to = Math.min(r.to, now);
+    setFollowing(false);
+    setRange({ from: to - length, to });
+  };
+  const zoom = (by: number): void => {
+    if (following) {
+      setRange((r) => ({ from: r.to - Math.max(10, seconds * by), to: r.to }));
+      return;
+    }
+    const middle = (range.from + range.to) / 2;
+    go({ from: middle - (seconds * by) / 2, to: middle + (seconds * by) / 2 });
+  };
+  const move = (by: number): void => go({ from: range.from + seconds * by, to: range.to + seconds * by });
+  const last = (length: number): void => {
+    setFollowing(true);
+    setRange({ from: Date.now() / 1000 - length, to: Date.now() / 1000 });
+  };
+  const lines: Line[] = useMemo(() => (past ? [{ name: words(name), colour: "line-2", times: past.times, values: past.values }] : []), [past, name]);
+  const numeric = past === undefined || past.texts.length === 0;
+  const empty = past !== undefined && past.times.length === 0 && past.texts.length === 0;
+  return (
+    <Section title="History" note="By measured time. Drag over the plot, or use the buttons, to look closer.">
+      <div class="tools">
+        <label>
+          Property
+          <select value={name} onChange={(e) => setName(e.currentTarget.value)}>
+            {names.map((n) => (
+              <option key={n} value={n}>
+                {words(n)}
+              </option>
+            ))}
+          </select>
+        </label>
+        <div class="buttons" role="group" aria-label="The last">
+          {spans.map((s) => (
+            <button key={s.label} type="button" class="small" aria-pressed={following && Math.round(seconds) === s.seconds} onClick={() => last(s.seconds)}>
+              {s.label}
+            </button>
+          ))}
+        </div>
+        <div class="buttons" role="group" aria-label="Zoom and move">
+          <button type="button" class="small" onClick={() => move(-0.5)} aria-label="Earlier">
+            ←
+          </button>
+          <button type="button" class="small" onClick={() => zoom(0.5)} aria-label="Zoom in">
+            +
+          </button>
+          <button type="button" class="small" onClick={() => zoom(2)} aria-label="Zoom out">
+            −
+          </button>
+          <button type="button" class="small" onClick={() => move(0.5)} aria-label="Later" disabled={following}>
+            →
+          </button>
+        </div>
+        <label class="tick">
+          <input type="checkbox" checked={following} onChange={(e) => (e.currentTarget.checked ? last(seconds) : setFollowing(false))} /> Follow
+        </label>
+      </div>
+      <p class="soft" data-range>
+        {date(range.from * 1000)}, {moment(range.from * 1000)} to {following ? "now" : moment(range.to * 1000)}
+        {past && `, ${plural(past.times.length + past.texts.length, "value")}`}
+      </p>
+      {error && <Failure what="The history can’t be asked for." error={error} again={() => setTurn(turn + 1)} />}
+      {past === undefined && !error && <Loading what="the history" />}
+      {past?.rest && <p class="trouble">There is more than {count(most)} values in this stretch: the oldest are shown. Zoom in.</p>}
+      {empty && <Empty title="Nothing was measured here.">Choose an earlier or a longer stretch.</Empty>}
+      {past !== undefined && numeric && !empty && (
+        <div class="card">
+          <Plot lines={lines} range={range} label={words(name)} unit={u} height={280} zoom={go} />
+          <Values lines={lines} unit={u} label={words(name)} />
+        </div>
+      )}
+      {past !== undefined && !numeric && (
+        <Table caption={`Values of ${words(name)}`}>
+          <thead>
+            <tr>
+              <th scope="col">Measured</th>
+              <th scope="col">Value</th>
+            </tr>
+          </thead>
+          <tbody>
+            {past.texts.slice(-200).reverse().map((m) => (
+              <tr key={m.t}>
+                <td>{date(m.t * 1000)}</td>
+                <td>{value(said(m))}</td>
+              </tr>
+            ))}
+          </tbody>
+        </Table>
+      )}
+    </Section>
+  );
+}
+
+/** Reads a stretch of history, page by page. */
+async function read(world: string, avatar: string, property: string, from: number, to: number | undefined, signal: AbortSignal): Promise<Past> {
+  let past: Past = { times: [], values: [], texts: [], rest: false };
+  for (let at = from; ; ) {
+    const q: Parameters<typeof history>[2] = { from: at, property, limit: 20_000 };
+    if (to !== undefined) q.to = to;
+    const page = await history(world, avatar, q, signal);
+    past = append(past, page.measurements.filter((m) => m.n === property));
+    if (page.next === undefined) return past;
+    if (past.times.length + past.texts.length >= most) return { ...past, rest: true };
+    at = page.next;
+  }
+}
+
+function append(p: Past, ms: Measurement[]): Past {
+  const times = [...p.times];
+  const values = [...p.values];
+  const texts = [...p.texts];
+  for (const m of ms) {
+    const v = said(m);
+    if (typeof v !== "number") texts.push(m);
+    else if (times.at(-1) === m.t) values[values.length - 1] = v;
+    else {
+      times.push(m.t);
+      values.push(v);
+    }
+  }
+  return { times, values, texts, rest: p.rest };
+}

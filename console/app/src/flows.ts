@@ -1,0 +1,109 @@
+// What goes over the reference points, worked out from the counters of the parties'
+// statuses: a rate is the difference of two answers, by the party's own clock.
+import type { Identity, Reached, Refusal, Status } from "./api.ts";
+
+/** One answer of a party, or why there is none. */
+export interface Answer {
+  party: Reached;
+  status?: Status;
+  error?: Refusal;
+}
+
+export interface Flow {
+  id: string;
+  point: string; // the reference point
+  from: string;
+  to: string;
+  what: string; // what is counted
+  perSecond?: number; // undefined: not known yet
+  now?: number; // of what is not a rate
+  all?: number;
+  trouble?: string; // what is wrong with it
+  recent: number[]; // rates, the newest last
+}
+
+export const devices = "devices";
+export const readers = "people and programs";
+
+interface Counter {
+  id: string;
+  point: string;
+  from: string;
+  to: string;
+  what: string;
+  all?: number;
+  now?: number;
+  time: number;
+  trouble?: string;
+}
+
+/** Lists what the answers count. */
+function counters(who: Identity, answers: Answer[]): Counter[] {
+  const list: Counter[] = [];
+  const depots = who.parties.filter((p) => p.role === "depot");
+  const depot = depots.length === 1 ? depots[0]!.name : "depot";
+  const worlds = new Map(answers.filter((a) => a.status?.world).map((a) => [a.party.name, a.status!]));
+  for (const { party, status } of answers) {
+    if (!status) continue;
+    const time = Date.parse(status.time) / 1000;
+    const stated = (s: { statements: number; receipts: number }): void => {
+      const c: Counter = { id: `${party.name}>${depot}`, point: "R2", from: party.name, to: depot, what: "receipts", all: s.receipts, time };
+      const waiting = s.statements - s.receipts;
+      if (waiting > 500) c.trouble = `${waiting} statements wait for a receipt`;
+      list.push(c);
+    };
+    if (status.things) {
+      list.push({ id: `${devices}>${party.name}`, point: "Devices", from: devices, to: party.name, what: "messages", all: status.things.messages, time });
+      for (const l of status.things.links) {
+        const world = worlds.get(l.world);
+        const c: Counter = world
+          ? { id: `${party.name}>${l.world}`, point: "R1", from: party.name, to: l.world, what: "measurements", all: world.world!.measurements, time: Date.parse(world.time) / 1000 }
+          : { id: `${party.name}>${l.world}`, point: "R1", from: party.name, to: l.world, what: "frames", all: l.acked, time };
+        if (!l.up) c.trouble = "the link is down; the agent keeps what it has to send";
+        else if (l.lag > 5000) c.trouble = `${l.lag} messages are not sent yet`;
+        list.push(c);
+      }
+      stated(status.things);
+    }
+    if (status.world) {
+      stated(status.world);
+      list.push({ id: `${party.name}>${readers}`, point: "R4", from: party.name, to: readers, what: "live subscriptions", now: status.world.live, time });
+    }
+  }
+  return list;
+}
+
+const kept = 60;
+
+/** Works out flows from one answer to the next. */
+export class Meter {
+  private last = new Map<string, { all: number; time: number }>();
+  private recent = new Map<string, number[]>();
+  private rates = new Map<string, number>();
+
+  take(who: Identity, answers: Answer[]): Flow[] {
+    return counters(who, answers).map((c) => {
+      const f: Flow = { id: c.id, point: c.point, from: c.from, to: c.to, what: c.what, recent: [] };
+      if (c.trouble !== undefined) f.trouble = c.trouble;
+      if (c.now !== undefined) f.now = c.now;
+      if (c.all === undefined) return f;
+      f.all = c.all;
+      const key = c.id + c.what;
+      const before = this.last.get(key);
+      if (before === undefined || c.all < before.all) {
+        this.last.set(key, { all: c.all, time: c.time });
+      } else if (c.time > before.time) {
+        const r = (c.all - before.all) / (c.time - before.time);
+        this.last.set(key, { all: c.all, time: c.time });
+        this.recent.set(key, [...(this.recent.get(key) ?? []), r].slice(-kept));
+        // What comes in bursts is shown by its mean over three answers.
+        const some = this.recent.get(key)!.slice(-3);
+        this.rates.set(key, some.reduce((a, b) => a + b, 0) / some.length);
+      }
+      const r = this.rates.get(key);
+      if (r !== undefined) f.perSecond = r;
+      f.recent = this.recent.get(key) ?? [];
+      return f;
+    });
+  }
+}

@@ -1,0 +1,181 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { ask, asRefusal, type Identity, type Status } from "./api.ts";
+import { type Answer, type Flow, Meter } from "./flows.ts";
+import { bytes, count, plural, rate } from "./format.ts";
+import { to, useWidth } from "./hooks.ts";
+import { Picture } from "./picture.tsx";
+import { Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
+
+const every = 2000;
+
+/** Asks every party for its status, and works out what goes on between them. */
+function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[] } {
+  const [answers, setAnswers] = useState<Answer[]>();
+  const [flows, setFlows] = useState<Flow[]>([]);
+  const meter = useRef(new Meter());
+  useEffect(() => {
+    const leave = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const go = async (): Promise<void> => {
+      if (!document.hidden) {
+        const all = await Promise.all(
+          who.parties.map(async (party): Promise<Answer> => {
+            if (!party.as) return { party };
+            try {
+              return { party, status: await ask<Status>(party.name, "/v1/status", leave.signal) };
+            } catch (e) {
+              return { party, error: asRefusal(e) };
+            }
+          }),
+        );
+        if (leave.signal.aborted) return;
+        setAnswers(all);
+        setFlows(meter.current.take(who, all));
+      }
+      timer = setTimeout(() => void go(), every);
+    };
+    void go();
+    return () => {
+      leave.abort();
+      clearTimeout(timer);
+    };
+  }, [who]);
+  return { answers, flows };
+}
+
+export function Overview({ who }: { who: Identity }) {
+  const { answers, flows } = useFlows(who);
+  const [box, width] = useWidth<HTMLDivElement>();
+  if (who.parties.length === 0) {
+    return (
+      <>
+        <h1>Overview</h1>
+        <Empty title="The console knows no party.">Name parties in its access file, with the tokens that their operators gave you, and start it again.</Empty>
+      </>
+    );
+  }
+  const asked = answers?.some((a) => a.status);
+  return (
+    <>
+      <h1>Overview</h1>
+      <p class="lead">The parties, and what goes between them now. Nobody has to trust a neighbour: each has its own keys, and sees what its peering and the owners’ views admit.</p>
+      <div class="picture" ref={box}>
+        {width > 0 && <Picture width={width} who={who} answers={answers ?? []} flows={flows} />}
+      </div>
+      {answers === undefined && <Loading what="the parties" />}
+      {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
+      {asked && (
+        <Section title="Over each reference point" note="Counted by the parties themselves, every two seconds.">
+          <Table caption="What goes over each reference point">
+            <thead>
+              <tr>
+                <th scope="col">Point</th>
+                <th scope="col">From</th>
+                <th scope="col">To</th>
+                <th scope="col" class="number">Now</th>
+                <th scope="col" class="wide">Last 2 min</th>
+                <th scope="col" class="number">In all</th>
+              </tr>
+            </thead>
+            <tbody>
+              {flows.map((f) => (
+                <tr key={f.id + f.what}>
+                  <td>{f.point}</td>
+                  <td>{f.from}</td>
+                  <td>{f.to}</td>
+                  <td class="number" data-flow={f.id}>
+                    <Now flow={f} />
+                    {f.trouble !== undefined && <span class="trouble"> {f.trouble}</span>}
+                  </td>
+                  <td class="wide">{f.recent.length > 1 && <Spark of={f.recent} />}</td>
+                  <td class="number">{f.all !== undefined ? count(f.all) : "–"}</td>
+                </tr>
+              ))}
+            </tbody>
+          </Table>
+        </Section>
+      )}
+      {answers !== undefined && (
+        <Section title="Parties">
+          <ul class="cards">
+            {answers.map((a) => (
+              <li key={a.party.name} class="card">
+                <Card of={a} who={who} />
+              </li>
+            ))}
+          </ul>
+        </Section>
+      )}
+    </>
+  );
+}
+
+const Now = ({ flow: f }: { flow: Flow }) =>
+  f.now !== undefined ? (
+    <>{plural(f.now, f.what.replace(/s$/, ""), f.what)}</>
+  ) : f.perSecond === undefined ? (
+    <>…</>
+  ) : (
+    <>
+      {rate(f.perSecond)} {f.what}/s
+    </>
+  );
+
+const Spark = ({ of }: { of: number[] }) => {
+  const top = Math.max(...of, 1e-9);
+  const points = of.map((v, i) => `${((i + 60 - of.length) * 100) / 59},${(22 - (v / top) * 20).toFixed(1)}`).join(" ");
+  return (
+    <svg class="spark" viewBox="0 0 100 24" width="100" height="24" aria-hidden="true" preserveAspectRatio="none">
+      <polyline points={points} fill="none" stroke="currentColor" stroke-width="1.6" stroke-linejoin="round" />
+    </svg>
+  );
+};
+
+const roles = { things: "things agent", world: "world", depot: "depot" } as const;
+
+function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity }) {
+  return (
+    <>
+      <h3>
+        {party.name} <span class="soft">{roles[party.role]}</span>
+      </h3>
+      {!party.as && <p class="soft">{who.name} has no token for {party.name}: its operator can give one, under this name, to the console’s access file.</p>}
+      {error && (error.status === 403 ? <p class="soft">As {party.as}, {who.name} may not see how {party.name} is. {party.role === "things" ? <a href={to("things")}>See your things</a> : party.role === "world" ? <a href={to("avatars")}>See its avatars</a> : null}</p> : <Failure what={`${party.name}:`} error={error} />)}
+      {status?.things && (
+        <dl class="figures">
+          <Figure label="things"><a href={to("things")}>{count(status.things.things)}</a></Figure>
+          <Figure label="messages">{count(status.things.messages)}</Figure>
+          <Figure label="refused">{count(status.things.refusals)}</Figure>
+          <Figure label="policy version">{count(status.things.policy_version)}</Figure>
+        </dl>
+      )}
+      {status?.world && (
+        <dl class="figures">
+          <Figure label="avatars"><a href={to("avatars")}>{count(status.world.avatars)}</a></Figure>
+          <Figure label="measurements">{count(status.world.measurements)}</Figure>
+          <Figure label="sealed batches">{count(status.world.batches)}</Figure>
+          <Figure label="unusable">{count(status.world.defects)}</Figure>
+        </dl>
+      )}
+      {status?.depot && (
+        <dl class="figures">
+          <Figure label="ledger entries">{count(status.depot.entries)}</Figure>
+          <Figure label="sealed objects">{count(status.depot.objects)}</Figure>
+          <Figure label="ciphertext">{bytes(status.depot.bytes)}</Figure>
+        </dl>
+      )}
+    </>
+  );
+}
+
+/** Why there are no rates, where no party tells its status. */
+function NoStatus({ answers, who }: { answers: Answer[]; who: Identity }) {
+  if (!answers.every((a) => a.error === undefined || a.error.status === 403)) return null; // the cards say it
+  return (
+    <Empty title="No rates to show.">
+      No party lets {who.name} ask how it is: that is for its operator. What concerns you is under <a href={to("things")}>Things</a> and <a href={to("avatars")}>Avatars</a>.
+    </Empty>
+  );
+}
+

@@ -1,0 +1,143 @@
+// The picture of the parties: who sends what to whom. From left to right, or from
+// top to bottom where it is narrow.
+import type { Identity, Reached } from "./api.ts";
+import { type Answer, devices, type Flow, readers } from "./flows.ts";
+import { rate } from "./format.ts";
+
+interface Node {
+  name: string;
+  role: string;
+  x: number; // of the middle
+  y: number;
+  w: number;
+  h: number;
+  state: "up" | "down" | "quiet";
+  party: boolean;
+}
+
+const roleNames = { things: "things agent", world: "world", depot: "depot" } as const;
+
+function stateOf(p: Reached, answers: Answer[]): Node["state"] {
+  const a = answers.find((a) => a.party.name === p.name);
+  if (a?.status) return "up";
+  return a?.error && a.error.status !== 403 ? "down" : "quiet";
+}
+
+/** Puts the parties in rows or columns by their roles. */
+function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[]; height: number; across: boolean } {
+  const of = (role: Reached["role"]): Reached[] => who.parties.filter((p) => p.role === role);
+  const across = width >= 760;
+  const outside = (name: string): Omit<Node, "x" | "y" | "w" | "h"> => ({ name, role: "", state: "quiet", party: false });
+  const party = (p: Reached): Omit<Node, "x" | "y" | "w" | "h"> => ({ name: p.name, role: roleNames[p.role], state: stateOf(p, answers), party: true });
+  const steps = [
+    of("things").length > 0 ? [outside(devices)] : [],
+    of("things").map(party),
+    of("world").map(party),
+    across ? [...(of("world").length > 0 ? [outside(readers)] : []), ...of("depot").map(party)] : of("depot").map(party),
+  ].filter((s) => s.length > 0);
+  const most = Math.max(...steps.map((s) => s.length));
+  const nodes: Node[] = [];
+  if (across) {
+    const w = Math.min(170, (width - 40) / steps.length - 70);
+    const h = 66;
+    const height = Math.max(most * 118, 250) + 20;
+    steps.forEach((step, i) => {
+      const x = steps.length === 1 ? width / 2 : w / 2 + 8 + (i * (width - w - 16)) / (steps.length - 1);
+      step.forEach((n, j) => nodes.push({ ...n, x, y: (height * (j + 0.5)) / step.length, w, h }));
+    });
+    return { nodes, height, across };
+  }
+  const gap = 112;
+  const height = steps.length * gap - 36;
+  steps.forEach((step, i) => {
+    const w = Math.min(150, (width - 12 * (step.length + 1)) / step.length);
+    step.forEach((n, j) => nodes.push({ ...n, x: (width * (j + 0.5)) / step.length, y: 34 + i * gap, w, h: 56 }));
+  });
+  return { nodes, height, across };
+}
+
+interface Edge {
+  flow: Flow;
+  path: string;
+  x: number; // of the label
+  y: number;
+}
+
+/** Draws a flow from one party to another, around those between them. */
+function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | undefined {
+  const a = nodes.find((n) => n.name === f.from);
+  const b = nodes.find((n) => n.name === f.to);
+  if (!a || !b) return undefined;
+  if (across) {
+    const x1 = a.x + a.w / 2;
+    const x2 = b.x - b.w / 2;
+    const between = nodes.some((n) => n.x > a.x + 1 && n.x < b.x - 1);
+    if (between) {
+      // Beneath what stands between.
+      const y = height - 16;
+      return { flow: f, path: `M${a.x},${a.y + a.h / 2} C${a.x},${y + 10} ${a.x + 60},${y} ${(a.x + b.x) / 2},${y} S${b.x},${y + 6} ${b.x},${b.y + b.h / 2}`, x: (a.x + b.x) / 2 - 60, y };
+    }
+    const m = (x1 + x2) / 2;
+    return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
+  }
+  const y1 = a.y + a.h / 2;
+  const y2 = b.y - b.h / 2;
+  const between = nodes.some((n) => n.y > a.y + 1 && n.y < b.y - 1);
+  if (between) return undefined; // the table says it
+  const m = (y1 + y2) / 2;
+  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: a.x + (b.x - a.x) * 0.5, y: m };
+}
+
+const label = (f: Flow): string => (f.now !== undefined ? `${f.now} live` : f.perSecond === undefined ? "…" : `${rate(f.perSecond)}/s`);
+
+export function Picture({ width, who, answers, flows }: { width: number; who: Identity; answers: Answer[]; flows: Flow[] }) {
+  const { nodes, height, across } = layout(width, who, answers);
+  const edges = flows.map((f) => edge(f, nodes, across, height)).filter((e) => e !== undefined);
+  return (
+    <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={described(nodes, flows)}>
+      <defs>
+        <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+          <path d="M0,0.6 L7.4,4 L0,7.4 z" class="tip" />
+        </marker>
+      </defs>
+      {edges.map((e) => (
+        <path key={e.flow.id} d={e.path} class={"way" + ((e.flow.perSecond ?? e.flow.now ?? 0) > 0 ? " busy" : "") + (e.flow.trouble ? " broken" : "")} marker-end="url(#tip)" />
+      ))}
+      {nodes.map((n) => (
+        <g key={n.name} class={(n.party ? "node " : "outside ") + n.state}>
+          <rect x={n.x - n.w / 2} y={n.y - n.h / 2} width={n.w} height={n.h} rx="10" />
+          {n.party ? (
+            <>
+              <circle cx={n.x - n.w / 2 + 15} cy={n.y - n.h / 2 + 15} r="4" />
+              <text x={n.x} y={n.y - 3} class="name">{n.name}</text>
+              <text x={n.x} y={n.y + 15} class="role">{n.state === "down" ? "no answer" : n.role}</text>
+            </>
+          ) : (
+            <text x={n.x} y={n.y + 4} class="role">{n.name}</text>
+          )}
+        </g>
+      ))}
+      {edges.map((e) => {
+        const text = label(e.flow);
+        const point = e.flow.point === "Devices" ? "" : e.flow.point;
+        const w = 7 * (text.length + (point ? point.length + 1 : 0)) + 14;
+        return (
+          <g key={e.flow.id} class="label">
+            <rect x={e.x - w / 2} y={e.y - 11} width={w} height={22} rx={11} />
+            <text x={e.x} y={e.y + 4}>
+              {point && <tspan class="point">{point} </tspan>}
+              {text}
+            </text>
+          </g>
+        );
+      })}
+    </svg>
+  );
+}
+
+/** The picture in words, for who doesn't see it. */
+function described(nodes: Node[], flows: Flow[]): string {
+  const parties = nodes.filter((n) => n.party).map((n) => `${n.name}, ${n.role}${n.state === "down" ? ", does not answer" : ""}`);
+  const ways = flows.map((f) => `${f.from} to ${f.to}`);
+  return `Picture of the parties: ${parties.join("; ")}.` + (ways.length > 0 ? ` Data goes from ${ways.join(", ")}. The rates are in the table below.` : "");
+}
