@@ -132,7 +132,7 @@ export async function tell<T>(party: string, method: "POST" | "PUT" | "DELETE", 
   return r.status === 204 ? (undefined as T) : r.json();
 }
 
-/** A SenML record (RFC 8428) as the parties write it: resolved, with absolute times. */
+/** A SenML record (RFC 8428), resolved: its base fields are in it. */
 export interface Measurement {
   n: string;
   u?: string;
@@ -145,6 +145,27 @@ export interface Measurement {
 
 /** What a measurement says. */
 export const said = (m: Measurement): number | string | boolean | undefined => m.v ?? m.vb ?? m.vs ?? m.vd;
+
+interface SenMLRecord extends Partial<Measurement> {
+  bn?: string;
+  bt?: number;
+  bu?: string;
+  bv?: number;
+}
+
+/** Resolves a pack (RFC 8428 §4.6): base fields hold for their record and those after it. */
+function resolved(pack: SenMLRecord[]): Measurement[] {
+  let base: { n: string; t: number; u?: string; v: number } = { n: "", t: 0, v: 0 };
+  return pack.map(({ bn, bt, bu, bv, ...r }) => {
+    base = { ...base, n: bn ?? base.n, t: bt ?? base.t, v: bv ?? base.v };
+    if (bu !== undefined) base.u = bu;
+    const m: Measurement = { ...r, n: base.n + (r.n ?? ""), t: base.t + (r.t ?? 0) };
+    const u = r.u ?? base.u;
+    if (u !== undefined) m.u = u;
+    if (r.v !== undefined) m.v = base.v + r.v;
+    return m;
+  });
+}
 
 export interface Page {
   measurements: Measurement[];
@@ -160,7 +181,7 @@ export async function history(
   const c: Call = { accept: "application/senml+json" };
   if (signal) c.signal = signal;
   const r = await call(at(world, `/v1/avatars/${avatar}/history?${p}`), c);
-  const page: Page = { measurements: await r.json() };
+  const page: Page = { measurements: resolved(await r.json()) };
   const next = r.headers.get("Carnet-Next");
   if (r.headers.get("Carnet-More") === "true" && next) page.next = /^[\d.]+$/.test(next) ? Number(next) : Date.parse(next) / 1000;
   return page;
@@ -169,7 +190,7 @@ export async function history(
 export const state = async (world: string, avatar: string, signal?: AbortSignal): Promise<Measurement[]> => {
   const c: Call = { accept: "application/senml+json" };
   if (signal) c.signal = signal;
-  return (await call(at(world, `/v1/avatars/${avatar}/state`), c)).json();
+  return resolved(await (await call(at(world, `/v1/avatars/${avatar}/state`), c)).json());
 };
 
 export type LiveState = "connecting" | "live" | "broken";
@@ -190,11 +211,11 @@ export function follow(world: string, avatar: string, got: (ms: Measurement[]) =
     if (cursor !== undefined) u.searchParams.set("after", cursor);
     socket = new WebSocket(u, ["carnet.senml+json", "key." + key]);
     socket.onmessage = (e) => {
-      const frame: { cursor: string; pack: Measurement[] } = JSON.parse(String(e.data));
+      const frame: { cursor: string; pack: SenMLRecord[] } = JSON.parse(String(e.data));
       cursor = frame.cursor;
       wait = 500;
       is("live");
-      if (frame.pack.length > 0) got(frame.pack);
+      if (frame.pack.length > 0) got(resolved(frame.pack));
     };
     socket.onopen = () => is("live");
     socket.onclose = () => {

@@ -70,8 +70,10 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
       list.push({ id: `${party.name}>${readers}`, point: "R4", from: party.name, to: readers, what: "live subscriptions", now: status.world.live, time });
     }
   }
-  return list;
+  return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));
 }
+
+const points = ["Devices", "R1", "R2", "R4"];
 
 const kept = 60;
 

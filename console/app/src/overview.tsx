@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask, asRefusal, type Identity, type Status } from "./api.ts";
+import { ask, asRefusal, type Identity, type Reached, type Status } from "./api.ts";
 import { type Answer, type Flow, Meter } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
 import { to, useWidth } from "./hooks.ts";
@@ -99,7 +99,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers !== undefined && (
         <Section title="Parties">
           <ul class="cards">
-            {answers.map((a) => (
+            {[...answers].sort((a, b) => order.indexOf(a.party.role) - order.indexOf(b.party.role)).map((a) => (
               <li key={a.party.name} class="card">
                 <Card of={a} who={who} />
               </li>
@@ -132,6 +132,7 @@ const Spark = ({ of }: { of: number[] }) => {
   );
 };
 
+const order: Reached["role"][] = ["things", "world", "depot"];
 const roles = { things: "things agent", world: "world", depot: "depot" } as const;
 
 function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity }) {
@@ -155,7 +156,7 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
           <Figure label="avatars"><a href={to("avatars")}>{count(status.world.avatars)}</a></Figure>
           <Figure label="measurements">{count(status.world.measurements)}</Figure>
           <Figure label="sealed batches">{count(status.world.batches)}</Figure>
-          <Figure label="unusable">{count(status.world.defects)}</Figure>
+          {status.world.defects > 0 && <Figure label="unusable batches">{count(status.world.defects)}</Figure>}
         </dl>
       )}
       {status?.depot && (

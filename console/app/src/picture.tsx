@@ -33,7 +33,7 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
     of("things").length > 0 ? [outside(devices)] : [],
     of("things").map(party),
     of("world").map(party),
-    across ? [...(of("world").length > 0 ? [outside(readers)] : []), ...of("depot").map(party)] : of("depot").map(party),
+    of("depot").map(party),
   ].filter((s) => s.length > 0);
   const most = Math.max(...steps.map((s) => s.length));
   const nodes: Node[] = [];
@@ -65,6 +65,7 @@ interface Edge {
 
 /** Draws a flow from one party to another, around those between them. */
 function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | undefined {
+  if (f.to === readers) return undefined; // stands at the world
   const a = nodes.find((n) => n.name === f.from);
   const b = nodes.find((n) => n.name === f.to);
   if (!a || !b) return undefined;
@@ -109,29 +110,40 @@ export function Picture({ width, who, answers, flows }: { width: number; who: Id
           {n.party ? (
             <>
               <circle cx={n.x - n.w / 2 + 15} cy={n.y - n.h / 2 + 15} r="4" />
-              <text x={n.x} y={n.y - 3} class="name">{n.name}</text>
-              <text x={n.x} y={n.y + 15} class="role">{n.state === "down" ? "no answer" : n.role}</text>
+              <text x={n.x} y={n.y - 5} class="name">{n.name}</text>
+              <text x={n.x} y={n.y + 12} class="role">{n.state === "down" ? "no answer" : n.role}</text>
             </>
           ) : (
             <text x={n.x} y={n.y + 4} class="role">{n.name}</text>
           )}
         </g>
       ))}
-      {edges.map((e) => {
-        const text = label(e.flow);
-        const point = e.flow.point === "Devices" ? "" : e.flow.point;
-        const w = 7 * (text.length + (point ? point.length + 1 : 0)) + 14;
-        return (
-          <g key={e.flow.id} class="label">
-            <rect x={e.x - w / 2} y={e.y - 11} width={w} height={22} rx={11} />
-            <text x={e.x} y={e.y + 4}>
-              {point && <tspan class="point">{point} </tspan>}
-              {text}
-            </text>
-          </g>
-        );
-      })}
+      {edges.map((e) => (
+        <Pill key={e.flow.id} flow={e.flow} x={e.x} y={e.y} />
+      ))}
+      {flows
+        .filter((f) => f.to === readers)
+        .map((f) => {
+          const n = nodes.find((n) => n.name === f.from);
+          return n && <Pill key={f.id} flow={f} x={n.x} y={n.y + n.h / 2} />;
+        })}
     </svg>
+  );
+}
+
+/** How much goes over a reference point. */
+function Pill({ flow, x, y }: { flow: Flow; x: number; y: number }) {
+  const text = label(flow);
+  const point = flow.point === "Devices" ? "" : flow.point;
+  const w = 7 * (text.length + (point ? point.length + 1 : 0)) + 14;
+  return (
+    <g class="label">
+      <rect x={x - w / 2} y={y - 11} width={w} height={22} rx={11} />
+      <text x={x} y={y + 4}>
+        {point && <tspan class="point">{point} </tspan>}
+        {text}
+      </text>
+    </g>
   );
 }
 

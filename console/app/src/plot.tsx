@@ -66,7 +66,7 @@ export function Plot({ lines, range, label, unit, height, zoom }: Plotted) {
           y: { range: (_u, low, high) => spread(low, high) },
         },
         axes: [
-          { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 4 }, font, size: 30, space: 70 },
+          { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 4 }, font, size: 30, space: 76, values: (_u, ts) => ts.map((t) => tick(t, limits.current)) },
           { stroke: ink, grid, ticks: { show: false }, font, size: 46, space: 34, values: (_u, vs) => vs.map((v) => value(v)) },
         ],
         series: [
@@ -106,6 +106,16 @@ export function Plot({ lines, range, label, unit, height, zoom }: Plotted) {
   );
 }
 
+const seconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minutes = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const days = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+/** A moment at the axis, as exact as the range is short. */
+function tick(t: number, r: Range): string {
+  const length = r.to - r.from;
+  return (length < 900 ? seconds : length < 20 * 3600 ? minutes : days).format(t * 1000);
+}
+
 /** Leaves some room above and below, and a line that is flat in the middle. */
 function spread(low: number | null, high: number | null): uPlot.Range.MinMax {
   if (low === null || high === null) return [0, 1];
@@ -128,17 +138,6 @@ function described(label: string, unit: string, lines: Line[], range: Range): st
   });
   return `${label} from ${date(range.from * 1000)} to ${moment(range.to * 1000)}. ${said.join("; ")}.`;
 }
-
-/** Which line is whose. */
-export const Legend = ({ lines }: { lines: { name: string; colour: string }[] }) => (
-  <ul class="legend">
-    {lines.map((l) => (
-      <li key={l.name}>
-        <span class={"swatch " + l.colour} aria-hidden="true" /> {l.name}
-      </li>
-    ))}
-  </ul>
-);
 
 const most = 200;
 

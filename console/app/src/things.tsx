@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, follow, history, type Identity, type LiveState, type Mapping, type Measurement, type Property, type Refused, said, type Thing } from "./api.ts";
+import { ask, follow, history, type Identity, type LiveState, type Mapping, type Measurement, type Property, type PropertyView, type Refused, said, type Thing } from "./api.ts";
 import { ago, count, date, plural, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
@@ -270,6 +270,7 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
     .filter((w) => w.readable && w.series.has(main.name))
     .map((w) => ({ name: w.mapping.world, colour: w.colour, times: w.series.get(main.name)!.times, values: w.series.get(main.name)!.values }));
   const title = words(group.name);
+  const plotted = numeric && lines.length > 0;
   return (
     <li class="property card">
       <header>
@@ -277,17 +278,13 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
         <Sensitivity of={main.sensitivity} />
         <span class="soft">{main.last_time ? `measured ${ago(main.last_time)}` : "not measured yet"}</span>
       </header>
-      <div class="columns">
-        <div class="shown">
-          {numeric && lines.length > 0 ? (
-            <>
-              <Plot lines={lines} range={range} label={`${title}, last two minutes`} unit={unit(main.unit)} height={150} />
-              <Values lines={lines} unit={unit(main.unit)} label={title} />
-            </>
-          ) : (
-            <p class="soft plotless">{lines.length > 0 ? "Shown as values." : "Nothing to plot here yet."}</p>
-          )}
-        </div>
+      <div class={plotted ? "columns" : "columns plotless"}>
+        {plotted && (
+          <div>
+            <Plot lines={lines} range={range} label={`${title}, last two minutes`} unit={unit(main.unit)} height={170} />
+            <Values lines={lines} unit={unit(main.unit)} label={title} />
+          </div>
+        )}
         <dl class="sides">
           {worlds.map((w) => (
             <Side key={w.mapping.id} world={w} group={group} />
@@ -298,6 +295,18 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
   );
 }
 
+/** How exactly a view shows a property. */
+function howExactly(v: PropertyView | undefined, u: string): string {
+  if (v === undefined) return "";
+  const said = [];
+  if (v.round !== undefined) said.push(`to the nearest ${value(v.round)} ${u}`.trim());
+  if (v.precision_m !== undefined) said.push(`to ${v.precision_m >= 1000 ? value(v.precision_m / 1000) + " km" : v.precision_m + " m"}`);
+  if (v.rate !== undefined) said.push(`at most one each ${v.rate}`);
+  if (v["deadband"] !== undefined) said.push(`changes from ${value(v["deadband"])} ${u} on`.trim());
+  if (v["windows"] !== undefined) said.push("at certain times");
+  return said.length > 0 ? said.join(", ") : "as measured";
+}
+
 function Side({ world: w, group }: { world: World; group: Group }) {
   const counts = group.leaves.map((l) => w.mapping.got.find((g) => g.property === l.name)).filter((g) => g !== undefined);
   const sent = Math.max(0, ...counts.map((c) => c.sent));
@@ -305,6 +314,7 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   for (const c of counts) for (const [r, n] of Object.entries(c.withheld ?? {})) reasons.set(r, Math.max(reasons.get(r) ?? 0, n));
   const last = group.leaves.map((l) => w.series.get(l.name)?.last).filter((m) => m !== undefined);
   const gives = got(w, group.leaves[0]!.name);
+  const exactly = howExactly(w.mapping.view.properties[group.name], unit(group.leaves[0]!.unit));
   return (
     <div class={"side" + (gives ? "" : " none")} data-world={w.mapping.world} data-property={group.name}>
       <dt>
@@ -313,9 +323,10 @@ function Side({ world: w, group }: { world: World; group: Group }) {
       <dd class="now">
         {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : gives ? (w.readable ? "nothing yet" : "not shown to you") : "withheld"}
       </dd>
+      {exactly !== "" && <dd class="how-exactly">{exactly}</dd>}
       <dd class="soft">
         {counts[0] && sentence(counts[0].why)}{" "}
-        <span class="counts">
+        <span>
           {plural(sent, "sent", "sent")}
           {[...reasons].map(([r, n]) => (
             <span key={r}> · {count(n)} withheld: {words(r)}</span>
