@@ -90,6 +90,10 @@ func (s *Server) connState(c net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateActive:
+		certs := t.ConnectionState().PeerCertificates
+		if len(certs) > 0 && s.live.connected(pinOf(certs[0]), t.NetConn()) {
+			return // it was idle, and Run ends it if it must
+		}
 		pin, err := s.known(t.ConnectionState())
 		if err == nil && !s.live.connect(pin, t.NetConn()) {
 			err = carnet.Errorf(carnet.Unavailable, "the peer has as many connections open as it may have")

@@ -46,12 +46,24 @@ func (g *registry) tidy(pin carnet.Fingerprint) {
 	}
 }
 
-// connect enters a connection, if it isn't; false: the peer has as many as it may.
+// connected reports whether a connection is entered.
+func (g *registry) connected(pin carnet.Fingerprint, c net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.peers[pin]
+	if o == nil {
+		return false
+	}
+	_, in := o.conns[c]
+	return in
+}
+
+// connect enters a connection; false: the peer has as many as it may.
 func (g *registry) connect(pin carnet.Fingerprint, c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	o := g.of(pin)
-	if _, in := o.conns[c]; !in && len(o.conns) >= g.maxConns {
+	if len(o.conns) >= g.maxConns {
 		return false
 	}
 	o.conns[c] = struct{}{}

@@ -449,3 +449,24 @@ func (s *stage) succeeds(t testing.TB, when string) string {
 	}
 	return token
 }
+
+// probeCall calls about an avatar that the token isn't for, and says what was asked.
+func (s *stage) probeCall(t *testing.T, about carnet.AvatarID) (said, []string) {
+	t.Helper()
+	a := s.attempt()
+	_, token, err := a.exchange()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/r5/avatars/" + about.String()
+	a.calling = func(x *text) { x.payload = strings.Replace(x.payload, s.about.String(), about.String(), 1) }
+	a.call = func(r *http.Request) { r.URL.Path = path }
+	s.world.change(func() { s.world.asked = nil })
+	got, err := a.use(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	return got, append([]string{}, s.world.asked...)
+}
