@@ -13,6 +13,9 @@ const (
 	CallBag = "bag"
 	// CallHeads asks where the caller's streams stand: HeadsRequest → HeadsPage.
 	CallHeads = "heads"
+	// CallOwn pins an owner's key with an avatar: Own → nothing. Another key than
+	// the one that is pinned is refused; that one again is answered the same.
+	CallOwn = "own"
 	// NoticeDemand tells the agent that somebody waits for a stream: Demand.
 	NoticeDemand = "demand"
 	// NoticeReception tells the agent of a new reception key: an announcement.
@@ -36,6 +39,12 @@ type MapAnswer struct {
 // Unmap names a stream that has ended.
 type Unmap struct {
 	Stream StreamID `json:"stream"`
+}
+
+// Own carries an owner's word that an avatar is theirs (docs/design/mandate.md),
+// which a things agent can't make.
+type Own struct {
+	Ownership string `json:"ownership"` // a compact JWS
 }
 
 // HeadsRequest asks for the heads of the streams whose ids are above one.

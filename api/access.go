@@ -43,6 +43,7 @@ var allowed = map[string][]Role{
 	"explain-mapping": {Operator, Owner},
 	"list-views":      {Operator, Owner},
 	"stop-mapping":    {Operator, Owner},
+	"own-mapping":     {Operator, Owner},
 	"get-owner":       {Operator, Owner},
 
 	"list-avatars": {Operator, Reader},

@@ -61,6 +61,7 @@ type things interface {
 	Mapping(id carnet.MappingID) (thing.MappingInfo, error)
 	SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (thing.MappingInfo, error)
 	Unmap(ctx context.Context, by string, id carnet.MappingID) (thing.MappingInfo, error)
+	Own(ctx context.Context, id carnet.MappingID, ownership string) (thing.MappingInfo, error)
 	Explain(id carnet.MappingID) ([]string, error)
 	Views(id carnet.MappingID) ([]thing.ViewRecord, error)
 	Status(ctx context.Context) (thing.Status, error)

@@ -50,6 +50,11 @@ type NewMapping struct {
 	View   policy.View      `json:"view" doc:"What the owner lets the world have."`
 }
 
+// NewOwnership is an owner's word that an avatar is theirs.
+type NewOwnership struct {
+	Ownership string `json:"ownership" doc:"A compact JWS with the type carnet-ownership+jwt, signed by the owner's key for the world." minLength:"1" maxLength:"4096"`
+}
+
 // Explanation says for people what a world gets, line by line.
 type Explanation struct {
 	Lines []string `json:"lines"`

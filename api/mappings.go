@@ -47,6 +47,22 @@ func (s *server) mappingRoutes(h huma.API) {
 		OperationID: "stop-mapping", Method: http.MethodDelete, Path: "/v1/mappings/{id}", Tags: tags, DefaultStatus: http.StatusOK,
 		Summary: "Ends the mapping. What the world has it keeps, as the view let it.",
 	}, s.stop)
+	serving(s, h, huma.Operation{
+		OperationID: "own-mapping", Method: http.MethodPost, Path: "/v1/mappings/{id}/ownership", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary:     "Passes on an owner's signed word that the mapping's avatar is theirs: its world pins the owner's key with it.",
+		Description: "The word is a JWS that carnet owner claim signs with a key of the owner's keystore (docs/design/mandate.md). A key is pinned once and for ever: another one is refused, the same one is answered the same.",
+		RequestBody: example(NewOwnership{Ownership: exampleToken}),
+	}, s.own)
+}
+
+func (s *server) own(ctx context.Context, in *struct {
+	OfMapping
+	Body NewOwnership
+}) (*body[thing.MappingInfo], error) {
+	if _, err := s.visibleMapping(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	return answer(s.things.Own(ctx, in.ID, in.Body.Ownership))
 }
 
 // visibleMapping returns a mapping if the caller may see its thing.

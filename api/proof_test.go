@@ -56,7 +56,7 @@ func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error
 	}
 	now := time.Now().Truncate(time.Second)
 	return identity.IssueCredential(p.local.Key, identity.Credential{
-		World: "arena", Avatar: id, Subject: info.Key, Issued: now, NotBefore: now, Expires: now.Add(time.Hour),
+		World: "arena", Avatar: id, Subject: info.Key, Owner: info.OwnerKey, Issued: now, NotBefore: now, Expires: now.Add(time.Hour),
 	})
 }
 

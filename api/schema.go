@@ -87,6 +87,9 @@ var exampleDescription = Description(`{"@context":"https://www.w3.org/2022/wot/t
 	`"securityDefinitions":{"none":{"scheme":"nosec"}},"security":"none",` +
 	`"properties":{"heart_rate":{"type":"number","unit":"beat/min","forms":[{"href":"heart_rate"}]}}}`)
 
+// exampleToken has the form of a signed token. Nobody takes it.
+const exampleToken = "eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiIifQ.AA"
+
 func exampleView() policy.View {
 	return policy.View{Properties: map[string]policy.PropertyView{"heart_rate": {Round: 5 * policy.One}}}
 }

@@ -22,8 +22,9 @@ type Avatar struct {
 	title   string
 	created int64 // ns since 1970
 	key     [ed25519.PublicKeySize]byte
-	streams []*stream // guarded by Agent.mu
-	version uint64    // of its document
+	owner   *[ed25519.PublicKeySize]byte // pinned once; guarded by Agent.mu
+	streams []*stream                    // guarded by Agent.mu
+	version uint64                       // of its document
 
 	stateVersion uint64 // of its saved state; owner: Agent.moveMu
 	changed      bool   // since that was taken; owner: Agent.foldMu
@@ -59,6 +60,7 @@ type avatarDocument struct {
 	Title   string           `json:"title"`
 	Created time.Time        `json:"created"`
 	Key     []byte           `json:"key"` // Ed25519 public key
+	Owner   []byte           `json:"owner,omitempty"`
 	Streams []streamDocument `json:"streams"`
 }
 
@@ -114,6 +116,12 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 			return nil, carnet.Errorf(carnet.Malformed, "the end of a stream can't be read: %v", err)
 		}
 		return nil, a.endStream(ctx, party, r.Stream)
+	case carnet.CallOwn:
+		var r carnet.Own
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "an owner's word can't be read: %v", err)
+		}
+		return nil, a.pinOwner(ctx, from, r.Ownership)
 	case carnet.CallHeads:
 		var r carnet.HeadsRequest
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -203,7 +211,12 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 const maxStreams = 1024
 
 func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, ending *stream, item ...ledger.Item) error {
-	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:]}
+	return a.saveOwned(ctx, v, v.ownerKey(), streams, ending, item...)
+}
+
+// saveOwned saves the avatar with an owner's key.
+func (a *Agent) saveOwned(ctx context.Context, v *Avatar, owner ed25519.PublicKey, streams []*stream, ending *stream, item ...ledger.Item) error {
+	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: owner}
 	for _, s := range streams {
 		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending}
 		if share, ok := a.shareOf(s.id); ok {
@@ -284,15 +297,17 @@ func (v *Avatar) state() (doc stateDocument) {
 
 // Info is what there is to know of an avatar.
 type Info struct {
-	ID           carnet.AvatarID `json:"id"`
-	Title        string          `json:"title,omitempty"`
-	Created      time.Time       `json:"created"`
-	Key          []byte          `json:"key"` // its Ed25519 public key
-	Streams      int             `json:"streams"`
-	Measurements uint64          `json:"measurements"`
-	Batches      uint64          `json:"batches"`
-	Properties   []string        `json:"properties"`
-	Latest       *time.Time      `json:"latest,omitempty"` // newest measured time
+	ID      carnet.AvatarID `json:"id"`
+	Title   string          `json:"title,omitempty"`
+	Created time.Time       `json:"created"`
+	Key     []byte          `json:"key"` // its Ed25519 public key
+	// OwnerKey is its owner's Ed25519 public key for this world, if one is pinned.
+	OwnerKey     []byte     `json:"owner_key,omitempty"`
+	Streams      int        `json:"streams"`
+	Measurements uint64     `json:"measurements"`
+	Batches      uint64     `json:"batches"`
+	Properties   []string   `json:"properties"`
+	Latest       *time.Time `json:"latest,omitempty"` // newest measured time
 }
 
 // Avatars lists the avatars in order of their creation.
@@ -324,7 +339,7 @@ func (a *Agent) Avatar(id carnet.AvatarID) (Info, error) {
 
 func (a *Agent) info(v *Avatar) Info {
 	streams := a.streamsOf(v)
-	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Streams: len(streams), Properties: []string{}}
+	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], OwnerKey: a.ownerOf(v), Streams: len(streams), Properties: []string{}}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range streams {

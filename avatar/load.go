@@ -73,6 +73,11 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			return carnet.Errorf(carnet.Tampered, "the key of avatar %s has %d bytes", d.ID, len(doc.Key))
 		}
 		v := &Avatar{title: doc.Title, created: doc.Created.UnixNano(), key: [ed25519.PublicKeySize]byte(doc.Key), version: d.Version}
+		if len(doc.Owner) == ed25519.PublicKeySize {
+			v.owner = (*[ed25519.PublicKeySize]byte)(doc.Owner)
+		} else if len(doc.Owner) != 0 {
+			return carnet.Errorf(carnet.Tampered, "the owner's key of avatar %s has %d bytes", d.ID, len(doc.Owner))
+		}
 		if v.id, err = carnet.ParseAvatarID(d.ID); err != nil {
 			return err
 		}

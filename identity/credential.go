@@ -17,6 +17,7 @@ type Credential struct {
 	World     carnet.PartyID
 	Avatar    carnet.AvatarID
 	Subject   ed25519.PublicKey // the avatar's key
+	Owner     ed25519.PublicKey // its owner's key for this world; nil: none is pinned
 	Issued    time.Time
 	NotBefore time.Time
 	Expires   time.Time // at most 366 days after NotBefore
@@ -65,6 +66,7 @@ type vc struct {
 type subject struct {
 	Avatar carnet.AvatarID `json:"avatar"`
 	World  carnet.PartyID  `json:"world"`
+	Owner  string          `json:"owner,omitempty"` // did:key
 }
 
 // IssueCredential signs c with the world's key.
@@ -75,11 +77,19 @@ func IssueCredential(key ed25519.PrivateKey, c Credential) (string, error) {
 	if len(c.Subject) != ed25519.PublicKeySize {
 		return "", carnet.Errorf(carnet.Malformed, "the avatar's key has %d bytes, want %d", len(c.Subject), ed25519.PublicKeySize)
 	}
+	about := subject{Avatar: c.Avatar, World: c.World}
+	switch len(c.Owner) {
+	case 0:
+	case ed25519.PublicKeySize:
+		about.Owner = DID(c.Owner)
+	default:
+		return "", carnet.Errorf(carnet.Malformed, "the owner's key has %d bytes, want %d", len(c.Owner), ed25519.PublicKeySize)
+	}
 	issuer := DID(key.Public().(ed25519.PublicKey))
 	payload := claims{
 		Issuer: issuer, Subject: DID(c.Subject), ID: c.ID,
 		Issued: c.Issued.Unix(), NotBefore: c.NotBefore.Unix(), Expires: c.Expires.Unix(),
-		VC: vc{credentialContext, credentialType, subject{c.Avatar, c.World}},
+		VC: vc{credentialContext, credentialType, about},
 	}
 	if err := payload.check(); err != nil {
 		return "", err
@@ -123,9 +133,18 @@ func readClaims(data []byte) (p claims, err error) {
 	if err != nil {
 		return p, err
 	}
-	err = members("credential's subject", about, map[string]any{"avatar": &p.VC.Subject.Avatar, "world": &p.VC.Subject.World})
-	if err != nil {
+	wanted := map[string]any{"avatar": &p.VC.Subject.Avatar, "world": &p.VC.Subject.World}
+	var has map[string]json.RawMessage
+	if err := json.Unmarshal(about, &has); err == nil && has["owner"] != nil { // it is told only where there is one
+		wanted["owner"] = &p.VC.Subject.Owner
+	}
+	if err := members("credential's subject", about, wanted); err != nil {
 		return p, err
+	}
+	if has["owner"] != nil {
+		if _, err := ParseDID(p.VC.Subject.Owner); err != nil {
+			return p, err
+		}
 	}
 	return p, p.check()
 }
@@ -163,6 +182,11 @@ func (p claims) credential(issuer string, want Expectation) (c Credential, err e
 	}
 	if c.Subject, err = ParseDID(p.Subject); err != nil {
 		return Credential{}, err
+	}
+	if p.VC.Subject.Owner != "" {
+		if c.Owner, err = ParseDID(p.VC.Subject.Owner); err != nil {
+			return Credential{}, err
+		}
 	}
 	switch {
 	case p.Issuer != issuer:

@@ -70,6 +70,43 @@ func TestCredentialIsWrittenAsDocumented(t *testing.T) {
 	}
 }
 
+func TestCredentialTellsTheOwner(t *testing.T) {
+	c := exampleCredential(t)
+	c.Owner = testKey(t, didVectors[3].seed).Public().(ed25519.PublicKey)
+	token, err := IssueCredential(arena(t), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, payload, err := open(expectation(t).Issuer, token)
+	if want := `"world":"arena","owner":"` + didVectors[3].did + `"}`; err != nil || !strings.Contains(string(payload), want) {
+		t.Errorf("the payload is %s, %v", payload, err)
+	}
+	got, err := VerifyCredential(token, expectation(t))
+	if err != nil || !got.Owner.Equal(c.Owner) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, owner := range []string{`""`, `null`, `"did:web:example.org"`, `1`, `"` + didVectors[3].did + `","owner":"` + didVectors[3].did + `"`} {
+		changed := strings.Replace(string(payload), `"`+didVectors[3].did+`"}`, owner+`}`, 1)
+		spoiled := sign(arena(t), headerBytes(t, token), []byte(changed))
+		if _, err := VerifyCredential(spoiled, expectation(t)); err == nil {
+			t.Errorf("the owner %s is taken", owner)
+		}
+	}
+	c.Owner = c.Owner[:31]
+	if _, err := IssueCredential(arena(t), c); err == nil {
+		t.Error("half an owner is told")
+	}
+}
+
+func headerBytes(t *testing.T, token string) []byte {
+	t.Helper()
+	header, _, err := open(expectation(t).Issuer, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
+
 func TestCredentialHasAnIDOfItsOwn(t *testing.T) {
 	c := exampleCredential(t)
 	c.ID = ""
@@ -182,7 +219,7 @@ func TestCredentialsThatSayMoreOrLessAreRefused(t *testing.T) {
 		"no vc":                      {"payload", `"vc"`, `"vp"`},
 		"another kind of credential": {"payload", `AvatarCredential`, `OwnerCredential`},
 		"another context":            {"payload", `2018/credentials/v1`, `ns/credentials/v2`},
-		"a subject with more":        {"payload", `"world"`, `"owner":"x","world"`},
+		"a subject with more":        {"payload", `"world"`, `"name":"x","world"`},
 		"an avatar cut short":        {"payload", `ab0000`, `ab00`},
 		"no avatar":                  {"payload", `ab0000000000000000000000000000cd`, `00000000000000000000000000000000`},
 		"a world that is no name":    {"payload", `"arena"`, `"Arena"`},

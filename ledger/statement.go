@@ -24,6 +24,11 @@ const (
 	Gap          Kind = 7 // frames From to To are at no party any more
 	RefusedBatch Kind = 8 // a batch was refused for good
 	Deleted      Kind = 9 // an object, or a stream's frames From to To, was deleted
+
+	OwnerPinned      Kind = 20 // an owner's key was pinned with an avatar, by this ownership
+	MandateAsked     Kind = 21 // an owner is asked for a mandate, by this request
+	MandateTaken     Kind = 22 // an owner gave this mandate
+	MandateWithdrawn Kind = 23 // an owner withdrew a mandate, by this withdrawal
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -121,6 +126,14 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"refused_batch", set(fObject, fReason), set(fPeer, fStream, fFrame)}, true
 	case Deleted:
 		return kindRule{"deleted", set(fReason), set(fPeer, fThing, fAvatar, fStream, fObject, fFrom, fTo)}, true
+	case OwnerPinned:
+		return kindRule{"owner_pinned", set(fPeer, fAvatar, fObject), set(fThing, fMapping)}, true
+	case MandateAsked:
+		return kindRule{"mandate_asked", set(fAvatar, fObject), 0}, true
+	case MandateTaken:
+		return kindRule{"mandate_taken", set(fAvatar, fObject), 0}, true
+	case MandateWithdrawn:
+		return kindRule{"mandate_withdrawn", set(fAvatar, fObject), 0}, true
 	}
 	return kindRule{}, false
 }

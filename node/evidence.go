@@ -200,6 +200,6 @@ func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error
 	}
 	now := time.Now().Truncate(time.Second)
 	return identity.IssueCredential(p.key, identity.Credential{
-		World: p.node.config.Party, Avatar: id, Subject: info.Key, Issued: now, NotBefore: now, Expires: now.Add(credentialLife),
+		World: p.node.config.Party, Avatar: id, Subject: info.Key, Owner: info.OwnerKey, Issued: now, NotBefore: now, Expires: now.Add(credentialLife),
 	})
 }

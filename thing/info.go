@@ -38,17 +38,23 @@ type PropertyInfo struct {
 // MappingInfo is a mapping, the view in force, and what became of the thing's
 // data on its way there.
 type MappingInfo struct {
-	ID            carnet.MappingID `json:"id"`
-	Thing         carnet.ThingID   `json:"thing"`
-	World         carnet.PartyID   `json:"world"`
-	Avatar        carnet.AvatarID  `json:"avatar"`
-	Stream        carnet.StreamID  `json:"-"`
-	From          uint64           `json:"from"` // the first position of the agent's log that it concerns
-	PolicyVersion uint64           `json:"policy_version"`
-	OwnerView     policy.View      `json:"owner_view"`
-	View          policy.View      `json:"view"` // in force: the strictest of the owner's and the world's
-	Stopped       bool             `json:"stopped"`
-	Got           []PropertyCount  `json:"got"`
+	ID    carnet.MappingID `json:"id"`
+	Thing carnet.ThingID   `json:"thing"`
+	World carnet.PartyID   `json:"world"`
+	// WorldName is how the world calls itself, WorldKey its Ed25519 public key as
+	// this agent has pinned it: by both an owner's keystore knows it.
+	WorldName carnet.PartyID `json:"world_name"`
+	WorldKey  []byte         `json:"world_key"`
+	// OwnerKey is the owner's public key that the world has pinned with the avatar.
+	OwnerKey      []byte          `json:"owner_key,omitempty"`
+	Avatar        carnet.AvatarID `json:"avatar"`
+	Stream        carnet.StreamID `json:"-"`
+	From          uint64          `json:"from"` // the first position of the agent's log that it concerns
+	PolicyVersion uint64          `json:"policy_version"`
+	OwnerView     policy.View     `json:"owner_view"`
+	View          policy.View     `json:"view"` // in force: the strictest of the owner's and the world's
+	Stopped       bool            `json:"stopped"`
+	Got           []PropertyCount `json:"got"`
 }
 
 // PropertyCount says how many measurements of a property a world got, and how
@@ -133,10 +139,11 @@ func (a *Agent) Mapping(id carnet.MappingID) (MappingInfo, error) {
 
 func (a *Agent) info(m *Mapping) MappingInfo {
 	counted := a.counted(m)
+	peer := &a.senders[m.World].peer
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
 	info := MappingInfo{
-		ID: m.ID, Thing: m.thing.id, World: m.World, Avatar: m.Avatar, Stream: m.Stream, From: m.From,
+		ID: m.ID, Thing: m.thing.id, World: m.World, WorldName: peer.OwnName, WorldKey: peer.WorldKey, OwnerKey: a.ownerKey(m), Avatar: m.Avatar, Stream: m.Stream, From: m.From,
 		PolicyVersion: m.table.Version(), OwnerView: m.owner, View: m.owner, Stopped: m.stopped,
 	}
 	if m.bears {

@@ -2,6 +2,7 @@ package thing
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -29,6 +30,7 @@ const (
 	kindLink    = "link"
 	kindAgent   = "agent"
 	kindSeen    = "seen"
+	kindOwner   = "owner"
 )
 
 // Thing is a registered thing.
@@ -84,6 +86,7 @@ type registry struct {
 	links    map[carnet.PartyID]held[linkRecord]
 	versions map[string]uint64 // of other documents, by kind and id
 	views    map[uint32][]ViewRecord
+	owners   map[uint32]ed25519.PublicKey // that worlds have pinned, by mapping
 }
 
 type held[T any] struct {
@@ -97,7 +100,7 @@ func newRegistry() registry {
 		mappings: make(map[uint32]*Mapping), byStream: make(map[carnet.StreamID]*Mapping),
 		asked: make(map[string]carnet.StreamID), asking: make(map[string]bool),
 		links: make(map[carnet.PartyID]held[linkRecord]), versions: make(map[string]uint64),
-		views: make(map[uint32][]ViewRecord),
+		views: make(map[uint32][]ViewRecord), owners: make(map[uint32]ed25519.PublicKey),
 	}
 }
 
@@ -309,6 +312,9 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := each(ctx, a, kindOwner, a.enterOwner); err != nil {
 		return err
 	}
 	err = each(ctx, a, kindView, func(d carnet.Document, v ViewRecord) error {

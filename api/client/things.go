@@ -72,6 +72,11 @@ func (c *Client) Unmap(ctx context.Context, id carnet.MappingID) (thing.MappingI
 	return send[thing.MappingInfo](ctx, c, http.MethodDelete, mappingPath(id), nil)
 }
 
+// Own passes on an owner's signed word that the mapping's avatar is theirs.
+func (c *Client) Own(ctx context.Context, id carnet.MappingID, ownership string) (thing.MappingInfo, error) {
+	return send[thing.MappingInfo](ctx, c, http.MethodPost, mappingPath(id)+"/ownership", api.NewOwnership{Ownership: ownership})
+}
+
 // Owner says who got what of an owner's things.
 func (c *Client) Owner(ctx context.Context, name string) (api.OwnerReport, error) {
 	return get[api.OwnerReport](ctx, c, "/v1/owners/"+url.PathEscape(name))
