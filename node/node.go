@@ -49,7 +49,7 @@ type Node struct {
 func New(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
 	n := &Node{config: c, log: log.With("party", c.Party)}
 	var err error
-	if n.stores, err = openStores(ctx, c); err != nil {
+	if n.stores, err = openAlone(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := n.open(ctx); err != nil {
@@ -111,7 +111,7 @@ type Inspection struct {
 func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, error) {
 	n := &Node{config: c, log: log.With("party", c.Party)}
 	var err error
-	if n.stores, err = openStores(ctx, c); err != nil {
+	if n.stores, err = openAlone(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := n.open(ctx); err != nil {

@@ -16,6 +16,7 @@ import (
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // stores are a party's databases: the state, and apart from it the key table.
@@ -49,6 +50,38 @@ func (s *stores) watch(ctx context.Context) error {
 		})
 	}
 	return work.Wait()
+}
+
+// openAlone opens the stores of a party for its agents, which write that they have
+// started: no other process may be at work on them.
+func openAlone(ctx context.Context, c Config) (*stores, error) {
+	lock, err := claim(c.path(c.Data))
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStores(ctx, c)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	release := s.close
+	s.close = func() error { return errors.Join(release(), lock.Close()) }
+	return s, nil
+}
+
+// claim takes a party's data directory for this process, until what it returns is
+// closed or the process ends.
+func claim(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(carnet.Errorf(carnet.Conflict, "another process runs this party: it has %s", dir).WithFix("stop it first"), f.Close())
+	}
+	return f, nil
 }
 
 func openStores(ctx context.Context, c Config) (*stores, error) {
