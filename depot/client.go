@@ -27,7 +27,7 @@ type Client struct {
 
 // Limits of what a Client reads.
 const (
-	maxClientObject = 1 << 30
+	maxClientObject = 64 << 20 // what a depot takes, if its operator says nothing else
 	maxProblem      = 64 << 10
 	maxReceipts     = ledger.MaxEntries * 2048
 )

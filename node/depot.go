@@ -87,6 +87,20 @@ type depotClient struct {
 // Party names the depot.
 func (d depotClient) Party() carnet.PartyID { return d.party }
 
+// depotPatience is how long a depot may take over one request. What a world does
+// beside storing (compaction, retention, the end of keys) waits for it as long.
+const depotPatience = time.Minute
+
+// depotHTTP is how a depot is called: one that hangs is given up, and one that
+// sends the caller elsewhere isn't followed.
+func depotHTTP(secure *tls.Config, patience time.Duration) *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       patience,
+	}
+}
+
 // statementsGap is the least time between two sendings of statements: the ledger
 // publishes ten times a second, and each sending costs a commit at both ends.
 const statementsGap = 60 * time.Millisecond
@@ -110,13 +124,10 @@ func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client
 	if err != nil {
 		return client, nil, err
 	}
-	transport := &http.Transport{
-		TLSClientConfig: mutualTLS(local.Certificate, func(c *x509.Certificate) (carnet.PartyID, bool) {
-			return name, keys.Pin(c) == peer.Pin
-		}),
-		ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16,
-	}
-	client = depotClient{&depot.Client{Base: peer.R2, HTTP: &http.Client{Transport: transport}}, name}
+	secure := mutualTLS(local.Certificate, func(c *x509.Certificate) (carnet.PartyID, bool) {
+		return name, keys.Pin(c) == peer.Pin
+	})
+	client = depotClient{&depot.Client{Base: peer.R2, HTTP: depotHTTP(secure, depotPatience)}, name}
 	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{
 		Store: store, Submitter: client, Key: key, Logger: n.log, Gap: statementsGap,
 	})
