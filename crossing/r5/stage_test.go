@@ -31,13 +31,17 @@ type stage struct {
 	pin    carnet.Fingerprint
 	clock  *clock
 
+	listener net.Listener
+	cert     tls.Certificate
+	stop     func()
+
 	world *world // what arena's other parts know
 
-	arena, owner               ed25519.PrivateKey // arena's key for tokens; the owner's for arena
-	citadel, clinic            platform
-	avatar                     ed25519.PrivateKey // citadel's avatar
-	about                      carnet.AvatarID    // arena's
-	http, httpClinic, stranger *http.Client
+	arena, owner     ed25519.PrivateKey // arena's key for tokens; the owner's for arena
+	citadel, clinic  platform
+	avatar           ed25519.PrivateKey // citadel's avatar
+	about            carnet.AvatarID    // arena's
+	http, httpClinic *http.Client
 }
 
 type platform struct {
@@ -215,14 +219,33 @@ func newStage(t testing.TB) *stage {
 	}
 	s.base = "https://" + l.Addr().String()
 	s.server = s.newServer(t, Limits{})
-	cert := newCertificate(t)
-	s.pin = pinOf(cert.Leaf)
+	s.listener = l
+	s.http, s.httpClinic = s.dialer(s.citadel.cert), s.dialer(s.clinic.cert)
+	s.cert = newCertificate(t)
+	s.pin = pinOf(s.cert.Leaf)
+	s.serve(t)
+	t.Cleanup(func() { s.stop() })
+	s.clock.add(time.Minute) // what is made from now on was made after the start
+	return s
+}
+
+// serve has the stage's server take connections, instead of the one before.
+func (s *stage) serve(t testing.TB) {
+	t.Helper()
+	l := s.listener
+	if s.stop != nil {
+		s.stop()
+		var err error
+		if l, err = net.Listen("tcp", s.listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.server.Serve(ctx, l, cert) }()
-	s.http, s.httpClinic, s.stranger = s.dialer(s.citadel.cert), s.dialer(s.clinic.cert), s.dialer(newCertificate(t))
-	t.Cleanup(func() {
-		for _, c := range []*http.Client{s.http, s.httpClinic, s.stranger} {
+	server, cert := s.server, s.cert
+	go func() { ended <- server.Serve(ctx, l, cert) }()
+	s.stop = sync.OnceFunc(func() {
+		for _, c := range []*http.Client{s.http, s.httpClinic} {
 			c.CloseIdleConnections()
 		}
 		cancel()
@@ -230,8 +253,13 @@ func newStage(t testing.TB) *stage {
 			t.Error(err)
 		}
 	})
-	s.clock.add(time.Minute) // what is made from now on was made after the start
-	return s
+}
+
+// restart ends the server and begins another on what is durable.
+func (s *stage) restart(t testing.TB) {
+	t.Helper()
+	s.server = s.newServer(t, Limits{})
+	s.serve(t)
 }
 
 // newServer makes a Server on the stage's world, as a restart does.
