@@ -498,3 +498,6 @@ func (s *stage) probeCall(t *testing.T, about carnet.AvatarID) (said, []string) 
 	defer s.world.mu.Unlock()
 	return got, append([]string{}, s.world.asked...)
 }
+
+// certificates is what citadel shows.
+func certificates(s *stage) []*x509.Certificate { return []*x509.Certificate{s.citadel.cert.Leaf} }
