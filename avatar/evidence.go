@@ -125,6 +125,7 @@ type proving struct {
 	streams []*stream
 	upTo    uint64 // the last frame to hand over
 	done    uint64 // the last frame handed over
+	lost    uint64 // the frame that wasn't where the plan said
 	do      func(*ProvenFrame) error
 
 	stretches []StretchRow
@@ -313,14 +314,22 @@ func (p *proving) leaves(ctx context.Context, row *FrameRow) (leaves []carnet.Fi
 	return leaves, err
 }
 
-// whole reads an uncompacted frame into p.tail; false: it is compacted.
+// whole reads an uncompacted frame into p.tail; false: it is compacted. One that
+// isn't there in the next plan either is lost.
 func (p *proving) whole(ctx context.Context, id uint64) (bool, error) {
 	if p.tail.ID == id {
 		return true, nil
 	}
 	rows, err := p.agent.store.Frames(ctx, id-1, 1)
-	if err != nil || len(rows) == 0 || rows[0].ID != id {
+	if err != nil {
 		return false, err
+	}
+	if len(rows) == 0 || rows[0].ID != id {
+		if p.lost == id {
+			return false, carnet.Errorf(carnet.Tampered, "frame with id %d, of which batches are kept, is not in the store", id)
+		}
+		p.lost = id
+		return false, nil
 	}
 	p.tail = rows[0]
 	return true, nil

@@ -430,6 +430,33 @@ func numbers(c avatar.Cursor) (all []uint64) {
 	return all
 }
 
+// A frame that is lost is told, whoever reads.
+func TestLostFrames(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		h := w.hubs[0]
+		s := h.open(nil)
+		for range 3 {
+			h.send(s.run(carnet.Day, time.Now(), 2))
+		}
+		h.heads()
+		w.store.spoil.Store(&spoiler{frame: func(row *avatar.FrameRow) {
+			if row.Number == 2 {
+				row.ID += 1000
+			}
+		}})
+		if _, _, err := w.agent.History(w.ctx, s.avatar, avatar.Query{}); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("a history with a lost part: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+		defer cancel()
+		err := w.agent.Proven(ctx, s.avatar, avatar.AllFolded, func(*avatar.ProvenFrame) error { return nil })
+		if carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("evidence with a lost part: %v", err)
+		}
+		w.store.spoil.Store(nil)
+	})
+}
+
 // Frames damaged on disk are found, reported and left where they are; the rest
 // of them, and all others, are read as before.
 func TestDamagedFrames(t *testing.T) {
