@@ -312,6 +312,23 @@ func TestTrimming(t *testing.T) {
 	if got := h.world.values(m.Stream, "heart_rate"); len(got) != 6 {
 		t.Errorf("the world holds %d", len(got))
 	}
+	h.world.disconnect() // for ever
+	d = d.again()
+	d.send(heart(h.now(), 80))
+	if _, err := h.agent.Unmap(t.Context(), "ann", m.ID); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Add(int64(100 * 24 * time.Hour))
+	if err := h.agent.trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.logged(d.id)); n != 0 {
+		t.Errorf("the log holds %d measurements for a world that gets nothing more", n)
+	}
+	h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	h.connect() // it came back all the same
+	d.send(heart(h.now(), 81))
+	h.world.untilHolds(7)
 }
 
 func TestConfigIsChecked(t *testing.T) {

@@ -3,6 +3,7 @@ package thing
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -56,11 +57,14 @@ func (a *Agent) trim(ctx context.Context) error {
 }
 
 // undecided is the position from which on some world may still need the log;
-// the greatest number when none does.
+// the greatest number when none does. A world whose mappings have all ended needs
+// nothing.
 func (a *Agent) undecided() uint64 {
 	from := uint64(math.MaxUint64)
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
 	for world, s := range a.senders {
-		if len(a.mappingsTo(world)) > 0 {
+		if slices.ContainsFunc(a.mappingsTo(world), func(m *Mapping) bool { return !m.stopped }) {
 			from = min(from, s.decidedUpTo())
 		}
 	}
