@@ -56,6 +56,12 @@ var allowed = map[string][]Role{
 	"get-did":        {Operator, Reader},
 	"get-credential": {Operator, Reader},
 
+	"ask-mandate":      {Operator},
+	"list-mandates":    {Operator, Reader},
+	"remove-mandate":   {Operator},
+	"give-mandate":     {Operator, Reader}, // what an owner signed proves itself
+	"withdraw-mandate": {Operator, Reader},
+
 	"get-status": {Operator},
 }
 

@@ -25,6 +25,7 @@ import (
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/ledger"
+	"carnet/mandate"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -37,6 +38,10 @@ type Config struct {
 	World  *avatar.Agent
 	Depot  *depot.Agent
 	Proofs Proofs // with World
+
+	// Mandates is what the world keeps of owners' mandates; nil: the interface has
+	// nothing of them.
+	Mandates *mandate.Book
 
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
@@ -86,15 +91,16 @@ type store interface {
 
 // server answers requests. Its fields don't change after New.
 type server struct {
-	party  carnet.PartyID
-	things things // nil unless the party is a things agent
-	world  world  // nil unless it is a world
-	depot  store  // nil unless it is a depot
-	proofs Proofs // with world
-	tokens Authenticator
-	now    func() time.Time
-	log    *slog.Logger
-	limits limits
+	party    carnet.PartyID
+	things   things   // nil unless the party is a things agent
+	world    world    // nil unless it is a world
+	depot    store    // nil unless it is a depot
+	proofs   Proofs   // with world
+	mandates mandates // nil, or with world
+	tokens   Authenticator
+	now      func() time.Time
+	log      *slog.Logger
+	limits   limits
 
 	queries, bundles, live places // of history, of evidence, and live subscriptions
 }
@@ -113,6 +119,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.World != nil {
 		s.world = cfg.World
+	}
+	if cfg.Mandates != nil {
+		s.mandates = cfg.Mandates
 	}
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot

@@ -41,7 +41,7 @@ type served struct {
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t)}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
-	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Proofs: proofs{s.world, s.ids.arena}, Tokens: tokens, Log: quiet()})
+	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Tokens: tokens, Log: quiet()})
 	return s
 }
 

@@ -59,6 +59,7 @@ func TestTheDocumentIsTrue(t *testing.T) {
 	d.mustSend(heart(0, 72))
 	d.send(carnet.Measurement{Name: "mood", Time: heart(1, 0).Time, Value: carnet.Float(1)})
 	s.arrived(m.Avatar, 1)
+	s.pinned(m)
 	for base, ids := range map[string][2]string{s.hubURL: {"watch-7", m.ID.String()}, s.arenaURL: {m.Avatar.String(), ""}} {
 		doc := openAPI(t, base)
 		if doc["openapi"] != "3.1.0" {
@@ -79,6 +80,10 @@ func TestTheDocumentIsTrue(t *testing.T) {
 			if strings.HasPrefix(op.path, "/v1/mappings/") {
 				id = ids[1]
 			}
+			mine, signed := s.signed(op.id, m)
+			if mine != "" {
+				id = mine
+			}
 			address := base + strings.NewReplacer("{id}", id, "{name}", "alice").Replace(op.path) + query(t, op)
 			body := ""
 			if op.doc["requestBody"] != nil {
@@ -89,9 +94,9 @@ func TestTheDocumentIsTrue(t *testing.T) {
 				}
 				body = marshal(t, example)
 				check(t, op.id+"'s example", schemas(op.path, op.method, "requestBody", "content", "application/json", "schema"), body)
-				if real := s.signed(op.id, m); real != "" {
-					body = real
-				}
+			}
+			if signed != "" {
+				body = signed
 			}
 			a := ask(t, op.method, address, "operator-token", body)
 			kind := a.header.Get("Content-Type")

@@ -30,13 +30,115 @@ func own(t testing.TB, key ed25519.PrivateKey, world carnet.PartyID, avatar carn
 	return token
 }
 
-// signed is a body of an operation whose example can't hold: somebody signs what
-// it carries. It is empty for others.
-func (s *served) signed(operation string, m thing.MappingInfo) string {
-	if operation != "own-mapping" {
-		return ""
+// signed is the body of an operation whose example can't hold: somebody signs
+// what it carries; and the id in its path where that is made first. Both are empty
+// for others.
+func (s *served) signed(operation string, m thing.MappingInfo) (id, body string) {
+	switch operation {
+	case "own-mapping":
+		return "", marshal(s.t, api.NewOwnership{Ownership: own(s.t, ownerKey(1), "arena", m.Avatar, time.Now())})
+	case "give-mandate":
+		return "", marshal(s.t, api.SignedMandate{Mandate: approve(s.t, s.asked(m), ownerKey(5))})
+	case "remove-mandate":
+		return s.asked(m).ID, ""
+	case "withdraw-mandate":
+		return "", marshal(s.t, api.SignedWithdrawal{Withdrawal: withdraw(s.t, ownerKey(1), aMandate)})
 	}
-	return marshal(s.t, api.NewOwnership{Ownership: own(s.t, ownerKey(1), "arena", m.Avatar, time.Now())})
+	return "", ""
+}
+
+const aMandate = "urn:uuid:3978344f-8596-4c3a-a978-8fcaba3903c5"
+
+// asked is a request that arena makes of the avatar's owner.
+func (s *served) asked(m thing.MappingInfo) api.MandateRequest {
+	s.t.Helper()
+	r, err := s.arena("operator-token").AskMandate(s.t.Context(), m.Avatar, api.NewMandate{
+		World: "citadel", Avatar: carnet.AvatarID{1}, Actions: []identity.Action{identity.ActionRead}, Purpose: "care", Sensitivity: "public", Text: "For your team.",
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func approve(t testing.TB, r api.MandateRequest, key ed25519.PrivateKey) string {
+	t.Helper()
+	asked, err := identity.ParseMandateRequest(r.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	token, err := identity.SignMandate(key, identity.Mandate{MandateTerms: asked.MandateTerms, Issued: now, NotBefore: now, Expires: now.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func withdraw(t testing.TB, key ed25519.PrivateKey, id string) string {
+	t.Helper()
+	token, err := identity.SignWithdrawal(key, identity.Withdrawal{Audience: "arena", Mandate: id, Issued: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// pinned pins ownerKey(1) with the mapping's avatar.
+func (s *served) pinned(m thing.MappingInfo) {
+	s.t.Helper()
+	if _, err := s.hub("alice-token").Own(s.t.Context(), m.ID, own(s.t, ownerKey(1), "arena", m.Avatar, time.Now())); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestMandatesAreAskedForGivenAndWithdrawnOverHTTP(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{}}`)
+	ops, reader := s.arena("operator-token"), s.arena("reader-token")
+	r := s.asked(m)
+	if _, err := reader.AskMandate(t.Context(), m.Avatar, api.NewMandate{}); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a reader asks: %v", err)
+	}
+	if _, err := ops.AskMandate(t.Context(), m.Avatar, api.NewMandate{World: "citadel", Avatar: m.Avatar, Actions: []identity.Action{"read"}, Purpose: "care", Sensitivity: "secret", Text: "x"}); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("an unknown sensitivity: %v", err)
+	}
+	given, err := reader.GiveMandate(t.Context(), approve(t, r, ownerKey(5)))
+	if err != nil || given.ID != r.ID || given.Expires == nil {
+		t.Errorf("given: %+v, %v", given, err)
+	}
+	if _, err := reader.GiveMandate(t.Context(), "e30.e30.AA"); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("no mandate: %v", err)
+	}
+	list, err := reader.Mandates(t.Context(), m.Avatar)
+	if err != nil || len(list) != 1 || string(list[0].Request) != string(r.Request) || list[0].By != "ops" {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	if _, err := reader.Mandates(t.Context(), carnet.NewAvatarID()); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("of no avatar: %v", err)
+	}
+	word := withdraw(t, ownerKey(1), aMandate)
+	if err := reader.Withdraw(t.Context(), m.Avatar, word); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("withdrawn where no key is pinned: %v", err)
+	}
+	s.pinned(m)
+	if err := reader.Withdraw(t.Context(), m.Avatar, withdraw(t, ownerKey(2), aMandate)); carnet.CodeOf(err) != carnet.Unauthenticated {
+		t.Errorf("withdrawn by somebody else: %v", err)
+	}
+	for range 2 {
+		if err := reader.Withdraw(t.Context(), m.Avatar, word); err != nil {
+			t.Error(err)
+		}
+	}
+	if !s.mandates.Withdrawn(aMandate) {
+		t.Error("it isn't withdrawn")
+	}
+	if _, err := ops.RemoveMandate(t.Context(), r.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := ops.RemoveMandate(t.Context(), r.ID); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("removed twice: %v", err)
+	}
 }
 
 func TestAnOwnersKeyIsPinnedOnce(t *testing.T) {

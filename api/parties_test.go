@@ -17,7 +17,9 @@ import (
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/link"
+	"carnet/mandate"
 	"carnet/policy"
+	"carnet/revocation"
 	"carnet/senml"
 	"carnet/store/sqlite"
 	"carnet/thing"
@@ -122,6 +124,7 @@ type pair struct {
 	hub, arena *party
 	agent      *thing.Agent
 	world      *avatar.Agent
+	mandates   *mandate.Book
 	address    string
 	ids        struct{ hub, arena identity.Local }
 }
@@ -162,6 +165,17 @@ func (p *pair) startWorld() {
 	p.world, err = avatar.New(p.t.Context(), avatar.Config{
 		Party: "arena", Store: store, Keys: p.arena.table, Clearance: clearance, Depot: noDepot{}, Recorded: func() {}, Log: quiet(),
 		Senders: []avatar.Sender{{Party: p.ids.hub.Name, Key: public(p.ids.hub.Key), Self: "arena", Own: p.ids.arena.Key}},
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	revocations, err := revocation.New(p.t.Context(), revocation.Config{Store: store})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.mandates, err = mandate.New(p.t.Context(), mandate.Config{
+		Party: "arena", Store: store, Keys: p.arena.table, Avatars: p.world, Revocations: revocations, State: p.world.Statement, Recorded: func() {},
+		Platform: func(carnet.PartyID) (ed25519.PublicKey, error) { return public(p.ids.arena.Key), nil },
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -33,6 +33,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.proofs != nil {
 			s.proofRoutes(h)
 		}
+		if s.mandates != nil {
+			s.mandateRoutes(h)
+		}
 	}
 	if err := serveDocuments(mux, h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("make the API's documents: %w", err)

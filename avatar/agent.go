@@ -194,6 +194,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	return work.Wait()
 }
 
+// Statement makes the outbox item of a statement by this world, for who stores
+// it in the same store.
+func (a *Agent) Statement(s ledger.Statement) (ledger.Item, error) { return a.state(s) }
+
 // state makes the outbox item of a statement by this agent.
 func (a *Agent) state(s ledger.Statement) (ledger.Item, error) {
 	s.Who = a.party

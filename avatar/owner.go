@@ -67,6 +67,15 @@ func (a *Agent) ownerOf(v *Avatar) ed25519.PublicKey {
 	return v.ownerKey()
 }
 
+// PublicKey returns an avatar's own key; carnet.NotFound if there is none.
+func (a *Agent) PublicKey(id carnet.AvatarID) (ed25519.PublicKey, error) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return nil, err
+	}
+	return v.key[:], nil
+}
+
 // Owner returns the owner's key that is pinned with an avatar: carnet.NotFound
 // where there is no such avatar, or none has been pinned.
 func (a *Agent) Owner(id carnet.AvatarID) (ed25519.PublicKey, error) {

@@ -491,6 +491,12 @@ func (l labelClaims) clearance() (c carnet.Clearance, err error) {
 	return c, nil
 }
 
+// Equal reports whether two say the same.
+func (t MandateTerms) Equal(o MandateTerms) bool {
+	return t.Audience == o.Audience && t.Subject.Equal(o.Subject) && t.Platform.Equal(o.Platform) && t.Avatar == o.Avatar &&
+		slices.Equal(t.Actions, o.Actions) && t.Purpose == o.Purpose && t.Clearance == o.Clearance
+}
+
 func joinActions(actions []Action) string {
 	var names []string
 	for _, a := range actions {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/link"
+	"carnet/mandate"
 	"carnet/policy"
+	"carnet/revocation"
 )
 
 func (n *Node) openWorld(ctx context.Context) error {
@@ -52,8 +55,29 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openMandates(ctx, store, agent, local.Key, recorded); err != nil {
+		return err
+	}
 	n.work = append(n.work, agent.Run)
 	n.api.World, n.api.Proofs = agent, proofs{n, local.Key}
+	return nil
+}
+
+// openMandates opens what the world keeps of owners' mandates.
+func (n *Node) openMandates(ctx context.Context, store avatar.Store, agent *avatar.Agent, key ed25519.PrivateKey, recorded func()) error {
+	revocations, err := revocation.New(ctx, revocation.Config{Store: store, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.api.Mandates, err = mandate.New(ctx, mandate.Config{
+		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Revocations: revocations, State: agent.Statement, Recorded: recorded, Log: n.log,
+		// A world shows all its peers one key.
+		Platform: func(carnet.PartyID) (ed25519.PublicKey, error) { return key.Public().(ed25519.PublicKey), nil },
+	})
+	if err != nil {
+		return err
+	}
+	n.work = append(n.work, revocations.Run, n.api.Mandates.Run)
 	return nil
 }
 
