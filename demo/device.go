@@ -34,6 +34,7 @@ type played struct {
 	device       Device
 	files        int
 	measurements int
+	leftOut      []LeftOut
 	begun, ended time.Time
 	settled      bool
 }
@@ -107,6 +108,7 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 		d.done = make([]atomic.Bool, len(d.packs))
 		s.devices = append(s.devices, d)
 		p.files += len(w.recordings)
+		p.leftOut = append(p.leftOut, leftOut(w.recordings)...)
 		for _, r := range w.recordings {
 			p.measurements += len(r.Measurements)
 		}

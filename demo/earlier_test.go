@@ -106,7 +106,7 @@ func TestADemoGoesOn(t *testing.T) {
 		}
 	}
 	last := plays(t, dir, Options{Inputs: []string{noon}})
-	if len(last.Worlds) != 4 || !reflect.DeepEqual(held(last), held(other)) || last.Input != first.Input || last.Device != first.Device {
+	if len(last.Worlds) != 4 || !reflect.DeepEqual(held(last), held(other)) || !reflect.DeepEqual(last.Input, first.Input) || last.Device != first.Device {
 		t.Errorf("after the room came: %+v; it was %+v", last, other)
 	}
 }

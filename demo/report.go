@@ -17,6 +17,7 @@ import (
 	"carnet/evidence"
 	"carnet/node"
 	"carnet/thing"
+	"carnet/wire/file"
 )
 
 // Report is what a demo did and what was checked. Input and Device are counted
@@ -47,8 +48,45 @@ type Report struct {
 
 // Input is what was played.
 type Input struct {
-	Files        int `json:"files"`
-	Measurements int `json:"measurements"`
+	Files        int       `json:"files"`
+	Measurements int       `json:"measurements"`
+	LeftOut      []LeftOut `json:"left_out,omitempty"`
+}
+
+// LeftOut is what a file holds that was not taken as a measurement, of one kind.
+type LeftOut struct {
+	File  string     `json:"file"`
+	Count int        `json:"count"`
+	Why   string     `json:"why"`
+	First int        `json:"first"` // the line or message where it was first met
+	Place file.Place `json:"place"` // what First counts
+}
+
+// leftOut lists what was left out of recordings.
+func leftOut(recordings []*file.Recording) (all []LeftOut) {
+	for _, r := range recordings {
+		for _, s := range r.Skipped {
+			all = append(all, LeftOut{r.Name, s.Count, s.Why, s.First, s.Place})
+		}
+	}
+	return all
+}
+
+// mostLeftOut is how many kinds people are told of.
+const mostLeftOut = 12
+
+func (in Input) writeLeftOut(w io.Writer) {
+	for i, l := range in.LeftOut {
+		if i == mostLeftOut {
+			fmt.Fprintf(w, "             and %d kinds more, which --json lists\n", len(in.LeftOut)-i)
+			return
+		}
+		of := ""
+		if in.Files > 1 {
+			of = " of " + l.File
+		}
+		fmt.Fprintf(w, "             left out: %s%s\n", file.Skip{Why: l.Why, First: l.First, Count: l.Count, Place: l.Place}, of)
+	}
 }
 
 // World is what one world holds.
@@ -85,7 +123,7 @@ func (r *Report) Good() bool {
 // judge reads the stores of the parties, which have ended.
 func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err error) {
 	s.screen.say("reading the parties' stores, and proving what they hold")
-	r = &Report{Input: Input{p.files, p.measurements}, Device: p.device, Settled: p.settled, Verified: true}
+	r = &Report{Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Settled: p.settled, Verified: true}
 	if took := p.ended.Sub(p.begun).Seconds(); took > 0 {
 		r.Rates = Rates{float64(p.device.Acknowledged) / took, float64(p.device.Measurements) / took}
 	}
@@ -288,6 +326,7 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 // Write writes the report for people.
 func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "\nrecordings %d, of %d measurements; the demo took %.1f s\n", r.Input.Files, r.Input.Measurements, r.Seconds)
+	r.Input.writeLeftOut(w)
 	fmt.Fprintf(w, "devices    %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
 	writeRefusals(w, r.Refusals)
 	for _, world := range r.Worlds {

@@ -20,7 +20,7 @@ import (
 // nil columns the ones that DefaultColumns knows are used.
 func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
 	src := &limited{r: r, name: name}
-	c := &csvReader{recorder: newRecorder(name), src: src}
+	c := &csvReader{recorder: newRecorder(name, Line), src: src}
 	text := bufio.NewReader(src)
 	if bom, _ := text.Peek(3); string(bom) == "\xef\xbb\xbf" {
 		text.Discard(3)
@@ -135,7 +135,7 @@ func (c *csvReader) row(row []string) error {
 	}
 	at, ok := c.form.parse(strings.TrimSpace(row[c.time]))
 	if !ok {
-		c.skip(line, fmt.Sprintf("the time is not in the form %s", c.form))
+		c.skip(line, fmt.Sprintf("time can't be read in the form %s", c.form))
 		return nil
 	}
 	for i := range c.cells {

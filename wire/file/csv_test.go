@@ -94,9 +94,9 @@ func TestReadCSV(t *testing.T) {
 		{"an unnamed index", "t,v,o,n\n\"1\",7,1,,\n\"2\",8,2,,\n", []carnet.Measurement{speed(7, 1), speed(8, 2)}, nil},
 		{"a byte order mark and CRLF", "\xef\xbb\xbft,v,o,n\r\n1,2,,\r\n", []carnet.Measurement{speed(1, 2)}, nil},
 		{"rows out of order", "t,v,o,n\n2,2,,\n1,1,,\n1,3,,\n", []carnet.Measurement{speed(1, 1), speed(1, 3), speed(2, 2)}, nil},
-		{"other columns", "t,x,v,o,n\n1,9,2,,\n", []carnet.Measurement{speed(1, 2)}, []Skip{{`column "x" is not among the columns to take`, 1, 1}}},
+		{"other columns", "t,x,v,o,n\n1,9,2,,\n", []carnet.Measurement{speed(1, 2)}, []Skip{{`column "x" is not among the columns to take`, 1, 1, Line}}},
 		{"bad cells", "t,v,o,n\n1,fast,,\n2,NaN,maybe,\nsoon,3,,\n4,5,,\n", []carnet.Measurement{speed(4, 5)},
-			[]Skip{{`column "v" is not a number`, 2, 2}, {`column "o" is not a boolean`, 3, 1}, {"the time is not in the form s", 4, 1}}},
+			[]Skip{{`column "v" is not a number`, 2, 2, Line}, {`column "o" is not a boolean`, 3, 1, Line}, {"time can't be read in the form s", 4, 1, Line}}},
 		{"no rows", "t,v,o,n\n", nil, nil},
 	} {
 		rec, err := ReadCSV(strings.NewReader(test.text), "x.csv", columns(t, spec))

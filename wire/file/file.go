@@ -40,12 +40,22 @@ type Recording struct {
 // Skip is a kind of thing in a file that was left out, and why.
 type Skip struct {
 	Why   string
-	First int // the line (CSV) or message (FIT) where it was first met, from 1
+	First int // the place where it was first met, from 1
 	Count int
+	Place Place // what First counts
 }
 
+// Place is what a file is counted in.
+type Place string
+
+// Lines are CSV's, messages FIT's.
+const (
+	Line    Place = "line"
+	Message Place = "message"
+)
+
 func (s Skip) String() string {
-	return fmt.Sprintf("%s (%d times, first at %d)", s.Why, s.Count, s.First)
+	return fmt.Sprintf("%d × %s, first at %s %d", s.Count, s.Why, s.Place, s.First)
 }
 
 // Open reads the recording at path, which is FIT or CSV by its content. With nil
@@ -87,25 +97,26 @@ func looksLikeText(head []byte) bool {
 // recorder collects a recording within the limits.
 type recorder struct {
 	rec   *Recording
+	place Place
 	skips map[string]int // reason → index in rec.Skipped
 }
 
-func newRecorder(name string) *recorder {
-	return &recorder{rec: &Recording{Name: name}, skips: make(map[string]int)}
+func newRecorder(name string, place Place) *recorder {
+	return &recorder{rec: &Recording{Name: name}, place: place, skips: make(map[string]int)}
 }
 
 // maxSkips bounds the kinds of reasons; a file can't grow the list without end.
 const maxSkips = 256
 
 func (r *recorder) skip(at int, why string) {
+	if _, ok := r.skips[why]; !ok && len(r.rec.Skipped) >= maxSkips-1 {
+		why = "of more kinds than are told apart"
+	}
 	i, ok := r.skips[why]
 	if !ok {
-		if len(r.rec.Skipped) == maxSkips {
-			return
-		}
 		i = len(r.rec.Skipped)
 		r.skips[why] = i
-		r.rec.Skipped = append(r.rec.Skipped, Skip{Why: why, First: at})
+		r.rec.Skipped = append(r.rec.Skipped, Skip{Why: why, First: at, Place: r.place})
 	}
 	r.rec.Skipped[i].Count++
 }

@@ -45,7 +45,7 @@ func ReadFIT(r io.Reader, name string) (*Recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	f := &fitReader{recorder: newRecorder(name)}
+	f := &fitReader{recorder: newRecorder(name, Message)}
 	for ok := true; ok; ok = len(data) > 0 {
 		part, err := f.frame(data)
 		if err == nil {

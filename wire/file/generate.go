@@ -19,7 +19,7 @@ const MaxGenerated = 24 * time.Hour
 // recording; WriteFIT holds it exactly. d is cut to MaxGenerated.
 func Generate(seed uint64, d time.Duration, end time.Time) *Recording {
 	n := int(min(d, MaxGenerated) / time.Second)
-	r := newRecorder(fmt.Sprintf("run-%d.fit", seed))
+	r := newRecorder(fmt.Sprintf("run-%d.fit", seed), Message)
 	run := newRunner(seed)
 	r.rec.Measurements = make([]carnet.Measurement, 0, 9*max(n, 0))
 	for i := range n {
