@@ -15,8 +15,12 @@ func (r *Report) Summary() string {
 	}
 	c := r.Counts
 	if r.World != "" {
-		fmt.Fprintf(&b, "Avatar %s at world %s, written %s: %d frames, %d batches, %d measurements.\n",
-			r.Avatar, r.World, r.Made.Format("2006-01-02 15:04:05 MST"), c.Frames, c.Batches, c.Measurements)
+		what := fmt.Sprintf("Avatar %s", r.Avatar)
+		if r.Only != nil {
+			what = fmt.Sprintf("Batch %d of stream %s alone, of avatar %s", r.Only.Number, r.Only.Stream, r.Avatar)
+		}
+		fmt.Fprintf(&b, "%s at world %s, written %s: %s, %s, %s.\n", what, r.World, r.Made.Format("2006-01-02 15:04:05 MST"),
+			number(c.Frames, "frame", "frames"), number(c.Batches, "batch", "batches"), number(c.Measurements, "measurement", "measurements"))
 	}
 	for _, f := range r.Findings {
 		b.WriteString(f.String() + "\n")
@@ -26,6 +30,21 @@ func (r *Report) Summary() string {
 	}
 	fmt.Fprintf(&b, "Verdict: %s.\n", r.Verdict)
 	return b.String()
+}
+
+func number(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// claim is what the world says by signing the manifest.
+func (r *Report) claim() string {
+	if r.Only != nil {
+		return fmt.Sprintf("that it had batch %d of stream %s, and nothing about the rest", r.Only.Number, r.Only.Stream)
+	}
+	return "that this is all of the avatar that it had"
 }
 
 // Explain says who is trusted for what, and what is not proved.
@@ -41,7 +60,7 @@ func (r *Report) Explain() string {
 		line("- The things agent %s sealed and signed the frames: that these batches, in this order, are what it sent to %s. Key %x, %s.", s.Party, s.Audience, []byte(s.Key), from)
 	}
 	for _, w := range r.Trust.Worlds {
-		line("- The world %s stated each frame as received, and signed the manifest: that this is all of the avatar that it had. Key %x, %s.", w.Party, []byte(w.Key), from)
+		line("- The world %s stated each frame as received, and signed the manifest: %s. Key %x, %s.", w.Party, r.claim(), []byte(w.Key), from)
 	}
 	for _, l := range r.Trust.Ledgers {
 		line("- The depot %s logged the statements, and signed the checkpoints: that they were on its ledger then. Key %s, %s.", l.Party, l.Key, from)
@@ -53,9 +72,13 @@ func (r *Report) Explain() string {
 	line("What is not proved")
 	line("- That a device measured what it says, or when: the agent says so.")
 	line("- That the agent sent everything: what it kept back has no number, and the view that the owner chose keeps back much.")
-	line("- That nothing came after the last batch: the world says so alone. In between, a missing batch shows by its number.")
+	if r.Only != nil {
+		line("- Anything about other batches: which there are, before or after this one, and what they hold.")
+	} else {
+		line("- That nothing came after the last batch: the world says so alone. In between, a missing batch shows by its number.")
+	}
 	line("- When something was received: the world says so; the order on the ledger bounds it.")
-	line("- That the avatar is the streams' avatar: the world says so by the manifest's signature.")
+	line("- That the avatar is the one the streams speak to: the world says so by the manifest's signature.")
 	if !r.Pinned {
 		line("- Whose keys these are. Somebody who makes up all parties can make up a bundle that holds together.")
 	}

@@ -37,7 +37,7 @@ func Verify(ctx context.Context, dir string, trust *Trust, o VerifyOptions) (*Re
 			return nil, err
 		}
 	}
-	v := &verification{dir: dir, trust: trust, report: &Report{Pinned: trust != nil}}
+	v := &verification{dir: dir, trust: trust, report: &Report{Pinned: trust != nil, Findings: []Finding{}}}
 	defer v.close()
 	if whole, err := v.openFiles(); err != nil || !whole {
 		return v.report, err

@@ -472,6 +472,13 @@ func TestOneBatch(t *testing.T) {
 	if r.Counts.Batches != 1 || r.Only == nil || *r.Only != *o.Only {
 		t.Errorf("report %+v", r)
 	}
+	this := fmt.Sprintf("atch %d of stream %s", h.Number, h.Stream)
+	if text := r.Summary(); !strings.Contains(text, "B"+this+" alone") || !strings.Contains(text, ": 1 frame, 1 batch,") {
+		t.Errorf("the summary is of more than one batch:\n%s", text)
+	}
+	if text := r.Explain(); !strings.Contains(text, "that it had b"+this+", and nothing about the rest") || strings.Contains(text, "all of the avatar") || strings.Contains(text, "last batch") {
+		t.Errorf("the explanation claims more than one batch:\n%s", text)
+	}
 	var all []byte
 	for _, name := range append(dataFiles[:], FileManifest) {
 		data, err := os.ReadFile(filepath.Join(dir, name))
@@ -612,7 +619,7 @@ func TestExplain(t *testing.T) {
 	dir := s.write(s.options())
 	for _, r := range []*Report{verify(t, dir, nil), verify(t, dir, &trust)} {
 		text := r.Explain()
-		for _, w := range []string{"things agent hub", "things agent bike", "world arena", "depot vault", "Witnesses: none", "not proved"} {
+		for _, w := range []string{"that this is all of the avatar", "things agent hub", "things agent bike", "world arena", "depot vault", "Witnesses: none", "not proved"} {
 			if !bytes.Contains([]byte(text), []byte(w)) {
 				t.Errorf("explanation doesn't say %q:\n%s", w, text)
 			}
