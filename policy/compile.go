@@ -200,11 +200,8 @@ func (c *compiler) nextBit(slot uint16) uint32 { return c.table.fields[slot] + 1
 // for everything else, which precision_m does not cover.
 func (c *compiler) positionRole(p Property) role {
 	object, name, _ := strings.Cut(p.Name, "/")
-	has := func(field string) bool {
-		return slices.ContainsFunc(c.props, func(q Property) bool { return q.Name == object+"/"+field && q.Kind == carnet.Number })
-	}
 	switch {
-	case !has("lat") || !has("lon"):
+	case !hasNumber(c.props, object+"/lat") || !hasNumber(c.props, object+"/lon"):
 		return single
 	case name == "lat":
 		return latitude

@@ -6,38 +6,84 @@ import (
 	"time"
 )
 
-// Explain says v for people, a line for each thing it says: first what is
-// shown and withheld of props, then for what, where and how long. Without
-// props it says what v names, without units.
-func (v View) Explain(props []Property) []string {
-	units, described := map[string]string{}, map[string]bool{}
-	var lines []string
-	for _, p := range props {
-		units[p.Name] = p.Unit
-		described[p.Name] = true
-		object, _, _ := strings.Cut(p.Name, "/")
-		described[object] = true
-	}
-	for _, name := range v.names() {
-		line := name + ": " + v.Properties[name].explain(units[name])
-		if len(props) > 0 && !described[name] {
-			line = name + ": the thing has no such property"
+// Explain says for people what the reader receives of props, which are those
+// that Compile was given: a line for each property with its result, the fields of
+// an object in one where they share it; then for what, where and how long.
+func (t *Table) Explain(props []Property) (lines []string) {
+	done := make(map[uint16]bool)
+	for i := range t.results {
+		slot := t.entries[i].slot
+		if done[slot] {
+			continue
 		}
-		lines = append(lines, line)
+		done[slot] = true
+		fields := t.sharing(slot)
+		if !t.together(fields) || !whole(t.slots[slot], fields, props) {
+			for _, k := range fields {
+				lines = append(lines, props[k].Name+": "+t.result(props[k], k))
+			}
+			continue
+		}
+		of := fields[0]
+		for _, k := range fields {
+			if t.results[of].Reason == Incomplete { // say what it is withheld for, not with
+				of = k
+			}
+		}
+		lines = append(lines, t.slots[slot]+": "+t.result(props[of], of))
 	}
-	for _, p := range props {
-		if _, _, ok := v.property(p.Name); !ok {
-			lines = append(lines, p.Name+": withheld")
+	return append(lines, t.view.explainRest()...)
+}
+
+// sharing lists the properties that share a slot.
+func (t *Table) sharing(slot uint16) (fields []int) {
+	for k := range t.entries {
+		if t.entries[k].slot == slot {
+			fields = append(fields, k)
 		}
 	}
-	return append(lines, v.explainRest()...)
+	return fields
+}
+
+// together reports whether all fields are received, or none.
+func (t *Table) together(fields []int) bool {
+	for _, k := range fields {
+		if t.results[k].Admit != t.results[fields[0]].Admit {
+			return false
+		}
+	}
+	return true
+}
+
+// whole reports whether the fields are all that props have of an object, or one
+// leaf.
+func whole(name string, fields []int, props []Property) bool {
+	n := 0
+	for _, p := range props {
+		if object, _, _ := strings.Cut(p.Name, "/"); object == name || p.Name == name {
+			n++
+		}
+	}
+	return n == len(fields)
+}
+
+// result says what becomes of one property.
+func (t *Table) result(p Property, i int) string {
+	if r := t.results[i]; !r.Admit {
+		return "withheld: " + strings.TrimPrefix(r.Decision.Sentence, p.Name+" is withheld: ")
+	}
+	pv, _, _ := t.view.property(p.Name)
+	return pv.explain(p.Unit)
 }
 
 func (pv PropertyView) explain(unit string) string {
-	if unit == "1" { // SenML's "no unit" (RFC 8428 §12.1)
-		unit = ""
+	switch unit { // RFC 8428 §12.1
+	case "1":
+		unit = "" // SenML's "no unit"
+	case "lat", "lon":
+		unit = "°"
 	}
-	if unit != "" {
+	if unit != "" && unit != "°" {
 		unit = " " + unit
 	}
 	var parts []string

@@ -70,6 +70,23 @@ func (v View) Enforced() error {
 	return nil
 }
 
+// CheckPrecision refuses precision_m of what has no lat and lon: it would show
+// nothing.
+func (v View) CheckPrecision(props []Property) error {
+	for _, name := range v.names() {
+		if v.Properties[name].PrecisionM == 0 || hasNumber(props, name+"/lat") && hasNumber(props, name+"/lon") {
+			continue
+		}
+		return carnet.Errorf(carnet.WrongType, "precision_m is for a position, an object with lat and lon, and %s is none", name).
+			WithFix("use round for a number, and name a position by the object: {\"position\": {\"precision_m\": 1000}}")
+	}
+	return nil
+}
+
+func hasNumber(props []Property, name string) bool {
+	return slices.ContainsFunc(props, func(p Property) bool { return p.Name == name && p.Kind == carnet.Number })
+}
+
 // property returns what v says about the leaf name: under its own name, or
 // under its object's.
 func (v View) property(name string) (pv PropertyView, key string, ok bool) {

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -161,31 +160,4 @@ func FuzzParseView(f *testing.F) {
 			t.Fatalf("canonical form %s is not stable", canonical)
 		}
 	})
-}
-
-func TestExplain(t *testing.T) {
-	v, err := ParseView([]byte(`{"properties":{"heart_rate":{"round":5,"rate":"1s"},"position":{"precision_m":1000,"rate":"1h30m"},"note":{},"speed":{},
-		"steps":{"deadband":10,"windows":{"Europe/Oslo":["mon-fri 08:00-18:00"]}}},
-		"purposes":["care"],"residency":[],"retention":"day","store":["world"],"send":{"UTC":[]}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{
-		"heart_rate: nearest 5 beat/min, at most one a second",
-		"note: exact",
-		"position: to 1 km, at most one each 1h30m",
-		"speed: the thing has no such property",
-		"steps: only changes of 10 or more, measured mon-fri 08:00-18:00 (Europe/Oslo)",
-		"accel/x: withheld",
-		"accel/y: withheld",
-		"accel/z: withheld",
-		"purposes: care",
-		"kept in: none at all",
-		"stored at: world",
-		"retention: day",
-		"sent: never",
-	}
-	if got := v.Explain(watch); !slices.Equal(got, want) {
-		t.Errorf("explains\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
 }

@@ -15,15 +15,18 @@ import (
 
 // Info is what there is to know of a thing.
 type Info struct {
-	ID          carnet.ThingID         `json:"id"`
-	Owner       string                 `json:"owner"`
-	Title       string                 `json:"title"`
-	Added       time.Time              `json:"added"`
-	Properties  []PropertyInfo         `json:"properties"`
-	Mappings    []MappingInfo          `json:"mappings"`
-	Refused     map[carnet.Code]uint64 `json:"refused,omitempty"`
-	Connected   int                    `json:"connected"` // sessions open now
-	Description []byte                 `json:"-"`
+	ID         carnet.ThingID         `json:"id"`
+	Owner      string                 `json:"owner"`
+	Title      string                 `json:"title"`
+	Added      time.Time              `json:"added"`
+	Properties []PropertyInfo         `json:"properties"`
+	Mappings   []MappingInfo          `json:"mappings"`
+	Refused    map[carnet.Code]uint64 `json:"refused,omitempty"`
+	Connected  int                    `json:"connected"` // sessions open now
+	// Duplicates counts measurements that were acknowledged since the agent's
+	// start and not kept, since they were there already.
+	Duplicates  uint64 `json:"duplicates"`
+	Description []byte `json:"-"`
 }
 
 // PropertyInfo is one leaf of a thing's description.
@@ -101,7 +104,7 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 		ID: t.id, Owner: t.owner, Title: d.Title, Added: t.added, Refused: refused, Description: d.Source, Mappings: []MappingInfo{},
 	}
 	t.mu.Lock()
-	info.Connected = len(t.outboxes)
+	info.Connected, info.Duplicates = len(t.outboxes), t.duplicates
 	high := slices.Clone(t.seen.high)
 	t.mu.Unlock()
 	for i := range d.Properties {
@@ -153,10 +156,16 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 	return info
 }
 
+// stoppedText is what a mapping that was ended gives.
+const stoppedText = "stopped: gets nothing more"
+
 // propertyCounts says what counts mean. The caller holds the policy lock.
 func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
 	for i := range m.thing.description.Properties {
 		c := PropertyCount{Property: m.thing.description.Properties[i].Name, Why: m.table.Why(i).Sentence}
+		if m.stopped {
+			c.Why = stoppedText
+		}
 		for verdict, n := range counted[i] {
 			switch v := policy.Verdict(verdict); {
 			case n == 0:
@@ -215,15 +224,10 @@ func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
 	}
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
-	view := m.owner
-	if m.bears {
-		view = policy.Strictest(m.owner, m.world)
+	if m.stopped {
+		return []string{stoppedText}, nil
 	}
-	lines := view.Explain(m.thing.properties())
-	for i := range m.thing.description.Properties {
-		lines = append(lines, m.table.Why(i).Sentence)
-	}
-	return lines, nil
+	return m.table.Explain(m.thing.properties()), nil
 }
 
 // Status is how the agent and its links are.

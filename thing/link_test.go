@@ -167,6 +167,19 @@ func TestAnEndedMappingSendsNothing(t *testing.T) {
 	if h.world.calls[carnet.CallUnmap] != 1 {
 		t.Error("the world doesn't hear that the stream has ended")
 	}
+	// Nothing shows it as if it gave, and no view makes it give again.
+	lines, err := h.agent.Explain(ended.ID)
+	if err != nil || !slices.Equal(lines, []string{"stopped: gets nothing more"}) {
+		t.Errorf("it explains %q, %v", lines, err)
+	}
+	info, err := h.agent.Mapping(ended.ID)
+	if err != nil || info.Got[0].Why != lines[0] {
+		t.Errorf("the mapping is %+v, %v", info, err)
+	}
+	_, err = h.agent.SetView(t.Context(), "ann", ended.ID, view(t, `{"properties":{}}`))
+	if carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "map it again: carnet thing map "+string(ended.Thing)+" --world arena --avatar "+ended.Avatar.String()) {
+		t.Errorf("a view of it: %v", err)
+	}
 }
 
 func TestTwoThingsSpeakForOneAvatar(t *testing.T) {
@@ -565,7 +578,10 @@ func TestAChangeRecallsWhatHasNotLeft(t *testing.T) {
 			return err
 		},
 		"unmap": func(h *hub, id carnet.MappingID) error {
-			_, err := h.agent.changeMapping(t.Context(), "ann", id, func(doc *mappingDocument) { doc.Stopped = true })
+			_, err := h.agent.changeMapping(t.Context(), "ann", id, func(doc *mappingDocument) error {
+				doc.Stopped = true
+				return nil
+			})
 			return err
 		},
 	} {

@@ -410,11 +410,18 @@ func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, vie
 	if err := m.thing.has(view); err != nil {
 		return MappingInfo{}, err
 	}
-	return a.changeMapping(ctx, by, id, func(doc *mappingDocument) { doc.Owner = view })
+	return a.changeMapping(ctx, by, id, func(doc *mappingDocument) error {
+		if doc.Stopped {
+			return carnet.Errorf(carnet.Conflict, "the mapping of %s to %s is stopped, and gets nothing more under any view", doc.Thing, doc.World).
+				WithFix("map it again: carnet thing map %s --world %s --avatar %s", doc.Thing, doc.World, doc.Avatar)
+		}
+		doc.Owner = view
+		return nil
+	})
 }
 
-// has refuses a view that names what the thing doesn't have: a name that is
-// mistyped would show nothing.
+// has refuses a view that names what the thing doesn't have, or wants of a
+// property what isn't in it: either would show nothing.
 func (t *Thing) has(view policy.View) error {
 	var names []string
 	for i := range t.description.Properties {
@@ -431,13 +438,16 @@ func (t *Thing) has(view policy.View) error {
 				WithFix("it has %s", strings.Join(slices.Compact(names), ", "))
 		}
 	}
-	return nil
+	return view.CheckPrecision(t.properties())
 }
 
 // Unmap ends a mapping: nothing more is sent, and the world hears that the
 // stream has ended. What the world has it keeps, as the view let it.
 func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (MappingInfo, error) {
-	info, err := a.changeMapping(ctx, by, id, func(doc *mappingDocument) { doc.Stopped = true })
+	info, err := a.changeMapping(ctx, by, id, func(doc *mappingDocument) error {
+		doc.Stopped = true
+		return nil
+	})
 	if err != nil {
 		return info, err
 	}
@@ -449,7 +459,7 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 	return info, nil
 }
 
-func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingID, change func(*mappingDocument)) (MappingInfo, error) {
+func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingID, change func(*mappingDocument) error) (MappingInfo, error) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	m, err := a.mapping(id)
@@ -462,7 +472,9 @@ func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingI
 		doc.Bears = &m.world
 	}
 	a.policyMu.RUnlock()
-	change(&doc)
+	if err := change(&doc); err != nil {
+		return MappingInfo{}, err
+	}
 	if err := a.decideAnew(ctx, by, m, doc, ledger.ViewSet); err != nil {
 		return MappingInfo{}, err
 	}

@@ -60,9 +60,14 @@ func TestAViewNamesWhatTheThingHas(t *testing.T) {
 	h := newHub(t)
 	d := h.add(td.Watch())
 	m := h.mapTo(d, `{"properties":{"heart_rate":{},"position":{}}}`)
-	_, err := h.agent.SetView(t.Context(), "ann", m.ID, view(t, `{"properties":{"hart_rate":{}}}`))
-	if carnet.CodeOf(err) != carnet.Malformed {
-		t.Errorf("a view of hart_rate: %v", err)
+	for text, code := range map[string]carnet.Code{
+		`{"properties":{"hart_rate":{}}}`:                      carnet.Malformed,
+		`{"properties":{"heart_rate":{"precision_m":1000}}}`:   carnet.WrongType,
+		`{"properties":{"position/lat":{"precision_m":1000}}}`: carnet.WrongType,
+	} {
+		if _, err := h.agent.SetView(t.Context(), "ann", m.ID, view(t, text)); carnet.CodeOf(err) != code {
+			t.Errorf("a view %s: %v", text, err)
+		}
 	}
 	info, err := h.agent.Mapping(m.ID)
 	if err != nil || len(info.View.Properties) != 2 {

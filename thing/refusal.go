@@ -77,7 +77,7 @@ func (a *Agent) outsideTime(m *carnet.Measurement, now int64) *carnet.Error {
 	}
 	return carnet.Errorf(carnet.TooOld, "%s was measured at %s, %s ago; at most %s is accepted",
 		m.Name, at, time.Duration(now-m.Time).Round(time.Second), time.Duration(a.maxAge)).
-		WithFix("send data sooner, or have the operator raise the limit")
+		WithFix("send data sooner, or have the operator raise max_age of [things]")
 }
 
 // Attach gives the thing a way out to a device that is connected now.

@@ -58,6 +58,8 @@ type Thing struct {
 		key *dayKey
 	}
 	outboxes []Outbox
+	// duplicates counts measurements since the start that were there already.
+	duplicates uint64
 }
 
 // Outbox is the way to a device that is connected now.

@@ -99,6 +99,7 @@ func (p *pack) accept(now int64, sink Sink, token uint64) {
 	t, a := p.thing, p.agent
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	came := len(p.measurements)
 	if err := p.dropDuplicates(); err != nil {
 		t.seen.forget()
 		sink.Done(token, Outcome{Retry: retryOf(err)})
@@ -129,7 +130,9 @@ func (p *pack) accept(now int64, sink Sink, token uint64) {
 		t.seen.forget()
 		sink.Done(token, Outcome{Retry: full})
 		sink.Flush()
+		return
 	}
+	t.duplicates += uint64(came - len(p.measurements))
 }
 
 func (p *pack) seal() []byte {

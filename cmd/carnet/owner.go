@@ -138,12 +138,12 @@ func showOwner(s streams, r api.OwnerReport) error {
 }
 
 func showShare(s streams, w api.Share) error {
-	stopped := ""
+	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s\n  view set by %s at %s, policy version %d; ", w.World, w.Avatar, clock(w.Since), plain(w.By), clock(w.Decided), w.PolicyVersion)
 	if w.Stopped {
-		stopped = ", stopped"
+		fmt.Fprintln(s.out, "stopped: gets nothing more")
+	} else {
+		fmt.Fprintf(s.out, "to stop it: carnet owner stop %s\n", w.Mapping)
 	}
-	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s%s\n  view set by %s at %s, policy version %d; to stop it: carnet owner stop %s\n",
-		w.World, w.Avatar, clock(w.Since), stopped, plain(w.By), clock(w.Decided), w.PolicyVersion, w.Mapping)
 	t := table{{"  PROPERTY", "SENT", "WITHHELD", "WHY"}}
 	for _, p := range w.Got {
 		t.add("  "+p.Property, strconv.FormatUint(p.Sent, 10), counts(p.Withheld), p.Why)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -61,6 +62,9 @@ func (c thingAdd) Run(ctx context.Context, s streams) error {
 	description, err := readDocument(s, c.Description)
 	if err != nil {
 		return fmt.Errorf("read the description: %w", err)
+	}
+	if !json.Valid(description) {
+		return carnet.Errorf(carnet.Malformed, "%s is not JSON", c.Description).WithFix("give a WoT Thing Description 1.1")
 	}
 	f, err := c.file()
 	if err != nil {
@@ -253,7 +257,7 @@ func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSO
 }
 
 // findMapping reads a mapping's id, or finds the one that runs from a thing to a
-// world: THING/WORLD.
+// world: THING/WORLD. Where none runs it is the last one that was stopped.
 func findMapping(ctx context.Context, cl *client.Client, which string) (id carnet.MappingID, err error) {
 	of, world, both := strings.Cut(which, "/")
 	if !both {
@@ -266,16 +270,23 @@ func findMapping(ctx context.Context, cl *client.Client, which string) (id carne
 	if err != nil {
 		return id, err
 	}
+	var stopped *thing.MappingInfo
 	found := 0
 	for _, m := range i.Mappings {
-		if string(m.World) == world && !m.Stopped {
+		switch {
+		case string(m.World) != world:
+		case m.Stopped:
+			stopped = &m
+		default:
 			id, found = m.ID, found+1
 		}
 	}
-	switch found {
-	case 1:
+	switch {
+	case found == 1:
 		return id, nil
-	case 0:
+	case found == 0 && stopped != nil:
+		return stopped.ID, nil
+	case found == 0:
 		return id, carnet.Errorf(carnet.NotFound, "%s has no mapping to %s", of, world).WithFix("see: carnet thing show %s", of)
 	}
 	return id, carnet.Errorf(carnet.Malformed, "%s has %d mappings to %s", of, found, world).WithFix("name one by its id: carnet thing show %s", of)
