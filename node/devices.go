@@ -72,6 +72,15 @@ func refusal(err error) *carnet.Error {
 	return carnet.Errorf(carnet.Malformed, "%v", err)
 }
 
+// Broke implements mqtt.Device.
+func (d *device) Broke(why *carnet.Error) { d.session.Refuse(why, nil, nobody{}, 0) }
+
+// nobody waits for an outcome.
+type nobody struct{}
+
+func (nobody) Done(uint64, thing.Outcome) {}
+func (nobody) Flush()                     {}
+
 // Subscribe implements mqtt.Device.
 func (d *device) Subscribe(filter string) (byte, error) {
 	if filter != d.refusals {

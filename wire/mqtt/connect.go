@@ -40,6 +40,7 @@ func (s *session) connect(ctx context.Context) error {
 		return s.rejectUnreadable(body, p.Version, err.(*packet.Error))
 	}
 	s.version = p.Version
+	s.user = string(p.User[:min(len(p.User), longestUser)])
 	return s.open(ctx, &p)
 }
 
@@ -85,6 +86,9 @@ func (s *session) reject(r packet.Reason, code311 byte, text string) error {
 // longestClientID bounds what a device may call itself; at least 23 are due to
 // it (§3.1.3.1).
 const longestClientID = 256
+
+// longestUser is how much of a user name is logged.
+const longestUser = 64
 
 // open checks what a CONNECT asks for, asks the backend, and answers.
 func (s *session) open(ctx context.Context, p *packet.Connect) error {

@@ -160,6 +160,9 @@ func TestNoSecretInTheLog(t *testing.T) {
 	for !strings.Contains(log.String(), "user name or password is wrong") {
 		time.Sleep(time.Millisecond)
 	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "user=watch-1 ") {
+		t.Errorf("whose password was wrong isn't in the log: %s", log.String())
+	}
 	if strings.Contains(log.String(), "hunter2") {
 		t.Errorf("the password is in the log: %s", log.String())
 	}

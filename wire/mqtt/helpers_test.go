@@ -31,6 +31,7 @@ type hub struct {
 	messages []string // payloads, in order of arrival
 	tick     chan struct{}
 	attached map[Outbox]string
+	broke    []*carnet.Error
 	outboxes chan Outbox // each one attached, when not nil
 	publish  func(d *watch, m Message, sink Sink, token uint64)
 }
@@ -98,6 +99,21 @@ func (d *watch) Subscribe(filter string) (byte, error) {
 		return 0, carnet.Errorf(carnet.Forbidden, "%s is not a topic of this thing", filter)
 	}
 	return 1, nil
+}
+
+func (d *watch) Broke(why *carnet.Error) {
+	d.hub.mu.Lock()
+	d.hub.broke = append(d.hub.broke, why)
+	var to []Outbox
+	for o, id := range d.hub.attached {
+		if id == d.id {
+			to = append(to, o)
+		}
+	}
+	d.hub.mu.Unlock()
+	for _, o := range to {
+		o.Send("things/"+d.id+"/refusals", "application/json", []byte(why.Error()))
+	}
 }
 
 func (d *watch) Attach(o Outbox) {

@@ -59,6 +59,12 @@ type Device interface {
 	// and no other.
 	Publish(m Message, sink Sink, token uint64)
 
+	// Broke says that the device sent what ends its session, and that nothing else
+	// answers: a packet that is too large, QoS 2, what isn't MQTT. It comes at
+	// most once, before Detach; what it sends to the session's Outbox leaves
+	// before the end if the device reads.
+	Broke(why *carnet.Error)
+
 	// Subscribe says with which quality of service (0 or 1) the device may hear
 	// a topic filter, or why not (a *carnet.Error).
 	Subscribe(filter string) (maxQoS byte, err error)

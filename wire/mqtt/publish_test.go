@@ -224,6 +224,60 @@ func TestViolations(t *testing.T) {
 				}
 				other.send(packet.AppendEmpty(nil, packet.PINGREQ))
 				other.expect(packet.PINGRESP)
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if len(h.broke) != 1 {
+					t.Errorf("the device's owner hears %v", h.broke)
+				}
+			})
+		}
+	}
+}
+
+// What ends a session has a trace: for the device's owner, who is told how much
+// is too much; for the device, where it listens; in the log.
+func TestWhatEndsASessionIsSaid(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		send func(v packet.Version) []byte
+		code carnet.Code
+		says string
+	}{
+		{"oversize", func(v packet.Version) []byte {
+			return (&packet.Publish{Topic: []byte("t"), QoS: 1, ID: 1, Payload: make([]byte, 1990)}).Append(nil, v)
+		}, carnet.TooLarge, "bytes, and at most 1000 are taken"},
+		{"QoS 2", func(v packet.Version) []byte {
+			return (&packet.Publish{Topic: []byte("t"), QoS: 2, ID: 1}).Append(nil, v)
+		}, carnet.Malformed, "publish with QoS 1"},
+	} {
+		for _, v := range versions {
+			t.Run(fmt.Sprintf("%s/%d", c.name, v), func(t *testing.T) {
+				h := newHub()
+				var log logbook
+				s, addr := serve(t, Config{Backend: h, Limits: Limits{PacketSize: 1000}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				r := dialRaw(t, addr, v).open("watch-1", nil)
+				r.send(subscribe(v, 1, 1, "things/watch-1/refusals"))
+				r.expect(packet.SUBACK)
+				r.send(c.send(v))
+				if body := string(r.expect(packet.PUBLISH)); !strings.Contains(body, c.says) {
+					t.Errorf("the device hears %q", body)
+				}
+				want := packet.QoSNotSupported
+				if c.code == carnet.TooLarge {
+					want = packet.PacketTooLarge
+				}
+				r.bye(want)
+				h.mu.Lock()
+				if len(h.broke) != 1 || h.broke[0].Code != c.code || !strings.Contains(h.broke[0].Error(), c.says) {
+					t.Errorf("the device's owner hears %v", h.broke)
+				}
+				h.mu.Unlock()
+				for s.Stats().Closed == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				if text := log.String(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "device=watch-1") || s.Stats().Malformed != 1 {
+					t.Errorf("%d counted; the log says\n%s", s.Stats().Malformed, text)
+				}
 			})
 		}
 	}

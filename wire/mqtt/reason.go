@@ -81,6 +81,27 @@ type ending struct {
 
 func (e *ending) Error() string { return e.text }
 
+// broken reports whether it is the device's doing: what it sent.
+func (e *ending) broken() bool {
+	switch e.reason {
+	case packet.MalformedPacket, packet.ProtocolError, packet.ReceiveMaximumExceeded, packet.TopicAliasInvalid,
+		packet.PacketTooLarge, packet.RetainNotSupported, packet.QoSNotSupported, packet.SubscriptionIDsNotSupported:
+		return !e.silent
+	}
+	return false
+}
+
+// refusal says what is broken for the device's owner.
+func (e *ending) refusal() *carnet.Error {
+	switch e.reason {
+	case packet.PacketTooLarge:
+		return carnet.Errorf(carnet.TooLarge, "%s; the connection was closed", e.text).WithFix("send smaller messages")
+	case packet.QoSNotSupported:
+		return carnet.Errorf(carnet.Malformed, "a message has QoS 2, which is not supported; the connection was closed").WithFix("publish with QoS 1")
+	}
+	return carnet.Errorf(carnet.Malformed, "the device broke the protocol: %s; the connection was closed", e.text).WithFix("have the device's MQTT client mended")
+}
+
 // endingFor makes the ending that a packet's error demands.
 func endingFor(err error) *ending {
 	if e, ok := errors.AsType[*ending](err); ok {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -25,6 +27,7 @@ type session struct {
 
 	// Set while connecting, read-only when open.
 	version    packet.Version
+	user       string // as given; cut, and for the log only
 	device     Device // nil until the session is open
 	key        sessionKey
 	keepAlive  time.Duration // 0: none
@@ -71,12 +74,24 @@ func (s *session) run(ctx context.Context) {
 			err = s.turn()
 		}
 	}
-	e := s.close(endingFor(err))
+	e := endingFor(err)
+	if s.device != nil && e.broken() {
+		s.srv.counts.malformed.Add(1)
+		s.device.Broke(e.refusal())
+		s.scratch = s.flush(s.scratch) // before the end, after which nothing more leaves
+	}
+	e = s.close(e)
 	log, counts := s.srv.cfg.Log, &s.srv.counts
 	switch {
 	case s.device == nil:
 		counts.rejected.Add(1)
-		log.Info("mqtt: connection refused", "remote", s.out.RemoteAddr(), "why", e.text)
+		level := slog.LevelInfo
+		if s.user != "" { // a device of somebody's, and not just a stranger
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "mqtt: connection refused", "remote", s.out.RemoteAddr(), "user", s.user, "why", e.text)
+	case e.broken():
+		log.Warn("mqtt: session ended for what the device sent", "device", s.key.device, "client", s.key.client, "reason", e.reason, "why", e.text)
 	case e.reason.Failed() && !e.silent:
 		log.Info("mqtt: session ended", "device", s.key.device, "client", s.key.client, "reason", e.reason, "why", e.text)
 	default:
@@ -116,7 +131,7 @@ func (s *session) packets() error {
 			return err
 		}
 		if h.Len+h.Size > s.srv.cfg.Limits.PacketSize {
-			return &packet.Error{Reason: packet.PacketTooLarge, Text: "the packet is larger than the maximum packet size"}
+			return &packet.Error{Reason: packet.PacketTooLarge, Text: fmt.Sprintf("a packet has %d bytes, and at most %d are taken", h.Len+h.Size, s.srv.cfg.Limits.PacketSize)}
 		}
 		if h.Len == 0 || s.to-s.from < h.Len+h.Size {
 			return nil
@@ -260,9 +275,6 @@ func (s *session) close(e *ending) *ending {
 		s.settle()
 	}
 	s.device.Detach(s)
-	if e.reason.Failed() && !e.silent {
-		s.srv.counts.malformed.Add(malformedCount(e.reason))
-	}
 	s.sayWhy(e)
 	if !e.clean {
 		s.linger()
@@ -272,16 +284,6 @@ func (s *session) close(e *ending) *ending {
 		s.device.Publish(*s.will, willSink{}, 0)
 	}
 	return e
-}
-
-// malformedCount is 1 for the reasons that are the device's doing.
-func malformedCount(r packet.Reason) int64 {
-	switch r {
-	case packet.MalformedPacket, packet.ProtocolError, packet.ReceiveMaximumExceeded, packet.TopicAliasInvalid,
-		packet.PacketTooLarge, packet.RetainNotSupported, packet.QoSNotSupported, packet.SubscriptionIDsNotSupported:
-		return 1
-	}
-	return 0
 }
 
 // sayWhy sends DISCONNECT, which only MQTT 5 has from this side, and stops
