@@ -162,9 +162,11 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 		return
 	}
 	defer sub.Close()
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protoJSON, protoCBOR}})
+	own := &ownAnswer{ResponseWriter: w}
+	conn, err := websocket.Accept(own, r, &websocket.AcceptOptions{Subprotocols: []string{protoJSON, protoCBOR}})
 	if err != nil {
-		return // Accept has answered
+		s.refuse(w, r, own.problem(err))
+		return
 	}
 	defer conn.CloseNow()
 	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
@@ -180,6 +182,43 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
 		conn.Close(websocket.StatusInternalError, "go on after the last cursor")
 	}
+}
+
+// ownAnswer holds back the text with which a handshake is refused, to answer it
+// like everything else.
+type ownAnswer struct {
+	http.ResponseWriter
+	refused int // the status of the refusal
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (o *ownAnswer) WriteHeader(status int) {
+	if o.refused = status; status == http.StatusSwitchingProtocols {
+		o.refused = 0
+		o.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (o *ownAnswer) Write(b []byte) (int, error) {
+	if o.refused != 0 {
+		return len(b), nil
+	}
+	return o.ResponseWriter.Write(b)
+}
+
+// Unwrap gives way to the connection.
+func (o *ownAnswer) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+func (o *ownAnswer) problem(err error) error {
+	switch o.refused {
+	case 0:
+		return err
+	case http.StatusForbidden:
+		return carnet.Errorf(carnet.Forbidden, "a page of another origin can't subscribe").
+			WithFix("open it on the party's own host, or subscribe from elsewhere than a browser")
+	}
+	return problem(o.refused, carnet.Errorf(carnet.Malformed, "%v", err).WithFix("do the handshake of RFC 6455, version 13"))
 }
 
 type webSocket struct {

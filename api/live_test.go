@@ -252,6 +252,7 @@ func TestLiveIsRefused(t *testing.T) {
 		status            int
 	}{
 		{"a foreign origin", path, "reader-token", append([]string{"Origin: https://evil.example"}, upgrade...), 403},
+		{"another version of WebSocket", path, "reader-token", []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 8"}, 400},
 		{"no token", path, "", upgrade, 401},
 		{"a wrong token among the subprotocols", path, "", append([]string{"Sec-WebSocket-Protocol: bearer.guess"}, upgrade...), 401},
 		{"a token among the subprotocols of a plain call", path, "", []string{"Sec-WebSocket-Protocol: bearer.reader-token"}, 401},
@@ -259,12 +260,17 @@ func TestLiveIsRefused(t *testing.T) {
 		{"an owner", path, "alice-token", upgrade, 403},
 		{"an unknown avatar", "/v1/avatars/" + carnet.NewAvatarID().String() + "/live", "reader-token", upgrade, 404},
 		{"a cursor that is none", path + "?after=%21", "reader-token", upgrade, 400},
+		{"a cursor beyond what there is", path + "?after=AQ", "reader-token", upgrade, 400},
 		{"a cursor that is cut", path + "?after=gA", "reader-token", upgrade, 400},
 		{"an unknown parameter", path + "?before=1", "reader-token", upgrade, 422},
 		{"neither WebSocket nor events", path, "reader-token", []string{"Accept: application/json"}, 406},
 	} {
-		if a := ask(t, "GET", s.arenaURL+c.path, c.token, "", c.header...); a.status != c.status {
+		a := ask(t, "GET", s.arenaURL+c.path, c.token, "", c.header...)
+		if a.status != c.status {
 			t.Errorf("%s is answered with %d %s", c.what, a.status, a.body)
+		}
+		if p := problemIn(t, a); a.status == 400 && p.Fix == "" {
+			t.Errorf("%s: %+v doesn't say what to do", c.what, p)
 		}
 	}
 	if a := ask(t, "HEAD", s.arenaURL+path, "reader-token", ""); a.status != 405 {

@@ -38,14 +38,33 @@ func ParseCursor(s string) (c Cursor, err error) {
 	for err == nil && len(b) > 0 {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || len(c.next) >= maxStreams {
-			return Cursor{}, carnet.Errorf(carnet.Malformed, "the cursor %q is not one that was given out", s)
+			return Cursor{}, noCursor(s)
 		}
 		c.next, b = append(c.next, v), b[n:]
 	}
 	if err != nil {
-		return Cursor{}, carnet.Errorf(carnet.Malformed, "the cursor %q is not one that was given out", s)
+		return Cursor{}, noCursor(s)
 	}
 	return c, nil
+}
+
+func noCursor(s string) error {
+	return carnet.Errorf(carnet.Malformed, "the cursor %.80q is not one that was given out for this avatar", s).
+		WithFix("give a cursor exactly as an event had it, an empty one for the beginning, or none for what comes from now on")
+}
+
+// within reports whether the cursor lies within what there is: nobody was given
+// another.
+func (c Cursor) within(streams []*stream) bool {
+	if len(c.next) > len(streams) {
+		return false
+	}
+	for i, n := range c.next {
+		if n > streams[i].nextFirst {
+			return false
+		}
+	}
+	return true
 }
 
 // maxWaiting and maxWaitingMeasurements bound what waits for one subscriber in
@@ -91,8 +110,10 @@ func (a *Agent) Subscribe(id carnet.AvatarID, after *Cursor) (*Subscription, err
 		default:
 		}
 	}
+	known := true
 	a.begin(v, s, func(streams []*stream) {
 		if after != nil {
+			known = after.within(streams)
 			s.next = append(s.next, after.next...)
 			return
 		}
@@ -100,6 +121,10 @@ func (a *Agent) Subscribe(id carnet.AvatarID, after *Cursor) (*Subscription, err
 			s.next = append(s.next, st.nextFirst)
 		}
 	})
+	if !known {
+		s.Close()
+		return nil, noCursor(after.String())
+	}
 	a.demand(v)
 	return s, nil
 }
