@@ -102,6 +102,9 @@ func (s *setup) run(running, playing context.Context, parties *errgroup.Group, o
 	return s.play(running, playing, o)
 }
 
+// temporary says that the demo's directory is removed at its end.
+func (o Options) temporary() bool { return o.Data == "" && !o.Keep }
+
 func (o Options) directory() (dir string, remove func(), err error) {
 	if o.Data != "" {
 		dir, err = filepath.Abs(o.Data)
@@ -165,5 +168,5 @@ type setup struct {
 	depot   api.DepotStatus // as the depot said last
 	console *front
 
-	refusedBefore map[carnet.Code]uint64 // messages of the sensors, before this run
+	refusedBefore map[string]map[carnet.Code]uint64 // messages of each sensor, before this run
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -35,6 +36,7 @@ type played struct {
 	files        int
 	measurements int
 	leftOut      []LeftOut
+	duplicates   uint64 // measurements, as the agent counts
 	begun, ended time.Time
 	settled      bool
 }
@@ -115,7 +117,7 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	}
 	var screen sync.WaitGroup
 	watching, stopWatching := context.WithCancel(running)
-	s.screen.begin(s)
+	s.screen.begin(s, o)
 	screen.Go(func() { s.screen.follow(watching, s) })
 	defer screen.Wait()
 	defer stopWatching()
@@ -123,7 +125,8 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	for _, d := range s.devices {
 		work.Go(func() error { return d.send(playing) })
 	}
-	if err := work.Wait(); err != nil {
+	err := work.Wait()
+	if err != nil {
 		return nil, err
 	}
 	ended := time.Now()
@@ -133,7 +136,20 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	}
 	p.device, p.ended = s.sent(), ended
 	p.settled = s.settle(running)
-	return p, nil
+	p.duplicates, err = s.duplicates(running)
+	return p, err
+}
+
+// duplicates asks the agent how many measurements came again.
+func (s *setup) duplicates(ctx context.Context) (n uint64, err error) {
+	for _, w := range s.sensors {
+		info, err := s.party("hub").client.Thing(ctx, w.id)
+		if err != nil {
+			return 0, fmt.Errorf("ask for the duplicates of the %s: %w", w.name, err)
+		}
+		n += info.Duplicates
+	}
+	return n, nil
 }
 
 // sent sums up what the devices count.

@@ -28,6 +28,7 @@ func plays(t *testing.T, dir string, o Options) *Report {
 	if !r.Good() {
 		t.Fatalf("%+v", r)
 	}
+	admitted(t, r)
 	return r
 }
 
@@ -77,6 +78,9 @@ func TestADemoGoesOn(t *testing.T) {
 	again := plays(t, dir, Options{Inputs: []string{morning}})
 	if !reflect.DeepEqual(held(again), held(first)) || again.Device.Acknowledged != first.Device.Acknowledged {
 		t.Errorf("the same recording again: %v, %+v; it was %v, %+v", held(again), again.Device, held(first), first.Device)
+	}
+	if first.Duplicates != 0 || again.Duplicates != uint64(again.Device.Measurements) {
+		t.Errorf("of %d measurements %d were there already, the first time %d", again.Device.Measurements, again.Duplicates, first.Duplicates)
 	}
 	now, err := access.Read(filepath.Join(dir, "demo.json"))
 	if err == nil && (len(now.Users) != len(old.Users) || now.Users[0].Password == old.Users[0].Password) {
@@ -173,7 +177,11 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 		}
 		var text strings.Builder
 		r.Write(&text)
-		if !strings.Contains(text.String(), "60 × too_old, such as: ") || strings.Count(text.String(), "was measured at") != 1 {
+		if !strings.Contains(text.String(), "refused of the watch: 60 × too_old, such as: ") || strings.Count(text.String(), "was measured at") != 1 {
+			t.Error(text.String())
+		}
+		// Nothing was wrong, and nothing was tried: that is said, with the way out.
+		if !r.NothingTaken() || r.RefusedOthers != 0 || !strings.Contains(text.String(), "every message was refused") || !strings.Contains(r.Refusals[0].Fix, "--times now") {
 			t.Error(text.String())
 		}
 	}

@@ -12,26 +12,26 @@ import (
 	"carnet/thing"
 )
 
-// Refusals are the messages of this run that the agent refused for one reason.
-// Reasons that differ only in the times and values that they name are one.
+// Refusals are the messages of this run that the agent refused for one thing and
+// one reason. Reasons that differ only in the times and values that they name are
+// one.
 type Refusals struct {
+	Thing    string      `json:"thing"` // watch or room
 	Code     carnet.Code `json:"code"`
 	Messages uint64      `json:"messages"`
 	Reason   string      `json:"reason"` // the newest one's
 	Fix      string      `json:"fix,omitempty"`
 }
 
-// refused is how many messages of the sensors the agent ever refused.
-func (s *setup) refused(ctx context.Context) (map[carnet.Code]uint64, error) {
-	all := make(map[carnet.Code]uint64)
+// refused is how many messages of each sensor the agent ever refused.
+func (s *setup) refused(ctx context.Context) (map[string]map[carnet.Code]uint64, error) {
+	all := make(map[string]map[carnet.Code]uint64)
 	for _, w := range s.sensors {
 		info, err := s.party("hub").client.Thing(ctx, w.id)
 		if err != nil {
 			return nil, err
 		}
-		for code, n := range info.Refused {
-			all[code] += n
-		}
+		all[w.name] = info.Refused
 	}
 	return all, nil
 }
@@ -40,8 +40,7 @@ func (s *setup) refused(ctx context.Context) (map[carnet.Code]uint64, error) {
 const mostRefusals = 1000
 
 // refusals reads from the agent's store what was refused in this run.
-func (s *setup) refusals(ctx context.Context, hub *thing.Agent) ([]Refusals, error) {
-	found := make(map[carnet.Code]*Refusals)
+func (s *setup) refusals(ctx context.Context, hub *thing.Agent, o Options) (all []Refusals, err error) {
 	for _, w := range s.sensors {
 		info, err := hub.Thing(ctx, w.id)
 		if err != nil {
@@ -51,22 +50,17 @@ func (s *setup) refusals(ctx context.Context, hub *thing.Agent) ([]Refusals, err
 		if err != nil {
 			return nil, err
 		}
-		for code, n := range info.Refused {
-			r := found[code]
-			if r == nil {
-				r = &Refusals{Code: code}
-				found[code] = r
+		for _, code := range slices.Sorted(maps.Keys(info.Refused)) {
+			r := Refusals{Thing: w.name, Code: code, Messages: info.Refused[code] - s.refusedBefore[w.name][code]}
+			if r.Messages == 0 {
+				continue
 			}
-			r.Messages += n
-			if i := slices.IndexFunc(newest, func(n thing.Refusal) bool { return n.Code == code }); i >= 0 && r.Reason == "" {
+			if i := slices.IndexFunc(newest, func(n thing.Refusal) bool { return n.Code == code }); i >= 0 {
 				r.Reason, r.Fix = newest[i].Reason, newest[i].Fix
 			}
-		}
-	}
-	var all []Refusals
-	for _, code := range slices.Sorted(maps.Keys(found)) {
-		r := *found[code]
-		if r.Messages -= s.refusedBefore[code]; r.Messages > 0 {
+			if code == carnet.TooOld && o.Times == "keep" {
+				r.Fix = "play it with --times now, which moves it to today; or " + r.Fix
+			}
 			all = append(all, r)
 		}
 	}
@@ -76,6 +70,6 @@ func (s *setup) refusals(ctx context.Context, hub *thing.Agent) ([]Refusals, err
 
 func writeRefusals(w io.Writer, all []Refusals) {
 	for _, r := range all {
-		fmt.Fprintf(w, "             %d × %s, such as: %s\n", r.Messages, r.Code, (&carnet.Error{Reason: r.Reason, Fix: r.Fix}).Error())
+		fmt.Fprintf(w, "             refused of the %s: %d × %s, such as: %s\n", r.Thing, r.Messages, r.Code, (&carnet.Error{Reason: r.Reason, Fix: r.Fix}).Error())
 	}
 }

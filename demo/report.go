@@ -27,10 +27,16 @@ import (
 type Report struct {
 	Input  Input  `json:"input"`
 	Device Device `json:"device"`
-	// Refusals are by reason, the most frequent first.
+	// Duplicates counts measurements that were acknowledged in this run and that
+	// the agent had already, and so counts once.
+	Duplicates uint64 `json:"duplicates"`
+	// Refusals are by thing and reason, the most frequent first.
 	Refusals []Refusals `json:"refusals,omitempty"`
-	Worlds   []World    `json:"worlds"`
-	Depot    Depot      `json:"depot"`
+	// RefusedOthers counts messages among Refusals that the devices didn't send:
+	// somebody else published as their things.
+	RefusedOthers uint64  `json:"refused_others"`
+	Worlds        []World `json:"worlds"`
+	Depot         Depot   `json:"depot"`
 	// Lost counts measurements that the recorded policy admits, as the oracle
 	// works it out, and that a world lacks; Doubled those that a world holds twice;
 	// Extra those that it holds and may not.
@@ -93,6 +99,7 @@ func (in Input) writeLeftOut(w io.Writer) {
 type World struct {
 	ID           carnet.PartyID    `json:"id"`
 	Avatar       carnet.AvatarID   `json:"avatar"`
+	Thing        string            `json:"thing"` // watch or room
 	Properties   []string          `json:"properties"`
 	Measurements int               `json:"measurements"`
 	Withheld     map[string]uint64 `json:"withheld"` // measurements, by reason
@@ -120,14 +127,17 @@ func (r *Report) Good() bool {
 	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Verified && r.Settled
 }
 
+// NothingTaken says that devices sent and the agent took nothing of it.
+func (r *Report) NothingTaken() bool { return r.Device.Acknowledged == 0 && r.Device.Refused > 0 }
+
 // judge reads the stores of the parties, which have ended.
 func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err error) {
 	s.screen.say("reading the parties' stores, and proving what they hold")
-	r = &Report{Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Settled: p.settled, Verified: true}
+	r = &Report{Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Duplicates: p.duplicates, Settled: p.settled, Verified: true}
 	if took := p.ended.Sub(p.begun).Seconds(); took > 0 {
 		r.Rates = Rates{float64(p.device.Acknowledged) / took, float64(p.device.Measurements) / took}
 	}
-	if o.Data != "" || o.Keep {
+	if !o.temporary() {
 		r.Data = s.dir
 	}
 	hub, err := node.Inspect(ctx, s.party("hub").config, o.Log)
@@ -139,9 +149,13 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 	if err != nil {
 		return nil, err
 	}
-	if r.Refusals, err = s.refusals(ctx, hub.Things); err != nil {
+	if r.Refusals, err = s.refusals(ctx, hub.Things, o); err != nil {
 		return nil, err
 	}
+	for _, of := range r.Refusals {
+		r.RefusedOthers += of.Messages
+	}
+	r.RefusedOthers -= min(r.RefusedOthers, uint64(r.Device.Refused))
 	r.Depot = Depot{
 		Objects: s.depot.Objects, Bytes: s.depot.Bytes, Checkpoint: s.depot.Entries,
 		Statements: status.Statements, Receipts: status.Receipts,
@@ -169,6 +183,7 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 		if err != nil {
 			return err
 		}
+		w.Thing = sensor.name
 		r.Worlds = append(r.Worlds, w)
 		if err := s.proved(ctx, r, world, name, mapping, o); err != nil {
 			return err
@@ -325,18 +340,28 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 
 // Write writes the report for people.
 func (r *Report) Write(w io.Writer) {
-	fmt.Fprintf(w, "\nrecordings %d, of %d measurements; the demo took %.1f s\n", r.Input.Files, r.Input.Measurements, r.Seconds)
+	fmt.Fprintf(w, "\nrecordings %d, of %s; the demo took %.1f s\n", r.Input.Files, number(r.Input.Measurements, "measurement"), r.Seconds)
 	r.Input.writeLeftOut(w)
-	fmt.Fprintf(w, "devices    %d messages acknowledged (%d measurements), %d refused\n", r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused)
+	fmt.Fprintf(w, "devices    %s acknowledged (%s), %d refused\n", number(int(r.Device.Acknowledged), "message"), number(int(r.Device.Measurements), "measurement"), r.Device.Refused)
+	if r.Duplicates > 0 {
+		fmt.Fprintf(w, "             %s of these the agent had already: it keeps each once\n", number(int(r.Duplicates), "measurement"))
+	}
 	writeRefusals(w, r.Refusals)
+	if r.RefusedOthers > 0 {
+		fmt.Fprintf(w, "             %s refused were not the devices': somebody else published as their things\n", number(int(r.RefusedOthers), "message"))
+	}
 	for _, world := range r.Worlds {
-		fmt.Fprintf(w, "%-10s %d measurements of %s in %d batches\n", world.ID, world.Measurements, strings.Join(world.Properties, ", "), world.Batches)
+		of := ""
+		if len(world.Properties) > 0 {
+			of = " (" + strings.Join(world.Properties, ", ") + ")"
+		}
+		fmt.Fprintf(w, "%-10s of the %s: %s%s in %s\n", world.ID, world.Thing, number(world.Measurements, "measurement"), of, number(int(world.Batches), "batch"))
 		for _, reason := range slices.Sorted(maps.Keys(world.Withheld)) {
 			fmt.Fprintf(w, "             %d withheld: %s\n", world.Withheld[reason], reason)
 		}
 	}
-	fmt.Fprintf(w, "vault      %d objects (%d bytes); %d statements, %d receipts, ledger of %d entries\n",
-		r.Depot.Objects, r.Depot.Bytes, r.Depot.Statements, r.Depot.Receipts, r.Depot.Checkpoint)
+	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", number(int(r.Depot.Objects), "object"), number(int(r.Depot.Bytes), "byte"),
+		number(int(r.Depot.Statements), "statement"), number(int(r.Depot.Receipts), "receipt"), r.Depot.Checkpoint)
 	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many\n", r.Lost, r.Doubled, r.Extra)
 	fmt.Fprintf(w, "evidence   %s\n", map[bool]string{true: "every batch proved", false: "NOT proved"}[r.Verified])
 	for _, f := range r.Findings {
@@ -345,7 +370,22 @@ func (r *Report) Write(w io.Writer) {
 	if !r.Settled {
 		fmt.Fprintln(w, "not everything had been passed on when the demo ended")
 	}
+	if r.NothingTaken() {
+		fmt.Fprintln(w, "nothing    every message was refused: nothing above says anything about the worlds")
+	}
 	if r.Data != "" {
 		fmt.Fprintf(w, "data       %s\n", r.Data)
 	}
+}
+
+// number is a count with its noun.
+func number(n int, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "ch"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }

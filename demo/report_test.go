@@ -3,7 +3,10 @@ package demo
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"carnet"
+	"carnet/thing"
 	"carnet/wire/file"
 )
 
@@ -25,5 +28,62 @@ func TestWhatIsLeftOutIsSaid(t *testing.T) {
 	(&Report{Input: in}).Write(&text)
 	if !strings.Contains(text.String(), "left out: 1 × time can't be read in the form s, first at line 5\n") {
 		t.Errorf("for people:\n%s", text.String())
+	}
+}
+
+// What doesn't add up by itself is explained: what came again, what somebody else
+// sent, which thing an avatar is of.
+func TestTheReportAddsUp(t *testing.T) {
+	r := &Report{
+		Device:        Device{Published: 240, Acknowledged: 240, Measurements: 960},
+		Duplicates:    46,
+		Refusals:      []Refusals{{Thing: "watch", Code: "wrong_unit", Messages: 9, Reason: "heart_rate is in beat/min"}},
+		RefusedOthers: 9,
+		Worlds:        []World{{ID: "arena", Thing: "watch"}, {ID: "arena", Thing: "room", Measurements: 1, Properties: []string{"light"}, Batches: 1}},
+	}
+	var text strings.Builder
+	r.Write(&text)
+	for _, words := range []string{
+		"240 messages acknowledged (960 measurements), 0 refused\n", "46 measurements of these the agent had already",
+		"refused of the watch: 9 × wrong_unit", "9 messages refused were not the devices'",
+		"arena      of the watch: 0 measurements in 0 batches\n", "arena      of the room: 1 measurement (light) in 1 batch\n",
+	} {
+		if !strings.Contains(text.String(), words) {
+			t.Errorf("no %q in\n%s", words, text.String())
+		}
+	}
+}
+
+// The lines to paste go on from the demo's directory; each can be pasted again.
+func TestTheLinesToPaste(t *testing.T) {
+	w := watch()
+	w.id, w.password, w.address = "t-1", "secret", "localhost:8883"
+	w.mappings = map[carnet.PartyID]thing.MappingInfo{"arena": {}, "clinic": {}}
+	s := &setup{dir: "/tmp/carnet-demo-1", sensors: []*sensor{w}}
+	text := s.paste()
+	watching, sending := strings.Index(text, "avatar watch"), strings.Index(text, "mosquitto_pub")
+	if watching < 0 || sending < watching || strings.Count(text, s.dir) != 1 || !strings.Contains(text, "--out $D") {
+		t.Errorf("the lines are\n%s", text)
+	}
+	for _, row := range []struct {
+		options Options
+		says    string
+	}{
+		{Options{Stay: true}, "Ctrl-C ends it, and checks what each world holds; then the directory is removed (--keep keeps it)."},
+		{Options{Stay: true, Keep: true}, "holds; the directory stays."},
+		{Options{For: time.Minute, Data: "d"}, "It ends by itself after 1m0s, or with Ctrl-C"},
+	} {
+		if end := s.howToEnd(row.options); !strings.Contains(end, row.says) {
+			t.Errorf("%+v ends with %q", row.options, end)
+		}
+	}
+}
+
+// Two worlds call a thing's avatars differently: one name would link them.
+func TestTitlesDontLink(t *testing.T) {
+	for _, kind := range []*sensor{watch(), room()} {
+		if a, c := titles["arena"][kind.name], titles["clinic"][kind.name]; a == "" || c == "" || a == c {
+			t.Errorf("the %s is %q and %q", kind.name, a, c)
+		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/node"
 	"carnet/thing"
 
 	"golang.org/x/term"
@@ -48,15 +47,20 @@ func (v *screen) wipe() {
 }
 
 // begin notes that playing begins, and on a terminal prints the lines to paste.
-func (v *screen) begin(s *setup) {
+func (v *screen) begin(s *setup, o Options) {
 	v.begun = time.Now()
 	if v.to == nil {
 		return
 	}
 	v.say("the console is at %s: sign in as %s, password %s", s.console.url(), strings.Join(s.console.names(), " or "), s.console.password)
-	v.say("playing %d messages; everything about this demo is in %s", s.total(), filepath.Join(s.dir, "demo.json"))
+	removed := ""
+	if o.temporary() {
+		removed = ", in a directory that is removed at the end (--keep keeps it)"
+	}
+	v.say("playing %d messages; everything about this demo is in %s%s", s.total(), filepath.Join(s.dir, "demo.json"), removed)
 	if v.terminal {
 		v.say("\n%s", s.paste())
+		v.say("%s", s.howToEnd(o))
 	}
 }
 
@@ -122,7 +126,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 			if err != nil {
 				state = nil // shown as nothing yet
 			}
-			lines = append(lines, fmt.Sprintf("         hub → %-8s  %s: %d measurements, now %s", world, w.name, info.Measurements, shown(state)))
+			lines = append(lines, fmt.Sprintf("         hub → %-8s  the %s: %s, now %s", world, w.name, number(int(info.Measurements), "measurement"), shown(state)))
 		}
 	}
 	return lines
@@ -132,7 +136,15 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 func shown(state []carnet.Measurement) string {
 	var parts []string
 	for _, m := range state {
-		parts = append(parts, fmt.Sprintf("%s %.6g %s", m.Name, m.Value.Num, m.Unit))
+		part := fmt.Sprintf("%s %.6g", m.Name, m.Value.Num)
+		switch m.Unit {
+		case "", "1":
+		case "lat", "lon":
+			part += "°"
+		default:
+			part += " " + m.Unit
+		}
+		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
 		return "nothing yet"
@@ -140,30 +152,47 @@ func shown(state []carnet.Measurement) string {
 	return strings.Join(parts, ", ")
 }
 
-// paste is the five lines that somebody who looks at the demo may try. What is
+// paste is the five lines that somebody who looks at the demo may try, from the
+// demo's directory, whose access file every command finds by itself. What is
 // secret in them lies in files that only their owner reads.
 func (s *setup) paste() string {
 	w := s.sensors[0]
 	host, port, _ := strings.Cut(w.address, ":")
-	program, err := os.Executable()
-	if err != nil {
-		program = "carnet"
+	first, program := "cd "+s.dir, "carnet"
+	if path, err := os.Executable(); err == nil {
+		if program = filepath.Base(path); program == "carnet" {
+			first += "; PATH=" + filepath.Dir(path) + ":$PATH"
+		} else {
+			program = path
+		}
 	}
-	reach := "--access " + filepath.Join(s.dir, "demo.json")
 	return strings.Join([]string{
-		"Send a measurement of your own (watch live to see it pass):",
-		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile %s -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
-			host, port, w.ca, w.id, w.password, thing.MeasurementsTopic(w.id)),
-		"Read both views:",
-		fmt.Sprintf("  curl -sSK %s; curl -sSK %s", s.curlFile("arena"), s.curlFile("clinic")),
+		"In other terminals, to begin with:",
+		"  " + first,
 		"Watch live what clinic gets:",
-		fmt.Sprintf("  %s avatar watch %s %s", program, w.mappings["clinic"].Avatar, reach),
+		fmt.Sprintf("  %s avatar watch %s", program, w.mappings["clinic"].Avatar),
+		"Send a measurement of your own, and see it pass there:",
+		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile hub/ca.pem -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
+			host, port, w.id, w.password, thing.MeasurementsTopic(w.id)),
+		"Read both views:",
+		"  curl -sSK arena.curl; curl -sSK clinic.curl",
 		"Change what arena gets (heart rate to the nearest 20; its speed stays the last one it got), and see above:",
-		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file - %s", program, w.id, reach),
-		"Prove what arena was sent:",
-		fmt.Sprintf("  %s avatar evidence %s --out %s %s && %s verify %s", program, w.mappings["arena"].Avatar, s.dir, reach, program,
-			filepath.Join(s.dir, node.BundleName("arena", w.mappings["arena"].Avatar))),
+		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file -", program, w.id),
+		"Prove what arena was sent, as often as you like:",
+		fmt.Sprintf("  D=$(mktemp -d proof-XXXX) && %s avatar evidence %s --out $D && %s verify $D", program, w.mappings["arena"].Avatar, program),
 	}, "\n")
+}
+
+// howToEnd says how a demo that stays ends, and what is left of it.
+func (s *setup) howToEnd(o Options) string {
+	end := "\nCtrl-C ends it, and checks what each world holds"
+	if !o.Stay {
+		end = fmt.Sprintf("\nIt ends by itself after %s, or with Ctrl-C, and checks what each world holds", o.For)
+	}
+	if o.temporary() {
+		return end + "; then the directory is removed (--keep keeps it).\n"
+	}
+	return end + "; the directory stays.\n"
 }
 
 func (s *setup) curlFile(world carnet.PartyID) string {

@@ -123,13 +123,17 @@ func (w *sensor) meet(hub *party) error {
 	return nil
 }
 
-// titles are what people in the worlds call the avatars.
-var titles = map[string]string{"watch": "runner", "room": "stadium"}
+// titles are what people in each world call the avatars: a name that both used
+// would link them.
+var titles = map[carnet.PartyID]map[string]string{
+	"arena":  {"watch": "runner", "room": "stadium"},
+	"clinic": {"watch": "patient", "room": "ward"},
+}
 
 // mapTo maps the sensor to a world, once the link to it is up.
 func (w *sensor) mapTo(ctx context.Context, hub *party, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
 	for range 200 {
-		m, err = hub.client.Map(ctx, w.id, api.NewMapping{World: world, Title: titles[w.name], View: view})
+		m, err = hub.client.Map(ctx, w.id, api.NewMapping{World: world, Title: titles[world][w.name], View: view})
 		if carnet.CodeOf(err) != carnet.Unavailable {
 			return m, err
 		}
@@ -146,7 +150,7 @@ func (w *sensor) writeAccess(f *access.File) {
 	f.Things = append(f.Things, access.Thing{
 		ID: w.id, Password: w.password, Party: "hub", Owner: owner,
 		TopicMeasurements: thing.MeasurementsTopic(w.id), TopicRefusals: thing.RefusalsTopic(w.id),
-		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType()},
+		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType(), senml.XML.ContentType()},
 	})
 	for _, world := range worlds {
 		m := w.mappings[world]

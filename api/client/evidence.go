@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +53,12 @@ func (c *Client) Evidence(ctx context.Context, id carnet.AvatarID, q EvidenceQue
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
-			if err := root.Mkdir(filepath.Clean(h.Name), 0o700); err != nil {
+			err := root.Mkdir(filepath.Clean(h.Name), 0o700)
+			if errors.Is(err, fs.ErrExist) {
+				return nil, carnet.Errorf(carnet.Conflict, "%s is there already, and evidence is never written over", filepath.Join(dir, h.Name)).
+					WithFix("name another directory, or remove that one")
+			}
+			if err != nil {
 				return nil, fmt.Errorf("write evidence: %w", err)
 			}
 			bundles = append(bundles, filepath.Join(dir, h.Name))

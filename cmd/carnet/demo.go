@@ -19,19 +19,19 @@ import (
 // demoCommand runs the whole system: a things agent, two worlds, a depot and a
 // watch.
 type demoCommand struct {
-	Input     []string      `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
-	Columns   string        `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
-	Times     string        `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
-	Speed     speed         `help:"Recorded seconds per second, or max." default:"1"`
-	For       time.Duration `help:"How long to play (60s without a terminal)."`
-	Data      string        `help:"Where the parties' files go; a temporary directory without it." type:"path"`
-	Keep      bool          `help:"Leave the temporary directory there."`
-	PortBase  int           `help:"First port of the listeners; free ones without it."`
-	Evidence  string        `help:"Write an evidence bundle per avatar there." type:"path"`
-	Encoding  string        `help:"What the watch sends." enum:"json,cbor" default:"json"`
-	Processes bool          `help:"Run each party as a process of its own."`
-	JSON      bool          `help:"End with one JSON object on standard output." name:"json"`
-	LogLevel  slog.Level    `help:"Log from this level on: debug, info, warn or error." default:"error"`
+	Input     []string       `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
+	Columns   string         `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
+	Times     string         `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
+	Speed     speed          `help:"Recorded seconds per second, or max." default:"1"`
+	For       *time.Duration `help:"How long to play (60s without a terminal)."`
+	Data      string         `help:"Where the parties' files go; a temporary directory without it." type:"path"`
+	Keep      bool           `help:"Leave the temporary directory there."`
+	PortBase  int            `help:"First port of the listeners; free ones without it."`
+	Evidence  string         `help:"Write an evidence bundle per avatar there." type:"path"`
+	Encoding  string         `help:"What the watch sends." enum:"json,cbor" default:"json"`
+	Processes bool           `help:"Run each party as a process of its own."`
+	JSON      bool           `help:"End with one JSON object on standard output." name:"json"`
+	LogLevel  slog.Level     `help:"Log from this level on: debug, info, warn or error." default:"error"`
 }
 
 // speed is recorded seconds per second; 0 is max.
@@ -49,8 +49,8 @@ func (c *demoCommand) Validate() error {
 	switch {
 	case c.PortBase < 0 || c.PortBase > 65_535-demo.Ports:
 		return carnet.Errorf(carnet.Malformed, "--port-base is %d: want 1 to %d", c.PortBase, 65_535-demo.Ports)
-	case c.For < 0:
-		return carnet.Errorf(carnet.Malformed, "--for is %s: want a time above 0", c.For)
+	case c.For != nil && *c.For <= 0:
+		return carnet.Errorf(carnet.Malformed, "--for is %s: want a time above 0", *c.For)
 	case c.Columns != "":
 		_, err := file.ParseColumns(c.Columns)
 		return err
@@ -63,14 +63,16 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	useProcessors()
 	terminal := isTerminal(s.out) && !c.JSON
 	o := demo.Options{
-		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), For: c.For, Stay: terminal && c.For == 0,
+		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), Stay: terminal && c.For == nil,
 		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
 		Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
 	if terminal {
 		o.Progress, o.Terminal = s.out, true
 	}
-	if c.For == 0 && !terminal && len(c.Input) == 0 {
+	if c.For != nil {
+		o.For = *c.For
+	} else if !terminal && len(c.Input) == 0 {
 		o.For = time.Minute
 	}
 	if c.Processes {
@@ -91,6 +93,9 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 		}
 	} else {
 		report.Write(s.out)
+	}
+	if report.NothingTaken() {
+		return carnet.Errorf(carnet.Malformed, "every message was refused, and so nothing was tried").WithFix("see above why")
 	}
 	if !report.Good() {
 		return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong: see above")

@@ -38,6 +38,11 @@ func TestInADemo(t *testing.T) {
 		t.Errorf("owner show: %+v", r)
 	}
 	u.sees([]string{"arena gets nothing more of mine"}, "owner", "stop", file, "mine/arena")
+	u.sees([]string{"stopped: gets nothing more"}, "thing", "view", "explain", file, "mine/arena")
+	u.sees([]string{"policy version", "; stopped: gets nothing more"}, "owner", "show", file)
+	if r := u.try("", "thing", "view", "set", file, "mine/arena", "--file=view.json"); r.code != 1 || !strings.Contains(r.err, "map it again: carnet thing map mine --world arena --avatar ") {
+		t.Errorf("view set on a mapping that is stopped: %+v", r)
+	}
 
 	// Somebody else's isn't the owner's to see, and the error says who sees it.
 	reads[api.AddedThing](u, "thing", "add", file, "--id=bobs", "--owner=bob", "--description=mine.td.json")
@@ -82,6 +87,15 @@ func TestInADemo(t *testing.T) {
 	}
 	if out := u.does("avatar", "show", "--access=d/stale.json", avatar); !strings.Contains(out, "speed") || strings.Contains(out, "no longer given") {
 		t.Errorf("without a good token at the agent:\n%s", out)
+	}
+	// Evidence is fetched, and not over what is there.
+	u.does("avatar", "evidence", file, "--out=proof", avatar)
+	if r := u.try("", "avatar", "evidence", file, "--out=proof", avatar); r.code != 1 || !strings.Contains(r.err, "is there already") || !strings.Contains(r.err, "name another directory") {
+		t.Errorf("evidence in the same place: %+v", r)
+	}
+	u.write("no.json", "this is no JSON")
+	if r := u.try("", "thing", "add", file, "--description=no.json"); r.code != 1 || r.err != "carnet: no.json is not JSON; give a WoT Thing Description 1.1\n" {
+		t.Errorf("a description that is no JSON: %+v", r)
 	}
 	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {
 		t.Errorf("the demo ended with %v", demo.out.all())

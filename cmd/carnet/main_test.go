@@ -61,6 +61,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 
 		{"a speed", "demo --speed fast", 2, "a number above 0, or max; see carnet demo --help"},
 		{"a port base", "demo --port-base 70000", 2, "see carnet demo --help"},
+		{"no time at all", "demo --for=0s", 2, "want a time above 0"},
 		{"a time that isn't one", "demo --for=-3s", 2, "see carnet demo --help"},
 		{"columns", "demo --columns x", 2, "see carnet demo --help"},
 
