@@ -36,12 +36,21 @@ type Decision struct {
 }
 
 // NewJudge reads Cedar text by file name; without files it takes
-// the default policy. A policy's id is its @id annotation, or file:line.
+// the default policy.
 func NewJudge(files map[string][]byte) (*Judge, error) {
 	if len(files) == 0 {
 		files = map[string][]byte{"default.cedar": []byte(defaultPolicy)}
 	}
-	j := &Judge{cedar.NewPolicySet()}
+	policies, err := readPolicies(files)
+	if err != nil {
+		return nil, err
+	}
+	return &Judge{policies}, nil
+}
+
+// readPolicies reads Cedar text by file name. A policy's id is its @id annotation, or file:line.
+func readPolicies(files map[string][]byte) (*cedar.PolicySet, error) {
+	policies := cedar.NewPolicySet()
 	size, count := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if size += len(files[name]); size > maxPolicyBytes {
@@ -56,12 +65,12 @@ func NewJudge(files map[string][]byte) (*Judge, error) {
 		}
 		for _, p := range list {
 			id := policyID(name, p)
-			if !j.policies.Add(id, p) {
+			if !policies.Add(id, p) {
 				return nil, carnet.Errorf(carnet.Malformed, "policy id %q stands twice, again at %s:%d", id, name, p.Position().Line)
 			}
 		}
 	}
-	return j, nil
+	return policies, nil
 }
 
 func policyID(file string, p *cedar.Policy) cedar.PolicyID {
@@ -79,21 +88,26 @@ type question struct {
 	reader   Reader
 }
 
-// decide asks Cedar. Any evaluation error denies: Cedar skips a policy that
-// errs, and a forbid that is skipped would open the door.
+// decide asks Cedar.
 func (j *Judge) decide(q question) Decision {
 	party := cedar.NewEntityUID("Party", cedar.String(q.reader.Party))
 	property := cedar.NewEntityUID("Property", cedar.String(q.property.Name))
-	answer, diag := cedar.Authorize(j.policies, entities(party, property, q), cedar.Request{
+	return decisionOf(j.policies, entities(party, property, q), cedar.Request{
 		Principal: party,
 		Action:    cedar.NewEntityUID("Action", "receive"),
 		Resource:  property,
 		Context:   q.context(),
-	})
-	what := fmt.Sprintf("%s may not receive %s", q.reader.Party, q.property.Name)
+	}, fmt.Sprintf("%s may not receive %s", q.reader.Party, q.property.Name), fmt.Sprintf("%s may receive %s", q.reader.Party, q.property.Name))
+}
+
+// decisionOf asks Cedar; no and yes say in words what the answers mean. Any
+// evaluation error denies: Cedar skips a policy that errs, and a forbid that is
+// skipped would open the door.
+func decisionOf(policies *cedar.PolicySet, entities cedar.EntityMap, r cedar.Request, no, yes string) Decision {
+	answer, diag := cedar.Authorize(policies, entities, r)
 	if len(diag.Errors) > 0 {
 		first := slices.MinFunc(diag.Errors, func(a, b cedar.DiagnosticError) int { return strings.Compare(string(a.PolicyID), string(b.PolicyID)) })
-		return Decision{false, string(first.PolicyID), fmt.Sprintf("%s: policy %s cannot be evaluated: %s", what, first.PolicyID, first.Message)}
+		return Decision{false, string(first.PolicyID), fmt.Sprintf("%s: policy %s cannot be evaluated: %s", no, first.PolicyID, first.Message)}
 	}
 	ids := make([]string, len(diag.Reasons))
 	for i, r := range diag.Reasons {
@@ -102,11 +116,11 @@ func (j *Judge) decide(q question) Decision {
 	slices.Sort(ids)
 	switch {
 	case len(ids) == 0:
-		return Decision{false, "", what + ": no policy permits it"}
+		return Decision{false, "", no + ": no policy permits it"}
 	case answer == cedar.Allow:
-		return Decision{true, ids[0], fmt.Sprintf("%s may receive %s: policy %s permits it", q.reader.Party, q.property.Name, ids[0])}
+		return Decision{true, ids[0], fmt.Sprintf("%s: policy %s permits it", yes, ids[0])}
 	}
-	return Decision{false, ids[0], fmt.Sprintf("%s: policy %s forbids it", what, ids[0])}
+	return Decision{false, ids[0], fmt.Sprintf("%s: policy %s forbids it", no, ids[0])}
 }
 
 func entities(party, property cedar.EntityUID, q question) cedar.EntityMap {

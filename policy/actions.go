@@ -1,0 +1,79 @@
+package policy
+
+// Action is what a principal wants to do: the id of an operation, a live
+// subscription, a topic's use, or a call between worlds.
+type Action string
+
+// Group is what an action is in: roles are written in these.
+type Group string
+
+// The groups. Reading, editing and writing are told apart.
+const (
+	See    Group = "see"    // what there is, and under which rules
+	Read   Group = "read"   // what was measured
+	Edit   Group = "edit"   // change what is there
+	Write  Group = "write"  // make what wasn't there
+	Give   Group = "give"   // grants
+	Govern Group = "govern" // principals, peers, evidence with keys, the party
+	Audit  Group = "audit"  // activity, status, questions about others
+	Ask    Group = "ask"    // a question about oneself
+)
+
+// groups are all of them.
+var groups = []Group{See, Read, Edit, Write, Give, Govern, Audit, Ask}
+
+// Use is an action's place in the table.
+type Use struct {
+	Group    Group
+	Resource ResourceKind
+	// Param is the part of a route's pattern that holds the resource's id; empty
+	// for a list, or what is only being made: its id is "*".
+	Param string
+}
+
+// actions is the one list of everything that can be done at a party. What isn't
+// here is denied to everybody; roles.cedar says who may do what is.
+var actions = map[Action]Use{
+	"get-status": {Audit, PartyResource, ""},
+
+	"list-things":     {See, ThingResource, ""},
+	"add-thing":       {Write, ThingResource, ""},
+	"get-thing":       {See, ThingResource, "id"},
+	"get-description": {See, ThingResource, "id"},
+	"list-refusals":   {Read, ThingResource, "id"},
+	"add-mapping":     {Edit, ThingResource, "id"},
+	"get-mapping":     {See, MappingResource, "id"},
+	"set-view":        {Edit, MappingResource, "id"},
+	"explain-mapping": {See, MappingResource, "id"},
+	"list-views":      {See, MappingResource, "id"},
+	"stop-mapping":    {Edit, MappingResource, "id"},
+	"get-owner":       {See, OwnerResource, "name"},
+
+	"list-avatars":   {See, AvatarResource, ""},
+	"get-avatar":     {See, AvatarResource, "id"},
+	"get-did":        {See, AvatarResource, "id"},
+	"get-credential": {See, AvatarResource, "id"},
+	"get-state":      {Read, AvatarResource, "id"},
+	"get-history":    {Read, AvatarResource, "id"},
+	"watch-avatar":   {Read, AvatarResource, "id"},
+	"get-evidence":   {Govern, AvatarResource, "id"},
+
+	"connect": {Write, ThingResource, ""},
+	"publish": {Write, TopicResource, ""},
+	"hear":    {Read, TopicResource, ""},
+}
+
+// Actions lists everything that can be done, by name.
+func Actions() map[Action]Use {
+	all := make(map[Action]Use, len(actions))
+	for a, u := range actions {
+		all[a] = u
+	}
+	return all
+}
+
+// UseOf returns an action's place in the table, and whether it has one.
+func UseOf(a Action) (Use, bool) {
+	u, ok := actions[a]
+	return u, ok
+}
