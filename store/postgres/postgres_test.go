@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/keys"
@@ -40,6 +41,10 @@ func TestRecordsOfEachRole(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	storetest.Keys(t, fresh(func(t *testing.T, db *postgres.DB) (keys.Store, error) { return db.Keys(t.Context()) }))
+}
+
+func TestActivity(t *testing.T) {
+	storetest.Activity(t, fresh(func(t *testing.T, db *postgres.DB) (activity.Store, error) { return db.Activity(t.Context()) }))
 }
 
 // server returns the connection string of the cluster that test/postgres.sh

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/keys"
@@ -53,6 +54,17 @@ func TestRecordsOfEachRole(t *testing.T) {
 			}))
 		})
 	}
+}
+
+func TestActivity(t *testing.T) { storetest.Activity(t, fresh(activities)) }
+
+func activities(t *testing.T, db *sqlite.DB) activity.Store {
+	t.Helper()
+	s, err := db.Activity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func things(t *testing.T, db *sqlite.DB) thing.Store {

@@ -1,0 +1,125 @@
+package activity
+
+import (
+	"context"
+	"log/slog"
+
+	"carnet"
+	"carnet/policy"
+)
+
+// Recorder takes records: a *Log.
+type Recorder interface {
+	// Add returns nil when the record is on disk.
+	Add(ctx context.Context, r Record) error
+}
+
+// Guard is the one choke point: whoever lets a caller do something asks it
+// first. It is safe for concurrent use.
+type Guard struct {
+	Authorizer *policy.Authorizer
+	Recorder   Recorder
+	Log        *slog.Logger
+}
+
+// Known is what was found out about a principal and a resource.
+type Known struct {
+	Facts   policy.Facts
+	Grant   string // the grant that the facts speak of
+	Visible bool   // the principal knows of the resource, whatever it may do with it
+}
+
+// Call is a call that wants to be let in.
+type Call struct {
+	Who      policy.Principal
+	Action   policy.Action
+	Resource policy.Resource
+	Via      Via
+	Purpose  string // what the principal uses data for, where there is no grant
+
+	// Look finds out about the resource, with the same work whether it is there,
+	// is another's, or isn't. Nil: there is no resource to look up (a list, what is
+	// only being made); what is done then keeps to the caller's own.
+	Look func(context.Context) (Known, error)
+	// Absent is what is said of a resource that isn't there, and so of one that is
+	// hidden. Nil: it isn't hidden.
+	Absent error
+}
+
+// Answer says how a call was let in.
+type Answer struct {
+	Decision policy.Decision
+	Known    Known
+	// All says that it is permitted whosever the resource is; else only for what
+	// is the caller's own, or granted.
+	All bool
+}
+
+// Ask decides a call and records it. What it refuses is a *carnet.Error:
+// carnet.Forbidden with the rule, or Absent. No answer comes before its record
+// is on disk.
+func (g *Guard) Ask(ctx context.Context, c Call) (Answer, error) {
+	a, refused, err := g.Judge(ctx, c)
+	if err != nil {
+		return a, err
+	}
+	err = g.Recorder.Add(ctx, Record{
+		Who: c.Who, Action: c.Action, Resource: c.Resource, Via: c.Via, Purpose: a.Known.Facts.Purpose, Permitted: refused == nil,
+		Rule: a.Decision.Policy, Why: a.Decision.Sentence, Grant: a.Known.Grant, Policy: g.Authorizer.Version(),
+	})
+	if err != nil && refused != nil {
+		g.Log.Error("a refusal could not be recorded", "who", c.Who.String(), "action", c.Action, "err", err)
+		return a, refused
+	}
+	if err != nil {
+		return a, err
+	}
+	return a, refused
+}
+
+// Judge is Ask without a record: for what was recorded and is asked again, and
+// for questions about calls. Refused says why the call isn't let in; err, that
+// it could not be found out.
+func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error) {
+	q := policy.Question{Principal: c.Who, Action: c.Action, Resource: c.Resource, Facts: policy.Facts{Purpose: c.Purpose}}
+	a.Known.Facts = q.Facts
+	if a.Decision = g.Authorizer.Decide(q); a.Decision.Allow {
+		a.All = true
+		return a, nil, nil
+	}
+	best := g.Best(c.Who, c.Action, c.Resource.Kind, c.Purpose)
+	if !best.Allow {
+		a.Decision = best
+		return a, forbidden(best), nil
+	}
+	if c.Look == nil {
+		a.Decision, a.Known.Facts = best, policy.Facts{Own: true, Purpose: c.Purpose}
+		return a, nil, nil
+	}
+	if a.Known, err = c.Look(ctx); err != nil {
+		return a, nil, err
+	}
+	if a.Known.Facts.Purpose == "" {
+		a.Known.Facts.Purpose = c.Purpose
+	}
+	q.Facts = a.Known.Facts
+	switch a.Decision = g.Authorizer.Decide(q); {
+	case a.Decision.Allow:
+		return a, nil, nil
+	case a.Known.Visible || c.Absent == nil:
+		return a, forbidden(a.Decision), nil
+	}
+	return a, c.Absent, nil
+}
+
+// Best is what a principal may at best do: whatever there is to know of a
+// resource that nothing is looked up of.
+func (g *Guard) Best(who policy.Principal, action policy.Action, kind policy.ResourceKind, purpose string) policy.Decision {
+	return g.Authorizer.Decide(policy.Question{Principal: who, Action: action, Resource: policy.Resource{Kind: kind, ID: policy.Any},
+		Facts: policy.Facts{Own: true, Granted: true, Onward: true, Purpose: purpose}})
+}
+
+// forbidden is a refusal that names its rule.
+func forbidden(d policy.Decision) error {
+	return carnet.Errorf(carnet.Forbidden, "%s", d.Sentence).WithFix("use a token of another role, or have it granted; 'carnet policy explain' says who may")
+}
