@@ -68,7 +68,7 @@ type Party struct {
 type Token struct {
 	Party carnet.PartyID `json:"party"`
 	Name  string         `json:"name"`
-	Role  string         `json:"role"` // operator, owner or reader
+	Role  string         `json:"role"` // user, creator, administrator, auditor or service
 	Token string         `json:"token"`
 }
 

@@ -27,9 +27,9 @@ func full() *File {
 			{Name: "vault", Role: identity.Depot, HTTP: "https://localhost:8445", R2: "https://localhost:9443"},
 		},
 		Tokens: []Token{
-			{Party: "hub", Name: "operator", Role: "operator", Token: "t1"},
-			{Party: "hub", Name: "alice", Role: "owner", Token: "t2"},
-			{Party: "hub", Name: "bob", Role: "owner", Token: "t3"},
+			{Party: "hub", Name: "operator", Role: "administrator", Token: "t1"},
+			{Party: "hub", Name: "alice", Role: "user", Token: "t2"},
+			{Party: "hub", Name: "bob", Role: "user", Token: "t3"},
 		},
 		Things: []Thing{{
 			ID: "watch-7", Password: "p", Party: "hub", Owner: "alice", TopicMeasurements: "things/watch-7/measurements",
@@ -95,7 +95,7 @@ func TestParse(t *testing.T) {
 		{"role", `{"version":1,"parties":[{"name":"hub","role":"king","http":"https://h:1"}]}`, `role "king"`},
 		{"a token in the clear", `{"version":1,"parties":[{"name":"hub","role":"things","http":"http://h:1"}]}`, "want https"},
 		{"two of a name", `{"version":1,"parties":[` + party + `,` + party + `]}`, "two parties"},
-		{"token of nobody", `{"version":1,"parties":[` + party + `],"tokens":[{"party":"hob","name":"x","role":"owner","token":"t"}]}`, `"hob"`},
+		{"token of nobody", `{"version":1,"parties":[` + party + `],"tokens":[{"party":"hob","name":"x","role":"user","token":"t"}]}`, `"hob"`},
 		{"thing of nobody", `{"version":1,"parties":[` + party + `],"things":[{"id":"w","party":"hob"}]}`, `"hob"`},
 		{"avatar of nobody", `{"version":1,"parties":[` + party + `],"avatars":[{"id":"00112233445566778899aabbccddeeff","world":"hob"}]}`, `"hob"`},
 		{"too large", `{"version":1,"console":"` + strings.Repeat("x", maxSize) + `"}`, "more than"},
@@ -171,18 +171,18 @@ func TestReaching(t *testing.T) {
 		roles []string
 		want  string
 	}{
-		{"", []string{"operator", "owner"}, "t1"},
-		{"", []string{"owner", "operator"}, "t2"},
-		{"bob", []string{"operator", "owner"}, "t3"},
-		{"bob", []string{"operator"}, ""},
-		{"", []string{"reader"}, ""},
+		{"", []string{"administrator", "user"}, "t1"},
+		{"", []string{"user", "administrator"}, "t2"},
+		{"bob", []string{"administrator", "user"}, "t3"},
+		{"bob", []string{"administrator"}, ""},
+		{"", []string{"service"}, ""},
 	} {
 		got, err := f.Token("hub", test.name, test.roles...)
 		if got.Token != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("token %q of %v: %q, %v; want %q", test.name, test.roles, got.Token, err, test.want)
 		}
 	}
-	if _, err := f.Token("arena", "", "operator"); carnet.CodeOf(err) != carnet.NotFound {
+	if _, err := f.Token("arena", "", "administrator"); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("a token of another party was taken: %v", err)
 	}
 }
@@ -207,7 +207,7 @@ func TestNothingIsTrustedWithoutItsCertificate(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"version":1,"parties":[{"name":"hub","role":"things","http":"https://h:1"}],"tokens":[{"party":"hub","name":"a","role":"owner","token":"t"}]}`))
+	f.Add([]byte(`{"version":1,"parties":[{"name":"hub","role":"things","http":"https://h:1"}],"tokens":[{"party":"hub","name":"a","role":"user","token":"t"}]}`))
 	f.Add([]byte(`{"version":1,"avatars":[{"id":"00","world":""}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse(data)

@@ -3,78 +3,92 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
 	"carnet"
-)
-
-// Role says what a principal may do.
-type Role string
-
-// The roles.
-const (
-	Operator Role = "operator" // everything
-	Owner    Role = "owner"    // the things whose owner has the principal's name
-	Reader   Role = "reader"   // avatars, read only
+	"carnet/activity"
+	"carnet/policy"
+	"carnet/thing"
 )
 
 // Principal is who calls.
-type Principal struct {
-	Name string
-	Role Role
-}
+type Principal = policy.Principal
 
 // Authenticator says who a bearer token is. It takes as long for a token that
 // is wrong as for one that is right, and may be called concurrently.
 type Authenticator func(token string) (Principal, bool)
 
-// allowed is the one place that says who may do what: the roles that may call
-// an operation, by its id. An operation that isn't here is refused to all.
-var allowed = map[string][]Role{
-	"list-things":     {Operator, Owner},
-	"add-thing":       {Operator},
-	"get-thing":       {Operator, Owner},
-	"get-description": {Operator, Owner},
-	"list-refusals":   {Operator, Owner},
-	"add-mapping":     {Operator, Owner},
-	"get-mapping":     {Operator, Owner},
-	"set-view":        {Operator, Owner},
-	"explain-mapping": {Operator, Owner},
-	"list-views":      {Operator, Owner},
-	"stop-mapping":    {Operator, Owner},
-	"own-mapping":     {Operator, Owner},
-	"get-owner":       {Operator, Owner},
-
-	"list-avatars": {Operator, Reader},
-	"get-avatar":   {Operator, Reader},
-	"get-state":    {Operator, Reader},
-	"get-history":  {Operator, Reader},
-	"watch-avatar": {Operator, Reader},
-
-	"get-evidence":   {Operator},
-	"get-did":        {Operator, Reader},
-	"get-credential": {Operator, Reader},
-
-	"ask-mandate":      {Operator},
-	"list-mandates":    {Operator, Reader},
-	"remove-mandate":   {Operator},
-	"give-mandate":     {Operator, Reader}, // what an owner signed proves itself
-	"withdraw-mandate": {Operator, Reader},
-
-	"get-status": {Operator},
-}
-
-// open are the paths that need no token. They say nothing of what the party has.
+// open are the paths that need no token. They say nothing of what the party has,
+// and are neither decided nor recorded.
 var open = []string{"/healthz", "/openapi.json", "/openapi.yaml", "/docs"}
 
-// mayCall refuses an operation that the principal's role isn't allowed.
-func mayCall(operation string, p Principal) error {
-	if slices.Contains(allowed[operation], p.Role) {
-		return nil
+// callFor is what the guard is asked about a request to a route that is for an
+// action.
+func (s *server) callFor(r *http.Request, p Principal, pattern string, action policy.Action) activity.Call {
+	use, _ := policy.UseOf(action)
+	c := activity.Call{Who: p, Action: action, Resource: policy.Resource{Kind: use.Resource, ID: policy.Any}, Via: activity.HTTP}
+	switch {
+	case use.Param != "":
+		c.Resource.ID = parameter(pattern, use.Param, r)
+		c.Look, c.Absent = s.look(p, c.Resource)
+	case use.Resource == policy.PartyResource:
+		c.Resource.ID = string(s.party)
 	}
-	return carnet.Errorf(carnet.Forbidden, "the role %q may not call %s", p.Role, operation).
-		WithFix("use a token of another role")
+	if isLive(pattern) {
+		c.Via = activity.Live
+	}
+	return c
+}
+
+// parameter finds what a request has in the place of a route's {name}.
+func parameter(pattern, name string, r *http.Request) string {
+	_, path, _ := strings.Cut(pattern, " ")
+	have := strings.Split(r.URL.EscapedPath(), "/")
+	for i, part := range strings.Split(path, "/") {
+		if part == "{"+name+"}" && i < len(have) {
+			if text, err := url.PathUnescape(have[i]); err == nil {
+				return text[:min(len(text), maxID)]
+			}
+		}
+	}
+	return ""
+}
+
+// maxID bounds what of an id is looked up and recorded.
+const maxID = 256
+
+// look says how to find out about a resource, and what is said of one that isn't
+// there.
+func (s *server) look(p Principal, r policy.Resource) (func(context.Context) (activity.Known, error), error) {
+	switch r.Kind {
+	case policy.ThingResource:
+		return s.lookAtOwn(p, func(t thing.Info) bool { return string(t.ID) == r.ID }), noThing(r.ID)
+	case policy.MappingResource:
+		return s.lookAtOwn(p, func(t thing.Info) bool {
+			return slices.ContainsFunc(t.Mappings, func(m thing.MappingInfo) bool { return m.ID.String() == r.ID })
+		}), noMapping(r.ID)
+	case policy.OwnerResource:
+		return func(context.Context) (activity.Known, error) {
+			return activity.Known{Facts: policy.Facts{Own: r.ID == p.Name}}, nil
+		}, noOwner(r.ID)
+	case policy.AvatarResource:
+		return unknown, carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars")
+	}
+	return unknown, carnet.Errorf(carnet.NotFound, "there is no %s", r)
+}
+
+// unknown knows nothing of a resource.
+func unknown(context.Context) (activity.Known, error) { return activity.Known{}, nil }
+
+// lookAtOwn looks among the things whose owner has the caller's name: the same
+// work for a thing of somebody else as for none.
+func (s *server) lookAtOwn(p Principal, is func(thing.Info) bool) func(context.Context) (activity.Known, error) {
+	return func(ctx context.Context) (activity.Known, error) {
+		own, err := s.thingsOf(ctx, p.Name)
+		return activity.Known{Facts: policy.Facts{Own: slices.ContainsFunc(own, is)}}, err
+	}
 }
 
 // maxToken bounds what is taken for a token.
@@ -113,14 +127,25 @@ func (s *server) authenticate(r *http.Request) (Principal, error) {
 		WithFix("send the header \"Authorization: Bearer TOKEN\" with the token that the party's operator gave you")
 }
 
-type principalKey struct{}
+type admittedKey struct{}
 
-func withPrincipal(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
+// admitted is a call that was let in.
+type admitted struct {
+	who  Principal
+	call activity.Call
+	activity.Answer
+}
+
+func withAdmitted(ctx context.Context, a admitted) context.Context {
+	return context.WithValue(ctx, admittedKey{}, a)
+}
+
+// admittedIn is how a call was let in. Without that it is nobody's, who may do
+// nothing.
+func admittedIn(ctx context.Context) admitted {
+	a, _ := ctx.Value(admittedKey{}).(admitted)
+	return a
 }
 
 // caller is who calls. Without one it is nobody, who may do nothing.
-func caller(ctx context.Context) Principal {
-	p, _ := ctx.Value(principalKey{}).(Principal)
-	return p
-}
+func caller(ctx context.Context) Principal { return admittedIn(ctx).who }

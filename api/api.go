@@ -2,10 +2,10 @@
 // things, mappings and owners at a things agent, avatars with their state,
 // history and live events at a world, and the status of any party.
 //
-// It owns who may call what (one table from operations to roles), how errors
-// are told outside (RFC 9457 problem documents with a code and a fix), content
+// It owns how a call is let in (each route's action, asked of the guard, before
+// anything else is done with the request), how errors are told outside (RFC 9457 problem documents with a code and a fix), content
 // negotiation, and the limits of requests. It keeps no state: a request goes
-// through the checks in order (form, token, route, role, accepted types, body),
+// through the checks in order (token, route, guard, body, accepted types, form),
 // then to an agent, then out. What is hidden from a caller looks like what is
 // absent. The OpenAPI 3.1 document at /openapi.json is made from the same Go
 // types that answer.
@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/ledger"
@@ -46,6 +47,9 @@ type Config struct {
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
 	Tokens Authenticator
+
+	// Guard decides and records every call.
+	Guard *activity.Guard
 
 	// How many live subscriptions are open at once: of all callers (default 4,096),
 	// and of those with one token (default 64, or Live if that is less). One more
@@ -98,6 +102,7 @@ type server struct {
 	proofs   Proofs   // with world
 	mandates mandates // nil, or with world
 	tokens   Authenticator
+	guard    *activity.Guard
 	now      func() time.Time
 	log      *slog.Logger
 	limits   limits
@@ -107,7 +112,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, proofs: cfg.Proofs, tokens: cfg.Tokens, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, proofs: cfg.Proofs, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}
@@ -143,6 +148,9 @@ func (s *server) handler() (http.Handler, error) {
 	}
 	if s.tokens == nil {
 		return nil, carnet.Errorf(carnet.Malformed, "an API needs a way to check tokens")
+	}
+	if s.guard == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an API needs a guard")
 	}
 	if s.limits.live < 1 || s.limits.liveOfOne < 1 || s.limits.liveOfOne > s.limits.live {
 		return nil, carnet.Errorf(carnet.Malformed, "%d live subscriptions, and %d with one token: want at least 1, and no more with one token than at all",

@@ -83,7 +83,7 @@ type packAnswer struct {
 }
 
 func pack(accept string, ms []carnet.Measurement) (*packAnswer, error) {
-	served, _ := negotiate(accept, packs) // authorize has seen that there is one
+	served, _ := negotiate(accept, packs) // accept has seen that there is one
 	form, err := senml.FormatOf(served, 0)
 	if err != nil {
 		return nil, err

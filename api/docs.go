@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"carnet/policy"
+
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -25,7 +27,7 @@ type described struct {
 
 // serveDocuments serves the OpenAPI document, and a page for people made of it.
 // They are made once: nothing in them depends on the caller.
-func serveDocuments(mux *http.ServeMux, document *huma.OpenAPI) error {
+func (s *server) serveDocuments(mux *surface, document *huma.OpenAPI) error {
 	asJSON, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return err
@@ -42,7 +44,7 @@ func serveDocuments(mux *http.ServeMux, document *huma.OpenAPI) error {
 	err = page.Execute(&asHTML, struct {
 		Title      string
 		Operations []described
-	}{document.Info.Title, describe(document)})
+	}{document.Info.Title, s.describe(document)})
 	if err != nil {
 		return err
 	}
@@ -58,30 +60,26 @@ func serveDocuments(mux *http.ServeMux, document *huma.OpenAPI) error {
 	return nil
 }
 
-// operationsOf lists a path's operations by their methods.
-func operationsOf(p *huma.PathItem) map[string]*huma.Operation {
-	all := map[string]*huma.Operation{http.MethodGet: p.Get, http.MethodPost: p.Post, http.MethodPut: p.Put, http.MethodDelete: p.Delete}
-	for method, op := range all {
-		if op == nil {
-			delete(all, method)
+// mayCall says which roles may call an operation, of their own things at least.
+func (s *server) mayCall(action policy.Action, use policy.Use) string {
+	var names []string
+	for _, role := range policy.Roles() {
+		if s.guard.Best(policy.Bearer("", role), action, use.Resource, "").Allow {
+			names = append(names, string(role))
 		}
 	}
-	return all
+	return strings.Join(names, ", ")
 }
 
-func describe(document *huma.OpenAPI) (all []described) {
+func (s *server) describe(document *huma.OpenAPI) (all []described) {
 	for path, item := range document.Paths {
 		for method, op := range operationsOf(item) {
 			d := described{
 				Method: method, Path: path, ID: op.OperationID, Summary: op.Summary, Description: op.Description,
 				Roles: "no token needed", Parameters: op.Parameters,
 			}
-			if roles := allowed[op.OperationID]; roles != nil {
-				var names []string
-				for _, r := range roles {
-					names = append(names, string(r))
-				}
-				d.Roles = strings.Join(names, ", ")
+			if use, known := policy.UseOf(policy.Action(op.OperationID)); known {
+				d.Roles = s.mayCall(policy.Action(op.OperationID), use)
 			}
 			if op.RequestBody != nil {
 				if b, err := json.MarshalIndent(op.RequestBody.Content[typeJSON].Example, "", "  "); err == nil {

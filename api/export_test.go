@@ -3,10 +3,17 @@ package api
 import (
 	"net/http"
 	"time"
+
+	"carnet/policy"
 )
 
-// Operations are the ids of the table of roles.
-func Operations() map[string][]Role { return allowed }
+// Patterns are the routes of a handler that New made, with what each is for.
+func Patterns(h http.Handler) map[string]policy.Action { return h.(*gate).mux.actions }
+
+// AddRoute adds a route to a handler that New made.
+func AddRoute(h http.Handler, pattern string, do http.HandlerFunc) {
+	h.(*gate).mux.HandleFunc(pattern, do)
+}
 
 // Open are the paths that need no token.
 func Open() []string { return open }

@@ -2,15 +2,18 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/policy"
@@ -19,12 +22,14 @@ import (
 
 // principals are the tests' tokens.
 var principals = map[string]api.Principal{
-	"operator-token": {Name: "ops", Role: api.Operator},
-	"alice-token":    {Name: "alice", Role: api.Owner},
-	"bob-token":      {Name: "bob", Role: api.Owner},
-	"nameless-token": {Name: "", Role: api.Owner},
-	"reader-token":   {Name: "app", Role: api.Reader},
-	"odd-token":      {Name: "odd", Role: "admin"},
+	"operator-token": policy.Bearer("ops", policy.Administrator),
+	"alice-token":    policy.Bearer("alice", policy.User),
+	"bob-token":      policy.Bearer("bob", policy.User),
+	"nameless-token": policy.Bearer("", policy.User),
+	"maker-token":    policy.Bearer("maker", policy.Creator),
+	"auditor-token":  policy.Bearer("audrey", policy.Auditor),
+	"reader-token":   policy.Bearer("app", policy.Service),
+	"odd-token":      policy.Bearer("odd", "admin"),
 }
 
 func tokens(token string) (api.Principal, bool) {
@@ -36,10 +41,55 @@ func tokens(token string) (api.Principal, bool) {
 type served struct {
 	*pair
 	hubURL, arenaURL string
+	records          *records                // of both
+	handlers         map[string]http.Handler // by URL
+}
+
+// records is an activity log in memory.
+type records struct {
+	mu   sync.Mutex
+	all  []activity.Record
+	fail error
+}
+
+// Add implements activity.Recorder.
+func (r *records) Add(_ context.Context, one activity.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail != nil {
+		return r.fail
+	}
+	r.all = append(r.all, one)
+	return nil
+}
+
+// take returns what was recorded since the last time.
+func (r *records) take() []activity.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.all
+	r.all = nil
+	return all
+}
+
+func (r *records) failWith(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = err
+}
+
+// guard decides by the built-in roles.
+func guard(t testing.TB, r activity.Recorder) *activity.Guard {
+	t.Helper()
+	a, err := policy.NewAuthorizer(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &activity.Guard{Authorizer: a, Recorder: r, Log: quiet()}
 }
 
 func newServed(t *testing.T) *served {
-	s := &served{pair: newPair(t)}
+	s := &served{pair: newPair(t), records: new(records), handlers: map[string]http.Handler{}}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
 	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Tokens: tokens, Log: quiet()})
 	return s
@@ -47,12 +97,16 @@ func newServed(t *testing.T) *served {
 
 func (s *served) serve(cfg api.Config) string {
 	s.t.Helper()
+	if cfg.Guard == nil {
+		cfg.Guard = guard(s.t, s.records)
+	}
 	h, err := api.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	server := httptest.NewServer(h)
 	s.t.Cleanup(server.Close)
+	s.handlers[server.URL] = h
 	return server.URL
 }
 

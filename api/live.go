@@ -129,8 +129,8 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscrip
 				return ctx.Err()
 			case <-every.C:
 			}
-			if p, err := s.authenticate(r); err != nil || p != caller(r.Context()) {
-				return errRevoked
+			if err := s.recheck(r); err != nil {
+				return err
 			}
 			if err := o.ping(ctx); err != nil {
 				return err
@@ -138,6 +138,23 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscrip
 		}
 	})
 	return work.Wait()
+}
+
+// recheck asks again what let a subscription in: its token, and the guard. Only
+// another answer is recorded.
+func (s *server) recheck(r *http.Request) error {
+	a := admittedIn(r.Context())
+	if p, err := s.authenticate(r); err != nil || p != a.who {
+		return errRevoked
+	}
+	_, refused, err := s.guard.Judge(r.Context(), a.call)
+	if refused != nil {
+		_, refused = s.guard.Ask(r.Context(), a.call)
+	}
+	if err != nil || refused != nil {
+		return errors.Join(errRevoked, refused, err)
+	}
+	return nil
 }
 
 func isWebSocket(r *http.Request) bool {

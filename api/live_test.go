@@ -257,7 +257,7 @@ func TestLiveIsRefused(t *testing.T) {
 		{"a wrong token among the subprotocols", path, "", append([]string{"Sec-WebSocket-Protocol: bearer.guess"}, upgrade...), 401},
 		{"a token among the subprotocols of a plain call", path, "", []string{"Sec-WebSocket-Protocol: bearer.reader-token"}, 401},
 		{"a token in the URL", path + "?token=reader-token", "", upgrade, 401},
-		{"an owner", path, "alice-token", upgrade, 403},
+		{"a user, who has no avatar here", path, "alice-token", upgrade, 404},
 		{"an unknown avatar", "/v1/avatars/" + carnet.NewAvatarID().String() + "/live", "reader-token", upgrade, 404},
 		{"a cursor that is none", path + "?after=%21", "reader-token", upgrade, 400},
 		{"a cursor beyond what there is", path + "?after=AQ", "reader-token", upgrade, 400},

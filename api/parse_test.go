@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/depot"
 	"carnet/ledger"
+	"carnet/policy"
 )
 
 func TestTimesAreRead(t *testing.T) {
@@ -114,7 +116,21 @@ func (v vault) Totals(context.Context, carnet.PartyID) (depot.Totals, error) {
 }
 func (vault) Checkpoint() (ledger.Checkpoint, []byte) { return ledger.Checkpoint{Size: 42}, nil }
 
-func operator(string) (Principal, bool) { return Principal{"ops", Operator}, true }
+func operator(string) (Principal, bool) { return policy.Bearer("ops", policy.Administrator), true }
+
+// unrecorded takes records and forgets them.
+type unrecorded struct{}
+
+func (unrecorded) Add(context.Context, activity.Record) error { return nil }
+
+func watched(t *testing.T) *activity.Guard {
+	t.Helper()
+	a, err := policy.NewAuthorizer(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &activity.Guard{Authorizer: a, Recorder: unrecorded{}, Log: slog.New(slog.DiscardHandler)}
+}
 
 func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 	t.Helper()
@@ -126,7 +142,7 @@ func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 }
 
 func TestADepotTellsItsStatus(t *testing.T) {
-	h, err := (&server{party: "vault", depot: vault{}, tokens: operator, limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
+	h, err := (&server{party: "vault", depot: vault{}, tokens: operator, guard: watched(t), limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +168,7 @@ func TestFailuresShowNothing(t *testing.T) {
 		{carnet.Errorf(carnet.Unavailable, "secret"), 503, carnet.Unavailable, true},
 		{context.DeadlineExceeded, 503, carnet.Unavailable, false},
 	} {
-		h, err := (&server{party: "vault", depot: vault{c.err}, tokens: operator, limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
+		h, err := (&server{party: "vault", depot: vault{c.err}, tokens: operator, guard: watched(t), limits: usual, log: slog.New(slog.DiscardHandler)}).handler()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/policy"
 )
 
 // slow is a world whose history is there when it is told so.
@@ -33,8 +34,8 @@ func TestOnlySoManyHistoryQueries(t *testing.T) {
 	w := slow{asked: make(chan struct{}), answer: make(chan struct{})}
 	few := usual
 	few.queries, few.queriesOfOne = 3, 2
-	s := &server{party: "arena", world: w, limits: few, log: slog.New(slog.DiscardHandler),
-		tokens: func(token string) (Principal, bool) { return Principal{token, Reader}, true }}
+	s := &server{party: "arena", world: w, limits: few, guard: watched(t), log: slog.New(slog.DiscardHandler),
+		tokens: func(token string) (Principal, bool) { return policy.Bearer(token, policy.Service), true }}
 	h, err := s.handler()
 	if err != nil {
 		t.Fatal(err)
@@ -105,8 +106,8 @@ func (p stuck) Evidence(context.Context, carnet.AvatarID, avatar.Query) (func(io
 // place is taken until the last byte is.
 func TestOnlySoManyBundles(t *testing.T) {
 	p := stuck{asked: make(chan struct{}), answer: make(chan struct{})}
-	s := &server{party: "arena", world: slow{}, proofs: p, limits: usual, log: slog.New(slog.DiscardHandler),
-		tokens: func(token string) (Principal, bool) { return Principal{token, Operator}, true }}
+	s := &server{party: "arena", world: slow{}, proofs: p, limits: usual, guard: watched(t), log: slog.New(slog.DiscardHandler),
+		tokens: func(token string) (Principal, bool) { return policy.Bearer(token, policy.Administrator), true }}
 	h, err := s.handler()
 	if err != nil {
 		t.Fatal(err)

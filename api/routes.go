@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 
 	"carnet"
+	"carnet/policy"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -20,9 +22,9 @@ const Version = "1"
 
 // routes is the whole surface, made of what the party has.
 func (s *server) routes() (http.Handler, error) {
-	mux := http.NewServeMux()
+	mux := &surface{ServeMux: http.NewServeMux(), actions: make(map[string]policy.Action)}
 	h := humago.New(mux, s.document())
-	h.UseMiddleware(s.authorize)
+	h.UseMiddleware(s.accept)
 	s.every(h)
 	if s.things != nil {
 		s.thingRoutes(h)
@@ -37,10 +39,37 @@ func (s *server) routes() (http.Handler, error) {
 			s.mandateRoutes(h)
 		}
 	}
-	if err := serveDocuments(mux, h.OpenAPI()); err != nil {
+	if err := s.serveDocuments(mux, h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("make the API's documents: %w", err)
 	}
+	for path, item := range h.OpenAPI().Paths {
+		for method, op := range operationsOf(item) {
+			mux.actions[method+" "+path] = policy.Action(op.OperationID)
+		}
+	}
 	return &gate{s, mux}, nil
+}
+
+// surface is every route, and what each is for. A route that is for nothing in
+// the table of actions is refused by the gate, whoever adds it.
+type surface struct {
+	*http.ServeMux
+	actions map[string]policy.Action // by pattern
+}
+
+// HandleFunc adds a route, which is for nothing yet.
+func (m *surface) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	m.actions[pattern] = ""
+	m.ServeMux.HandleFunc(pattern, handler)
+}
+
+// operationsOf lists a path's operations by method.
+func operationsOf(item *huma.PathItem) map[string]*huma.Operation {
+	all := map[string]*huma.Operation{
+		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete,
+	}
+	maps.DeleteFunc(all, func(_ string, op *huma.Operation) bool { return op == nil })
+	return all
 }
 
 // document is huma's configuration: our JSON, our registry, and none of what
@@ -59,7 +88,7 @@ func (s *server) document() huma.Config {
 			Components: &huma.Components{
 				Schemas: newRegistry(),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role operator, owner or reader."},
+					"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role user, creator, administrator, auditor or service."},
 				},
 			},
 			Security: []map[string][]string{{"bearer": {}}},

@@ -41,28 +41,38 @@ var usual = limits{
 // gate is what every request passes before it is routed.
 type gate struct {
 	*server
-	mux *http.ServeMux
+	mux *surface
 }
 
 // ServeHTTP checks the request from the cheapest to the dearest: its token, its
-// route, its body.
+// route, whether the caller may (which is recorded), its body.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header(), r.TLS != nil)
 	limit := http.NewResponseController(w)
 	// A writer without deadlines is a test's; net/http's has them.
 	_ = limit.SetWriteDeadline(time.Now().Add(g.limits.answer))
-	if !slices.Contains(open, r.URL.Path) {
-		p, err := g.authenticate(r)
-		if err != nil {
+	var p Principal
+	var err error
+	known := !slices.Contains(open, r.URL.Path)
+	if known {
+		if p, err = g.authenticate(r); err != nil {
 			g.refuse(w, r, err)
 			return
 		}
-		r = r.WithContext(withPrincipal(r.Context(), p))
 	}
 	handler, pattern := g.mux.Handler(r)
 	if pattern == "" {
 		g.refuseRoute(w, r, handler)
 		return
+	}
+	if known {
+		a := admitted{who: p, call: g.callFor(r, p, pattern, g.mux.actions[pattern])}
+		r = r.WithContext(withAdmitted(r.Context(), admitted{who: p}))
+		if a.Answer, err = g.guard.Ask(r.Context(), a.call); err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		r = r.WithContext(withAdmitted(r.Context(), a))
 	}
 	if err := g.readBody(limit, w, r); err != nil {
 		g.refuse(w, r, err)
@@ -136,17 +146,9 @@ func secure(h http.Header, overTLS bool) {
 
 const contentPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// authorize is huma's first step for every operation: the role, then what the
-// caller accepts.
-func (s *server) authorize(ctx huma.Context, next func(huma.Context)) {
-	op := ctx.Operation()
-	if !slices.Contains(open, op.Path) {
-		if err := mayCall(op.OperationID, caller(ctx.Context())); err != nil {
-			s.refuseIn(ctx, err)
-			return
-		}
-	}
-	if serves := servesOf(op); serves != nil {
+// accept is huma's first step for every operation: what the caller accepts.
+func (s *server) accept(ctx huma.Context, next func(huma.Context)) {
+	if serves := servesOf(ctx.Operation()); serves != nil {
 		if _, ok := negotiate(ctx.Header("Accept"), serves); !ok {
 			s.refuseIn(ctx, notAcceptable(serves))
 			return

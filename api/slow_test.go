@@ -17,6 +17,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/api/client"
+	"carnet/policy"
 
 	"github.com/coder/websocket"
 )
@@ -53,7 +54,7 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 // limited serves the world with small limits, over pipes.
 func (s *served) limited(tokens api.Authenticator, ping, frame time.Duration, live, liveOfOne int) *client.Client {
 	s.t.Helper()
-	h, err := api.NewHasty(api.Config{Party: "arena", World: s.world, Tokens: tokens, Live: live, LiveOfToken: liveOfOne, Log: quiet()}, ping, frame)
+	h, err := api.NewHasty(api.Config{Party: "arena", World: s.world, Tokens: tokens, Guard: guard(s.t, s.records), Live: live, LiveOfToken: liveOfOne, Log: quiet()}, ping, frame)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func TestLimitsOfSubscriptions(t *testing.T) {
 		{10, 3, "At most 10 subscriptions are open at once, and 3 with one token"},
 		{10, 11, ""}, {-1, 0, ""}, {0, -1, ""}, {0, 4097, ""},
 	} {
-		h, err := api.New(api.Config{Party: "arena", World: s.world, Tokens: tokens, Live: c.live, LiveOfToken: c.ofToken, Log: quiet()})
+		h, err := api.New(api.Config{Party: "arena", World: s.world, Tokens: tokens, Guard: guard(t, s.records), Live: c.live, LiveOfToken: c.ofToken, Log: quiet()})
 		if c.says == "" {
 			if carnet.CodeOf(err) != carnet.Malformed {
 				t.Errorf("%d and %d: %v", c.live, c.ofToken, err)
@@ -204,7 +205,7 @@ func TestOnlySoManySubscriptions(t *testing.T) {
 	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
 	d.mustSend(heart(0, 0))
 	s.arrived(m.Avatar, 1)
-	c := s.limited(func(token string) (api.Principal, bool) { return api.Principal{Name: token, Role: api.Operator}, true }, time.Hour, time.Second, 3, 2)
+	c := s.limited(func(token string) (api.Principal, bool) { return policy.Bearer(token, policy.Administrator), true }, time.Hour, time.Second, 3, 2)
 	as := func(token string) *client.Client {
 		other := *c
 		other.Token = token

@@ -24,7 +24,7 @@ func (s *server) thingRoutes(h huma.API) {
 		OperationID: "list-things", Method: http.MethodGet, Path: "/v1/things", Tags: tags,
 		Summary: "The things that the caller may see, in order of their ids.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ThingList], error) {
-		all, err := s.ownThings(ctx, caller(ctx))
+		all, err := s.seen(ctx)
 		return answer(ThingList{all}, err)
 	})
 	serving(s, h, huma.Operation{
@@ -36,7 +36,7 @@ func (s *server) thingRoutes(h huma.API) {
 		OperationID: "get-thing", Method: http.MethodGet, Path: "/v1/things/{id}", Tags: tags,
 		Summary: "One thing, with its mappings and what became of its data.",
 	}, func(ctx context.Context, in *OfThing) (*body[thing.Info], error) {
-		return answer(s.visible(ctx, in.ID))
+		return answer(s.things.Thing(ctx, in.ID))
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-description", Method: http.MethodGet, Path: "/v1/things/{id}/description", Tags: tags,
@@ -54,38 +54,34 @@ func (s *server) thingRoutes(h huma.API) {
 	}, s.owner)
 }
 
-// visible returns a thing if the caller may see it. For an owner the same work
-// is done for a thing of somebody else as for none.
-func (s *server) visible(ctx context.Context, id carnet.ThingID) (thing.Info, error) {
-	p := caller(ctx)
-	if p.Role == Operator {
-		return s.things.Thing(ctx, id)
+// seen lists the things that the caller may see: all of them, or its own.
+func (s *server) seen(ctx context.Context) ([]thing.Info, error) {
+	if a := admittedIn(ctx); !a.All {
+		return s.thingsOf(ctx, a.who.Name)
 	}
-	own, err := s.ownThings(ctx, p)
-	if err != nil {
-		return thing.Info{}, err
-	}
-	for i := range own {
-		if own[i].ID == id {
-			return own[i], nil
-		}
-	}
-	return thing.Info{}, carnet.Errorf(carnet.NotFound, "there is no thing %q", id).WithFix("list the things, or add it with a description")
+	return s.things.Things(ctx, "")
 }
 
-// ownThings lists the things that a principal may see: an operator all of them,
-// an owner its own. An owner without a name has none.
-func (s *server) ownThings(ctx context.Context, p Principal) ([]thing.Info, error) {
-	switch {
-	case p.Role == Operator:
-		return s.things.Things(ctx, "")
-	case p.Name == "":
+// thingsOf lists an owner's things. An owner without a name has none.
+func (s *server) thingsOf(ctx context.Context, owner string) ([]thing.Info, error) {
+	if owner == "" {
 		return []thing.Info{}, nil
 	}
-	return s.things.Things(ctx, p.Name)
+	return s.things.Things(ctx, owner)
+}
+
+func noThing(id string) error {
+	return carnet.Errorf(carnet.NotFound, "there is no thing %q", id).WithFix("list the things, or add it with a description")
+}
+
+func noOwner(name string) error {
+	return carnet.Errorf(carnet.NotFound, "there is no owner %q", name).WithFix("list the things: each has its owner")
 }
 
 func (s *server) addThing(ctx context.Context, in *struct{ Body NewThing }) (*body[AddedThing], error) {
+	if a := admittedIn(ctx); !a.All && (a.who.Name == "" || in.Body.Owner != a.who.Name) {
+		return nil, carnet.Errorf(carnet.Forbidden, "%s adds things of its own only: %s", a.who, a.Decision.Sentence).WithFix("leave the owner to be %q", a.who.Name)
+	}
 	id, password, err := s.things.AddThing(ctx, in.Body.ID, in.Body.Owner, in.Body.Description)
 	return answer(AddedThing{id, password}, err)
 }
@@ -100,11 +96,11 @@ func (s *server) description(ctx context.Context, in *struct {
 	OfThing
 	Accepts
 }) (*raw, error) {
-	t, err := s.visible(ctx, in.ID)
+	t, err := s.things.Thing(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	served, _ := negotiate(in.Accept, []string{typeTD, typeJSON}) // authorize has seen that there is one
+	served, _ := negotiate(in.Accept, []string{typeTD, typeJSON}) // accept has seen that there is one
 	return &raw{served, t.Description}, nil
 }
 
@@ -112,9 +108,6 @@ func (s *server) refusals(ctx context.Context, in *struct {
 	OfThing
 	Limit int `query:"limit" doc:"At most this many." default:"50" minimum:"1" maximum:"1000"`
 }) (*body[RefusalList], error) {
-	if _, err := s.visible(ctx, in.ID); err != nil {
-		return nil, err
-	}
 	found, err := s.things.Refusals(ctx, in.ID, in.Limit)
 	return answer(RefusalList{found}, err)
 }
@@ -122,16 +115,13 @@ func (s *server) refusals(ctx context.Context, in *struct {
 func (s *server) owner(ctx context.Context, in *struct {
 	Name string `path:"name" doc:"The owner's name." example:"alice" maxLength:"200"`
 }) (*body[OwnerReport], error) {
-	p, name := caller(ctx), in.Name
-	own := []thing.Info{}
-	if p.Role == Operator || name == p.Name {
-		var err error
-		if own, err = s.ownThings(ctx, Principal{name, Owner}); err != nil {
-			return nil, err
-		}
+	name := in.Name
+	own, err := s.thingsOf(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	if len(own) == 0 && (p.Role == Operator || name != p.Name) {
-		return nil, carnet.Errorf(carnet.NotFound, "there is no owner %q", name).WithFix("list the things: each has its owner")
+	if len(own) == 0 && admittedIn(ctx).All { // who asks about itself is there, without things
+		return nil, noOwner(name)
 	}
 	report := OwnerReport{Owner: name, Things: []OwnedThing{}}
 	for _, t := range own {

@@ -25,8 +25,8 @@ type front struct {
 	password string // of all users, made for this run
 }
 
-// users are called after their roles.
-var users = []string{"operator", owner}
+// users are who may sign in, with their roles.
+var users = []account.User{{Name: "operator", Role: "administrator"}, {Name: owner, Role: "user"}}
 
 // openConsole makes the console of this run, and notes in the access file how to
 // reach it.
@@ -41,13 +41,12 @@ func (s *setup) openConsole(f *access.File, o Options) error {
 	}
 	c := &front{password: account.Generate()}
 	f.Users = nil
-	for _, name := range users {
-		u := account.User{Name: name, Role: name}
+	for _, u := range users {
 		if u.Password, err = account.NewPassword(c.password); err != nil {
 			return err
 		}
 		c.users = append(c.users, u)
-		f.Users = append(f.Users, access.User{Name: name, Role: name, Password: c.password})
+		f.Users = append(f.Users, access.User{Name: u.Name, Role: u.Role, Password: c.password})
 	}
 	file := filepath.Join(dir, "users.json")
 	if err := account.WriteUsers(file, c.users); err != nil {

@@ -40,7 +40,7 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 		if p.config, err = node.ReadConfig(p.file()); err != nil {
 			return fmt.Errorf("take up the demo in %s: %w", s.dir, err)
 		}
-		token, err := s.earlier.Token(p.name, "operator", "operator")
+		token, err := s.earlier.Token(p.name, "operator", "administrator")
 		if err != nil {
 			return fmt.Errorf("take up the demo in %s: %w", s.dir, err)
 		}

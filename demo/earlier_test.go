@@ -71,7 +71,7 @@ func TestADemoGoesOn(t *testing.T) {
 	}
 	// A party of somebody's own in the demo's access file.
 	old.Parties = append(old.Parties, access.Party{Name: "mine", Role: identity.World, HTTP: "https://localhost:1"})
-	old.Tokens = append(old.Tokens, access.Token{Party: "mine", Name: "operator", Role: "operator", Token: "t"})
+	old.Tokens = append(old.Tokens, access.Token{Party: "mine", Name: "operator", Role: "administrator", Token: "t"})
 	if err := old.Write(filepath.Join(dir, "demo.json")); err != nil {
 		t.Fatal(err)
 	}

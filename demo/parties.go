@@ -37,7 +37,7 @@ type party struct {
 }
 
 // ownersRole is what the owner of the demo's things is at each kind of party.
-var ownersRole = map[identity.Role]string{identity.Things: "owner", identity.World: "reader"}
+var ownersRole = map[identity.Role]string{identity.Things: "user", identity.World: "service"}
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
 
@@ -85,7 +85,7 @@ func (p *party) make(ctx context.Context) error {
 		return fmt.Errorf("make the directory of %s: %w", p.name, err)
 	}
 	var kept node.Token
-	p.token, kept = node.NewToken("operator", "operator")
+	p.token, kept = node.NewToken("operator", "administrator")
 	p.config.Tokens = append(p.config.Tokens, kept)
 	// The owner may change what worlds get, and read what they have of it.
 	if as, ok := ownersRole[p.role]; ok {
@@ -303,7 +303,7 @@ func (s *setup) writeAccess(o Options) error {
 		if s.earlier != nil {
 			continue
 		}
-		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "operator", Token: p.token})
+		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "administrator", Token: p.token})
 		if p.owner != "" {
 			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: ownersRole[p.role], Token: p.owner})
 		}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"carnet"
 	"carnet/identity"
+	"carnet/policy"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -34,6 +34,8 @@ type Config struct {
 	Advertise Advertise `toml:"advertise,omitempty"`
 	Tokens    []Token   `toml:"tokens"`
 	Limits    Limits    `toml:"limits,omitempty"`
+	Roles     Roles     `toml:"roles,omitempty"`
+	Activity  Activity  `toml:"activity,omitempty"`
 
 	// Things is for the role things.
 	Things ThingsConfig `toml:"things,omitempty"`
@@ -82,11 +84,27 @@ type Advertise struct {
 // when it is made.
 type Token struct {
 	Name string `toml:"name"`
-	// Role is operator (everything), owner (the things of the owner called Name)
-	// or reader (avatars, read only).
+	// Role is user (the things whose owner is called Name), creator (the same, and
+	// adds things), administrator (everything), auditor (what there is and who did
+	// what; no measurements) or service (avatars, read only).
 	Role string `toml:"role"`
 	Salt string `toml:"salt"` // hexadecimal
 	Hash string `toml:"hash"` // SHA-256 of salt and token, hexadecimal
+}
+
+// Roles says who may do what, beside or in the place of the built-in
+// policy/roles.cedar, which 'carnet policy show' prints.
+type Roles struct {
+	// Policies are Cedar files.
+	Policies []string `toml:"policies,omitempty"`
+	// Replace leaves out the built-in policies.
+	Replace bool `toml:"replace,omitempty"`
+}
+
+// Activity says what is remembered of who did what.
+type Activity struct {
+	// Keep is how long; default 8784h (366 days).
+	Keep Duration `toml:"keep,omitempty"`
 }
 
 // ThingsConfig is what only a things agent has.
@@ -192,6 +210,9 @@ func (c Config) check() error {
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
 	}
+	if c.Activity.Keep < 0 {
+		return bad("activity.keep is less than nothing")
+	}
 	if err := c.Limits.check(); err != nil {
 		return err
 	}
@@ -202,8 +223,8 @@ func (c Config) check() error {
 		return err
 	}
 	for _, t := range c.Tokens {
-		if !slices.Contains([]string{"operator", "owner", "reader"}, t.Role) {
-			return bad("token %q has the role %q: want operator, owner or reader", t.Name, t.Role)
+		if _, err := policy.ParseRole(t.Role); err != nil {
+			return fmt.Errorf("token %q: %w", t.Name, err)
 		}
 	}
 	return nil

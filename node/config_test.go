@@ -62,7 +62,9 @@ func TestConfigIsChecked(t *testing.T) {
 		{"limits.mqtt_connections", identity.Things, func(c *Config) { c.Limits.MQTTConnections = -1 }},
 		{"limits.mqtt_connecting", identity.Things, func(c *Config) { c.Limits.MQTTConnecting = -1 }},
 		{"limits.mqtt_sessions", identity.Things, func(c *Config) { c.Limits.MQTTSessions = -1 }},
-		{"operator, owner or reader", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "admin"}} }},
+		{"user, creator, administrator, auditor or service", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "admin"}} }},
+		{"write administrator", identity.Depot, func(c *Config) { c.Tokens = []Token{{Name: "ann", Role: "operator"}} }},
+		{"activity.keep", identity.Depot, func(c *Config) { c.Activity.Keep = -1 }},
 	} {
 		config := good(c.role)
 		c.change(&config)
@@ -113,8 +115,8 @@ func TestConfigFiles(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	token, ann := NewToken("ann", "owner")
-	other, ops := NewToken("ops", "operator")
+	token, ann := NewToken("ann", "user")
+	other, ops := NewToken("ops", "administrator")
 	if len(token) != 32 || token == other || ann.Salt == ops.Salt {
 		t.Errorf("tokens %q and %q, salts %q and %q", token, other, ann.Salt, ops.Salt)
 	}
@@ -124,8 +126,8 @@ func TestTokens(t *testing.T) {
 	if ann.hash(token) == ops.hash(token) {
 		t.Error("the hash doesn't depend on the salt")
 	}
-	n := &Node{config: Config{Tokens: []Token{ann, ops, {Name: "nobody", Role: "operator"}}}}
-	for given, want := range map[string]string{token: "ann/owner", other: "ops/operator", "": "", token[:31]: "", strings.ToUpper(token): "", ann.Hash: ""} {
+	n := &Node{config: Config{Tokens: []Token{ann, ops, {Name: "nobody", Role: "administrator"}}}}
+	for given, want := range map[string]string{token: "ann/user", other: "ops/administrator", "": "", token[:31]: "", strings.ToUpper(token): "", ann.Hash: ""} {
 		p, ok := n.principal(given)
 		if got := p.Name + "/" + string(p.Role); ok != (want != "") || ok && got != want {
 			t.Errorf("token %q is %q, want %q", given, got, want)

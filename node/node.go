@@ -25,10 +25,12 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/api"
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/policy"
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
@@ -36,13 +38,15 @@ import (
 
 // Node is a running party.
 type Node struct {
-	config Config
-	log    *slog.Logger
-	stores *stores
-	table  *keys.Table
-	peers  map[carnet.PartyID]identity.Peer // by what this party calls them
-	work   []func(context.Context) error
-	api    api.Config
+	config   Config
+	log      *slog.Logger
+	stores   *stores
+	table    *keys.Table
+	peers    map[carnet.PartyID]identity.Peer // by what this party calls them
+	work     []func(context.Context) error
+	activity *activity.Log
+	guard    *activity.Guard
+	api      api.Config
 }
 
 // New opens the party that the configuration describes.
@@ -69,7 +73,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.peers, err = readPeers(n.config.path(n.config.Peers)); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Log: n.log,
+	if err := n.openActivity(ctx); err != nil {
+		return err
+	}
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch n.config.Role {
 	case identity.Things:
@@ -186,7 +193,7 @@ func (n *Node) principal(token string) (api.Principal, bool) {
 	ok := false
 	for _, t := range n.config.Tokens {
 		if subtle.ConstantTimeCompare([]byte(t.hash(token)), []byte(t.Hash)) == 1 {
-			found, ok = api.Principal{Name: t.Name, Role: api.Role(t.Role)}, true
+			found, ok = policy.Bearer(t.Name, policy.Role(t.Role)), true
 		}
 	}
 	return found, ok

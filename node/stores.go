@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/keys"
@@ -25,8 +26,12 @@ type stores struct {
 	worlds func(context.Context) (avatar.Store, error)
 	depots func(context.Context) (depot.Store, error)
 	keys   func(context.Context) (keys.Store, error)
-	close  func() error
-	dbs    []database
+	// Apart from the state where that costs nothing: no acknowledgement is to wait
+	// for a reader's record.
+	activity func(context.Context) (activity.Store, error)
+
+	close func() error
+	dbs   []database
 }
 
 // database says when its changes can't be made durable any more.
@@ -103,13 +108,18 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(err, state.Close())
 	}
+	log, err := sqlite.Open(ctx, filepath.Join(c.path(c.Data), "activity.db"), sqlite.Options{})
+	if err != nil {
+		return nil, errors.Join(err, state.Close(), table.Close())
+	}
 	return &stores{
-		things: func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
-		worlds: func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
-		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
-		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
-		close:  func() error { return errors.Join(state.Close(), table.Close()) },
-		dbs:    []database{state, table},
+		things:   func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds:   func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots:   func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		keys:     func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		activity: func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
+		close:    func() error { return errors.Join(state.Close(), table.Close(), log.Close()) },
+		dbs:      []database{state, table, log},
 	}, nil
 }
 
@@ -123,12 +133,13 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		return nil, errors.Join(err, state.Close())
 	}
 	return &stores{
-		things: func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
-		worlds: func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
-		depots: func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
-		keys:   func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
-		close:  func() error { return errors.Join(state.Close(), table.Close()) },
-		dbs:    []database{state, table},
+		things:   func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds:   func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots:   func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		keys:     func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		activity: func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
+		close:    func() error { return errors.Join(state.Close(), table.Close()) },
+		dbs:      []database{state, table},
 	}, nil
 }
 

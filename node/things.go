@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"carnet"
@@ -96,13 +95,9 @@ func notShown(name carnet.PartyID, err error) error {
 }
 
 func (n *Node) judge() (*policy.Judge, error) {
-	files := make(map[string][]byte)
-	for _, name := range n.config.Things.Policies {
-		data, err := os.ReadFile(n.config.path(name))
-		if err != nil {
-			return nil, fmt.Errorf("read policies: %w", err)
-		}
-		files[name] = data
+	files, err := n.policyFiles(n.config.Things.Policies)
+	if err != nil {
+		return nil, err
 	}
 	return policy.NewJudge(files)
 }
@@ -112,7 +107,7 @@ func (n *Node) listenMQTT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{n.api.Things}, Limits: n.config.Limits.mqtt(), Log: n.log})
+	server, err := mqtt.New(mqtt.Config{TLS: config, Backend: devices{n.api.Things, n.guard}, Limits: n.config.Limits.mqtt(), Log: n.log})
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,12 @@ const (
 	Govern Group = "govern" // principals, peers, evidence with keys, the party
 	Audit  Group = "audit"  // activity, status, questions about others
 	Ask    Group = "ask"    // a question about oneself
+	// Deliver is to hand over what somebody signed, which proves itself.
+	Deliver Group = "deliver"
 )
 
 // groups are all of them.
-var groups = []Group{See, Read, Edit, Write, Give, Govern, Audit, Ask}
+var groups = []Group{See, Read, Edit, Write, Give, Govern, Audit, Ask, Deliver}
 
 // Use is an action's place in the table.
 type Use struct {
@@ -47,6 +49,7 @@ var actions = map[Action]Use{
 	"explain-mapping": {See, MappingResource, "id"},
 	"list-views":      {See, MappingResource, "id"},
 	"stop-mapping":    {Edit, MappingResource, "id"},
+	"own-mapping":     {Edit, MappingResource, "id"},
 	"get-owner":       {See, OwnerResource, "name"},
 
 	"list-avatars":   {See, AvatarResource, ""},
@@ -57,6 +60,12 @@ var actions = map[Action]Use{
 	"get-history":    {Read, AvatarResource, "id"},
 	"watch-avatar":   {Read, AvatarResource, "id"},
 	"get-evidence":   {Govern, AvatarResource, "id"},
+
+	"ask-mandate":      {Govern, AvatarResource, "id"},
+	"list-mandates":    {See, AvatarResource, "id"},
+	"remove-mandate":   {Govern, MandateResource, "id"},
+	"give-mandate":     {Deliver, MandateResource, ""},
+	"withdraw-mandate": {Deliver, AvatarResource, "id"},
 
 	"connect": {Write, ThingResource, ""},
 	"publish": {Write, TopicResource, ""},

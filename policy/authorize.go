@@ -109,17 +109,18 @@ const (
 	PrincipalResource ResourceKind = "Principal"
 	TopicResource     ResourceKind = "Topic"
 	PeerResource      ResourceKind = "Peer"
+	MandateResource   ResourceKind = "Mandate"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"
 
 // Resource is what an action is about.
 type Resource struct {
-	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer" example:"Thing"`
+	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer,Mandate" example:"Thing"`
 	ID   string       `json:"id" doc:"Its id; * for a list." example:"watch-7" maxLength:"256"`
 }
 

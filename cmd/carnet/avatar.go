@@ -90,7 +90,7 @@ func (c ofAvatar) find(ctx context.Context) (*client.Client, avatar.Info, error)
 	}
 	var missed []error
 	for _, w := range worlds {
-		cl, err := c.dial(f, w, operator, reader)
+		cl, err := c.dial(f, w, administrator, service)
 		if err != nil {
 			return nil, avatar.Info{}, err
 		}
@@ -139,7 +139,7 @@ func (c avatarList) Run(ctx context.Context, s streams) error {
 	}
 	all := []ofWorld{}
 	for _, w := range worlds {
-		cl, err := c.dial(f, w, operator, reader)
+		cl, err := c.dial(f, w, administrator, service)
 		if err != nil {
 			return err
 		}

@@ -85,7 +85,7 @@ func (c consoleUser) Run(s streams) error {
 		return err
 	}
 	if c.Role == "" {
-		return carnet.Errorf(carnet.Malformed, "a user has a role").WithFix("say --role ROLE, as the user's tokens have it: operator, owner or reader")
+		return carnet.Errorf(carnet.Malformed, "a user has a role").WithFix("say --role ROLE, as the user's tokens have it: user, creator, administrator, auditor or service")
 	}
 	password, err := c.password(s)
 	if err != nil {

@@ -242,7 +242,7 @@ func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
 	before := u.read("vault/carnet.toml")
 	const name = "Zoë \"Z\" \\ \n[store]"
-	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
+	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=service")
 	after := u.read("vault/carnet.toml")
 	if !strings.HasPrefix(after, before) {
 		t.Error("what was there has changed")
@@ -250,14 +250,14 @@ func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 	if token := words(out); strings.Contains(after, token[len(token)-1]) {
 		t.Error("the token itself is in the configuration")
 	}
-	again := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=reader")
+	again := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=service")
 	if out == again {
 		t.Error("two tokens are the same")
 	}
 
 	inline := strings.Replace(before, "[[tokens]]", "[later]", 1)
 	u.write("inline.toml", inline)
-	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=reader"); r.code != 1 {
+	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=service"); r.code != 1 {
 		t.Errorf("a configuration that can't be read: %+v", r)
 	}
 }

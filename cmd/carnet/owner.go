@@ -36,19 +36,22 @@ func (r reaching) asOwner() (asking, error) {
 	if err != nil {
 		return asking{}, err
 	}
-	token, err := f.Token(p.Name, r.As, owner, operator)
+	token, err := f.Token(p.Name, r.As, ownUser, creator, administrator)
 	if err != nil {
 		return asking{}, err
 	}
 	cl, err := r.dial(f, p, token.Role)
-	return asking{cl, token, f.TokensOf(p.Name, operator)}, err
+	return asking{cl, token, f.TokensOf(p.Name, administrator)}, err
 }
+
+// own reports whether the token's bearer sees its own things only.
+func (a asking) own() bool { return a.as.Role == ownUser || a.as.Role == creator }
 
 // explain says what to do where an owner asked for what it can't see: to it,
 // others' things are not there.
 func (a asking) explain(err error) error {
 	e, ok := errors.AsType[*carnet.Error](err)
-	if !ok || e.Code != carnet.NotFound || a.as.Role != owner {
+	if !ok || e.Code != carnet.NotFound || !a.own() {
 		return err
 	}
 	told := carnet.Errorf(e.Code, "%s (asked as the owner %s, who sees nothing of others)", e.Reason, plain(a.as.Name))
@@ -60,7 +63,7 @@ func (a asking) explain(err error) error {
 
 // hint says to people that there may be more than is shown.
 func (a asking) hint(s streams) {
-	if a.as.Role == owner && len(a.operators) > 0 {
+	if a.own() && len(a.operators) > 0 {
 		fmt.Fprintf(s.err, "These are the things of %s; everybody's: --as %s\n", plain(a.as.Name), plain(a.operators[0].Name))
 	}
 }
@@ -79,7 +82,7 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 	names := []string{c.Name}
 	switch {
 	case c.Name != "":
-	case a.as.Role == owner:
+	case a.own():
 		names[0] = a.as.Name
 	default:
 		if names, err = owners(ctx, a.Client); err != nil {

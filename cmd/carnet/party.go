@@ -55,7 +55,7 @@ func (c partyInit) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	token, kept := node.NewToken("operator", "operator")
+	token, kept := node.NewToken("operator", administrator)
 	config.Tokens = []node.Token{kept}
 	if err := c.make(ctx, config, token); err != nil {
 		return err
@@ -175,7 +175,7 @@ func reach(config node.Config, token string) *access.File {
 	}
 	return &access.File{
 		Version: access.Version, Parties: []access.Party{p},
-		Tokens: []access.Token{{Party: config.Party, Name: "operator", Role: "operator", Token: token}},
+		Tokens: []access.Token{{Party: config.Party, Name: "operator", Role: administrator, Token: token}},
 	}
 }
 
@@ -274,7 +274,7 @@ func beside(config, path string) string {
 type partyToken struct {
 	Config string `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
 	Name   string `arg:"" help:"Who gets it; of an owner, the name that its things have."`
-	Role   string `required:"" enum:"operator,owner,reader" placeholder:"ROLE" help:"operator (everything), owner (own things) or reader (avatars)."`
+	Role   string `required:"" enum:"user,creator,administrator,auditor,service" placeholder:"ROLE" help:"user (own things), creator (the same, and adds things), administrator (everything), auditor (what there is, and who did what) or service (reads avatars)."`
 }
 
 // Run adds the token at the end of the configuration, where TOML takes another

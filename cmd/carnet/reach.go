@@ -8,6 +8,7 @@ import (
 	"carnet/access"
 	"carnet/api/client"
 	"carnet/identity"
+	"carnet/policy"
 )
 
 // reaching is what the commands that ask a running party have in common.
@@ -19,9 +20,10 @@ type reaching struct {
 
 // The roles of tokens.
 const (
-	operator = "operator"
-	owner    = "owner"
-	reader   = "reader"
+	administrator = string(policy.Administrator)
+	creator       = string(policy.Creator)
+	ownUser       = string(policy.User)
+	service       = string(policy.Service)
 )
 
 func (r reaching) file() (*access.File, error) {
@@ -29,7 +31,9 @@ func (r reaching) file() (*access.File, error) {
 }
 
 // things is the way to the things agent.
-func (r reaching) things() (*client.Client, error) { return r.one(identity.Things, operator, owner) }
+func (r reaching) things() (*client.Client, error) {
+	return r.one(identity.Things, administrator, creator, ownUser)
+}
 
 // one is the way to the one party that is meant, with a token of one of the
 // roles.

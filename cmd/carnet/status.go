@@ -58,7 +58,7 @@ func (c statusCommand) Run(ctx context.Context, s streams) error {
 }
 
 func (r reaching) status(ctx context.Context, f *access.File, p access.Party) (api.Status, error) {
-	cl, err := r.dial(f, p, operator)
+	cl, err := r.dial(f, p, administrator)
 	if err != nil {
 		return api.Status{}, err
 	}

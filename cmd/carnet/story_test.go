@@ -287,13 +287,13 @@ func startParties(t *testing.T, u user) (p parties) {
 	if peer, err := identity.ReadPeer(filepath.Join(u.dir, "hub/peers/gym.json")); err != nil || peer.Party != "arena" || !strings.HasPrefix(peer.Link, "127.0.0.2:") {
 		t.Fatalf("hub knows of arena %+v, %v", peer, err)
 	}
-	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=owner"))
+	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=user"))
 	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Parties[0].CAFile = "hub/ca.pem"
-	f.Tokens = []access.Token{{Party: "hub", Name: "alice", Role: "owner", Token: token[len(token)-1]}}
+	f.Tokens = []access.Token{{Party: "hub", Name: "alice", Role: "user", Token: token[len(token)-1]}}
 	if err := f.Write(filepath.Join(u.dir, "alice.json")); err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func (c thingAdd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	cl, err := c.dial(f, party, operator)
+	cl, err := c.dial(f, party, administrator)
 	if err != nil {
 		return err
 	}
@@ -101,10 +101,10 @@ user %s, topic %s, and hears why messages are refused on %s.
 // usualOwner is whose a thing is that somebody adds without saying so: whoever
 // has one owner's token beside the operator's means to see it with that one.
 func (c thingAdd) usualOwner(f *access.File, things carnet.PartyID) (string, error) {
-	if owners := f.TokensOf(things, owner); len(owners) == 1 {
+	if owners := f.TokensOf(things, ownUser); len(owners) == 1 {
 		return owners[0].Name, nil
 	}
-	token, err := f.Token(things, c.As, operator)
+	token, err := f.Token(things, c.As, administrator)
 	return token.Name, err
 }
 

@@ -44,7 +44,7 @@ func (c avatarShow) views(ctx context.Context, f *access.File) ([]policy.View, e
 			continue
 		}
 		// It is the world that was asked: it answers also who can't ask the agent.
-		cl, err := reaching{}.dial(f, agents[0], operator, owner)
+		cl, err := reaching{}.dial(f, agents[0], administrator, creator, ownUser)
 		if err != nil {
 			return nil, nil
 		}

@@ -110,7 +110,7 @@ func (p *party) make(ctx context.Context) error {
 		}
 	}
 	var kept node.Token
-	p.token, kept = node.NewToken("operator", "operator")
+	p.token, kept = node.NewToken("operator", "administrator")
 	c.Tokens = []node.Token{kept}
 	file := filepath.Join(p.dir, "carnet.toml")
 	if err := node.Init(ctx, file, *c); err != nil {

@@ -233,7 +233,7 @@ func (v *town) wantListed(w *watch, refused int) {
 		Version: access.Version,
 		Parties: []access.Party{{Name: "hub", Role: v.hub.role, HTTP: "https://localhost:" + v.hub.config.Listen.HTTP[len("127.0.0.1:"):],
 			MQTT: v.hub.config.Listen.MQTT, CAFile: filepath.Join(v.hub.dir, "ca.pem")}},
-		Tokens: []access.Token{{Party: "hub", Name: "operator", Role: "operator", Token: v.hub.token}},
+		Tokens: []access.Token{{Party: "hub", Name: "operator", Role: "administrator", Token: v.hub.token}},
 	}
 	if err := f.Write(file); err != nil {
 		v.t.Fatal(err)

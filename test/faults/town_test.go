@@ -114,7 +114,7 @@ func (v *town) make(p *party) {
 	c.Listen.HTTP = freeAddress(v.t)
 	*map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role] = freeAddress(v.t)
 	var kept node.Token
-	p.token, kept = node.NewToken("operator", "operator")
+	p.token, kept = node.NewToken("operator", "administrator")
 	c.Tokens = []node.Token{kept}
 	if err := node.Init(ctx, p.file(), *c); err != nil {
 		v.t.Fatal(err)

@@ -1,0 +1,127 @@
+package api_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"carnet"
+	"carnet/api"
+	"carnet/policy"
+)
+
+// concrete makes a path of a route, with ids that nobody has.
+func concrete(path string) string {
+	id := "00112233445566778899aabbccddeeff"
+	return strings.NewReplacer("{id}", id, "{name}", id).Replace(path)
+}
+
+// Every route that there is, by whatever means it was added: who has no token is
+// not let in, everybody else is decided by what the route is for and recorded,
+// and nobody comes to a handler whose call could not be recorded.
+func TestNoRouteWithoutADecisionAndARecord(t *testing.T) {
+	s := newServed(t)
+	roles := guard(t, s.records)
+	found := 0
+	for base, h := range s.handlers {
+		for pattern, action := range api.Patterns(h) {
+			method, path, _ := strings.Cut(pattern, " ")
+			call := func(token string) answered { return ask(t, method, base+concrete(path), token, "") }
+			if slices.Contains(api.Open(), path) {
+				if a := call(""); a.status != 200 {
+					t.Errorf("%s without a token is %d", path, a.status)
+				}
+				continue
+			}
+			use, known := policy.UseOf(action)
+			if found++; !known {
+				t.Errorf("%s is for %q, which is not in the table of actions", pattern, action)
+				continue
+			}
+			for _, token := range []string{"", "guess", strings.Repeat("x", 10_000)} {
+				if a := call(token); a.status != 401 || problemIn(t, a).Code != carnet.Unauthenticated || a.header.Get("WWW-Authenticate") == "" {
+					t.Errorf("%s with token %.10q is %d %s", pattern, token, a.status, a.body)
+				}
+			}
+			s.records.take()
+			for token, p := range principals {
+				a := call(token)
+				all := s.records.take()
+				if len(all) != 1 || all[0].Who != p || all[0].Action != action || all[0].Resource.Kind != use.Resource || all[0].Policy != roles.Authorizer.Version() || all[0].Why == "" {
+					t.Errorf("%s by %s left %+v", pattern, p, all)
+					continue
+				}
+				if may := roles.Best(p, action, use.Resource, "").Allow; may == (a.status == 403) || !may && all[0].Permitted {
+					t.Errorf("%s by %s is %d %s, and recorded as %+v", pattern, p, a.status, a.body, all[0])
+				}
+			}
+			s.records.failWith(carnet.Errorf(carnet.NoSpace, "the disk is full"))
+			if a := call("operator-token"); a.status != http.StatusInsufficientStorage {
+				t.Errorf("%s, which could not be recorded, is answered with %d %s", pattern, a.status, a.body)
+			}
+			s.records.failWith(nil)
+		}
+	}
+	if found < 20 {
+		t.Errorf("there are %d routes only", found)
+	}
+}
+
+func TestARouteForNothingIsRefused(t *testing.T) {
+	s := newServed(t)
+	h := s.handlers[s.hubURL]
+	reached := false
+	api.AddRoute(h, "GET /v1/new", func(http.ResponseWriter, *http.Request) { reached = true })
+	r := httptest.NewRequest("GET", "/v1/new", nil)
+	r.Header.Set("Authorization", "Bearer operator-token")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	all := s.records.take()
+	if reached || w.Code != 403 || len(all) != 1 || all[0].Permitted {
+		t.Errorf("reached %v, answered %d %s, recorded %+v", reached, w.Code, w.Body, all)
+	}
+}
+
+// What isn't recorded isn't done.
+func TestNothingIsDoneUnrecorded(t *testing.T) {
+	s := newServed(t)
+	s.records.failWith(carnet.Errorf(carnet.NoSpace, "the disk is full"))
+	a := ask(t, "POST", s.hubURL+"/v1/things", "operator-token", `{"owner":"alice","description":`+watchDescription+`}`)
+	if things, err := s.agent.Things(t.Context(), ""); a.status != 507 || err != nil || len(things) != 0 {
+		t.Errorf("answered %d %s, and there are %+v, %v", a.status, a.body, things, err)
+	}
+	// A refusal stays one.
+	if a := ask(t, "GET", s.hubURL+"/v1/status", "alice-token", ""); a.status != 403 {
+		t.Errorf("a refusal that isn't recorded is %d %s", a.status, a.body)
+	}
+}
+
+func TestACreatorAddsThingsOfItsOwn(t *testing.T) {
+	s := newServed(t)
+	add := func(token, owner string) int {
+		return ask(t, "POST", s.hubURL+"/v1/things", token, `{"owner":"`+owner+`","description":`+watchDescription+`}`).status
+	}
+	if got := []int{add("maker-token", "maker"), add("maker-token", "alice"), add("alice-token", "alice")}; !slices.Equal(got, []int{201, 403, 403}) {
+		t.Errorf("a creator's own, another's, and a user's own: %v", got)
+	}
+	all, err := s.hub("maker-token").Things(t.Context())
+	if err != nil || len(all) != 1 || all[0].Owner != "maker" {
+		t.Errorf("the creator sees %+v, %v", all, err)
+	}
+}
+
+func TestAnAuditorSeesNoMeasurement(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	avatar := s.arenaURL + "/v1/avatars/" + m.Avatar.String()
+	for path, want := range map[string]int{
+		s.hubURL + "/v1/things/watch-7": 200, s.hubURL + "/v1/mappings/" + m.ID.String() + "/views": 200, s.hubURL + "/v1/things/watch-7/refusals": 403,
+		avatar: 200, avatar + "/state": 403, avatar + "/history": 403, avatar + "/live": 403, avatar + "/evidence": 403, s.arenaURL + "/v1/status": 200,
+	} {
+		if a := ask(t, "GET", path, "auditor-token", ""); a.status != want {
+			t.Errorf("%s is %d %s, want %d", path, a.status, a.body, want)
+		}
+	}
+}
