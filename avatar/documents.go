@@ -6,6 +6,7 @@ import (
 
 	"carnet"
 	"carnet/keys"
+	"carnet/ledger"
 )
 
 var (
@@ -83,4 +84,52 @@ func (a *Agent) put(ctx context.Context, kind, id string, version uint64, v any)
 		return err
 	}
 	return a.store.Put(ctx, []carnet.Document{d}, nil)
+}
+
+// Kept is a document of a part of the world beside this one. It rests sealed in
+// the world's store, as the agent's own do.
+type Kept struct {
+	Kind, ID string
+	Version  uint64 // one more than that of the one it replaces
+	Body     any    // as JSON; nil: the document is deleted
+}
+
+// Keep stores documents, with statements by this world about the change and with
+// documents that aren't sealed, in one transaction. A document whose stored
+// version isn't Version-1 fails the whole with carnet.Conflict.
+func (a *Agent) Keep(ctx context.Context, kept []Kept, statements []ledger.Statement, plain ...carnet.Document) error {
+	documents := plain
+	for _, k := range kept {
+		d := carnet.Document{Kind: k.Kind, ID: k.ID, Version: k.Version}
+		if k.Body != nil {
+			var err error
+			if d, err = a.document(k.Kind, k.ID, k.Version, k.Body); err != nil {
+				return err
+			}
+		}
+		documents = append(documents, d)
+	}
+	items := make([]ledger.Item, 0, len(statements))
+	for _, s := range statements {
+		item, err := a.state(s)
+		if err != nil {
+			return err
+		}
+		items = append(items, item)
+	}
+	if err := a.store.Put(ctx, documents, items); err != nil {
+		return err
+	}
+	if len(items) > 0 {
+		a.recorded()
+	}
+	return nil
+}
+
+// EachKept hands over the documents of a kind, in order of their ids; open reads
+// one's body.
+func (a *Agent) EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error {
+	return a.eachDocument(ctx, kind, func(d carnet.Document) error {
+		return do(d.ID, d.Version, func(v any) error { return a.openDocument(d, v) })
+	})
 }

@@ -88,24 +88,23 @@ func (a *Agent) keepEpochs(ctx context.Context, rows []StretchRow) error {
 			continue
 		}
 		until := keptUntil(row)
-		_, shared := a.shareOf(row.Stream)
+		of := epochOf
+		if _, shared := a.shareOf(row.Stream); shared {
+			of = slotOf
+		}
 		var last seal.Path
 		if err := eachBatch(row.Body, func(_, from, to int) error {
 			h, _, err := seal.ParseHeader(row.Body[from:to])
 			if err != nil {
 				return err
 			}
-			if slotOf(h) == last {
+			id := of(h)
+			if id == last {
 				return nil
 			}
-			last = slotOf(h)
-			note := func(id seal.Path) {
-				if until > max(a.needed[id], need[id]) {
-					need[id] = until
-				}
-			}
-			if note(epochOf(h)); shared { // its keys may be of slots
-				note(last)
+			last = id
+			if until > max(a.needed[id], need[id]) {
+				need[id] = until
 			}
 			return nil
 		}); err != nil {

@@ -69,6 +69,22 @@ func (a *Agent) Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wa
 	return &Following{s}, nil
 }
 
+// Heads returns where an avatar's streams stand: the number of the measurement
+// that each gets next.
+func (a *Agent) Heads(id carnet.AvatarID) (map[carnet.StreamID]uint64, error) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return nil, err
+	}
+	a.foldMu.Lock()
+	defer a.foldMu.Unlock()
+	heads := make(map[carnet.StreamID]uint64)
+	for _, s := range a.streamsOf(v) {
+		heads[s.id] = s.nextFirst
+	}
+	return heads, nil
+}
+
 // Take returns the next batch if there is one now.
 func (f *Following) Take(ctx context.Context) (Event, bool, error) { return f.s.ready(ctx) }
 
@@ -84,3 +100,17 @@ func (f *Following) Demand(on bool) {
 
 // Close ends it.
 func (f *Following) Close() { f.s.Close() }
+
+// SlotKey returns the key of the slot that a batch is of, to be granted to who
+// gets a copy; carnet.NotFound if its epoch's is destroyed.
+func (a *Agent) SlotKey(ctx context.Context, h seal.Header) (seal.Key, error) {
+	k, err := a.epochs.key(ctx, h)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	slot, err := k.Slot(h.Slot)
+	if err != nil {
+		return seal.Key{}, err
+	}
+	return slot.Key(), nil
+}

@@ -81,9 +81,10 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 		if s == nil || s.sender != from.Party {
 			return carnet.Errorf(carnet.Forbidden, "%s has no stream %s here", from.Party, e.Key.Stream).WithFix("map it first")
 		}
-		_, shared := a.shareOf(e.Key.Stream)
-		if e.Key.Level != seal.EpochLevel && (e.Key.Level != seal.SlotLevel || !shared) {
+		if _, shared := a.shareOf(e.Key.Stream); !shared && e.Key.Level != seal.EpochLevel {
 			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
+		} else if shared && e.Key.Level != seal.SlotLevel {
+			return carnet.Errorf(carnet.Malformed, "what is shared is opened by keys of slots, not of %s", e.Key.Path)
 		}
 		if over := e.Ceiling.Exceeds(a.clearance); over != "" {
 			return carnet.Errorf(carnet.Forbidden, "the key of %s is refused: %s", e.Key.Path, over)

@@ -281,8 +281,8 @@ func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Bo
 		return carnet.Errorf(carnet.Conflict, "batch %d of stream %s comes twice: the next is %d, its measurements begin at %d, the next at %d",
 			h.Number, h.Stream, s.nextBatch, b.First, s.nextFirst)
 	}
-	if a.tooLate(s, h.Number) {
-		return carnet.Errorf(carnet.Forbidden, "the share of stream %s has ended", h.Stream)
+	if a.lapsed(s, h.Number) {
+		return carnet.Errorf(carnet.Forbidden, "no share of stream %s is in force for batch %d", h.Stream, h.Number)
 	}
 	if over := b.Label.Exceeds(a.clearance); over != "" {
 		return carnet.Errorf(carnet.Forbidden, "batch %d of stream %s: %s", h.Number, h.Stream, over)

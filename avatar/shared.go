@@ -13,10 +13,19 @@ type Shared struct {
 	ID carnet.ShareID `json:"id"`
 	// Onward: the avatar's readers may pass it on.
 	Onward bool `json:"onward,omitempty"`
-	// Ended is the number of the first batch of the stream that came too late; nil
-	// while the share lasts.
-	Ended *uint64 `json:"ended,omitempty"`
+	// Lapses are the stretches of the stream for which no share was in force: between
+	// the end of one and the beginning of the next, or still.
+	Lapses []Lapse `json:"lapses,omitempty"`
 }
+
+// Lapse is a stretch of a stream's batches that may not be here.
+type Lapse struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to,omitempty"` // not included; 0: it goes on
+}
+
+// ended reports whether no share is in force.
+func (s *Shared) ended() bool { return len(s.Lapses) > 0 && s.Lapses[len(s.Lapses)-1].To == 0 }
 
 // shareOf returns the share by which a stream comes, and false if it comes from a
 // things agent.
@@ -27,19 +36,20 @@ func (a *Agent) shareOf(id carnet.StreamID) (Shared, bool) {
 	return s, ok
 }
 
-// tooLate reports whether a batch of a stream came after the end of its share.
-func (a *Agent) tooLate(s *stream, batch uint64) bool {
-	share, ok := a.shareOf(s.id)
-	return ok && share.Ended != nil && batch >= *share.Ended
+// lapsed reports whether a batch came while no share of its stream was in force.
+func (a *Agent) lapsed(s *stream, batch uint64) bool {
+	share, _ := a.shareOf(s.id)
+	return slices.ContainsFunc(share.Lapses, func(l Lapse) bool { return batch >= l.From && (l.To == 0 || batch < l.To) })
 }
 
 // ShareOf returns the share by which a stream comes from another world, and
 // false if it comes from a things agent or isn't here.
 func (a *Agent) ShareOf(id carnet.StreamID) (Shared, bool) { return a.shareOf(id) }
 
-// Enter gives a stream that another world shares the avatar that it speaks to.
-// Entered again it stays as it is. It is durable on return.
-func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.PartyID, to carnet.AvatarID, share Shared) error {
+// Enter gives a stream that another world shares, from a batch on, the avatar that
+// it speaks to. Entered again it stays as it is; a stream whose share has ended is
+// taken up by the next. It is durable on return.
+func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.PartyID, to carnet.AvatarID, share Shared, batch uint64) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	v, err := a.avatar(to)
@@ -47,10 +57,7 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 		return err
 	}
 	if s := a.stream(id); s != nil {
-		if had, ok := a.shareOf(id); s.sender != from || s.avatar != v || !ok || had.ID != share.ID {
-			return carnet.Errorf(carnet.Conflict, "the stream is here already, for something else")
-		}
-		return nil
+		return a.enterAgain(ctx, s, from, v, share, batch)
 	}
 	switch {
 	case id == nobody:
@@ -68,6 +75,31 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 	a.setShared(id, &share)
 	if err := a.grow(ctx, v, s, item); err != nil {
 		a.setShared(id, nil)
+		return err
+	}
+	return nil
+}
+
+// enterAgain takes a stream that is here from the share that it came by into
+// another. The caller holds changeMu.
+func (a *Agent) enterAgain(ctx context.Context, s *stream, from carnet.PartyID, v *Avatar, share Shared, batch uint64) error {
+	had, ok := a.shareOf(s.id)
+	switch {
+	case !ok || s.sender != from || s.avatar != v || had.ID != share.ID && !had.ended():
+		return carnet.Errorf(carnet.Conflict, "the stream is here already, for something else")
+	case had.ID == share.ID && !had.ended():
+		return nil
+	case had.ID == share.ID:
+		return carnet.Errorf(carnet.Forbidden, "the share of the stream has ended")
+	}
+	share.Lapses = slices.Clone(had.Lapses)
+	last := &share.Lapses[len(share.Lapses)-1]
+	last.To = max(last.From, batch, 1)
+	a.setShared(s.id, &share)
+	s.ended = false
+	if err := a.saveAvatar(ctx, s.avatar, s.avatar.streams, nil); err != nil {
+		a.setShared(s.id, &had)
+		s.ended = true
 		return err
 	}
 	return nil
@@ -111,9 +143,9 @@ func (a *Agent) EndShare(ctx context.Context, id carnet.ShareID) error {
 	defer a.changeMu.Unlock()
 	for _, s := range a.streamsOfShare(id) {
 		share, _ := a.shareOf(s.id)
-		if share.Ended == nil {
+		if !share.ended() {
 			a.foldMu.Lock()
-			share.Ended = new(s.nextBatch)
+			share.Lapses = append(slices.Clone(share.Lapses), Lapse{From: s.nextBatch})
 			a.setShared(s.id, &share) // at once, whatever the store says: it only refuses
 			a.foldMu.Unlock()
 		} else if s.ended {

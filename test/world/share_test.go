@@ -172,7 +172,7 @@ func TestSharedStream(t *testing.T) {
 		own := hub.open(nil)
 		share := avatar.Shared{ID: carnet.NewShareID()}
 		s := from.draw(carnet.NewStreamID())
-		enter := func() error { return w.agent.Enter(w.ctx, s.id, from.name, own.avatar, share) }
+		enter := func() error { return w.agent.Enter(w.ctx, s.id, from.name, own.avatar, share, 0) }
 		slot := seal.Entry{Key: s.slot.Key(), Ceiling: carnet.Label{Sensitivity: carnet.Personal}}
 		if err := from.grantWith(from.key, seal.Terms{}, slot); carnet.CodeOf(err) != carnet.Forbidden {
 			t.Errorf("a key of a stream that isn't entered: %v", err)
@@ -182,6 +182,9 @@ func TestSharedStream(t *testing.T) {
 		}
 		if err := enter(); err != nil {
 			t.Errorf("entered again: %v", err)
+		}
+		if err := from.grant(s); carnet.CodeOf(err) != carnet.Malformed {
+			t.Errorf("the key of an epoch: %v", err)
 		}
 		if err := from.grantWith(from.key, seal.Terms{}, slot); err != nil {
 			t.Fatal(err)
@@ -231,17 +234,17 @@ func TestSharedStreamRefusals(t *testing.T) {
 			}
 		}
 		refused("it asks for an avatar", carnet.Forbidden, from.call(carnet.CallMap, carnet.MapRequest{Stream: carnet.NewStreamID()}, nil))
-		refused("it enters another's stream", carnet.Conflict, w.agent.Enter(w.ctx, own.id, from.name, own.avatar, share))
-		refused("it enters no stream", carnet.Malformed, w.agent.Enter(w.ctx, carnet.StreamID{}, from.name, own.avatar, share))
-		refused("for no avatar", carnet.NotFound, w.agent.Enter(w.ctx, carnet.NewStreamID(), from.name, carnet.NewAvatarID(), share))
+		refused("it enters another's stream", carnet.Conflict, w.agent.Enter(w.ctx, own.id, from.name, own.avatar, share, 0))
+		refused("it enters no stream", carnet.Malformed, w.agent.Enter(w.ctx, carnet.StreamID{}, from.name, own.avatar, share, 0))
+		refused("for no avatar", carnet.NotFound, w.agent.Enter(w.ctx, carnet.NewStreamID(), from.name, carnet.NewAvatarID(), share, 0))
 		id := carnet.NewStreamID()
-		if err := w.agent.Enter(w.ctx, id, from.name, own.avatar, share); err != nil {
+		if err := w.agent.Enter(w.ctx, id, from.name, own.avatar, share, 0); err != nil {
 			t.Fatal(err)
 		}
-		refused("for another share", carnet.Conflict, w.agent.Enter(w.ctx, id, from.name, own.avatar, avatar.Shared{ID: carnet.NewShareID()}))
+		refused("for another share", carnet.Conflict, w.agent.Enter(w.ctx, id, from.name, own.avatar, avatar.Shared{ID: carnet.NewShareID()}, 0))
 		refused("a slot's key of a stream that isn't shared", carnet.Malformed,
 			hub.grantWith(hub.key, seal.Terms{}, seal.Entry{Key: own.slot.Key(), Ceiling: carnet.Label{Sensitivity: carnet.Personal}}))
-		if err := w.fail("put", func() error { return w.agent.Enter(w.ctx, carnet.NewStreamID(), from.name, own.avatar, share) }); err == nil {
+		if err := w.fail("put", func() error { return w.agent.Enter(w.ctx, carnet.NewStreamID(), from.name, own.avatar, share, 0) }); err == nil {
 			t.Error("a stream is entered although the store failed")
 		}
 		arrival := from.arrival(from.draw(id).run(carnet.Day, time.Now(), 1))

@@ -1,0 +1,174 @@
+// Package crossing owns what goes from an avatar of one world to an avatar of
+// another: shares. A share is asked for by the taker over R5, given by the giver
+// under a grant and a mandate, and then flows over the link from giver to taker
+// like what a things agent sends, batch by batch, until either side or what it
+// lives by ends it.
+//
+// At the giver a share is giving, then ended; at the taker it is asked, taking,
+// then ended (state.go). Where a share stands in a stream is nowhere but in the
+// taker's stream heads: a giver asks, and goes on from there. docs/design/share.md
+// has the messages, the numbers of derived batches, and the recovery rule for a
+// crash at each point.
+//
+// The package must not know how a caller is proven (crossing/r5), how frames
+// travel (link), where documents lie (avatar keeps them), nor what permits a
+// share: that is asked of Permits.
+package crossing
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/ledger"
+	"carnet/policy"
+	"carnet/seal"
+)
+
+// World is the world on whose side this is: an *avatar.Agent.
+type World interface {
+	Avatar(carnet.AvatarID) (avatar.Info, error)
+	Heads(carnet.AvatarID) (map[carnet.StreamID]uint64, error)
+	Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wake func()) (*avatar.Following, error)
+	ShareOf(carnet.StreamID) (avatar.Shared, bool)
+	SlotKey(context.Context, seal.Header) (seal.Key, error)
+
+	Enter(ctx context.Context, id carnet.StreamID, from carnet.PartyID, to carnet.AvatarID, share avatar.Shared, batch uint64) error
+	EndShare(context.Context, carnet.ShareID) error
+
+	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
+	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
+}
+
+// Permits says whether what a share lives by still holds: its peering, grant and
+// mandate, and that revocations are known. It answers from memory, and is asked ten
+// times a second for each share.
+type Permits interface {
+	Still(Given) error
+}
+
+// Revocations writes the party's revocation number with what ends.
+type Revocations interface {
+	// End has put store the end and the number in one transaction; put may be called
+	// again.
+	End(ctx context.Context, put func(carnet.Document) error) error
+}
+
+// Asker asks a giver, as the taker's avatar, over R5.
+type Asker interface {
+	// Ask puts a question. The same question is answered the same. What the giver
+	// refuses for good has a code other than carnet.Unavailable.
+	Ask(ctx context.Context, giver carnet.PartyID, q Question) (Answer, error)
+	// Stop tells the giver that nothing more is taken.
+	Stop(ctx context.Context, giver carnet.PartyID, q Question) error
+}
+
+// Config makes an Agent. Fields without a stated default are required.
+type Config struct {
+	Party       carnet.PartyID
+	World       World
+	Permits     Permits
+	Revocations Revocations
+	Asker       Asker
+	Judge       *policy.Judge
+	Own         *policy.View // what this world wants or bears; nil: whatever it is given
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// Agent is a world's side of its shares, given and taken.
+type Agent struct {
+	Config
+
+	changing  sync.Mutex     // held while documents change; before mu
+	questions sync.WaitGroup // of those under way
+	changes   atomic.Uint64  // of shares that are given
+
+	// mu guards what follows. Frames are signed under it for reading, so that none
+	// that is signed after a share's end has anything of it.
+	mu      sync.RWMutex
+	given   map[carnet.ShareID]*given
+	taken   map[carnet.ShareID]*taken
+	sources map[carnet.PartyID]*Source
+}
+
+// New reads the shares that there are.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.World == nil || cfg.Permits == nil || cfg.Revocations == nil || cfg.Asker == nil || cfg.Judge == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "shares need a world, permits, revocations, an asker and a judge")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	a := &Agent{
+		Config: cfg, given: make(map[carnet.ShareID]*given), taken: make(map[carnet.ShareID]*taken), sources: make(map[carnet.PartyID]*Source),
+	}
+	if err := a.loadGiven(ctx); err != nil {
+		return nil, err
+	}
+	return a, a.loadTaken(ctx)
+}
+
+// Kinds of documents.
+const (
+	kindGiven = "share-out"
+	kindMark  = "share-at"
+	kindTaken = "share-in"
+	kindLink  = "share-link"
+)
+
+// lookEvery is how often it is looked at what shares live by.
+const lookEvery = 100 * time.Millisecond
+
+// Run ends what no longer holds, and asks for what was asked and not answered,
+// until ctx ends. It returns an error only when the process must recover at its
+// next start.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.questions.Wait()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		if err := a.look(ctx); err != nil && ctx.Err() == nil && carnet.CodeOf(err) == "" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// look ends the shares that may not go on, and goes on with those that were asked
+// for.
+func (a *Agent) look(ctx context.Context) error {
+	for _, g := range a.Given() {
+		if g.End != nil {
+			continue
+		}
+		why := a.Permits.Still(g)
+		if why == nil && !a.Now().Before(g.Until) {
+			why = carnet.Errorf(carnet.TooOld, "it was given until %s", g.Until.UTC().Format(time.RFC3339))
+		}
+		if why == nil {
+			a.pause(g.ID, false)
+			continue
+		}
+		if carnet.CodeOf(why) == carnet.Unavailable {
+			a.pause(g.ID, true) // it may hold again
+			continue
+		}
+		if err := a.endGiven(ctx, g.ID, "what it lives by", why.Error()); err != nil {
+			return err
+		}
+	}
+	return a.askAgain(ctx)
+}

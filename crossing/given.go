@@ -1,0 +1,282 @@
+package crossing
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/ledger"
+	"carnet/policy"
+)
+
+// Question is what a taker asks for.
+type Question struct {
+	ID      carnet.ShareID  `json:"id"`
+	Avatar  carnet.AvatarID `json:"avatar"` // of the giver
+	For     carnet.AvatarID `json:"for"`    // of the taker
+	Purpose string          `json:"purpose"`
+	View    *policy.View    `json:"view,omitempty"` // what the taker wants or bears; absent: whatever it is given
+}
+
+// Answer is what the giver gives.
+type Answer struct {
+	View   policy.View `json:"view"` // in force: the strictest of the grant's and the taker's
+	Until  time.Time   `json:"until"`
+	Onward bool        `json:"onward"` // whether the taker may pass it on
+}
+
+// Permit is what a proven caller's question is permitted by.
+type Permit struct {
+	Taker        carnet.PartyID
+	Grant        string
+	GrantVersion uint64
+	View         policy.View
+	Onward       bool
+	Mandate      string
+	Most         carnet.Clearance // the most that may flow: the least of the taker's, the peering's, the mandate's and the grant's
+	Until        time.Time        // when the first of what permits it ends
+}
+
+// Given is a share at its giver.
+type Given struct {
+	ID           carnet.ShareID   `json:"id"`
+	Taker        carnet.PartyID   `json:"taker"`
+	Avatar       carnet.AvatarID  `json:"avatar"`
+	For          carnet.AvatarID  `json:"for"`
+	Purpose      string           `json:"purpose"`
+	View         policy.View      `json:"view"`
+	Most         carnet.Clearance `json:"most"`
+	Onward       bool             `json:"onward,omitempty"`
+	Grant        string           `json:"grant"`
+	GrantVersion uint64           `json:"grant_version"`
+	Mandate      string           `json:"mandate"`
+	Begun        time.Time        `json:"begun"`
+	Until        time.Time        `json:"until"`
+	End          *End             `json:"end,omitempty"`
+}
+
+// End is why, when and by whose word a share ended.
+type End struct {
+	Time time.Time `json:"time"`
+	By   string    `json:"by"`
+	Why  string    `json:"why"`
+}
+
+// given is a share at its giver, with what only the giver needs.
+type given struct {
+	Given
+	// From says where the avatar's streams stood at the beginning: nothing before is
+	// shared. A stream that came later is shared from its beginning.
+	From    map[carnet.StreamID]uint64          `json:"from"`
+	Derived map[carnet.StreamID]carnet.StreamID `json:"derived"` // by the source stream
+	Told    bool                                `json:"told,omitempty"`
+
+	version uint64
+	paused  bool // nothing is sent: it isn't known whether the share still holds
+}
+
+func (g *given) state() State {
+	switch {
+	case g == nil:
+		return None
+	case g.End != nil:
+		return Ended
+	}
+	return Giving
+}
+
+func (a *Agent) loadGiven(ctx context.Context) error {
+	return a.World.EachKept(ctx, kindGiven, func(_ string, version uint64, open func(any) error) error {
+		g := &given{version: version}
+		if err := open(g); err != nil {
+			return err
+		}
+		a.given[g.ID] = g
+		return nil
+	})
+}
+
+// keepGiven stores a share's next document and takes it up.
+func (a *Agent) keepGiven(ctx context.Context, g given, statements []ledger.Statement, plain ...carnet.Document) error {
+	g.version++
+	kept := avatar.Kept{Kind: kindGiven, ID: g.ID.String(), Version: g.version, Body: g}
+	if err := a.World.Keep(ctx, []avatar.Kept{kept}, statements, plain...); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.given[g.ID] = &g
+	a.changes.Add(1)
+	return nil
+}
+
+// Give gives a share that is permitted. Asked again it gives the same, for as long
+// as it is permitted now.
+func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.RLock()
+	had := a.given[q.ID]
+	a.mu.RUnlock()
+	if had != nil && (had.Taker != p.Taker || had.Avatar != q.Avatar || had.For != q.For || had.Purpose != q.Purpose) {
+		return Answer{}, carnet.Errorf(carnet.Conflict, "the share %s is another one", q.ID).WithFix("draw another id")
+	}
+	if _, ok := had.state().next(question); !ok {
+		return Answer{}, carnet.Errorf(carnet.Forbidden, "the share %s has ended: %s", q.ID, had.End.Why).WithFix("ask for a new one")
+	}
+	g := given{Given: Given{
+		ID: q.ID, Taker: p.Taker, Avatar: q.Avatar, For: q.For, Purpose: q.Purpose, View: p.View, Most: p.Most, Onward: p.Onward,
+		Grant: p.Grant, GrantVersion: p.GrantVersion, Mandate: p.Mandate, Begun: a.Now().UTC(), Until: p.Until.UTC(),
+	}}
+	if q.View != nil {
+		g.View = policy.Strictest(p.View, *q.View)
+	}
+	if err := g.View.Enforced(); err != nil {
+		return Answer{}, err
+	}
+	if had != nil {
+		g.From, g.Derived, g.Begun, g.version = had.From, had.Derived, had.Begun, had.version
+	} else {
+		var err error
+		if g.From, err = a.World.Heads(q.Avatar); err != nil {
+			return Answer{}, err
+		}
+		g.Derived = make(map[carnet.StreamID]carnet.StreamID)
+	}
+	if had == nil || !same(had.Given, g.Given) {
+		err := a.keepGiven(ctx, g, []ledger.Statement{{
+			Kind: ledger.ShareGiven, Time: a.Now().UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, PolicyVersion: g.GrantVersion,
+		}})
+		if err != nil {
+			return Answer{}, err
+		}
+	}
+	a.rouse(g.Taker)
+	return Answer{View: g.View, Until: g.Until, Onward: g.Onward}, nil
+}
+
+// same reports whether two of a share's documents say the same of what flows.
+func same(p, q Given) bool {
+	pv, perr := p.View.MarshalJSON()
+	qv, qerr := q.View.MarshalJSON()
+	return perr == nil && qerr == nil && string(pv) == string(qv) && p.Most == q.Most && p.Onward == q.Onward &&
+		p.Grant == q.Grant && p.GrantVersion == q.GrantVersion && p.Mandate == q.Mandate && p.Until.Equal(q.Until)
+}
+
+// Given lists the shares that are given, those that have ended included, in order
+// of their beginnings.
+func (a *Agent) Given() []Given {
+	a.mu.RLock()
+	all := make([]Given, 0, len(a.given))
+	for _, g := range a.given {
+		all = append(all, g.Given)
+	}
+	a.mu.RUnlock()
+	slices.SortFunc(all, func(p, q Given) int {
+		return cmp.Or(p.Begun.Compare(q.Begun), cmp.Compare(p.ID.String(), q.ID.String()))
+	})
+	return all
+}
+
+// StopGiving ends a share by somebody's word.
+func (a *Agent) StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error {
+	return a.endGiven(ctx, id, by, why)
+}
+
+// StopTaken ends a share by its taker's word: the taker is not told of it.
+func (a *Agent) StopTaken(ctx context.Context, id carnet.ShareID, taker carnet.PartyID) error {
+	a.mu.RLock()
+	g := a.given[id]
+	a.mu.RUnlock()
+	if g == nil || g.Taker != taker {
+		return carnet.Errorf(carnet.NotFound, "there is no share %s", id)
+	}
+	return a.endGiven(ctx, id, string(taker), "the taker stopped it")
+}
+
+// endGiven ends a share at its giver: at once, before it is durable, since an end
+// only withholds; a crash before that ends it at the next look.
+func (a *Agent) endGiven(ctx context.Context, id carnet.ShareID, by, why string) error {
+	a.pause(id, true)
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.RLock()
+	had := a.given[id]
+	a.mu.RUnlock()
+	if _, ok := had.state().next(over); !ok {
+		return carnet.Errorf(carnet.NotFound, "there is no share %s", id).WithFix("list the shares")
+	}
+	if had.End != nil {
+		return nil
+	}
+	g := *had
+	g.End = &End{a.Now().UTC(), by, why}
+	err := a.Revocations.End(ctx, func(number carnet.Document) error {
+		return a.keepGiven(ctx, g, []ledger.Statement{{
+			Kind: ledger.ShareEnded, Time: a.Now().UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, Reason: clip(why),
+		}}, number)
+	})
+	if err != nil {
+		return err
+	}
+	a.Log.Info("a share has ended", "share", id, "taker", g.Taker, "by", by, "why", why)
+	a.rouse(g.Taker)
+	return nil
+}
+
+// clip cuts a reason to what a statement holds.
+func clip(why string) string { return why[:min(len(why), ledger.MaxReason)] }
+
+// pause has nothing of a share be signed, or goes on. What an end has paused stays
+// so.
+func (a *Agent) pause(id carnet.ShareID, on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.given[id]; g != nil && g.End == nil && g.paused != on {
+		paused := *g
+		paused.paused = on
+		a.given[id] = &paused
+		a.changes.Add(1)
+		if s := a.sources[g.Taker]; s != nil {
+			s.rouse()
+		}
+	}
+}
+
+// Waits reports whether nothing of a share is sent because it isn't known whether
+// it still holds.
+func (a *Agent) Waits(id carnet.ShareID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	g := a.given[id]
+	return g != nil && g.End == nil && g.paused
+}
+
+// flows reports whether anything of a share may be signed. The caller holds mu.
+func (a *Agent) flows(id carnet.ShareID) bool {
+	g := a.given[id]
+	return g != nil && g.End == nil && !g.paused
+}
+
+// derivedOf returns the stream into which what is derived from a source stream
+// goes. It is durable before anybody is told of it.
+func (a *Agent) derivedOf(ctx context.Context, id carnet.ShareID, source carnet.StreamID) (carnet.StreamID, error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.RLock()
+	had := a.given[id]
+	a.mu.RUnlock()
+	if derived, ok := had.Derived[source]; ok {
+		return derived, nil
+	}
+	g := *had
+	g.Derived = make(map[carnet.StreamID]carnet.StreamID)
+	for s, d := range had.Derived {
+		g.Derived[s] = d
+	}
+	g.Derived[source] = carnet.NewStreamID()
+	return g.Derived[source], a.keepGiven(ctx, g, nil)
+}

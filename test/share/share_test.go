@@ -1,0 +1,350 @@
+package share_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/crossing"
+)
+
+var (
+	public0 = carnet.Label{}
+	health  = carnet.Label{Sensitivity: carnet.Health}
+	place   = carnet.Label{Sensitivity: carnet.Location}
+)
+
+// beat is a heart rate at a second.
+func beat(second int, v float64) carnet.Measurement {
+	return carnet.Measurement{Name: "heart_rate", Unit: "beat/min", Time: start.Add(time.Duration(second) * time.Second).UnixNano(), Value: carnet.Float(v)}
+}
+
+func steps(second int, v float64) carnet.Measurement {
+	return carnet.Measurement{Name: "steps", Time: start.Add(time.Duration(second) * time.Second).UnixNano(), Value: carnet.Float(v)}
+}
+
+var start = time.Now().Add(-30 * time.Minute).Truncate(time.Minute)
+
+// What a view shows as it is comes as the batches that hub sealed; what it rounds
+// or leaves out comes as batches of a stream of arena's. Nothing else comes, and
+// nothing from before the share.
+func TestShare(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.hub.send(s.seal(health, beat(0, 60)))
+	if _, err := p.arena.agent.Heads(p.theirs); err != nil {
+		t.Fatal(err)
+	}
+	p.eventually("arena has what came before", func() bool { return len(p.here(p.arena, p.theirs)["heart_rate"]) == 1 })
+	taken := p.take()
+	if taken.State != crossing.Taking || taken.Answer == nil {
+		t.Fatalf("the share is %s", taken.State)
+	}
+	whole := s.seal(health, beat(1, 61), beat(2, 62))
+	p.hub.send(whole, s.seal(public0, steps(1, 14), steps(2, 26)))
+	p.hub.send(s.seal(health, beat(3, 63), steps(3, 31)), s.seal(public0, carnet.Measurement{Name: "stress", Time: start.UnixNano(), Value: carnet.Float(1)}))
+	p.hub.send(s.seal(place, beat(4, 64)))
+	p.hub.send(s.seal(health, beat(5, 65)))
+	p.eventually("citadel has the last", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) >= 4 })
+	got := p.here(p.citadel, p.ours)
+	if want := []carnet.Measurement{beat(1, 61), beat(2, 62), beat(3, 63), beat(5, 65)}; !slices.Equal(got["heart_rate"], want) {
+		t.Errorf("heart rates %v, want %v", got["heart_rate"], want)
+	}
+	if want := []carnet.Measurement{steps(1, 10), steps(2, 30), steps(3, 30)}; !slices.Equal(got["steps"], want) {
+		t.Errorf("steps %v, want %v", got["steps"], want)
+	}
+	if len(got) != 2 {
+		t.Errorf("more comes than the view shows: %v", got)
+	}
+	if _, err := os.Stat(p.citadel.file()); err != nil {
+		t.Fatal(err)
+	}
+	heads, err := p.citadel.agent.Heads(p.ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if heads[s.id] != s.first || len(heads) != 3 {
+		t.Errorf("citadel's streams stand at %v: want hub's copied up to %d, one derived, and its own", heads, s.first)
+	}
+	if n := p.citadel.agent.Defects(); n != 0 {
+		t.Errorf("%d batches are refused", n)
+	}
+}
+
+// Whatever is stopped, cut or lost meanwhile, the taker has what the view admits,
+// once and in order.
+func TestShareThroughFaults(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10, "rate": "4s"}}}`)
+			throughFaults(t, p, rand.New(rand.NewPCG(seed, 5)))
+		})
+	}
+}
+
+func throughFaults(t *testing.T, p *pair, rng *rand.Rand) {
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	var beats, all []carnet.Measurement
+	second := 0
+	for range 120 {
+		switch rng.IntN(12) {
+		case 0:
+			p.restart(p.arena)
+		case 1:
+			p.restart(p.citadel)
+		case 2, 3:
+			p.proxy.drop()
+		case 4:
+			if err := []*world{p.arena, p.citadel}[rng.IntN(2)].agent.Compact(t.Context(), 1); err != nil && carnet.CodeOf(err) == "" {
+				t.Fatal(err)
+			}
+		case 5:
+			time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+		}
+		var batches [][]byte
+		for range 1 + rng.IntN(3) {
+			var ms []carnet.Measurement
+			for range 1 + rng.IntN(6) {
+				second++
+				if rng.IntN(2) == 0 {
+					ms = append(ms, beat(second, float64(60+second%50)))
+					beats = append(beats, ms[len(ms)-1])
+				}
+				if rng.IntN(3) > 0 {
+					ms = append(ms, steps(second, float64(second)))
+					all = append(all, ms[len(ms)-1])
+				}
+			}
+			if len(ms) > 0 {
+				batches = append(batches, s.seal(health, ms...))
+			}
+		}
+		if len(batches) > 0 {
+			p.hub.send(batches...)
+		}
+	}
+	want := everyFour(all)
+	p.eventually("citadel has everything", func() bool {
+		got := p.here(p.citadel, p.ours)
+		return len(got["heart_rate"]) >= len(beats) && len(got["steps"]) >= len(want)
+	})
+	got := p.here(p.citadel, p.ours)
+	if !slices.Equal(got["heart_rate"], beats) {
+		t.Errorf("%d heart rates, want %d: from the first difference on %v, want %v", len(got["heart_rate"]), len(beats),
+			differ(got["heart_rate"], beats), differ(beats, got["heart_rate"]))
+	}
+	if !slices.Equal(got["steps"], want) {
+		t.Errorf("%d steps, want %d: from the first difference on %v, want %v", len(got["steps"]), len(want), differ(got["steps"], want), differ(want, got["steps"]))
+	}
+	if n := p.citadel.agent.Defects(); n != 0 {
+		t.Errorf("%d batches are refused", n)
+	}
+}
+
+// everyFour is the first of each four seconds, to the nearest ten.
+func everyFour(ms []carnet.Measurement) (out []carnet.Measurement) {
+	last := int64(math.MinInt64)
+	for _, m := range ms {
+		if interval := m.Time / int64(4*time.Second); interval > last {
+			last = interval
+			m.Value.Num = math.Round(m.Value.Num/10) * 10
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func differ(p, q []carnet.Measurement) []carnet.Measurement {
+	i := 0
+	for i < len(p) && i < len(q) && p[i] == q[i] {
+		i++
+	}
+	return p[i:min(len(p), i+3)]
+}
+
+// An end at the giver is told to the taker, once it can be: nothing that the giver
+// gets afterwards comes, however the worlds are stopped meanwhile.
+func TestShareEnds(t *testing.T) {
+	for name, end := range map[string]func(*pair, crossing.Taken) error{
+		"by the giver": func(p *pair, s crossing.Taken) error {
+			return p.arena.shares.StopGiving(p.t.Context(), s.ID, "operator", "enough")
+		},
+		"by the taker": func(p *pair, s crossing.Taken) error {
+			return p.citadel.shares.StopTaking(p.t.Context(), s.ID, "operator", "enough")
+		},
+		"with what it lives by": func(p *pair, s crossing.Taken) error { p.permits.set(carnet.Forbidden); return nil },
+		"while citadel is stopped": func(p *pair, s crossing.Taken) error {
+			p.citadel.stop()
+			err := p.arena.shares.StopGiving(p.t.Context(), s.ID, "operator", "enough")
+			p.start(p.citadel)
+			return err
+		},
+		"and arena is stopped then": func(p *pair, s crossing.Taken) error {
+			p.proxy.cut.Store(true)
+			p.proxy.drop()
+			err := p.arena.shares.StopGiving(p.t.Context(), s.ID, "operator", "enough")
+			p.restart(p.arena)
+			p.proxy.cut.Store(false)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10}}}`)
+			s := p.hub.open(p.arena, &p.theirs)
+			share := p.take()
+			p.hub.send(s.seal(health, beat(1, 61)), s.seal(health, steps(1, 11)))
+			p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 2 })
+			if err := end(p, share); err != nil {
+				t.Fatal(err)
+			}
+			p.eventually("both sides have ended it", func() bool {
+				given, taken := p.arena.shares.Given(), p.citadel.shares.Taken()
+				return len(given) == 1 && given[0].End != nil && taken[0].State == crossing.Ended && taken[0].End != nil && taken[0].End.Why != ""
+			})
+			p.hub.send(s.seal(health, beat(2, 62)), s.seal(health, steps(2, 12)))
+			p.eventually("arena has the second", func() bool { return len(p.here(p.arena, p.theirs)["heart_rate"]) == 2 })
+			p.restart(p.arena)
+			p.permits.err.Store(nil)
+			again := p.take() // a new share goes on from now
+			p.hub.send(s.seal(health, beat(3, 63)))
+			p.eventually("citadel has the third", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) >= 2 })
+			if got, want := p.here(p.citadel, p.ours)["heart_rate"], []carnet.Measurement{beat(1, 61), beat(3, 63)}; !slices.Equal(got, want) {
+				t.Errorf("heart rates %v, want %v", got, want)
+			}
+			if again.ID == share.ID {
+				t.Error("a share that has ended is given again")
+			}
+		})
+	}
+}
+
+// What isn't known to hold is not sent, and goes on where it stood when it is known
+// again.
+func TestShareWaitsForRevocations(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
+	p.permits.set(carnet.Unavailable)
+	p.eventually("the share waits", func() bool { return p.arena.shares.Waits(p.arena.shares.Given()[0].ID) })
+	p.hub.send(s.seal(health, beat(2, 62)))
+	p.eventually("arena has the second", func() bool { return len(p.here(p.arena, p.theirs)["heart_rate"]) == 2 })
+	if n := len(p.here(p.citadel, p.ours)["heart_rate"]); n != 1 {
+		t.Errorf("%d measurements came", n)
+	}
+	p.permits.err.Store(nil)
+	p.eventually("citadel has the second", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) == 2 })
+}
+
+// A question whose answer is lost is put again; it is one share.
+func TestShareAskedAgain(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.ask().(*asker).lose.Store(1)
+	if share := p.take(); share.State != crossing.Asked {
+		t.Errorf("the share is %s without an answer", share.State)
+	}
+	p.restart(p.citadel)
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("the share is taken", func() bool { return p.citadel.shares.Taken()[0].State == crossing.Taking })
+	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
+	if n := len(p.arena.shares.Given()); n != 1 {
+		t.Errorf("%d shares are given", n)
+	}
+}
+
+// What is refused for good ends the share at the taker, with the giver's reason.
+func TestShareRefused(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	p.permits.set(carnet.Forbidden)
+	share, err := p.citadel.shares.Take(t.Context(), "arena", p.theirs, p.ours, "fitness")
+	if carnet.CodeOf(err) != carnet.Forbidden || share.State != crossing.Ended || share.End == nil {
+		t.Errorf("%+v, %v", share, err)
+	}
+	if _, err := p.citadel.shares.Take(t.Context(), "arena", p.theirs, carnet.NewAvatarID(), "fitness"); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a share for no avatar: %v", err)
+	}
+	p.permits.err.Store(nil)
+	q := crossing.Question{ID: carnet.NewShareID(), Avatar: carnet.NewAvatarID(), For: p.ours, Purpose: "fitness"}
+	if _, err := p.ask().Ask(t.Context(), "arena", q); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a share of no avatar: %v", err)
+	}
+	q.Avatar = p.theirs
+	if _, err := p.ask().Ask(t.Context(), "arena", q); err != nil {
+		t.Fatal(err)
+	}
+	q.Purpose = "care"
+	if _, err := p.ask().Ask(t.Context(), "arena", q); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("the same share for something else: %v", err)
+	}
+	// The giver has a share that the taker doesn't know: it ends when there is
+	// something to send.
+	s := p.hub.open(p.arena, &p.theirs)
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("the giver has ended it", func() bool { return p.arena.shares.Given()[0].End != nil })
+	if n := len(p.here(p.citadel, p.ours)); n != 0 {
+		t.Errorf("%d properties came", n)
+	}
+}
+
+// A store that was restored from an older copy, at either side, loses and doubles
+// nothing of what is still there.
+func TestShareRestored(t *testing.T) {
+	for name, which := range map[string]func(*pair) *world{
+		"the taker": func(p *pair) *world { return p.citadel },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10, "rate": "2s"}}}`)
+			s := p.hub.open(p.arena, &p.theirs)
+			p.take()
+			var beats []carnet.Measurement
+			send := func(n int) {
+				for range n {
+					second := len(beats) + 1
+					beats = append(beats, beat(second, 60))
+					p.hub.send(s.seal(health, beats[len(beats)-1]), s.seal(health, steps(second, float64(second))))
+				}
+				p.eventually("citadel has it", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) >= len(beats) })
+			}
+			send(5)
+			w := which(p)
+			w.stop()
+			copied, err := os.ReadFile(w.file())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.start(w)
+			send(5)
+			w.stop()
+			if err := os.WriteFile(w.file(), copied, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, more := range []string{"-wal", "-shm"} {
+				os.Remove(w.file() + more)
+			}
+			p.start(w)
+			send(5)
+			got := p.here(p.citadel, p.ours)
+			if !slices.Equal(got["heart_rate"], beats) {
+				t.Errorf("%d heart rates, want %d: %v", len(got["heart_rate"]), len(beats), differ(got["heart_rate"], beats))
+			}
+			for i, m := range got["steps"] {
+				if i > 0 && m.Time/int64(2*time.Second) == got["steps"][i-1].Time/int64(2*time.Second) {
+					t.Errorf("two steps in one interval: %v, %v", got["steps"][i-1], m)
+				}
+			}
+		})
+	}
+}
+
+func (p *permits) set(code carnet.Code) {
+	var err error = carnet.Errorf(code, "it doesn't hold")
+	p.err.Store(&err)
+}
