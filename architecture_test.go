@@ -45,7 +45,6 @@ var ranks = map[string]int{
 	"carnet/test/spine":  10,
 	"carnet/test/world":  10,
 	"carnet/test/share":  10,
-	"carnet/test/share":  10,
 	"carnet/test/bench":  10,
 }
 

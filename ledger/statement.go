@@ -25,17 +25,14 @@ const (
 	RefusedBatch Kind = 8 // a batch was refused for good
 	Deleted      Kind = 9 // an object, or a stream's frames From to To, was deleted
 
-<<<<<<< HEAD
 	OwnerPinned      Kind = 20 // an owner's key was pinned with an avatar, by this ownership
 	MandateAsked     Kind = 21 // an owner is asked for a mandate, by this request
 	MandateTaken     Kind = 22 // an owner gave this mandate
 	MandateWithdrawn Kind = 23 // an owner withdrew a mandate, by this withdrawal
-=======
-	ShareGiven Kind = 25 // peer is given what avatar gets, as far as a grant of this version goes
-	ShareTaken Kind = 26 // avatar takes what peer shares
-	ShareEnded Kind = 27 // a share with peer about avatar has ended
-	Derived    Kind = 28 // batches of a frame to peer were derived from others: root over the pairs
->>>>>>> fa11c21 (crossing: share an avatar with another world, copied or derived; ledger: state shares)
+	ShareGiven       Kind = 25 // peer is given what avatar gets, as far as a grant of this version goes
+	ShareTaken       Kind = 26 // avatar takes what peer shares
+	ShareEnded       Kind = 27 // a share with peer about avatar has ended
+	Derived          Kind = 28 // batches of a frame to peer were derived from others: root over the pairs
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -133,7 +130,6 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"refused_batch", set(fObject, fReason), set(fPeer, fStream, fFrame)}, true
 	case Deleted:
 		return kindRule{"deleted", set(fReason), set(fPeer, fThing, fAvatar, fStream, fObject, fFrom, fTo)}, true
-<<<<<<< HEAD
 	case OwnerPinned:
 		return kindRule{"owner_pinned", set(fPeer, fAvatar, fObject), set(fThing, fMapping)}, true
 	case MandateAsked:
@@ -142,7 +138,6 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"mandate_taken", set(fAvatar, fObject), 0}, true
 	case MandateWithdrawn:
 		return kindRule{"mandate_withdrawn", set(fAvatar, fObject), 0}, true
-=======
 	case ShareGiven:
 		return kindRule{"share_given", set(fPeer, fAvatar, fPolicyVersion), 0}, true
 	case ShareTaken:
@@ -151,7 +146,6 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"share_ended", set(fPeer, fAvatar, fReason), 0}, true
 	case Derived:
 		return kindRule{"derived", set(fPeer, fFrame, fRoot), 0}, true
->>>>>>> fa11c21 (crossing: share an avatar with another world, copied or derived; ledger: state shares)
 	}
 	return kindRule{}, false
 }

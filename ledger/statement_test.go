@@ -33,17 +33,14 @@ func everyKind() []Statement {
 		{Kind: Gap, Who: "arena", Time: 6, Peer: "hub", From: 0, To: 0, Stream: stream, Reason: "restored from backup"},
 		{Kind: RefusedBatch, Who: "arena", Time: 7, Object: fill(6), Reason: "doesn't open", Peer: "hub", Stream: stream, Frame: 9},
 		{Kind: Deleted, Who: "arena", Time: 8, Reason: "retention", Peer: "vault", Thing: "watch-1", Avatar: avatar, Stream: stream, Object: fill(7), From: 3, To: 4},
-<<<<<<< HEAD
 		{Kind: OwnerPinned, Who: "hub", Time: 20, Peer: "arena", Thing: "watch-1", Mapping: mapping, Avatar: avatar, Object: fill(8)},
 		{Kind: MandateAsked, Who: "citadel", Time: 21, Avatar: avatar, Object: fill(9)},
 		{Kind: MandateTaken, Who: "citadel", Time: 22, Avatar: avatar, Object: fill(10)},
 		{Kind: MandateWithdrawn, Who: "arena", Time: 23, Avatar: avatar, Object: fill(11)},
-=======
 		{Kind: ShareGiven, Who: "arena", Time: 9, Peer: "citadel", Avatar: avatar, PolicyVersion: 2},
 		{Kind: ShareTaken, Who: "citadel", Time: 10, Peer: "arena", Avatar: avatar},
 		{Kind: ShareEnded, Who: "arena", Time: 11, Peer: "citadel", Avatar: avatar, Reason: "the grant is revoked"},
 		{Kind: Derived, Who: "arena", Time: 12, Peer: "citadel", Frame: 5, Root: fill(8)},
->>>>>>> fa11c21 (crossing: share an avatar with another world, copied or derived; ledger: state shares)
 	}
 }
 
@@ -69,15 +66,9 @@ func TestStatementsOfEveryKindComeBackAsTheyWere(t *testing.T) {
 	for _, s := range everyKind() {
 		have[s.Kind] = true
 	}
-<<<<<<< HEAD
 	for k := range 1 << 8 {
 		if _, ok := Kind(k).rule(); ok != have[Kind(k)] {
 			t.Errorf("of kind %d everyKind has %v, the table %v", k, have[Kind(k)], ok)
-=======
-	for k := range 255 {
-		if _, ok := Kind(k).rule(); ok != have[Kind(k)] {
-			t.Errorf("everyKind has kind %d: %v; the table: %v", k, have[Kind(k)], ok)
->>>>>>> fa11c21 (crossing: share an avatar with another world, copied or derived; ledger: state shares)
 		}
 	}
 }
