@@ -2,6 +2,8 @@ package account
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,7 +119,7 @@ func (g *guesses) record(w guesser, now time.Time) *record {
 	r := g.all[w]
 	if r == nil || !now.Before(r.over()) {
 		if len(g.all) >= mostGuessers {
-			g.makeRoom(now)
+			g.makeRoom()
 		}
 		r = new(record)
 		g.all[w] = r
@@ -125,21 +127,11 @@ func (g *guesses) record(w guesser, now time.Time) *record {
 	return r
 }
 
-// makeRoom forgets what is over, and at least the record that was stalest. The
-// caller holds the lock.
-func (g *guesses) makeRoom(now time.Time) {
-	var stalest guesser
-	var at time.Time
-	for w, r := range g.all {
-		over := r.over()
-		if !now.Before(over) {
-			delete(g.all, w)
-		} else if at.IsZero() || over.Before(at) {
-			stalest, at = w, over
-		}
-	}
-	if len(g.all) >= mostGuessers {
-		delete(g.all, stalest)
+// makeRoom forgets the stalest tenth of the records. The caller holds the lock.
+func (g *guesses) makeRoom() {
+	stalest := slices.SortedFunc(maps.Keys(g.all), func(v, w guesser) int { return g.all[v].over().Compare(g.all[w].over()) })
+	for _, w := range stalest[:len(stalest)/10] {
+		delete(g.all, w)
 	}
 }
 

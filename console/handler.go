@@ -259,8 +259,8 @@ func (h *handler) signIn(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, h.cookieOf(secrets.ID))
 	h.write(w, http.StatusCreated, struct {
 		Key string `json:"key"`
-		identity
-	}{secrets.Key, h.identity(s)})
+		person
+	}{secrets.Key, h.person(s)})
 }
 
 // cookieName is honest: the prefix promises what only holds over TLS, and cookies
@@ -326,8 +326,8 @@ func (h *handler) signedIn(do func(http.ResponseWriter, *http.Request, *account.
 	})
 }
 
-// identity says who is signed in.
-type identity struct {
+// person says who is signed in.
+type person struct {
 	Name    string    `json:"name"`
 	Role    string    `json:"role"`
 	Idles   time.Time `json:"idle_ends"`
@@ -343,9 +343,9 @@ type reached struct {
 	As   string         `json:"as,omitempty"`
 }
 
-func (h *handler) identity(s *account.Session) identity {
+func (h *handler) person(s *account.Session) person {
 	ends, idles := s.Ends()
-	i := identity{Name: s.Name(), Role: s.Role(), Ends: ends, Idles: idles, Parties: []reached{}}
+	i := person{Name: s.Name(), Role: s.Role(), Ends: ends, Idles: idles, Parties: []reached{}}
 	for _, p := range h.parties {
 		_, as := p.tokenOf(s.Name(), s.Role())
 		i.Parties = append(i.Parties, reached{p.name, p.role, as})
@@ -354,7 +354,7 @@ func (h *handler) identity(s *account.Session) identity {
 }
 
 func (h *handler) who(w http.ResponseWriter, _ *http.Request, s *account.Session) {
-	h.write(w, http.StatusOK, h.identity(s))
+	h.write(w, http.StatusOK, h.person(s))
 }
 
 func (h *handler) signOut(w http.ResponseWriter, _ *http.Request, s *account.Session) {

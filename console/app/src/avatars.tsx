@@ -264,7 +264,7 @@ function History({ world, avatar, names, units, listen }: {
         </label>
       </div>
       <p class="soft" data-range>
-        {date(range.from * 1000)}, {moment(range.from * 1000)} to {following ? "now" : moment(range.to * 1000)}
+        {moment(range.from * 1000)} to {following ? "now" : moment(range.to * 1000)}
         {past && `, ${plural(past.times.length + past.texts.length, "value")}`}
       </p>
       {error && <Failure what="The history can’t be asked for." error={error} again={() => setTurn(turn + 1)} />}

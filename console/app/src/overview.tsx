@@ -71,25 +71,25 @@ export function Overview({ who }: { who: Identity }) {
             <thead>
               <tr>
                 <th scope="col">Point</th>
-                <th scope="col">From</th>
-                <th scope="col">To</th>
+                <th scope="col">From, to</th>
                 <th scope="col" class="number">Now</th>
                 <th scope="col" class="wide">Last 2 min</th>
-                <th scope="col" class="number">In all</th>
+                <th scope="col" class="number wide">In all</th>
               </tr>
             </thead>
             <tbody>
               {flows.map((f) => (
                 <tr key={f.id + f.what}>
                   <td>{f.point}</td>
-                  <td>{f.from}</td>
-                  <td>{f.to}</td>
+                  <td>
+                    {f.from} <span class="soft">to</span> {f.to}
+                  </td>
                   <td class="number" data-flow={f.id}>
                     <Now flow={f} />
                     {f.trouble !== undefined && <span class="trouble"> {f.trouble}</span>}
                   </td>
                   <td class="wide">{f.recent.length > 1 && <Spark of={f.recent} />}</td>
-                  <td class="number">{f.all !== undefined ? count(f.all) : "–"}</td>
+                  <td class="number wide">{f.all !== undefined ? count(f.all) : "–"}</td>
                 </tr>
               ))}
             </tbody>
@@ -124,7 +124,7 @@ const Now = ({ flow: f }: { flow: Flow }) =>
 
 const Spark = ({ of }: { of: number[] }) => {
   const top = Math.max(...of, 1e-9);
-  const points = of.map((v, i) => `${((i + 60 - of.length) * 100) / 59},${(22 - (v / top) * 20).toFixed(1)}`).join(" ");
+  const points = of.map((v, i) => `${(i * 100) / Math.max(of.length - 1, 9)},${(22 - (v / top) * 20).toFixed(1)}`).join(" ");
   return (
     <svg class="spark" viewBox="0 0 100 24" width="100" height="24" aria-hidden="true" preserveAspectRatio="none">
       <polyline points={points} fill="none" stroke="currentColor" stroke-width="1.6" stroke-linejoin="round" />

@@ -40,10 +40,10 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
   if (across) {
     const w = Math.min(170, (width - 40) / steps.length - 70);
     const h = 66;
-    const height = Math.max(most * 118, 250) + 20;
+    const height = Math.max(most * 112, 200) + 40; // with a lane beneath
     steps.forEach((step, i) => {
       const x = steps.length === 1 ? width / 2 : w / 2 + 8 + (i * (width - w - 16)) / (steps.length - 1);
-      step.forEach((n, j) => nodes.push({ ...n, x, y: (height * (j + 0.5)) / step.length, w, h }));
+      step.forEach((n, j) => nodes.push({ ...n, x, y: ((height - 40) * (j + 0.5)) / step.length, w, h }));
     });
     return { nodes, height, across };
   }
@@ -75,7 +75,7 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
     const between = nodes.some((n) => n.x > a.x + 1 && n.x < b.x - 1);
     if (between) {
       // Beneath what stands between.
-      const y = height - 16;
+      const y = height - 14;
       return { flow: f, path: `M${a.x},${a.y + a.h / 2} C${a.x},${y + 10} ${a.x + 60},${y} ${(a.x + b.x) / 2},${y} S${b.x},${y + 6} ${b.x},${b.y + b.h / 2}`, x: (a.x + b.x) / 2 - 60, y };
     }
     const m = (x1 + x2) / 2;
