@@ -3,7 +3,7 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: help demo build test lint fuzz bench clean
+.PHONY: help demo build console test lint fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,10 @@ demo: build
 ## build: one static binary without cgo, with progress (a first build takes minutes)
 build:
 	@CGO_ENABLED=0 GO="$(GO)" test/build.sh $(BINARY) "$(LDFLAGS)"
+
+## console: build the console's page into console/dist, which is committed (needs npm)
+console:
+	@test/console.sh build
 
 ## test: set up what the tests need, and run every one of them
 test:

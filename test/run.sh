@@ -67,6 +67,9 @@ scenarios() {
 	done
 }
 
+# The page in a browser, against the binary.
+console() { CARNET_TOTALS=$totals test/console.sh test "$PWD/bin/carnet"; }
+
 # In a function, so that the whole file has been read before anything runs.
 main() {
 	"$go" -C test/tool build -o "$scratch/summary" ./summary || exit 1
@@ -75,6 +78,11 @@ main() {
 	stage build build && built=yes
 	stage tests tests
 	stage race race
+	if [ -n "${built:-}" ]; then
+		stage console console
+	else
+		report+='console    not run: there is no binary'$'\n'
+	fi
 	if compgen -G 'test/scenario/*.sh' >/dev/null; then
 		if [ -n "${built:-}" ]; then
 			stage scenarios scenarios

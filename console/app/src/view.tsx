@@ -57,17 +57,23 @@ function viewOf(rows: Row[], before: View): View {
 
 export function ChangeView({ party, thing, mapping, close }: { party: string; thing: Thing; mapping: Mapping; close: (done?: string) => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const done = useRef<string | undefined>(undefined);
   const title = useId();
   const [list, setList] = useState(() => rows(thing, mapping.owner_view));
   const [error, setError] = useState<Refusal>();
   const [busy, setBusy] = useState(false);
   useEffect(() => dialog.current?.showModal(), []);
+  // The browser's own closing gives the focus back to where it was.
+  const leave = (): void => dialog.current?.close();
   const change = (i: number, to: Partial<Row>): void => setList(list.map((r, j) => (i === j ? { ...r, ...to } : r)));
-  const send = (what: () => Promise<Mapping>, done: (m: Mapping) => string): void => {
+  const send = (what: () => Promise<Mapping>, says: (m: Mapping) => string): void => {
     setBusy(true);
     setError(undefined);
     what().then(
-      (m) => close(done(m)),
+      (m) => {
+        done.current = says(m);
+        leave();
+      },
       (e: unknown) => {
         setBusy(false);
         setError(asRefusal(e));
@@ -87,7 +93,7 @@ export function ChangeView({ party, thing, mapping, close }: { party: string; th
       (m) => `${m.world} gets nothing more. What it has it keeps, as the view let it.`,
     );
   return (
-    <dialog ref={dialog} aria-labelledby={title} onClose={() => close()} onCancel={() => close()}>
+    <dialog ref={dialog} aria-labelledby={title} onClose={() => close(done.current)}>
       <form onSubmit={save}>
         <h2 id={title}>What {mapping.world} gets</h2>
         <p class="soft">
@@ -137,7 +143,7 @@ export function ChangeView({ party, thing, mapping, close }: { party: string; th
           <button type="submit" disabled={busy}>
             Save
           </button>
-          <button type="button" class="quiet" onClick={() => close()}>
+          <button type="button" class="quiet" onClick={leave}>
             Cancel
           </button>
           <details class="danger">
