@@ -71,6 +71,7 @@ type Agent struct {
 	spare    spare
 	packs    sync.Pool // of *pack
 	wake     chan struct{}
+	hurry    chan struct{}   // what is urgent was added
 	wide     chan struct{}   // a place for who reads much of the log to find duplicates
 	life     context.Context // ends when the agent does
 	end      context.CancelFunc
@@ -92,9 +93,8 @@ type Agent struct {
 	stopped *carnet.Error
 	noSpace *carnet.Error
 
-	next     uint64 // position of the next group; the committer's
-	received int64  // when the last group was made; the committer's
-	body     []byte // memory for the next group's body; the committer's
+	next uint64 // position after everything committed; the committer's
+	body []byte // memory for the next group's body; the committer's
 
 	process   process
 	processes []process // this one last
@@ -114,7 +114,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
 		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
 		senders: make(map[carnet.PartyID]*sender), policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
-		open: new(group), wake: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
+		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
 	}
 	a.life, a.end = context.WithCancel(context.Background())
 	if a.now == nil {
@@ -161,6 +161,7 @@ func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
 		return err
 	}
 	a.next = max(1, totals.LogNext)
+	a.open.first = a.next
 	a.feed = newFeed(a.next, a.release)
 	if err := a.loadLog(ctx); err != nil {
 		return err
@@ -221,11 +222,19 @@ func (a *Agent) setStopped(why *carnet.Error) {
 	a.groupMu.Unlock()
 }
 
-// setNoSpace lets nothing be added until it is called with nil.
+// setNoSpace lets nothing be added until hasSpace is called.
 func (a *Agent) setNoSpace(why *carnet.Error) {
 	a.groupMu.Lock()
 	a.noSpace = why
 	a.room.Broadcast()
+	a.groupMu.Unlock()
+}
+
+// hasSpace lets something be added again, at the position after what is
+// committed: what came after that was refused. The committer calls it.
+func (a *Agent) hasSpace() {
+	a.groupMu.Lock()
+	a.noSpace, a.open.first = nil, a.next
 	a.groupMu.Unlock()
 }
 
@@ -238,6 +247,7 @@ func (a *Agent) recordFrame(f *frame) error {
 			g.frames = append(g.frames, f)
 		}
 	})
+	a.hasten()
 	switch {
 	case err != nil:
 		return err

@@ -71,11 +71,15 @@ func (r *run) build(now time.Time) (*frame, error) {
 	defer r.mu.Unlock()
 	r.notice()
 	b.reset(now)
-	if err := r.decideDue(now); err != nil {
+	prompt, err := r.decideDue(now)
+	if err != nil {
 		return nil, err
 	}
 	if len(b.ends) == 0 && !r.owesProgress(now) {
 		return nil, nil
+	}
+	if prompt {
+		r.prompt.Store(now.UnixNano())
 	}
 	for _, c := range r.touched {
 		c.touched, c.recorded = false, true
@@ -101,14 +105,16 @@ func (r *run) build(now time.Time) (*frame, error) {
 	return f, err
 }
 
-// decideDue takes what is due off its lanes until the frame is full.
-func (r *run) decideDue(now time.Time) error {
+// decideDue takes what is due off its lanes until the frame is full, and reports
+// whether any of it may not wait.
+func (r *run) decideDue(now time.Time) (prompt bool, err error) {
 	b := &r.builder
 	for !b.full() {
 		q := r.due(now)
 		if q == nil {
-			return nil
+			return prompt, nil
 		}
+		prompt = prompt || q == r.queues[0]
 		l := q.lanes[0]
 		m := l.course.mapping
 		r.held -= l.weight
@@ -118,7 +124,7 @@ func (r *run) decideDue(now time.Time) error {
 			l.park(until)
 			r.parked = append(r.parked, l)
 		} else if err := b.decide(l); err != nil {
-			return err
+			return prompt, err
 		} else {
 			if b.until.IsZero() || !until.IsZero() && until.Before(b.until) {
 				b.until = until
@@ -130,7 +136,7 @@ func (r *run) decideDue(now time.Time) error {
 			q.pop()
 		}
 	}
-	return nil
+	return prompt, nil
 }
 
 // touch has the course's state recorded with the next frame.

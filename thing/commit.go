@@ -15,21 +15,80 @@ const (
 	maxGroupMessages = 8192
 )
 
+// A committer waits a moment for a group to fill, below what its sync takes: that
+// saves syncs where many devices have few messages in flight each. Under full
+// load groups fill by themselves.
+const (
+	fewMessages  = 16  // fewer than that, and the wait is short
+	manyMessages = 256 // more than that, and there is none
+	shortWait    = 300 * time.Microsecond
+	longWait     = time.Millisecond
+	// promptFor is how long after a frame of what may not wait another one is
+	// expected.
+	promptFor = time.Second
+)
+
 // linger is how long the committer waits for a group to fill, by the size of the
-// one before: nothing for a lone device, which would only wait, and nothing under
-// full load, which fills groups by itself. In between, many devices have few
-// messages in flight each, and a wait below a sync's time saves syncs; but while
-// there are few, a frame that is to leave doesn't wait.
+// one before: for the next frame of what may not wait, which one commit then
+// records with what it is made of. Else a lone device gains nothing by waiting.
 func (a *Agent) linger(last int) time.Duration {
-	switch {
-	case last <= 1 || last > 256:
-		return 0
-	case last >= 16:
-		return time.Millisecond
-	case a.urgent():
+	if last > manyMessages {
 		return 0
 	}
-	return 300 * time.Microsecond
+	wait := a.untilFrame()
+	switch {
+	case last >= fewMessages:
+		return max(wait, longWait)
+	case last > 1:
+		return max(wait, shortWait)
+	}
+	return wait
+}
+
+// untilFrame says how long until links have built frames of what they may take
+// now and what may not wait, and tells these links to look. Zero: there are none.
+func (a *Agent) untilFrame() (wait time.Duration) {
+	now := a.now().UnixNano()
+	for _, s := range a.senders {
+		r := s.current()
+		if r == nil || r.ctx.Err() != nil {
+			continue
+		}
+		if since := time.Duration(now - r.prompt.Load()); since < promptFor {
+			wait = max(wait, gatherFor-since, 0) + shortWait
+			r.rouse()
+		}
+	}
+	return wait
+}
+
+// gather waits for the open group to fill, until something is in it that nothing
+// is gained for by waiting.
+func (a *Agent) gather(last int, timer *time.Timer) {
+	wait := a.linger(last)
+	if wait == 0 {
+		return
+	}
+	select {
+	case <-a.hurry: // for what is committed
+	default:
+	}
+	if a.urgent() {
+		return
+	}
+	timer.Reset(wait)
+	select {
+	case <-a.hurry:
+	case <-timer.C:
+	}
+}
+
+// hasten ends the wait for the open group to fill.
+func (a *Agent) hasten() {
+	select {
+	case a.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // retryNoSpace is how often a full store is tried again.
@@ -95,6 +154,7 @@ func (a *Agent) change(ctx context.Context, documents []carnet.Document, stateme
 	if err != nil {
 		return err
 	}
+	a.hasten()
 	return <-done
 }
 
@@ -103,6 +163,8 @@ func (a *Agent) change(ctx context.Context, documents []carnet.Document, stateme
 // more and commits what there is. Only a failure that makes durability doubtful
 // ends it before.
 func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for last := 0; ; {
 		select {
 		case <-end:
@@ -110,9 +172,7 @@ func (a *Agent) commitLoop(ctx context.Context, end <-chan struct{}) error {
 			return a.commit(ctx, a.take(), end)
 		case <-a.wake:
 		}
-		if wait := a.linger(last); wait > 0 {
-			time.Sleep(wait)
-		}
+		a.gather(last, timer)
 		g := a.take()
 		last = len(g.acks)
 		if err := a.commit(ctx, g, end); err != nil {
@@ -128,7 +188,7 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 		a.spare.put(g)
 		return nil
 	}
-	// While it is committed the links may build frames of it already.
+	// While it is committed the links go on building frames of it.
 	if len(g.entries) > 0 {
 		a.feed.offer(g)
 	}
@@ -154,13 +214,13 @@ func (a *Agent) commit(ctx context.Context, g *group, end <-chan struct{}) error
 }
 
 // withdraw takes a group back that could not be stored, and then ends the runs,
-// which may have made frames of it: their links begin anew from what is
-// recorded. A run that begins meanwhile finds it no more.
+// which may have made frames of it or of what came after it: their links begin
+// anew from what is recorded. A run that begins meanwhile finds neither, since
+// nothing may be added any more.
 func (a *Agent) withdraw(why *carnet.Error, g *group) {
-	if len(g.entries) == 0 {
-		return
+	if len(g.entries) > 0 {
+		a.feed.withdraw(g)
 	}
-	a.feed.withdraw(g)
 	for _, s := range a.senders {
 		if r := s.current(); r != nil {
 			r.cancel(why)
@@ -168,20 +228,32 @@ func (a *Agent) withdraw(why *carnet.Error, g *group) {
 	}
 }
 
-// take closes the open group. A group's time never goes back, so that the log
-// can be trimmed by time.
+// filling returns what the open group holds, if it has position at and perhaps
+// more after it. The caller releases the group. Once nothing may be added the
+// open group is lost, and so are the runs that took of it before.
+func (a *Agent) filling(at uint64) (p part, some bool) {
+	a.groupMu.Lock()
+	defer a.groupMu.Unlock()
+	g := a.open
+	if a.stopped != nil || a.noSpace != nil || at < g.first || at >= g.next() {
+		return part{}, false
+	}
+	return g.hold(max(g.received, a.now().UnixNano())), true
+}
+
+// take closes the open group and opens the next. A group's time never goes back,
+// so that the log can be trimmed by time.
 func (a *Agent) take() *group {
 	next := a.spare.take()
 	next.body, a.body = a.body, nil
+	next.holds.Store(1)
 	a.groupMu.Lock()
+	defer a.groupMu.Unlock()
 	g := a.open
+	g.received, g.bodySize = max(g.received, a.now().UnixNano()), len(g.body)
+	next.first, next.received = g.next(), g.received
 	a.open = next
 	a.room.Broadcast()
-	a.groupMu.Unlock()
-	g.holds.Store(1)
-	g.first = a.next
-	a.received = max(a.received, a.now().UnixNano())
-	g.received, g.bodySize = a.received, len(g.body)
 	return g
 }
 
@@ -208,10 +280,10 @@ func (a *Agent) committed(g *group) {
 		a.index.add(g)
 		a.feed.committed(g)
 	}
-	a.acknowledge(g, nil)
 	for _, f := range g.frames {
 		f.link.recorded(f)
 	}
+	a.acknowledge(g, nil)
 	if len(g.statements) > 0 || len(g.frames) > 0 {
 		a.recorded()
 	}
@@ -257,8 +329,11 @@ func (a *Agent) acknowledge(g *group, retry *carnet.Error) {
 		}
 		k.sink.Done(k.token, k.outcome)
 	}
-	for _, k := range g.acks {
-		k.sink.Flush()
+	// A connection's messages stand one after the other where it sends many.
+	for i, k := range g.acks {
+		if i+1 == len(g.acks) || g.acks[i+1].sink != k.sink {
+			k.sink.Flush()
+		}
 	}
 }
 
@@ -291,7 +366,7 @@ func (a *Agent) waitForSpace(ctx context.Context, g *group, end <-chan struct{})
 		}
 		a.stored(probe)
 		a.log.Info("the store has room again")
-		a.setNoSpace(nil)
+		a.hasSpace()
 		return nil
 	}
 }

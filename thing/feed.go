@@ -10,9 +10,10 @@ const (
 )
 
 // feed hands groups to the links, in order, from the moment that their commit
-// begins: a frame of what is being committed is recorded by a later commit, so
-// it can't outlast what it was made of. The feed holds the last few groups in
-// memory so that a link that keeps up never reads the store.
+// begins; the open group they read in the agent. A frame of what isn't committed
+// yet is recorded by the same commit or a later one, so it can't outlast what it
+// was made of. The feed holds the last few groups in memory so that a link that
+// keeps up never reads the store.
 type feed struct {
 	release func(*group)
 
@@ -94,9 +95,9 @@ func (f *feed) leave(r *run) {
 const takeGroups = 16
 
 // from returns the group that holds position at and some after it, in order. It
-// returns none and ok when there is nothing after at, and !ok when position at
+// returns none and ok when nothing after at was offered, and !ok when position at
 // is no longer in memory. The caller releases each group.
-func (f *feed) from(r *run, at uint64) (gs []*group, ok bool, more <-chan struct{}) {
+func (f *feed) from(r *run, at uint64) (ps []part, ok bool, more <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	more = f.wake
@@ -113,10 +114,9 @@ func (f *feed) from(r *run, at uint64) (gs []*group, ok bool, more <-chan struct
 		i--
 	}
 	for _, g := range f.groups[i:min(len(f.groups), i+takeGroups)] {
-		g.holds.Add(1)
-		gs = append(gs, g)
+		ps = append(ps, g.hold(g.received))
 	}
-	return gs, true, more
+	return ps, true, more
 }
 
 // end is the position after everything committed.

@@ -10,7 +10,7 @@ import (
 
 // Sink is where a device's connection learns what became of its messages. Done
 // is called once for each message, from the committer: it must not block nor
-// write. Flush is called once after a run of Dones.
+// write. Flush is called once after a run of Dones. Sinks are compared with ==.
 type Sink interface {
 	Done(token uint64, outcome Outcome)
 	Flush()
@@ -29,14 +29,14 @@ type Outcome struct {
 // group is what becomes durable together. It fills while its predecessor is
 // committed; entries then stay readable until every link has taken them.
 type group struct {
-	first   uint64 // position of entries[0]; set by the committer
+	first   uint64 // position of entries[0]; set when the group is opened
 	entries []entry
 	samples []sample // what the entries hold, in order
 	texts   texts
 	body    []byte // becomes the log row; gone once it is one
 	// bodySize is what body came to.
 	bodySize int
-	received int64
+	received int64 // when it was closed; before that, when the one before it was
 
 	acks       []ack
 	refusals   []RefusalRow
@@ -47,6 +47,26 @@ type group struct {
 
 	holds atomic.Int32 // who needs the group: the committer, the feed, links that read it
 }
+
+// part is what a group holds so far, readable while the group is held: it stays
+// as it is while the group goes on filling.
+type part struct {
+	group   *group
+	hour    uint32 // of receipt
+	entries []entry
+	samples []sample
+	texts   texts
+}
+
+// hold returns what the group holds, received at the given time, and holds it.
+func (g *group) hold(received int64) part {
+	g.holds.Add(1)
+	return part{g, hourOf(received), g.entries, g.samples, g.texts}
+}
+
+// first is the position of the part's first entry, and next that after its last.
+func (p *part) first() uint64 { return p.group.first }
+func (p *part) next() uint64  { return p.group.first + uint64(len(p.entries)) }
 
 // entry is one accepted message: samples[from:to] of its group.
 type entry struct {
@@ -70,6 +90,13 @@ func (g *group) next() uint64 { return g.first + uint64(len(g.entries)) }
 // size is about how many bytes of memory the group holds.
 func (g *group) size() int {
 	return g.bodySize + 24*cap(g.samples) + 24*cap(g.entries) + 56*cap(g.acks)
+}
+
+// newGroup makes a group that its committer holds.
+func newGroup() *group {
+	g := new(group)
+	g.holds.Store(1)
+	return g
 }
 
 // release gives a group back once nobody needs it any more.

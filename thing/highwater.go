@@ -132,7 +132,7 @@ func (a *Agent) loadLog(ctx context.Context) error {
 				return err
 			}
 			at = row.First + uint64(row.Count)
-			a.received = max(a.received, row.Received)
+			a.open.received = max(a.open.received, row.Received)
 		}
 	}
 	return a.catchUpSeen(ctx, upto)

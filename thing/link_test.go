@@ -516,6 +516,115 @@ func TestWhatWasNotStoredIsNotSent(t *testing.T) {
 	}
 }
 
+// TestAFrameIsRecordedWithItsMessages has a link take a message from the open group
+// and build a frame of it: one commit makes both durable.
+func TestAFrameIsRecordedWithItsMessages(t *testing.T) {
+	h := newHub(t)
+	d := h.add([]byte(strings.ReplaceAll(string(quick()), "PT0.03S", "PT0S")))
+	m := h.mapTo(d, `{"properties":{"steps":{}}}`)
+	h.connect()
+	now := time.Now()
+	d.send(steps(now.Add(-3*time.Second), 60))
+	h.world.untilHolds(1)
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	together := make(chan bool, 1)
+	first := uint64(0)
+	h.store.failing(func(g *Group) error {
+		switch {
+		case g.Log == nil:
+		case first == 0:
+			first = g.Log.First
+			close(entered)
+			<-proceed
+		case g.Log.First == first+1:
+			together <- len(g.Sent) > 0 && g.Sent[len(g.Sent)-1].Batches == 1
+		}
+		return nil
+	})
+	r := h.agent.senders["arena"].current()
+	d.submit(steps(now.Add(-2*time.Second), 61))
+	<-entered
+	d.submit(steps(now.Add(-time.Second), 62))
+	next := func() uint64 { r.mu.Lock(); defer r.mu.Unlock(); return r.told } // what the last frame covers
+	for next() < first+2 {
+		r.rouse()
+		time.Sleep(time.Millisecond)
+	}
+	for r.frames.Load() == 0 || !h.agent.urgent() { // its record is in the open group
+		time.Sleep(time.Millisecond)
+	}
+	close(proceed)
+	if !<-together {
+		t.Error("the frame of a message that was not committed is not recorded with it")
+	}
+	h.world.untilHolds(3)
+	if n := len(h.world.values(m.Stream, "steps")); n != 3 {
+		t.Errorf("the world holds %d measurements, want 3", n)
+	}
+}
+
+// TestWhatCameBehindIsNotSent has a commit of nothing but documents fail while a
+// link holds a message of the group behind it, which is refused with it.
+func TestWhatCameBehindIsNotSent(t *testing.T) {
+	h := newHub(t)
+	d := h.add([]byte(strings.ReplaceAll(string(quick()), "PT0.03S", "PT2S")))
+	m := h.mapTo(d, `{"properties":{"steps":{}}}`)
+	h.connect()
+	var r *run
+	for r == nil {
+		time.Sleep(time.Millisecond)
+		r = h.agent.senders["arena"].current()
+	}
+	now := time.Now()
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	full := false
+	h.store.failing(func(g *Group) error {
+		if len(g.Documents) == 0 || full {
+			return nil
+		}
+		full = true
+		close(entered)
+		<-proceed
+		return carnet.Errorf(carnet.NoSpace, "full")
+	})
+	changed := make(chan error, 1)
+	go func() {
+		probe, err := h.agent.probe()
+		if err == nil {
+			err = h.agent.change(t.Context(), []carnet.Document{probe}, nil)
+		}
+		changed <- err
+	}()
+	<-entered
+	d.submit(steps(now.Add(-2*time.Second), 61))
+	held := func() int { r.mu.Lock(); defer r.mu.Unlock(); return r.held }
+	for held() == 0 {
+		r.rouse()
+		time.Sleep(time.Millisecond)
+	}
+	close(proceed)
+	if err := <-changed; carnet.CodeOf(err) != carnet.NoSpace {
+		t.Errorf("a change without space: %v", err)
+	}
+	if o := d.outcome(); o.Retry == nil {
+		t.Fatalf("outcome %+v without space", o)
+	}
+	for h.agent.noSpaceFor() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	if r.ctx.Err() == nil {
+		t.Error("a run goes on with what was not stored")
+	}
+	d.send(steps(now.Add(-time.Second), 62))
+	h.world.untilHolds(1)
+	if got := h.world.values(m.Stream, "steps"); len(got) != 1 || got[0].Value.Num != 62 {
+		t.Errorf("the world holds %v, want 62 alone", got)
+	}
+	if n := len(h.logged(d.id)); n != 1 {
+		t.Errorf("the log holds %d measurements, want 1", n)
+	}
+}
+
 // noSpaceFor is why nothing is taken for the moment.
 func (a *Agent) noSpaceFor() *carnet.Error {
 	a.groupMu.Lock()

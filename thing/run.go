@@ -47,6 +47,8 @@ type run struct {
 
 	// What is built and not yet on its way.
 	frames, bytes atomic.Int64
+	// prompt is when a frame was last built of what may not wait, ns; 0: never.
+	prompt atomic.Int64
 
 	// Owned by the loop alone.
 	snapshot uint64 // the frame of the last snapshot
@@ -214,7 +216,7 @@ func (r *run) taken(f *frame) {
 
 // takeMessages moves messages that are committed, or about to be, into the lanes
 // until there are no more or the lanes hold enough. more tells when to look
-// again; nil means after the next frame.
+// again, at the latest; nil means after the next frame.
 func (r *run) takeMessages() (more <-chan struct{}, err error) {
 	a := r.sender.agent
 	r.mu.Lock()
@@ -223,28 +225,35 @@ func (r *run) takeMessages() (more <-chan struct{}, err error) {
 	r.hasten()
 	r.reopenLanes(a.now())
 	for r.held < maxPending && r.ctx.Err() == nil {
-		groups, inMemory, wake := a.feed.from(r, r.position)
+		parts, inMemory, wake := a.feed.from(r, r.position)
 		if !inMemory {
 			if err := r.takeFromLog(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if len(groups) == 0 {
+		if len(parts) == 0 {
+			if p, some := a.filling(r.position); some {
+				r.takePart(&p)
+			}
 			return wake, nil
 		}
-		for _, g := range groups {
-			hour := hourOf(g.received)
-			for i, e := range g.entries {
-				if position := g.first + uint64(i); position >= r.position {
-					r.take(position, hour, e.thing, g.samples[e.from:e.to], g.texts)
-				}
-			}
-			r.position = g.next()
-			a.release(g)
+		for i := range parts {
+			r.takePart(&parts[i])
 		}
 	}
 	return nil, nil
+}
+
+// takePart moves what is new of a part into the lanes, and releases its group.
+func (r *run) takePart(p *part) {
+	for i, e := range p.entries {
+		if position := p.first() + uint64(i); position >= r.position {
+			r.take(position, p.hour, e.thing, p.samples[e.from:e.to], p.texts)
+		}
+	}
+	r.position = p.next()
+	r.sender.agent.release(p.group)
 }
 
 // takeFromLog reads a stretch of the log into the lanes. The store is read
