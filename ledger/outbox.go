@@ -48,7 +48,7 @@ type OutboxConfig struct {
 
 	Batch    int           // entries sent at once; default 256
 	Flights  int           // batches on their way at once; default 16
-	Gap      time.Duration // least time between two sendings of less than Batch; default 20 ms
+	Gap      time.Duration // least time between two sendings of less than Batch; default 100 ms
 	Backoff  time.Duration // first wait after a failure, doubled up to MaxWait; default 200 ms
 	MaxWait  time.Duration // default 30 s
 	Deadline time.Duration // for one sending; default 30 s
@@ -92,7 +92,7 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 	}
 	cfg.Batch = orDefault(cfg.Batch, 256)
 	cfg.Flights = orDefault(cfg.Flights, 16)
-	cfg.Gap = orDefault(cfg.Gap, 20*time.Millisecond)
+	cfg.Gap = orDefault(cfg.Gap, 100*time.Millisecond)
 	cfg.Backoff = orDefault(cfg.Backoff, 200*time.Millisecond)
 	cfg.MaxWait = orDefault(cfg.MaxWait, 30*time.Second)
 	cfg.Deadline = orDefault(cfg.Deadline, 30*time.Second)

@@ -101,10 +101,6 @@ func depotHTTP(secure *tls.Config, patience time.Duration) *http.Client {
 	}
 }
 
-// statementsGap is the least time between two sendings of statements: the ledger
-// publishes ten times a second, and each sending costs a commit at both ends.
-const statementsGap = 60 * time.Millisecond
-
 // openOutbox makes the party's way to its depot, and the work that sends its
 // statements there. recorded is to be called when there are new ones.
 func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client depotClient, recorded func(), err error) {
@@ -129,7 +125,7 @@ func (n *Node) openOutbox(ctx context.Context, store ledger.OutboxStore) (client
 	})
 	client = depotClient{&depot.Client{Base: peer.R2, HTTP: depotHTTP(secure, depotPatience)}, name}
 	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{
-		Store: store, Submitter: client, Key: key, Logger: n.log, Gap: statementsGap,
+		Store: store, Submitter: client, Key: key, Logger: n.log,
 	})
 	if err != nil {
 		return client, nil, err

@@ -49,7 +49,7 @@ type Config struct {
 	Index  Index
 
 	CheckpointInterval time.Duration // 100 ms (the default) to 200 ms
-	BatchAge           time.Duration // an entry waits at most so long for others; default 25 ms
+	BatchAge           time.Duration // an entry waits at most so long for others; default 50 ms
 	BatchSize          int           // entries sequenced at once; default 1024
 	MaxOutstanding     int           // entries that wait for a receipt, above which Append refuses; default 16384
 	CollectInterval    time.Duration // between removals of partial tiles that full ones have replaced; default 1 min
@@ -62,7 +62,7 @@ func (c *Config) check() error {
 		return errors.New("a ledger needs Dir, Signer and Index")
 	}
 	c.CheckpointInterval = orDefault(c.CheckpointInterval, 100*time.Millisecond)
-	c.BatchAge = orDefault(c.BatchAge, 25*time.Millisecond)
+	c.BatchAge = orDefault(c.BatchAge, 50*time.Millisecond)
 	c.BatchSize = orDefault(c.BatchSize, 1024)
 	c.MaxOutstanding = orDefault(c.MaxOutstanding, 16384)
 	c.CollectInterval = orDefault(c.CollectInterval, time.Minute)
