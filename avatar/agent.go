@@ -102,6 +102,7 @@ type Agent struct {
 	// moveMu is held while batches go from frames into stretches, and shared by
 	// who must not meet them in both or in neither. It comes before the others.
 	moveMu sync.RWMutex
+	moved  moved               // owner: moveMu
 	needed map[seal.Path]int64 // until when keys are needed, as far as it is remembered; owner: moveMu
 
 	// foldMu is held while a frame is folded, and while states are taken or a

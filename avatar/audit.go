@@ -51,7 +51,9 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 			return err
 		}
 		for _, row := range rows {
-			at = row.ID
+			if at = row.ID; a.moved.has(at) {
+				continue
+			}
 			err := eachBatch(row.Body, func(leaf, from, to int) error {
 				if a.wasRefused(batchAt{row.ID, uint32(leaf)}) {
 					return nil

@@ -93,6 +93,9 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 	a.moveMu.Lock()
 	defer a.moveMu.Unlock()
 	for {
+		if err := a.strip(ctx); err != nil {
+			return err
+		}
 		a.mu.RLock()
 		frames := a.tail.compactable(least, a.now().UnixNano())
 		a.mu.RUnlock()
@@ -114,7 +117,7 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		if len(bodies) == 0 {
 			continue
 		}
-		c := Compaction{Strip: strips}
+		c := Compaction{}
 		n := 0
 		for i := range strips {
 			n += len(strips[i].Leaves) / len(carnet.Fingerprint{})
@@ -128,7 +131,7 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		if err := a.keepEpochs(ctx, c.Stretches); err != nil {
 			return err
 		}
-		if err := a.store.Compact(ctx, c); err != nil {
+		if err := a.move(ctx, c, strips); err != nil {
 			return err
 		}
 		a.mu.Lock()

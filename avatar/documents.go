@@ -23,6 +23,7 @@ const (
 	kindReception = "reception"
 	kindState     = "state"
 	kindFold      = "fold"
+	kindMoved     = "moved"
 	kindDoomed    = "doomed"
 	kindEpoch     = "epoch"
 )

@@ -29,6 +29,9 @@ func (a *Agent) load(ctx context.Context) (err error) {
 	if err := a.loadStates(ctx); err != nil {
 		return err
 	}
+	if err := a.loadMoved(ctx); err != nil {
+		return err
+	}
 	return a.loadTail(ctx)
 }
 
@@ -104,6 +107,9 @@ func (a *Agent) loadTail(ctx context.Context) error {
 		}
 		for i := range rows {
 			row := &rows[i]
+			if at = row.ID; a.moved.has(at) {
+				continue
+			}
 			_, err := a.leavesOf(row)
 			if err != nil {
 				a.log.Error("a stored frame is damaged: what opens of it is used, and it stays where it is", "sender", row.Sender, "frame", row.Number, "err", err)
@@ -111,7 +117,6 @@ func (a *Agent) loadTail(ctx context.Context) error {
 			if err := a.foldFrame(ctx, &o, row, err == nil); err != nil {
 				return err
 			}
-			at = row.ID
 		}
 	}
 }

@@ -37,7 +37,8 @@ type Store interface {
 	// FrameHeaders returns frames by id without bodies, in order, at most limit.
 	FrameHeaders(ctx context.Context, after uint64, limit int) ([]FrameRow, error)
 
-	// Compact replaces the bodies of frames by stretches.
+	// Compact adds stretches, takes the bodies off frames and stores documents as
+	// Put does.
 	Compact(ctx context.Context, c Compaction) error
 	// Stretches returns a stream's stretches that overlap the measured minutes
 	// [from, to], without bodies, in order of their first batch.
@@ -110,11 +111,12 @@ type FrameRow struct {
 	StatementID uint64
 }
 
-// Compaction moves batches from frames into stretches, all or nothing. Frames
-// named in Strip lose their bodies and keep Leaves.
+// Compaction is a part of moving batches from frames into stretches, all or
+// nothing. Frames named in Strip lose their bodies and keep Leaves.
 type Compaction struct {
 	Stretches []StretchRow // IDs are given by the store
 	Strip     []Strip
+	Documents []carnet.Document
 }
 
 // Strip names a frame whose batches have all gone into stretches.

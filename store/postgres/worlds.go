@@ -320,7 +320,10 @@ func (s *Worlds) Compact(ctx context.Context, c avatar.Compaction) error {
 		}
 		t.exec(`UPDATE world_frame f SET leaves = s.leaves FROM unnest($1::bigint[], $2::bytea[]) s (id, leaves) WHERE f.id = s.id`, ids, leaves)
 		n.FramesWithBody -= uint64(len(ids))
-		return addStretches(t, n, c.Stretches)
+		if err := addStretches(t, n, c.Stretches); err != nil {
+			return err
+		}
+		return s.put(t, c.Documents)
 	})
 }
 

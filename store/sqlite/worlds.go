@@ -290,7 +290,7 @@ func (s *Worlds) Compact(ctx context.Context, c avatar.Compaction) error {
 				return err
 			}
 		}
-		return nil
+		return s.put(t, c.Documents)
 	})
 }
 

@@ -288,7 +288,9 @@ func testCompact(t *testing.T, fresh Fresh[avatar.Store]) {
 	must(t, s.Append(ctx, frames))
 	rows := []avatar.StretchRow{stretch(1, 1, carnet.Day), stretch(2, 1, carnet.Day)}
 	strips := []avatar.Strip{{Frame: frames[0].ID, Leaves: awkward()}, {Frame: frames[1].ID, Leaves: nil}}
-	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows, Strip: strips}))
+	note := carnet.Document{Kind: "moved", ID: "a", Version: 1, Body: awkward()}
+	wantCode(t, s.Compact(ctx, avatar.Compaction{Stretches: rows, Strip: strips, Documents: []carnet.Document{note, note}}), carnet.Conflict)
+	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows, Strip: strips, Documents: []carnet.Document{note}}))
 	must(t, s.Compact(ctx, avatar.Compaction{}))
 	close()
 	s = open(t, db)
@@ -304,6 +306,7 @@ func testCompact(t *testing.T, fresh Fresh[avatar.Store]) {
 	}
 	left := get(s.Frames(ctx, 0, 1<<30))(t)
 	same(t, "frames with bodies", left, stored(t, frames[2:], left))
+	same(t, "document", get(s.Document(ctx, "moved", "a"))(t), note)
 	listed := get(s.Stretches(ctx, rows[1].Stream, 0, 99))(t)
 	same(t, "stretch", listed, bare(rows[1:], listed))
 	same(t, "body", get(s.StretchBody(ctx, listed[0].ID))(t), rows[1].Body)

@@ -21,6 +21,8 @@ func TestCrashesAroundCompaction(t *testing.T) {
 		{"after the states are saved", &fault{at: "put", after: true}},
 		{"before frames become stretches", &fault{at: "compact"}},
 		{"after frames became stretches", &fault{at: "compact", after: true}},
+		{"before frames lose their bodies", &fault{at: "strip"}},
+		{"after frames lost their bodies", &fault{at: "strip", after: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachStore(t, func(t *testing.T, w *world) { crashAroundCompaction(t, w, c.fault) })
@@ -83,6 +85,55 @@ func crashAroundCompaction(t *testing.T, w *world, f *fault) {
 	if n := w.totals(); n.FramesWithBody != 0 || n.Frames != 7 {
 		t.Errorf("totals %+v", n)
 	}
+}
+
+// What has gone into stretches and is in its frames, too, is nowhere twice: neither
+// while a world goes on without room to take it off its frames, nor after a restart.
+func TestMovedFramesCountOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		h := w.hubs[0]
+		s := h.open(nil)
+		start := time.Now().Add(-time.Hour)
+		n := 0
+		for range 3 {
+			h.send(s.run(carnet.Day, start.Add(time.Duration(n)*time.Second), 2))
+			n += 2
+		}
+		h.heads() // everything is folded
+		check := func(when string, bodies uint64) {
+			t.Helper()
+			h.heads()
+			held := 0
+			if err := w.agent.EachHeld(w.ctx, s.avatar, func(avatar.Held) error { held++; return nil }); err != nil || held != n {
+				t.Errorf("%s: the store holds %d measurements, want %d: %v", when, held, n, err)
+			}
+			if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(n)) {
+				t.Errorf("%s: history %v", when, got)
+			}
+			if got := w.totals().FramesWithBody; got != bodies {
+				t.Errorf("%s: %d frames with bodies, want %d", when, got, bodies)
+			}
+		}
+		full := &fault{at: "strip", err: carnet.Errorf(carnet.NoSpace, "full")}
+		w.store.fault.Store(full)
+		if err := w.agent.Compact(w.ctx, 1); carnet.CodeOf(err) != carnet.NoSpace {
+			t.Fatal(err)
+		}
+		check("without room", 3)
+		h.send(s.run(carnet.Day, start.Add(time.Duration(n)*time.Second), 1))
+		n++
+		check("with another frame", 4)
+		w.store.fault.Store(nil)
+		w.restart()
+		check("after a restart", 1)
+		w.store.fault.Store(full)
+		if err := w.agent.Compact(w.ctx, 1); carnet.CodeOf(err) != carnet.NoSpace {
+			t.Fatal(err)
+		}
+		w.store.fault.Store(nil)
+		w.compact()
+		check("after a compaction", 0)
+	})
 }
 
 // A stream that begins after the states were saved has its place after a restart.

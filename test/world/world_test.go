@@ -311,7 +311,11 @@ func (f *faulty) Put(ctx context.Context, d []carnet.Document, s []ledger.Item) 
 }
 
 func (f *faulty) Compact(ctx context.Context, c avatar.Compaction) error {
-	return f.do("compact", func() error { return f.Store.Compact(ctx, c) })
+	at := "compact"
+	if len(c.Strip) > 0 {
+		at = "strip"
+	}
+	return f.do(at, func() error { return f.Store.Compact(ctx, c) })
 }
 
 func (f *faulty) DropStretches(ctx context.Context, ids []uint64, d []carnet.Document, s []ledger.Item) error {
