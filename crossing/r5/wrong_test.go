@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
@@ -591,5 +592,72 @@ func TestHiddenAndAbsentCostTheSame(t *testing.T) {
 	absent, askedAbsent = s.probeCall(t, carnet.NewAvatarID())
 	if !reflect.DeepEqual(hidden, absent) || !reflect.DeepEqual(askedHidden, askedAbsent) {
 		t.Errorf("hidden: %+v %q, absent: %+v %q", hidden, askedHidden, absent, askedAbsent)
+	}
+}
+
+// The work is the same down to what is allocated on the way: an avatar that isn't
+// here has its mandate checked as another owner's has.
+func TestHiddenAndAbsentAllocateTheSame(t *testing.T) {
+	s := newStage(t)
+	allocated := func(about carnet.AvatarID) float64 {
+		a := s.attempt()
+		a.mandate = func(x *text) { x.payload, x.key = replaced(x.payload, s.about.String(), about.String()), newKey() }
+		a.form = func(f string) string { return replaced(f, s.about.String(), about.String()) }
+		const runs = 20
+		var requests []*http.Request
+		for range runs + 1 {
+			r := a.request()
+			r.TLS = &tls.ConnectionState{PeerCertificates: certificates(s)}
+			requests = append(requests, r)
+		}
+		return testing.AllocsPerRun(runs, func() {
+			w := httptest.NewRecorder()
+			s.server.ServeHTTP(w, requests[0])
+			if requests = requests[1:]; w.Code != 401 {
+				t.Fatal(w.Code)
+			}
+		})
+	}
+	hidden, absent := allocated(s.about), allocated(carnet.NewAvatarID())
+	if diff := hidden - absent; diff > 5 || diff < -5 {
+		t.Errorf("hidden allocates %v times, absent %v", hidden, absent)
+	}
+}
+
+// A token ends with the first of what it lives by, and what may outlast it, too.
+func TestTokenEndsWithTheFirstOfWhatItLivesBy(t *testing.T) {
+	s := newStage(t)
+	now := s.clock.Now()
+	for name, v := range map[string]struct {
+		change func(*attempt)
+		world  func(*stage) func()
+		until  time.Duration
+	}{
+		"nothing":        {nil, nil, time.Hour},
+		"the mandate":    {permitting(shifted(-58*time.Minute, "exp")), nil, 2 * time.Minute},
+		"the credential": {vouching(shifted(-57*time.Minute, "exp")), nil, 3 * time.Minute},
+		"the grant":      {nil, grant(func(g *fakeGrant) { g.Until = now.Add(time.Minute) }), time.Minute},
+		"the peering":    {nil, peers(func(p *Peer) { p.Until = now.Add(4*time.Minute + time.Millisecond) }), 4 * time.Minute},
+	} {
+		a, undo := s.attempt(), func() {}
+		if v.world != nil {
+			undo = v.world(s)
+		}
+		if v.change != nil {
+			v.change(a)
+		}
+		got, text, err := a.exchange()
+		undo()
+		if err != nil || text == "" {
+			t.Fatal(name, err, s.world.last())
+		}
+		token, err := identity.VerifyToken(public(s.arena), "arena", text)
+		life := min(v.until, identity.TokenLife)
+		if err != nil || !token.Until.Equal(now.Add(v.until)) || !token.Expires.Equal(now.Add(life)) {
+			t.Errorf("%s: until %v, expires %v (%v)", name, token.Until.Sub(now), token.Expires.Sub(now), err)
+		}
+		if want := fmt.Sprintf(`"expires_in":%d,`, life/time.Second); !strings.Contains(got.body, want) {
+			t.Errorf("%s: %s", name, got.body)
+		}
 	}
 }
