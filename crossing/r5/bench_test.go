@@ -31,7 +31,7 @@ func BenchmarkExchange(b *testing.B) {
 	credential, mandate := s.newCredential(), s.newMandate()
 	as := ready{s, credential, mandate}
 	use := Use{Avatar: s.about, Action: identity.ActionRead}
-	b.ReportAllocs()
+	b.SetParallelism(8) // what one exchange waits for, others use
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := client.exchange(b.Context(), as, s.avatar, use); err != nil {

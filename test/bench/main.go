@@ -59,6 +59,7 @@ var rows = []row{
 
 	{8, "offline verification", verification},
 	{9, "policy decision", decisions},
+	{11, "token exchanges", exchanges},
 }
 
 // companions are measured in the course of another row.
