@@ -36,11 +36,8 @@ func (s State) next(h heard) (State, bool) {
 		return Giving, s == None || s == Giving
 	case h == yes:
 		return Taking, s == Asked || s == Taking
-	case h == no: // a share that flows isn't ended by an answer that comes late
-		if s == Asked {
-			return Ended, true
-		}
-		return s, s == Taking
+	case h == no:
+		return Ended, s == Asked || s == Taking
 	case h == stream:
 		return s, s == Asked || s == Taking
 	}

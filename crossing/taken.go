@@ -128,11 +128,7 @@ func (a *Agent) question(ctx context.Context, id carnet.ShareID) error {
 		a.mu.Unlock()
 		return nil
 	}
-	if state, ok := now.State.next(no); !ok || state != Ended {
-		now.why = refused.Error() // it flows on until the giver ends it
-		a.mu.Lock()
-		a.taken[id] = &now
-		a.mu.Unlock()
+	if _, ok := now.State.next(no); !ok {
 		return refused
 	}
 	return cmp.Or(a.endTaken(ctx, now, string(now.Giver), refused.Error()), refused)
