@@ -24,6 +24,7 @@ import (
 	"carnet"
 	"carnet/activity"
 	"carnet/avatar"
+	"carnet/crossing"
 	"carnet/depot"
 	"carnet/ledger"
 	"carnet/mandate"
@@ -43,6 +44,10 @@ type Config struct {
 	// Mandates is what the world keeps of owners' mandates; nil: the interface has
 	// nothing of them.
 	Mandates *mandate.Book
+
+	// Shares are the world's shares with other worlds; nil: the interface has
+	// nothing of them.
+	Shares *crossing.Agent
 
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
@@ -101,6 +106,7 @@ type server struct {
 	depot    store    // nil unless it is a depot
 	proofs   Proofs   // with world
 	mandates mandates // nil, or with world
+	shares   shares   // nil, or with world
 	tokens   Authenticator
 	guard    *activity.Guard
 	now      func() time.Time
@@ -127,6 +133,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Mandates != nil {
 		s.mandates = cfg.Mandates
+	}
+	if cfg.Shares != nil {
+		s.shares = cfg.Shares
 	}
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot

@@ -38,6 +38,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.mandates != nil {
 			s.mandateRoutes(h)
 		}
+		if s.shares != nil {
+			s.shareRoutes(h)
+		}
 	}
 	if err := s.serveDocuments(mux, h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("make the API's documents: %w", err)

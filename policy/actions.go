@@ -67,6 +67,11 @@ var actions = map[Action]Use{
 	"give-mandate":     {Deliver, MandateResource, ""},
 	"withdraw-mandate": {Deliver, AvatarResource, "id"},
 
+	"list-shares": {See, ShareResource, ""},
+	"take-share":  {Govern, ShareResource, ""},
+	"get-share":   {See, ShareResource, "id"},
+	"stop-share":  {Govern, ShareResource, "id"},
+
 	"connect": {Write, ThingResource, ""},
 	"publish": {Write, TopicResource, ""},
 	"hear":    {Read, TopicResource, ""},

@@ -110,10 +110,11 @@ const (
 	TopicResource     ResourceKind = "Topic"
 	PeerResource      ResourceKind = "Peer"
 	MandateResource   ResourceKind = "Mandate"
+	ShareResource     ResourceKind = "Share"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"

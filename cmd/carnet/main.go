@@ -40,6 +40,7 @@ type commands struct {
 	Thing   thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
 	Owner   ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
 	Avatar  avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
+	Share   shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
 	Status  statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
 	Verify  verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
 	Version versionCommand  `cmd:"" help:"Say which version this is."`

@@ -1,0 +1,148 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"carnet"
+	"carnet/crossing"
+	"carnet/policy"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// shares is what the handler needs of a world's shares: a *crossing.Agent.
+type shares interface {
+	Take(ctx context.Context, giver carnet.PartyID, theirs, ours carnet.AvatarID, purpose string) (crossing.Taken, error)
+	Given() []crossing.Given
+	Taken() []crossing.Taken
+	Waits(carnet.ShareID) bool
+	StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error
+	StopTaking(ctx context.Context, id carnet.ShareID, by, why string) error
+}
+
+// OfShare is the input of what concerns one share. It is exported because huma
+// passes over embedded structs that aren't.
+type OfShare struct {
+	ID carnet.ShareID `path:"id" doc:"The share's id." example:"00112233445566778899aabbccddeeff"`
+}
+
+func (s *server) shareRoutes(h huma.API) {
+	tags := []string{"shares"}
+	serving(s, h, huma.Operation{
+		OperationID: "list-shares", Method: http.MethodGet, Path: "/v1/shares", Tags: tags,
+		Summary: "The shares with other worlds that are given and taken, oldest first, those that have ended included.",
+	}, func(context.Context, *struct{}) (*body[ShareList], error) {
+		return answer(s.shareList(), nil)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "take-share", Method: http.MethodPost, Path: "/v1/shares", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary:     "Asks another world for what one of its avatars is given, for an avatar of this one.",
+		Description: "It is stored, then asked until the other world answers. What the other world gives is decided there: by its grant, the owner's mandate and the peering.",
+		RequestBody: example(NewShare{World: "arena", Avatar: carnet.AvatarID{1}, For: carnet.AvatarID{2}, Purpose: "fitness"}),
+	}, func(ctx context.Context, in *struct{ Body NewShare }) (*body[CrossShare], error) {
+		t, err := s.shares.Take(ctx, in.Body.World, in.Body.Avatar, in.Body.For, in.Body.Purpose)
+		return answer(taken(t), err)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-share", Method: http.MethodGet, Path: "/v1/shares/{id}", Tags: tags,
+		Summary: "One share, with what is given, under which view, and why it ended.",
+	}, func(_ context.Context, in *OfShare) (*body[CrossShare], error) {
+		return answer(s.share(in.ID))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "stop-share", Method: http.MethodDelete, Path: "/v1/shares/{id}", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary: "Ends a share at once. The other world is told, now or as soon as it can be reached.",
+	}, func(ctx context.Context, in *OfShare) (*body[CrossShare], error) {
+		c, err := s.share(in.ID)
+		if err != nil {
+			return nil, err
+		}
+		stop := s.shares.StopGiving
+		if c.Direction == taking {
+			stop = s.shares.StopTaking
+		}
+		if err := stop(ctx, in.ID, caller(ctx).Name, "stopped by "+caller(ctx).Name); err != nil {
+			return nil, err
+		}
+		return answer(s.share(in.ID))
+	})
+}
+
+// NewShare asks for a share.
+type NewShare struct {
+	World   carnet.PartyID  `json:"world" doc:"The other world, as this one calls it." example:"arena"`
+	Avatar  carnet.AvatarID `json:"avatar" doc:"Its avatar." example:"00112233445566778899aabbccddeeff"`
+	For     carnet.AvatarID `json:"for" doc:"The avatar here that gets it." example:"ffeeddccbbaa99887766554433221100"`
+	Purpose string          `json:"purpose" doc:"What for: one word." example:"fitness" minLength:"1" maxLength:"64"`
+}
+
+// The directions of a share, seen from here.
+const (
+	giving = "giving"
+	taking = "taking"
+)
+
+// CrossShare is a share between this world and another.
+type CrossShare struct {
+	ID        carnet.ShareID  `json:"id"`
+	Direction string          `json:"direction" enum:"giving,taking"`
+	State     crossing.State  `json:"state" enum:"asked,taking,giving,ended"`
+	World     carnet.PartyID  `json:"world" doc:"The other world, as this one calls it."`
+	Ours      carnet.AvatarID `json:"ours"`
+	Theirs    carnet.AvatarID `json:"theirs"`
+	Purpose   string          `json:"purpose"`
+	View      *policy.View    `json:"view,omitempty" doc:"In force; absent while there is no answer."`
+	Onward    bool            `json:"onward" doc:"Whether who takes it may pass it on."`
+	Begun     time.Time       `json:"begun"`
+	Until     *time.Time      `json:"until,omitempty"`
+	Waits     bool            `json:"waits" doc:"Nothing is sent at the moment, since it isn't known whether it still may be."`
+	Ended     *crossing.End   `json:"ended,omitempty"`
+}
+
+// ShareList is all shares of a world.
+type ShareList struct {
+	Shares []CrossShare `json:"shares"`
+}
+
+func taken(t crossing.Taken) CrossShare {
+	c := CrossShare{
+		ID: t.ID, Direction: taking, State: t.State, World: t.Giver, Ours: t.For, Theirs: t.Avatar, Purpose: t.Purpose, Begun: t.Asked, Ended: t.End,
+	}
+	if t.Answer != nil {
+		c.View, c.Onward, c.Until = &t.Answer.View, t.Answer.Onward, &t.Answer.Until
+	}
+	return c
+}
+
+func (s *server) given(g crossing.Given) CrossShare {
+	c := CrossShare{
+		ID: g.ID, Direction: giving, State: crossing.Giving, World: g.Taker, Ours: g.Avatar, Theirs: g.For, Purpose: g.Purpose,
+		View: &g.View, Onward: g.Onward, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Ended: g.End,
+	}
+	if g.End != nil {
+		c.State = crossing.Ended
+	}
+	return c
+}
+
+func (s *server) shareList() ShareList {
+	list := ShareList{Shares: []CrossShare{}}
+	for _, g := range s.shares.Given() {
+		list.Shares = append(list.Shares, s.given(g))
+	}
+	for _, t := range s.shares.Taken() {
+		list.Shares = append(list.Shares, taken(t))
+	}
+	return list
+}
+
+func (s *server) share(id carnet.ShareID) (CrossShare, error) {
+	for _, c := range s.shareList().Shares {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return CrossShare{}, carnet.Errorf(carnet.NotFound, "there is no share %s", id).WithFix("list the shares")
+}

@@ -1,0 +1,87 @@
+package api_test
+
+import (
+	"context"
+	"testing"
+
+	"carnet"
+	"carnet/api"
+	"carnet/crossing"
+	"carnet/policy"
+	"carnet/thing"
+)
+
+// elsewhere is the rest of the world: another world that gives, and what shares
+// live by.
+type elsewhere struct{ answer crossing.Answer }
+
+func (e elsewhere) Ask(context.Context, carnet.PartyID, crossing.Question) (crossing.Answer, error) {
+	return e.answer, nil
+}
+func (elsewhere) Stop(context.Context, carnet.PartyID, crossing.Question) error { return nil }
+func (elsewhere) Still(crossing.Given) error                                    { return nil }
+func (elsewhere) End(_ context.Context, put func(carnet.Document) error) error {
+	return put(carnet.Document{Kind: "revocation", ID: carnet.NewShareID().String(), Version: 1, Body: []byte{}})
+}
+
+// shares makes the world's shares, with one that is given.
+func (s *served) shares() *crossing.Agent {
+	s.t.Helper()
+	judge, err := policy.NewJudge(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := crossing.New(s.t.Context(), crossing.Config{
+		Party: "arena", World: s.world, Permits: elsewhere{}, Revocations: elsewhere{}, Asker: elsewhere{}, Judge: judge, Log: quiet(),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+// sharing has a share for an operation about one, and a body for one that asks.
+func (s *served) sharing(operation string, m thing.MappingInfo) (id, body string) {
+	s.t.Helper()
+	n := api.NewShare{World: "citadel", Avatar: carnet.NewAvatarID(), For: m.Avatar, Purpose: "fitness"}
+	if operation == "take-share" {
+		return "", marshal(s.t, n)
+	}
+	c, err := s.arena("operator-token").TakeShare(s.t.Context(), n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c.ID.String(), ""
+}
+
+// A share is asked for, listed, and stopped over HTTP; by who may govern only.
+func TestShares(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	arena := s.arena("operator-token")
+	n := api.NewShare{World: "citadel", Avatar: carnet.NewAvatarID(), For: m.Avatar, Purpose: "fitness"}
+	c, err := arena.TakeShare(t.Context(), n)
+	if err != nil || c.Direction != "taking" || c.State != crossing.Taking || c.Ours != m.Avatar || c.Theirs != n.Avatar || c.View == nil {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	list, err := arena.Shares(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != c.ID {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := s.arena("reader-token").StopShare(t.Context(), c.ID); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a reader stops a share: %v", err)
+	}
+	if _, err := s.arena("reader-token").TakeShare(t.Context(), n); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a reader asks for a share: %v", err)
+	}
+	if c, err = arena.StopShare(t.Context(), c.ID); err != nil || c.State != crossing.Ended || c.Ended == nil {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := arena.StopShare(t.Context(), carnet.NewShareID()); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a share that isn't there is stopped: %v", err)
+	}
+	n.For = carnet.NewAvatarID()
+	if _, err := arena.TakeShare(t.Context(), n); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a share for no avatar: %v", err)
+	}
+}

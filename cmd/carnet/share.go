@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/identity"
+)
+
+type shareCommands struct {
+	Take shareTake `cmd:"" help:"Ask another world for what its avatar is given, for an avatar here."`
+	List shareList `cmd:"" help:"List the shares with other worlds."`
+	Show shareShow `cmd:"" help:"Show a share: what is given, under which view, why it ended."`
+	Stop shareStop `cmd:"" help:"End a share, whichever side this is."`
+}
+
+type shareTake struct {
+	reaching
+	Avatar  carnet.AvatarID `arg:"" help:"The other world's avatar."`
+	From    carnet.PartyID  `required:"" placeholder:"WORLD" help:"The other world, as this one calls it."`
+	For     carnet.AvatarID `required:"" placeholder:"AVATAR" help:"The avatar here that gets it."`
+	Purpose string          `required:"" placeholder:"WORD" help:"What for."`
+	JSON    bool            `help:"As JSON."`
+}
+
+func (c shareTake) Run(ctx context.Context, s streams) error {
+	world, err := c.one(identity.World, administrator)
+	if err != nil {
+		return err
+	}
+	share, err := world.TakeShare(ctx, api.NewShare{World: c.From, Avatar: c.Avatar, For: c.For, Purpose: c.Purpose})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, share)
+	}
+	return writeShare(s, share)
+}
+
+type shareList struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+// shareOf is a share with the world that was asked.
+type shareOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.CrossShare
+}
+
+func (c shareList) Run(ctx context.Context, s streams) error {
+	all := []shareOf{}
+	err := c.each(func(w access.Party, cl *client.Client) error {
+		list, err := cl.Shares(ctx)
+		for _, share := range list {
+			all = append(all, shareOf{w.Name, share})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, all)
+	}
+	t := table{{"SHARE", "PARTY", "STATE", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE"}}
+	for _, o := range all {
+		t.add(o.ID.String(), string(o.Party), o.Direction+", "+string(o.State), string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun))
+	}
+	return t.write(s.out)
+}
+
+// each asks every world that is meant.
+func (r reaching) each(do func(access.Party, *client.Client) error) error {
+	f, err := r.file()
+	if err != nil {
+		return err
+	}
+	worlds, err := r.worlds(f)
+	if err != nil {
+		return err
+	}
+	for _, w := range worlds {
+		cl, err := r.dial(f, w, administrator)
+		if err == nil {
+			err = do(w, cl)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.Name, err)
+		}
+	}
+	return nil
+}
+
+type ofShare struct {
+	reaching
+	ID   carnet.ShareID `arg:"" help:"The share."`
+	JSON bool           `help:"As JSON."`
+}
+
+type shareShow struct{ ofShare }
+
+func (c shareShow) Run(ctx context.Context, s streams) error {
+	world, err := c.one(identity.World, administrator)
+	if err != nil {
+		return err
+	}
+	share, err := world.Share(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, share)
+	}
+	return writeShare(s, share)
+}
+
+type shareStop struct{ ofShare }
+
+func (c shareStop) Run(ctx context.Context, s streams) error {
+	world, err := c.one(identity.World, administrator)
+	if err != nil {
+		return err
+	}
+	share, err := world.StopShare(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, share)
+	}
+	return writeShare(s, share)
+}
+
+// writeShare tells of a share in sentences.
+func writeShare(s streams, c api.CrossShare) error {
+	way := fmt.Sprintf("%s gets what avatar %s is given, for its avatar %s", c.World, c.Ours, c.Theirs)
+	if c.Direction == "taking" {
+		way = fmt.Sprintf("Avatar %s gets what avatar %s of %s is given", c.Ours, c.Theirs, c.World)
+	}
+	fmt.Fprintf(s.out, "%s\n%s, for %s, since %s.\n", c.ID, way, plain(c.Purpose), clock(c.Begun))
+	switch {
+	case c.Ended != nil:
+		fmt.Fprintf(s.out, "It ended at %s, by %s: %s\n", clock(c.Ended.Time), plain(c.Ended.By), plain(c.Ended.Why))
+	case c.View == nil:
+		fmt.Fprintf(s.out, "%s hasn't answered yet; it is asked again.\n", c.World)
+	case c.Waits:
+		fmt.Fprintln(s.out, "Nothing is sent at the moment: it isn't known whether it still may be.")
+	}
+	if c.View == nil {
+		return nil
+	}
+	fmt.Fprintf(s.out, "As far as this view goes, until %s:\n", moment(c.Until))
+	return writeJSON(s.out, c.View)
+}
