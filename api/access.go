@@ -73,6 +73,8 @@ func (s *server) look(p Principal, r policy.Resource) (func(context.Context) (ac
 		return func(context.Context) (activity.Known, error) {
 			return activity.Known{Facts: policy.Facts{Own: r.ID == p.Name}}, nil
 		}, noOwner(r.ID)
+	case policy.PeerResource:
+		return unknown, carnet.Errorf(carnet.NotFound, "%s has no peer %q", s.party, r.ID)
 	case policy.AvatarResource:
 		return unknown, carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars")
 	}

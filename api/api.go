@@ -39,6 +39,7 @@ type Config struct {
 	Things *thing.Agent
 	World  *avatar.Agent
 	Depot  *depot.Agent
+	Peers  Peers  // nil: the party's peerings aren't served
 	Proofs Proofs // with World
 
 	// Mandates is what the world keeps of owners' mandates; nil: the interface has
@@ -105,6 +106,7 @@ type server struct {
 	world    world    // nil unless it is a world
 	depot    store    // nil unless it is a depot
 	proofs   Proofs   // with world
+	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
 	shares   shares   // nil, or with world
 	tokens   Authenticator
@@ -118,7 +120,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, proofs: cfg.Proofs, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, proofs: cfg.Proofs, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

@@ -91,7 +91,7 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), handlers: map[string]http.Handler{}}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
-	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Shares: s.shares(), Tokens: tokens, Log: quiet()})
+	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Shares: s.shares(), Tokens: tokens, Log: quiet()})
 	return s
 }
 

@@ -87,7 +87,7 @@ func TestTheDocumentIsTrue(t *testing.T) {
 			if strings.HasPrefix(op.path, "/v1/shares") {
 				id, signed = s.sharing(op.id, m)
 			}
-			address := base + strings.NewReplacer("{id}", id, "{name}", "alice").Replace(op.path) + query(t, op)
+			address := base + strings.NewReplacer("{id}", id, "{name}", "alice", "{peer}", "gym", "{invitation}", invitation).Replace(op.path) + query(t, op)
 			body := ""
 			if op.doc["requestBody"] != nil {
 				example := find(op.doc, "requestBody", "content", "application/json", "example")
@@ -101,7 +101,11 @@ func TestTheDocumentIsTrue(t *testing.T) {
 			if signed != "" {
 				body = signed
 			}
-			a := ask(t, op.method, address, "operator-token", body)
+			token := "operator-token"
+			if strings.HasPrefix(op.path, "/v1/peerings/") {
+				token = secret
+			}
+			a := ask(t, op.method, address, token, body)
 			kind := a.header.Get("Content-Type")
 			if find(op.doc, "responses", fmt.Sprint(a.status), "content", kind, "schema") == nil || a.status/100 != 2 {
 				t.Errorf("%s answers %d %s, which its document doesn't say: %s", op.id, a.status, kind, a.body)

@@ -26,6 +26,9 @@ func (s *server) routes() (http.Handler, error) {
 	h := humago.New(mux, s.document())
 	h.UseMiddleware(s.accept)
 	s.every(h)
+	if s.peers != nil {
+		s.peerRoutes(h)
+	}
 	if s.things != nil {
 		s.thingRoutes(h)
 		s.mappingRoutes(h)
@@ -92,6 +95,7 @@ func (s *server) document() huma.Config {
 				Schemas: newRegistry(),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role user, creator, administrator, auditor or service."},
+					"invitation": {Type: "http", Scheme: "bearer", Description: "The secret of an invitation to become a peer."},
 				},
 			},
 			Security: []map[string][]string{{"bearer": {}}},

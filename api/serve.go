@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"carnet"
@@ -54,7 +55,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var p Principal
 	var err error
 	known := !slices.Contains(open, r.URL.Path)
-	if known {
+	if known && !strings.HasPrefix(r.URL.Path, invitationPaths) {
 		if p, err = g.authenticate(r); err != nil {
 			g.refuse(w, r, err)
 			return

@@ -18,6 +18,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +42,9 @@ type Sender struct {
 	Self    carnet.PartyID     // as this world calls itself to it
 	Own     ed25519.PrivateKey // signs this world's reception keys for it
 	Shares  bool               // it is a world, which shares what it has: it maps nothing
+	// Clearance is what this world may be given by it, as both agreed; nil: all that
+	// this world may hold.
+	Clearance *carnet.Clearance
 }
 
 // Notifier tells a sender something over its link: a link.Server.
@@ -79,7 +84,6 @@ type Agent struct {
 	store     Store
 	keys      *keys.Table
 	rest      *keys.Sealer
-	senders   map[carnet.PartyID]Sender
 	clearance carnet.Clearance
 	view      *policy.View
 	depot     Depot
@@ -94,6 +98,9 @@ type Agent struct {
 	opened  chan work     // to the opener
 	compact chan struct{} // compact now
 	stopped chan struct{} // closed when the committer has ended
+
+	sendersMu sync.RWMutex
+	senders   map[carnet.PartyID]Sender // owned by sendersMu
 
 	linkMu sync.Mutex // guards what follows
 	links  map[carnet.PartyID]link.State
@@ -159,10 +166,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		a.every = 30 * time.Second
 	}
 	for _, s := range cfg.Senders {
-		if s.Key == nil || s.Own == nil {
-			return nil, carnet.Errorf(carnet.Malformed, "sender %q needs its key and this world's own for it", s.Party)
+		if err := a.SetSender(s); err != nil {
+			return nil, err
 		}
-		a.senders[s.Party] = s
 	}
 	var err error
 	a.epochs = epochs{cfg.Keys}
@@ -170,6 +176,38 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	return a, a.load(ctx)
+}
+
+// SetSender adds a things agent that may send, or changes what was agreed with
+// one.
+func (a *Agent) SetSender(s Sender) error {
+	if s.Key == nil || s.Own == nil {
+		return carnet.Errorf(carnet.Malformed, "sender %q needs its key and this world's own for it", s.Party)
+	}
+	a.sendersMu.Lock()
+	defer a.sendersMu.Unlock()
+	a.senders[s.Party] = s
+	return nil
+}
+
+// DropSender lets a things agent send no more. What it has sent stays.
+func (a *Agent) DropSender(party carnet.PartyID) {
+	a.sendersMu.Lock()
+	defer a.sendersMu.Unlock()
+	delete(a.senders, party)
+}
+
+func (a *Agent) sender(party carnet.PartyID) (Sender, bool) {
+	a.sendersMu.RLock()
+	defer a.sendersMu.RUnlock()
+	s, ok := a.senders[party]
+	return s, ok
+}
+
+func (a *Agent) senderNames() []carnet.PartyID {
+	a.sendersMu.RLock()
+	defer a.sendersMu.RUnlock()
+	return slices.Collect(maps.Keys(a.senders))
 }
 
 // maxSlots is how many slots' keys are held derived.
@@ -195,12 +233,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	return work.Wait()
 }
 
-// Statement makes the outbox item of a statement by this world, for who stores
-// it in the same store.
-func (a *Agent) Statement(s ledger.Statement) (ledger.Item, error) { return a.state(s) }
-
-// state makes the outbox item of a statement by this agent.
-func (a *Agent) state(s ledger.Statement) (ledger.Item, error) {
+// Statement makes the outbox item of a statement by this agent, for who changes its
+// store beside it.
+func (a *Agent) Statement(s ledger.Statement) (ledger.Item, error) {
 	s.Who = a.party
 	encoded, err := s.Marshal()
 	if err != nil {

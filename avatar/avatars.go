@@ -89,7 +89,7 @@ func (a *Agent) avatar(id carnet.AvatarID) (*Avatar, error) {
 
 // Call implements link.Sink.
 func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error) {
-	from, ok := a.senders[party]
+	from, ok := a.sender(party)
 	if !ok {
 		return nil, carnet.Errorf(carnet.Forbidden, "%s is not a sender of this world", party)
 	}
@@ -164,7 +164,7 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if err != nil {
 		return answer, err
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.Mapped, Time: a.now().UnixNano(), Peer: party, Mapping: carnet.MappingID(r.Stream), Avatar: v.id, Stream: r.Stream,
 	})
 	if err != nil {

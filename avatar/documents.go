@@ -112,7 +112,7 @@ func (a *Agent) Keep(ctx context.Context, kept []Kept, statements []ledger.State
 	}
 	items := make([]ledger.Item, 0, len(statements))
 	for _, s := range statements {
-		item, err := a.state(s)
+		item, err := a.Statement(s)
 		if err != nil {
 			return err
 		}

@@ -342,7 +342,7 @@ func (a *Agent) endOne(now time.Time, e *keyDocument, unused bool, found *[]endi
 	}
 	end := ending{id: e.id, version: e.version, document: &d}
 	if !stated {
-		item, err := a.state(ledger.Statement{
+		item, err := a.Statement(ledger.Statement{
 			Kind: ledger.Deleted, Time: now.UnixNano(), Peer: carnet.PartyID(e.doc.Granter), Stream: e.id.Stream,
 			Reason: fmt.Sprintf("the key of epoch %s is destroyed: %s", e.id.Epoch, reason),
 		})

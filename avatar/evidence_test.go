@@ -245,7 +245,7 @@ func (w *provenWorld) receive(whose ...int) {
 	if err := f.Sign(w.key, seal.FrameHeader{Audience: "arena", Number: number}, batches); err != nil {
 		w.t.Fatal(err)
 	}
-	item, err := w.agent.state(ledger.Statement{Kind: ledger.ReceivedRoot, Time: 1, Peer: "hub", Frame: number, Root: f.Root, Header: f.Hash()})
+	item, err := w.agent.Statement(ledger.Statement{Kind: ledger.ReceivedRoot, Time: 1, Peer: "hub", Frame: number, Root: f.Root, Header: f.Hash()})
 	if err != nil {
 		w.t.Fatal(err)
 	}

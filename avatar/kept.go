@@ -73,7 +73,7 @@ func (a *Agent) storeStretch(ctx context.Context, row *StretchRow) (item ledger.
 	if _, err := a.depot.PutObject(ctx, body, row.Class); err != nil {
 		return item, err
 	}
-	return a.state(ledger.Statement{
+	return a.Statement(ledger.Statement{
 		Kind: ledger.StoredObject, Time: a.now().UnixNano(), Peer: a.depot.Party(), Object: row.Fingerprint, Size: uint64(len(body)), Stream: row.Stream,
 	})
 }
@@ -131,7 +131,7 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow) error {
 	var documents []carnet.Document
 	for i := range rows {
 		row := &rows[i]
-		item, err := a.state(ledger.Statement{
+		item, err := a.Statement(ledger.Statement{
 			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: row.Fingerprint, Reason: "retention " + row.Class.String() + " has ended",
 		})
 		if err != nil {

@@ -89,6 +89,11 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 		if over := e.Ceiling.Exceeds(a.clearance); over != "" {
 			return carnet.Errorf(carnet.Forbidden, "the key of %s is refused: %s", e.Key.Path, over)
 		}
+		if from.Clearance != nil {
+			if over := e.Ceiling.Exceeds(*from.Clearance); over != "" {
+				return carnet.Errorf(carnet.Forbidden, "the key of %s is more than what was agreed with %s: %s", e.Key.Path, from.Party, over)
+			}
+		}
 		secret := e.Key.Secret
 		entries = append(entries, keys.Entry{ID: keyID(e.Key.Path), Secret: secret[:]})
 	}
@@ -234,10 +239,10 @@ func (a *Agent) receptionLoop(ctx context.Context) error {
 		if !fresh {
 			continue
 		}
-		for party := range a.senders {
+		for _, party := range a.senderNames() {
 			announcement, err := a.Announcement(ctx, party)
-			if err != nil {
-				return err
+			if err != nil { // it was dropped this moment
+				continue
 			}
 			a.notify(party, carnet.NoticeReception, announcement)
 		}
@@ -256,7 +261,7 @@ func (a *Agent) untilTurn() time.Duration {
 
 // Announcement implements link.Sink.
 func (a *Agent) Announcement(_ context.Context, party carnet.PartyID) ([]byte, error) {
-	s, ok := a.senders[party]
+	s, ok := a.sender(party)
 	if !ok {
 		return nil, carnet.Errorf(carnet.NotFound, "%s is not a sender of this world", party)
 	}

@@ -314,7 +314,7 @@ func (a *Agent) refuse(row *FrameRow, all []refusal) {
 	}
 	reason := first.why.Error()
 	reason = strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason-len(more))], "") + more
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.RefusedBatch, Time: a.now().UnixNano(), Peer: row.Sender, Frame: row.Number, Object: first.fingerprint, Reason: reason,
 	})
 	if err != nil {

@@ -37,7 +37,7 @@ func (a *Agent) pinOwner(ctx context.Context, from Sender, token string) error {
 		return carnet.Errorf(carnet.Conflict, "the avatar has an owner's key already, and it isn't this one").
 			WithFix("use the keystore that %s is of; a pinned key is never changed", identity.DID(have))
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.OwnerPinned, Time: a.now().UnixNano(), Peer: from.Party, Avatar: v.id, Object: carnet.FingerprintOf([]byte(token)),
 	})
 	if err != nil {

@@ -65,7 +65,7 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 	case len(v.streams) >= maxStreams:
 		return carnet.Errorf(carnet.TooLarge, "the avatar has %d streams, which is all it may have", maxStreams)
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.Mapped, Time: a.now().UnixNano(), Peer: from, Mapping: carnet.MappingID(id), Avatar: v.id, Stream: id,
 	})
 	if err != nil {

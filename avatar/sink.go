@@ -120,7 +120,7 @@ func (a *Agent) judge(ctx context.Context, party carnet.PartyID, run []*link.Arr
 
 func (a *Agent) frameRow(party carnet.PartyID, arrival *link.Arrival) (FrameRow, error) {
 	f, now := &arrival.Frame, a.now().UnixNano()
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.ReceivedRoot, Time: now, Peer: party, Frame: f.Header.Number, Root: f.Root, Header: arrival.Hash,
 		PolicyVersion: f.Header.Policy,
 	})

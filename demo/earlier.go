@@ -59,7 +59,7 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 			}
 		}
 	}
-	return s.peerAll(ctx) // peer files repeat the addresses, and a move may have been cut off
+	return s.peerAll(ctx, o.Log) // terms repeat the addresses, and a move may have been cut off
 }
 
 // free refuses addresses that somebody listens on: most likely the same demo,

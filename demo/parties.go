@@ -21,6 +21,7 @@ import (
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/node"
+	"carnet/peering"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -65,7 +66,7 @@ func plan(dir string, o Options) ([]*party, error) {
 	for _, p := range parties {
 		p.dir = filepath.Join(dir, string(p.name))
 		c := &p.config
-		c.Party, c.Role, c.Data, c.KeyFile, c.Peers = p.name, p.role, "data", "kek", "peers"
+		c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
 		c.Store.Kind = "sqlite"
 		var err error
 		if c.Listen.HTTP, err = address(); err != nil {
@@ -105,21 +106,21 @@ func (p *party) make(ctx context.Context) error {
 
 func (p *party) ca() string { return filepath.Join(p.dir, "ca.pem") }
 
-// peer lets two parties pin each other: each shows the other a peer file. The
-// things agent shows each world and the depot another name.
-func peer(ctx context.Context, a, b *party) error {
-	shownA, err := node.Show(ctx, a.config, b.name)
-	if err != nil {
+// peer makes two parties peers, as their operators would: with the things agent a
+// world agrees on what it may be given, of a depot nobody wants anything but that
+// it keeps things. The things agent shows each another name.
+func peer(ctx context.Context, inviter, accepter *party, log *slog.Logger) error {
+	if known, err := inviter.reaches(ctx, accepter, log); err != nil || known {
 		return err
 	}
-	shownB, err := node.Show(ctx, b.config, shownA.Party)
-	if err != nil {
-		return err
+	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
+	if accepter.role == identity.World {
+		var err error
+		if o, err = accepter.config.Offers(peering.R1); err != nil {
+			return err
+		}
 	}
-	if err := identity.WritePeer(filepath.Join(b.dir, "peers", string(shownA.Party)+".json"), shownA); err != nil {
-		return err
-	}
-	return identity.WritePeer(filepath.Join(a.dir, "peers", string(b.name)+".json"), shownB)
+	return node.Introduce(ctx, node.Introduction{Inviter: inviter.config, Accepter: accepter.config, Calls: accepter.name, Offer: o}, log)
 }
 
 // connect makes the operator's way to ask the party.
@@ -175,7 +176,7 @@ func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
 	if s.earlier != nil {
 		err = s.takeUp(ctx, o)
 	} else {
-		err = s.makeAll(ctx)
+		err = s.makeAll(ctx, o.Log)
 	}
 	if err != nil {
 		return nil, err
@@ -189,25 +190,40 @@ func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
 }
 
 // makeAll makes the parties and has them accept each other.
-func (s *setup) makeAll(ctx context.Context) error {
+func (s *setup) makeAll(ctx context.Context, log *slog.Logger) error {
 	s.screen.say("making the parties' keys in %s", s.dir)
 	for _, p := range s.parties {
 		if err := p.make(ctx); err != nil {
 			return err
 		}
 	}
-	return s.peerAll(ctx)
+	return s.peerAll(ctx, log)
 }
 
-func (s *setup) peerAll(ctx context.Context) error {
+// reaches reports whether the party has the other as its peer, where it listens now.
+func (p *party) reaches(ctx context.Context, other *party, log *slog.Logger) (bool, error) {
+	if p.role == identity.Depot {
+		return false, nil
+	}
+	i, err := node.Inspect(ctx, p.config, log)
+	if err != nil {
+		return false, err
+	}
+	peer, ok := i.Peers[other.name]
+	reached := other.config.Reached()
+	there := ok && peer.Link == reached.Link && (reached.R2 == "" || peer.R2 == "https://"+reached.R2)
+	return there, i.Close()
+}
+
+func (s *setup) peerAll(ctx context.Context, log *slog.Logger) error {
 	hub, vault := s.party("hub"), s.party("vault")
 	for _, p := range []*party{s.party("arena"), s.party("clinic"), vault} {
-		if err := peer(ctx, hub, p); err != nil {
+		if err := peer(ctx, hub, p, log); err != nil {
 			return err
 		}
 	}
 	for _, p := range []*party{s.party("arena"), s.party("clinic")} {
-		if err := peer(ctx, p, vault); err != nil {
+		if err := peer(ctx, p, vault, log); err != nil {
 			return err
 		}
 	}

@@ -87,6 +87,16 @@ func Load(ctx context.Context, table *keys.Table, peer carnet.PartyID) (l Local,
 	return l, err
 }
 
+// Destroy destroys what Make stored for a peer, as much of it as there is.
+func Destroy(ctx context.Context, table *keys.Table, peer carnet.PartyID) error {
+	for _, id := range []keys.ID{nameID(peer), tlsID(peer), signID(peer)} {
+		if err := table.Destroy(ctx, id); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+	}
+	return nil
+}
+
 // Show makes the peer file that the peer is to pin.
 func (l Local) Show(role Role) Peer {
 	return Peer{

@@ -1,23 +1,14 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"carnet"
 )
 
-// Peer is what one party shows another: public, exchanged as a file, and pinned
-// by who gets it. Whoever exchanges files compares their fingerprints by another
-// way.
+// Peer is what one party shows another, its peer file: public, part of the terms
+// that both accept, and pinned by who gets it.
 type Peer struct {
 	Party carnet.PartyID     `json:"party"`
 	Role  Role               `json:"role"`
@@ -41,26 +32,8 @@ type Peer struct {
 	Residency   []string            `json:"residency,omitempty"`
 }
 
-// maxPeerFile bounds a peer file.
-const maxPeerFile = 64 << 10
-
-// ParsePeer reads a peer file strictly: unknown members refuse.
-func ParsePeer(data []byte) (p Peer, err error) {
-	if len(data) > maxPeerFile {
-		return p, carnet.Errorf(carnet.TooLarge, "a peer file has %d bytes, at most %d are read", len(data), maxPeerFile)
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return p, carnet.Errorf(carnet.Malformed, "the peer file can't be read: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return p, carnet.Errorf(carnet.Malformed, "the peer file goes on after its object")
-	}
-	return p, p.check()
-}
-
-func (p Peer) check() error {
+// Check refuses a peer file that lacks what its role needs.
+func (p Peer) Check() error {
 	if _, err := carnet.ParsePartyID(string(p.Party)); err != nil {
 		return err
 	}
@@ -102,48 +75,4 @@ func Words(all []string) bool {
 // Clearance is what a world may hold.
 func (p Peer) Clearance() carnet.Clearance {
 	return carnet.Clearance{Sensitivity: *p.Sensitivity, Purposes: carnet.NewSet(p.Purpose), Residency: carnet.NewSet(p.Residency...)}
-}
-
-// Words is a short fingerprint of the file for two people to compare: 24 of A-Z
-// and 2-7 in groups of four.
-func (p Peer) Words() (string, error) {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(data)
-	text := base32.StdEncoding.EncodeToString(sum[:15])
-	var groups []string
-	for i := 0; i < len(text); i += 4 {
-		groups = append(groups, text[i:i+4])
-	}
-	return strings.Join(groups, " "), nil
-}
-
-// ReadPeer reads a peer file.
-func ReadPeer(path string) (Peer, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Peer{}, fmt.Errorf("read peer file: %w", err)
-	}
-	p, err := ParsePeer(data)
-	if err != nil {
-		return p, fmt.Errorf("%s: %w", path, err)
-	}
-	return p, nil
-}
-
-// WritePeer writes a peer file for others to read, replacing one that is there.
-func WritePeer(path string, p Peer) error {
-	if err := p.check(); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write peer file: %w", err)
-	}
-	return os.Rename(path+".new", path)
 }

@@ -25,6 +25,12 @@ const (
 	RefusedBatch Kind = 8 // a batch was refused for good
 	Deleted      Kind = 9 // an object, or a stream's frames From to To, was deleted
 
+	PeerInvited   Kind = 10 // peer was invited under the terms whose fingerprint is Object
+	PeerAccepted  Kind = 11 // the terms were accepted by who was invited: peer, or who states it
+	PeerActive    Kind = 12 // both accepted them, and the words were compared; or the peering was resumed
+	PeerSuspended Kind = 13 // the peering was suspended by who states it
+	PeerEnded     Kind = 14 // it, or the invitation, has ended for this reason
+
 	OwnerPinned      Kind = 20 // an owner's key was pinned with an avatar, by this ownership
 	MandateAsked     Kind = 21 // an owner is asked for a mandate, by this request
 	MandateTaken     Kind = 22 // an owner gave this mandate
@@ -130,6 +136,16 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"refused_batch", set(fObject, fReason), set(fPeer, fStream, fFrame)}, true
 	case Deleted:
 		return kindRule{"deleted", set(fReason), set(fPeer, fThing, fAvatar, fStream, fObject, fFrom, fTo)}, true
+	case PeerInvited:
+		return kindRule{"peer_invited", set(fPeer, fObject), 0}, true
+	case PeerAccepted:
+		return kindRule{"peer_accepted", set(fPeer, fObject), 0}, true
+	case PeerActive:
+		return kindRule{"peer_active", set(fPeer, fObject), 0}, true
+	case PeerSuspended:
+		return kindRule{"peer_suspended", set(fPeer, fObject), 0}, true
+	case PeerEnded:
+		return kindRule{"peer_ended", set(fPeer, fObject, fReason), 0}, true
 	case OwnerPinned:
 		return kindRule{"owner_pinned", set(fPeer, fAvatar, fObject), set(fThing, fMapping)}, true
 	case MandateAsked:

@@ -197,6 +197,10 @@ func (s *Server) register(ctx context.Context, raw net.Conn) (_ *incoming, w wel
 		return nil, w, c.refuse(0, outside(err), err)
 	}
 	announcement, err := s.Sink.Announcement(ctx, peer.Party)
+	if now, ok := s.Peer(peer.Pin); err == nil && (!ok || now.Party != peer.Party) {
+		// What ended meanwhile may have come before the connection could be found.
+		err = carnet.Errorf(carnet.Unauthenticated, "the peering ended during the registration")
+	}
 	if err != nil {
 		in.fail(err)
 		s.retire(in)
@@ -335,6 +339,7 @@ func (s *Server) Connected(party carnet.PartyID) bool { return s.connected(party
 func (s *Server) Disconnect(party carnet.PartyID) {
 	if in := s.connected(party); in != nil {
 		in.fail(carnet.Errorf(carnet.Unavailable, "disconnected by this party"))
+		in.conn.sock.Close() // at once: there is nothing to tell
 	}
 }
 

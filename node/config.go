@@ -25,9 +25,6 @@ type Config struct {
 	Data string `toml:"data"`
 	// KeyFile holds the key-encryption key. Keep it apart from Data's backups.
 	KeyFile string `toml:"key_file"`
-	// Peers is the directory of peer files: NAME.json is the peer that this party
-	// calls NAME. Every other party is refused.
-	Peers string `toml:"peers"`
 
 	Store     Store     `toml:"store"`
 	Listen    Listen    `toml:"listen"`
@@ -197,8 +194,8 @@ func (c Config) check() error {
 		return bad("role is %q: want things, world or depot", c.Role)
 	}
 	switch {
-	case c.Data == "" || c.KeyFile == "" || c.Peers == "":
-		return bad("data, key_file and peers are required")
+	case c.Data == "" || c.KeyFile == "":
+		return bad("data and key_file are required")
 	case c.Store.Kind != "sqlite" && c.Store.Kind != "postgres":
 		return bad("store.kind is %q: want sqlite or postgres", c.Store.Kind)
 	case c.Store.Kind == "postgres" && (c.Store.DSN == "" || c.Store.Schema == ""):

@@ -13,7 +13,7 @@ import (
 // good is a configuration of a role.
 func good(role identity.Role) Config {
 	c := Config{
-		Party: "party", Role: role, Data: "data", KeyFile: "kek", Peers: "peers", Store: Store{Kind: "sqlite"},
+		Party: "party", Role: role, Data: "data", KeyFile: "kek", Store: Store{Kind: "sqlite"},
 		Listen: Listen{HTTP: "localhost:8443"},
 	}
 	switch role {
@@ -51,7 +51,6 @@ func TestConfigIsChecked(t *testing.T) {
 		{"listen.http", identity.Depot, func(c *Config) { c.Listen.HTTP = "" }},
 		{"data", identity.Depot, func(c *Config) { c.Data = "" }},
 		{"key_file", identity.Depot, func(c *Config) { c.KeyFile = "" }},
-		{"peers", identity.Depot, func(c *Config) { c.Peers = "" }},
 		{"store.kind", identity.Depot, func(c *Config) { c.Store.Kind = "" }},
 		{"store.kind", identity.Depot, func(c *Config) { c.Store.Kind = "memory" }},
 		{"dsn and schema", identity.Depot, func(c *Config) { c.Store = Store{Kind: "postgres", Schema: "vault"} }},

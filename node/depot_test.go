@@ -16,7 +16,7 @@ func TestAHangingDepotIsGivenUp(t *testing.T) {
 	hangs := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end }))
 	defer hangs.Close()
 	defer close(end)
-	client := depot.Client{Base: hangs.URL, HTTP: depotHTTP(nil, 10*time.Millisecond)}
+	client := depot.Client{Base: hangs.URL, HTTP: depotHTTP(nil, nil, 10*time.Millisecond)}
 	if _, err := client.PutObject(t.Context(), []byte("sealed"), carnet.Day); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("storing at a depot that hangs: %v", err)
 	}
@@ -29,7 +29,7 @@ func TestADepotDoesntSendItsPeersElsewhere(t *testing.T) {
 	defer other.Close()
 	sends := httptest.NewServer(http.RedirectHandler(other.URL+"/inside", http.StatusTemporaryRedirect))
 	defer sends.Close()
-	client := depot.Client{Base: sends.URL, HTTP: depotHTTP(nil, time.Minute)}
+	client := depot.Client{Base: sends.URL, HTTP: depotHTTP(nil, nil, time.Minute)}
 	if _, err := client.PutObject(t.Context(), []byte("sealed"), carnet.Day); err == nil {
 		t.Error("a redirection counts as stored")
 	}

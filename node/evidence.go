@@ -149,7 +149,7 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 	if err != nil {
 		return nil, fmt.Errorf("write evidence: %w", err)
 	}
-	prover := Prover{World: n.api.World, Party: n.config.Party, Peers: n.peers, UpTo: upTo}
+	prover := Prover{World: n.api.World, Party: n.config.Party, Peers: peerFiles(n.peers), UpTo: upTo}
 	if q == (avatar.Query{}) {
 		err = prover.Write(ctx, id, filepath.Join(dir, BundleName(n.config.Party, id)))
 	} else {

@@ -7,8 +7,6 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -35,9 +33,6 @@ func Init(ctx context.Context, path string, c Config) error {
 	c.dir = filepath.Dir(path)
 	if err := c.check(); err != nil {
 		return err
-	}
-	if err := os.MkdirAll(c.path(c.Peers), 0o700); err != nil {
-		return fmt.Errorf("make peers directory: %w", err)
 	}
 	stores, err := openStores(ctx, c)
 	if err != nil {
@@ -89,53 +84,6 @@ func NewToken(name, role string) (token string, kept Token) {
 func (t Token) hash(token string) string {
 	h := sha256.Sum256([]byte(t.Salt + token))
 	return hex.EncodeToString(h[:])
-}
-
-// Show returns the peer file that the party called peer is to pin, and makes
-// the keys behind it where there are none yet.
-func Show(ctx context.Context, c Config, peer carnet.PartyID) (identity.Peer, error) {
-	stores, err := openStores(ctx, c)
-	if err != nil {
-		return identity.Peer{}, err
-	}
-	p, err := show(ctx, c, stores, peer)
-	return p, errors.Join(err, stores.close())
-}
-
-func show(ctx context.Context, c Config, s *stores, peer carnet.PartyID) (identity.Peer, error) {
-	table, err := openTable(ctx, c, s)
-	if err != nil {
-		return identity.Peer{}, err
-	}
-	name := self
-	if c.Role == identity.Things {
-		name = peer
-		if _, err := identity.Load(ctx, table, peer); carnet.CodeOf(err) == carnet.NotFound {
-			if _, err := identity.Make(ctx, table, peer, "", time.Now()); err != nil {
-				return identity.Peer{}, err
-			}
-		}
-	}
-	local, err := identity.Load(ctx, table, name)
-	if err != nil {
-		return identity.Peer{}, err
-	}
-	p := local.Show(c.Role)
-	switch c.Role {
-	case identity.World:
-		sensitivity, err := carnet.ParseSensitivity(c.World.Sensitivity)
-		if err != nil {
-			return p, err
-		}
-		p.Link, p.R5, p.Purpose, p.Sensitivity, p.Residency = c.Reached().Link, c.Reached().R5, c.World.Purpose, &sensitivity, c.World.Residency
-	case identity.Depot:
-		signer, err := ledgerSigner(ctx, c, table)
-		if err != nil {
-			return p, err
-		}
-		p.R2, p.Ledger = "https://"+c.Reached().R2, signer.Key().String()
-	}
-	return p, nil
 }
 
 func ledgerSigner(ctx context.Context, c Config, table *keys.Table) (*ledger.Signer, error) {

@@ -19,9 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"carnet"
@@ -30,7 +28,10 @@ import (
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/link"
+	"carnet/peering"
 	"carnet/policy"
+	"carnet/revocation"
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
@@ -42,22 +43,27 @@ type Node struct {
 	log      *slog.Logger
 	stores   *stores
 	table    *keys.Table
-	peers    map[carnet.PartyID]identity.Peer // by what this party calls them
 	work     []func(context.Context) error
 	activity *activity.Log
 	guard    *activity.Guard
 	api      api.Config
+
+	records     records
+	revocations *revocation.Watcher
+	peers       *peering.Registry
+	lives       *lives
+	depot       outlet
+	links       *link.Server     // of a world that listens
+	clearance   carnet.Clearance // of a world: what it may hold
+	fenced      sync.Map         // carnet.PartyID of worlds that this process may send nothing more to
+	inbound     inbound
 }
 
 // New opens the party that the configuration describes.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
-	n := &Node{config: c, log: log.With("party", c.Party)}
-	var err error
-	if n.stores, err = openAlone(ctx, c); err != nil {
+	n, err := opened(ctx, c, log, (*Node).open)
+	if err != nil {
 		return nil, err
-	}
-	if err := n.open(ctx); err != nil {
-		return nil, errors.Join(err, n.stores.close())
 	}
 	if err := n.listen(ctx); err != nil {
 		return nil, errors.Join(err, n.stores.close())
@@ -65,18 +71,31 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Node, error) {
 	return n, nil
 }
 
+// opened opens a party's stores, and what open makes on them.
+func opened(ctx context.Context, c Config, log *slog.Logger, open func(*Node, context.Context) error) (*Node, error) {
+	if log == nil {
+		log = slog.Default()
+	}
+	n := &Node{config: c, log: log.With("party", c.Party), inbound: inbound{conns: make(map[net.Conn]carnet.PartyID)}}
+	var err error
+	if n.stores, err = openAlone(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := open(n, ctx); err != nil {
+		return nil, errors.Join(err, n.stores.close())
+	}
+	return n, nil
+}
+
 // open makes the agents. It listens nowhere.
 func (n *Node) open(ctx context.Context) (err error) {
-	if n.table, err = openTable(ctx, n.config, n.stores); err != nil {
-		return err
-	}
-	if n.peers, err = readPeers(n.config.path(n.config.Peers)); err != nil {
+	if err := n.openRegistry(ctx); err != nil {
 		return err
 	}
 	if err := n.openActivity(ctx); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Log: n.log,
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Peers: n.peers, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch n.config.Role {
 	case identity.Things:
@@ -111,20 +130,22 @@ type Inspection struct {
 	Self   identity.Local // of a world: what it shows its peers
 	Peers  map[carnet.PartyID]identity.Peer
 
+	node  *Node
 	close func() error
+}
+
+// Shown is what the party shows a peer, with the keys behind it.
+func (i *Inspection) Shown(ctx context.Context, peer carnet.PartyID) (identity.Local, error) {
+	return identity.Load(ctx, i.node.table, shown{i.node.config, i.node.table}.name(peer))
 }
 
 // Inspect opens a party whose process has ended.
 func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, error) {
-	n := &Node{config: c, log: log.With("party", c.Party)}
-	var err error
-	if n.stores, err = openAlone(ctx, c); err != nil {
+	n, err := opened(ctx, c, log, (*Node).open)
+	if err != nil {
 		return nil, err
 	}
-	if err := n.open(ctx); err != nil {
-		return nil, errors.Join(err, n.stores.close())
-	}
-	i := &Inspection{Things: n.api.Things, World: n.api.World, Peers: n.peers, close: n.stores.close}
+	i := &Inspection{Things: n.api.Things, World: n.api.World, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
 	if c.Role == identity.World {
 		if i.Self, err = identity.Load(ctx, n.table, self); err != nil {
 			return nil, errors.Join(err, n.stores.close())
@@ -140,51 +161,12 @@ func (i *Inspection) Close() error { return i.close() }
 func (n *Node) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return n.stores.watch(ctx) })
+	work.Go(func() error { return n.lives.run(ctx, n.peers.All()) })
 	for _, w := range n.work {
 		work.Go(func() error { return w(ctx) })
 	}
 	err := work.Wait()
 	return errors.Join(err, n.stores.close())
-}
-
-func readPeers(dir string) (map[carnet.PartyID]identity.Peer, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("read peers: %w", err)
-	}
-	peers := make(map[carnet.PartyID]identity.Peer)
-	for _, e := range entries {
-		name, isPeer := strings.CutSuffix(e.Name(), ".json")
-		if !isPeer {
-			continue
-		}
-		id, err := carnet.ParsePartyID(name)
-		if err != nil {
-			return nil, err
-		}
-		if peers[id], err = identity.ReadPeer(filepath.Join(dir, e.Name())); err != nil {
-			return nil, err
-		}
-	}
-	return peers, nil
-}
-
-// depotPeer is the one depot that the party's statements go to.
-func (n *Node) depotPeer() (name carnet.PartyID, p identity.Peer, err error) {
-	for id, peer := range n.peers {
-		if peer.Role != identity.Depot {
-			continue
-		}
-		if name != "" {
-			return "", p, carnet.Errorf(carnet.Malformed, "%s has two depots, %s and %s", n.config.Party, name, id).
-				WithFix("leave one peer file of a depot")
-		}
-		name, p = id, peer
-	}
-	if name == "" {
-		return "", p, carnet.Errorf(carnet.NotFound, "%s has no depot among its peers", n.config.Party).WithFix("put the depot's peer file into %s", n.config.Peers)
-	}
-	return name, p, nil
 }
 
 // principal finds who bears a token.
@@ -246,6 +228,11 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 	listener = n.config.Limits.http().Listen(listener)
 	config.NextProtos = []string{"h2", "http/1.1"}
 	server := newHTTPServer(config, handler, n.log)
+	server.ConnState = func(c net.Conn, s http.ConnState) {
+		if t, ok := c.(*tls.Conn); ok && (s == http.StateClosed || s == http.StateHijacked) {
+			n.inbound.drop(t.NetConn())
+		}
+	}
 	n.work = append(n.work, func(ctx context.Context) error {
 		server.BaseContext = func(net.Listener) context.Context { return ctx } // live subscriptions end with it
 		stop := context.AfterFunc(ctx, func() {

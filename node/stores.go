@@ -11,7 +11,11 @@ import (
 	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
+	"carnet/identity"
 	"carnet/keys"
+	"carnet/ledger"
+	"carnet/peering"
+	"carnet/revocation"
 	"carnet/store/postgres"
 	"carnet/store/sqlite"
 	"carnet/thing"
@@ -32,6 +36,16 @@ type stores struct {
 
 	close func() error
 	dbs   []database
+
+	// records are what every role's store keeps.
+	records func(context.Context) (records, error)
+}
+
+// records are a party's documents and statements, whatever its role is.
+type records interface {
+	peering.Store
+	revocation.Store
+	ledger.OutboxStore
 }
 
 // database says when its changes can't be made durable any more.
@@ -120,6 +134,15 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 		activity: func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
 		close:    func() error { return errors.Join(state.Close(), table.Close(), log.Close()) },
 		dbs:      []database{state, table, log},
+		records: func(ctx context.Context) (records, error) {
+			switch c.Role {
+			case identity.Things:
+				return state.Things(ctx)
+			case identity.World:
+				return state.Worlds(ctx)
+			}
+			return state.Depot(ctx)
+		},
 	}, nil
 }
 
@@ -140,6 +163,15 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		activity: func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
 		close:    func() error { return errors.Join(state.Close(), table.Close()) },
 		dbs:      []database{state, table},
+		records: func(ctx context.Context) (records, error) {
+			switch c.Role {
+			case identity.Things:
+				return state.Things(ctx)
+			case identity.World:
+				return state.Worlds(ctx)
+			}
+			return state.Depot(ctx)
+		},
 	}, nil
 }
 

@@ -6,9 +6,9 @@ import (
 	"net"
 	"time"
 
-	"carnet"
 	"carnet/identity"
 	"carnet/link"
+	"carnet/peering"
 	"carnet/policy"
 	"carnet/thing"
 	"carnet/wire/mqtt"
@@ -20,78 +20,92 @@ func (n *Node) openThings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, recorded, err := n.openOutbox(ctx, store)
-	if err != nil {
-		return err
-	}
 	judge, err := n.judge()
 	if err != nil {
 		return err
 	}
 	config := thing.Config{
-		Party: c.Party, Store: store, Keys: n.table, Judge: judge, Recorded: recorded, Log: n.log,
+		Party: c.Party, Store: store, Keys: n.table, Judge: judge, Recorded: n.depot.wake, Log: n.log,
 		MaxAge: time.Duration(c.Things.MaxAge), MaxAhead: time.Duration(c.Things.MaxAhead),
 	}
-	locals := make(map[carnet.PartyID]identity.Local)
-	for name, p := range n.peers {
-		if p.Role != identity.World {
-			continue
-		}
-		local, err := identity.Load(ctx, n.table, name)
+	for _, p := range n.peers.All() {
+		w, ok, err := n.world(ctx, p)
 		if err != nil {
-			return notShown(name, err)
+			return err
 		}
-		locals[name] = local
-		config.Worlds = append(config.Worlds, thing.World{
-			Party: name, OwnName: p.Party, Self: local.Name, Key: local.Key, WorldKey: p.Key, Purpose: p.Purpose, Clearance: p.Clearance(),
-		})
+		if ok {
+			config.Worlds = append(config.Worlds, w)
+		}
 	}
 	agent, err := thing.New(ctx, config)
 	if err != nil {
 		return err
 	}
 	n.work = append(n.work, agent.Run)
-	for _, w := range config.Worlds {
-		p, local := n.peers[w.Party], locals[w.Party]
-		source, err := agent.Source(w.Party)
-		if err != nil {
-			return err
-		}
-		sender, err := link.NewSender(link.SenderConfig{
-			Self: local.Name, Peer: link.Peer{Party: w.Party, OwnName: p.Party, Address: p.Link, Pin: p.Pin}, Certificate: local.Certificate,
-			Source: source, Log: n.log,
-		})
-		if err != nil {
-			return err
-		}
-		agent.Connect(w.Party, sender)
-		n.work = append(n.work, n.keepLink(w.Party, sender))
-	}
 	n.api.Things = agent
 	return nil
 }
 
-// keepLink runs a link. One that ends for good (another process took its place,
-// or the world has other frames) leaves the rest of the agent at work.
-func (n *Node) keepLink(world carnet.PartyID, sender *link.Sender) func(context.Context) error {
-	return func(ctx context.Context) error {
-		err := sender.Run(ctx)
-		if ctx.Err() != nil || Durability(err) {
-			return err
-		}
-		n.log.Error("nothing more is sent to a world until this agent is started again", "world", world, "err", err)
-		return nil
+// world is what the agent knows of a world that is its peer, or was.
+func (n *Node) world(ctx context.Context, p peering.Peering) (w thing.World, ok bool, err error) {
+	p, ok = p.Made()
+	peer := peerFile(p)
+	if !ok || peer.Role != identity.World {
+		return w, false, nil
 	}
+	w = thing.World{
+		Party: p.Name, OwnName: peer.Party, Self: p.Own().Party, WorldKey: peer.Key, Purpose: peer.Purpose, Clearance: p.Clearance(),
+		Ended: p.State == peering.Removed,
+	}
+	if !w.Ended {
+		local, err := identity.Load(ctx, n.table, p.Name)
+		if err != nil {
+			return w, false, fmt.Errorf("load the identity for %s: %w", p.Name, err)
+		}
+		w.Key = local.Key
+	}
+	return w, true, nil
 }
 
-// notShown explains that a peer was accepted to whom this party has not shown
-// itself under the same name.
-func notShown(name carnet.PartyID, err error) error {
-	if carnet.CodeOf(err) != carnet.NotFound {
-		return fmt.Errorf("load the identity for %s: %w", name, err)
+// sendTo keeps a link to a world while they are peers. One that ends for good
+// (another process took its place, or the world has other frames) leaves the rest
+// of the agent at work.
+func (n *Node) sendTo(ctx context.Context, p peering.Peering) error {
+	w, ok, err := n.world(ctx, p)
+	if err != nil || !ok {
+		return err
 	}
-	return carnet.Errorf(carnet.NotFound, "this party has no keys for its peer %q", name).
-		WithFix("run 'carnet party show --for %s' and give the peer what it prints", name)
+	agent, peer := n.api.Things, peerFile(p)
+	if err := agent.SetWorld(ctx, w); err != nil {
+		return err
+	}
+	source, err := agent.Source(w.Party)
+	if err != nil {
+		return err
+	}
+	local, err := identity.Load(ctx, n.table, p.Name)
+	if err != nil {
+		return err
+	}
+	if _, never := n.fenced.Load(w.Party); never {
+		<-ctx.Done()
+		return nil
+	}
+	sender, err := link.NewSender(link.SenderConfig{
+		Self: local.Name, Peer: link.Peer{Party: w.Party, OwnName: peer.Party, Address: peer.Link, Pin: peer.Pin}, Certificate: local.Certificate,
+		Source: source, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	agent.Connect(w.Party, sender)
+	err = sender.Run(ctx)
+	if ctx.Err() != nil || Durability(err) {
+		return err
+	}
+	n.fenced.Store(w.Party, true)
+	n.log.Error("nothing more is sent to a world until this agent is started again", "world", w.Party, "err", err)
+	return nil
 }
 
 func (n *Node) judge() (*policy.Judge, error) {

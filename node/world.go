@@ -13,17 +13,13 @@ import (
 	"carnet/identity"
 	"carnet/link"
 	"carnet/mandate"
+	"carnet/peering"
 	"carnet/policy"
-	"carnet/revocation"
 )
 
 func (n *Node) openWorld(ctx context.Context) error {
 	c := n.config
 	store, err := n.stores.worlds(ctx)
-	if err != nil {
-		return err
-	}
-	client, recorded, err := n.openOutbox(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -39,23 +35,19 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := avatar.Config{
-		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: client, Recorded: recorded, Log: n.log,
-		CompactEvery: time.Duration(c.World.CompactEvery),
-		Clearance: carnet.Clearance{
-			Sensitivity: sensitivity, Purposes: carnet.NewSet(c.World.Purpose), Residency: carnet.NewSet(c.World.Residency...),
-		},
+	n.clearance = carnet.Clearance{
+		Sensitivity: sensitivity, Purposes: carnet.NewSet(c.World.Purpose), Residency: carnet.NewSet(c.World.Residency...),
 	}
-	for name, p := range n.peers {
-		if p.Role == identity.Things {
-			config.Senders = append(config.Senders, avatar.Sender{Party: name, OwnName: p.Party, Key: p.Key, Self: c.Party, Own: local.Key})
-		}
+	config := avatar.Config{
+		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: &n.depot, Recorded: n.depot.wake, Log: n.log,
+		CompactEvery: time.Duration(c.World.CompactEvery),
+		Clearance:    n.clearance,
 	}
 	agent, err := avatar.New(ctx, config)
 	if err != nil {
 		return err
 	}
-	if err := n.openMandates(ctx, store, agent, local.Key, recorded); err != nil {
+	if err := n.openMandates(ctx, store, agent, local.Key); err != nil {
 		return err
 	}
 	n.work = append(n.work, agent.Run)
@@ -64,20 +56,16 @@ func (n *Node) openWorld(ctx context.Context) error {
 }
 
 // openMandates opens what the world keeps of owners' mandates.
-func (n *Node) openMandates(ctx context.Context, store avatar.Store, agent *avatar.Agent, key ed25519.PrivateKey, recorded func()) error {
-	revocations, err := revocation.New(ctx, revocation.Config{Store: store, Log: n.log})
-	if err != nil {
-		return err
-	}
+func (n *Node) openMandates(ctx context.Context, store avatar.Store, agent *avatar.Agent, key ed25519.PrivateKey) (err error) {
 	n.api.Mandates, err = mandate.New(ctx, mandate.Config{
-		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Revocations: revocations, State: agent.Statement, Recorded: recorded, Log: n.log,
+		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Revocations: n.revocations, State: agent.Statement, Recorded: n.depot.wake, Log: n.log,
 		// A world shows all its peers one key.
 		Platform: func(carnet.PartyID) (ed25519.PublicKey, error) { return key.Public().(ed25519.PublicKey), nil },
 	})
 	if err != nil {
 		return err
 	}
-	n.work = append(n.work, revocations.Run, n.api.Mandates.Run)
+	n.work = append(n.work, n.api.Mandates.Run)
 	return nil
 }
 
@@ -91,15 +79,9 @@ func (n *Node) listenLink(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	byPin := make(map[[32]byte]link.Peer)
-	for name, p := range n.peers {
-		if p.Role == identity.Things {
-			byPin[p.Pin] = link.Peer{Party: name, OwnName: p.Party, Pin: p.Pin, Key: p.Key}
-		}
-	}
 	server, err := link.NewServer(link.ServerConfig{
 		Self: c.Party, Certificate: local.Certificate, Sink: agent, Log: n.log,
-		Peer: func(pin [32]byte) (link.Peer, bool) { p, ok := byPin[pin]; return p, ok },
+		Peer: n.sender,
 		Alarm: func(party carnet.PartyID, err *carnet.Error) {
 			n.log.Error("a link needs a person's look", "sender", party, "code", err.Code, "err", err)
 		},
@@ -108,11 +90,41 @@ func (n *Node) listenLink(ctx context.Context) error {
 		return err
 	}
 	agent.Connect(server)
+	n.links = server
 	listener, err := net.Listen("tcp", c.Listen.Link)
 	if err != nil {
 		return fmt.Errorf("listen for links: %w", err)
 	}
 	n.work = append(n.work, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	return nil
+}
+
+// sender finds the things agent that shows a TLS key.
+func (n *Node) sender(pin [32]byte) (link.Peer, bool) {
+	p, ok := n.peers.ByPin(pin, peering.R1)
+	if !ok {
+		return link.Peer{}, false
+	}
+	peer := peerFile(p)
+	return link.Peer{Party: p.Name, OwnName: peer.Party, Pin: peer.Pin, Key: peer.Key}, true
+}
+
+// takeFrom lets a things agent send while they are peers.
+func (n *Node) takeFrom(ctx context.Context, p peering.Peering) error {
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	peer := peerFile(p)
+	agreed := peering.Within(p.Terms, n.clearance)
+	err = n.api.World.SetSender(avatar.Sender{
+		Party: p.Name, OwnName: peer.Party, Key: peer.Key, Self: n.config.Party, Own: local.Key, Clearance: &agreed,
+	})
+	if err != nil {
+		return err
+	}
+	defer n.api.World.DropSender(p.Name)
+	<-ctx.Done()
 	return nil
 }
 

@@ -161,10 +161,12 @@ func (w *Watcher) End(ctx context.Context, put func(carnet.Document) error) erro
 	}
 }
 
-// learn takes in what was read at a time, or stored since, and tells of it.
+// learn takes in what was read at a time, or stored since, and tells of it. Who was
+// refused since the number had grown old unnoticed hears that first.
 func (w *Watcher) learn(number uint64, at time.Time) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
+	w.tell()
 	w.mu.Lock()
 	w.number = max(w.number, number)
 	if at.After(w.read) {

@@ -261,3 +261,17 @@ func TestAStoreThatCannotBeReadStopsTheStart(t *testing.T) {
 		t.Fatalf("made without a store: %v", err)
 	}
 }
+
+func TestWhoWasRefusedUnnoticedHearsOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, h := watch(t, newMemory())
+		time.Sleep(2 * time.Second) // such as from the making to the start
+		if w.Fresh() {
+			t.Fatal("fresh after two seconds")
+		}
+		defer run(t, w)()
+		time.Sleep(110 * time.Millisecond)
+		synctest.Wait()
+		h.want(t, revocation.State{Fresh: false}, revocation.State{Fresh: true})
+	})
+}

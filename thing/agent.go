@@ -64,7 +64,7 @@ type Agent struct {
 	maxAge   int64
 	maxAhead int64
 	keepLog  int64
-	senders  map[carnet.PartyID]*sender
+	senders  atomic.Pointer[map[carnet.PartyID]*sender] // replaced whole; changeMu is held then
 	days     dayKeys
 	index    index
 	feed     *feed
@@ -113,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
 		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
-		senders: make(map[carnet.PartyID]*sender), policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
+		policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
 		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
 	}
 	a.life, a.end = context.WithCancel(context.Background())
@@ -148,10 +148,13 @@ func (a *Agent) load(ctx context.Context, worlds []World) (err error) {
 	if a.rest, err = restSealer(ctx, a.keys); err != nil {
 		return err
 	}
+	a.senders.Store(new(map[carnet.PartyID]*sender))
 	for _, w := range worlds {
-		if err := a.addSender(ctx, w); err != nil {
+		s, err := a.newSender(ctx, w)
+		if err != nil {
 			return err
 		}
+		a.setSender(s)
 	}
 	if err := a.loadRegistry(ctx); err != nil {
 		return err
@@ -188,7 +191,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	<-ctx.Done()
 	a.end()
 	upkeep.Wait()
-	for _, s := range a.senders {
+	for _, s := range a.allSenders() {
 		s.close()
 	}
 	if err := a.saveSeen(context.WithoutCancel(ctx)); err != nil {
@@ -198,10 +201,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	return <-committer
 }
 
-// Source returns what a link to the world sends.
+// Source returns what a link to the world sends, one link after the other.
 func (a *Agent) Source(world carnet.PartyID) (link.Source, error) {
-	s := a.senders[world]
-	if s == nil {
+	s := a.sender(world)
+	if s == nil || s.peer.Ended {
 		return nil, carnet.Errorf(carnet.NotFound, "%s has no world %q", a.party, world)
 	}
 	return s, nil
@@ -209,8 +212,8 @@ func (a *Agent) Source(world carnet.PartyID) (link.Source, error) {
 
 // Connect gives the agent the way to ask a world, before its link runs.
 func (a *Agent) Connect(world carnet.PartyID, call Caller) {
-	if s := a.senders[world]; s != nil {
-		s.call = call
+	if s := a.sender(world); s != nil {
+		s.connect(call)
 	}
 }
 
@@ -257,8 +260,9 @@ func (a *Agent) recordFrame(f *frame) error {
 	return nil
 }
 
-// state makes the outbox item of a statement by this agent.
-func (a *Agent) state(s ledger.Statement) (ledger.Item, error) {
+// Statement makes the outbox item of a statement by this agent, for who changes its
+// store beside it.
+func (a *Agent) Statement(s ledger.Statement) (ledger.Item, error) {
 	s.Who = a.party
 	encoded, err := s.Marshal()
 	if err != nil {

@@ -55,7 +55,7 @@ func BenchmarkBuild(b *testing.B) {
 			for range streams {
 				h.mapTo(d, `{"properties":{"heart_rate":{"rate":"1ns"}}}`)
 			}
-			r := newRun(b.Context(), h.agent.senders["arena"], link.Resume{MaxFrame: 4 << 20})
+			r := newRun(b.Context(), h.agent.sender("arena"), link.Resume{MaxFrame: 4 << 20})
 			r.notice()
 			p, _ := d.session.thing.description.Lookup("heart_rate")
 			samples := make([]sample, n)

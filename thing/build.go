@@ -159,7 +159,7 @@ func (r *run) record(wire []byte, h seal.FrameHeader, now time.Time) (*frame, er
 	for _, l := range b.sealed.Leaves {
 		leaves = append(leaves, l[:]...)
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.SentRoot, Time: now.UnixNano(), Peer: r.sender.peer.Party, Frame: h.Number,
 		Root: b.sealed.Root, Header: hash, PolicyVersion: h.Policy,
 	})

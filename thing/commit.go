@@ -49,7 +49,7 @@ func (a *Agent) linger(last int) time.Duration {
 // now and what may not wait, and tells these links to look. Zero: there are none.
 func (a *Agent) untilFrame() (wait time.Duration) {
 	now := a.now().UnixNano()
-	for _, s := range a.senders {
+	for _, s := range a.allSenders() {
 		r := s.current()
 		if r == nil || r.ctx.Err() != nil {
 			continue
@@ -221,7 +221,7 @@ func (a *Agent) withdraw(why *carnet.Error, g *group) {
 	if len(g.entries) > 0 {
 		a.feed.withdraw(g)
 	}
-	for _, s := range a.senders {
+	for _, s := range a.allSenders() {
 		if r := s.current(); r != nil {
 			r.cancel(why)
 		}

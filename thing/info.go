@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/keys"
 	"carnet/link"
 	"carnet/policy"
 )
@@ -142,7 +141,7 @@ func (a *Agent) Mapping(id carnet.MappingID) (MappingInfo, error) {
 
 func (a *Agent) info(m *Mapping) MappingInfo {
 	counted := a.counted(m)
-	peer := &a.senders[m.World].peer
+	peer := &a.sender(m.World).peer
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
 	info := MappingInfo{
@@ -190,9 +189,9 @@ func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCou
 	if err != nil {
 		return nil, err
 	}
-	r := newRun(context.WithoutCancel(ctx), a.senders[m.World], link.Resume{})
+	r := newRun(context.WithoutCancel(ctx), a.sender(m.World), link.Resume{})
 	defer r.cancel(nil)
-	if _, err := a.senders[m.World].merge(ctx, r, math.MaxInt64); err != nil {
+	if _, err := a.sender(m.World).merge(ctx, r, math.MaxInt64); err != nil {
 		return nil, err
 	}
 	a.policyMu.RLock()
@@ -206,7 +205,7 @@ func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCou
 // counted returns what the link counts for the mapping; zero counts while the
 // world has not been reached since the start.
 func (a *Agent) counted(m *Mapping) counts {
-	if r := a.senders[m.World].current(); r != nil {
+	if r := a.sender(m.World).current(); r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if c := r.courses[m.Number]; c != nil {
@@ -261,7 +260,7 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	}
 	a.policyMu.RUnlock()
 	end := a.feed.end()
-	for _, s := range a.senders {
+	for _, s := range a.allSenders() {
 		s.mu.Lock()
 		r, l := s.run, LinkStatus{World: s.peer.Party, Acked: s.acked}
 		s.mu.Unlock()
@@ -279,31 +278,4 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 	}
 	slices.SortFunc(st.Links, func(p, q LinkStatus) int { return cmp.Compare(p.World, q.World) })
 	return st, nil
-}
-
-// addSender makes the agent's side of a link, with the key that seals its
-// positions, which is made at the first start.
-func (a *Agent) addSender(ctx context.Context, w World) error {
-	if w.Key == nil || w.WorldKey == nil || w.Purpose == "" || w.Self == "" {
-		return carnet.Errorf(carnet.Malformed, "world %q needs this agent's id and signing key for it, the world's key and a purpose", w.Party)
-	}
-	w.OwnName = cmp.Or(w.OwnName, w.Party)
-	id := keys.ID{Kind: "link-position", Name: string(w.Party)}
-	secret, err := a.keys.Get(ctx, id)
-	if carnet.CodeOf(err) == carnet.NotFound {
-		made, merr := a.keys.Make(ctx, id)
-		if merr != nil {
-			return merr
-		}
-		secret, err = made[0][:], nil
-	}
-	if err != nil {
-		return err
-	}
-	s := &sender{agent: a, peer: w, demand: make(map[carnet.StreamID]bool)}
-	if s.position, err = newPositionCipher([32]byte(secret)); err != nil {
-		return err
-	}
-	a.senders[w.Party] = s
-	return nil
 }

@@ -28,7 +28,7 @@ func TestAViewChangesInTheMiddle(t *testing.T) {
 	}
 	h.world.untilHolds(3)
 	h.world.until("a frame says what is decided", func() bool {
-		_, p, err := h.agent.senders["arena"].position.open(h.world.state.Last.Covers)
+		_, p, err := h.agent.sender("arena").position.open(h.world.state.Last.Covers)
 		return err == nil && p == 6
 	})
 	if _, err := h.agent.SetView(t.Context(), "ann", m.ID, view(t, `{"properties":{"heart_rate":{"rate":"10s","round":10}}}`)); err != nil {
@@ -250,7 +250,7 @@ func TestARunEndsWithItsConnection(t *testing.T) {
 	h.connect()
 	d.send(heart(time.Now(), 60))
 	h.world.untilHolds(1)
-	r := h.agent.senders["arena"].current()
+	r := h.agent.sender("arena").current()
 	h.world.disconnect()
 	<-r.done
 	status, err := h.agent.Status(t.Context())
@@ -275,7 +275,7 @@ func TestStateIsTheSumOfItsChanges(t *testing.T) {
 	h.connect()
 	start := time.Now().Add(-time.Hour)
 	r := rand.New(rand.NewPCG(1, 2))
-	s := h.agent.senders["arena"]
+	s := h.agent.sender("arena")
 	for i, compared := 0, 0; i < 150 || compared == 0 && i < 100_000; i++ {
 		if i < 3000 {
 			at := start.Add(time.Duration(i) * time.Second)
@@ -481,7 +481,7 @@ func TestWhatWasNotStoredIsNotSent(t *testing.T) {
 				<-proceed
 				return carnet.Errorf(carnet.NoSpace, "full")
 			})
-			r := h.agent.senders["arena"].current()
+			r := h.agent.sender("arena").current()
 			d.submit(steps(now.Add(-2*time.Second), 61))
 			<-entered
 			for !taken(r) {
@@ -541,7 +541,7 @@ func TestAFrameIsRecordedWithItsMessages(t *testing.T) {
 		}
 		return nil
 	})
-	r := h.agent.senders["arena"].current()
+	r := h.agent.sender("arena").current()
 	d.submit(steps(now.Add(-2*time.Second), 61))
 	<-entered
 	d.submit(steps(now.Add(-time.Second), 62))
@@ -573,7 +573,7 @@ func TestWhatCameBehindIsNotSent(t *testing.T) {
 	var r *run
 	for r == nil {
 		time.Sleep(time.Millisecond)
-		r = h.agent.senders["arena"].current()
+		r = h.agent.sender("arena").current()
 	}
 	now := time.Now()
 	entered, proceed := make(chan struct{}), make(chan struct{})
@@ -702,7 +702,7 @@ func TestAChangeRecallsWhatHasNotLeft(t *testing.T) {
 			now := time.Now().Add(-time.Minute)
 			d.send(heart(now, 60))
 			h.world.untilHolds(1)
-			r := h.agent.senders["arena"].current()
+			r := h.agent.sender("arena").current()
 			h.world.mu.Lock() // it takes nothing
 			built := func() uint64 { r.mu.Lock(); defer r.mu.Unlock(); return r.number }
 			for i := 1; r.frames.Load() < 5; i++ {
@@ -716,7 +716,7 @@ func TestAChangeRecallsWhatHasNotLeft(t *testing.T) {
 				t.Error(err)
 			}
 			h.world.mu.Unlock()
-			for h.agent.senders["arena"].current() == r {
+			for h.agent.sender("arena").current() == r {
 				time.Sleep(time.Millisecond)
 			}
 			other := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
@@ -737,7 +737,7 @@ func TestDemandsForOthersStreamsAreNotKept(t *testing.T) {
 	h := newHub(t)
 	d := h.add(quick())
 	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
-	s := h.agent.senders["arena"]
+	s := h.agent.sender("arena")
 	demand := func(id carnet.StreamID, on bool) {
 		body, err := json.Marshal(carnet.Demand{Stream: id, On: on})
 		if err != nil {

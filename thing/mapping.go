@@ -114,10 +114,10 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	if err := view.Enforced(); err != nil { // before the world makes an avatar
 		return MappingInfo{}, err
 	}
-	s := a.senders[world]
-	if s == nil {
+	s := a.sender(world)
+	if s == nil || s.peer.Ended {
 		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
-			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.senders)))
+			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.allSenders())))
 	}
 	stream, done, err := a.streamFor(ctx, askedKey(id, world, avatar))
 	if err != nil {
@@ -207,7 +207,7 @@ func effective(doc mappingDocument) policy.View {
 }
 
 func (a *Agent) compile(m *Mapping, v policy.View, version uint64) (*policy.Table, error) {
-	s := a.senders[m.World]
+	s := a.sender(m.World)
 	if s == nil {
 		return nil, carnet.Errorf(carnet.NotFound, "mapping %d is to %q, which is no longer a peer", m.Number, m.World)
 	}
@@ -282,7 +282,7 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	} else {
 		statement.Object = fingerprint
 	}
-	item, err := a.state(statement)
+	item, err := a.Statement(statement)
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 // they were decided under the policy before. Their run ends, and the link begins
 // anew from what the world has. The caller holds the policy lock.
 func (a *Agent) recall(world carnet.PartyID) {
-	if r := a.senders[world].current(); r != nil && r.frames.Load() > 0 {
+	if r := a.sender(world).current(); r != nil && r.frames.Load() > 0 {
 		r.cancel(errAnew)
 	}
 }
@@ -314,7 +314,7 @@ func (a *Agent) recall(world carnet.PartyID) {
 // tellRuns wakes the world's run, if there is one, after a mapping to it changed.
 func (a *Agent) tellRuns(world carnet.PartyID) {
 	a.changes.Add(1)
-	if r := a.senders[world].current(); r != nil {
+	if r := a.sender(world).current(); r != nil {
 		r.rouse()
 	}
 }
@@ -347,7 +347,7 @@ func (a *Agent) decidedUpTo(m *Mapping) map[int64]uint64 {
 	for _, linger := range m.thing.lingers {
 		since[linger.Milliseconds()] = max(m.From, a.feed.end())
 	}
-	r := a.senders[m.World].current()
+	r := a.sender(m.World).current()
 	if r == nil {
 		return since
 	}
@@ -451,7 +451,7 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 	if err != nil {
 		return info, err
 	}
-	s := a.senders[info.World]
+	s := a.sender(info.World)
 	s.awaitNew(ctx)
 	if _, err := s.ask(ctx, carnet.CallUnmap, carnet.Unmap{Stream: info.Stream}); err != nil {
 		a.log.Warn("the world was not told that a stream has ended; it gets nothing more all the same", "world", info.World, "err", err)

@@ -29,7 +29,7 @@ func (a *Agent) Own(ctx context.Context, id carnet.MappingID, ownership string) 
 	if err != nil {
 		return MappingInfo{}, err
 	}
-	s := a.senders[m.World]
+	s := a.sender(m.World)
 	o, key, err := ident.VerifyOwnership(ownership, ident.OwnershipExpectation{Audience: s.peer.OwnName, Now: a.now(), Skew: ownershipSkew})
 	if err != nil {
 		return MappingInfo{}, err
@@ -57,7 +57,7 @@ func (a *Agent) noteOwner(ctx context.Context, m *Mapping, key ed25519.PublicKey
 	if err != nil {
 		return err
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.OwnerPinned, Time: a.now().UnixNano(), Peer: m.World, Thing: m.thing.id, Mapping: m.ID, Avatar: m.Avatar,
 		Object: carnet.FingerprintOf([]byte(ownership)),
 	})

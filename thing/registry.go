@@ -160,7 +160,7 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 	if err != nil {
 		return "", "", err
 	}
-	item, err := a.state(ledger.Statement{
+	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.ThingAdded, Time: a.now().UnixNano(), Thing: id, Object: carnet.FingerprintOf(description),
 	})
 	if err != nil {
@@ -300,7 +300,7 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 	}
 	err = each(ctx, a, kindLink, func(d carnet.Document, v linkRecord) error {
 		a.registry.links[carnet.PartyID(d.ID)] = held[linkRecord]{d.Version, v}
-		if s := a.senders[carnet.PartyID(d.ID)]; s != nil {
+		if s := a.sender(carnet.PartyID(d.ID)); s != nil {
 			s.decided = v.Decided
 		}
 		return nil

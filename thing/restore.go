@@ -33,7 +33,7 @@ func (s *sender) lastCommon(ctx context.Context, last link.Position) (uint64, er
 			continue
 		}
 		if number != last.Number || !known {
-			at, kept, err := s.call.Trace(ctx, number)
+			at, kept, err := s.caller().Trace(ctx, number)
 			if err != nil {
 				return 0, err
 			}
@@ -124,7 +124,7 @@ func (s *sender) heads(ctx context.Context) (heads []carnet.StreamHead, err erro
 		if err != nil {
 			return nil, err
 		}
-		answer, err := s.call.Call(ctx, carnet.CallHeads, question)
+		answer, err := s.caller().Call(ctx, carnet.CallHeads, question)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (s *sender) resumeAt(ctx context.Context, common uint64, last link.Position
 // that ran then, and then those of processes that aren't known.
 func (s *sender) lastKnown(ctx context.Context, common, last uint64) (id uint32, err error) {
 	ask := func(number uint64) (known bool, err error) {
-		at, kept, err := s.call.Trace(ctx, number)
+		at, kept, err := s.caller().Trace(ctx, number)
 		if err != nil || !kept {
 			return false, err
 		}
@@ -198,7 +198,7 @@ func (s *sender) lastKnown(ctx context.Context, common, last uint64) (id uint32,
 
 // stateGap states which frames are recorded nowhere at this agent.
 func (s *sender) stateGap(ctx context.Context, reached uint64, at link.Resume) error {
-	item, err := s.agent.state(ledger.Statement{
+	item, err := s.agent.Statement(ledger.Statement{
 		Kind: ledger.Gap, Time: s.agent.now().UnixNano(), Peer: s.peer.Party, From: reached + 1, To: at.Last.Number,
 		Reason: "the sender's store was restored from an older copy: the world has these frames, the sender has no record of them",
 	})

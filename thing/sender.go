@@ -22,6 +22,7 @@ type World struct {
 	WorldKey  ed25519.PublicKey  // signs the world's reception keys
 	Purpose   string             // the word under which the world uses what it gets
 	Clearance carnet.Clearance   // as agreed at the peering
+	Ended     bool               // the peering was removed: there are no keys, and nothing is sent any more
 }
 
 // Caller asks the world something over the link: a link.Sender.
@@ -37,10 +38,10 @@ type sender struct {
 	agent    *Agent
 	peer     World
 	position positionCipher
-	call     Caller // set once, before the link runs
 
 	mu         sync.Mutex // held for moments only, and no other lock is taken under it
-	run        *run       // the last; it ends with its connection
+	call       Caller
+	run        *run // the last; it ends with its connection
 	closed     bool
 	demand     map[carnet.StreamID]bool
 	demandsNew bool // since newDemand was asked
@@ -394,7 +395,7 @@ func (s *sender) giveBag(ctx context.Context, epochs []*epoch, life time.Duratio
 	if err != nil {
 		return err
 	}
-	if _, err := s.call.Call(ctx, carnet.CallBag, bag); err != nil {
+	if _, err := s.caller().Call(ctx, carnet.CallBag, bag); err != nil {
 		// Whatever the world has against it now, a new connection tries anew.
 		return carnet.Errorf(carnet.Unavailable, "%s did not take a key bag: %v", s.peer.Party, err)
 	}
@@ -421,5 +422,5 @@ func (s *sender) ask(ctx context.Context, kind string, body any) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	return s.call.Call(ctx, kind, encoded)
+	return s.caller().Call(ctx, kind, encoded)
 }

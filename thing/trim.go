@@ -63,7 +63,7 @@ func (a *Agent) undecided() uint64 {
 	from := uint64(math.MaxUint64)
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
-	for world, s := range a.senders {
+	for world, s := range a.allSenders() {
 		if slices.ContainsFunc(a.mappingsTo(world), func(m *Mapping) bool { return !m.stopped }) {
 			from = min(from, s.decidedUpTo())
 		}

@@ -36,7 +36,8 @@ type commands struct {
 	World   worldCommand    `cmd:"" help:"Run a world." group:"run"`
 	Depot   depotCommand    `cmd:"" help:"Run a depot." group:"run"`
 	Console consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
-	Party   partyCommands   `cmd:"" help:"Make parties and peer them." group:"set"`
+	Party   partyCommands   `cmd:"" help:"Make parties." group:"set"`
+	Peer    peerCommands    `cmd:"" help:"Peers: whom a party trusts, for what, until when." group:"set"`
 	Thing   thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
 	Owner   ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
 	Avatar  avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`

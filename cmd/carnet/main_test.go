@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"carnet"
 	"carnet/access"
+	"carnet/identity"
 	"carnet/node"
 )
 
@@ -21,10 +23,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	u := newUser(t)
 	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--purpose=fitness", "--sensitivity=public")
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
-	u.does("party", "show", "--config=vault/carnet.toml", "--for=arena", "--out=vault.json")
 	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub")
-	u.does("party", "show", "--config=hub/carnet.toml", "--for=arena", "--out=hub.json")
-	u.write("arena/odd.toml", strings.Replace(u.read("arena/carnet.toml"), "'fitness'", "'two words'", 1))
 	if err := os.Mkdir(filepath.Join(u.dir, "empty"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,6 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 
 		{"configuration of another role", "things --config arena/carnet.toml", 1, "run: carnet world --config"},
 		{"no configuration", "things --config nowhere.toml", 1, "nowhere.toml"},
-		{"a world without a depot", "world --config arena/carnet.toml", 1, "no depot among its peers"},
 
 		{"a second party in a directory", "party init --role=depot --party=x --dir=arena", 1, "has a party already"},
 		{"a world that may hold anything", "party init --role=world --party=x --dir=x --purpose=y", 1, "--sensitivity"},
@@ -75,12 +73,12 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a depot for devices", "party init --role=depot --party=x --dir=x --listen-mqtt=localhost:1", 1, "role things"},
 		{"a port that nobody knows", "party init --role=depot --party=x --dir=x --listen-r2=localhost:0", 1, "name a host and a port"},
 		{"a party's name", "party init --role=depot --party=X --dir=x", 1, "party id"},
-		{"shown with what others refuse", "party show --config=arena/odd.toml --for=hub", 1, "are words of"},
-		{"shown to nobody", "party show --config=vault/carnet.toml --for=Arena", 1, "party id"},
-		{"a peer file that is none", "party accept --config=arena/carnet.toml half.json", 1, "half.json"},
 		{"every address, and none that others know", "party init --role=depot --party=x --dir=x --listen-r2=:9443", 1, "name it with --host"},
 		{"a host with a port", "party init --role=depot --party=x --dir=x --host=vault.example.org:9443", 1, "without a port"},
-		{"a name out of the peers directory", "party accept --config=arena/carnet.toml vault.json --as=../vault", 1, "party id"},
+
+		{"nothing that is accepted", "peer accept hub --access=arena/access.json", 1, "name an invitation's file"},
+		{"an invitation that isn't there", "peer accept hub nowhere --access=arena/access.json", 1, "nowhere"},
+		{"peers of a party that doesn't run", "peer list --access=arena/access.json", 1, "does not answer"},
 
 		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},
 		{"an access file that others read", "thing list --access=open.json", 1, "chmod 600"},
@@ -129,9 +127,6 @@ func TestThePartysHostsAreInItsCertificate(t *testing.T) {
 	if text := u.read("vault/access.json"); !strings.Contains(text, `"https://vault.example.org:`) {
 		t.Errorf("the access file names another host:\n%s", text)
 	}
-	if r := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub"); !strings.Contains(r.out, `"r2": "https://vault.example.org:`) {
-		t.Errorf("the peer file names another host: %+v", r)
-	}
 	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--host=hub.example.org")
 	if text := u.read("hub/carnet.toml"); !strings.Contains(text, "http = ':8443'") || !strings.Contains(text, "mqtt = ':8883'") {
 		t.Errorf("a party for others listens on\n%s", text)
@@ -157,6 +152,10 @@ func TestThePartysHostsAreInItsCertificate(t *testing.T) {
 		return err
 	}
 	vault := u.runs("depot", "vault")
+	before := u.invites("vault", "one")
+	if !strings.HasPrefix(before.R2, "https://vault.example.org:") {
+		t.Errorf("peers are told of another host: %+v", before)
+	}
 	for _, host := range []string{"vault.example.org", "127.0.0.2", "localhost", "127.0.0.1"} {
 		if err := reaches(host); err != nil {
 			t.Errorf("as %s: %v", host, err)
@@ -171,15 +170,43 @@ func TestThePartysHostsAreInItsCertificate(t *testing.T) {
 	if r := u.try("", "depot", "--config=vault/carnet.toml"); r.code != 1 || !strings.Contains(r.err, "carnet party certificate --config") {
 		t.Errorf("it started without a certificate for its host: %+v", r)
 	}
-	before := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub")
 	u.sees([]string{"ca.pem"}, "party", "certificate", "--config=vault/carnet.toml")
-	if after := u.try("", "party", "show", "--config=vault/carnet.toml", "--for=hub"); after != before {
+	u.runs("depot", "vault")
+	if after := u.invites("vault", "other"); after.Pin != before.Pin || !after.Key.Equal(before.Key) {
 		t.Errorf("peers see another certificate: %+v", after)
 	}
-	u.runs("depot", "vault")
 	if err := reaches("vault.example.com"); err != nil {
 		t.Error(err)
 	}
+}
+
+// invites has a running depot invite a peer, and returns what it shows it.
+func (u user) invites(party, name string) identity.Peer {
+	u.t.Helper()
+	f, err := access.Read(filepath.Join(u.dir, party, accessFile))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	config, err := node.ReadConfig(filepath.Join(u.dir, party, configFile))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	f.Parties[0].HTTP = "https://" + config.Listen.HTTP // whatever name others find it by
+	if err := f.Write(filepath.Join(u.dir, party, "near.json")); err != nil {
+		u.t.Fatal(err)
+	}
+	message := u.does("peer", "invite", name, "--scope=r2", "--access="+party+"/near.json")
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(message, ".")[1])
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	var v struct {
+		Terms struct{ Inviter identity.Peer }
+	}
+	if err := json.Unmarshal(payload, &v); err != nil {
+		u.t.Fatal(err)
+	}
+	return v.Terms.Inviter
 }
 
 func TestAnInterruptIsNoError(t *testing.T) {
@@ -209,22 +236,12 @@ func TestAPartyIsMadeOfFilesForItsOwnerOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var shown [2]result
-	for i := range shown {
-		shown[i] = u.try("", "party", "show", "--config=arena/carnet.toml", "--for=hub")
-	}
-	if shown[0] != shown[1] || shown[0].code != 0 {
-		t.Errorf("a party shows itself in two ways: %+v", shown)
-	}
-	var peer struct {
-		Party, Role, Purpose, Sensitivity string
-		Residency                         []string
-	}
-	if err := json.Unmarshal([]byte(shown[0].out), &peer); err != nil {
+	config, err := node.ReadConfig(filepath.Join(u.dir, "arena", configFile))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if peer.Purpose != "fitness" || peer.Sensitivity != "health+location" || strings.Join(peer.Residency, " ") != "de fr" {
-		t.Errorf("it shows %+v", peer)
+	if w := config.World; w.Purpose != "fitness" || w.Sensitivity != "health+location" || strings.Join(w.Residency, " ") != "de fr" {
+		t.Errorf("it is to show %+v", w)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +17,8 @@ import (
 )
 
 type partyCommands struct {
-	Init   partyInit   `cmd:"" help:"Make a party: keys, configuration, an operator's token."`
-	Show   partyShow   `cmd:"" help:"Write the file by which another party knows this one, and words to compare."`
-	Accept partyAccept `cmd:"" help:"Take in another party's file."`
-	Token  partyToken  `cmd:"" help:"Give somebody a token for the party's HTTP interface."`
+	Init  partyInit  `cmd:"" help:"Make a party: keys, configuration, an operator's token."`
+	Token partyToken `cmd:"" help:"Give somebody a token for the party's HTTP interface."`
 
 	Certificate partyCertificate `cmd:"" help:"Renew the certificate that people and devices trust, as after a change of the party's hosts."`
 }
@@ -62,8 +59,9 @@ func (c partyInit) Run(ctx context.Context, s streams) error {
 	}
 	fmt.Fprintf(s.out, `Made the %s party %s in %s.
 Operator's token, shown once (it is in %s, too): %s
-Next: carnet party show --config %s --for PEER
-`, c.Role, c.Party, c.Dir, filepath.Join(c.Dir, accessFile), token, filepath.Join(c.Dir, configFile))
+Next: carnet %s --config %s
+then, with CARNET_ACCESS=%[4]s: carnet peer invite NAME --scope r1|r2|r5
+`, c.Role, c.Party, c.Dir, filepath.Join(c.Dir, accessFile), token, c.Role, filepath.Join(c.Dir, configFile))
 	return nil
 }
 
@@ -91,7 +89,7 @@ func (c partyInit) make(ctx context.Context, config node.Config, token string) e
 // config is the party's configuration, of what the flags say.
 func (c partyInit) config() (node.Config, error) {
 	config := node.Config{
-		Party: c.Party, Role: c.Role, Data: "data", KeyFile: "kek", Peers: "peers", Store: node.Store{Kind: "sqlite"},
+		Party: c.Party, Role: c.Role, Data: "data", KeyFile: "kek", Store: node.Store{Kind: "sqlite"},
 		Advertise: node.Advertise{Hosts: c.Host},
 		World:     node.WorldConfig{Purpose: c.Purpose, Sensitivity: c.Sensitivity, Residency: c.Residency},
 	}
@@ -177,90 +175,6 @@ func reach(config node.Config, token string) *access.File {
 		Version: access.Version, Parties: []access.Party{p},
 		Tokens: []access.Token{{Party: config.Party, Name: "operator", Role: administrator, Token: token}},
 	}
-}
-
-type partyShow struct {
-	Config string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
-	For    carnet.PartyID `required:"" placeholder:"PEER" help:"What this party calls the party that gets the file."`
-	Out    string         `type:"path" placeholder:"FILE" help:"Where to write it; left out, to standard output."`
-}
-
-func (c partyShow) Run(ctx context.Context, s streams) error {
-	if _, err := carnet.ParsePartyID(string(c.For)); err != nil {
-		return err
-	}
-	config, err := node.ReadConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	peer, err := node.Show(ctx, config, c.For)
-	if err != nil {
-		return err
-	}
-	words, err := peer.Words()
-	if err != nil {
-		return err
-	}
-	if err := c.write(s, peer); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.err, "Compare these words with whoever takes the file, by another way: %s\n", words)
-	return err
-}
-
-// write writes the file, if others would take it in.
-func (c partyShow) write(s streams, peer identity.Peer) error {
-	if c.Out != "" {
-		return identity.WritePeer(c.Out, peer)
-	}
-	var text bytes.Buffer
-	if err := writeJSON(&text, peer); err != nil {
-		return err
-	}
-	if _, err := identity.ParsePeer(text.Bytes()); err != nil {
-		return err
-	}
-	_, err := text.WriteTo(s.out)
-	return err
-}
-
-type partyAccept struct {
-	Config  string         `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
-	File    string         `arg:"" type:"existingfile" help:"The file that the other party wrote with 'carnet party show'."`
-	As      carnet.PartyID `placeholder:"NAME" help:"What this party is to call the other: any name that no other peer has here. Default: as the other calls itself."`
-	Replace bool           `help:"Replace the file of a peer that has this name."`
-}
-
-func (c partyAccept) Run(s streams) error {
-	config, err := node.ReadConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	peer, err := identity.ReadPeer(c.File)
-	if err != nil {
-		return err
-	}
-	words, err := peer.Words()
-	if err != nil {
-		return err
-	}
-	if c.As == "" {
-		c.As = peer.Party
-	}
-	if _, err := carnet.ParsePartyID(string(c.As)); err != nil {
-		return err
-	}
-	fmt.Fprintf(s.out, "A party with the role %s that calls itself %s. Its words: %s\n", peer.Role, peer.Party, words)
-	to := filepath.Join(beside(c.Config, config.Peers), string(c.As)+".json")
-	if _, err := os.Lstat(to); err == nil && !c.Replace {
-		return carnet.Errorf(carnet.Conflict, "%s has a peer %s already", config.Party, c.As).
-			WithFix("compare the words, then add --replace")
-	}
-	if err := identity.WritePeer(to, peer); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.out, "%s calls it %s from its next start on. If the words differ from the other side's, remove %s.\n", config.Party, c.As, to)
-	return err
 }
 
 // beside resolves a path of a configuration file.

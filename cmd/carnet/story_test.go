@@ -20,7 +20,6 @@ import (
 	"carnet/api"
 	"carnet/avatar"
 	"carnet/evidence"
-	"carnet/identity"
 	"carnet/node"
 	"carnet/td"
 	"carnet/thing"
@@ -267,8 +266,8 @@ func spoil(t *testing.T, path string) {
 // parties are the processes of the story.
 type parties struct{ hub, arena, vault *process }
 
-// startParties makes three parties, peers each with the others by files, gives
-// alice a token, and runs them. hub calls the world arena gym, and arena calls
+// startParties makes three parties, gives alice a token, runs them, and makes them
+// peers. hub calls the world arena gym, and arena calls
 // hub, which shows it a random name, watches.
 func startParties(t *testing.T, u user) (p parties) {
 	made := func(name, role string, flags ...string) {
@@ -278,15 +277,6 @@ func startParties(t *testing.T, u user) (p parties) {
 	made("arena", "world", "--host=127.0.0.2", "--listen-http="+elsewhere(t, "127.0.0.2", address(t)), "--listen-link="+elsewhere(t, "", address(t)),
 		"--purpose=fitness", "--sensitivity=personal+health")
 	made("vault", "depot", "--listen-http="+address(t), "--listen-r2="+address(t))
-	u.peers("hub", "arena", "gym", "--as=watches")
-	u.peers("arena", "hub", "watches", "--as=gym")
-	u.peers("hub", "vault", "keeper", "--as=watches") // a depot has any name, and gives any
-	u.peers("vault", "hub", "watches", "--as=keeper")
-	u.peers("arena", "vault", "vault")
-	u.peers("vault", "arena", "arena")
-	if peer, err := identity.ReadPeer(filepath.Join(u.dir, "hub/peers/gym.json")); err != nil || peer.Party != "arena" || !strings.HasPrefix(peer.Link, "127.0.0.2:") {
-		t.Fatalf("hub knows of arena %+v, %v", peer, err)
-	}
 	token := words(u.does("party", "token", "--config=hub/carnet.toml", "alice", "--role=user"))
 	f, err := access.Read(filepath.Join(u.dir, "hub/access.json"))
 	if err != nil {
@@ -298,24 +288,43 @@ func startParties(t *testing.T, u user) (p parties) {
 		t.Fatal(err)
 	}
 	p.vault, p.arena, p.hub = u.runs("depot", "vault"), u.runs("world", "arena"), u.runs("things", "hub")
+	u.peers("vault", "watches", "hub", "keeper", "--scope=r2") // a depot has any name, and gives any
+	u.peers("vault", "arena", "arena", "vault", "--scope=r2")
+	u.peers("arena", "watches", "hub", "gym", "--scope=r1", "--purpose=fitness", "--sensitivity=personal+health")
 	p.hub.says(p.hub.err, "link registered")
 	return p
 }
 
-// peers carries the file of one party to another, which it calls so, and
-// compares the words.
-func (u user) peers(from, to, called string, flags ...string) {
+// peers makes two running parties peers: one invites, who it is to call so, the
+// other accepts, and both operators compare the words.
+func (u user) peers(inviter, calls, accepter, called string, flags ...string) {
 	u.t.Helper()
-	file := from + "-for-" + to + ".json"
-	shown := u.try("", "party", "show", "--config="+from+"/carnet.toml", "--for="+called, "--out="+file)
-	_, words, _ := strings.Cut(strings.TrimSpace(shown.err), "way: ")
-	if shown.code != 0 || words == "" {
-		u.t.Fatalf("%s shows itself to %s: %+v", from, to, shown)
+	at := func(party string) string { return "--access=" + party + "/access.json" }
+	file := inviter + "-" + accepter + ".invitation"
+	u.does(append([]string{"peer", "invite", calls, at(inviter), "--out=" + file}, flags...)...)
+	u.sees([]string{"accepted", "compare the words"}, "peer", "accept", called, file, at(accepter))
+	u.t.Logf("%s accepted what %s invited it to", accepter, inviter)
+	words := func(party, peer string) string {
+		var p api.Peer
+		if err := json.Unmarshal([]byte(u.does("peer", "show", peer, "--json", at(party))), &p); err != nil {
+			u.t.Fatal(err)
+		}
+		return p.Words
 	}
-	accept := append([]string{"party", "accept", "--config=" + to + "/carnet.toml", file}, flags...)
-	u.sees([]string{words}, accept...)
-	if r := u.try("", accept...); r.code != 1 || !strings.Contains(r.err, "--replace") {
-		u.t.Errorf("%s took in %s twice: %+v", to, from, r)
+	read := ""
+	for read == "" { // until the acceptance has come
+		read = words(inviter, calls)
+	}
+	if own := words(accepter, called); own != read {
+		u.t.Fatalf("%s and %s have other words: %q and %q", inviter, accepter, read, own)
+	}
+	if r := u.try("", "peer", "accept", calls, "--words=AAAA "+read[5:], at(inviter)); r.code != 1 || !strings.Contains(r.err, "somebody is between you") {
+		u.t.Errorf("wrong words: %+v", r)
+	}
+	u.sees([]string{"active"}, "peer", "accept", calls, "--words="+read, at(inviter))
+	u.does("peer", "accept", called, "--words="+read, at(accepter))
+	for !strings.Contains(u.does("peer", "show", called, at(accepter)), "active") {
+		time.Sleep(10 * time.Millisecond) // it asks for the confirmation
 	}
 }
 

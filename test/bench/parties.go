@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/node"
+	"carnet/peering"
 	"carnet/policy"
 	"carnet/thing"
 
@@ -100,7 +102,7 @@ func (p *party) make(ctx context.Context) error {
 		return err
 	}
 	c := &p.config
-	c.Party, c.Role, c.Data, c.KeyFile, c.Peers = p.name, p.role, "data", "kek", "peers"
+	c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
 	c.Store.Kind = "sqlite"
 	own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
 	for _, a := range []*string{&c.Listen.HTTP, own} {
@@ -157,22 +159,17 @@ func trust(file string) (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
 }
 
-// peer lets two parties pin each other.
+// peer makes two parties peers, of which the first is no world or the second a
+// depot.
 func peer(ctx context.Context, a, b *party) error {
-	shownA, err := node.Show(ctx, a.config, b.name)
-	if err != nil {
-		return err
+	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
+	if b.role == identity.World {
+		var err error
+		if o, err = b.config.Offers(peering.R1); err != nil {
+			return err
+		}
 	}
-	shownB, err := node.Show(ctx, b.config, shownA.Party)
-	if err != nil {
-		return err
-	}
-	return errors.Join(b.pin(shownA.Party, shownA), a.pin(b.name, shownB))
-}
-
-// pin makes the party take a peer's calls.
-func (p *party) pin(name carnet.PartyID, shown identity.Peer) error {
-	return identity.WritePeer(filepath.Join(p.dir, "peers", string(name)+".json"), shown)
+	return node.Introduce(ctx, node.Introduction{Inviter: a.config, Accepter: b.config, Calls: b.name, Offer: o}, slog.New(slog.DiscardHandler))
 }
 
 // start starts the party's process.

@@ -3,15 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -130,28 +127,8 @@ func receipts(ctx context.Context, b *bench) (figures []Figure, err error) {
 
 // outbox makes the outbox of a party that the depot knows.
 func (p *party) outbox(ctx context.Context, store ledger.OutboxStore) (*ledger.Outbox, error) {
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	cert, shown, err := p.probe(ctx)
 	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(p.dir, "probe")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if _, err := certify(dir); err != nil {
-		return nil, err
-	}
-	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
-	if err != nil {
-		return nil, err
-	}
-	probe := identity.Peer{Party: "probe", Role: identity.Things, Pin: keys.Pin(cert.Leaf), Key: pub}
-	clear(key) // nothing is signed with it
-	shown, err := node.Show(ctx, p.config, probe.Party)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.pin(probe.Party, probe); err != nil {
 		return nil, err
 	}
 	verifies, err := ledger.ParseKey(shown.Ledger)
@@ -172,4 +149,22 @@ func (p *party) outbox(ctx context.Context, store ledger.OutboxStore) (*ledger.O
 		Store: store, Submitter: &depot.Client{Base: shown.R2, HTTP: &http.Client{Transport: transport}}, Key: verifies,
 		Logger: slog.New(slog.DiscardHandler),
 	})
+}
+
+// probe makes a things agent that never runs, and is a peer of the depot: its TLS
+// certificate, and what the depot shows it.
+func (p *party) probe(ctx context.Context) (cert tls.Certificate, shown identity.Peer, err error) {
+	agent := &party{name: "probe", role: identity.Things, dir: filepath.Join(p.dir, "probe")}
+	if err := agent.make(ctx); err != nil {
+		return cert, shown, err
+	}
+	if err := peer(ctx, agent, p); err != nil {
+		return cert, shown, err
+	}
+	i, err := node.Inspect(ctx, agent.config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return cert, shown, err
+	}
+	local, err := i.Shown(ctx, p.name)
+	return local.Certificate, i.Peers[p.name], errors.Join(err, i.Close())
 }

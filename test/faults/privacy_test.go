@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math"
 	"os"
@@ -17,8 +18,8 @@ import (
 	"carnet"
 	"carnet/access"
 	"carnet/api"
-	"carnet/identity"
 	"carnet/ledger"
+	"carnet/node"
 	"carnet/store/sqlite"
 	"carnet/thing"
 )
@@ -119,11 +120,6 @@ func sharesNothing(t *testing.T, dir, other string) {
 		allow(readStore(t, filepath.Join(other, world, "data")))
 	}
 	for _, world := range []string{"arena", "clinic"} {
-		peer, err := os.ReadFile(filepath.Join(dir, world, "peers", "vault.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		allow(store{"peer": peer})
 		allow(receipts(t, filepath.Join(dir, world)))
 	}
 	slices.Sort(allowed)
@@ -176,11 +172,18 @@ func (s store) find(secret []byte) string {
 // checkpoints, signatures and paths in its ledger.
 func receipts(t *testing.T, dir string) store {
 	t.Helper()
-	peer, err := identity.ReadPeer(filepath.Join(dir, "peers", "vault.json"))
+	config, err := node.ReadConfig(filepath.Join(dir, "carnet.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ledger.ParseKey(peer.Ledger)
+	inspection, err := node.Inspect(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inspection.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := ledger.ParseKey(inspection.Peers["vault"].Ledger)
 	if err != nil {
 		t.Fatal(err)
 	}

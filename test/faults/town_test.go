@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/node"
+	"carnet/peering"
 	"carnet/policy"
 	"carnet/td"
 	"carnet/thing"
@@ -110,7 +112,7 @@ func (v *town) make(p *party) {
 		v.t.Fatal(err)
 	}
 	c := &p.config
-	c.Party, c.Role, c.Data, c.KeyFile, c.Peers = p.name, p.role, "data", "kek", "peers"
+	c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
 	c.Listen.HTTP = freeAddress(v.t)
 	*map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role] = freeAddress(v.t)
 	var kept node.Token
@@ -160,20 +162,18 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
+// peer makes two parties peers, of which the second is a world or a depot.
 func (v *town) peer(a, b *party) {
 	v.t.Helper()
-	shownA, err := node.Show(v.t.Context(), a.config, b.name)
-	if err != nil {
-		v.t.Fatal(err)
+	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
+	if b.role == identity.World {
+		var err error
+		if o, err = b.config.Offers(peering.R1); err != nil {
+			v.t.Fatal(err)
+		}
 	}
-	shownB, err := node.Show(v.t.Context(), b.config, shownA.Party)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	if err := identity.WritePeer(filepath.Join(b.dir, "peers", string(shownA.Party)+".json"), shownA); err != nil {
-		v.t.Fatal(err)
-	}
-	if err := identity.WritePeer(filepath.Join(a.dir, "peers", string(b.name)+".json"), shownB); err != nil {
+	i := node.Introduction{Inviter: a.config, Accepter: b.config, Calls: b.name, Offer: o}
+	if err := node.Introduce(v.t.Context(), i, slog.New(slog.DiscardHandler)); err != nil {
 		v.t.Fatal(err)
 	}
 }
