@@ -25,8 +25,9 @@ type front struct {
 	password string // of all users, made for this run
 }
 
-// users are who may sign in, with their roles.
-var users = []account.User{{Name: "operator", Role: "administrator"}, {Name: owner, Role: "user"}}
+// users are who may sign in, with their roles; at the parties they have the tokens
+// under their names.
+var users = []account.User{{Name: "operator", Role: "administrator"}, {Name: owner, Role: "user"}, {Name: "auditor", Role: "auditor"}}
 
 // openConsole makes the console of this run, and notes in the access file how to
 // reach it.

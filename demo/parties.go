@@ -32,13 +32,21 @@ type party struct {
 	role   identity.Role
 	dir    string
 	config node.Config
-	token  string // the operator's
-	owner  string // the owner's token
+	token  string         // the operator's
+	others []access.Token // of who else may ask it
 	client *client.Client
 }
 
-// ownersRole is what the owner of the demo's things is at each kind of party.
-var ownersRole = map[identity.Role]string{identity.Things: "user", identity.World: "service"}
+// visitors are who may ask the parties beside their operators, and as what: the owner
+// of the things may change what worlds get and read what they have, an auditor sees
+// how everything is and reads no measurement.
+var visitors = []struct {
+	name string
+	as   map[identity.Role]string
+}{
+	{owner, map[identity.Role]string{identity.Things: "user", identity.World: "service"}},
+	{"auditor", map[identity.Role]string{identity.Things: "auditor", identity.World: "auditor", identity.Depot: "auditor"}},
+}
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
 
@@ -88,10 +96,12 @@ func (p *party) make(ctx context.Context) error {
 	var kept node.Token
 	p.token, kept = node.NewToken("operator", "administrator")
 	p.config.Tokens = append(p.config.Tokens, kept)
-	// The owner may change what worlds get, and read what they have of it.
-	if as, ok := ownersRole[p.role]; ok {
-		p.owner, kept = node.NewToken(owner, as)
-		p.config.Tokens = append(p.config.Tokens, kept)
+	for _, v := range visitors {
+		if as, ok := v.as[p.role]; ok {
+			token, kept := node.NewToken(v.name, as)
+			p.config.Tokens = append(p.config.Tokens, kept)
+			p.others = append(p.others, access.Token{Party: p.name, Name: v.name, Role: as, Token: token})
+		}
 	}
 	if err := node.Init(ctx, p.file(), p.config); err != nil {
 		return err
@@ -320,9 +330,7 @@ func (s *setup) writeAccess(o Options) error {
 			continue
 		}
 		f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: "operator", Role: "administrator", Token: p.token})
-		if p.owner != "" {
-			f.Tokens = append(f.Tokens, access.Token{Party: p.name, Name: owner, Role: ownersRole[p.role], Token: p.owner})
-		}
+		f.Tokens = append(f.Tokens, p.others...)
 	}
 	f.Parties = append(f.Parties, others...)
 	for _, w := range s.sensors {

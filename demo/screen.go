@@ -52,7 +52,7 @@ func (v *screen) begin(s *setup, o Options) {
 	if v.to == nil {
 		return
 	}
-	v.say("the console is at %s: sign in as %s, password %s", s.console.url(), strings.Join(s.console.names(), " or "), s.console.password)
+	v.say("the console is at %s: sign in as %s, password %s", s.console.url(), strings.Join(s.console.names(), ", "), s.console.password)
 	removed := ""
 	if o.temporary() {
 		removed = ", in a directory that is removed at the end (--keep keeps it)"

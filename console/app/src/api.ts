@@ -27,6 +27,15 @@ export interface Reached {
   as?: string; // the role there; absent: no token
 }
 
+// What the built-in roles may do (docs/design/access.md), so that nobody is offered
+// what is surely refused. Whether it may be done, the party decides.
+
+/** Whether a role may change what worlds get. */
+export const mayEdit = (p: Reached | undefined): boolean => p?.as === "administrator" || p?.as === "creator" || p?.as === "user";
+
+/** Whether a role may read what was measured. */
+export const mayRead = (p: Reached | undefined): boolean => p?.as !== undefined && p.as !== "auditor";
+
 export interface Identity {
   name: string;
   role: string;
@@ -309,6 +318,38 @@ export interface Refused {
   reason: string;
   fix?: string;
   sent?: string;
+}
+
+export interface Peer {
+  name: string;
+  state: string;
+  scope: string[];
+  not_after: string;
+  next?: string;
+  trouble?: string;
+}
+
+export interface Grant {
+  id: string;
+  avatar: string;
+  to: { application?: string; avatar?: string; platform?: string; did?: string };
+  actions: string[];
+  view: View;
+  purpose: string;
+  expires: string;
+  by: string;
+  revoked?: string;
+  revoked_by?: string;
+}
+
+/** Asks for what a party may not have, or not for this role: then there is nothing to show. */
+export async function askIfThere<T>(party: string, path: string, signal?: AbortSignal): Promise<T | undefined> {
+  try {
+    return await ask<T>(party, path, signal);
+  } catch (e) {
+    if (e instanceof Refusal && (e.status === 403 || e.status === 404)) return undefined;
+    throw e;
+  }
 }
 
 export interface Avatar {

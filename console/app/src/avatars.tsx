@@ -1,9 +1,9 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { ask, asRefusal, type Avatar, history, type Identity, type LiveState, type Measurement, type Refusal, said, state } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, state } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
-import { type Line, Plot, type Range, Values } from "./plot.tsx";
+import { type Line, Plot, type Range, Values as ValueTable } from "./plot.tsx";
 import { Choice, Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
 
 interface Found {
@@ -49,7 +49,7 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
             items={data.map((f) => ({ href: to("avatars", f.world, f.avatar.id), title: called(f.avatar), more: `in ${f.world}`, now: f === found }))}
           />
           {found ? (
-            <One key={found.world + found.avatar.id} of={found} />
+            <One key={found.world + found.avatar.id} of={found} readable={mayRead(who.parties.find((p) => p.name === found.world))} />
           ) : (
             <Empty title="There is no such avatar.">
               See <a href={to("avatars")}>all avatars</a>.
@@ -61,7 +61,89 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
   );
 }
 
-function One({ of: { world, avatar } }: { of: Found }) {
+function One({ of: { world, avatar }, readable }: { of: Found; readable: boolean }) {
+  return (
+    <article>
+      <div class="title-row">
+        <h2 class="big">
+          {called(avatar)} <span class="soft">in {world}</span>
+        </h2>
+        <dl class="figures inline">
+          <Figure label="measurements">{count(avatar.measurements)}</Figure>
+          <Figure label="sealed batches">{count(avatar.batches)}</Figure>
+          <Figure label="streams">{count(avatar.streams)}</Figure>
+          <Figure label="since">{date(avatar.created)}</Figure>
+        </dl>
+      </div>
+      <p class="soft id">
+        <code>{avatar.id}</code>
+      </p>
+      {readable ? (
+        <Values world={world} avatar={avatar} />
+      ) : (
+        <Section title="State and history">
+          <Empty title="Not for this role.">An auditor sees that there are measurements, and reads none.</Empty>
+        </Section>
+      )}
+      <Grants world={world} avatar={avatar} />
+    </article>
+  );
+}
+
+/** Who else reads the avatar, where the world tells. */
+function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
+  const { data, error, again } = useAsk<Grant[] | undefined>(
+    async (signal) => (await askIfThere<{ grants: Grant[] }>(world, "/v1/grants", signal))?.grants.filter((g) => g.avatar === avatar.id),
+    [world, avatar.id],
+    5000,
+  );
+  if (error) {
+    return (
+      <Section title="Grants">
+        <Failure what="The grants can’t be asked for." error={error} again={again} />
+      </Section>
+    );
+  }
+  if (data === undefined) return null; // this world has none to tell, or not to this role
+  return (
+    <Section title="Grants" note="Who else may read it: applications, avatars of this world, and worlds that it is shared with.">
+      {data.length === 0 ? (
+        <Empty title="Nobody else reads it.">
+          Give a grant after reading what it would mean: <code>carnet grant --help</code>
+        </Empty>
+      ) : (
+        <Table caption="Grants">
+          <thead>
+            <tr>
+              <th scope="col">To</th>
+              <th scope="col">May</th>
+              <th scope="col">What</th>
+              <th scope="col">For</th>
+              <th scope="col">Until</th>
+            </tr>
+          </thead>
+          <tbody>
+            {data.map((g) => (
+              <tr key={g.id}>
+                <td>{receiver(g)}</td>
+                <td>{g.actions.join(", ")}</td>
+                <td>{Object.keys(g.view.properties).map(words).join(", ") || "nothing"}</td>
+                <td>{g.purpose}</td>
+                <td>{g.revoked ? <span class="trouble">revoked {date(g.revoked)}</span> : date(g.expires)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </Table>
+      )}
+    </Section>
+  );
+}
+
+const receiver = ({ to: t }: Grant): string =>
+  t.application ? `application ${t.application}` : t.avatar ? `avatar ${t.avatar.slice(0, 8)}` : `${t.did?.slice(0, 20) ?? "an avatar"}… in ${t.platform ?? "another world"}`;
+
+/** What an avatar says, now and before. */
+function Values({ world, avatar }: { world: string; avatar: Avatar }) {
   const first = useAsk<Measurement[]>((signal) => state(world, avatar.id, signal), [world, avatar.id]);
   const [latest, setLatest] = useState(new Map<string, Measurement>());
   const takers = useRef(new Set<(ms: Measurement[]) => void>());
@@ -89,21 +171,7 @@ function One({ of: { world, avatar } }: { of: Found }) {
   }, []);
   const names = [...new Set([...avatar.properties, ...latest.keys()])].sort();
   return (
-    <article>
-      <div class="title-row">
-        <h2 class="big">
-          {called(avatar)} <span class="soft">in {world}</span>
-        </h2>
-        <dl class="figures inline">
-          <Figure label="measurements">{count(avatar.measurements)}</Figure>
-          <Figure label="sealed batches">{count(avatar.batches)}</Figure>
-          <Figure label="streams">{count(avatar.streams)}</Figure>
-          <Figure label="since">{date(avatar.created)}</Figure>
-        </dl>
-      </div>
-      <p class="soft id">
-        <code>{avatar.id}</code>
-      </p>
+    <>
       <Section title="State" note={<Live is={live} />}>
         {first.error && <Failure what="The state can’t be asked for." error={first.error} again={first.again} />}
         {!first.data && !first.error && <Loading what="the state" />}
@@ -125,7 +193,7 @@ function One({ of: { world, avatar } }: { of: Found }) {
         )}
       </Section>
       {names.length > 0 && <History world={world} avatar={avatar} names={names} units={latest} listen={listen} />}
-    </article>
+    </>
   );
 }
 
@@ -274,7 +342,7 @@ function History({ world, avatar, names, units, listen }: {
       {past !== undefined && numeric && !empty && (
         <div class="card">
           <Plot lines={lines} range={range} label={words(name)} unit={u} height={280} zoom={go} />
-          <Values lines={lines} unit={u} label={words(name)} />
+          <ValueTable lines={lines} unit={u} label={words(name)} />
         </div>
       )}
       {past !== undefined && !numeric && (

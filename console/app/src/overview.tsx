@@ -1,11 +1,11 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask, asRefusal, type Identity, type Reached, type Status } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Identity, type Peer, type Reached, type Status } from "./api.ts";
 import { type Answer, type Flow, Meter } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
-import { to, useWidth } from "./hooks.ts";
+import { to, useAsk, useWidth } from "./hooks.ts";
 import { Picture } from "./picture.tsx";
-import { Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
+import { Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 const every = 2000;
 
@@ -166,7 +166,28 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
           <Figure label="ciphertext">{bytes(status.depot.bytes)}</Figure>
         </dl>
       )}
+      {party.as && <Peers of={party} />}
     </>
+  );
+}
+
+/** Whom a party trusts for something, where it tells. */
+function Peers({ of }: { of: Reached }) {
+  const { data } = useAsk<Peer[] | undefined>(async (signal) => (await askIfThere<{ peers: Peer[] }>(of.name, "/v1/peers", signal))?.peers, [of.name], 10_000);
+  if (!data || data.length === 0) return null;
+  return (
+    <ul class="peers" aria-label={`Peers of ${of.name}`}>
+      {data.map((p) => (
+        <li key={p.name}>
+          <span class={"state " + (p.state === "active" ? "good" : "other")}>{p.name}</span>{" "}
+          <span class="soft">
+            {p.scope.map((s) => s.toUpperCase()).join(", ")}
+            {p.state !== "active" && `, ${p.state}`}
+          </span>
+          {(p.trouble ?? p.next) && p.state !== "removed" && <span class={p.trouble ? "trouble" : "soft"}> {sentence(p.trouble ?? p.next ?? "")}</span>}
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -175,7 +196,7 @@ function NoStatus({ answers, who }: { answers: Answer[]; who: Identity }) {
   if (!answers.every((a) => a.error === undefined || a.error.status === 403)) return null; // the cards say it
   return (
     <Empty title="No rates to show.">
-      No party lets {who.name} ask how it is: that is for its operator. What concerns you is under <a href={to("things")}>Things</a> and <a href={to("avatars")}>Avatars</a>.
+      No party lets {who.name} ask how it is: that is for its administrator and auditors. What concerns you is under <a href={to("things")}>Things</a> and <a href={to("avatars")}>Avatars</a>.
     </Empty>
   );
 }

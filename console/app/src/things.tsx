@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, follow, history, type Identity, type LiveState, type Mapping, type Measurement, type Property, type PropertyView, type Refused, said, type Thing } from "./api.ts";
+import { ask, follow, history, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Thing } from "./api.ts";
 import { ago, count, date, plural, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
@@ -105,7 +105,7 @@ function useWorlds(mappings: Mapping[], who: Identity): World[] {
   const series = useRef(new Map<string, Series>());
   const states = useRef(new Map<string, LiveState>());
   const [, shown] = useReducer((n: number) => n + 1, 0);
-  const readable = (m: Mapping): boolean => who.parties.some((p) => p.name === m.world && p.as);
+  const readable = (m: Mapping): boolean => mayRead(who.parties.find((p) => p.name === m.world));
   const which = mappings.filter((m) => !m.stopped && readable(m)).map((m) => `${m.world}/${m.avatar}`);
   useEffect(() => {
     const stops = which.map((w) => {
@@ -177,12 +177,14 @@ function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity;
                   </h3>
                   <p class="soft">
                     {plural(w.mapping.got.reduce((n, g) => n + g.sent, 0), "measurement")} since the link began, policy version {w.mapping.policy_version}
-                    {!w.readable && <>. {who.name} has no token for {w.mapping.world}, so its values aren’t shown</>}
+                    {!w.readable && <>. {who.name} may not read in {w.mapping.world}, so its values aren’t shown</>}
                   </p>
                   <p class="actions">
-                    <button type="button" class="small" onClick={() => setChanging(w.mapping)}>
-                      Change what {w.mapping.world} gets
-                    </button>
+                    {mayEdit(who.parties.find((p) => p.name === party)) && (
+                      <button type="button" class="small" onClick={() => setChanging(w.mapping)}>
+                        Change what {w.mapping.world} gets
+                      </button>
+                    )}
                     {w.readable && <a class="small" href={to("avatars", w.mapping.world, w.mapping.avatar)}>Its avatar</a>}
                   </p>
                 </li>
@@ -193,7 +195,7 @@ function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity;
         )}
         {ended.length > 0 && <p class="soft">Gets nothing more: {ended.map((m) => m.world).join(", ")}.</p>}
       </Section>
-      <Refusals party={party} thing={thing} />
+      {mayRead(who.parties.find((p) => p.name === party)) && <Refusals party={party} thing={thing} />}
       {changing && (
         <ChangeView
           party={party}

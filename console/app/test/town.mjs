@@ -20,6 +20,8 @@ export class Town {
   requests = [];
   violations = [];
   errors = [];
+  /** What a browser keeps of one session of each user. */
+  sessions = new Map();
 
   async start() {
     this.dir = fs.mkdtempSync(path.join(os.tmpdir(), "carnet-console-"));
@@ -54,7 +56,7 @@ export class Town {
   /** A new browser context: nobody is signed in. */
   async visitor(options = {}) {
     const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light", locale: "en-GB", ...options });
-    context.setDefaultTimeout(15_000);
+    context.setDefaultTimeout(30_000);
     context.on("request", (r) => this.requests.push(r.url()));
     const page = await context.newPage();
     await page.addInitScript(() => {
@@ -69,11 +71,16 @@ export class Town {
     return page;
   }
 
-  /** Signs a new visitor in. */
-  async signedIn(name = "operator", options = {}) {
-    const page = await this.visitor(options);
+  /** A visitor who is signed in: by a session that somebody of the name has, or anew. */
+  async signedIn(name = "operator", options = {}, anew = false) {
+    const had = anew ? undefined : this.sessions.get(name);
+    const page = await this.visitor(had ? { ...options, storageState: had } : options);
     await page.goto(this.base);
-    await signIn(page, name, this.password);
+    if (!had) {
+      await signIn(page, name, this.password);
+      await page.getByRole("heading", { name: "Overview" }).waitFor();
+      if (!anew) this.sessions.set(name, await page.context().storageState());
+    }
     await page.getByRole("heading", { name: "Overview" }).waitFor();
     return page;
   }
@@ -86,7 +93,7 @@ export class Town {
   /** Asks a party itself, as the operator. */
   ask(party, method, at, body) {
     const p = this.access.parties.find((p) => p.name === party);
-    const t = this.access.tokens.find((t) => t.party === party && t.role === "operator");
+    const t = this.access.tokens.find((t) => t.party === party && t.role === "administrator");
     return new Promise((done, no) => {
       const r = https.request(
         p.http + at,
@@ -118,7 +125,7 @@ export async function signIn(page, name, password) {
 }
 
 /** Waits until something holds. */
-export async function until(what, holds, patience = 15_000) {
+export async function until(what, holds, patience = 30_000) {
   const end = Date.now() + patience;
   for (;;) {
     const got = await holds();
