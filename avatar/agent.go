@@ -123,6 +123,7 @@ type Agent struct {
 	streams  map[carnet.StreamID]*stream
 	shared   map[carnet.StreamID]Shared // of streams that come from other worlds
 	tail     tail
+	classes  classes
 	folded   uint64 // the id of the last frame folded
 	defects  uint64
 
@@ -155,6 +156,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
 		needed:     make(map[seal.Path]int64),
 		tail:       newTail(),
+		classes:    newClasses(),
 	}
 	if a.now == nil {
 		a.now = time.Now

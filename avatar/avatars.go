@@ -30,7 +30,7 @@ type Avatar struct {
 	changed      bool   // since that was taken; owner: Agent.foldMu
 
 	mu          sync.Mutex                 // guards what follows
-	latest      []carnet.Measurement       // the newest of each property
+	latest      []latest                   // the newest of each property
 	subscribers map[*Subscription]struct{} // nil while there is none; begins under Agent.foldMu too
 }
 
@@ -256,7 +256,7 @@ const maxProperties = 1024
 // take keeps the newest measurement of each property. Batches hold their
 // measurements by property, so that few of them are looked at twice. The caller
 // holds v.mu.
-func (v *Avatar) take(ms []carnet.Measurement) {
+func (v *Avatar) take(ms []carnet.Measurement, class classID) {
 	for i := 0; i < len(ms); {
 		newest := i
 		j := i + 1
@@ -265,29 +265,31 @@ func (v *Avatar) take(ms []carnet.Measurement) {
 				newest = j
 			}
 		}
-		v.takeOne(&ms[newest])
+		v.takeOne(&ms[newest], class)
 		i = j
 	}
 }
 
-func (v *Avatar) takeOne(m *carnet.Measurement) {
+func (v *Avatar) takeOne(m *carnet.Measurement, class classID) {
 	for i := range v.latest {
-		if last := &v.latest[i]; last.Name == m.Name {
-			if m.Time >= last.Time {
-				*last = *m
+		if last := &v.latest[i]; last.name == m.Name {
+			if m.Time >= last.time {
+				last.take(m, class)
 			}
 			return
 		}
 	}
 	if len(v.latest) < maxProperties {
-		v.latest = append(v.latest, *m)
+		v.latest = append(v.latest, latest{})
+		v.latest[len(v.latest)-1].take(m, class)
 	}
 }
 
 // state is what of the avatar is saved. The caller holds Agent.foldMu.
-func (v *Avatar) state() (doc stateDocument) {
-	for _, m := range v.latest {
-		doc.Latest = append(doc.Latest, savedValue{m.Name, m.Unit, m.Time, m.Value.Kind, m.Value.Num, []byte(m.Value.Str)})
+func (v *Avatar) state(classes []policy.Class) (doc stateDocument) {
+	for i := range v.latest {
+		l := &v.latest[i]
+		doc.Latest = append(doc.Latest, savedValue{l.name, l.unit, l.time, l.kind, l.num, []byte(l.str), savedClassOf(classes[l.class])})
 	}
 	for _, s := range v.streams {
 		doc.Streams = append(doc.Streams, savedStream{s.id, s.nextBatch, s.nextFirst, s.measurements, s.batches})
@@ -348,8 +350,8 @@ func (a *Agent) info(v *Avatar) Info {
 	}
 	newest := int64(math.MinInt64)
 	for i := range v.latest {
-		info.Properties = append(info.Properties, v.latest[i].Name)
-		newest = max(newest, v.latest[i].Time)
+		info.Properties = append(info.Properties, v.latest[i].name)
+		newest = max(newest, v.latest[i].time)
 	}
 	slices.Sort(info.Properties)
 	if len(v.latest) > 0 {
@@ -368,7 +370,10 @@ func (a *Agent) Latest(id carnet.AvatarID) ([]carnet.Measurement, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ms := append([]carnet.Measurement{}, v.latest...)
+	ms := make([]carnet.Measurement, 0, len(v.latest))
+	for i := range v.latest {
+		ms = append(ms, v.latest[i].measurement())
+	}
 	slices.SortFunc(ms, func(p, q carnet.Measurement) int { return cmp.Compare(p.Name, q.Name) })
 	return ms, nil
 }

@@ -68,7 +68,7 @@ func (s *stream) head() carnet.StreamHead {
 	head := carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst}
 	for i := range v.latest {
 		m := &v.latest[i]
-		head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: m.Name, Time: m.Time, Value: m.Value.Num})
+		head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: m.name, Time: m.time, Value: m.num})
 	}
 	return head
 }

@@ -14,6 +14,8 @@ type Query struct {
 	From, To int64  // measured time, ns: From included, To not; zero To: no end
 	Property string // empty: all; an object property's name stands for its fields
 	Limit    int    // at most this many, the oldest; 0: MaxHistory
+	// Clearance is the reader's: what is labelled above it is left out. Nil: all.
+	Clearance *carnet.Clearance
 }
 
 // MaxHistory is how many measurements one answer has at most.
@@ -38,7 +40,9 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 	for _, s := range a.streamsOf(v) {
 		r.start(s, 0, 0)
 		err := r.each(ctx, func(b readBatch) error {
-			found.add(b.measurements, &r.minutes)
+			if q.Clearance == nil || b.body.Label.Exceeds(*q.Clearance) == "" {
+				found.add(b.measurements, &r.minutes)
+			}
 			return nil
 		})
 		if err != nil {

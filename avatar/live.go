@@ -12,6 +12,7 @@ import (
 // Event is what an avatar's stream said at once.
 type Event struct {
 	Measurements []carnet.Measurement
+	Label        carnet.Label
 	Cursor       Cursor // go on after this event from here
 	Batch        *Batch // for who follows; nil for who is subscribed
 
@@ -278,7 +279,7 @@ func (s *Subscription) replay(ctx context.Context) error {
 		r.start(st, s.batches[place], s.next[place])
 		read := 0
 		err := r.each(ctx, func(b readBatch) error {
-			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), place: place, next: b.end()}
+			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, place: place, next: b.end()}
 			if s.whole {
 				e.Batch = newBatch(st, b.bytes, b.header, b.body)
 			}

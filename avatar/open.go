@@ -9,6 +9,7 @@ import (
 
 	"carnet"
 	"carnet/ledger"
+	"carnet/policy"
 	"carnet/seal"
 	"carnet/senml"
 )
@@ -210,16 +211,17 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 // who is subscribed.
 func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.Body) {
 	v := s.avatar
+	class := a.classOf(policy.Class{Label: b.Label, Retention: b.Retention})
 	v.mu.Lock()
 	s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
 	s.batches++
 	s.measurements += uint64(b.Count)
-	v.take(o.measurements)
+	v.take(o.measurements, class)
 	subscribed, followed := len(v.subscribers) > 0, v.followed()
 	v.mu.Unlock()
 	a.changed(v)
 	if subscribed && len(o.measurements) > 0 {
-		e := Event{place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...)}
+		e := Event{Label: b.Label, place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...)}
 		if followed {
 			e.Batch = newBatch(s, batch, h, b)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"carnet"
 	"carnet/ledger"
+	"carnet/policy"
 )
 
 // pending is what has been folded since the states were saved. Owner:
@@ -37,6 +38,30 @@ type savedValue struct {
 	Kind carnet.Kind `json:"k"`
 	Num  float64     `json:"v,omitempty"`
 	Str  []byte      `json:"s,omitempty"`
+	// Class is its batch's; absent where nothing is known of it.
+	Class *savedClass `json:"c,omitempty"`
+}
+
+// savedClass is a label and retention class.
+type savedClass struct {
+	Sensitivity carnet.Sensitivity `json:"s"`
+	Purposes    carnet.Set         `json:"p,omitempty"`
+	Residency   carnet.Set         `json:"r,omitempty"`
+	Retention   carnet.Retention   `json:"k"`
+}
+
+func savedClassOf(c policy.Class) *savedClass {
+	if c == mostSensitive {
+		return nil
+	}
+	return &savedClass{c.Label.Sensitivity, c.Label.Purposes, c.Label.Residency, c.Retention}
+}
+
+func (s *savedClass) class() policy.Class {
+	if s == nil {
+		return mostSensitive
+	}
+	return policy.Class{Label: carnet.Label{Sensitivity: s.Sensitivity, Purposes: s.Purposes, Residency: s.Residency}, Retention: s.Retention}
 }
 
 type savedStream struct {
@@ -77,11 +102,9 @@ func (a *Agent) loadState(d carnet.Document, shared sharing[string]) error {
 		return err
 	}
 	v.stateVersion = d.Version
-	v.latest = make([]carnet.Measurement, 0, len(doc.Latest))
+	v.latest = make([]latest, 0, len(doc.Latest))
 	for _, m := range doc.Latest {
-		v.latest = append(v.latest, carnet.Measurement{
-			Name: shared.of(m.Name), Unit: shared.of(m.Unit), Time: m.Time, Value: carnet.Value{Kind: m.Kind, Num: m.Num, Str: string(m.Str)},
-		})
+		v.latest = append(v.latest, latest{shared.of(m.Name), shared.of(m.Unit), m.Time, m.Num, string(m.Str), m.Kind, a.classOf(m.Class.class())})
 	}
 	for _, s := range doc.Streams {
 		if st := a.streams[s.Stream]; st != nil {
@@ -150,13 +173,13 @@ func (a *Agent) changed(v *Avatar) {
 func (a *Agent) takeStates() (taken pending, states []stateDocument, fold foldDocument) {
 	a.foldMu.Lock()
 	defer a.foldMu.Unlock()
+	a.mu.RLock()
+	defer a.mu.RUnlock()
 	taken, a.pending.avatars = a.pending, nil
 	for _, v := range taken.avatars {
 		v.changed = false
-		states = append(states, v.state())
+		states = append(states, v.state(a.classes.all))
 	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
 	fold.Folded = a.folded
 	for at := range a.tail.refused {
 		fold.Refused = append(fold.Refused, [2]uint64{at.frame, uint64(at.leaf)})
