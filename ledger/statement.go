@@ -31,6 +31,11 @@ const (
 	PeerSuspended Kind = 13 // the peering was suspended by who states it
 	PeerEnded     Kind = 14 // it, or the invitation, has ended for this reason
 
+	GrantGiven       Kind = 15 // a grant about an avatar was given; its document
+	GrantRevoked     Kind = 16 // a grant was revoked; its document
+	PrincipalAdded   Kind = 17 // an application, or who acts as an avatar; its document
+	PrincipalRemoved Kind = 18 // the same was removed; its id
+
 	OwnerPinned      Kind = 20 // an owner's key was pinned with an avatar, by this ownership
 	MandateAsked     Kind = 21 // an owner is asked for a mandate, by this request
 	MandateTaken     Kind = 22 // an owner gave this mandate
@@ -152,6 +157,14 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"mandate_asked", set(fAvatar, fObject), 0}, true
 	case MandateTaken:
 		return kindRule{"mandate_taken", set(fAvatar, fObject), 0}, true
+	case GrantGiven:
+		return kindRule{"grant_given", set(fAvatar, fPolicyVersion, fObject), 0}, true
+	case GrantRevoked:
+		return kindRule{"grant_revoked", set(fAvatar, fPolicyVersion, fObject), 0}, true
+	case PrincipalAdded:
+		return kindRule{"principal_added", set(fObject), set(fAvatar)}, true
+	case PrincipalRemoved:
+		return kindRule{"principal_removed", set(fObject), set(fAvatar)}, true
 	case MandateWithdrawn:
 		return kindRule{"mandate_withdrawn", set(fAvatar, fObject), 0}, true
 	case ShareGiven:

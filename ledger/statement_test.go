@@ -46,6 +46,10 @@ func everyKind() []Statement {
 		{Kind: ShareTaken, Who: "citadel", Time: 10, Peer: "arena", Avatar: avatar},
 		{Kind: ShareEnded, Who: "arena", Time: 11, Peer: "citadel", Avatar: avatar, Reason: "the grant is revoked"},
 		{Kind: Derived, Who: "arena", Time: 12, Peer: "citadel", Frame: 5, Root: fill(8)},
+		{Kind: GrantGiven, Who: "arena", Time: 16, Avatar: avatar, PolicyVersion: 1, Object: fill(4)},
+		{Kind: GrantRevoked, Who: "arena", Time: 17, Avatar: avatar, PolicyVersion: 2, Object: fill(5)},
+		{Kind: PrincipalAdded, Who: "arena", Time: 18, Object: fill(6)},
+		{Kind: PrincipalRemoved, Who: "arena", Time: 19, Avatar: avatar, Object: fill(7)},
 	}
 }
 

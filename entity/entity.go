@@ -1,0 +1,365 @@
+// Package entity owns a world's principals that are neither people nor things,
+// and the grants by which they, or avatars of other worlds, may read avatars of
+// this one.
+//
+// A principal is added, then removed. A grant is given, then revoked or over; it
+// never changes. Each change is one transaction with its statement and the next
+// revocation number, so that every process on the store ends what lived by it;
+// docs/design/grants.md has the durable states and the recovery rule for a crash
+// at each point. What is granted is seen through a Lens: the grant's view,
+// compiled, below which no label above the clearance comes.
+//
+// The package must not know transports, how avatars are kept (only what they
+// have shown, in policy's terms), or who else may do what (policy's roles).
+package entity
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/policy"
+	"carnet/revocation"
+)
+
+// Store keeps principals and grants: a world's store is one. Every method is one
+// transaction, durable on return.
+type Store interface {
+	// Put stores documents (nil Body: delete) and statements, all or nothing; a
+	// document whose stored version isn't Version-1 fails the whole with
+	// carnet.Conflict.
+	Put(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error
+	// DocumentPage returns documents of a kind with id > after, in the byte order
+	// of their ids, at most limit.
+	DocumentPage(ctx context.Context, kind, after string, limit int) ([]carnet.Document, error)
+}
+
+// Avatars says what this world's avatars have shown. It may be called
+// concurrently.
+type Avatars interface {
+	// Properties describes an avatar's properties, in order of names;
+	// carnet.NotFound where there is no such avatar.
+	Properties(id carnet.AvatarID) ([]policy.Property, error)
+}
+
+// Config makes an Agent. Every field without a stated default is required.
+type Config struct {
+	Party       carnet.PartyID
+	Store       Store
+	Keys        *keys.Table // has the key under which all of it rests; it is made at the first start
+	Avatars     Avatars
+	Judge       *policy.Judge // what views may show whom
+	Revocations *revocation.Watcher
+	// State makes the outbox item of a statement by this world.
+	State func(ledger.Statement) (ledger.Item, error)
+	// Recorded is called after a change that left a statement. It must not block.
+	Recorded func()
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// Agent is a world's entity agent. It may be used by many goroutines.
+type Agent struct {
+	cfg    Config
+	sealer *keys.Sealer
+	reload chan struct{} // something may have ended
+
+	changing sync.Mutex // held while something is stored or loaded
+
+	mu         sync.RWMutex // guards what follows
+	principals map[string]*Principal
+	grants     map[string]*Grant
+	index      map[receiver][]*Grant // newest last; those that were revoked aren't in it
+	holds      map[string]map[*hold]struct{}
+}
+
+// receiver is to whom a grant is given, about which avatar.
+type receiver struct {
+	to     To
+	avatar carnet.AvatarID
+}
+
+// hold is what ends with a grant.
+type hold struct {
+	end   func()
+	timer *time.Timer // at the grant's end
+}
+
+// Kinds of documents.
+const (
+	kindPrincipal = "principal"
+	kindGrant     = "grant"
+
+	pageSize = 512
+)
+
+// Limits.
+const (
+	maxGrants     = 100_000
+	maxGrantsOfTo = 1000
+	maxPrincipals = 10_000
+)
+
+var restKey = keys.ID{Kind: "rest", Name: "entities"}
+
+// New loads what is stored.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Avatars == nil || cfg.Judge == nil || cfg.Revocations == nil || cfg.State == nil || cfg.Recorded == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an entity agent needs a store, keys, avatars, a judge, revocations and a way to state")
+	}
+	a := &Agent{
+		cfg: cfg, reload: make(chan struct{}, 1), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
+		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}),
+	}
+	if a.cfg.Now == nil {
+		a.cfg.Now = time.Now
+	}
+	if a.cfg.Log == nil {
+		a.cfg.Log = slog.Default()
+	}
+	if err := a.unseal(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.load(ctx); err != nil {
+		return nil, err
+	}
+	cfg.Revocations.Subscribe(func(revocation.State) {
+		select {
+		case a.reload <- struct{}{}:
+		default:
+		}
+	})
+	return a, nil
+}
+
+// unseal takes the key under which documents rest. It is made at the first start
+// only: a store that was used with another key table is refused.
+func (a *Agent) unseal(ctx context.Context) (err error) {
+	if a.sealer, err = a.cfg.Keys.Sealer(ctx, restKey); carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	for _, kind := range []string{kindPrincipal, kindGrant} {
+		if some, err := a.cfg.Store.DocumentPage(ctx, kind, "", 1); err != nil {
+			return err
+		} else if len(some) > 0 {
+			return carnet.Errorf(carnet.Tampered, "the key table doesn't have the key that this world's grants are sealed under").
+				WithFix("give the key table that belongs to the store")
+		}
+	}
+	if _, err = a.cfg.Keys.Make(ctx, restKey); err != nil {
+		return err
+	}
+	a.sealer, err = a.cfg.Keys.Sealer(ctx, restKey)
+	return err
+}
+
+// Run takes in what other processes on the same store have changed, and ends what
+// lives by grants when nobody can tell any more whether they hold, until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.reload:
+		}
+		if !a.cfg.Revocations.Fresh() {
+			a.endAll()
+			continue
+		}
+		a.changing.Lock()
+		err := a.load(ctx)
+		a.changing.Unlock()
+		if err != nil && ctx.Err() == nil {
+			a.cfg.Log.Error("grants can't be read; what lives by them ends", "err", err)
+			a.endAll()
+		}
+	}
+}
+
+// load takes in documents whose version isn't known yet. The caller holds
+// changing, but for New.
+func (a *Agent) load(ctx context.Context) error {
+	principals, err := loadKind(ctx, a, kindPrincipal, a.principals)
+	if err != nil {
+		return err
+	}
+	grants, err := loadKind(ctx, a, kindGrant, a.grants)
+	if err != nil {
+		return err
+	}
+	a.set(principals, grants)
+	return nil
+}
+
+// versioned is what rests as a document.
+type versioned interface{ documentVersion() uint64 }
+
+// loadKind reads all documents of a kind, and opens those that aren't known as
+// they are.
+func loadKind[T any, P interface {
+	*T
+	versioned
+	setVersion(uint64)
+}](ctx context.Context, a *Agent, kind string, known map[string]P) (map[string]P, error) {
+	all := make(map[string]P, len(known))
+	for after := ""; ; {
+		page, err := a.cfg.Store.DocumentPage(ctx, kind, after, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range page {
+			after = d.ID
+			if have := known[d.ID]; have != nil && have.documentVersion() == d.Version {
+				all[d.ID] = have
+				continue
+			}
+			plain, err := a.sealer.Open(nil, aad(d.Kind, d.ID), d.Body)
+			if err != nil {
+				return nil, err
+			}
+			v := P(new(T))
+			if err := json.Unmarshal(plain, v); err != nil {
+				return nil, carnet.Errorf(carnet.Tampered, "the %s %s can't be read: %v", d.Kind, d.ID, err)
+			}
+			v.setVersion(d.Version)
+			all[d.ID] = v
+		}
+		if len(page) < pageSize {
+			return all, nil
+		}
+	}
+}
+
+// set replaces what is known, and ends what lived by what is no more.
+func (a *Agent) set(principals map[string]*Principal, grants map[string]*Grant) {
+	index := make(map[receiver][]*Grant)
+	for _, g := range grants {
+		if g.Revoked == nil && g.receiverIs(principals) {
+			r := receiver{g.To, g.Avatar}
+			index[r] = append(index[r], g)
+		}
+	}
+	for _, of := range index {
+		sortByGiven(of)
+	}
+	a.mu.Lock()
+	a.principals, a.grants, a.index = principals, grants, index
+	var over []*hold
+	for id, held := range a.holds {
+		if g := grants[id]; g == nil || g.Revoked != nil || !g.receiverIs(principals) {
+			for h := range held {
+				over = append(over, h)
+			}
+			delete(a.holds, id)
+		}
+	}
+	a.mu.Unlock()
+	endEach(over)
+}
+
+// endAll ends whatever lives by any grant.
+func (a *Agent) endAll() {
+	a.mu.Lock()
+	var over []*hold
+	for _, held := range a.holds {
+		for h := range held {
+			over = append(over, h)
+		}
+	}
+	clear(a.holds)
+	a.mu.Unlock()
+	endEach(over)
+}
+
+func endEach(over []*hold) {
+	for _, h := range over {
+		h.timer.Stop()
+		h.end()
+	}
+}
+
+// Hold has end called once, when a grant ends or nobody can tell any more whether
+// it holds, until release is called. end must not block. A grant that doesn't
+// hold now is refused.
+func (a *Agent) Hold(id string, end func()) (release func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.grants[id]
+	now := a.cfg.Now()
+	if g == nil || !g.holds(now) || !g.receiverIs(a.principals) {
+		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s is over", id)
+	}
+	if !a.cfg.Revocations.Fresh() {
+		return nil, errStale
+	}
+	h := &hold{end: end}
+	drop := func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		_, there := a.holds[id][h]
+		delete(a.holds[id], h)
+		if len(a.holds[id]) == 0 {
+			delete(a.holds, id)
+		}
+		return there
+	}
+	h.timer = time.AfterFunc(g.Expires.Sub(now), func() {
+		if drop() {
+			end()
+		}
+	})
+	if a.holds[id] == nil {
+		a.holds[id] = make(map[*hold]struct{})
+	}
+	a.holds[id][h] = struct{}{}
+	return func() { h.timer.Stop(); drop() }, nil
+}
+
+var errStale = carnet.Errorf(carnet.Unavailable, "the store doesn't answer, so nobody can tell whether the grant still holds").WithFix("try again")
+
+func aad(kind, id string) []byte { return []byte("document " + kind + " " + id) }
+
+func (a *Agent) document(kind, id string, version uint64, v any) (carnet.Document, []byte, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return carnet.Document{}, nil, err
+	}
+	body, err := a.sealer.Seal(nil, aad(kind, id), plain)
+	return carnet.Document{Kind: kind, ID: id, Version: version, Body: body}, plain, err
+}
+
+// change is one change of a principal or a grant.
+type change struct {
+	kind, id string
+	version  uint64 // the document's new one
+	value    any
+	state    ledger.Statement // without who, when and about which bytes
+}
+
+// store makes a change durable, with its statement and the next revocation
+// number, and takes it in. The caller holds changing.
+func (a *Agent) store(ctx context.Context, c change) error {
+	d, plain, err := a.document(c.kind, c.id, c.version, c.value)
+	if err != nil {
+		return err
+	}
+	c.state.Time, c.state.Object = a.cfg.Now().UnixNano(), carnet.FingerprintOf(plain)
+	item, err := a.cfg.State(c.state)
+	if err != nil {
+		return err
+	}
+	err = a.cfg.Revocations.End(ctx, func(number carnet.Document) error {
+		return a.cfg.Store.Put(ctx, []carnet.Document{d, number}, []ledger.Item{item})
+	})
+	if err != nil {
+		return err
+	}
+	a.cfg.Recorded()
+	return a.load(ctx)
+}

@@ -1,0 +1,232 @@
+package entity
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/binary"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"carnet"
+	"carnet/policy"
+)
+
+// Lens is what a grant lets be seen of its avatar. It is for one goroutine.
+type Lens struct {
+	agent     *Agent
+	grant     Grant
+	reader    policy.Reader
+	props     []policy.Property
+	index     map[string]int
+	table     *policy.Table
+	longest   int64        // of the rates, ns; 0: none
+	remembers policy.State // of what is live
+	past      policy.State // of a reading
+}
+
+// Lens opens a grant that holds now.
+func (a *Agent) Lens(id string) (*Lens, error) {
+	g, err := a.Grant(id)
+	if err != nil || !g.holds(a.cfg.Now()) {
+		return nil, carnet.Errorf(carnet.Forbidden, "the grant %.64q is over", id)
+	}
+	l := &Lens{agent: a, grant: g}
+	if l.reader, _, err = a.reader(g.Terms); err != nil {
+		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
+	}
+	if l.props, err = a.cfg.Avatars.Properties(g.Avatar); err != nil {
+		return nil, err
+	}
+	for _, pv := range g.View.Properties {
+		l.longest = max(l.longest, int64(pv.Rate))
+	}
+	return l, l.compile()
+}
+
+func (l *Lens) compile() (err error) {
+	if l.table, err = policy.Compile(l.agent.cfg.Judge, l.props, l.grant.View, l.reader, l.grant.Version); err != nil {
+		return carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
+	}
+	l.index = make(map[string]int, len(l.props))
+	for i, p := range l.props {
+		l.index[p.Name] = i
+	}
+	return nil
+}
+
+// Clearance is the most that may come to the lens: what is labelled above it is
+// to be left out before.
+func (l *Lens) Clearance() carnet.Clearance { return l.reader.Clearance }
+
+// Shows reports whether measurements of a property are shown.
+func (l *Lens) Shows(name string) bool {
+	i, ok := l.index[name]
+	return ok && l.table.Result(i).Admit
+}
+
+// apply shows of ms what the view admits, with a memory. The measurements are in
+// order of time, then name.
+func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measurement, may func(string) bool) ([]carnet.Measurement, error) {
+	shown := ms[:0]
+	for i := range ms {
+		m := ms[i]
+		at, known := l.index[m.Name]
+		if !known {
+			if _, named := viewOf(l.grant.View, m.Name); !named || len(l.props) >= maxProperties {
+				continue
+			}
+			// The avatar shows it for the first time since.
+			l.props = append(l.props, policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep})
+			if err := l.compile(); err != nil {
+				return nil, err
+			}
+			at = l.index[m.Name]
+		}
+		if (may == nil || may(m.Name)) && l.table.Apply(s, at, &m) == policy.Admitted {
+			shown = append(shown, m)
+		}
+	}
+	return shown, nil
+}
+
+// maxProperties is how many properties an avatar has at most.
+const maxProperties = 1024
+
+// inOrder sorts measurements by time, then name: an object's fields stand
+// together.
+func inOrder(ms []carnet.Measurement) {
+	slices.SortStableFunc(ms, func(p, q carnet.Measurement) int {
+		return cmp.Or(cmp.Compare(p.Time, q.Time), cmp.Compare(p.Name, q.Name))
+	})
+}
+
+// Begin is where a reading has to begin so that what it shows from a time on
+// doesn't depend on how it is asked for: at the start of the longest rate's
+// interval.
+func (l *Lens) Begin(from int64) int64 {
+	if l.longest == 0 || from <= math.MinInt64+l.longest {
+		return from
+	}
+	r := from % l.longest
+	if r < 0 {
+		r += l.longest
+	}
+	return from - r
+}
+
+// always reports whether what is shown of a property doesn't depend on all that
+// was shown before.
+func (l *Lens) always(name string) bool {
+	pv, _ := viewOf(l.grant.View, name)
+	return pv.Deadband == 0
+}
+
+// Restart begins another reading.
+func (l *Lens) Restart() { l.past = policy.State{} }
+
+// History shows the next piece of a reading that began at Begin(from), in order
+// of time. All of it is cleared.
+func (l *Lens) History(ms []carnet.Measurement, from int64) ([]carnet.Measurement, error) {
+	inOrder(ms)
+	// Labels above the clearance were left out; what is new is the most sensitive.
+	shown, err := l.apply(&l.past, carnet.Label{Sensitivity: carnet.AllSensitive}, ms, l.always)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(shown, func(m carnet.Measurement) bool { return m.Time < from }), nil
+}
+
+// Whole is what has to be read to show a property: of a field of an object that
+// is shown as a whole, the object.
+func (l *Lens) Whole(property string) string {
+	if _, ok := l.grant.View.Properties[property]; ok {
+		return property
+	}
+	if object, _, isField := strings.Cut(property, "/"); isField {
+		if _, ok := l.grant.View.Properties[object]; ok {
+			return object
+		}
+	}
+	return property
+}
+
+// Names lists what the view names, in order.
+func (l *Lens) Names() []string { return slices.Sorted(maps.Keys(l.grant.View.Properties)) }
+
+// Interval is the stretch of time in which a rate shows one measurement of a
+// property at most, around a time; the property has no rate: just that time.
+func (l *Lens) Interval(name string, at int64) (from, to int64) {
+	pv, _ := viewOf(l.grant.View, name)
+	if pv.Rate == 0 {
+		return at, at + 1
+	}
+	r := at % int64(pv.Rate)
+	if r < 0 {
+		r += int64(pv.Rate)
+	}
+	return at - r, at - r + int64(pv.Rate)
+}
+
+// Live shows what an avatar says at once, with the memory of this lens. Nothing
+// is shown of what is labelled above the clearance.
+func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measurement, error) {
+	if label.Exceeds(l.reader.Clearance) != "" {
+		return nil, nil
+	}
+	ms = slices.Clone(ms) // they are other readers', too
+	inOrder(ms)
+	return l.apply(&l.remembers, label, ms, nil)
+}
+
+// FromNowOn has the memory begin with the newest interval used: who begins again
+// and again isn't shown more than a rate shows.
+func (l *Lens) FromNowOn(newest []carnet.Measurement) {
+	for i := range newest {
+		if at, known := l.index[newest[i].Name]; known {
+			l.remembers.Saw(l.table, at, &newest[i])
+		}
+	}
+}
+
+// Cursor seals where a subscription is together with the lens's memory.
+func (l *Lens) Cursor(avatar string) (string, error) {
+	memory, err := l.remembers.MarshalBinary()
+	if err != nil {
+		return "", err
+	}
+	plain := binary.AppendUvarint(nil, uint64(len(avatar)))
+	plain = append(append(plain, avatar...), memory...)
+	sealed, err := l.agent.sealer.Seal(nil, l.cursorAAD(), plain)
+	return base64.RawURLEncoding.EncodeToString(sealed), err
+}
+
+// Resume opens a cursor that this grant's subscriber was given, takes back the
+// memory, and returns where the subscription was. The empty text is the
+// beginning.
+func (l *Lens) Resume(text string) (avatar string, err error) {
+	if text == "" {
+		return "", nil
+	}
+	refused := carnet.Errorf(carnet.Conflict, "the cursor is not one that was given out under this grant").
+		WithFix("begin again: with an empty cursor from the beginning, with none from now on")
+	sealed, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return "", refused
+	}
+	plain, err := l.agent.sealer.Open(nil, l.cursorAAD(), sealed)
+	if err != nil {
+		return "", refused
+	}
+	n, size := binary.Uvarint(plain)
+	if size <= 0 || n > uint64(len(plain)-size) {
+		return "", refused
+	}
+	if err := l.remembers.UnmarshalBinary(plain[size+int(n):]); err != nil {
+		return "", refused
+	}
+	return string(plain[size : size+int(n)]), nil
+}
+
+func (l *Lens) cursorAAD() []byte { return []byte("cursor " + l.grant.ID) }
