@@ -9,6 +9,7 @@ import (
 
 	"carnet"
 	"carnet/activity"
+	"carnet/entity"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -32,7 +33,7 @@ func (s *server) callFor(r *http.Request, p Principal, pattern string, action po
 	switch {
 	case use.Param != "":
 		c.Resource.ID = parameter(pattern, use.Param, r)
-		c.Look, c.Absent = s.look(p, c.Resource)
+		c.Look, c.Absent = s.look(p, action, c.Resource)
 	case use.Resource == policy.PartyResource:
 		c.Resource.ID = string(s.party)
 	}
@@ -61,7 +62,7 @@ const maxID = 256
 
 // look says how to find out about a resource, and what is said of one that isn't
 // there.
-func (s *server) look(p Principal, r policy.Resource) (func(context.Context) (activity.Known, error), error) {
+func (s *server) look(p Principal, action policy.Action, r policy.Resource) (func(context.Context) (activity.Known, error), error) {
 	switch r.Kind {
 	case policy.ThingResource:
 		return s.lookAtOwn(p, func(t thing.Info) bool { return string(t.ID) == r.ID }), noThing(r.ID)
@@ -76,13 +77,38 @@ func (s *server) look(p Principal, r policy.Resource) (func(context.Context) (ac
 	case policy.PeerResource:
 		return unknown, carnet.Errorf(carnet.NotFound, "%s has no peer %q", s.party, r.ID)
 	case policy.AvatarResource:
-		return unknown, carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars")
+		return s.lookAtAvatar(p, action, r.ID), carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars")
+	case policy.GrantResource:
+		return s.lookAtGrant(p, action, r.ID), carnet.Errorf(carnet.NotFound, "there is no grant %.64q", r.ID).WithFix("list the grants")
 	}
 	return unknown, carnet.Errorf(carnet.NotFound, "there is no %s", r)
 }
 
 // unknown knows nothing of a resource.
 func unknown(context.Context) (activity.Known, error) { return activity.Known{}, nil }
+
+// lookAtAvatar finds out what a principal's grants give it of an avatar.
+func (s *server) lookAtAvatar(p Principal, action policy.Action, text string) func(context.Context) (activity.Known, error) {
+	id, err := carnet.ParseAvatarID(text)
+	if err != nil || s.entities == nil {
+		return unknown
+	}
+	return func(context.Context) (activity.Known, error) { return s.entities.Know(p, action, id) }
+}
+
+// lookAtGrant finds out whether a grant is a principal's own: given to it, or, for
+// who acts as an avatar, about that avatar; ending it is for the latter only.
+func (s *server) lookAtGrant(p Principal, action policy.Action, id string) func(context.Context) (activity.Known, error) {
+	return func(context.Context) (activity.Known, error) {
+		if s.entities == nil {
+			return activity.Known{}, nil
+		}
+		about := func(g entity.Grant) bool {
+			return g.ID == id && (action == "get-grant" || p.Kind == policy.AvatarSelf && g.Avatar.String() == p.Name)
+		}
+		return activity.Known{Facts: policy.Facts{Own: slices.ContainsFunc(s.entities.Grants(&p), about)}}, nil
+	}
+}
 
 // lookAtOwn looks among the things whose owner has the caller's name: the same
 // work for a thing of somebody else as for none.

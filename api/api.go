@@ -26,6 +26,7 @@ import (
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/depot"
+	"carnet/entity"
 	"carnet/ledger"
 	"carnet/mandate"
 	"carnet/policy"
@@ -53,6 +54,11 @@ type Config struct {
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
 	Tokens Authenticator
+
+	// Entities has principals and grants: with World.
+	Entities *entity.Agent
+	// Activity is the log that Guard records in.
+	Activity *activity.Log
 
 	// Guard decides and records every call.
 	Guard *activity.Guard
@@ -99,6 +105,27 @@ type store interface {
 	Checkpoint() (ledger.Checkpoint, []byte)
 }
 
+// records is what the handler needs of an activity log: an *activity.Log.
+type records interface {
+	Page(ctx context.Context, q activity.Query) ([]activity.Record, uint64, error)
+}
+
+// entities is what the handler needs of an entity agent: an *entity.Agent.
+type entities interface {
+	Know(who policy.Principal, action policy.Action, avatar carnet.AvatarID) (activity.Known, error)
+	Visible(who policy.Principal) map[carnet.AvatarID]bool
+	Lens(grant string) (*entity.Lens, error)
+	Hold(grant string, end func()) (release func(), err error)
+	Principals() []entity.Principal
+	AddPrincipal(ctx context.Context, by string, n entity.NewPrincipal) (entity.Principal, string, error)
+	RemovePrincipal(ctx context.Context, id string) (entity.Principal, error)
+	Assess(t entity.Terms) (entity.Assessment, error)
+	Give(ctx context.Context, by string, t entity.Terms, fingerprint string) (entity.Grant, error)
+	Revoke(ctx context.Context, by, id string) (entity.Grant, error)
+	Grant(id string) (entity.Grant, error)
+	Grants(of *policy.Principal) []entity.Grant
+}
+
 // server answers requests. Its fields don't change after New.
 type server struct {
 	party    carnet.PartyID
@@ -111,6 +138,8 @@ type server struct {
 	shares   shares   // nil, or with world
 	tokens   Authenticator
 	guard    *activity.Guard
+	activity records  // nil: it isn't shown
+	entities entities // nil, or with world
 	now      func() time.Time
 	log      *slog.Logger
 	limits   limits
@@ -141,6 +170,12 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot
+	}
+	if cfg.Entities != nil {
+		s.entities = cfg.Entities
+	}
+	if cfg.Activity != nil {
+		s.activity = cfg.Activity
 	}
 	return s
 }

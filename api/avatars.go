@@ -33,14 +33,23 @@ func (s *server) avatarRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-avatars", Method: http.MethodGet, Path: "/v1/avatars", Tags: tags,
 		Summary: "The world's avatars, oldest first.",
-	}, func(context.Context, *struct{}) (*body[AvatarList], error) {
-		return answer(AvatarList{s.world.Avatars()}, nil)
+	}, func(ctx context.Context, _ *struct{}) (*body[AvatarList], error) {
+		list, err := s.avatarsOf(ctx)
+		return answer(AvatarList{list}, err)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}", Tags: tags,
 		Summary: "One avatar.",
-	}, func(_ context.Context, in *OfAvatar) (*body[avatar.Info], error) {
-		return answer(s.world.Avatar(in.ID))
+	}, func(ctx context.Context, in *OfAvatar) (*body[avatar.Info], error) {
+		i, err := s.world.Avatar(in.ID)
+		if err != nil {
+			return nil, err
+		}
+		l, err := s.lens(ctx)
+		if l != nil {
+			i = shownThrough(l, i)
+		}
+		return answer(i, err)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-state", Method: http.MethodGet, Path: "/v1/avatars/{id}/state", Tags: tags,
@@ -95,11 +104,20 @@ func pack(accept string, ms []carnet.Measurement) (*packAnswer, error) {
 	return &packAnswer{ContentType: served, Body: b}, nil
 }
 
-func (s *server) state(_ context.Context, in *struct {
+func (s *server) state(ctx context.Context, in *struct {
 	OfAvatar
 	Accepts
 }) (*packAnswer, error) {
-	ms, err := s.world.Latest(in.ID)
+	l, err := s.lens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ms []carnet.Measurement
+	if l != nil {
+		ms, err = s.stateThrough(ctx, l, in.ID)
+	} else {
+		ms, err = s.world.Latest(in.ID)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +143,17 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 		return nil, err
 	}
 	defer leave()
-	ms, next, err := s.page(ctx, in.ID, q, in.Limit)
+	l, err := s.lens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ms []carnet.Measurement
+	var next int64
+	if l != nil {
+		ms, next, err = s.pageThrough(ctx, l, in.ID, q, in.Limit)
+	} else {
+		ms, next, err = s.page(ctx, in.ID, q, in.Limit)
+	}
 	if err != nil {
 		return nil, err
 	}

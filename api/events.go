@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"carnet/avatar"
 	"carnet/senml"
 )
 
@@ -20,11 +19,11 @@ type events struct {
 	w  http.ResponseWriter
 }
 
-func (o *events) send(_ context.Context, e avatar.Event) (err error) {
+func (o *events) send(_ context.Context, e event) (err error) {
 	b := append(o.frame[:0], "id: "...)
-	b = append(b, e.Cursor.String()...)
+	b = append(b, e.cursor...)
 	b = append(b, "\ndata: "...)
-	if b, err = senml.Append(b, senml.JSON, e.Measurements); err != nil { // one line: JSON escapes the others
+	if b, err = senml.Append(b, senml.JSON, e.ms); err != nil { // one line: JSON escapes the others
 		return err
 	}
 	o.frame = append(b, "\n\n"...)
@@ -33,8 +32,8 @@ func (o *events) send(_ context.Context, e avatar.Event) (err error) {
 
 // begin is an id without data: an EventSource remembers it and shows no event
 // (WHATWG HTML §9.2.6).
-func (o *events) begin(_ context.Context, c avatar.Cursor) error {
-	return o.write([]byte("id: " + c.String() + "\n\n"))
+func (o *events) begin(_ context.Context, cursor string) error {
+	return o.write([]byte("id: " + cursor + "\n\n"))
 }
 
 // ping is a comment, which an EventSource leaves out.

@@ -32,6 +32,14 @@ var principals = map[string]api.Principal{
 	"odd-token":      policy.Bearer("odd", "admin"),
 }
 
+// tokens are those, and the world's entities'.
+func (s *served) tokens(token string) (api.Principal, bool) {
+	if p, ok := principals[token]; ok {
+		return p, true
+	}
+	return s.entities.Authenticate(token)
+}
+
 func tokens(token string) (api.Principal, bool) {
 	p, ok := principals[token]
 	return p, ok
@@ -91,7 +99,8 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), handlers: map[string]http.Handler{}}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
-	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Shares: s.shares(), Tokens: tokens, Log: quiet()})
+	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Shares: s.shares(), Entities: s.entities, Activity: s.activity,
+		Tokens: s.tokens, Log: quiet()})
 	return s
 }
 

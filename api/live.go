@@ -10,6 +10,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/entity"
 	"carnet/senml"
 
 	"github.com/coder/websocket"
@@ -38,7 +39,7 @@ func (s *server) watch(_ context.Context, in *watchQuery) (*huma.StreamResponse,
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
-		after, err := cursorOf(r)
+		at, err := s.placeOf(r)
 		if r.Method != http.MethodGet { // net/http takes HEAD for GET; this answer would have no end
 			err = problem(http.StatusMethodNotAllowed, carnet.Errorf(carnet.Malformed, "%s is not a method of this path", r.Method).WithFix("use GET"))
 		}
@@ -46,24 +47,41 @@ func (s *server) watch(_ context.Context, in *watchQuery) (*huma.StreamResponse,
 			s.refuse(w, r, err)
 			return
 		}
-		s.serveLive(w, r, in.ID, after)
+		s.serveLive(w, r, in.ID, at)
 	}}, nil
 }
 
-// cursorOf finds where a subscriber goes on: nil for from now on.
-func cursorOf(r *http.Request) (*avatar.Cursor, error) {
+// place is where a subscription begins, and what it sees.
+type place struct {
+	after *avatar.Cursor // nil: from now on
+	lens  *entity.Lens   // nil: all of it
+	grant string         // of the lens
+}
+
+// placeOf finds where a subscriber goes on.
+func (s *server) placeOf(r *http.Request) (at place, err error) {
+	if at.lens, err = s.lens(r.Context()); err != nil {
+		return at, err
+	}
+	at.grant = admittedIn(r.Context()).Known.Grant
 	text, given := r.Header.Get("Last-Event-ID"), true
 	if text == "" {
 		text, given = r.URL.Query().Get("after"), r.URL.Query().Has("after")
 	}
 	if !given {
-		return nil, nil
+		return at, nil
+	}
+	if at.lens != nil {
+		if text, err = at.lens.Resume(text); err != nil {
+			return at, err
+		}
 	}
 	c, err := avatar.ParseCursor(text)
-	return &c, err
+	at.after = &c
+	return at, err
 }
 
-func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
+func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, at place) {
 	leave, err := s.live.enter(caller(r.Context()))
 	if err != nil {
 		s.refuse(w, r, err)
@@ -71,47 +89,127 @@ func (s *server) serveLive(w http.ResponseWriter, r *http.Request, id carnet.Ava
 	}
 	defer leave()
 	if isWebSocket(r) {
-		s.serveWebSocket(w, r, id, after)
+		s.serveWebSocket(w, r, id, at)
 		return
 	}
 	if _, ok := negotiate(r.Header.Get("Accept"), []string{typeEvents}); !ok {
 		s.refuse(w, r, notAcceptable([]string{typeEvents, "or a WebSocket"}))
 		return
 	}
-	s.serveEvents(w, r, id, after)
+	s.serveEvents(w, r, id, at)
 }
 
 // outlet is one subscriber's connection.
 type outlet interface {
 	// send writes one frame, and fails when the subscriber doesn't take it in time.
-	send(ctx context.Context, e avatar.Event) error
+	send(ctx context.Context, e event) error
 	// begin tells a cursor without an event: where the subscription begins.
-	begin(ctx context.Context, c avatar.Cursor) error
+	begin(ctx context.Context, cursor string) error
 	// ping fails when the subscriber is gone.
 	ping(ctx context.Context) error
+}
+
+// event is what a subscriber is told at once.
+type event struct {
+	cursor string // go on after it from here
+	ms     []carnet.Measurement
 }
 
 // Why the party ends a subscription.
 var (
 	errRevoked = errors.New("the token is no longer valid")
+	errOver    = errors.New("the grant is over")
 	errStopped = errors.New("the party is stopping")
 )
 
-// pump gives a subscriber events until it leaves, ctx ends, its token is taken
-// away, or it reads too slowly. The subscription holds nothing that isn't stored:
-// whoever comes back with the last cursor goes on after it.
+// watching is a subscription, and how it is seen.
+type watching struct {
+	*avatar.Subscription
+	place
+	release func()
+}
+
+func (w *watching) close() {
+	w.Close()
+	w.release()
+}
+
+// open begins a subscription. Its context ends with the grant that it lives by.
+func (s *server) open(r *http.Request, id carnet.AvatarID, at place) (context.Context, *watching, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	w := &watching{place: at, release: func() { cancel(nil) }}
+	if at.lens != nil {
+		release, err := s.entities.Hold(at.grant, func() { cancel(errOver) })
+		if err != nil {
+			cancel(nil)
+			return nil, nil, err
+		}
+		w.release = func() { release(); cancel(nil) }
+	}
+	var err error
+	if w.Subscription, err = s.world.Subscribe(id, at.after); err != nil {
+		w.release()
+		return nil, nil, err
+	}
+	if at.lens != nil && at.after == nil {
+		newest, err := s.world.Latest(id)
+		if err != nil {
+			w.close()
+			return nil, nil, err
+		}
+		at.lens.FromNowOn(newest)
+	}
+	return ctx, w, nil
+}
+
+// cursor is what a subscriber is told of where it is.
+func (w *watching) cursor(c avatar.Cursor) (string, error) {
+	if w.lens == nil {
+		return c.String(), nil
+	}
+	return w.lens.Cursor(c.String())
+}
+
+// next waits for what is to be told.
+func (w *watching) next(ctx context.Context) (event, error) {
+	for {
+		e, err := w.Next(ctx)
+		if err != nil {
+			return event{}, err
+		}
+		ms := e.Measurements
+		if w.lens != nil {
+			if ms, err = w.lens.Live(e.Label, ms); err != nil {
+				return event{}, err
+			}
+			if len(ms) == 0 {
+				continue
+			}
+		}
+		cursor, err := w.cursor(e.Cursor)
+		return event{cursor, ms}, err
+	}
+}
+
+// pump gives a subscriber events until it leaves, ctx ends, its token or grant is
+// taken away, or it reads too slowly. The subscription holds nothing that isn't
+// stored: whoever comes back with the last cursor goes on after it.
 // Who begins from now on is told where that is first: a connection that breaks
 // before the first event loses nothing either.
-func (s *server) pump(ctx context.Context, r *http.Request, sub *avatar.Subscription, after *avatar.Cursor, o outlet) error {
-	if after == nil {
-		if err := o.begin(ctx, sub.Cursor()); err != nil {
+func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o outlet) error {
+	if sub.after == nil {
+		cursor, err := sub.cursor(sub.Cursor())
+		if err != nil {
+			return err
+		}
+		if err := o.begin(ctx, cursor); err != nil {
 			return err
 		}
 	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		for {
-			e, err := sub.Next(ctx)
+			e, err := sub.next(ctx)
 			if err != nil {
 				return err
 			}
@@ -172,13 +270,13 @@ func subprotocols(r *http.Request) (all []string) {
 }
 
 // serveWebSocket speaks to a WebSocket. Accept refuses browsers of other origins.
-func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
-	sub, err := s.world.Subscribe(id, after)
+func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, at place) {
+	ctx, sub, err := s.open(r, id, at)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	defer sub.Close()
+	defer sub.close()
 	own := &ownAnswer{ResponseWriter: w}
 	conn, err := websocket.Accept(own, r, &websocket.AcceptOptions{Subprotocols: []string{protoJSON, protoCBOR}})
 	if err != nil {
@@ -188,8 +286,10 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	defer conn.CloseNow()
 	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
 	// CloseRead ends its context when the subscriber closes, or says anything.
-	err = s.pump(conn.CloseRead(r.Context()), r, sub, after, o)
+	err = s.pump(conn.CloseRead(ctx), r, sub, o)
 	switch {
+	case errors.Is(context.Cause(ctx), errOver):
+		conn.Close(websocket.StatusPolicyViolation, errOver.Error())
 	case errors.Is(err, errRevoked):
 		conn.Close(websocket.StatusPolicyViolation, errRevoked.Error())
 	case r.Context().Err() != nil:
@@ -245,7 +345,7 @@ type webSocket struct {
 	frame    []byte // send's
 }
 
-func (o *webSocket) send(ctx context.Context, e avatar.Event) (err error) {
+func (o *webSocket) send(ctx context.Context, e event) (err error) {
 	kind := websocket.MessageText
 	if o.cbor {
 		kind = websocket.MessageBinary
@@ -262,8 +362,8 @@ func (o *webSocket) send(ctx context.Context, e avatar.Event) (err error) {
 }
 
 // begin is a frame whose pack is empty.
-func (o *webSocket) begin(ctx context.Context, c avatar.Cursor) error {
-	return o.send(ctx, avatar.Event{Cursor: c})
+func (o *webSocket) begin(ctx context.Context, cursor string) error {
+	return o.send(ctx, event{cursor: cursor})
 }
 
 func (o *webSocket) ping(ctx context.Context) error {
@@ -274,17 +374,17 @@ func (o *webSocket) ping(ctx context.Context) error {
 
 // appendFrameJSON appends {"cursor": …, "pack": [SenML]}. A cursor is base64url,
 // which needs no escapes.
-func appendFrameJSON(b []byte, e avatar.Event) ([]byte, error) {
+func appendFrameJSON(b []byte, e event) ([]byte, error) {
 	b = append(b, `{"cursor":"`...)
-	b = append(b, e.Cursor.String()...)
+	b = append(b, e.cursor...)
 	b = append(b, `","pack":`...)
-	b, err := senml.Append(b, senml.JSON, e.Measurements)
+	b, err := senml.Append(b, senml.JSON, e.ms)
 	return append(b, '}'), err
 }
 
 // appendFrameCBOR appends the same in CBOR (RFC 8949): a map of two, with text
 // keys.
-func appendFrameCBOR(b []byte, e avatar.Event) ([]byte, error) {
+func appendFrameCBOR(b []byte, e event) ([]byte, error) {
 	text := func(s string) {
 		switch n := len(s); {
 		case n < 24:
@@ -292,32 +392,32 @@ func appendFrameCBOR(b []byte, e avatar.Event) ([]byte, error) {
 		case n < 1<<8:
 			b = append(b, 0x78, byte(n))
 		default:
-			b = binary.BigEndian.AppendUint16(append(b, 0x79), uint16(n)) // a cursor has at most 1,024 numbers
+			b = binary.BigEndian.AppendUint16(append(b, 0x79), uint16(n)) // a cursor has at most 1,024 numbers, or 16 KiB
 		}
 		b = append(b, s...)
 	}
 	b = append(b, 0xa2)
 	text("cursor")
-	text(e.Cursor.String())
+	text(e.cursor)
 	text("pack")
-	return senml.Append(b, senml.CBOR, e.Measurements)
+	return senml.Append(b, senml.CBOR, e.ms)
 }
 
 // serveEvents speaks to an EventSource (WHATWG HTML §9.2).
-func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, after *avatar.Cursor) {
-	sub, err := s.world.Subscribe(id, after)
+func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.AvatarID, at place) {
+	ctx, sub, err := s.open(r, id, at)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	defer sub.Close()
+	defer sub.close()
 	o := &events{w: w, limit: http.NewResponseController(w), patience: s.limits.frame}
 	w.Header().Set("Content-Type", typeEvents)
 	w.WriteHeader(http.StatusOK)
 	if err := o.write([]byte("retry: 1000\n\n")); err != nil {
 		return
 	}
-	if err := s.pump(r.Context(), r, sub, after, o); r.Context().Err() == nil {
+	if err := s.pump(ctx, r, sub, o); r.Context().Err() == nil {
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
 	}
 }

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/avatar"
+	"carnet/entity"
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/link"
@@ -125,6 +127,8 @@ type pair struct {
 	agent      *thing.Agent
 	world      *avatar.Agent
 	mandates   *mandate.Book
+	entities   *entity.Agent
+	activity   *activity.Log // the world's
 	address    string
 	ids        struct{ hub, arena identity.Local }
 }
@@ -180,6 +184,24 @@ func (p *pair) startWorld() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	judge, err := policy.NewJudge(nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.entities, err = entity.New(p.t.Context(), entity.Config{
+		Party: "arena", Store: store, Keys: p.arena.table, Avatars: p.world, Judge: judge, Revocations: revocations, State: p.world.Statement,
+		Recorded: func() {}, Log: quiet(),
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	rows, err := p.arena.db.Activity(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.activity, err = activity.NewLog(p.t.Context(), activity.Config{Store: rows, Keys: p.arena.table, Log: quiet()}); err != nil {
+		p.t.Fatal(err)
+	}
 	peer := link.Peer{Party: p.ids.hub.Name, Pin: keys.Pin(p.ids.hub.Certificate.Leaf), Key: public(p.ids.hub.Key)}
 	server, err := link.NewServer(link.ServerConfig{
 		Self: "arena", Certificate: p.ids.arena.Certificate, Sink: p.world, Log: quiet(),
@@ -193,7 +215,7 @@ func (p *pair) startWorld() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.arena.run(p.world.Run, func(ctx context.Context) error { return server.Serve(ctx, l) })
+	p.arena.run(p.world.Run, revocations.Run, p.entities.Run, p.activity.Run, func(ctx context.Context) error { return server.Serve(ctx, l) })
 }
 
 func (p *pair) startHub() {

@@ -33,6 +33,13 @@ func (s *server) routes() (http.Handler, error) {
 		s.thingRoutes(h)
 		s.mappingRoutes(h)
 	}
+	if s.activity != nil {
+		s.activityRoutes(h)
+	}
+	s.checkRoutes(h)
+	if s.entities != nil {
+		s.grantRoutes(h)
+	}
 	if s.world != nil {
 		s.avatarRoutes(h)
 		if s.proofs != nil {
@@ -94,7 +101,7 @@ func (s *server) document() huma.Config {
 			Components: &huma.Components{
 				Schemas: newRegistry(),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"bearer": {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role user, creator, administrator, auditor or service."},
+					"bearer":     {Type: "http", Scheme: "bearer", Description: "A token of the party's operator, with the role user, creator, administrator, auditor or service."},
 					"invitation": {Type: "http", Scheme: "bearer", Description: "The secret of an invitation to become a peer."},
 				},
 			},

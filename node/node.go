@@ -95,7 +95,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openActivity(ctx); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Peers: n.peers, Log: n.log,
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: n.peers, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch n.config.Role {
 	case identity.Things:
@@ -177,6 +177,9 @@ func (n *Node) principal(token string) (api.Principal, bool) {
 		if subtle.ConstantTimeCompare([]byte(t.hash(token)), []byte(t.Hash)) == 1 {
 			found, ok = policy.Bearer(t.Name, policy.Role(t.Role)), true
 		}
+	}
+	if !ok && n.api.Entities != nil {
+		return n.api.Entities.Authenticate(token)
 	}
 	return found, ok
 }

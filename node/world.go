@@ -10,6 +10,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/entity"
 	"carnet/identity"
 	"carnet/link"
 	"carnet/mandate"
@@ -50,6 +51,9 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openMandates(ctx, store, agent, local.Key); err != nil {
 		return err
 	}
+	if err := n.openEntities(ctx, store, agent); err != nil {
+		return err
+	}
 	n.work = append(n.work, agent.Run)
 	n.api.World, n.api.Proofs = agent, proofs{n, local.Key}
 	return nil
@@ -66,6 +70,23 @@ func (n *Node) openMandates(ctx context.Context, store avatar.Store, agent *avat
 		return err
 	}
 	n.work = append(n.work, n.api.Mandates.Run)
+	return nil
+}
+
+// openEntities opens the world's applications and grants.
+func (n *Node) openEntities(ctx context.Context, store avatar.Store, agent *avatar.Agent) error {
+	judge, err := policy.NewJudge(nil)
+	if err != nil {
+		return err
+	}
+	n.api.Entities, err = entity.New(ctx, entity.Config{
+		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Judge: judge, Revocations: n.revocations,
+		State: agent.Statement, Recorded: n.depot.wake, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.work = append(n.work, n.api.Entities.Run)
 	return nil
 }
 

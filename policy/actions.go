@@ -38,6 +38,19 @@ type Use struct {
 var actions = map[Action]Use{
 	"get-status": {Audit, PartyResource, ""},
 
+	"list-activity": {Audit, PartyResource, ""},
+	"check":         {Ask, PartyResource, ""},
+	"check-others":  {Audit, PartyResource, ""},
+
+	"list-principals":  {See, PrincipalResource, ""},
+	"add-principal":    {Govern, PrincipalResource, ""},
+	"remove-principal": {Govern, PrincipalResource, "id"},
+	"assess-grant":     {Give, GrantResource, ""},
+	"give-grant":       {Give, GrantResource, ""},
+	"list-grants":      {See, GrantResource, ""},
+	"get-grant":        {See, GrantResource, "id"},
+	"revoke-grant":     {Give, GrantResource, "id"},
+
 	"list-things":     {See, ThingResource, ""},
 	"add-thing":       {Write, ThingResource, ""},
 	"get-thing":       {See, ThingResource, "id"},

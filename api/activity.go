@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"carnet"
+	"carnet/activity"
+	"carnet/policy"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// ActivityList is a part of the activity log.
+type ActivityList struct {
+	Records []activity.Record `json:"records"`
+	Next    uint64            `json:"next" doc:"Go on after this one."`
+}
+
+func (s *server) activityRoutes(h huma.API) {
+	serving(s, h, huma.Operation{
+		OperationID: "list-activity", Method: http.MethodGet, Path: "/v1/activity", Tags: []string{"activity"},
+		Summary:     "Who asked for what, and what was decided: the newest records, or those after one.",
+		Description: "Records are in the order of their numbers. One answer looks through 50,000 records at most: go on after next, also when there is none among them.",
+	}, s.listActivity)
+}
+
+type activityQuery struct {
+	After    string `query:"after" doc:"Records after this one, oldest first; left out: the newest." example:"0" maxLength:"20"`
+	Limit    int    `query:"limit" doc:"At most this many." default:"100" minimum:"1" maximum:"1000"`
+	Who      string `query:"who" doc:"Of a principal with this name only." maxLength:"256"`
+	Action   string `query:"action" doc:"Of this action only." maxLength:"64"`
+	Resource string `query:"resource" doc:"About a resource with this id only." maxLength:"256"`
+	Refused  bool   `query:"refused" doc:"Refusals only."`
+}
+
+func (s *server) listActivity(ctx context.Context, in *activityQuery) (*body[ActivityList], error) {
+	q := activity.Query{Limit: in.Limit, Who: in.Who, Action: policy.Action(in.Action), About: in.Resource, Refused: in.Refused}
+	if in.After != "" {
+		after, err := strconv.ParseUint(in.After, 10, 63)
+		if err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "after=%.40q is no record's number", in.After).WithFix("give the number that next had")
+		}
+		q.After = &after
+	}
+	found, next, err := s.activity.Page(ctx, q)
+	if found == nil {
+		found = []activity.Record{}
+	}
+	return answer(ActivityList{found, next}, err)
+}
+
+// Check asks what would be decided about a call.
+type Check struct {
+	Principal *policy.Principal `json:"principal,omitempty" doc:"Who would call; left out, who asks. About others: administrators and auditors."`
+	Action    policy.Action     `json:"action" doc:"The operation's id." example:"get-status" minLength:"1" maxLength:"64"`
+	Resource  policy.Resource   `json:"resource"`
+	Purpose   string            `json:"purpose,omitempty" doc:"What it would use data for, where no grant says so." maxLength:"64"`
+}
+
+// Checked says what would be decided, and why.
+type Checked struct {
+	Permitted bool         `json:"permitted"`
+	Rule      string       `json:"rule,omitempty" doc:"The policy that decides; none where no policy permits it."`
+	Why       string       `json:"why" doc:"For people."`
+	Hidden    bool         `json:"hidden,omitempty" doc:"The answer would be as though there were no such resource."`
+	Facts     policy.Facts `json:"facts" doc:"What is known of the two together."`
+	Grant     string       `json:"grant,omitempty" doc:"The grant that it would go by."`
+	Policy    string       `json:"policy" doc:"The version of the policies."`
+}
+
+func (s *server) checkRoutes(h huma.API) {
+	serving(s, h, huma.Operation{
+		OperationID: "check", Method: http.MethodPost, Path: "/v1/check", Tags: []string{"activity"}, DefaultStatus: http.StatusOK,
+		Summary:     "May somebody do something, and why: what a call would be answered, without its being made.",
+		RequestBody: example(Check{Action: "get-status", Resource: policy.Resource{Kind: policy.PartyResource, ID: string(s.party)}}),
+	}, s.check)
+}
+
+func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Checked], error) {
+	who := caller(ctx)
+	if p := in.Body.Principal; p != nil && *p != who {
+		_, err := s.guard.Ask(ctx, activity.Call{
+			Who: who, Action: "check-others", Resource: policy.Resource{Kind: policy.PartyResource, ID: string(s.party)}, Via: activity.HTTP,
+		})
+		if err != nil {
+			return nil, err
+		}
+		who = *p
+	}
+	c := activity.Call{Who: who, Action: in.Body.Action, Resource: in.Body.Resource, Purpose: in.Body.Purpose}
+	if in.Body.Resource.ID != policy.Any {
+		c.Look, c.Absent = s.look(who, c.Action, c.Resource)
+	}
+	a, refused, err := s.guard.Judge(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return answer(Checked{
+		Permitted: refused == nil, Rule: a.Decision.Policy, Why: a.Decision.Sentence, Hidden: carnet.CodeOf(refused) == carnet.NotFound,
+		Facts: a.Known.Facts, Grant: a.Known.Grant, Policy: s.guard.Authorizer.Version(),
+	}, nil)
+}
