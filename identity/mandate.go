@@ -504,3 +504,35 @@ func joinActions(actions []Action) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Explain says for people what signing would permit.
+func (t MandateTerms) Explain() []string {
+	may := map[Action]string{
+		ActionRead: "read its state and its history", ActionSubscribe: "follow it live", ActionMove: "take it to another world",
+	}
+	var does []string
+	for _, a := range t.Actions {
+		does = append(does, may[a])
+	}
+	c := t.Clearance
+	most := "No data that is personal, about health or about places may flow"
+	if c.Sensitivity != carnet.Public {
+		most = "Of what is sensitive, this may flow and nothing else: " + strings.ReplaceAll(c.Sensitivity.String(), "+", ", ")
+	}
+	bound := func(what string, s carnet.Set) string {
+		if s == "" {
+			return "Data that is bound to " + what + "s may not flow"
+		}
+		return "Data that is bound to " + what + "s may flow if it may be used for all of these: " + strings.Join(s.Words(), ", ")
+	}
+	places := bound("place", c.Residency)
+	if c.Residency != "" {
+		places = "Data that is bound to places may flow if it may be kept in all of these: " + strings.Join(c.Residency.Words(), ", ")
+	}
+	return []string{
+		fmt.Sprintf("About your avatar %s in %s: an avatar of another world may %s.", t.Avatar, t.Audience, strings.Join(does, ", and ")),
+		fmt.Sprintf("That avatar is %s; it acts through the world whose key is %s.", DID(t.Subject), DID(t.Platform)),
+		fmt.Sprintf("The purpose is %s.", t.Purpose),
+		most + ".", bound("purpose", c.Purposes) + ".", places + ".",
+	}
+}

@@ -457,3 +457,24 @@ func FuzzParseMandateRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestTermsAreExplained(t *testing.T) {
+	terms := exampleTerms(t)
+	got := strings.Join(terms.Explain(), "\n")
+	for _, want := range []string{
+		"About your avatar ab0000000000000000000000000000cd in arena: an avatar of another world may read its state and its history, and follow it live.",
+		"did:key:z6MkjchhfUsD6mmvni8mCdXHw216Xrm9bQe2mBH1P5RDjVJG; it acts through the world whose key is did:key:z6MknGc3",
+		"The purpose is care.", "this may flow and nothing else: personal, health.", "used for all of these: care.", "kept in all of these: ch, eu.",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	terms.Clearance, terms.Actions = carnet.Clearance{}, []Action{ActionMove}
+	got = strings.Join(terms.Explain(), "\n")
+	for _, want := range []string{"may take it to another world.", "No data that is personal", "bound to purposes may not flow.", "bound to places may not flow."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}

@@ -29,6 +29,7 @@ import (
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/link"
+	"carnet/mandate"
 	"carnet/peering"
 	"carnet/policy"
 	"carnet/revocation"
@@ -127,8 +128,10 @@ func (n *Node) listen(ctx context.Context) (err error) {
 type Inspection struct {
 	Things *thing.Agent // of a things agent
 	World  *avatar.Agent
-	Self   identity.Local // of a world: what it shows its peers
-	Peers  map[carnet.PartyID]identity.Peer
+	// Mandates is what a world keeps of owners' mandates.
+	Mandates *mandate.Book
+	Self     identity.Local // of a world: what it shows its peers
+	Peers    map[carnet.PartyID]identity.Peer
 
 	node  *Node
 	close func() error
@@ -145,7 +148,7 @@ func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, erro
 	if err != nil {
 		return nil, err
 	}
-	i := &Inspection{Things: n.api.Things, World: n.api.World, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
+	i := &Inspection{Things: n.api.Things, World: n.api.World, Mandates: n.api.Mandates, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
 	if c.Role == identity.World {
 		if i.Self, err = identity.Load(ctx, n.table, self); err != nil {
 			return nil, errors.Join(err, n.stores.close())

@@ -25,6 +25,7 @@ type avatarCommands struct {
 	Watch   avatarWatch   `cmd:"" help:"Follow an avatar live, a line an event."`
 
 	Evidence avatarEvidence `cmd:"" help:"Fetch an avatar's evidence bundle, for carnet verify."`
+	Request  avatarRequest  `cmd:"" help:"Ask an avatar's owner for a mandate: what it is to be permitted at another world."`
 }
 
 type avatarEvidence struct {

@@ -17,6 +17,13 @@ import (
 type ownerCommands struct {
 	Show ownerShow `cmd:"" help:"Who got what, what was withheld and why, since when."`
 	Stop ownerStop `cmd:"" help:"Stop a world from getting more."`
+
+	Keystore keystoreCommands `cmd:"" help:"The file with your keys, one for each world."`
+	Claim    ownerClaim       `cmd:"" help:"Have a world know an avatar as yours, by a key of your keystore."`
+	Requests ownerRequests    `cmd:"" help:"What a world asks you to permit its avatar elsewhere."`
+	Approve  ownerApprove     `cmd:"" help:"Read a request, and sign the mandate that it asks for."`
+	Mandates ownerMandates    `cmd:"" help:"The mandates that you signed."`
+	Withdraw ownerWithdraw    `cmd:"" help:"End a mandate before its time."`
 }
 
 // asking is a way to the things agent, and as whom.

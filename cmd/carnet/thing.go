@@ -14,6 +14,7 @@ import (
 	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
+	"carnet/owner"
 	"carnet/policy"
 	"carnet/senml"
 	"carnet/thing"
@@ -200,6 +201,9 @@ type thingMap struct {
 	Avatar *carnet.AvatarID `placeholder:"ID" help:"An avatar that the world has already of this agent; left out, a new one."`
 	Title  string           `help:"What people in the world are to call the avatar."`
 	JSON   bool             `help:"As JSON."`
+
+	Keystore string `type:"path" placeholder:"FILE" help:"Your keystore: the world is to know the avatar as yours, by a key of it."`
+	passphrase
 }
 
 func (c thingMap) Run(ctx context.Context, s streams) error {
@@ -210,6 +214,14 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 			return err
 		}
 	}
+	var k *owner.Keystore
+	if c.Keystore != "" { // before there is an avatar
+		var err error
+		if k, err = (keystore{c.Keystore, c.passphrase}).open(s); err != nil {
+			return err
+		}
+		defer k.Close()
+	}
 	cl, err := c.things()
 	if err != nil {
 		return err
@@ -218,10 +230,20 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if k != nil {
+		if m, err = claim(ctx, k, cl, m); err != nil {
+			return fmt.Errorf("the mapping %s is made, and the world doesn't know yet whose avatar it is (carnet owner claim does that): %w", m.ID, err)
+		}
+	}
 	if c.JSON {
 		return writeJSON(s.out, m)
 	}
 	fmt.Fprintf(s.out, "Mapped %s to avatar %s in %s: mapping %s.\n", m.Thing, m.Avatar, m.World, m.ID)
+	if k != nil {
+		if err := claimed(s, m); err != nil {
+			return err
+		}
+	}
 	return explain(ctx, s, cl, m.ID)
 }
 

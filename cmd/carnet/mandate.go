@@ -1,0 +1,359 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/identity"
+	"carnet/owner"
+)
+
+// world is the way to the world that is meant, to hand in what proves itself.
+func (r reaching) world() (*client.Client, error) {
+	return r.one(identity.World, administrator, service, ownUser)
+}
+
+type ownerRequests struct {
+	reaching
+	Avatar carnet.AvatarID `arg:"" help:"The avatar that is to act, at the world that asks."`
+	ID     string          `placeholder:"ID" help:"Write this request alone, as carnet owner approve reads it."`
+	JSON   bool            `help:"As JSON."`
+}
+
+func (c ownerRequests) Run(ctx context.Context, s streams) error {
+	cl, err := c.world()
+	if err != nil {
+		return err
+	}
+	all, err := cl.Mandates(ctx, c.Avatar)
+	if err != nil {
+		return err
+	}
+	if c.ID != "" {
+		i := slices.IndexFunc(all, func(r api.MandateRequest) bool { return r.ID == c.ID })
+		if i < 0 {
+			return carnet.Errorf(carnet.NotFound, "the avatar has no request %.40q", c.ID).WithFix("leave --id out to list them")
+		}
+		_, err := fmt.Fprintf(s.out, "%s\n", all[i].Request)
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, all)
+	}
+	t := table{{"REQUEST", "ASKED", "WORLD", "AVATAR", "ACTIONS", "PURPOSE", "GIVEN UNTIL", "TEXT"}}
+	for _, r := range all {
+		asked, err := identity.ParseMandateRequest(r.Request)
+		if err != nil {
+			return err
+		}
+		t.add(r.ID, clock(r.Made), string(asked.Audience), asked.Avatar.String(), actionsOf(asked.MandateTerms), asked.Purpose, moment(r.Expires), asked.Text)
+	}
+	return t.write(s.out)
+}
+
+func actionsOf(t identity.MandateTerms) string {
+	var names []string
+	for _, a := range t.Actions {
+		names = append(names, string(a))
+	}
+	return strings.Join(names, " ")
+}
+
+type ownerApprove struct {
+	reaching
+	keystore
+	Request string        `arg:"" optional:"" help:"The request's file; - for standard input."`
+	Renew   string        `placeholder:"ID" help:"Instead of a request: sign the same again as this mandate said."`
+	For     time.Duration `default:"24h" help:"How long it is to hold: at most 24h."`
+	Yes     bool          `help:"Don't ask. For scripts that have read the request."`
+	JSON    bool          `help:"As JSON."`
+}
+
+func (c ownerApprove) Run(ctx context.Context, s streams) error {
+	switch {
+	case (c.Request == "") == (c.Renew == ""):
+		return carnet.Errorf(carnet.Malformed, "a request or --renew is wanted, and not both").WithFix("carnet owner approve FILE --keystore FILE")
+	case c.For > identity.MandateLife || c.For < time.Second:
+		return carnet.Errorf(carnet.Malformed, "a mandate of %v can't be signed", c.For).WithFix("name at least 1s and at most %v: --for 24h", identity.MandateLife)
+	case c.Request == "-" && !c.Yes:
+		return carnet.Errorf(carnet.Malformed, "the request comes from standard input, so nobody can answer there").WithFix("name its file, or add --yes once you have read it")
+	}
+	k, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	r, err := c.request(s, k)
+	if err != nil {
+		return err
+	}
+	if err := k.Knows(r.MandateTerms); err != nil {
+		return err
+	}
+	if err := c.ask(s, r); err != nil {
+		return err
+	}
+	m, err := k.Approve(r, time.Now(), c.For)
+	if err != nil {
+		return err
+	}
+	return c.handOver(ctx, s, m)
+}
+
+// request reads what is to be signed.
+func (c ownerApprove) request(s streams, k *owner.Keystore) (identity.MandateRequest, error) {
+	if c.Renew != "" {
+		m, err := k.Mandate(c.Renew)
+		if err != nil {
+			return identity.MandateRequest{}, err
+		}
+		if m.Withdrawn {
+			return identity.MandateRequest{}, carnet.Errorf(carnet.Conflict, "the mandate %s was withdrawn", m.ID).WithFix("to permit it again, approve its request")
+		}
+		return identity.MandateRequest{MandateTerms: m.MandateTerms, Text: m.Text}, nil
+	}
+	data, err := readDocument(s, c.Request)
+	if err != nil {
+		return identity.MandateRequest{}, fmt.Errorf("read the request: %w", err)
+	}
+	return identity.ParseMandateRequest(data)
+}
+
+// ask shows what signing means, and wants a yes.
+func (c ownerApprove) ask(s streams, r identity.MandateRequest) error {
+	for _, line := range r.Explain() {
+		fmt.Fprintln(s.err, plain(line))
+	}
+	fmt.Fprintf(s.err, "It holds for %v from now on, or until you withdraw it.\nThey write, and nobody has checked it: %q\n", c.For, r.Text)
+	if c.Yes {
+		return nil
+	}
+	fmt.Fprint(s.err, "Sign it? Type yes: ")
+	answer, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.TrimSpace(answer) != "yes" {
+		return carnet.Errorf(carnet.Forbidden, "nothing is signed").WithFix("type yes to sign, or add --yes")
+	}
+	return nil
+}
+
+// signed is a mandate of a keystore's, for programs.
+type signed struct {
+	ID           string            `json:"id"`
+	World        carnet.PartyID    `json:"world"`
+	Avatar       carnet.AvatarID   `json:"avatar"`
+	Subject      string            `json:"subject"`  // did:key of who may act
+	Platform     string            `json:"platform"` // and of the world through which
+	Actions      []identity.Action `json:"actions"`
+	Purpose      string            `json:"purpose"`
+	Issued       time.Time         `json:"issued"`
+	Expires      time.Time         `json:"expires"`
+	Text         string            `json:"text"`
+	Withdrawn    bool              `json:"withdrawn"`
+	Acknowledged bool              `json:"acknowledged"` // the world knows of the withdrawal
+	Mandate      string            `json:"mandate"`      // the JWS
+}
+
+func shownMandate(m owner.Mandate) signed {
+	return signed{
+		m.ID, m.Audience, m.Avatar, identity.DID(m.Subject), identity.DID(m.Platform), m.Actions, m.Purpose, m.Issued, m.Expires, m.Text,
+		m.Withdrawn, m.Acknowledged, m.Token,
+	}
+}
+
+// handOver gives the mandate to the world that asked, if it is named; else it is
+// shown, to be carried there.
+func (c ownerApprove) handOver(ctx context.Context, s streams, m owner.Mandate) error {
+	if c.Party != "" {
+		cl, err := c.world()
+		if err == nil {
+			_, err = cl.GiveMandate(ctx, m.Token)
+		}
+		if err != nil {
+			return fmt.Errorf("the mandate %s is signed, and %s doesn't have it yet (--renew signs it again): %w", m.ID, c.Party, err)
+		}
+	}
+	switch {
+	case c.JSON:
+		return writeJSON(s.out, shownMandate(m))
+	case c.Party == "":
+		fmt.Fprintln(s.out, m.Token)
+		_, err := fmt.Fprintf(s.err, "Signed the mandate %s, good until %s. Give it to the world that asked.\n", m.ID, clock(m.Expires))
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "Signed the mandate %s, good until %s; %s has it.\n", m.ID, clock(m.Expires), c.Party)
+	return err
+}
+
+type ownerMandates struct {
+	keystore
+	All  bool `help:"Also those that are over or withdrawn."`
+	JSON bool `help:"As JSON."`
+}
+
+func (c ownerMandates) Run(s streams) error {
+	k, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	all, err := k.Mandates()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	listed := []signed{}
+	t := table{{"MANDATE", "WORLD", "AVATAR", "ACTIONS", "PURPOSE", "UNTIL", ""}}
+	for _, m := range all {
+		if !c.All && !m.Live(now) && (!m.Withdrawn || m.Acknowledged) {
+			continue
+		}
+		listed = append(listed, shownMandate(m))
+		t.add(strings.TrimPrefix(m.ID, "urn:uuid:"), string(m.Audience), m.Avatar.String(), actionsOf(m.MandateTerms), m.Purpose, clock(m.Expires), fate(m, now))
+	}
+	if c.JSON {
+		return writeJSON(s.out, listed)
+	}
+	return t.write(s.out)
+}
+
+// fate says what became of a mandate, if it isn't in force.
+func fate(m owner.Mandate, now time.Time) string {
+	switch {
+	case m.Withdrawn && m.Acknowledged:
+		return "withdrawn"
+	case m.Withdrawn:
+		return fmt.Sprintf("withdrawn, and %s doesn't know yet: carnet owner withdraw", m.Audience)
+	case !m.Live(now):
+		return "over"
+	}
+	return ""
+}
+
+type ownerWithdraw struct {
+	reaching
+	keystore
+	ID   string        `arg:"" optional:"" help:"The mandate, or the first digits of its id. Left out: hand over what was withdrawn and isn't acknowledged yet."`
+	Wait time.Duration `help:"Give up after this time; what isn't acknowledged is handed over by the next carnet owner withdraw. Default: try until it is."`
+}
+
+func (c ownerWithdraw) Run(ctx context.Context, s streams) error {
+	k, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if c.ID != "" {
+		w, err := k.Withdraw(c.ID, time.Now())
+		if err != nil {
+			return err
+		}
+		if w.Acknowledged {
+			_, err := fmt.Fprintf(s.out, "%s knows already that %s is withdrawn.\n", w.World, w.Mandate)
+			return err
+		}
+	}
+	open := k.Unacknowledged(time.Now())
+	if len(open) == 0 {
+		_, err := fmt.Fprintln(s.out, "Every withdrawal is acknowledged.")
+		return err
+	}
+	if c.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Wait)
+		defer cancel()
+	}
+	for _, w := range open {
+		if err := c.tell(ctx, s, k, w); err != nil {
+			return fmt.Errorf("%s is withdrawn, and %s hasn't acknowledged it (carnet owner withdraw goes on): %w", w.Mandate, w.World, err)
+		}
+	}
+	return nil
+}
+
+// The time between two attempts to reach a world.
+const (
+	firstPause = 250 * time.Millisecond
+	longPause  = 10 * time.Second
+)
+
+// tell hands a withdrawal to its world, again and again while that can't be
+// reached, until it is on disk there.
+func (c ownerWithdraw) tell(ctx context.Context, s streams, k *owner.Keystore, w owner.Withdrawal) error {
+	if c.Party == "" {
+		c.Party = w.World
+	}
+	cl, err := c.world()
+	if err != nil {
+		return err
+	}
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		err := cl.Withdraw(ctx, w.Avatar, w.Token)
+		if err == nil {
+			break
+		}
+		if code := carnet.CodeOf(err); code != carnet.Unavailable && code != carnet.NoSpace || ctx.Err() != nil {
+			return err
+		}
+		if pause == firstPause {
+			fmt.Fprintf(s.err, "%s: %s; trying on\n", w.World, plain(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+	if err := k.Acknowledge(w.Mandate); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s is withdrawn: %s lets nothing more be done by it.\n", w.Mandate, w.World)
+	return err
+}
+
+type avatarRequest struct {
+	reaching
+	ID          carnet.AvatarID `arg:"" help:"The avatar of this world that is to act elsewhere."`
+	World       carnet.PartyID  `required:"" help:"The world where it is to act, as that calls itself."`
+	About       carnet.AvatarID `required:"" placeholder:"ID" help:"The avatar there."`
+	Action      []string        `required:"" enum:"read,subscribe,move" help:"What it is to be permitted: read, subscribe, move. May be given several times."`
+	Purpose     string          `required:"" placeholder:"WORD" help:"What for."`
+	Sensitivity string          `required:"" help:"The most that may flow: public, or personal, health, location, joined by +."`
+	Residency   []string        `placeholder:"WORD" help:"Where it may be kept."`
+	Text        string          `required:"" help:"What it is for, for the owner: one line."`
+	JSON        bool            `help:"As JSON."`
+}
+
+func (c avatarRequest) Run(ctx context.Context, s streams) error {
+	cl, err := c.one(identity.World, administrator)
+	if err != nil {
+		return err
+	}
+	n := api.NewMandate{
+		World: c.World, Avatar: c.About, Purpose: c.Purpose, Sensitivity: c.Sensitivity, Residency: c.Residency, Text: c.Text,
+	}
+	for _, a := range c.Action {
+		n.Actions = append(n.Actions, identity.Action(a))
+	}
+	r, err := cl.AskMandate(ctx, c.ID, n)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, r)
+	}
+	fmt.Fprintf(s.out, "%s\n", r.Request)
+	_, err = fmt.Fprintf(s.err, "Request %s: give it to the avatar's owner, who reads it with carnet owner approve.\n", r.ID)
+	return err
+}
