@@ -17,6 +17,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -165,10 +167,18 @@ func (b *Book) Run(ctx context.Context) error {
 func (b *Book) load(ctx context.Context) error {
 	withdrawn, requests := make(map[string]withdrawal), make(map[string]request)
 	err := each(ctx, b, kindWithdrawal, func(d carnet.Document, w withdrawal) { w.version = d.Version; withdrawn[d.ID] = w })
-	if err == nil {
-		err = each(ctx, b, kindRequest, func(d carnet.Document, r request) { r.id, r.version = d.ID, d.Version; requests[d.ID] = r })
-	}
 	if err != nil {
+		return err
+	}
+	var damaged error
+	err = each(ctx, b, kindRequest, func(d carnet.Document, r request) {
+		r.id, r.version = d.ID, d.Version
+		if err := r.read(); err != nil {
+			damaged = fmt.Errorf("read mandate request %s: %w", d.ID, err)
+		}
+		requests[d.ID] = r
+	})
+	if err := errors.Join(err, damaged); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -325,6 +335,21 @@ type request struct {
 
 	id      string
 	version uint64
+	terms   identity.MandateTerms // that Request has
+	last    identity.Mandate      // what Mandate says, if there is one
+	signer  ed25519.PublicKey     // of that
+}
+
+// read reads what a request's documents say.
+func (r *request) read() error {
+	asked, err := identity.ParseMandateRequest(r.Request)
+	if err != nil {
+		return err
+	}
+	if r.terms = asked.MandateTerms; r.Mandate != "" {
+		r.last, r.signer, err = identity.ReadMandate(r.Mandate)
+	}
+	return err
 }
 
 // Request is a request as it stands.
@@ -377,7 +402,7 @@ func (b *Book) Ask(ctx context.Context, by string, avatar carnet.AvatarID, want 
 	have := b.ofAvatar(avatar)
 	for _, r := range have {
 		if bytes.Equal(r.Request, text) {
-			return r.shown()
+			return r.shown(), nil
 		}
 	}
 	if len(have) >= maxRequests {
@@ -390,6 +415,9 @@ func (b *Book) Ask(ctx context.Context, by string, avatar carnet.AvatarID, want 
 // put stores a request's next version with a statement about what.
 func (b *Book) put(ctx context.Context, r request, kind ledger.Kind, what []byte) (Request, error) {
 	r.version++
+	if err := r.read(); err != nil {
+		return Request{}, err
+	}
 	d, err := b.document(kindRequest, r.id, r.version, r)
 	if err != nil {
 		return Request{}, err
@@ -405,7 +433,7 @@ func (b *Book) put(ctx context.Context, r request, kind ledger.Kind, what []byte
 	b.requests[r.id] = r
 	b.mu.Unlock()
 	b.cfg.Recorded()
-	return r.shown()
+	return r.shown(), nil
 }
 
 // ofAvatar lists an avatar's requests, oldest first.
@@ -421,16 +449,12 @@ func (b *Book) ofAvatar(avatar carnet.AvatarID) (all []request) {
 	return all
 }
 
-func (r request) shown() (Request, error) {
+func (r request) shown() Request {
 	s := Request{ID: r.id, Avatar: r.Avatar, Request: r.Request, By: r.By, Made: r.Made, Mandate: r.Mandate}
 	if r.Mandate != "" {
-		m, _, err := identity.ReadMandate(r.Mandate)
-		if err != nil {
-			return s, err
-		}
-		s.Expires = &m.Expires
+		s.Expires = &r.last.Expires
 	}
-	return s, nil
+	return s
 }
 
 // Requests lists what was asked of an avatar's owner, oldest first.
@@ -440,11 +464,7 @@ func (b *Book) Requests(avatar carnet.AvatarID) ([]Request, error) {
 	}
 	all := []Request{}
 	for _, r := range b.ofAvatar(avatar) {
-		s, err := r.shown()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s)
+		all = append(all, r.shown())
 	}
 	return all, nil
 }
@@ -471,18 +491,13 @@ func (b *Book) Give(ctx context.Context, token string) (Request, error) {
 	if !ok {
 		return Request{}, carnet.Errorf(carnet.NotFound, "nobody here asked for this mandate").WithFix("approve a request of %s as it was written", b.cfg.Party)
 	}
-	if r.Mandate != "" {
-		last, signer, err := identity.ReadMandate(r.Mandate)
-		if err != nil {
-			return Request{}, err
-		}
-		if !signer.Equal(by) {
-			return Request{}, carnet.Errorf(carnet.Conflict, "another key than %s signed the mandates for this request", identity.DID(by)).
-				WithFix("remove the request and ask again, if the one before wasn't the owner")
-		}
-		if !m.Expires.After(last.Expires) {
-			return r.shown()
-		}
+	switch {
+	case r.Mandate == "":
+	case !r.signer.Equal(by):
+		return Request{}, carnet.Errorf(carnet.Conflict, "another key than %s signed the mandates for this request", identity.DID(by)).
+			WithFix("remove the request and ask again, if the one before wasn't the owner")
+	case !m.Expires.After(r.last.Expires):
+		return r.shown(), nil
 	}
 	r.Mandate = token
 	return b.put(ctx, r, ledger.MandateTaken, []byte(token))
@@ -493,8 +508,7 @@ func (b *Book) askedFor(t identity.MandateTerms) (request, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	for _, r := range b.requests {
-		asked, err := identity.ParseMandateRequest(r.Request)
-		if err == nil && asked.Equal(t) {
+		if r.terms.Equal(t) {
 			return r, true
 		}
 	}
@@ -517,7 +531,7 @@ func (b *Book) Remove(ctx context.Context, id string) (Request, error) {
 	b.mu.Lock()
 	delete(b.requests, id)
 	b.mu.Unlock()
-	return r.shown()
+	return r.shown(), nil
 }
 
 // Use is what an avatar of this world is about to do elsewhere.
@@ -531,25 +545,16 @@ type Use struct {
 // Mandate returns the mandate by which an avatar may do something now, the one
 // that ends last; carnet.NotFound if there is none in force.
 func (b *Book) Mandate(avatar carnet.AvatarID, use Use) (string, error) {
-	now := b.cfg.Now()
-	var best identity.Mandate
-	token := ""
+	now, best := b.cfg.Now(), request{}
 	for _, r := range b.ofAvatar(avatar) {
-		if r.Mandate == "" {
-			continue
-		}
-		m, _, err := identity.ReadMandate(r.Mandate)
-		if err != nil {
-			return "", err
-		}
-		if m.Audience == use.Audience && m.Avatar == use.About && slices.Contains(m.Actions, use.Action) &&
-			(use.Purpose == "" || m.Purpose == use.Purpose) && now.Before(m.Expires) && m.Expires.After(best.Expires) {
-			best, token = m, r.Mandate
+		if m := r.last; r.Mandate != "" && m.Audience == use.Audience && m.Avatar == use.About && slices.Contains(m.Actions, use.Action) &&
+			(use.Purpose == "" || m.Purpose == use.Purpose) && now.Before(m.Expires) && m.Expires.After(best.last.Expires) {
+			best = r
 		}
 	}
-	if token == "" {
+	if best.Mandate == "" {
 		return "", carnet.Errorf(carnet.NotFound, "no mandate in force lets the avatar %s %s the avatar %s of %s", avatar, use.Action, use.About, use.Audience).
 			WithFix("ask its owner for one: they approve the request with carnet owner approve")
 	}
-	return token, nil
+	return best.Mandate, nil
 }
