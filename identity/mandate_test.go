@@ -269,6 +269,7 @@ func TestMandatesThatSayMoreOrLessAreRefused(t *testing.T) {
 		"a fraction":                   {"payload", `1795435200`, `1795435200.0`},
 		"an exponent":                  {"payload", `1795435200`, `17954352e2`},
 		"a second too long":            {"payload", `1795435200`, `1795435201`},
+		"a day from its beginning on":  {"payload", `"nbf":1795348800,"exp":1795435200`, `"nbf":1795352400,"exp":1795438800`},
 		"an end before the start":      {"payload", `1795435200`, `1795348800`},
 		"holds before it was signed":   {"payload", `"nbf":1795348800`, `"nbf":1795348799`},
 		"holds from later on":          {"payload", `"nbf":1795348800`, `"nbf":1795352461`},

@@ -136,7 +136,10 @@ func TestAWithdrawalIsKeptUntilItIsAcknowledged(t *testing.T) {
 
 func TestAClockThatWasSetBackDoesNotEndAWithdrawalEarly(t *testing.T) {
 	_, k := pinned(t)
-	m := approve(t, k)
+	m, err := k.Approve(request(), at, identity.MandateLife)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w, err := k.Withdraw(m.ID, at.Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
