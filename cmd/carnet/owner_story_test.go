@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,6 +27,9 @@ import (
 // world that is killed right after it acknowledged knows at its next start.
 func TestAnOwnersKeys(t *testing.T) {
 	u := newUser(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // trying a passphrase is slow on purpose
+	t.Cleanup(cancel)
+	u.ctx = ctx
 	p := startOwned(t, u)
 	u.write("secret", "several words that alice knows\n")
 	u.write("wrong", "several words that bob tries\n")
@@ -207,15 +211,6 @@ func startOwned(t *testing.T, u user) (p owned) {
 			"--purpose=care", "--sensitivity=personal+health")
 	}
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault", "--listen-http="+address(t), "--listen-r2="+address(t))
-	for _, world := range []string{"arena", "citadel"} {
-		u.peers("hub", world, world, "--as=watches")
-		u.peers(world, "hub", "watches", "--as="+world)
-		u.peers(world, "vault", "vault")
-		u.peers("vault", world, world)
-	}
-	u.peers("hub", "vault", "vault", "--as=watches")
-	u.peers("vault", "hub", "watches", "--as=vault")
-
 	mine := &access.File{Version: access.Version}
 	for party, role := range map[string]string{"hub": "user", "arena": "service", "citadel": "service"} {
 		f, err := access.Read(filepath.Join(u.dir, party, "access.json"))
@@ -231,10 +226,13 @@ func startOwned(t *testing.T, u user) (p owned) {
 	if err := mine.Write(filepath.Join(u.dir, "alice.json")); err != nil {
 		t.Fatal(err)
 	}
-	p.vault, p.arena, p.citadel = u.runs("depot", "vault"), u.runs("world", "arena"), u.runs("world", "citadel")
-	p.hub = u.runs("things", "hub")
-	p.hub.says(p.hub.err, "link registered")
-	p.hub.says(p.hub.err, "link registered")
+	p.vault, p.arena, p.citadel, p.hub = u.runs("depot", "vault"), u.runs("world", "arena"), u.runs("world", "citadel"), u.runs("things", "hub")
+	u.peers("vault", "watches", "hub", "vault", "--scope=r2")
+	for _, world := range []string{"arena", "citadel"} {
+		u.peers("vault", world, world, "vault", "--scope=r2")
+		u.peers(world, "watches", "hub", world, "--scope=r1", "--purpose=care", "--sensitivity=personal+health")
+		p.hub.says(p.hub.err, "link registered")
+	}
 	u.write("watch.td.json", string(td.Watch()))
 	u.does("thing", "add", "--access=hub/access.json", "--id=watch-7", "--owner=alice", "--description=watch.td.json")
 	return p
