@@ -342,6 +342,17 @@ export interface Grant {
   revoked_by?: string;
 }
 
+export interface Share {
+  id: string;
+  direction: string; // giving or taking
+  state: string;
+  world: string;
+  ours: string; // the avatar here
+  purpose: string;
+  view?: View;
+  until?: string;
+}
+
 /** Asks for what a party may not have, or not for this role: then there is nothing to show. */
 export async function askIfThere<T>(party: string, path: string, signal?: AbortSignal): Promise<T | undefined> {
   try {

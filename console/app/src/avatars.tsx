@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, state } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, type Share, state } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
 import { type Line, Plot, type Range, Values as ValueTable } from "./plot.tsx";
@@ -86,16 +86,22 @@ function One({ of: { world, avatar }, readable }: { of: Found; readable: boolean
         </Section>
       )}
       <Grants world={world} avatar={avatar} />
+      <Shares world={world} avatar={avatar} />
     </article>
   );
 }
 
 /** Who else reads the avatar, where the world tells. */
 function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
+  const [there, setThere] = useState(false);
   const { data, error, again } = useAsk<Grant[] | undefined>(
-    async (signal) => (await askIfThere<{ grants: Grant[] }>(world, "/v1/grants", signal))?.grants.filter((g) => g.avatar === avatar.id),
+    async (signal) => {
+      const all = await askIfThere<{ grants: Grant[] }>(world, "/v1/grants", signal);
+      setThere(all !== undefined);
+      return all?.grants.filter((g) => g.avatar === avatar.id);
+    },
     [world, avatar.id],
-    5000,
+    there ? 5000 : 0,
   );
   if (error) {
     return (
@@ -141,6 +147,49 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
 
 const receiver = ({ to: t }: Grant): string =>
   t.application ? `application ${t.application}` : t.avatar ? `avatar ${t.avatar.slice(0, 8)}` : `${t.did?.slice(0, 20) ?? "an avatar"}… in ${t.platform ?? "another world"}`;
+
+/** What goes to its avatars in other worlds, or comes from there, where the world tells. */
+function Shares({ world, avatar }: { world: string; avatar: Avatar }) {
+  const [there, setThere] = useState(false);
+  const { data } = useAsk<Share[] | undefined>(
+    async (signal) => {
+      const all = await askIfThere<{ shares: Share[] }>(world, "/v1/shares", signal);
+      setThere(all !== undefined);
+      return all?.shares.filter((s) => s.ours === avatar.id);
+    },
+    [world, avatar.id],
+    there ? 5000 : 0,
+  );
+  if (data === undefined || data.length === 0) return null;
+  return (
+    <Section title="Shares with other worlds" note="Live, inside a peering, as both sides’ policies admit.">
+      <Table caption="Shares with other worlds">
+        <thead>
+          <tr>
+            <th scope="col">Direction</th>
+            <th scope="col">World</th>
+            <th scope="col">What</th>
+            <th scope="col">For</th>
+            <th scope="col">Now</th>
+            <th scope="col">Until</th>
+          </tr>
+        </thead>
+        <tbody>
+          {data.map((s) => (
+            <tr key={s.id}>
+              <td>{s.direction}</td>
+              <td>{s.world}</td>
+              <td>{s.view ? Object.keys(s.view.properties).map(words).join(", ") : "not known yet"}</td>
+              <td>{s.purpose}</td>
+              <td>{s.state}</td>
+              <td>{s.until ? date(s.until) : "–"}</td>
+            </tr>
+          ))}
+        </tbody>
+      </Table>
+    </Section>
+  );
+}
 
 /** What an avatar says, now and before. */
 function Values({ world, avatar }: { world: string; avatar: Avatar }) {

@@ -179,7 +179,7 @@ function Peers({ of }: { of: Reached }) {
     <ul class="peers" aria-label={`Peers of ${of.name}`}>
       {data.map((p) => (
         <li key={p.name}>
-          <span class={"state " + (p.state === "active" ? "good" : "other")}>{p.name}</span>{" "}
+          <span class={"standing " + (p.state === "active" ? "good" : "other")}>{p.name}</span>{" "}
           <span class="soft">
             {p.scope.map((s) => s.toUpperCase()).join(", ")}
             {p.state !== "active" && `, ${p.state}`}

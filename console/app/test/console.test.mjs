@@ -128,6 +128,25 @@ test("an avatar's state is live, its history can be looked into", limit, async (
   await page.context().close();
 });
 
+test("peers are told by the parties; grants and shares are shown where a world has them", limit, async () => {
+  const page = await town.signedIn();
+  await page.getByRole("list", { name: "Peers of hub" }).getByText("vault").waitFor();
+  const { id } = town.access.avatars.find((a) => a.world === "arena");
+  const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
+  const view = { properties: { heart_rate: { round: 5 } } };
+  await page.route("**/api/arena/v1/grants*", says({ grants: [
+    { id: "1", version: 1, avatar: id, to: { application: "coach" }, actions: ["read", "subscribe"], view, purpose: "coaching", expires: "2027-06-01T00:00:00Z", by: "operator", given: "2026-11-28T00:00:00Z" },
+    { id: "2", version: 2, avatar: "0".repeat(32), to: { application: "other" }, actions: ["read"], view, purpose: "x", expires: "2027-06-01T00:00:00Z", by: "operator", given: "2026-11-28T00:00:00Z" },
+  ] }));
+  await page.route("**/api/arena/v1/shares*", says({ shares: [{ id: "3", direction: "giving", state: "giving", world: "citadel", ours: id, theirs: id, purpose: "fitness", view, onward: false, begun: "2026-11-28T00:00:00Z", waits: false }] }));
+  await page.goto(`${town.base}/#/avatars/arena/${id}`);
+  const grants = page.getByRole("region", { name: "Grants", exact: true }).last();
+  await grants.getByText("application coach").waitFor();
+  assert.equal(await page.getByText("application other").count(), 0, "another avatar's");
+  await page.getByRole("cell", { name: "citadel" }).waitFor();
+  await page.context().close();
+});
+
 test("what devices and descriptions say is text, whatever it says", limit, async () => {
   const evil = `<img src=x onerror="globalThis.owned=1"><script>globalThis.owned=1</script>`;
   const description = {
