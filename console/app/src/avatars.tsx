@@ -96,9 +96,9 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
   const [there, setThere] = useState(false);
   const { data, error, again } = useAsk<Grant[] | undefined>(
     async (signal) => {
-      const all = await askIfThere<{ grants: Grant[] }>(world, "/v1/grants", signal);
+      const all = await askIfThere<{ grants: Grant[] | null }>(world, "/v1/grants", signal);
       setThere(all !== undefined);
-      return all?.grants.filter((g) => g.avatar === avatar.id);
+      return all && (all.grants ?? []).filter((g) => g.avatar === avatar.id);
     },
     [world, avatar.id],
     there ? 5000 : 0,
@@ -153,9 +153,9 @@ function Shares({ world, avatar }: { world: string; avatar: Avatar }) {
   const [there, setThere] = useState(false);
   const { data } = useAsk<Share[] | undefined>(
     async (signal) => {
-      const all = await askIfThere<{ shares: Share[] }>(world, "/v1/shares", signal);
+      const all = await askIfThere<{ shares: Share[] | null }>(world, "/v1/shares", signal);
       setThere(all !== undefined);
-      return all?.shares.filter((s) => s.ours === avatar.id);
+      return all && (all.shares ?? []).filter((s) => s.ours === avatar.id);
     },
     [world, avatar.id],
     there ? 5000 : 0,
