@@ -31,20 +31,23 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Demo    demoCommand     `cmd:"" help:"Run the whole system with a watch, and check it." group:"run"`
-	Things  thingsCommand   `cmd:"" help:"Run a things agent." group:"run"`
-	World   worldCommand    `cmd:"" help:"Run a world." group:"run"`
-	Depot   depotCommand    `cmd:"" help:"Run a depot." group:"run"`
-	Console consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
-	Party   partyCommands   `cmd:"" help:"Make parties." group:"set"`
-	Peer    peerCommands    `cmd:"" help:"Peers: whom a party trusts, for what, until when." group:"set"`
-	Thing   thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
-	Owner   ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
-	Avatar  avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
-	Share   shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
-	Status  statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
-	Verify  verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
-	Version versionCommand  `cmd:"" help:"Say which version this is."`
+	Demo     demoCommand     `cmd:"" help:"Run the whole system with a watch, and check it." group:"run"`
+	Things   thingsCommand   `cmd:"" help:"Run a things agent." group:"run"`
+	World    worldCommand    `cmd:"" help:"Run a world." group:"run"`
+	Depot    depotCommand    `cmd:"" help:"Run a depot." group:"run"`
+	Console  consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
+	Party    partyCommands   `cmd:"" help:"Make parties." group:"set"`
+	Peer     peerCommands    `cmd:"" help:"Peers: whom a party trusts, for what, until when." group:"set"`
+	Thing    thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
+	Owner    ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
+	Avatar   avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
+	Share    shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
+	Grant    grantCommands   `cmd:"" help:"Who may read avatars, and how exactly." group:"ask"`
+	Activity activityCommand `cmd:"" help:"Who asked a party for what, and what was decided." group:"ask"`
+	Policy   policyCommands  `cmd:"" help:"Who may do what, and why." group:"ask"`
+	Status   statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
+	Verify   verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
+	Version  versionCommand  `cmd:"" help:"Say which version this is."`
 }
 
 // groups are the headings of the help.

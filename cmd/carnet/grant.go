@@ -1,0 +1,394 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/activity"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/entity"
+	"carnet/identity"
+	"carnet/policy"
+)
+
+type grantCommands struct {
+	Assess    grantAssess       `cmd:"" help:"Say what a grant would give, before it is given."`
+	Give      grantGive         `cmd:"" help:"Give a grant, after its assessment."`
+	List      grantList         `cmd:"" help:"List the grants."`
+	Show      grantShow         `cmd:"" help:"Show one grant."`
+	Revoke    grantRevoke       `cmd:"" help:"End a grant at once, and what lives by it."`
+	Principal principalCommands `cmd:"" help:"Applications, and who acts as avatars."`
+}
+
+// grants is the way to the world.
+func (r reaching) grants() (*client.Client, error) {
+	return r.one(identity.World, administrator, string(policy.Auditor))
+}
+
+// grantTerms is what a grant is to say.
+type grantTerms struct {
+	reaching
+	Avatar      carnet.AvatarID   `arg:"" help:"The avatar that may be read."`
+	Application string            `xor:"to" placeholder:"ID" help:"To an application."`
+	ToAvatar    string            `xor:"to" placeholder:"ID" help:"To who acts as another avatar of this world."`
+	Platform    carnet.PartyID    `xor:"to" and:"foreign" placeholder:"NAME" help:"To an avatar of another world, with --did."`
+	DID         string            `name:"did" and:"foreign" placeholder:"DID" help:"Which avatar of that world."`
+	Actions     []identity.Action `default:"read,subscribe" help:"read, subscribe, move."`
+	View        string            `required:"" type:"existingfile" placeholder:"FILE" help:"A view document: what is shown, and how exactly."`
+	Purpose     string            `required:"" help:"What it may be used for, in one word."`
+	Sensitivity string            `help:"The most that may flow: public, or personal, health, location joined by +. Default: the receiver's clearance."`
+	Residency   []string          `help:"Where the receiver keeps it."`
+	For         time.Duration     `default:"720h" help:"How long, at most 8784h."`
+	Onward      bool              `help:"The receiver may pass on what it reads."`
+	Unit        map[string]string `placeholder:"PROPERTY=UNIT" help:"A unit that the receiver wants: the assessment says how it gets there."`
+}
+
+func (c grantTerms) terms() (t entity.Terms, err error) {
+	text, err := os.ReadFile(c.View)
+	if err != nil {
+		return t, fmt.Errorf("read the view: %w", err)
+	}
+	t = entity.Terms{
+		Avatar: c.Avatar, To: entity.To{Application: c.Application, Avatar: c.ToAvatar, Platform: c.Platform, DID: c.DID}, Actions: c.Actions,
+		Purpose: c.Purpose, Onward: c.Onward, Expires: time.Now().Add(c.For).UTC().Truncate(time.Second), Units: c.Unit,
+	}
+	if t.View, err = policy.ParseView(text); err != nil {
+		return t, err
+	}
+	if c.Sensitivity != "" || len(c.Residency) > 0 {
+		t.Ceiling = &entity.Clearance{Residency: c.Residency}
+		t.Ceiling.Sensitivity, err = carnet.ParseSensitivity(c.Sensitivity)
+	}
+	return t, err
+}
+
+// showAssessment shows an assessment.
+func showAssessment(s streams, a entity.Assessment) error {
+	fmt.Fprintf(s.out, "%s would be shown %d properties:\n", plain(a.To), a.Shown)
+	t := table{{"KIND", "WHAT"}}
+	for _, l := range a.Lines {
+		t.add(l.Kind, l.Text)
+	}
+	return t.write(s.out)
+}
+
+type grantAssess struct {
+	grantTerms
+	JSON bool `help:"As JSON."`
+}
+
+func (c grantAssess) Run(ctx context.Context, s streams) error {
+	t, err := c.terms()
+	if err != nil {
+		return err
+	}
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	a, err := cl.Assess(ctx, t)
+	if err != nil || c.JSON {
+		return orJSON(s, a, err)
+	}
+	return showAssessment(s, a)
+}
+
+// orJSON writes a value as JSON, if there is one.
+func orJSON(s streams, v any, err error) error {
+	if err != nil {
+		return err
+	}
+	return writeJSON(s.out, v)
+}
+
+type grantGive struct {
+	grantTerms
+	Yes  bool `help:"Give it without being asked, once the assessment is shown."`
+	JSON bool `help:"As JSON."`
+}
+
+func (c grantGive) Run(ctx context.Context, s streams) error {
+	t, err := c.terms()
+	if err != nil {
+		return err
+	}
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	a, err := cl.Assess(ctx, t)
+	if err != nil {
+		return err
+	}
+	shown := s
+	shown.out = s.err
+	if err := showAssessment(shown, a); err != nil {
+		return err
+	}
+	if !c.Yes {
+		fmt.Fprint(s.err, "Give it? (yes) ")
+		var said string
+		if _, err := fmt.Fscanln(s.in, &said); err != nil || said != "yes" {
+			return carnet.Errorf(carnet.Forbidden, "the grant is not given").WithFix("answer yes, or add --yes")
+		}
+	}
+	g, err := cl.Give(ctx, api.NewGrant{Terms: t, Assessment: a.Fingerprint})
+	if err != nil || c.JSON {
+		return orJSON(s, g, err)
+	}
+	_, err = fmt.Fprintf(s.out, "Grant %s holds until %s\n", g.ID, clock(g.Expires))
+	return err
+}
+
+type grantList struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+func (c grantList) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	all, err := cl.Grants(ctx)
+	if err != nil || c.JSON {
+		return orJSON(s, all, err)
+	}
+	return grantTable(all).write(s.out)
+}
+
+func grantTable(all []entity.Grant) table {
+	t := table{{"GRANT", "AVATAR", "TO", "ACTIONS", "PURPOSE", "SHOWS", "UNTIL", "REVOKED"}}
+	for _, g := range all {
+		var actions []string
+		for _, a := range g.Actions {
+			actions = append(actions, string(a))
+		}
+		t.add(g.ID, g.Avatar.String(), g.To.String(), strings.Join(actions, " "), g.Purpose, strings.Join(slices.Sorted(maps.Keys(g.View.Properties)), " "), clock(g.Expires), moment(g.Revoked))
+	}
+	return t
+}
+
+type ofGrant struct {
+	reaching
+	ID   string `arg:"" help:"The grant's id."`
+	JSON bool   `help:"As JSON."`
+}
+
+type grantShow struct{ ofGrant }
+
+func (c grantShow) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	g, err := cl.Grant(ctx, c.ID)
+	if err != nil || c.JSON {
+		return orJSON(s, g, err)
+	}
+	return grantTable([]entity.Grant{g}).write(s.out)
+}
+
+type grantRevoke struct{ ofGrant }
+
+func (c grantRevoke) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	g, err := cl.Revoke(ctx, c.ID)
+	if err != nil || c.JSON {
+		return orJSON(s, g, err)
+	}
+	_, err = fmt.Fprintf(s.out, "Grant %s is revoked since %s\n", g.ID, moment(g.Revoked))
+	return err
+}
+
+type principalCommands struct {
+	Add    principalAdd    `cmd:"" help:"Add an application, or who acts as an avatar; shows its token, once."`
+	List   principalList   `cmd:"" help:"List them."`
+	Remove principalRemove `cmd:"" help:"Take a token away, and end what it has open under grants."`
+}
+
+type principalAdd struct {
+	reaching
+	Name        string           `arg:"" help:"What people call it."`
+	Avatar      *carnet.AvatarID `placeholder:"ID" help:"It acts as this avatar. Left out, it is an application."`
+	Purpose     string           `required:"" help:"What it uses data for, in one word."`
+	Sensitivity string           `required:"" help:"What it may see: public, or personal, health, location joined by +."`
+	Residency   []string         `help:"Where it keeps data."`
+	JSON        bool             `help:"As JSON."`
+}
+
+func (c principalAdd) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	n := entity.NewPrincipal{Kind: entity.KindApplication, Name: c.Name, Avatar: c.Avatar, Purpose: c.Purpose, Clearance: entity.Clearance{Residency: c.Residency}}
+	if c.Avatar != nil {
+		n.Kind = entity.KindAvatar
+	}
+	if n.Clearance.Sensitivity, err = carnet.ParseSensitivity(c.Sensitivity); err != nil {
+		return err
+	}
+	p, err := cl.AddPrincipal(ctx, n)
+	if err != nil || c.JSON {
+		return orJSON(s, p, err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s %s is called %s\nIts token, shown once: %s\n", p.Kind, plain(p.Name), p.ID, p.Token)
+	return err
+}
+
+type principalList struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+func (c principalList) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	all, err := cl.Principals(ctx)
+	if err != nil || c.JSON {
+		return orJSON(s, all, err)
+	}
+	t := table{{"PRINCIPAL", "KIND", "NAME", "AVATAR", "PURPOSE", "MAY SEE", "SINCE"}}
+	for _, p := range all {
+		avatar := ""
+		if p.Avatar != nil {
+			avatar = p.Avatar.String()
+		}
+		t.add(p.ID, p.Kind, p.Name, avatar, p.Purpose, p.Clearance.Sensitivity.String(), clock(p.Created))
+	}
+	return t.write(s.out)
+}
+
+type principalRemove struct {
+	reaching
+	ID string `arg:"" help:"The principal's id."`
+}
+
+func (c principalRemove) Run(ctx context.Context, s streams) error {
+	cl, err := c.grants()
+	if err != nil {
+		return err
+	}
+	p, err := cl.RemovePrincipal(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s is removed\n", plain(p.Name))
+	return err
+}
+
+type activityCommand struct {
+	reaching
+	After    *uint64       `placeholder:"NUMBER" help:"Records after this one, oldest first. Default: the newest."`
+	Limit    int           `default:"50" help:"At most so many, up to 1000."`
+	Who      string        `placeholder:"NAME" help:"Of one principal."`
+	Action   policy.Action `help:"Of one action, such as get-state."`
+	Resource string        `placeholder:"ID" help:"About one resource."`
+	Refused  bool          `help:"Refusals only."`
+	JSON     bool          `help:"As JSON."`
+}
+
+// party is the way to the party that is meant, with a token that may audit.
+func (r reaching) party() (*client.Client, error) {
+	f, err := r.file()
+	if err != nil {
+		return nil, err
+	}
+	if r.Party == "" && len(f.Parties) != 1 {
+		return nil, carnet.Errorf(carnet.Malformed, "the access file has %d parties", len(f.Parties)).WithFix("name one with --party")
+	}
+	p := f.Parties[0]
+	if r.Party != "" {
+		if p, err = f.Party(r.Party); err != nil {
+			return nil, err
+		}
+	}
+	return r.dial(f, p, string(policy.Auditor), administrator, ownUser, creator, service)
+}
+
+func (c activityCommand) Run(ctx context.Context, s streams) error {
+	cl, err := c.party()
+	if err != nil {
+		return err
+	}
+	list, err := cl.Activity(ctx, activity.Query{After: c.After, Limit: c.Limit, Who: c.Who, Action: c.Action, About: c.Resource, Refused: c.Refused})
+	if err != nil || c.JSON {
+		return orJSON(s, list, err)
+	}
+	t := table{{"NUMBER", "TIME", "VIA", "PERMITTED", "RULE", "WHY"}}
+	for _, r := range list.Records {
+		t.add(fmt.Sprint(r.ID), clock(r.Time), string(r.Via), fmt.Sprint(r.Permitted), r.Rule, r.Why)
+	}
+	return t.write(s.out)
+}
+
+type policyCommands struct {
+	Show    policyShow    `cmd:"" help:"Print the built-in roles, in Cedar."`
+	Explain policyExplain `cmd:"" help:"May somebody do something at a party, and why."`
+}
+
+type policyShow struct{}
+
+func (policyShow) Run(s streams) error {
+	_, err := fmt.Fprint(s.out, policy.RolesPolicy())
+	return err
+}
+
+type policyExplain struct {
+	reaching
+	Action    policy.Action `arg:"" help:"The operation's id, such as get-state."`
+	Resource  string        `arg:"" help:"KIND:ID, such as Avatar:0011… or Thing:watch-7; KIND:* for a list."`
+	Principal string        `placeholder:"KIND:NAME" help:"Who: Person:alice, Service:poller, Application:ID, Avatar:ID, Thing:ID. Default: whose token it is."`
+	Role      policy.Role   `help:"The role, of a person or service."`
+	Purpose   string        `help:"What it would use data for, where no grant says so."`
+	JSON      bool          `help:"As JSON."`
+}
+
+func (c policyExplain) Run(ctx context.Context, s streams) error {
+	kind, id, ok := strings.Cut(c.Resource, ":")
+	if !ok {
+		return carnet.Errorf(carnet.Malformed, "the resource is %q", c.Resource).WithFix("write KIND:ID, such as Thing:watch-7")
+	}
+	of := api.Check{Action: c.Action, Resource: policy.Resource{Kind: policy.ResourceKind(kind), ID: id}, Purpose: c.Purpose}
+	if c.Principal != "" {
+		kind, name, ok := strings.Cut(c.Principal, ":")
+		if !ok {
+			return carnet.Errorf(carnet.Malformed, "the principal is %q", c.Principal).WithFix("write KIND:NAME, such as Person:alice, with --role")
+		}
+		of.Principal = &policy.Principal{Kind: policy.PrincipalKind(kind), Name: name, Role: c.Role}
+	}
+	cl, err := c.party()
+	if err != nil {
+		return err
+	}
+	a, err := cl.Check(ctx, of)
+	if err != nil || c.JSON {
+		return orJSON(s, a, err)
+	}
+	verdict := "no"
+	if a.Permitted {
+		verdict = "yes"
+	}
+	fmt.Fprintf(s.out, "%s: %s\n", verdict, plain(a.Why))
+	if a.Hidden {
+		fmt.Fprintln(s.out, "It would be answered as though there were no such resource.")
+	}
+	fmt.Fprintf(s.out, "Facts: own %t, granted %t, onward %t, purpose %q. Policies: version %s.\n", a.Facts.Own, a.Facts.Granted, a.Facts.Onward, a.Facts.Purpose, a.Policy)
+	if a.Grant != "" {
+		fmt.Fprintf(s.out, "By grant %s.\n", a.Grant)
+	}
+	return nil
+}
