@@ -137,6 +137,7 @@ type Agent struct {
 
 	changeMu  sync.Mutex // held while documents change
 	epochsDue time.Time  // when it is next looked at which keys are over; owner: compactLoop
+	valuesDue time.Time  // which values are; owner: compactLoop
 }
 
 // New loads the agent's state from its store.

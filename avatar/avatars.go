@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ type Avatar struct {
 	changed      bool   // since that was taken; owner: Agent.foldMu
 
 	mu          sync.Mutex                 // guards what follows
-	latest      []latest                   // the newest of each property
+	latest      []latest                   // of each property; changed under Agent.foldMu too
 	subscribers map[*Subscription]struct{} // nil while there is none; begins under Agent.foldMu too
 }
 
@@ -249,47 +250,14 @@ func (a *Agent) endStream(ctx context.Context, party carnet.PartyID, id carnet.S
 	return nil
 }
 
-// maxProperties is how many properties an avatar's state has. What a sender says
-// about more is in the history alone.
-const maxProperties = 1024
-
-// take keeps the newest measurement of each property. Batches hold their
-// measurements by property, so that few of them are looked at twice. The caller
-// holds v.mu.
-func (v *Avatar) take(ms []carnet.Measurement, class classID) {
-	for i := 0; i < len(ms); {
-		newest := i
-		j := i + 1
-		for ; j < len(ms) && ms[j].Name == ms[i].Name; j++ {
-			if ms[j].Time >= ms[newest].Time {
-				newest = j
-			}
-		}
-		v.takeOne(&ms[newest], class)
-		i = j
-	}
-}
-
-func (v *Avatar) takeOne(m *carnet.Measurement, class classID) {
-	for i := range v.latest {
-		if last := &v.latest[i]; last.name == m.Name {
-			if m.Time >= last.time {
-				last.take(m, class)
-			}
-			return
-		}
-	}
-	if len(v.latest) < maxProperties {
-		v.latest = append(v.latest, latest{})
-		v.latest[len(v.latest)-1].take(m, class)
-	}
-}
-
 // state is what of the avatar is saved. The caller holds Agent.foldMu.
 func (v *Avatar) state(classes []policy.Class) (doc stateDocument) {
 	for i := range v.latest {
 		l := &v.latest[i]
-		doc.Latest = append(doc.Latest, savedValue{l.name, l.unit, l.time, l.kind, l.num, []byte(l.str), savedClassOf(classes[l.class])})
+		p := l.property.Value()
+		doc.Latest = append(doc.Latest, savedValue{
+			p.name, p.unit, l.time, l.kind, l.num, []byte(l.str), savedClassOf(classes[l.class]), l.ends, l.epoch, l.slot, l.place,
+		})
 	}
 	for _, s := range v.streams {
 		doc.Streams = append(doc.Streams, savedStream{s.id, s.nextBatch, s.nextFirst, s.measurements, s.batches})
@@ -314,12 +282,7 @@ type Info struct {
 
 // Avatars lists the avatars in order of their creation.
 func (a *Agent) Avatars() []Info {
-	a.mu.RLock()
-	all := make([]*Avatar, 0, len(a.avatars))
-	for _, v := range a.avatars {
-		all = append(all, v)
-	}
-	a.mu.RUnlock()
+	all := a.all()
 	infos := make([]Info, 0, len(all))
 	for _, v := range all {
 		infos = append(infos, a.info(v))
@@ -328,6 +291,12 @@ func (a *Agent) Avatars() []Info {
 		return cmp.Or(p.Created.Compare(q.Created), cmp.Compare(p.ID.String(), q.ID.String()))
 	})
 	return infos
+}
+
+func (a *Agent) all() []*Avatar {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Collect(maps.Values(a.avatars))
 }
 
 // Avatar returns one avatar.
@@ -348,34 +317,19 @@ func (a *Agent) info(v *Avatar) Info {
 		info.Measurements += s.measurements
 		info.Batches += s.batches
 	}
-	newest := int64(math.MinInt64)
+	now, newest := a.now().UnixNano(), int64(math.MinInt64)
 	for i := range v.latest {
-		info.Properties = append(info.Properties, v.latest[i].name)
-		newest = max(newest, v.latest[i].time)
+		if l := &v.latest[i]; !l.over(now) {
+			info.Properties = append(info.Properties, l.property.Value().name)
+			newest = max(newest, l.time)
+		}
 	}
 	slices.Sort(info.Properties)
-	if len(v.latest) > 0 {
+	if len(info.Properties) > 0 {
 		at := time.Unix(0, newest).UTC()
 		info.Latest = &at
 	}
 	return info
-}
-
-// Latest returns an avatar's newest measurement of each property, in order of
-// names.
-func (a *Agent) Latest(id carnet.AvatarID) ([]carnet.Measurement, error) {
-	v, err := a.avatar(id)
-	if err != nil {
-		return nil, err
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	ms := make([]carnet.Measurement, 0, len(v.latest))
-	for i := range v.latest {
-		ms = append(ms, v.latest[i].measurement())
-	}
-	slices.SortFunc(ms, func(p, q carnet.Measurement) int { return cmp.Compare(p.Name, q.Name) })
-	return ms, nil
 }
 
 // View returns what this world states that it wants or bears, nil for none.

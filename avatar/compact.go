@@ -68,9 +68,10 @@ func (a *Agent) compactLoop(ctx context.Context) error {
 	}
 }
 
-// tidy compacts, drops what its retention class has ended, and destroys keys that
-// are over. Its error is one after which the process must end.
+// tidy compacts, forgets and drops what its retention class has ended, and
+// destroys keys that are over. Its error is one after which the process must end.
 func (a *Agent) tidy(ctx context.Context, least int) error {
+	a.endValues()
 	if err := a.Compact(ctx, least); err != nil && ctx.Err() == nil {
 		if code := carnet.CodeOf(err); code == "" || code == carnet.Conflict {
 			return err
@@ -100,7 +101,7 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		frames := a.tail.compactable(least, a.now().UnixNano())
 		a.mu.RUnlock()
 		if len(frames) == 0 {
-			return a.saveRefusals(ctx)
+			return a.saveRest(ctx)
 		}
 		if err := a.saveStates(ctx); err != nil {
 			return err

@@ -188,7 +188,7 @@ type ending struct {
 // while they are looked at, and what changed since then is left for the next time.
 func (a *Agent) endEpochs(ctx context.Context) error {
 	now := a.now()
-	if now.Before(a.epochsDue) {
+	if !isDue(now, a.epochsDue, epochsEvery) {
 		return nil
 	}
 	var found []ending
@@ -231,12 +231,13 @@ func (a *Agent) endEpochs(ctx context.Context) error {
 const endAtOnce = 256
 
 // destroyEpochs destroys keys, but for those that something was noted of since
-// they were looked at: they may be granted anew, or needed longer.
+// they were looked at: they may be granted anew, or needed longer. What states
+// have of what came under them goes, too.
 func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	var ids []keys.ID
-	var streams []carnet.StreamID
+	var paths []seal.Path
 	var documents []carnet.Document
 	var items []ledger.Item
 	for _, e := range found {
@@ -248,7 +249,7 @@ func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 		if err != nil || d.Version != e.version {
 			continue
 		}
-		ids, streams = append(ids, id), append(streams, e.id.Stream)
+		ids, paths = append(ids, id), append(paths, e.id)
 		if e.document != nil {
 			documents = append(documents, *e.document)
 		}
@@ -262,9 +263,10 @@ func (a *Agent) destroyEpochs(ctx context.Context, found []ending) error {
 	if err := a.keys.Destroy(ctx, ids...); err != nil {
 		return err
 	}
-	for _, id := range streams {
-		a.opener.Forget(id)
+	for _, p := range paths {
+		a.opener.Forget(p.Stream)
 	}
+	a.forgetUnder(paths)
 	if len(documents) == 0 {
 		return nil
 	}

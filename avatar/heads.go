@@ -20,9 +20,10 @@ const (
 // moment.
 func (a *Agent) heads(party carnet.PartyID, after carnet.StreamID) ([]byte, error) {
 	streams, more := a.streamsAfter(party, after)
+	now := a.now().UnixNano()
 	page, size := carnet.HeadsPage{Heads: []carnet.StreamHead{}}, 0
 	for _, s := range streams {
-		h := s.head()
+		h := s.head(now)
 		text, err := json.Marshal(h)
 		if err != nil {
 			return nil, err
@@ -61,14 +62,15 @@ func (a *Agent) streamsAfter(party carnet.PartyID, after carnet.StreamID) (first
 	return first, more
 }
 
-func (s *stream) head() carnet.StreamHead {
+func (s *stream) head(now int64) carnet.StreamHead {
 	v := s.avatar
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	head := carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst}
 	for i := range v.latest {
-		m := &v.latest[i]
-		head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: m.name, Time: m.time, Value: m.num})
+		if l := &v.latest[i]; !l.over(now) {
+			head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: l.property.Value().name, Time: l.time, Value: l.num})
+		}
 	}
 	return head
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unique"
 
 	"carnet"
 )
@@ -58,7 +59,7 @@ func TestHeadsOfManyProperties(t *testing.T) {
 	for i := range 20 {
 		v := &Avatar{id: carnet.NewAvatarID()}
 		for p := range maxProperties {
-			v.latest = append(v.latest, latest{name: fmt.Sprintf("%s%04d", strings.Repeat("x", 124), p), time: 1e18, num: -1.2345678901234567e-300})
+			v.latest = append(v.latest, latest{property: unique.Make(property{name: fmt.Sprintf("%s%04d", strings.Repeat("x", 124), p)}), time: 1e18, num: -1.2345678901234567e-300})
 		}
 		id := carnet.StreamID{byte(i + 1)}
 		w.agent.streams[id] = &stream{id: id, sender: "hub", avatar: v}

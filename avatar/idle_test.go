@@ -43,7 +43,10 @@ func idleBytes(tb testing.TB, n int) float64 {
 			Title: "a watch", Created: time.Now().UTC(), Key: make([]byte, ed25519.PublicKeySize), Streams: []streamDocument{{ID: stream, Sender: "hub"}},
 		})
 		s, failed := w.agent.document(kindState, id.String(), 1, stateDocument{
-			Latest:  []savedValue{{Name: "heart_rate", Unit: "beat/min", Time: 1e18, Num: 60}, {Name: "position/latitude", Unit: "lat", Time: 1e18, Num: 49}},
+			Latest: []savedValue{
+				{Name: "heart_rate", Unit: "beat/min", Time: 1e18, Num: 60, Epoch: carnet.NewEpochID()},
+				{Name: "position/latitude", Unit: "lat", Time: 1e18, Num: 49, Epoch: carnet.NewEpochID()},
+			},
 			Streams: []savedStream{{Stream: stream, NextBatch: 3, NextFirst: 9, Measurements: 9, Batches: 3}},
 		})
 		if err := errors.Join(err, failed); err != nil {

@@ -192,7 +192,7 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 		ref.fromMinute, ref.toMinute = minutes(o.measurements)
 		o.noted = append(o.noted, noted{s, ref})
 		if fold {
-			a.fold(o, s, batch, h, b)
+			a.fold(o, s, batch, h, b, row.Received)
 		}
 	case !sound:
 		a.log.Error("a batch of a damaged frame can't be read", "sender", row.Sender, "frame", row.Number, "batch", ref.leaf, "err", err)
@@ -209,14 +209,14 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 
 // fold takes an opened batch into its avatar's state, and keeps what it says for
 // who is subscribed.
-func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.Body) {
+func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.Body, received int64) {
 	v := s.avatar
 	class := a.classOf(policy.Class{Label: b.Label, Retention: b.Retention})
 	v.mu.Lock()
 	s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
 	s.batches++
 	s.measurements += uint64(b.Count)
-	v.take(o.measurements, class)
+	v.take(o.measurements, latest{ends: valueEnds(b.Retention, received), epoch: h.Epoch, slot: h.Slot, place: uint16(s.place), class: class}, received)
 	subscribed, followed := len(v.subscribers) > 0, v.followed()
 	v.mu.Unlock()
 	a.changed(v)

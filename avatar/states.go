@@ -3,6 +3,7 @@ package avatar
 import (
 	"context"
 	"errors"
+	"unique"
 
 	"carnet"
 	"carnet/ledger"
@@ -14,6 +15,7 @@ import (
 type pending struct {
 	avatars  []*Avatar     // those whose states changed
 	refusals []ledger.Item // of batches, not yet stated
+	forgot   bool          // values were forgotten
 
 	saved        uint64 // the last frame that the saved states hold
 	savedVersion uint64 // of the document that says so
@@ -40,6 +42,12 @@ type savedValue struct {
 	Str  []byte      `json:"s,omitempty"`
 	// Class is its batch's; absent where nothing is known of it.
 	Class *savedClass `json:"c,omitempty"`
+
+	// What a state saved by an older program lacks: such a value is forgotten.
+	Ends  int64          `json:"e,omitempty"`
+	Epoch carnet.EpochID `json:"o,omitzero"`
+	Slot  uint32         `json:"l,omitempty"`
+	Place uint16         `json:"p,omitempty"`
 }
 
 // savedClass is a label and retention class.
@@ -84,11 +92,10 @@ func (a *Agent) loadStates(ctx context.Context) error {
 	for _, at := range fold.Refused {
 		a.tail.refused[batchAt{at[0], uint32(at[1])}] = struct{}{}
 	}
-	shared := make(sharing[string])
-	return a.eachDocument(ctx, kindState, func(d carnet.Document) error { return a.loadState(d, shared) })
+	return a.eachDocument(ctx, kindState, a.loadState)
 }
 
-func (a *Agent) loadState(d carnet.Document, shared sharing[string]) error {
+func (a *Agent) loadState(d carnet.Document) error {
 	var doc stateDocument
 	if err := a.openDocument(d, &doc); err != nil {
 		return err
@@ -104,7 +111,15 @@ func (a *Agent) loadState(d carnet.Document, shared sharing[string]) error {
 	v.stateVersion = d.Version
 	v.latest = make([]latest, 0, len(doc.Latest))
 	for _, m := range doc.Latest {
-		v.latest = append(v.latest, latest{shared.of(m.Name), shared.of(m.Unit), m.Time, m.Num, string(m.Str), m.Kind, a.classOf(m.Class.class())})
+		if m.Epoch == (carnet.EpochID{}) {
+			a.changed(v)
+			a.pending.forgot = true
+			continue
+		}
+		v.latest = append(v.latest, latest{
+			property: unique.Make(property{m.Name, m.Unit}), time: m.Time, kind: m.Kind, num: m.Num, str: string(m.Str),
+			class: a.classOf(m.Class.class()), ends: m.Ends, epoch: m.Epoch, slot: m.Slot, place: m.Place,
+		})
 	}
 	for _, s := range doc.Streams {
 		if st := a.streams[s.Stream]; st != nil {
@@ -114,12 +129,13 @@ func (a *Agent) loadState(d carnet.Document, shared sharing[string]) error {
 	return nil
 }
 
-// saveRefusals saves the states if refusals wait to be stated.
-func (a *Agent) saveRefusals(ctx context.Context) error {
+// saveRest saves the states if refusals wait to be stated, or values were
+// forgotten. The caller holds moveMu.
+func (a *Agent) saveRest(ctx context.Context) error {
 	a.foldMu.Lock()
-	n := len(a.pending.refusals)
+	waits := len(a.pending.refusals) > 0 || a.pending.forgot
 	a.foldMu.Unlock()
-	if n == 0 {
+	if !waits {
 		return nil
 	}
 	return a.saveStates(ctx)
@@ -129,7 +145,7 @@ func (a *Agent) saveRefusals(ctx context.Context) error {
 // refusals since. The caller holds moveMu.
 func (a *Agent) saveStates(ctx context.Context) error {
 	taken, states, fold := a.takeStates()
-	if fold.Folded == taken.saved && len(taken.refusals) == 0 {
+	if fold.Folded == taken.saved && len(taken.refusals) == 0 && !taken.forgot {
 		return nil
 	}
 	d, err := a.document(kindFold, foldID, taken.savedVersion+1, fold)
@@ -147,6 +163,7 @@ func (a *Agent) saveStates(ctx context.Context) error {
 		for _, v := range taken.avatars {
 			a.changed(v)
 		}
+		a.pending.forgot = a.pending.forgot || taken.forgot
 		return err
 	}
 	for _, v := range taken.avatars {
@@ -175,7 +192,7 @@ func (a *Agent) takeStates() (taken pending, states []stateDocument, fold foldDo
 	defer a.foldMu.Unlock()
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	taken, a.pending.avatars = a.pending, nil
+	taken, a.pending.avatars, a.pending.forgot = a.pending, nil, false
 	for _, v := range taken.avatars {
 		v.changed = false
 		states = append(states, v.state(a.classes.all))

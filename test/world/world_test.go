@@ -180,10 +180,7 @@ func (w *world) statements() (n int) {
 // said returns the statements after the first n, opened as the world opens them.
 func (w *world) said(n int) (said []ledger.Statement) {
 	w.t.Helper()
-	sealer, err := w.table.Sealer(w.ctx, keys.ID{Kind: "rest", Name: "world"})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	sealer := w.rest()
 	all, err := w.store.Statements(w.ctx, 0, 100_000)
 	if err != nil {
 		w.t.Fatal(err)
