@@ -105,7 +105,7 @@ func BenchmarkSubmit(b *testing.B) {
 				for i := range entries {
 					entries[i] = ledger.NewSalt()
 				}
-				if _, err := a.Submit(b.Context(), entries); err != nil {
+				if _, err := a.Submit(b.Context(), "clinic", entries); err != nil {
 					b.Error(err)
 				}
 			})

@@ -42,7 +42,7 @@ type Config struct {
 
 	MaxObject          int64         // bytes of an object; default 64 MiB
 	CheckpointInterval time.Duration // of the ledger; default tlog's
-	MaxOutstanding     int           // entries waiting for receipts; default tlog's
+	MaxOutstanding     int           // entries of one party that wait for receipts; default tlog's
 
 	Logger *slog.Logger // default slog.Default()
 }
@@ -269,11 +269,22 @@ func (a *Agent) Totals(ctx context.Context, owner carnet.PartyID) (Totals, error
 	return a.cfg.Store.Totals(ctx, owner)
 }
 
-// Submit puts entries into the ledger and returns their receipts in order
-// (ledger.Submitter).
-func (a *Agent) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
-	receipts, err := a.log.Append(ctx, entries)
+// Submit puts a party's entries into the ledger and returns their receipts in
+// order.
+func (a *Agent) Submit(ctx context.Context, by carnet.PartyID, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	receipts, err := a.log.Append(ctx, by, entries)
 	return receipts, a.fatal(err)
+}
+
+// By is the depot for a party of its own process (ledger.Submitter).
+type By struct {
+	Agent *Agent
+	Party carnet.PartyID
+}
+
+// Submit implements ledger.Submitter.
+func (b By) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	return b.Agent.Submit(ctx, b.Party, entries)
 }
 
 // Checkpoint returns the ledger's last checkpoint and its signed form.

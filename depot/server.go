@@ -82,7 +82,7 @@ func (s *server) known(h func(http.ResponseWriter, *http.Request, carnet.PartyID
 	})
 }
 
-func (s *server) statements(w http.ResponseWriter, r *http.Request, _ carnet.PartyID) error {
+func (s *server) statements(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxStatements))
 	if err != nil {
 		return readFailure(err)
@@ -93,7 +93,7 @@ func (s *server) statements(w http.ResponseWriter, r *http.Request, _ carnet.Par
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), receiptTime)
 	defer cancel()
-	receipts, err := s.agent.Submit(ctx, entries)
+	receipts, err := s.agent.Submit(ctx, who, entries)
 	if err != nil {
 		return err
 	}

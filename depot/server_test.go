@@ -212,7 +212,7 @@ func TestListingGoesOnAfterAFingerprint(t *testing.T) {
 
 func TestAuditorsReadTheLedgerOverR2(t *testing.T) {
 	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
-	if _, err := a.Submit(t.Context(), []ledger.Entry{{1}}); err != nil {
+	if _, err := a.Submit(t.Context(), "clinic", []ledger.Entry{{1}}); err != nil {
 		t.Fatal(err)
 	}
 	h := a.Handler(testCaller)

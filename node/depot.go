@@ -28,7 +28,7 @@ func (n *Node) openDepot(ctx context.Context) error {
 	n.work = append(n.work, agent.Run)
 	n.api.Depot = agent
 	// What a depot states itself goes into its own ledger.
-	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: n.records, Submitter: agent, Key: signer.Key(), Logger: n.log})
+	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: n.records, Submitter: depot.By{Agent: agent, Party: n.config.Party}, Key: signer.Key(), Logger: n.log})
 	if err != nil {
 		return err
 	}

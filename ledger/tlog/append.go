@@ -17,14 +17,14 @@ import (
 // once they are durable and published. An entry that is in the ledger already
 // gets a receipt for the leaf that it has.
 //
-// It answers carnet.Unavailable when too many entries wait, and carnet.NoSpace
-// while the disk is full. Entries whose Append failed, or whose ctx ended, may
+// It answers carnet.Unavailable when too many entries of the party wait, whatever
+// others have waiting, and carnet.NoSpace while the disk is full. Entries whose Append failed, or whose ctx ended, may
 // be in the ledger nevertheless; appending them again is the way to know.
-func (l *Log) Append(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+func (l *Log) Append(ctx context.Context, by carnet.PartyID, entries []ledger.Entry) ([]ledger.Receipt, error) {
 	if len(entries) > l.cfg.MaxOutstanding {
 		return nil, carnet.Errorf(carnet.TooLarge, "%d entries at once, want at most %d", len(entries), l.cfg.MaxOutstanding)
 	}
-	waiters, claimed, err := l.claim(entries)
+	waiters, claimed, err := l.claim(by, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +45,9 @@ func (l *Log) Append(ctx context.Context, entries []ledger.Entry) ([]ledger.Rece
 }
 
 // claim returns what to wait for, by entry, and the entries that nobody waited
-// for before. A claim comes before the entry is looked up, and ends after it is
+// for before: these count as the party's. A claim comes before the entry is looked up, and ends after it is
 // indexed, so no entry is sequenced twice.
-func (l *Log) claim(entries []ledger.Entry) (waiters map[ledger.Entry]*waiter, claimed []ledger.Entry, err error) {
+func (l *Log) claim(by carnet.PartyID, entries []ledger.Entry) (waiters map[ledger.Entry]*waiter, claimed []ledger.Entry, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -59,15 +59,18 @@ func (l *Log) claim(entries []ledger.Entry) (waiters map[ledger.Entry]*waiter, c
 			continue
 		}
 		if waiters[e] = l.waiting[e]; waiters[e] == nil {
-			waiters[e] = &waiter{done: make(chan struct{})}
+			waiters[e] = &waiter{by: by, done: make(chan struct{})}
 			claimed = append(claimed, e)
 		}
 	}
-	if n := len(l.waiting); n+len(claimed) > l.cfg.MaxOutstanding {
-		return nil, nil, carnet.Errorf(carnet.Unavailable, "%d entries wait for their receipts already", n).WithFix("try again in a second")
+	if n := l.outstanding[by]; n+len(claimed) > l.cfg.MaxOutstanding {
+		return nil, nil, carnet.Errorf(carnet.Unavailable, "%d of your entries wait for their receipts already", n).WithFix("try again in a second")
 	}
 	for _, e := range claimed {
 		l.waiting[e] = waiters[e]
+	}
+	if len(claimed) > 0 {
+		l.outstanding[by] += len(claimed)
 	}
 	return waiters, claimed, nil
 }
@@ -141,6 +144,9 @@ func (l *Log) done(e ledger.Entry, w *waiter, leaf uint64, err error) {
 // end closes a waiter; l.mu is held.
 func (l *Log) end(e ledger.Entry, w *waiter, leaf uint64, err error) {
 	delete(l.waiting, e)
+	if l.outstanding[w.by]--; l.outstanding[w.by] == 0 {
+		delete(l.outstanding, w.by)
+	}
 	w.index, w.err = leaf, err
 	close(w.done)
 }

@@ -60,7 +60,7 @@ func appendUntilKilled(dir string) {
 		for n := range es {
 			es[n] = ledger.NewSalt()
 		}
-		if _, err := l.Append(context.Background(), es); err != nil {
+		if _, err := l.Append(context.Background(), "hub", es); err != nil {
 			panic(err)
 		}
 		for _, e := range es {
@@ -139,7 +139,7 @@ func onSmallDisk(dir string) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(context.Background()) }()
-	if _, err := l.Append(context.Background(), entries(0, 10)); err != nil {
+	if _, err := l.Append(context.Background(), "hub", entries(0, 10)); err != nil {
 		return fmt.Errorf("with room: %w", err)
 	}
 	filler := filepath.Join(dir, "filler")
@@ -153,15 +153,15 @@ func onSmallDisk(dir string) error {
 		}
 		f.Close()
 	}
-	if _, err := l.Append(context.Background(), entries(10, 20)); carnet.CodeOf(err) != carnet.NoSpace {
+	if _, err := l.Append(context.Background(), "hub", entries(10, 20)); carnet.CodeOf(err) != carnet.NoSpace {
 		return fmt.Errorf("without room: %v, want %s", err, carnet.NoSpace)
 	}
 	if err := os.Remove(filler); err != nil {
 		return err
 	}
-	receipts, err := l.Append(context.Background(), entries(0, 20))
+	receipts, err := l.Append(context.Background(), "hub", entries(0, 20))
 	for carnet.CodeOf(err) == carnet.NoSpace { // it waited for entries that are still being refused
-		receipts, err = l.Append(context.Background(), entries(0, 20))
+		receipts, err = l.Append(context.Background(), "hub", entries(0, 20))
 	}
 	if err != nil {
 		return fmt.Errorf("with room again: %w", err)
@@ -178,7 +178,7 @@ func onSmallDisk(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.Append(context.Background(), entries(20, 21)); !errors.Is(err, ErrFsync) {
+	if _, err := l.Append(context.Background(), "hub", entries(20, 21)); !errors.Is(err, ErrFsync) {
 		return fmt.Errorf("read-only: %v, want %v", err, ErrFsync)
 	}
 	if err := <-ended; !errors.Is(err, ErrFsync) {

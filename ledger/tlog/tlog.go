@@ -51,7 +51,7 @@ type Config struct {
 	CheckpointInterval time.Duration // 100 ms (the default) to 200 ms
 	BatchAge           time.Duration // an entry waits at most so long for others; default 50 ms
 	BatchSize          int           // entries sequenced at once; default 1024
-	MaxOutstanding     int           // entries that wait for a receipt, above which Append refuses; default 16384
+	MaxOutstanding     int           // entries of one party that wait for a receipt, above which Append refuses; default 16384
 	CollectInterval    time.Duration // between removals of partial tiles that full ones have replaced; default 1 min
 
 	Logger *slog.Logger // default slog.Default()
@@ -99,16 +99,18 @@ type Log struct {
 
 	wanted chan struct{} // somebody waits for a checkpoint
 
-	mu      sync.Mutex
-	waiting map[ledger.Entry]*waiter // guarded by mu
-	state   published                // guarded by mu
-	behind  bool                     // state has leaves that aren't indexed; guarded by mu
-	err     error                    // why no more is appended; guarded by mu
+	mu          sync.Mutex
+	waiting     map[ledger.Entry]*waiter // guarded by mu
+	outstanding map[carnet.PartyID]int   // how many of waiting are a party's; guarded by mu
+	state       published                // guarded by mu
+	behind      bool                     // state has leaves that aren't indexed; guarded by mu
+	err         error                    // why no more is appended; guarded by mu
 }
 
 // waiter is an entry that is on its way to its index.
 type waiter struct {
-	done  chan struct{} // closed when index or err holds
+	by    carnet.PartyID // who brought it first
+	done  chan struct{}  // closed when index or err holds
 	index uint64
 	err   error
 }
@@ -133,7 +135,7 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	l := &Log{
 		cfg: cfg, key: cfg.Signer.Key(), lock: lock,
 		wanted:  make(chan struct{}, 1),
-		waiting: make(map[ledger.Entry]*waiter),
+		waiting: make(map[ledger.Entry]*waiter), outstanding: make(map[carnet.PartyID]int),
 	}
 	if err := l.open(ctx); err != nil {
 		l.close()

@@ -111,7 +111,7 @@ func entries(from, to int) (out []ledger.Entry) {
 
 func mustAppend(t testing.TB, l *Log, es []ledger.Entry) []ledger.Receipt {
 	t.Helper()
-	receipts, err := l.Append(t.Context(), es)
+	receipts, err := l.Append(t.Context(), "hub", es)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestConcurrentAppendsAllGetVerifiedReceiptsOfTheirOwn(t *testing.T) {
 	v := ledger.NewVerifier(l.Key())
 	for i := range n {
 		wg.Go(func() {
-			receipts, err := l.Append(t.Context(), entries(i, i+1))
+			receipts, err := l.Append(t.Context(), "hub", entries(i, i+1))
 			if err != nil {
 				t.Errorf("append %d: %v", i, err)
 				return
@@ -170,7 +170,7 @@ func TestAnEntryHasOneLeafHoweverOftenItIsAppended(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			receipts, err := l.Append(t.Context(), []ledger.Entry{entry(2), entry(7), entry(2), entry(0)})
+			receipts, err := l.Append(t.Context(), "hub", []ledger.Entry{entry(2), entry(7), entry(2), entry(0)})
 			if err != nil {
 				t.Error(err)
 				return
@@ -195,23 +195,31 @@ func TestAppendRefusesWhatIsTooMuchAndTakesItLater(t *testing.T) {
 	cfg.MaxOutstanding = 10
 	l, _ := start(t, cfg)
 
-	waiters, claimed, err := l.claim(entries(0, 10))
+	waiters, claimed, err := l.claim("hub", entries(0, 10))
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.settle(t.Context(), claimed, waiters)
-	if _, err := l.Append(t.Context(), entries(10, 11)); carnet.CodeOf(err) != carnet.Unavailable {
+	if _, err := l.Append(t.Context(), "hub", entries(10, 11)); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("the eleventh entry: %v, want %s", err, carnet.Unavailable)
 	}
-	if _, again, err := l.claim(entries(0, 10)); err != nil || len(again) != 0 {
+	if _, again, err := l.claim("hub", entries(0, 10)); err != nil || len(again) != 0 {
 		t.Errorf("entries that wait already: %d claimed again, %v, want to wait with them", len(again), err)
 	}
+	others, claimed, err := l.claim("arena", entries(11, 21))
+	if err != nil {
+		t.Fatalf("another party's entries: %v, want no refusal for this one's", err)
+	}
+	l.settle(t.Context(), claimed, others)
 	close(blocked)
+	for w := range maps.Values(others) {
+		<-w.done
+	}
 	for w := range maps.Values(waiters) {
 		<-w.done
 	}
 	mustAppend(t, l, entries(10, 11))
-	if _, err := l.Append(t.Context(), entries(20, 31)); carnet.CodeOf(err) != carnet.TooLarge {
+	if _, err := l.Append(t.Context(), "hub", entries(20, 31)); carnet.CodeOf(err) != carnet.TooLarge {
 		t.Errorf("more at once than may ever wait: %v, want %s", err, carnet.TooLarge)
 	}
 }
@@ -224,7 +232,7 @@ func TestReopenedLedgerGoesOnAndKnowsItsEntries(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Append(t.Context(), entries(300, 301)); carnet.CodeOf(err) != carnet.Unavailable {
+	if _, err := l.Append(t.Context(), "hub", entries(300, 301)); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("append after the end: %v, want %s", err, carnet.Unavailable)
 	}
 
@@ -258,7 +266,7 @@ func TestWhatACrashLeftUnindexedIsFoundAtTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	index.before = func() error { return lost }
-	waiters, claimed, err := l.claim(entries(0, 5))
+	waiters, claimed, err := l.claim("hub", entries(0, 5))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +321,7 @@ func TestAskingAgainWhileIndexing(t *testing.T) {
 			return
 		}
 		verify(t, l.Key(), entries(0, 1), receipts)
-		if _, claimed, err := l.claim(entries(0, 1)); err != nil || len(claimed) != 0 {
+		if _, claimed, err := l.claim("hub", entries(0, 1)); err != nil || len(claimed) != 0 {
 			t.Errorf("claimed again while indexing: %x, %v", claimed, err)
 		}
 	}
@@ -324,7 +332,7 @@ func TestAnIndexThatCannotBeReadFailsTheCallOnly(t *testing.T) {
 	index := newIndex()
 	l, _ := start(t, config(t, t.TempDir(), index))
 	index.lookup = carnet.Errorf(carnet.Unavailable, "locked")
-	if _, err := l.Append(t.Context(), entries(0, 1)); carnet.CodeOf(err) != carnet.Unavailable {
+	if _, err := l.Append(t.Context(), "hub", entries(0, 1)); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("append: %v, want %s", err, carnet.Unavailable)
 	}
 	index.lookup = nil
