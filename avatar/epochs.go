@@ -298,7 +298,7 @@ func (a *Agent) endOf(now time.Time, of carnet.StreamID, epochs []keyDocument, f
 		}
 		grace := next.Add(epochGrace)
 		inUse := !ended && e.id.Level == seal.EpochLevel && e.id.Epoch == last
-		unused := !inUse && !e.doc.Keep && !now.Before(e.doc.Until) && !now.Before(grace) && !a.waits(of, e.doc.Given, grace)
+		unused := !inUse && !e.doc.Keep && !now.Before(e.doc.Until) && !now.Before(grace) && !a.waits(of, e.id.Epoch)
 		over := !now.Before(e.doc.NotAfter)
 		switch first := e.doc.Ended.IsZero(); {
 		case !unused && !over:
@@ -357,15 +357,12 @@ func (a *Agent) endOne(now time.Time, e *keyDocument, unused bool, found *[]endi
 	return nil
 }
 
-// waits reports whether a frame that came between two times, and may hold a
-// batch of the stream, isn't compacted.
-func (a *Agent) waits(of carnet.StreamID, from, to time.Time) bool {
+// waits reports whether a batch of an epoch isn't compacted.
+func (a *Agent) waits(of carnet.StreamID, epoch carnet.EpochID) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	s := a.streams[of]
-	return s != nil && s.tail != nil && slices.ContainsFunc(a.tail.frames, func(f tailFrame) bool {
-		return f.received >= from.UnixNano() && f.received < to.UnixNano()
-	})
+	return s != nil && slices.ContainsFunc(s.waiting(), func(ref batchRef) bool { return ref.epoch == epoch })
 }
 
 // noKey says why a batch has no key: the grant was over (carnet.TooOld), or what

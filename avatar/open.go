@@ -186,7 +186,7 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 	if err == nil {
 		err = a.check(s, row.Sender, h, b, len(o.measurements), fold)
 	}
-	ref.number, ref.first, ref.count, ref.class = h.Number, b.First, b.Count, b.Retention
+	ref.number, ref.first, ref.count, ref.class, ref.epoch = h.Number, b.First, b.Count, b.Retention, h.Epoch
 	switch {
 	case err == nil:
 		ref.fromMinute, ref.toMinute = minutes(o.measurements)

@@ -27,6 +27,7 @@ type batchRef struct {
 	class                carnet.Retention
 	count                uint32
 	number, first        uint64
+	epoch                carnet.EpochID
 	fromMinute, toMinute int64
 }
 
@@ -107,7 +108,11 @@ func (t *tail) compactable(least int, now int64) (frames []tailFrame) {
 			frames = append(frames, f)
 		}
 	}
-	if len(frames) == 0 || len(frames) < least && now-frames[0].received < int64(maxWait) {
+	if len(frames) == 0 {
+		return nil
+	}
+	// One that comes from the future was there before the clock was set back.
+	if waits := now - frames[0].received; len(frames) < least && waits >= 0 && waits < int64(maxWait) {
 		return nil
 	}
 	bytes := 0

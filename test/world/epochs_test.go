@@ -156,6 +156,33 @@ func TestWaitingFramesKeepTheirKeys(t *testing.T) {
 	})
 }
 
+// So it does when the clock was set back between the key and the frame.
+func TestWaitingFramesKeepTheirKeysThoughTheClockIsSetBack(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		w.every = 5 * time.Millisecond
+		w.ahead.Store(int64(2 * time.Hour)) // at first the clock is fast
+		w.restart()
+		h := w.hubs[0]
+		s, other := h.open(nil), h.open(nil)
+		w.ahead.Store(0)
+		w.store.fault.Store(&fault{at: "compact", err: carnet.Errorf(carnet.NoSpace, "no room")})
+		h.send(s.run(carnet.Keep, time.Now(), 1))
+		h.heads()
+		w.ahead.Store(int64(2*time.Hour + time.Minute))
+		waits, free := s.turn(), other.turn()
+		w.ahead.Store(int64(5 * time.Hour))
+		eventually(t, "a key under which nothing waits is destroyed", func() bool { return !w.hasKey(free) })
+		if !w.hasKey(waits) {
+			t.Fatal("the key of a frame that waits is destroyed")
+		}
+		w.store.fault.Store(nil)
+		eventually(t, "the frame is compacted", func() bool { return w.totals().FramesWithBody == 0 })
+		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(1)) {
+			t.Errorf("what was acknowledged: %v", got)
+		}
+	})
+}
+
 // A grant ends: the keys are destroyed then, and who reads is told why, until
 // there is a new one.
 func TestGrantsEnd(t *testing.T) {
