@@ -113,10 +113,10 @@ func floorDiv(t, r int64) int64 {
 	return q
 }
 
-// coarsen puts a value on the grid, then rounds it; onGrid is what it was in
+// coarsen shows -0 as 0, puts a value on the grid, then rounds it; onGrid is what it was in
 // between. lat is the latitude, on the grid, that goes with a longitude.
 func (l *leaf) coarsen(v carnet.Value, lat float64) (shown carnet.Value, onGrid float64, ok bool) {
-	ok = true
+	v.Num, ok = plain(v.Num), true
 	switch l.place {
 	case latitude:
 		v.Num, ok = gridLatitude(l.precision, v.Num)

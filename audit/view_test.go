@@ -82,6 +82,26 @@ func FuzzViews(f *testing.F) {
 	})
 }
 
+func TestMinusZeroAgrees(t *testing.T) {
+	d := []policy.Property{property("heart_rate", carnet.Number, 0), property("accel/x", carnet.Number, 0), property("accel/y", carnet.Number, 0)}
+	minus := carnet.Float(math.Copysign(0, -1))
+	for _, settings := range []string{`{}`, `{"rate":"1s"}`, `{"round":5}`} {
+		s := newSender(t, d, make([]time.Duration, len(d)), openDoor, everything)
+		if !s.setView(t, []byte(`{"properties":{"heart_rate":`+settings+`,"accel":`+settings+`}}`), false, true) {
+			t.Fatalf("the engine refuses %s", settings)
+		}
+		for i := range 3 {
+			at := int64(i) * 1e9
+			s.receive([]carnet.Measurement{{Name: "heart_rate", Time: at, Value: minus}, {Name: "accel/x", Time: at, Value: minus}, {Name: "accel/y", Time: at, Value: minus}})
+		}
+		s.decide(t, 0)
+		if len(s.now.sent) != 9 {
+			t.Errorf("%s: %d are sent, want 9", settings, len(s.now.sent))
+		}
+		requireSame(t, s.oracle(t, 1, nil), s.messages, s.now.sent)
+	}
+}
+
 // TestNumbersAgreeBitByBit holds rounding and the grid against the engine over
 // all of float64.
 func TestNumbersAgreeBitByBit(t *testing.T) {

@@ -139,6 +139,7 @@ func (t *Table) Apply(s *State, prop int, m *carnet.Measurement) Verdict {
 	case m.Value.Kind != e.kind:
 		return WrongKind
 	case e.plain:
+		m.Value.Num += 0 // turns -0 into 0
 		return Admitted
 	}
 	if s.table != t {
@@ -158,7 +159,7 @@ func (t *Table) applySingle(s *State, e *entry, mem *memory, m *carnet.Measureme
 	if e.rate != 0 && mem.has&hasLast != 0 && m.Time < mem.next {
 		return RateExceeded
 	}
-	v := m.Value.Num
+	v := m.Value.Num + 0 // turns -0 into 0
 	if e.step.c != 0 {
 		var ok bool
 		if v, ok = e.step.round(v); !ok {
@@ -194,7 +195,7 @@ func (t *Table) applyField(s *State, e *entry, mem *memory, m *carnet.Measuremen
 		}
 		return Incomplete
 	}
-	v, snapped, ok := m.Value.Num, 0.0, true
+	v, snapped, ok := m.Value.Num+0, 0.0, true // turns -0 into 0
 	switch e.role {
 	case latitude:
 		snapped, ok = e.grid.latitude(v)

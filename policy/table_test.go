@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -68,6 +69,25 @@ type seen struct {
 	value   float64
 	verdict Verdict
 	shown   float64 // when admitted
+}
+
+// What is measured as -0 is shown as 0, whatever the view says of it.
+func TestMinusZeroIsNeverShown(t *testing.T) {
+	minus := math.Copysign(0, -1)
+	for _, c := range []struct {
+		view string
+		prop int
+	}{
+		{`{"properties":{"heart_rate":{}}}`, heartRate}, {`{"properties":{"heart_rate":{"deadband":1}}}`, heartRate}, {`{"properties":{"heart_rate":{"round":5}}}`, heartRate},
+		{`{"properties":{"heart_rate":{"rate":"1s"}}}`, heartRate}, {`{"properties":{"accel":{}}}`, accelX}, {`{"properties":{"accel":{"rate":"1s"}}}`, accelX},
+		{`{"properties":{"position":{"precision_m":1}}}`, lat},
+	} {
+		var state State
+		m := carnet.Measurement{Value: carnet.Float(minus)}
+		if v := compile(t, openDoor, c.view, clinic).Apply(&state, c.prop, &m); v != Admitted || math.Signbit(m.Value.Num) {
+			t.Errorf("%s: %v, shows %v", c.view, v, m.Value.Num)
+		}
+	}
 }
 
 func TestApply(t *testing.T) {
