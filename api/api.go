@@ -50,6 +50,8 @@ type Config struct {
 	// Shares are the world's shares with other worlds; nil: the interface has
 	// nothing of them.
 	Shares *crossing.Agent
+	// Abroad calls other worlds; nil: the interface has nothing of them.
+	Abroad Abroad
 
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
@@ -136,6 +138,7 @@ type server struct {
 	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
 	shares   shares   // nil, or with world
+	abroad   Abroad   // nil, or with world
 	tokens   Authenticator
 	guard    *activity.Guard
 	activity records  // nil: it isn't shown
@@ -149,7 +152,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, proofs: cfg.Proofs, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

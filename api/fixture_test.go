@@ -47,6 +47,7 @@ func tokens(token string) (api.Principal, bool) {
 
 // served is a pair of parties with their APIs.
 type served struct {
+	citadel *citadel
 	*pair
 	hubURL, arenaURL string
 	records          *records                // of both
@@ -97,9 +98,9 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 }
 
 func newServed(t *testing.T) *served {
-	s := &served{pair: newPair(t), records: new(records), handlers: map[string]http.Handler{}}
+	s := &served{pair: newPair(t), records: new(records), citadel: newCitadel(t), handlers: map[string]http.Handler{}}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
-	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Shares: s.shares(), Entities: s.entities, Activity: s.activity,
+	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares(), Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

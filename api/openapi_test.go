@@ -90,7 +90,7 @@ func TestTheDocumentIsTrue(t *testing.T) {
 			if slices.Contains([]string{"remove-principal", "assess-grant", "give-grant", "get-grant", "revoke-grant"}, op.id) {
 				id, signed = s.granting(op.id, m)
 			}
-			address := base + strings.NewReplacer("{id}", id, "{name}", "alice", "{peer}", "gym", "{invitation}", invitation).Replace(op.path) + query(t, op)
+			address := base + strings.NewReplacer("{id}", id, "{name}", "alice", "{peer}", "gym", "{invitation}", invitation, "{world}", "citadel", "{avatar}", id).Replace(op.path) + query(t, op)
 			body := ""
 			if op.doc["requestBody"] != nil {
 				example := find(op.doc, "requestBody", "content", "application/json", "example")

@@ -51,6 +51,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.shares != nil {
 			s.shareRoutes(h)
 		}
+		if s.abroad != nil {
+			s.abroadRoutes(h)
+		}
 	}
 	if err := s.serveDocuments(mux, h.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("make the API's documents: %w", err)

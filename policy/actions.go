@@ -72,6 +72,7 @@ var actions = map[Action]Use{
 	"get-state":      {Read, AvatarResource, "id"},
 	"get-history":    {Read, AvatarResource, "id"},
 	"watch-avatar":   {Read, AvatarResource, "id"},
+	"read-abroad":    {Read, AvatarResource, "id"},
 	"get-evidence":   {Govern, AvatarResource, "id"},
 
 	"ask-mandate":      {Govern, AvatarResource, "id"},

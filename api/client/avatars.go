@@ -36,6 +36,13 @@ func (c *Client) State(ctx context.Context, id carnet.AvatarID) ([]carnet.Measur
 	return ms, err
 }
 
+// Abroad returns the newest measurements of an avatar of another world, which this
+// world reads there as one of its own.
+func (c *Client) Abroad(ctx context.Context, as carnet.AvatarID, world carnet.PartyID, about carnet.AvatarID) ([]carnet.Measurement, error) {
+	ms, _, err := c.pack(ctx, avatarPath(as)+"/abroad/"+string(world)+"/"+about.String()+"/state")
+	return ms, err
+}
+
 // HistoryQuery asks for a part of an avatar's history.
 type HistoryQuery struct {
 	From, To time.Time // measured time: From included, To not; zero for no bound

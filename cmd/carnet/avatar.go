@@ -23,6 +23,7 @@ type avatarCommands struct {
 	Show    avatarShow    `cmd:"" help:"Show an avatar and its newest measurements."`
 	History avatarHistory `cmd:"" help:"Show an avatar's measurements, oldest first."`
 	Watch   avatarWatch   `cmd:"" help:"Follow an avatar live, a line an event."`
+	Abroad  avatarAbroad  `cmd:"" help:"Read an avatar of another world, as an avatar of this one."`
 
 	Evidence avatarEvidence `cmd:"" help:"Fetch an avatar's evidence bundle, for carnet verify."`
 	Request  avatarRequest  `cmd:"" help:"Ask an avatar's owner for a mandate: what it is to be permitted at another world."`
@@ -200,6 +201,25 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return t.write(s.out)
+}
+
+type avatarAbroad struct {
+	ofAvatar
+	World carnet.PartyID  `arg:"" help:"The other world, as this one calls it."`
+	About carnet.AvatarID `arg:"" help:"The avatar there."`
+}
+
+// Run shows the newest measurements of the other world's avatar.
+func (c *avatarAbroad) Run(ctx context.Context, s streams) error {
+	cl, _, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	state, err := cl.Abroad(ctx, c.ID, c.World, c.About)
+	if err != nil {
+		return err
+	}
+	return measurements(state).write(s.out)
 }
 
 func measurements(ms []carnet.Measurement) table {
