@@ -205,8 +205,14 @@ func (n *Node) serverTLS(ctx context.Context) (*tls.Config, error) {
 }
 
 func (n *Node) openHTTP(ctx context.Context) error {
+	if n.config.Role == identity.World {
+		n.api.Abroad = &abroad{node: n, clients: make(map[carnet.PartyID]abroadClient)}
+	}
 	handler, err := api.New(n.api)
 	if err != nil {
+		return err
+	}
+	if err := n.listenR5(ctx, handler); err != nil {
 		return err
 	}
 	config, err := n.serverTLS(ctx)

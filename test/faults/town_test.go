@@ -211,6 +211,12 @@ const owner = "Wilhelmina-Zweistein"
 // addWatch adds a watch and maps it to both worlds.
 func (v *town) addWatch() *watch {
 	v.t.Helper()
+	return v.addWatchFor(views)
+}
+
+// addWatchFor adds a watch of which each world gets such a view.
+func (v *town) addWatchFor(views map[carnet.PartyID]string) *watch {
+	v.t.Helper()
 	ctx := v.t.Context()
 	added, err := v.hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(td.Watch())})
 	if err != nil {

@@ -1,0 +1,346 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/activity"
+	"carnet/api"
+	"carnet/crossing/r5"
+	"carnet/entity"
+	"carnet/identity"
+	"carnet/keys"
+	"carnet/mandate"
+	"carnet/peering"
+	"carnet/policy"
+	"carnet/revocation"
+	"carnet/senml"
+)
+
+// tokenID is the key that a world signs its access tokens with. It is made at the
+// first start, and kept: tokens hold on over a restart.
+var tokenID = keys.ID{Kind: "sign", Name: "access-tokens"}
+
+// listenR5 takes the calls of other worlds, if the world listens for them.
+func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
+	c := n.config
+	if c.Listen.R5 == "" {
+		return nil
+	}
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	key, err := n.table.Signer(ctx, tokenID)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		key, err = n.table.MakeSigner(ctx, tokenID)
+	}
+	if err != nil {
+		return err
+	}
+	server, err := r5.New(ctx, r5.Config{
+		Party: c.Party, Base: "https://" + c.Reached().R5, Key: key, Peers: callers{n.peers}, Avatars: n.api.World, Mandates: n.api.Mandates,
+		Grants: &granted{agent: n.api.Entities, world: n.api.World, guard: n.guard}, Revocations: n.revocations,
+		Activity: calls{n.activity, n.guard.Authorizer}, Horizon: horizon{n.records}, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	for _, route := range []struct {
+		at     string
+		action identity.Action
+		is     string
+	}{
+		{"", identity.ActionRead, "/state"},
+		{"/history", identity.ActionRead, "/history"},
+		{"/live", identity.ActionSubscribe, "/live"},
+	} {
+		server.Handle("GET /r5/avatars/{id}"+route.at, route.action, asForeign(handler, route.is))
+	}
+	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
+	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
+	listener, err := net.Listen("tcp", c.Listen.R5)
+	if err != nil {
+		return fmt.Errorf("listen for calls of other worlds: %w", err)
+	}
+	listener = c.Limits.http().Listen(listener)
+	n.work = append(n.work, server.Run, func(ctx context.Context) error { return server.Serve(ctx, listener, local.Certificate) })
+	return nil
+}
+
+// asForeign serves a proven caller by the operation of the HTTP interface: there is
+// one way to read an avatar, and one guard.
+func asForeign(handler http.Handler, operation string) r5.Handler {
+	return func(w http.ResponseWriter, r *http.Request, c r5.Call) {
+		own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(c.Platform, c.DID())))
+		own.URL.Path, own.URL.RawPath = "/v1/avatars/"+c.Avatar.String()+operation, ""
+		own.Header.Del("Authorization")
+		handler.ServeHTTP(w, own)
+	}
+}
+
+// callers are the worlds that may call.
+type callers struct{ registry *peering.Registry }
+
+// ByPin implements r5.Peers.
+func (c callers) ByPin(pin carnet.Fingerprint) (r5.Peer, error) {
+	p, ok := c.registry.ByPin(pin, peering.R5)
+	if !ok {
+		return r5.Peer{}, carnet.Errorf(carnet.Unauthenticated, "no peering in force has this TLS key and the scope r5").
+			WithFix("see 'carnet peer list'")
+	}
+	peer := peerFile(p)
+	terms := carnet.Clearance{Purposes: carnet.NewSet(p.Terms.Purposes...), Residency: carnet.NewSet(p.Terms.Residency...)}
+	if p.Terms.Sensitivity != nil {
+		terms.Sensitivity = *p.Terms.Sensitivity
+	}
+	return r5.Peer{Name: p.Name, OwnName: peer.Party, Key: peer.Key, Clearance: peer.Clearance(), Terms: terms, Until: p.Terms.NotAfter}, nil
+}
+
+// granted decides about calls of other worlds by the world's grants and policies.
+type granted struct {
+	agent *entity.Agent
+	world interface {
+		Properties(carnet.AvatarID) ([]policy.Property, error)
+	}
+	guard *activity.Guard
+
+	mu     sync.Mutex // guards what follows
+	labels map[string]labelled
+}
+
+// labelled is what a grant shows, at a time.
+type labelled struct {
+	label carnet.Label
+	at    time.Time
+}
+
+// labelTime is how long a label is taken for that of what a grant shows.
+const labelTime = time.Second
+
+// operations are what actions of mandates are called by the guard.
+var operations = map[identity.Action]policy.Action{identity.ActionRead: "get-state", identity.ActionSubscribe: "watch-avatar"}
+
+// Find implements r5.Grants.
+func (g *granted) Find(_ context.Context, ask r5.Ask) (r5.Grant, error) {
+	found, err := g.agent.Find(ask.Platform, ask.DID(), ask.Avatar, ask.Action, ask.Purpose)
+	if err != nil {
+		return r5.Grant{}, err
+	}
+	return g.permitted(ask, found)
+}
+
+// Still implements r5.Grants.
+func (g *granted) Still(ask r5.Ask, id string, version uint64) (r5.Grant, error) {
+	found, err := g.agent.Holds(id, version)
+	if err != nil {
+		return r5.Grant{}, err
+	}
+	return g.permitted(ask, found)
+}
+
+// permitted asks the policies about a grant.
+func (g *granted) permitted(ask r5.Ask, found entity.Grant) (r5.Grant, error) {
+	action, ok := operations[ask.Action]
+	if !ok {
+		return r5.Grant{}, carnet.Errorf(carnet.Forbidden, "nothing here is called for %s", ask.Action)
+	}
+	d := g.guard.Authorizer.Decide(policy.Question{
+		Principal: entity.ForeignPrincipal(ask.Platform, ask.DID()), Action: action,
+		Resource: policy.Resource{Kind: policy.AvatarResource, ID: ask.Avatar.String()},
+		Facts:    policy.Facts{Granted: true, Onward: found.Onward, Purpose: ask.Purpose},
+	})
+	if !d.Allow {
+		return r5.Grant{}, carnet.Errorf(carnet.Forbidden, "%s", d.Sentence)
+	}
+	label, err := g.label(found)
+	return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
+}
+
+// label joins the labels of what a grant shows.
+func (g *granted) label(found entity.Grant) (carnet.Label, error) {
+	now := time.Now()
+	g.mu.Lock()
+	known, ok := g.labels[found.ID]
+	g.mu.Unlock()
+	if age := now.Sub(known.at); ok && age >= 0 && age < labelTime {
+		return known.label, nil
+	}
+	lens, err := g.agent.Lens(found.ID)
+	if err != nil {
+		return carnet.Label{}, err
+	}
+	properties, err := g.world.Properties(found.Avatar)
+	if err != nil {
+		return carnet.Label{}, err
+	}
+	known = labelled{at: now}
+	for _, p := range properties {
+		if lens.Shows(p.Name) {
+			known.label = known.label.Join(p.Label)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.labels) > 4096 || g.labels == nil {
+		g.labels = make(map[string]labelled)
+	}
+	g.labels[found.ID] = known
+	return known.label, nil
+}
+
+// calls records what was decided about calls between worlds.
+type calls struct {
+	log        *activity.Log
+	authorizer *policy.Authorizer
+}
+
+// Record implements r5.Activity.
+func (c calls) Record(ctx context.Context, d r5.Decision) error {
+	r := activity.Record{
+		Action: "call-" + policy.Action(d.Action), Via: activity.R5, Purpose: d.Purpose, Permitted: d.Permitted, Rule: string(d.Rule), Why: d.Reason,
+		Grant: d.Grant, Policy: c.authorizer.Version(), Resource: policy.Resource{Kind: policy.AvatarResource, ID: policy.Any},
+	}
+	switch {
+	case d.Exchange:
+		r.Action = "call-token"
+	case d.Action == "":
+		r.Action = "call"
+	}
+	if d.Avatar != nil {
+		r.Resource.ID = d.Avatar.String()
+	}
+	r.Who = policy.Principal{Kind: policy.Nobody}
+	if d.Peer != "" {
+		r.Who = policy.Principal{Kind: policy.Foreign, Name: strings.TrimSpace(string(d.Peer) + " " + d.Subject)}
+	}
+	if d.Permitted {
+		r.Why = fmt.Sprintf("platform, avatar and the owner's mandate %s are proved", d.Mandate)
+	}
+	if d.More > 0 {
+		r.Why += fmt.Sprintf("; %d more were refused since the record before", d.More)
+	}
+	return c.log.Add(ctx, r)
+}
+
+// horizon keeps r5's one time in the world's store.
+type horizon struct{ store records }
+
+const horizonKind, horizonID = "r5", "horizon"
+
+// Newest implements r5.Horizon.
+func (h horizon) Newest(ctx context.Context) (time.Time, error) {
+	t, _, err := h.read(ctx)
+	return t, err
+}
+
+func (h horizon) read(ctx context.Context) (t time.Time, version uint64, err error) {
+	d, err := h.store.Document(ctx, horizonKind, horizonID)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return t, 0, nil
+	}
+	if err != nil {
+		return t, 0, err
+	}
+	if len(d.Body) != 8 {
+		return t, 0, carnet.Errorf(carnet.Tampered, "the horizon of calls has %d bytes", len(d.Body))
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64(d.Body)), 0).UTC(), d.Version, nil
+}
+
+// Raise implements r5.Horizon.
+func (h horizon) Raise(ctx context.Context, t time.Time) error {
+	before, version, err := h.read(ctx)
+	if err != nil || !before.Before(t) {
+		return err
+	}
+	return h.store.Put(ctx, []carnet.Document{{
+		Kind: horizonKind, ID: horizonID, Version: version + 1, Body: binary.BigEndian.AppendUint64(nil, uint64(t.Unix())),
+	}}, nil)
+}
+
+// abroad calls other worlds for avatars of this one.
+type abroad struct {
+	node *Node
+
+	mu      sync.Mutex // guards what follows
+	clients map[carnet.PartyID]abroadClient
+}
+
+type abroadClient struct {
+	*r5.Client
+	to identity.Peer
+}
+
+// State implements api.Abroad.
+func (a *abroad) State(ctx context.Context, as carnet.AvatarID, at carnet.PartyID, about carnet.AvatarID) (*http.Response, error) {
+	client, err := a.client(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/r5/avatars/"+about.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", senml.CBOR.ContentType())
+	return client.Do(ctx, actor{a.node, as, client.to.Party}, r5.Use{Avatar: about, Action: identity.ActionRead}, r)
+}
+
+// client returns the way to a peer; another one once the peer shows something else.
+func (a *abroad) client(ctx context.Context, at carnet.PartyID) (abroadClient, error) {
+	p, err := a.node.peers.Named(at)
+	if err != nil {
+		return abroadClient{}, err
+	}
+	if !p.Allows(peering.R5, time.Now()) {
+		return abroadClient{}, carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force for calls", at).WithFix("see 'carnet peer show %s'", at)
+	}
+	to := peerFile(p)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := a.clients[at]; ok && c.to.Pin == to.Pin && c.to.R5 == to.R5 {
+		return c, nil
+	}
+	local, err := identity.Load(ctx, a.node.table, self)
+	if err != nil {
+		return abroadClient{}, err
+	}
+	made, err := r5.NewClient(r5.ClientConfig{
+		Self: a.node.config.Party, Peer: to.Party, Base: "https://" + to.R5, Pin: to.Pin, Certificate: local.Certificate,
+	})
+	if err != nil {
+		return abroadClient{}, err
+	}
+	a.clients[at] = abroadClient{made, to}
+	return a.clients[at], nil
+}
+
+// actor is an avatar of this world that calls.
+type actor struct {
+	node *Node
+	id   carnet.AvatarID
+	at   carnet.PartyID
+}
+
+// Key implements r5.Actor.
+func (a actor) Key(ctx context.Context) (ed25519.PrivateKey, error) {
+	return a.node.table.Signer(ctx, keys.ID{Kind: "avatar", Name: a.id.String()})
+}
+
+// Credential implements r5.Actor.
+func (a actor) Credential(ctx context.Context) (string, error) {
+	return a.node.api.Proofs.Credential(ctx, a.id)
+}
+
+// Mandate implements r5.Actor.
+func (a actor) Mandate(_ context.Context, use r5.Use) (string, error) {
+	return a.node.api.Mandates.Mandate(a.id, mandate.Use{Audience: a.at, About: use.Avatar, Action: use.Action, Purpose: use.Purpose})
+}

@@ -1,0 +1,215 @@
+package faults_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/entity"
+	"carnet/identity"
+	"carnet/node"
+	keystore "carnet/owner"
+	"carnet/peering"
+	"carnet/policy"
+)
+
+// post makes a call of an operator's that the client has no method for.
+func post[T any](p *party, t *testing.T, method, path string, body any) (v T) {
+	t.Helper()
+	var data io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = bytes.NewReader(text)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, p.client.Base+path, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+p.token)
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := p.client.HTTP.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s: %s", method, path, answer.Status, text)
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatalf("%s %s: %v in %s", method, path, err, text)
+	}
+	return v
+}
+
+// Two worlds as processes: the clinic reads arena's avatar as its own, by the
+// mandate of the owner's keystore and a grant of arena's; over a restart; and no
+// more once any of what it lives by has ended.
+func TestAbroad(t *testing.T) {
+	t.Parallel()
+	v := makeTown(t, t.TempDir(), func(t *testing.T, p *party) {
+		if p.role == identity.World {
+			p.config.Listen.R5 = freeAddress(t)
+		}
+	})
+	ctx := t.Context()
+	sensitivity := carnet.Personal | carnet.Health
+	err := node.Introduce(ctx, node.Introduction{
+		Inviter: v.arena.config, Accepter: v.clinic.config, Calls: "clinic",
+		Offer: peering.Offer{Scope: []peering.Scope{peering.R5}, Purposes: []string{"care", "fitness"}, Sensitivity: &sensitivity},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	arenas, err := node.Inspect(ctx, v.arena.config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := arenas.Self.Show(identity.World).Key
+	if err := arenas.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range v.parties() {
+		p.start(t)
+	}
+	for _, p := range v.parties() {
+		v.await(p)
+	}
+	w := v.addWatchFor(map[carnet.PartyID]string{
+		"arena":  `{"properties": {"heart_rate": {}}, "purposes": ["care", "fitness"]}`,
+		"clinic": `{"properties": {"heart_rate": {}}, "purposes": ["care"]}`,
+	})
+	w.send(3)
+	v.settle()
+	there, here := w.mappings["arena"].Avatar, w.mappings["clinic"].Avatar
+
+	// The owner's keystore has a key for arena, which arena pins.
+	store, err := keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	arena := keystore.World{Party: "arena", Key: shown}
+	key, err := store.Key(arena)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownership, err := identity.SignOwnership(key, identity.Ownership{Audience: "arena", Avatar: there, Issued: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.hub.client.Own(ctx, w.mappings["arena"].ID, ownership); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Pinned(arena, there); err != nil {
+		t.Fatal(err)
+	}
+
+	read := func() ([]carnet.Measurement, error) { return v.clinic.client.Abroad(ctx, here, "arena", there) }
+	refused := func(when string, code carnet.Code) {
+		t.Helper()
+		if ms, err := read(); carnet.CodeOf(err) != code {
+			t.Errorf("%s: %v %v", when, ms, err)
+		}
+	}
+	refused("without a mandate", carnet.NotFound)
+	asked, err := v.clinic.client.AskMandate(ctx, here, api.NewMandate{
+		World: "arena", Avatar: there, Actions: []identity.Action{identity.ActionRead}, Purpose: "care", Sensitivity: "personal+health", Text: "The clinic reads your heart rate in arena.",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := identity.ParseMandateRequest(asked.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	approve := func() keystore.Mandate {
+		mandate, err := store.Approve(request, time.Now(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.clinic.client.GiveMandate(ctx, mandate.Token); err != nil {
+			t.Fatal(err)
+		}
+		return mandate
+	}
+	mandate := approve()
+	refused("without a grant", carnet.Forbidden)
+
+	view, err := policy.ParseView([]byte(`{"properties": {"heart_rate": {"round": 10}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms := entity.Terms{
+		Avatar: there, To: entity.To{Platform: "clinic", DID: identity.DID(request.Subject)}, Actions: []identity.Action{identity.ActionRead},
+		View: view, Purpose: "care", Ceiling: &entity.Clearance{Sensitivity: sensitivity}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+	}
+	give := func() entity.Grant {
+		report := post[entity.Assessment](v.arena, t, "POST", "/v1/assessments", terms)
+		return post[entity.Grant](v.arena, t, "POST", "/v1/grants", api.NewGrant{Terms: terms, Assessment: report.Fingerprint})
+	}
+	given := give()
+	reads := func(when string) {
+		t.Helper()
+		ms, err := read()
+		if err != nil || len(ms) != 1 || ms[0].Name != "heart_rate" || int64(ms[0].Value.Num)%10 != 0 {
+			t.Fatalf("%s: %v %v", when, ms, err)
+		}
+	}
+	reads("under the grant")
+
+	// Over a restart of either side.
+	v.arena.kill(t)
+	refused("while arena is away", carnet.Unavailable)
+	v.restart(v.arena)
+	eventually(t, "arena takes what is made after its start", func() bool { _, err := read(); return err == nil })
+	reads("after arena's restart")
+	v.clinic.kill(t)
+	v.restart(v.clinic)
+	reads("after the clinic's restart")
+
+	// Until what it lives by ends.
+	post[entity.Grant](v.arena, t, "DELETE", "/v1/grants/"+given.ID, nil)
+	refused("once the grant is revoked", carnet.Forbidden)
+	give()
+	reads("under another grant")
+	withdrawal, err := store.Withdraw(mandate.ID, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.arena.client.Withdraw(ctx, there, withdrawal.Token); err != nil {
+		t.Fatal(err)
+	}
+	refused("once the mandate is withdrawn", carnet.Forbidden)
+	time.Sleep(time.Second) // mandates have whole seconds, and the one that ends last is taken
+	approve()
+	reads("under another mandate")
+	if _, err := v.arena.client.SuspendPeer(ctx, "clinic"); err != nil {
+		t.Fatal(err)
+	}
+	refused("while the peering is suspended", carnet.Unavailable)
+	if _, err := v.arena.client.ResumePeer(ctx, "clinic"); err != nil {
+		t.Fatal(err)
+	}
+	reads("once it is resumed")
+	activity := post[json.RawMessage](v.arena, t, "GET", "/v1/activity?limit=1000", nil)
+	records := string(activity)
+	for _, want := range []string{`"rule":"grant"`, `"rule":"mandate"`, "are proved", `"via":"r5"`} {
+		if !strings.Contains(records, want) {
+			t.Errorf("arena's activity has no %s", want)
+		}
+	}
+}
