@@ -35,6 +35,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	u.write("left/batches.bin", "")
 	u.write("among/one/batches.bin", "")
 	u.write("half.json", `{"version":1`)
+	u.does("console", "user", "alice", "--role=administrator", "--users=users.json", "--generate")
 	open := filepath.Join(u.dir, "open.json")
 	u.write("open.json", `{"version":1}`)
 	if err := os.Chmod(open, 0o644); err != nil {
@@ -89,6 +90,13 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a party that doesn't run", "avatar list --access=vault/access.json --party=vault", 1, `role "depot"`},
 		{"a limit", "avatar history --limit=0 " + id, 1, "--limit is 0"},
 		{"a time", "avatar history --from=yesterday " + id, 1, "2026-11-01T10:00:00Z"},
+
+		{"a console that nobody may sign in at", "console --access=arena/access.json --users=nobody.json", 1, "carnet console user NAME"},
+		{"a console with half a certificate", "console --access=arena/access.json --users=users.json --certificate=half.json", 1, "--key"},
+		{"a console in the clear for everybody", "console --access=arena/access.json --users=users.json --listen=0.0.0.0:0", 1, "loopback"},
+		{"a user without a role", "console user bob --users=users.json", 1, "--role"},
+		{"a user without a password", "console user bob --users=users.json --role=user", 1, "8 to 256 bytes"},
+		{"a user who isn't there", "console user bob --users=users.json --remove", 1, `no user "bob"`},
 
 		{"verify nothing", "verify nowhere", 2, "nowhere"},
 		{"verify an empty directory", "verify empty", 2, "empty holds no evidence bundle"},

@@ -280,7 +280,7 @@ test("everything goes by keyboard, with a visible focus", limit, async () => {
   await page.context().close();
 });
 
-test("axe finds no violation on any page, in both themes", { timeout: 180_000 }, async () => {
+test("axe finds no violation on any page, in both themes", { timeout: 240_000 }, async () => {
   const check = async (page, what) => {
     const found = await page.evaluate(
       async ([source]) => {
