@@ -47,6 +47,9 @@ func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
 		return nil, carnet.Errorf(carnet.Malformed, "%s holds no measurement: line %d: %s", name, c.rec.Skipped[0].First, c.rec.Skipped[0].Why).
 			WithFix("check the columns and the form of the time")
 	}
+	if len(c.rec.Measurements) == 0 {
+		return nil, carnet.Errorf(carnet.Malformed, "%s has a header line and no rows with values", name).WithFix("want at least one")
+	}
 	return c.finish(), nil
 }
 

@@ -77,6 +77,8 @@ func Open(path string, cols Columns) (*Recording, error) {
 		return ReadFIT(r, name)
 	case looksLikeText(head):
 		return ReadCSV(r, name, cols)
+	case len(head) == 0:
+		return nil, carnet.Errorf(carnet.Malformed, "%s is empty", name).WithFix("copy it from the device again")
 	}
 	return nil, carnet.Errorf(carnet.Malformed, "%s is neither FIT nor CSV text", name).
 		WithFix("give a recording from a FIT device, or a CSV file in UTF-8")
