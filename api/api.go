@@ -53,6 +53,9 @@ type Config struct {
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
+	// Outbox is the party's way to its depot; nil: its statements go nowhere.
+	Outbox *Outbox
+
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
 	Tokens Authenticator
@@ -72,6 +75,12 @@ type Config struct {
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
+}
+
+// Outbox is a way to a depot.
+type Outbox struct {
+	To   func() carnet.PartyID // empty: there is none yet
+	Away func() *ledger.Away   // nil: the depot takes statements. Both are called concurrently
 }
 
 // things is what the handler needs of a things agent: a *thing.Agent.
@@ -134,6 +143,7 @@ type server struct {
 	things   things   // nil unless the party is a things agent
 	world    world    // nil unless it is a world
 	depot    store    // nil unless it is a depot
+	outbox   *Outbox  // nil for a depot
 	proofs   Proofs   // with world
 	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
@@ -152,7 +162,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, outbox: cfg.Outbox, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

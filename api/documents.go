@@ -6,6 +6,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/ledger"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -30,6 +31,8 @@ type NewThing struct {
 type AddedThing struct {
 	ID       carnet.ThingID `json:"id" doc:"The thing's id, which is also its MQTT user name."`
 	Password string         `json:"password" doc:"The thing's password: shown now and never again."`
+
+	Unmeasured []thing.UnmeasuredInfo `json:"unmeasured,omitempty" doc:"Properties of which no measurement can be taken, and why."`
 }
 
 // ThingList is the things that the caller may see.
@@ -106,6 +109,14 @@ type Status struct {
 	Things *ThingsStatus  `json:"things,omitempty"`
 	World  *WorldStatus   `json:"world,omitempty"`
 	Depot  *DepotStatus   `json:"depot,omitempty"`
+	// States is how the party's way to its depot is.
+	States *StatesStatus `json:"states,omitempty"`
+}
+
+// StatesStatus is where a party's statements go.
+type StatesStatus struct {
+	To   carnet.PartyID `json:"to" doc:"The depot."`
+	Away *ledger.Away   `json:"away,omitempty" doc:"Since when and why the depot doesn't take them; left out when it does."`
 }
 
 // ThingsStatus is how a things agent is.

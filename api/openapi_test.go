@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"carnet"
+	"carnet/policy"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -208,5 +211,26 @@ func check(t testing.TB, what string, schema *jsonschema.Schema, text string) {
 	}
 	if err != nil {
 		t.Errorf("%s isn't of its schema: %v\n%s", what, err, text)
+	}
+}
+
+// The page for people lists every operation of the document, with its group.
+func TestThePageListsEveryOperation(t *testing.T) {
+	page, err := os.ReadFile("../docs/design/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| ([A-Z]+) \\| `([^`]+)` \\| ([a-z]*) ?\\|").FindAllStringSubmatch(string(page), -1) {
+		listed[row[1]+" "+row[2]] = row[3]
+	}
+	s := newServed(t)
+	for _, base := range []string{s.hubURL, s.arenaURL} {
+		for _, o := range operations(t, base) {
+			use, _ := policy.UseOf(policy.Action(o.id))
+			if group, ok := listed[o.method+" "+o.path]; !ok || group != string(use.Group) {
+				t.Errorf("docs/design/api.md lists %s %s (%t) in the group %q, and it is in %q", o.method, o.path, ok, group, use.Group)
+			}
+		}
 	}
 }

@@ -21,6 +21,9 @@ func (s *server) every(h huma.API) {
 
 func (s *server) status(ctx context.Context) (st Status, err error) {
 	st = Status{Party: s.party, Time: s.now().UTC()}
+	if s.outbox != nil {
+		st.States = &StatesStatus{To: s.outbox.To(), Away: s.outbox.Away()}
+	}
 	if s.things != nil {
 		if st.Things, err = s.thingsStatus(ctx); err != nil {
 			return st, err

@@ -83,7 +83,14 @@ func (s *server) addThing(ctx context.Context, in *struct{ Body NewThing }) (*bo
 		return nil, carnet.Errorf(carnet.Forbidden, "%s adds things of its own only: %s", a.who, a.Decision.Sentence).WithFix("leave the owner to be %q", a.who.Name)
 	}
 	id, password, err := s.things.AddThing(ctx, in.Body.ID, in.Body.Owner, in.Body.Description)
-	return answer(AddedThing{id, password}, err)
+	if err != nil {
+		return nil, err
+	}
+	added := AddedThing{ID: id, Password: password}
+	if info, err := s.things.Thing(ctx, id); err == nil { // nothing may lose the password
+		added.Unmeasured = info.Unmeasured
+	}
+	return &body[AddedThing]{added}, nil
 }
 
 // raw is an answer of given bytes.

@@ -3,6 +3,8 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"slices"
+	"strings"
 	"testing"
 
 	"carnet"
@@ -148,5 +150,21 @@ func TestOthersThingsLookAbsent(t *testing.T) {
 	}
 	if _, err := s.hub("operator-token").Owner(t.Context(), "bob"); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("an owner of nothing is %v to the operator", err)
+	}
+}
+
+// Whoever adds a thing hears which of its properties can't be measured, and so
+// does who looks at it.
+func TestWhatCantBeMeasuredIsSaid(t *testing.T) {
+	s := newServed(t)
+	operator := s.hub("operator-token")
+	text := strings.Replace(watchDescription, `"properties": {`, `"properties": {"laps": {"type": "array", "forms": [{"href": "z"}]},`, 1)
+	added, err := operator.AddThing(t.Context(), api.NewThing{ID: "lap-counter", Owner: "alice", Description: api.Description(text)})
+	if err != nil || len(added.Unmeasured) != 1 || added.Unmeasured[0].Name != "laps" || added.Unmeasured[0].Why == "" || added.Password == "" {
+		t.Fatalf("added %+v, %v", added, err)
+	}
+	info, err := operator.Thing(t.Context(), "lap-counter")
+	if err != nil || !slices.Equal(info.Unmeasured, added.Unmeasured) {
+		t.Errorf("shown %+v, %v", info.Unmeasured, err)
 	}
 }

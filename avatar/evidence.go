@@ -35,10 +35,16 @@ type ProvenFrame struct {
 func (a *Agent) EvidenceSigner(ctx context.Context) (ed25519.PrivateKey, error) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	id := keys.ID{Kind: "evidence", Name: string(a.party)}
-	key, err := a.keys.Signer(ctx, id)
+	return EvidenceKey(ctx, a.keys, a.party)
+}
+
+// EvidenceKey returns the key that a world signs evidence with, and makes it at
+// the first time.
+func EvidenceKey(ctx context.Context, table *keys.Table, world carnet.PartyID) (ed25519.PrivateKey, error) {
+	id := keys.ID{Kind: "evidence", Name: string(world)}
+	key, err := table.Signer(ctx, id)
 	if carnet.CodeOf(err) == carnet.NotFound {
-		return a.keys.MakeSigner(ctx, id)
+		return table.MakeSigner(ctx, id)
 	}
 	return key, err
 }

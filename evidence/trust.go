@@ -5,6 +5,9 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 
 	"carnet"
@@ -61,9 +64,40 @@ const trustVersion = 1
 func ReadTrust(path string) (*Trust, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, carnet.Errorf(carnet.NotFound, "the trust file can't be read: %v", err)
+		return nil, carnet.Errorf(carnet.NotFound, "the trust file %s can't be read: %v", path, err)
 	}
-	return ParseTrust(data)
+	t, err := ParseTrust(data)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.CodeOf(err), "%s: %v", path, err).WithFix("give a file that 'carnet party trust' wrote")
+	}
+	return t, nil
+}
+
+// Join trusts what another file names, too.
+func (t *Trust) Join(other *Trust) {
+	t.Worlds = append(t.Worlds, other.Worlds...)
+	t.Senders = append(t.Senders, other.Senders...)
+	t.Ledgers = append(t.Ledgers, other.Ledgers...)
+}
+
+// Write writes the trust to a new file.
+func (t *Trust) Write(path string) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	data, err := t.marshal()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return carnet.Errorf(carnet.Conflict, "%s is there already", path).WithFix("name another file")
+	}
+	if err != nil {
+		return fmt.Errorf("write trust file: %w", err)
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // ParseTrust reads the JSON form of Trust, and refuses fields it doesn't know.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -64,6 +65,8 @@ type Outbox struct {
 	wake     chan struct{}
 	landed   chan flight
 
+	away atomic.Pointer[Away] // nil: the last sending didn't fail
+
 	// Owned by Run.
 	due      bool     // there may be something to send
 	last     uint64   // the id up to which the store was read
@@ -72,6 +75,16 @@ type Outbox struct {
 	failures int       // sendings that failed since the last that didn't
 	notUntil time.Time // nothing is sent before
 }
+
+// Away says that statements wait, since what they are sent to doesn't take them.
+type Away struct {
+	Since time.Time `json:"since"`
+	Why   string    `json:"why"` // the newest failure
+}
+
+// Away says since when and why statements wait; nil: they don't. It may be called
+// concurrently.
+func (o *Outbox) Away() *Away { return o.away.Load() }
 
 // flight is a batch that came back.
 type flight struct {
@@ -222,6 +235,7 @@ func (o *Outbox) land(ctx context.Context, f flight) error {
 		return o.passing(ctx, fmt.Errorf("store %d receipts: %w", len(f.items), err))
 	}
 	o.failures = 0
+	o.away.Store(nil)
 	return nil
 }
 
@@ -240,6 +254,11 @@ func (o *Outbox) postpone(ctx context.Context, err error) {
 		return
 	}
 	o.due = true
+	away := Away{Since: time.Now(), Why: err.Error()}
+	if before := o.away.Load(); before != nil {
+		away.Since = before.Since
+	}
+	o.away.Store(&away)
 	wait := min(o.cfg.Backoff<<min(o.failures, 20), o.cfg.MaxWait)
 	o.failures++
 	o.notUntil = time.Now().Add(wait)

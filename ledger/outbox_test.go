@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -247,8 +248,15 @@ func TestADepotThatIsAwayDelaysAndLosesNothing(t *testing.T) {
 			}
 			return nil, nil
 		}}
-		_, stop := run(t, d, store, func(c *OutboxConfig) { c.Flights = 1 })
+		begun := time.Now()
+		o, stop := run(t, d, store, func(c *OutboxConfig) { c.Flights = 1 })
+		if o.Away() != nil {
+			t.Error("it is away before it was asked")
+		}
 		time.Sleep(time.Until(back))
+		if away := o.Away(); away == nil || !away.Since.Equal(begun) || !strings.Contains(away.Why, "away") {
+			t.Errorf("it is said to be away %+v, since %v", away, begun)
+		}
 		var waits []time.Duration
 		calls := d.sent()
 		for i := 1; i < len(calls); i++ {

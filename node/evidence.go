@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +88,53 @@ func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Q
 	return err
 }
 
+// Trust lists the keys by which a party's peers verify evidence: of a world its own
+// and those of its things agents and depots, of a depot its ledger's. It is given
+// to verifiers by another way than the bundles.
+func Trust(ctx context.Context, c Config) (t evidence.Trust, err error) {
+	n := &Node{config: c, log: slog.New(slog.DiscardHandler)} // it runs nothing
+	if n.stores, err = openStores(ctx, c); err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, n.stores.close()) }()
+	if err := n.openRegistry(ctx); err != nil {
+		return t, err
+	}
+	t.Version = 1
+	switch c.Role {
+	case identity.World:
+		key, err := avatar.EvidenceKey(ctx, n.table, c.Party)
+		if err != nil {
+			return t, err
+		}
+		return trustOf(c.Party, key, peerFiles(n.peers)), nil
+	case identity.Depot:
+		signer, err := ledgerSigner(ctx, c, n.table)
+		if err != nil {
+			return t, err
+		}
+		t.Ledgers = []evidence.Ledger{{Party: c.Party, Key: signer.Key().String()}}
+		return t, nil
+	}
+	return t, carnet.Errorf(carnet.Malformed, "a things agent shows each world another key, and worlds tell which").
+		WithFix("ask the worlds and the depot for their trust files, and compare the agent's key with what it shows the world")
+}
+
+// trustOf lists a world's key, and those that it pinned.
+func trustOf(world carnet.PartyID, key ed25519.PrivateKey, peers map[carnet.PartyID]identity.Peer) evidence.Trust {
+	public := key.Public().(ed25519.PublicKey)
+	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: world, Key: evidence.PublicKey(public)}}}
+	for _, name := range slices.Sorted(maps.Keys(peers)) {
+		switch peer := peers[name]; peer.Role {
+		case identity.Things:
+			trust.Senders = append(trust.Senders, evidence.Sender{Party: name, Audience: world, Key: evidence.PublicKey(peer.Key)})
+		case identity.Depot:
+			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
+		}
+	}
+	return trust
+}
+
 // single is the source of a bundle of one frame.
 type single avatar.ProvenFrame
 
@@ -101,16 +150,7 @@ func (p Prover) options(ctx context.Context, id carnet.AvatarID) (o evidence.Opt
 	if err != nil {
 		return o, err
 	}
-	public := signer.Public().(ed25519.PublicKey)
-	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: p.Party, Key: evidence.PublicKey(public)}}}
-	for name, peer := range p.Peers {
-		switch peer.Role {
-		case identity.Things:
-			trust.Senders = append(trust.Senders, evidence.Sender{Party: name, Audience: p.Party, Key: evidence.PublicKey(peer.Key)})
-		case identity.Depot:
-			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
-		}
-	}
+	trust := trustOf(p.Party, signer, p.Peers)
 	return evidence.Options{World: p.Party, Avatar: id, Trust: trust, Signer: signer, Now: time.Now()}, nil
 }
 
@@ -143,7 +183,7 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 	}
 	upTo, err := n.api.World.Settle(ctx)
 	if err != nil {
-		return nil, carnet.Errorf(carnet.Unavailable, "not every statement has its receipt yet: %v", err).WithFix("try again; see whether the depot is away")
+		return nil, n.unsettled(err)
 	}
 	dir, err := os.MkdirTemp(n.config.path(n.config.Data), bundlesPrefix)
 	if err != nil {
@@ -163,6 +203,18 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 		err := archive.AddFS(os.DirFS(dir))
 		return errors.Join(err, archive.Close(), os.RemoveAll(dir))
 	}, nil
+}
+
+// unsettled says why evidence can't be made yet.
+func (n *Node) unsettled(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	why := "the depot takes its time"
+	if away := n.api.Outbox.Away(); away != nil {
+		why = fmt.Sprintf("the depot %s has been away since %s", n.api.Outbox.To(), away.Since.UTC().Format(time.RFC3339))
+	}
+	return carnet.Errorf(carnet.Unavailable, "not every statement has its receipt yet: %s", why).WithFix("try again when 'carnet status' shows the depot as there")
 }
 
 // bundlesPrefix begins the names of directories in which bundles are made. They

@@ -98,6 +98,9 @@ func (n *Node) open(ctx context.Context) (err error) {
 	}
 	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: n.peers, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
+	if n.config.Role != identity.Depot {
+		n.api.Outbox = &api.Outbox{To: n.depot.Party, Away: n.depot.away}
+	}
 	switch n.config.Role {
 	case identity.Things:
 		return n.openThings(ctx)

@@ -24,12 +24,13 @@ type outlet struct {
 	client *depot.Client
 	party  carnet.PartyID
 	outbox *ledger.Outbox
+	since  time.Time // when outbox last changed
 }
 
 func (o *outlet) set(client *depot.Client, party carnet.PartyID, outbox *ledger.Outbox) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.client, o.outbox = client, outbox
+	o.client, o.outbox, o.since = client, outbox, time.Now()
 	if party != "" {
 		o.party = party
 	}
@@ -49,6 +50,16 @@ func (o *outlet) Party() carnet.PartyID {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.party
+}
+
+// away says since when and why the depot takes no statements; nil: it does.
+func (o *outlet) away() *ledger.Away {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.outbox == nil {
+		return &ledger.Away{Since: o.since, Why: "there is no depot at the moment"}
+	}
+	return o.outbox.Away()
 }
 
 func (o *outlet) now() (*depot.Client, error) {
@@ -121,6 +132,7 @@ func (n *Node) sendStatements(ctx context.Context, p peering.Peering) error {
 	if err != nil {
 		return err
 	}
+	n.log.Info("statements go to the depot", "depot", p.Name, "at", peer.R2)
 	n.depot.set(client, p.Name, outbox)
 	defer n.depot.set(nil, "", nil)
 	return outbox.Run(ctx)

@@ -31,7 +31,7 @@ func TestRefusals(t *testing.T) {
 		{carnet.WrongUnit, "beat/min", []carnet.Measurement{{Name: "heart_rate", Unit: "Hz", Time: now.UnixNano(), Value: carnet.Float(1)}}},
 		{carnet.OutOfRange, "254", []carnet.Measurement{heart(now, 255)}},
 		{carnet.Incomplete, "position", []carnet.Measurement{{Name: "position/lat", Unit: "lat", Time: now.UnixNano(), Value: carnet.Float(1)}}},
-		{carnet.TooOld, "720h", []carnet.Measurement{at(good, -31*24*time.Hour)}},
+		{carnet.TooOld, "at most 30 days", []carnet.Measurement{at(good, -31*24*time.Hour)}},
 		{carnet.TooNew, "clock", []carnet.Measurement{at(good, 6*time.Minute)}},
 	} {
 		d.submit(append([]carnet.Measurement{good}, row.ms...)...)

@@ -19,6 +19,7 @@ type Info struct {
 	Title      string                 `json:"title"`
 	Added      time.Time              `json:"added"`
 	Properties []PropertyInfo         `json:"properties"`
+	Unmeasured []UnmeasuredInfo       `json:"unmeasured,omitempty"`
 	Mappings   []MappingInfo          `json:"mappings"`
 	Refused    map[carnet.Code]uint64 `json:"refused,omitempty"`
 	Connected  int                    `json:"connected"` // sessions open now
@@ -35,6 +36,12 @@ type PropertyInfo struct {
 	Kind        string     `json:"kind"`
 	Sensitivity string     `json:"sensitivity"`
 	LastTime    *time.Time `json:"last_time,omitempty"` // newest measured time accepted
+}
+
+// UnmeasuredInfo is a property of which no measurement can be taken, and why.
+type UnmeasuredInfo struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
 }
 
 // MappingInfo is a mapping, the view in force, and what became of the thing's
@@ -114,6 +121,9 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 			pi.LastTime = &at
 		}
 		info.Properties = append(info.Properties, pi)
+	}
+	for _, u := range d.Unmeasured {
+		info.Unmeasured = append(info.Unmeasured, UnmeasuredInfo(u))
 	}
 	a.registryMu.RLock()
 	var mappings []*Mapping

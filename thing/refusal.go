@@ -1,8 +1,10 @@
 package thing
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -72,12 +74,24 @@ func (a *Agent) outsideTime(m *carnet.Measurement, now int64) *carnet.Error {
 	at := time.Unix(0, m.Time).UTC().Format(time.RFC3339)
 	if m.Time > now {
 		return carnet.Errorf(carnet.TooNew, "%s was measured at %s, %s ahead of the agent's clock; at most %s is accepted",
-			m.Name, at, time.Duration(m.Time-now).Round(time.Second), time.Duration(a.maxAhead)).
+			m.Name, at, length(time.Duration(m.Time-now)), length(time.Duration(a.maxAhead))).
 			WithFix("set the device's clock")
 	}
 	return carnet.Errorf(carnet.TooOld, "%s was measured at %s, %s ago; at most %s is accepted",
-		m.Name, at, time.Duration(now-m.Time).Round(time.Second), time.Duration(a.maxAge)).
+		m.Name, at, length(time.Duration(now-m.Time)), length(time.Duration(a.maxAge))).
 		WithFix("send data sooner, or have the operator raise max_age of [things]")
+}
+
+// length writes a time for people: days where it has some.
+func length(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%d days", d/day)
+	case d >= day:
+		return "1 day " + (d % day).Round(time.Hour).String()
+	}
+	return d.Round(time.Second).String()
 }
 
 // Attach gives the thing a way out to a device that is connected now.
@@ -108,7 +122,10 @@ func (t *Thing) tellRefusal(why *carnet.Error) {
 	if len(outboxes) == 0 {
 		return
 	}
-	payload, err := json.Marshal(struct {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // people read it
+	err := e.Encode(struct {
 		Code   carnet.Code `json:"code"`
 		Reason string      `json:"reason"`
 		Fix    string      `json:"fix,omitempty"`
@@ -116,6 +133,7 @@ func (t *Thing) tellRefusal(why *carnet.Error) {
 	if err != nil {
 		return // three strings always encode
 	}
+	payload := bytes.TrimSpace(text.Bytes())
 	for _, o := range outboxes {
 		o.Send(RefusalsTopic(t.id), "application/json", payload)
 	}
