@@ -80,6 +80,7 @@ type Advertise struct {
 // Token lets its bearer use the HTTP interface. The token itself is printed once,
 // when it is made.
 type Token struct {
+	// Name says whose it is; of an owner it is the name that the owner's things have.
 	Name string `toml:"name"`
 	// Role is user (the things whose owner is called Name), creator (the same, and
 	// adds things), administrator (everything), auditor (what there is and who did
@@ -106,17 +107,21 @@ type Activity struct {
 
 // ThingsConfig is what only a things agent has.
 type ThingsConfig struct {
-	MaxAge   Duration `toml:"max_age,omitempty"`   // oldest measurement accepted; default 720h
-	MaxAhead Duration `toml:"max_ahead,omitempty"` // newest; default 5m
+	// MaxAge is how old a measurement may be when it comes: an older one is refused
+	// as too_old. MaxAhead is how far ahead of the agent's clock: too_new. Default
+	// 720h and 5m. What came in is kept a day longer than MaxAge.
+	MaxAge   Duration `toml:"max_age,omitempty"`
+	MaxAhead Duration `toml:"max_ahead,omitempty"`
 	// Policies are Cedar files; none: the default policy.
 	Policies []string `toml:"policies,omitempty"`
 }
 
 // WorldConfig is what only a world has. What it may hold is shown to peers.
 type WorldConfig struct {
+	// Purpose is what the world uses data for, in one word.
 	Purpose     string   `toml:"purpose,omitempty"`
 	Sensitivity string   `toml:"sensitivity,omitempty"` // such as health+location; or public
-	Residency   []string `toml:"residency,omitempty"`
+	Residency   []string `toml:"residency,omitempty"`   // where it keeps data, such as de; none: it doesn't say
 	// View is a file with the view that the world itself wants or bears.
 	View string `toml:"view,omitempty"`
 	// CompactEvery is how often frames are compacted; default 30s.
