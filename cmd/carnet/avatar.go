@@ -34,7 +34,7 @@ type avatarEvidence struct {
 	From     string `placeholder:"TIME" help:"Only batches with what was measured at this time or later, each in a bundle of its own: RFC 3339, or seconds since 1970."`
 	To       string `placeholder:"TIME" help:"Only batches with what was measured before this time."`
 	Property string `help:"Only batches with this property; an object's name stands for its fields."`
-	Out      string `help:"Where the bundles' directories are made." type:"path" default:"."`
+	Out      string `help:"Where the bundles' directories are made." default:"."`
 }
 
 // Run fetches the bundles and says what to do with them.
@@ -51,15 +51,23 @@ func (c *avatarEvidence) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(s.err, "Waiting until the depot has given a receipt for every statement made so far.")
 	bundles, err := world.Evidence(ctx, c.ID, q, c.Out)
 	if err != nil {
 		return err
 	}
 	for _, bundle := range bundles {
-		bundle = plain(bundle) // the world named it
-		fmt.Fprintf(s.out, "%s\nIt holds the keys of what it proves. Verify it: carnet verify %s\n", bundle, bundle)
+		fmt.Fprintln(s.out, plain(bundle)) // the world named it
 	}
-	return nil
+	what, verify := "It holds the keys of what it proves.", c.Out
+	switch {
+	case len(bundles) == 1:
+		verify = bundles[0]
+	default:
+		what = "They hold the keys of what they prove."
+	}
+	_, err = fmt.Fprintf(s.out, "%s Verify: carnet verify %s\n", what, plain(verify))
+	return err
 }
 
 // ofAvatar names an avatar.
@@ -193,7 +201,8 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 			Withdrawn []string        `json:"withdrawn,omitempty"`
 		}{i, pack, old})
 	}
-	fmt.Fprintf(s.out, "%s %s\n%d measurements in %d batches of %d streams, since %s\n\n", i.ID, plain(i.Title), i.Measurements, i.Batches, i.Streams, clock(i.Created))
+	fmt.Fprintf(s.out, "%s\n%s in %s of %s, since %s\n\n", strings.TrimSpace(i.ID.String()+" "+plain(i.Title)), number(i.Measurements, "measurement", "measurements"),
+		number(i.Batches, "batch", "batches"), number(uint64(i.Streams), "stream", "streams"), clock(i.Created))
 	t := measurements(state)
 	for i := range state {
 		if slices.Contains(old, state[i].Name) {
@@ -371,6 +380,9 @@ const (
 // end is a good end: it says where to go on.
 func (c avatarWatch) end(s streams, after *string) error {
 	if after != nil && *after != "" {
+		if isTerminal(s.err) {
+			fmt.Fprintln(s.err) // behind the ^C that a terminal shows
+		}
 		fmt.Fprintf(s.err, "Go on with --after %s\n", *after)
 	}
 	return nil

@@ -93,6 +93,24 @@ func TestInADemo(t *testing.T) {
 	if r := u.try("", "avatar", "evidence", file, "--out=proof", avatar); r.code != 1 || !strings.Contains(r.err, "is there already") || !strings.Contains(r.err, "name another directory") {
 		t.Errorf("evidence in the same place: %+v", r)
 	}
+	// The keys come by another way than the bundle: from the world, or only half of
+	// them from the depot.
+	u.does("party", "trust", "--config=d/arena/carnet.toml", "--out=arena.trust")
+	u.does("party", "trust", "--config=d/vault/carnet.toml", "--out=vault.trust")
+	u.sees([]string{"Verified with the keys of the trust file given.", "Verdict: true"}, "verify", "proof", "--trust=arena.trust", "--trust=vault.trust")
+	if r := u.try("", "verify", "proof", "--trust=vault.trust"); r.code != 2 || !strings.Contains(r.out, "no key of the world arena") {
+		t.Errorf("with the depot's keys alone: %+v", r)
+	}
+	if r := u.try("", "verify", "proof", "--trust=view.json"); r.code != 2 || !strings.Contains(r.err, "view.json") || !strings.Contains(r.err, "carnet party trust") {
+		t.Errorf("with what is no trust file: %+v", r)
+	}
+	u.sees([]string{"depot vault", "there", "no receipt yet"}, "status", file)
+
+	// A second avatar in one world is said to be one.
+	u.does("thing", "map", file, "bobs", "--world=clinic", "--as=operator")
+	if r := u.try("", "thing", "map", file, "bobs", "--world=clinic", "--as=operator"); r.code != 0 || !strings.Contains(r.err, "this is another one") {
+		t.Errorf("mapped twice: %+v", r)
+	}
 	u.write("no.json", "this is no JSON")
 	if r := u.try("", "thing", "add", file, "--description=no.json"); r.code != 1 || r.err != "carnet: no.json is not JSON; give a WoT Thing Description 1.1\n" {
 		t.Errorf("a description that is no JSON: %+v", r)

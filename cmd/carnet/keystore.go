@@ -157,7 +157,7 @@ func (c ownerClaim) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	id, err := findMapping(ctx, a.Client, c.Mapping)
+	id, err := findMapping(ctx, a.Client, c.Mapping, false)
 	if err != nil {
 		return a.explain(err)
 	}

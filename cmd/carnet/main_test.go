@@ -267,7 +267,7 @@ func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault")
 	before := u.read("vault/carnet.toml")
 	const name = "Zoë \"Z\" \\ \n[store]"
-	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=service")
+	out := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=administrator")
 	after := u.read("vault/carnet.toml")
 	if !strings.HasPrefix(after, before) {
 		t.Error("what was there has changed")
@@ -275,14 +275,36 @@ func TestATokenLeavesTheRestOfAConfiguration(t *testing.T) {
 	if token := words(out); strings.Contains(after, token[len(token)-1]) {
 		t.Error("the token itself is in the configuration")
 	}
-	again := u.does("party", "token", "--config=vault/carnet.toml", name, "--role=service")
-	if out == again {
-		t.Error("two tokens are the same")
+	if r := u.try("", "party", "token", "--config=vault/carnet.toml", name, "--role=administrator"); r.code != 1 || !strings.Contains(r.err, "a token already") {
+		t.Errorf("a second token of one name: %+v", r)
+	}
+	if r := u.try("", "party", "token", "--config=vault/carnet.toml", "bob", "--role=service"); r.code != 1 || !strings.Contains(r.err, "name one of: administrator, auditor") {
+		t.Errorf("a token for what the party doesn't have: %+v", r)
+	}
+
+	// An access file for another one, who reaches the party with it alone.
+	u.does("party", "token", "--config=vault/carnet.toml", "bob", "--role=administrator", "--out=bob.json")
+	f, err := access.Read(filepath.Join(u.dir, "bob.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Tokens) != 1 || f.Tokens[0].Name != "bob" || f.Parties[0].Config != "" || u.read(f.Parties[0].CAFile) != u.read("vault/ca.pem") {
+		t.Errorf("bob is given %+v", f)
+	}
+	if all := reads[[]shownToken](u, "party", "token", "list", "--config=vault/carnet.toml"); len(all) != 3 || all[2].Name != "bob" {
+		t.Errorf("the tokens are %+v", all)
+	}
+	u.does("party", "token", "remove", "--config=vault/carnet.toml", "bob")
+	if now := u.read("vault/carnet.toml"); strings.TrimSpace(now) != strings.TrimSpace(after) {
+		t.Errorf("after it was removed:\n%s\nbefore:\n%s", now, after)
+	}
+	if r := u.try("", "party", "token", "remove", "--config=vault/carnet.toml", "bob"); r.code != 1 || !strings.Contains(r.err, "nobody called") {
+		t.Errorf("a token that isn't there: %+v", r)
 	}
 
 	inline := strings.Replace(before, "[[tokens]]", "[later]", 1)
 	u.write("inline.toml", inline)
-	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=service"); r.code != 1 {
+	if r := u.try("", "party", "token", "--config=inline.toml", "bob", "--role=administrator"); r.code != 1 {
 		t.Errorf("a configuration that can't be read: %+v", r)
 	}
 }

@@ -75,6 +75,14 @@ func counts[K ~string](m map[K]uint64) string {
 	return strings.Join(list, ", ")
 }
 
+// number writes a count with its noun.
+func number(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.FormatUint(n, 10) + " " + many
+}
+
 // value writes a measured value for people.
 func value(v carnet.Value) string {
 	switch v.Kind {
@@ -89,8 +97,11 @@ func value(v carnet.Value) string {
 }
 
 func unit(of string) string {
-	if of == "" {
+	switch of { // RFC 8428 §12.1
+	case "", "1":
 		return ""
+	case "lat", "lon":
+		return "°"
 	}
 	return " " + of
 }

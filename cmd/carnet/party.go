@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"carnet"
 	"carnet/access"
@@ -17,8 +16,9 @@ import (
 )
 
 type partyCommands struct {
-	Init  partyInit  `cmd:"" help:"Make a party: keys, configuration, an operator's token."`
-	Token partyToken `cmd:"" help:"Give somebody a token for the party's HTTP interface."`
+	Init  partyInit   `cmd:"" help:"Make a party: keys, configuration, an operator's token."`
+	Token partyTokens `cmd:"" help:"Who may use the party's HTTP interface."`
+	Trust partyTrust  `cmd:"" help:"Write the keys by which others verify the evidence of a world, or of a depot's ledger."`
 
 	Certificate partyCertificate `cmd:"" help:"Renew the certificate that people and devices trust, as after a change of the party's hosts."`
 }
@@ -185,29 +185,24 @@ func beside(config, path string) string {
 	return filepath.Join(filepath.Dir(config), path)
 }
 
-type partyToken struct {
+type partyTrust struct {
 	Config string `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
-	Name   string `arg:"" help:"Who gets it; of an owner, the name that its things have."`
-	Role   string `required:"" enum:"user,creator,administrator,auditor,service" placeholder:"ROLE" help:"user (own things), creator (the same, and adds things), administrator (everything), auditor (what there is, and who did what) or service (reads avatars)."`
+	Out    string `required:"" type:"path" placeholder:"FILE" help:"Where to write it."`
 }
 
-// Run adds the token at the end of the configuration, where TOML takes another
-// table, so that what people wrote there stays as it is.
-func (c partyToken) Run(s streams) error {
+func (c partyTrust) Run(ctx context.Context, s streams) error {
 	config, err := node.ReadConfig(c.Config)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(c.Config)
+	trust, err := node.Trust(ctx, config)
 	if err != nil {
-		return fmt.Errorf("add the token: %w", err)
+		return err
 	}
-	token, kept := node.NewToken(c.Name, c.Role)
-	text = fmt.Appendf(text, "\n[[tokens]]\nname = %s\nrole = '%s'\nsalt = '%s'\nhash = '%s'\n", tomlString(c.Name), kept.Role, kept.Salt, kept.Hash)
-	if err := replaceConfig(c.Config, text); err != nil {
-		return fmt.Errorf("add the token: %w", err)
+	if err := trust.Write(c.Out); err != nil {
+		return err
 	}
-	_, err = fmt.Fprintf(s.out, "%s knows this token of %s from its next start on. It is shown once: %s\n", config.Party, plain(c.Name), token)
+	_, err = fmt.Fprintf(s.out, "Give %s to who verifies, by another way than the bundles: carnet verify BUNDLE --trust %s\n", c.Out, filepath.Base(c.Out))
 	return err
 }
 
@@ -241,23 +236,4 @@ func replaceConfig(path string, text []byte) error {
 		return errors.Join(err, os.Remove(draft))
 	}
 	return os.Rename(draft, path)
-}
-
-// tomlString writes a basic string of TOML 1.0, whose escapes \uXXXX are JSON's.
-func tomlString(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }

@@ -68,6 +68,13 @@ func (r reaching) status(ctx context.Context, f *access.File, p access.Party) (a
 func showStatus(s streams, st api.Status) error {
 	t := table{{string(st.Party), clock(st.Time)}}
 	n := func(name string, v uint64) { t.add("  "+name, strconv.FormatUint(v, 10)) }
+	if v := st.States; v != nil {
+		state := "there"
+		if v.Away != nil {
+			state = fmt.Sprintf("away since %s: %s", clock(v.Away.Since), v.Away.Why)
+		}
+		t.add("  depot "+string(v.To), state)
+	}
 	if v := st.Things; v != nil {
 		n("things", uint64(v.Things))
 		n("policy version", v.PolicyVersion)
@@ -77,6 +84,7 @@ func showStatus(s streams, st api.Status) error {
 		n("batches sent", v.SentBatches)
 		n("statements", v.Statements)
 		n("receipts", v.Receipts)
+		n("no receipt yet", v.Statements-min(v.Statements, v.Receipts))
 		for _, l := range v.Links {
 			t.add("  link to "+string(l.World), linkState(l))
 		}
@@ -91,6 +99,7 @@ func showStatus(s streams, st api.Status) error {
 		n("defects", v.Defects)
 		n("statements", v.Statements)
 		n("receipts", v.Receipts)
+		n("no receipt yet", v.Statements-min(v.Statements, v.Receipts))
 		n("live subscriptions", uint64(v.Live))
 	}
 	if v := st.Depot; v != nil {
@@ -106,5 +115,5 @@ func linkState(l thing.LinkStatus) string {
 	if l.Up {
 		up = "up"
 	}
-	return fmt.Sprintf("%s, %d frames acknowledged, %d messages behind", up, l.Acked, l.Lag)
+	return fmt.Sprintf("%s, %s acknowledged, %s behind", up, number(l.Acked, "frame", "frames"), number(l.Lag, "message", "messages"))
 }

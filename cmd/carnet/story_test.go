@@ -176,11 +176,11 @@ func (u user) proves(access, avatar string) string {
 	newest := pack[0].Bt + pack[1].T
 	out := u.does("avatar", "evidence", access, avatar, fmt.Sprintf("--from=%.3f", newest), fmt.Sprintf("--to=%.3f", newest+0.001), "--property=heart_rate", "--out=one")
 	bundle, _, _ := strings.Cut(out, "\n")
-	if strings.Count(out, "Verify it") != 1 {
+	if strings.Count(out, "Verify: carnet verify one/") != 1 {
 		u.t.Errorf("the evidence of one measurement is\n%s", out)
 	}
-	u.sees([]string{"1 frames, 1 batches, 1 measurements", "Verdict: true"}, "verify", bundle)
-	return bundle
+	u.sees([]string{"1 frame, 1 batch, 1 measurement.", "Verdict: true"}, "verify", bundle)
+	return filepath.Join(u.dir, bundle)
 }
 
 // opensOne holds a bundle of one batch to have no key, no batch and no stream but

@@ -91,12 +91,20 @@ func (c thingAdd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, added)
 	}
+	defer unmeasured(s, added.Unmeasured)
 	_, err = fmt.Fprintf(s.out, `Added %s of %s.
 Password, shown once: %s
 It publishes %s (or +cbor, +xml) over MQTT with TLS at %s,
 user %s, topic %s, and hears why messages are refused on %s.
 `, added.ID, plain(c.Owner), added.Password, senml.JSON.ContentType(), party.MQTT, added.ID, thing.MeasurementsTopic(added.ID), thing.RefusalsTopic(added.ID))
 	return err
+}
+
+// unmeasured says which properties no measurement can be sent of.
+func unmeasured(s streams, all []thing.UnmeasuredInfo) {
+	for _, u := range all {
+		fmt.Fprintf(s.out, "Not measured, and refused: %s: %s\n", plain(u.Name), plain(u.Why))
+	}
 }
 
 // usualOwner is whose a thing is that somebody adds without saying so: whoever
@@ -166,8 +174,11 @@ func (c thingShow) Run(ctx context.Context, s streams) error {
 		t.add(p.Name, p.Unit, p.Kind, p.Sensitivity, moment(p.LastTime))
 	}
 	fmt.Fprintln(s.out)
-	if err := t.write(s.out); err != nil || len(i.Mappings) == 0 {
+	if err := t.write(s.out); err != nil {
 		return err
+	}
+	if unmeasured(s, i.Unmeasured); len(i.Mappings) == 0 {
+		return nil
 	}
 	fmt.Fprintln(s.out)
 	return mappings(i.Mappings).write(s.out)
@@ -226,9 +237,18 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	before, err := cl.Thing(ctx, c.ID)
+	if err != nil {
+		return err
+	}
 	m, err := cl.Map(ctx, c.ID, api.NewMapping{World: c.World, Avatar: c.Avatar, Title: c.Title, View: view})
 	if err != nil {
 		return err
+	}
+	for _, other := range before.Mappings {
+		if other.World == m.World && !other.Stopped && other.Avatar != m.Avatar {
+			fmt.Fprintf(s.err, "%s is avatar %s in %s already; this is another one. To end one: carnet thing unmap MAPPING\n", m.Thing, other.Avatar, m.World)
+		}
 	}
 	if k != nil {
 		if m, err = claim(ctx, k, cl, m); err != nil {
@@ -263,7 +283,7 @@ func (c thingUnmap) Run(ctx context.Context, s streams) error {
 
 // stop ends a mapping, for whoever may.
 func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSON bool) error {
-	id, err := findMapping(ctx, cl, which)
+	id, err := findMapping(ctx, cl, which, false)
 	if err != nil {
 		return err
 	}
@@ -279,8 +299,8 @@ func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSO
 }
 
 // findMapping reads a mapping's id, or finds the one that runs from a thing to a
-// world: THING/WORLD. Where none runs it is the last one that was stopped.
-func findMapping(ctx context.Context, cl *client.Client, which string) (id carnet.MappingID, err error) {
+// world: THING/WORLD. With stopped, where none runs, it is the last one that did.
+func findMapping(ctx context.Context, cl *client.Client, which string, stopped bool) (id carnet.MappingID, err error) {
 	of, world, both := strings.Cut(which, "/")
 	if !both {
 		return id, id.UnmarshalText([]byte(which))
@@ -292,13 +312,13 @@ func findMapping(ctx context.Context, cl *client.Client, which string) (id carne
 	if err != nil {
 		return id, err
 	}
-	var stopped *thing.MappingInfo
+	var last *thing.MappingInfo
 	found := 0
 	for _, m := range i.Mappings {
 		switch {
 		case string(m.World) != world:
 		case m.Stopped:
-			stopped = &m
+			last = &m
 		default:
 			id, found = m.ID, found+1
 		}
@@ -306,8 +326,8 @@ func findMapping(ctx context.Context, cl *client.Client, which string) (id carne
 	switch {
 	case found == 1:
 		return id, nil
-	case found == 0 && stopped != nil:
-		return stopped.ID, nil
+	case found == 0 && stopped && last != nil:
+		return last.ID, nil
 	case found == 0:
 		return id, carnet.Errorf(carnet.NotFound, "%s has no mapping to %s", of, world).WithFix("see: carnet thing show %s", of)
 	}
@@ -341,12 +361,18 @@ func (c thingRefusals) Run(ctx context.Context, s streams) error {
 	if !c.Each {
 		return byCode(refusals).write(s.out)
 	}
-	t := table{{"TIME", "CODE", "REASON", "FIX", "SENT"}}
+	t := table{{"TIME", "CODE", "REASON AND FIX"}}
 	for _, r := range refusals {
-		t.add(clock(r.Time), string(r.Code), r.Reason, r.Fix, r.Sent)
+		t.add(clock(r.Time), string(r.Code), reason(r))
+		if r.Sent != "" {
+			t.add("", "", "sent: "+r.Sent)
+		}
 	}
 	return t.write(s.out)
 }
+
+// reason is one cell, the last: what stands behind a long one would be far away.
+func reason(r thing.Refusal) string { return (&carnet.Error{Reason: r.Reason, Fix: r.Fix}).Error() }
 
 // byCode shows the newest refusal of each code, and how many there are: most
 // differ only in the times and values that they name.
@@ -355,10 +381,10 @@ func byCode(newestFirst []thing.Refusal) table {
 	for _, r := range newestFirst {
 		number[r.Code]++
 	}
-	t := table{{"MESSAGES", "CODE", "LAST", "REASON", "FIX"}}
+	t := table{{"MESSAGES", "CODE", "LAST", "REASON AND FIX"}}
 	for _, r := range newestFirst {
 		if n := number[r.Code]; n > 0 {
-			t.add(strconv.FormatUint(n, 10), string(r.Code), clock(r.Time), r.Reason, r.Fix)
+			t.add(strconv.FormatUint(n, 10), string(r.Code), clock(r.Time), reason(r))
 			number[r.Code] = 0
 		}
 	}

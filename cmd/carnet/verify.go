@@ -13,10 +13,10 @@ import (
 )
 
 type verifyCommand struct {
-	Bundle  string `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest."`
-	Trust   string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way. Without them only the bundle's own are used."`
-	Explain bool   `help:"Say who is trusted for what."`
-	JSON    bool   `help:"As JSON."`
+	Bundle  string   `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest."`
+	Trust   []string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way: what 'carnet party trust' of a world and of its depot wrote; may be given several times. Without them only the bundle's own are used."`
+	Explain bool     `help:"Say who is trusted for what."`
+	JSON    bool     `help:"As JSON."`
 }
 
 // verified is what came of one bundle.
@@ -57,9 +57,15 @@ const lessCollection = 400
 func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(lessCollection))
 	var trust *evidence.Trust
-	if c.Trust != "" {
-		if trust, err = evidence.ReadTrust(c.Trust); err != nil {
+	for _, path := range c.Trust {
+		more, err := evidence.ReadTrust(path)
+		if err != nil {
 			return nil, err
+		}
+		if trust == nil {
+			trust = more
+		} else {
+			trust.Join(more)
 		}
 	}
 	dirs, err := bundles(c.Bundle)

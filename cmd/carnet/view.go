@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"carnet"
 	"carnet/api/client"
 	"carnet/policy"
-	"carnet/thing"
 )
 
 type viewCommands struct {
@@ -27,7 +27,7 @@ func (c ofMapping) find(ctx context.Context) (*client.Client, carnet.MappingID, 
 	if err != nil {
 		return nil, carnet.MappingID{}, err
 	}
-	id, err := findMapping(ctx, cl, c.Mapping)
+	id, err := findMapping(ctx, cl, c.Mapping, true)
 	return cl, id, err
 }
 
@@ -86,16 +86,28 @@ func (c viewShow) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
-		if views == nil {
-			views = []thing.ViewRecord{}
+		past := []pastView{}
+		for _, v := range views {
+			past = append(past, pastView{v.Version, v.Time, v.By, v.Stopped, v.Denied, v.View})
 		}
-		return writeJSON(s.out, views)
+		return writeJSON(s.out, past)
 	}
 	m, err := cl.Mapping(ctx, id)
 	if err != nil {
 		return err
 	}
 	return writeJSON(s.out, m.OwnerView)
+}
+
+// pastView is what people want to know of a view that was in force. The interface
+// has more, for auditors.
+type pastView struct {
+	Version uint64      `json:"policy_version"`
+	Time    time.Time   `json:"time"`
+	By      string      `json:"by"`
+	Stopped bool        `json:"stopped,omitempty"`
+	Denied  []string    `json:"denied,omitempty"` // properties withheld whatever the view says
+	View    policy.View `json:"view"`
 }
 
 type viewExplain struct{ ofMapping }
