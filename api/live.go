@@ -286,7 +286,11 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	defer conn.CloseNow()
 	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
 	// CloseRead ends its context when the subscriber closes, or says anything.
-	err = s.pump(conn.CloseRead(ctx), r, sub, o)
+	// The end of a grant ends the pump, and leaves the connection to say so.
+	pumping, stop := context.WithCancel(conn.CloseRead(r.Context()))
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	err = s.pump(pumping, r, sub, o)
 	switch {
 	case errors.Is(context.Cause(ctx), errOver):
 		conn.Close(websocket.StatusPolicyViolation, errOver.Error())

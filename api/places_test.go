@@ -89,6 +89,7 @@ type stuck struct {
 	Proofs
 	asked  chan struct{}
 	answer chan struct{}
+	read   chan struct{}
 }
 
 func (p stuck) Evidence(context.Context, carnet.AvatarID, avatar.Query) (func(io.Writer) error, error) {
@@ -96,7 +97,7 @@ func (p stuck) Evidence(context.Context, carnet.AvatarID, avatar.Query) (func(io
 	<-p.answer
 	return func(w io.Writer) error {
 		p.asked <- struct{}{}
-		<-p.answer
+		<-p.read
 		_, err := w.Write([]byte("tar"))
 		return err
 	}, nil
@@ -105,7 +106,7 @@ func (p stuck) Evidence(context.Context, carnet.AvatarID, avatar.Query) (func(io
 // Bundles fill the disk until they are read: only so many are made at once, and a
 // place is taken until the last byte is.
 func TestOnlySoManyBundles(t *testing.T) {
-	p := stuck{asked: make(chan struct{}), answer: make(chan struct{})}
+	p := stuck{asked: make(chan struct{}), answer: make(chan struct{}), read: make(chan struct{})}
 	s := &server{party: "arena", world: slow{}, proofs: p, limits: usual, guard: watched(t), log: slog.New(slog.DiscardHandler),
 		tokens: func(token string) (Principal, bool) { return policy.Bearer(token, policy.Administrator), true }}
 	h, err := s.handler()
@@ -141,7 +142,7 @@ func TestOnlySoManyBundles(t *testing.T) {
 	refused("alice")
 	refused("carol")
 	for range 2 {
-		p.answer <- struct{}{} // it is read
+		p.read <- struct{}{}
 		if code := <-done; code != http.StatusOK {
 			t.Errorf("answered with %d", code)
 		}
