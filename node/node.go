@@ -55,6 +55,7 @@ type Node struct {
 	lives       *lives
 	depot       outlet
 	links       *link.Server     // of a world that listens
+	abroad      *abroad          // of a world: its calls to others
 	clearance   carnet.Clearance // of a world: what it may hold
 	fenced      sync.Map         // carnet.PartyID of worlds that this process may send nothing more to
 	inbound     inbound
@@ -209,7 +210,7 @@ func (n *Node) serverTLS(ctx context.Context) (*tls.Config, error) {
 
 func (n *Node) openHTTP(ctx context.Context) error {
 	if n.config.Role == identity.World {
-		n.api.Abroad = &abroad{node: n, clients: make(map[carnet.PartyID]abroadClient)}
+		n.api.Abroad = n.abroad
 	}
 	handler, err := api.New(n.api)
 	if err != nil {

@@ -66,8 +66,10 @@ func (n *Node) byPeering(ctx context.Context, p peering.Peering) error {
 		return n.sendTo(ctx, p)
 	case n.config.Role == identity.World && peer.Role == identity.Things:
 		return n.takeFrom(ctx, p)
+	case n.config.Role == identity.World && peer.Role == identity.World:
+		return n.shareWith(ctx, p)
 	}
-	<-ctx.Done() // it only calls
+	<-ctx.Done()
 	return nil
 }
 

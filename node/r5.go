@@ -65,6 +65,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	} {
 		server.Handle("GET /r5/avatars/{id}"+route.at, route.action, asForeign(handler, route.is))
 	}
+	n.shareRoutes(server)
 	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
 	listener, err := net.Listen("tcp", c.Listen.R5)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"carnet"
 	"carnet/identity"
 	"carnet/link"
 	"carnet/peering"
@@ -99,12 +100,18 @@ func (n *Node) sendTo(ctx context.Context, p peering.Peering) error {
 		return err
 	}
 	agent.Connect(w.Party, sender)
-	err = sender.Run(ctx)
+	return n.keepSending(ctx, w.Party, sender)
+}
+
+// keepSending runs a link. One that ends for good (another process took its
+// place, or the world has other frames) leaves the rest of the party at work.
+func (n *Node) keepSending(ctx context.Context, to carnet.PartyID, sender *link.Sender) error {
+	err := sender.Run(ctx)
 	if ctx.Err() != nil || Durability(err) {
 		return err
 	}
-	n.fenced.Store(w.Party, true)
-	n.log.Error("nothing more is sent to a world until this agent is started again", "world", w.Party, "err", err)
+	n.fenced.Store(to, true)
+	n.log.Error("nothing more is sent to a world until this agent is started again", "world", to, "err", err)
 	return nil
 }
 

@@ -1,0 +1,250 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/crossing"
+	"carnet/crossing/r5"
+	"carnet/identity"
+	"carnet/link"
+	"carnet/peering"
+	"carnet/policy"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// openShares opens what the world shares with other worlds, and takes of them.
+func (n *Node) openShares(ctx context.Context, agent *avatar.Agent, own *policy.View) error {
+	judge, err := policy.NewJudge(nil)
+	if err != nil {
+		return err
+	}
+	n.api.Shares, err = crossing.New(ctx, crossing.Config{
+		Party: n.config.Party, World: agent, Permits: permits{n}, Revocations: n.revocations, Asker: sharing{n}, Judge: judge, Own: own, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.work = append(n.work, n.api.Shares.Run)
+	return nil
+}
+
+// permits says whether what shares live by holds.
+type permits struct{ node *Node }
+
+// Still implements crossing.Permits.
+func (p permits) Still(g crossing.Given) error {
+	n := p.node
+	if !n.revocations.Fresh() {
+		return carnet.Errorf(carnet.Unavailable, "the store doesn't answer, so nobody can tell what was ended")
+	}
+	peer, err := n.peers.Named(g.Taker)
+	if err != nil {
+		return err
+	}
+	if !peer.Allows(peering.R5, time.Now()) {
+		if peer.State == peering.Suspended {
+			return carnet.Errorf(carnet.Unavailable, "the peering with %s is suspended", g.Taker) // it may be resumed
+		}
+		return carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force", g.Taker)
+	}
+	if n.api.Mandates.Withdrawn(g.Mandate) {
+		return carnet.Errorf(carnet.Forbidden, "the owner has withdrawn the mandate")
+	}
+	_, err = n.api.Entities.Holds(g.Grant, g.GrantVersion)
+	return err
+}
+
+// shareRoutes takes questions for shares: of proven callers, about one avatar.
+func (n *Node) shareRoutes(server *r5.Server) {
+	const at = " /r5/avatars/{id}/shares/{share}"
+	server.Handle(http.MethodPut+at, identity.ActionSubscribe, n.giveShare)
+	server.Handle(http.MethodDelete+at, identity.ActionSubscribe, n.endShare)
+}
+
+// maxQuestion bounds a question for a share: its view has at most 64 KiB.
+const maxQuestion = 128 << 10
+
+func (n *Node) giveShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
+	answer, err := n.give(r, c)
+	if err != nil {
+		refuseShare(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // a failed write means that the caller went away
+}
+
+func (n *Node) give(r *http.Request, c r5.Call) (crossing.Answer, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxQuestion+1))
+	if err != nil || len(body) > maxQuestion {
+		return crossing.Answer{}, carnet.Errorf(carnet.TooLarge, "the question can't be read, or has more than %d bytes", maxQuestion)
+	}
+	var q crossing.Question
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return crossing.Answer{}, carnet.Errorf(carnet.Malformed, "the question can't be read: %v", err)
+	}
+	if q.ID.String() != r.PathValue("share") || q.Avatar != c.Avatar || q.Purpose != c.Purpose {
+		return crossing.Answer{}, carnet.Errorf(carnet.Malformed, "the question isn't the one that its path and token name")
+	}
+	grant, err := n.api.Entities.Grant(c.Grant.ID)
+	if err != nil {
+		return crossing.Answer{}, err
+	}
+	peer, err := n.peers.Named(c.Platform)
+	if err != nil {
+		return crossing.Answer{}, err
+	}
+	most := peering.Within(peer.Terms, least(peerFile(peer).Clearance(), c.Most))
+	if grant.Ceiling != nil {
+		most.Sensitivity &= grant.Ceiling.Sensitivity
+	}
+	return n.api.Shares.Give(r.Context(), q, crossing.Permit{
+		Taker: c.Platform, Grant: c.Grant.ID, GrantVersion: c.Grant.Version, View: grant.View, Onward: grant.Onward, Mandate: c.Mandate,
+		Most: most, Until: c.Until,
+	})
+}
+
+// least is what two clearances have in common: the purposes and places are those
+// of the first, which the second must allow.
+func least(a, b carnet.Clearance) carnet.Clearance {
+	return carnet.Clearance{Sensitivity: a.Sensitivity & b.Sensitivity, Purposes: a.Purposes, Residency: a.Residency}
+}
+
+func (n *Node) endShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
+	var id carnet.ShareID
+	err := id.UnmarshalText([]byte(r.PathValue("share")))
+	if err == nil {
+		err = n.api.Shares.StopTaken(r.Context(), id, c.Platform)
+	}
+	if err != nil {
+		refuseShare(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// shareRefusal is what a proven caller hears of why a share isn't given.
+type shareRefusal struct {
+	Code   carnet.Code `json:"code"`
+	Detail string      `json:"detail"`
+	Fix    string      `json:"fix,omitempty"`
+}
+
+func refuseShare(w http.ResponseWriter, err error) {
+	status, told := http.StatusServiceUnavailable, shareRefusal{carnet.Unavailable, "it can't be given at the moment", ""}
+	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code != carnet.Unavailable && e.Code != carnet.NoSpace {
+		status, told = http.StatusUnprocessableEntity, shareRefusal{e.Code, e.Reason, e.Fix}
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(told)
+}
+
+// sharing asks other worlds for shares.
+type sharing struct{ node *Node }
+
+// Ask implements crossing.Asker.
+func (s sharing) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Question) (answer crossing.Answer, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return answer, err
+	}
+	got, err := s.call(ctx, http.MethodPut, giver, q, body)
+	if err != nil {
+		return answer, err
+	}
+	if err := json.Unmarshal(got, &answer); err != nil {
+		return answer, carnet.Errorf(carnet.Unavailable, "%s answered with something else than a share: %v", giver, err)
+	}
+	return answer, nil
+}
+
+// Stop implements crossing.Asker.
+func (s sharing) Stop(ctx context.Context, giver carnet.PartyID, q crossing.Question) error {
+	_, err := s.call(ctx, http.MethodDelete, giver, q, nil)
+	return err
+}
+
+func (s sharing) call(ctx context.Context, method string, giver carnet.PartyID, q crossing.Question, body []byte) ([]byte, error) {
+	client, err := s.node.abroad.client(ctx, giver)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "/r5/avatars/"+q.Avatar.String()+"/shares/"+q.ID.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	use := r5.Use{Avatar: q.Avatar, Action: identity.ActionSubscribe, Purpose: q.Purpose}
+	got, err := client.Do(ctx, actor{s.node, q.For, client.to.Party}, use, r)
+	if err != nil {
+		return nil, err
+	}
+	defer got.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(got.Body, maxQuestion))
+	switch {
+	case err != nil:
+		return nil, carnet.Errorf(carnet.Unavailable, "%s broke off its answer: %v", giver, err)
+	case got.StatusCode/100 == 2:
+		return answer, nil
+	}
+	var told shareRefusal
+	if json.Unmarshal(answer, &told) != nil || told.Code == "" {
+		told = shareRefusal{Code: carnet.Unavailable, Detail: got.Status}
+	}
+	return nil, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", giver, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
+}
+
+// shareWith sends a world what is shared with it, and takes what it shares, while
+// they are peers.
+func (n *Node) shareWith(ctx context.Context, p peering.Peering) error {
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	peer := peerFile(p)
+	agreed := peering.Within(p.Terms, n.clearance)
+	err = n.api.World.SetSender(avatar.Sender{
+		Party: p.Name, OwnName: peer.Party, Key: peer.Key, Self: n.config.Party, Own: local.Key, Clearance: &agreed, Shares: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer n.api.World.DropSender(p.Name)
+	if _, never := n.fenced.Load(p.Name); never {
+		<-ctx.Done()
+		return nil
+	}
+	source, err := n.api.Shares.Source(ctx, crossing.Neighbour{
+		Party: p.Name, OwnName: peer.Party, Self: n.config.Party, Key: local.Key, WorldKey: peer.Key,
+		Clearance: peering.Within(p.Terms, peer.Clearance()),
+	})
+	if err != nil {
+		return err
+	}
+	sender, err := link.NewSender(link.SenderConfig{
+		Self: n.config.Party, Peer: link.Peer{Party: p.Name, OwnName: peer.Party, Address: peer.Link, Pin: peer.Pin}, Certificate: local.Certificate,
+		Source: source, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	source.Connect(sender)
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return source.Run(ctx) })
+	work.Go(func() error { return n.keepSending(ctx, p.Name, sender) })
+	return work.Wait()
+}
