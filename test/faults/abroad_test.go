@@ -55,21 +55,30 @@ func post[T any](p *party, t *testing.T, method, path string, body any) (v T) {
 	return v
 }
 
-// Two worlds as processes: the clinic reads arena's avatar as its own, by the
-// mandate of the owner's keystore and a grant of arena's; over a restart; and no
-// more once any of what it lives by has ended.
-func TestAbroad(t *testing.T) {
-	t.Parallel()
+// neighbours are arena and the clinic, which call each other: a watch's avatars in
+// both, and its owner's keystore, whose key for arena arena has pinned.
+type neighbours struct {
+	*town
+	watch       *watch
+	there, here carnet.AvatarID // in arena, in the clinic
+	store       *keystore.Keystore
+}
+
+var mostAbroad = carnet.Personal | carnet.Health
+
+// newNeighbours makes a town whose worlds call each other. view is what the clinic
+// gets of the watch itself.
+func newNeighbours(t *testing.T, view string) *neighbours {
+	t.Helper()
 	v := makeTown(t, t.TempDir(), func(t *testing.T, p *party) {
 		if p.role == identity.World {
 			p.config.Listen.R5 = freeAddress(t)
 		}
 	})
 	ctx := t.Context()
-	sensitivity := carnet.Personal | carnet.Health
 	err := node.Introduce(ctx, node.Introduction{
 		Inviter: v.arena.config, Accepter: v.clinic.config, Calls: "clinic",
-		Offer: peering.Offer{Scope: []peering.Scope{peering.R5}, Purposes: []string{"care", "fitness"}, Sensitivity: &sensitivity},
+		Offer: peering.Offer{Scope: []peering.Scope{peering.R5}, Purposes: []string{"care", "fitness"}, Sensitivity: &mostAbroad},
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -88,35 +97,87 @@ func TestAbroad(t *testing.T) {
 	for _, p := range v.parties() {
 		v.await(p)
 	}
-	w := v.addWatchFor(map[carnet.PartyID]string{
-		"arena":  `{"properties": {"heart_rate": {}}, "purposes": ["care", "fitness"]}`,
-		"clinic": `{"properties": {"heart_rate": {}}, "purposes": ["care"]}`,
-	})
-	w.send(3)
-	v.settle()
-	there, here := w.mappings["arena"].Avatar, w.mappings["clinic"].Avatar
-
-	// The owner's keystore has a key for arena, which arena pins.
-	store, err := keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase"))
-	if err != nil {
+	n := &neighbours{town: v, watch: v.addWatchFor(map[carnet.PartyID]string{
+		"arena": `{"properties": {"heart_rate": {}}, "purposes": ["care", "fitness"]}`, "clinic": view,
+	})}
+	n.there, n.here = n.watch.mappings["arena"].Avatar, n.watch.mappings["clinic"].Avatar
+	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase")); err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() { n.store.Close() })
 	arena := keystore.World{Party: "arena", Key: shown}
-	key, err := store.Key(arena)
+	key, err := n.store.Key(arena)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ownership, err := identity.SignOwnership(key, identity.Ownership{Audience: "arena", Avatar: there, Issued: time.Now()})
+	ownership, err := identity.SignOwnership(key, identity.Ownership{Audience: "arena", Avatar: n.there, Issued: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.hub.client.Own(ctx, w.mappings["arena"].ID, ownership); err != nil {
+	if _, err := v.hub.client.Own(ctx, n.watch.mappings["arena"].ID, ownership); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Pinned(arena, there); err != nil {
+	if err := n.store.Pinned(arena, n.there); err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// ask has the clinic ask the owner for a mandate.
+func (n *neighbours) ask(action identity.Action) identity.MandateRequest {
+	n.t.Helper()
+	asked, err := n.clinic.client.AskMandate(n.t.Context(), n.here, api.NewMandate{
+		World: "arena", Avatar: n.there, Actions: []identity.Action{action}, Purpose: "care", Sensitivity: "personal+health",
+		Text: "The clinic uses your heart rate in arena.",
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request, err := identity.ParseMandateRequest(asked.Request)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return request
+}
+
+// approve gives the clinic the owner's mandate.
+func (n *neighbours) approve(request identity.MandateRequest) keystore.Mandate {
+	n.t.Helper()
+	mandate, err := n.store.Approve(request, time.Now(), time.Hour)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.clinic.client.GiveMandate(n.t.Context(), mandate.Token); err != nil {
+		n.t.Fatal(err)
+	}
+	return mandate
+}
+
+// give has arena give a grant to the clinic's avatar.
+func (n *neighbours) give(request identity.MandateRequest, action identity.Action, document string) entity.Grant {
+	n.t.Helper()
+	view, err := policy.ParseView([]byte(document))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	terms := entity.Terms{
+		Avatar: n.there, To: entity.To{Platform: "clinic", DID: identity.DID(request.Subject)}, Actions: []identity.Action{action},
+		View: view, Purpose: "care", Ceiling: &entity.Clearance{Sensitivity: mostAbroad}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+	}
+	report := post[entity.Assessment](n.arena, n.t, "POST", "/v1/assessments", terms)
+	return post[entity.Grant](n.arena, n.t, "POST", "/v1/grants", api.NewGrant{Terms: terms, Assessment: report.Fingerprint})
+}
+
+// Two worlds as processes: the clinic reads arena's avatar as its own, by the
+// mandate of the owner's keystore and a grant of arena's; over a restart; and no
+// more once any of what it lives by has ended.
+func TestAbroad(t *testing.T) {
+	t.Parallel()
+	v := newNeighbours(t, `{"properties": {"heart_rate": {}}, "purposes": ["care"]}`)
+	ctx := t.Context()
+	v.watch.send(3)
+	v.settle()
+	there, here, store := v.there, v.here, v.store
 
 	read := func() ([]carnet.Measurement, error) { return v.clinic.client.Abroad(ctx, here, "arena", there) }
 	refused := func(when string, code carnet.Code) {
@@ -126,40 +187,13 @@ func TestAbroad(t *testing.T) {
 		}
 	}
 	refused("without a mandate", carnet.NotFound)
-	asked, err := v.clinic.client.AskMandate(ctx, here, api.NewMandate{
-		World: "arena", Avatar: there, Actions: []identity.Action{identity.ActionRead}, Purpose: "care", Sensitivity: "personal+health", Text: "The clinic reads your heart rate in arena.",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	request, err := identity.ParseMandateRequest(asked.Request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	approve := func() keystore.Mandate {
-		mandate, err := store.Approve(request, time.Now(), time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := v.clinic.client.GiveMandate(ctx, mandate.Token); err != nil {
-			t.Fatal(err)
-		}
-		return mandate
-	}
+	request := v.ask(identity.ActionRead)
+	approve := func() keystore.Mandate { return v.approve(request) }
 	mandate := approve()
 	refused("without a grant", carnet.Forbidden)
 
-	view, err := policy.ParseView([]byte(`{"properties": {"heart_rate": {"round": 10}}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	terms := entity.Terms{
-		Avatar: there, To: entity.To{Platform: "clinic", DID: identity.DID(request.Subject)}, Actions: []identity.Action{identity.ActionRead},
-		View: view, Purpose: "care", Ceiling: &entity.Clearance{Sensitivity: sensitivity}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
-	}
 	give := func() entity.Grant {
-		report := post[entity.Assessment](v.arena, t, "POST", "/v1/assessments", terms)
-		return post[entity.Grant](v.arena, t, "POST", "/v1/grants", api.NewGrant{Terms: terms, Assessment: report.Fingerprint})
+		return v.give(request, identity.ActionRead, `{"properties": {"heart_rate": {"round": 10}}}`)
 	}
 	given := give()
 	reads := func(when string) {

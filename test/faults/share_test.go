@@ -1,0 +1,94 @@
+package faults_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/crossing"
+	"carnet/identity"
+)
+
+// Two worlds as processes: what arena gets of a watch comes live to the clinic's
+// avatar, rounded as the grant says, once each, whichever side is killed; and
+// nothing more once what the share lives by has ended.
+func TestShareAcrossWorlds(t *testing.T) {
+	t.Parallel()
+	v := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`)
+	ctx := t.Context()
+	request := v.ask(identity.ActionSubscribe)
+	v.approve(request)
+	given := v.give(request, identity.ActionSubscribe, `{"properties": {"heart_rate": {"round": 10}}}`)
+	share, err := v.clinic.client.TakeShare(ctx, api.NewShare{World: "arena", Avatar: v.there, For: v.here, Purpose: "care"})
+	if err != nil || share.State != crossing.Taking {
+		t.Fatalf("%+v, %v", share, err)
+	}
+	beats := func(p *party, id carnet.AvatarID) (all []carnet.Measurement) {
+		all, _, err := p.client.History(ctx, id, client.HistoryQuery{Property: "heart_rate"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	arrived := func(when string) {
+		t.Helper()
+		want := beats(v.arena, v.there)
+		for i := range want {
+			want[i].Value = carnet.Float(float64(int(want[i].Value.Num+5) / 10 * 10))
+		}
+		var got []carnet.Measurement
+		eventually(t, when, func() bool { got = beats(v.clinic, v.here); return len(got) >= len(want) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%s the clinic has %d of %d measurements, or others: %v, want %v", when, len(got), len(want), got, want)
+		}
+	}
+	v.watch.send(5)
+	v.settle()
+	arrived("at first")
+	for _, killed := range []*party{v.arena, v.clinic, v.arena} {
+		v.watch.send(5)
+		killed.kill(t)
+		v.watch.send(5)
+		v.restart(killed)
+		v.settle()
+		arrived("after a kill of " + string(killed.name))
+	}
+
+	// While the peering is suspended nothing comes; then what came meanwhile.
+	if _, err := v.arena.client.SuspendPeer(ctx, "clinic"); err != nil {
+		t.Fatal(err)
+	}
+	before := len(beats(v.clinic, v.here))
+	v.watch.send(5)
+	eventually(t, "arena has what came while the peering is suspended", func() bool { return len(beats(v.arena, v.there)) == before+5 })
+	if n := len(beats(v.clinic, v.here)); n != before {
+		t.Errorf("%d measurements came over a suspended peering", n-before)
+	}
+	if _, err := v.arena.client.ResumePeer(ctx, "clinic"); err != nil {
+		t.Fatal(err)
+	}
+	arrived("after the suspension")
+
+	// The grant's end ends it, at both sides.
+	revoked := time.Now()
+	post[api.NewGrant](v.arena, t, "DELETE", "/v1/grants/"+given.ID, nil)
+	ended := func(p *party) bool {
+		c, err := p.client.Share(ctx, share.ID)
+		return err == nil && c.State == crossing.Ended && c.Ended != nil
+	}
+	eventually(t, "arena has ended the share", func() bool { return ended(v.arena) })
+	t.Logf("ended %v after the grant was revoked", time.Since(revoked))
+	eventually(t, "the clinic has ended the share", func() bool { return ended(v.clinic) })
+	before = len(beats(v.clinic, v.here))
+	v.watch.send(5)
+	eventually(t, "arena has the last", func() bool { return len(beats(v.arena, v.there)) == before+5 })
+	if n := len(beats(v.clinic, v.here)); n != before {
+		t.Errorf("%d measurements came after the end", n-before)
+	}
+	if _, err := v.clinic.client.TakeShare(ctx, api.NewShare{World: "arena", Avatar: v.there, For: v.here, Purpose: "care"}); carnet.CodeOf(err) == "" {
+		t.Error("a share is given without a grant")
+	}
+}
