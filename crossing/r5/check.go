@@ -346,6 +346,9 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.A
 			d.Time, d.Permitted = s.cfg.Now(), true
 			err = because(RecordRule, s.cfg.Activity.Record(r.Context(), d))
 		}
+		if err == nil {
+			err = end.admit()
+		}
 	}
 	if err != nil {
 		s.refuse(w, r, d, err)

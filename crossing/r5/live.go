@@ -150,9 +150,22 @@ type liveCall struct {
 	cancel   context.CancelCauseFunc
 	timer    *time.Timer // owner: the handler's goroutine
 
-	mu     sync.Mutex // guards what follows
-	writer *http.ResponseController
-	left   bool
+	mu       sync.Mutex // guards what follows
+	writer   *http.ResponseController
+	admitted bool
+	left     bool
+}
+
+// admit begins the call, unless what it lives by has ended since it was entered:
+// then it says why, and is still to be refused like any other.
+func (l *liveCall) admit() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return context.Cause(l.ctx)
+	}
+	l.admitted = true
+	return nil
 }
 
 // after ends the call when its token does.
@@ -164,10 +177,10 @@ func (l *liveCall) after(d time.Duration) {
 
 // end ends the call: its context is cancelled, and what it reads or writes fails.
 func (l *liveCall) end(why error) {
-	l.cancel(why)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.left {
+	l.cancel(why)
+	if !l.admitted || l.left {
 		return
 	}
 	past := time.Unix(1, 0)

@@ -360,3 +360,38 @@ func mustRequest(url string) *http.Request {
 	}
 	return r
 }
+
+// meanwhile does something once, while the record of a permitted call is made.
+type meanwhile struct {
+	Activity
+	do func()
+}
+
+func (m *meanwhile) Record(ctx context.Context, d Decision) error {
+	if err := m.Activity.Record(ctx, d); err != nil {
+		return err
+	}
+	if do := m.do; d.Permitted && do != nil {
+		m.do = nil
+		do()
+	}
+	return nil
+}
+
+// What a call lives by may end while the call is let in: it is refused then, and
+// not broken off.
+func TestACallThatEndsBeforeItBeginsIsRefused(t *testing.T) {
+	s := newStage(t)
+	a := s.attempt()
+	_, token, err := a.exchange()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server.cfg.Activity = &meanwhile{s.server.cfg.Activity, func() {
+		s.world.change(func() { s.world.grants = nil })
+		s.server.endFallen()
+	}}
+	if got, err := a.use(token); err != nil || got.status != 401 || got.body != outside {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -199,6 +199,7 @@ func TestAbroad(t *testing.T) {
 	reads := func(when string) {
 		t.Helper()
 		var ms []carnet.Measurement
+		var err error
 		// On a busy disk the store may not have said for a second what was revoked.
 		eventually(t, when, func() bool { ms, err = read(); return err == nil })
 		if len(ms) != 1 || ms[0].Name != "heart_rate" || int64(ms[0].Value.Num)%10 != 0 {
