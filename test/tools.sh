@@ -14,9 +14,9 @@ curl           curl                scenarios: the API from outside
 unshare        util-linux          a disk that is full or read-only
 strace         strace              an fsync that fails
 gcc            gcc                 the race detector
-chromium       chromium            the console's pages in a browser
-node           nodejs              builds the console's page (a newer one comes from npm where it is old)
-npm            npm                 packages of the console's page, by its lock file
+chromium       chromium            pages of the console in a browser
+node           nodejs              builds the page of the console (a newer one comes from npm where it is old)
+npm            npm                 what the page is built with, by its lock file
 '
 # Packages that have no program to look for: a file that they bring.
 files='
