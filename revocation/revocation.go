@@ -239,10 +239,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 // await waits for a reading, and tells of it when that takes so long that what is
-// known doesn't count any more. It reports false when ctx has ended.
+// known doesn't count any more: at least a tenth of a second, so that a process
+// that was stopped for a while looks before it gives up. It reports false when ctx
+// has ended.
 func (w *Watcher) await(ctx context.Context, answers <-chan answer, timer *time.Timer) (answer, bool) {
 	w.mu.Lock()
-	timer.Reset(max(0, time.Until(w.read.Add(w.stale))) + time.Millisecond)
+	timer.Reset(max(w.every, time.Until(w.read.Add(w.stale))) + time.Millisecond)
 	w.mu.Unlock()
 	for {
 		select {

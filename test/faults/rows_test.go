@@ -111,7 +111,7 @@ func (w *watch) throw(n int) (hangUp func()) {
 func rowRead(t *testing.T, v *town, w *watch) {
 	v.quiet()
 	messages := v.things().Messages
-	v.hub.killBefore(t, writes, 1)
+	v.hub.killBefore(t, writes, 1, v.hub.state()...)
 	defer w.throw(5)()
 	if !v.hub.dies(20 * time.Second) {
 		t.Fatal("hub writes nothing")
@@ -128,7 +128,7 @@ func rowRead(t *testing.T, v *town, w *watch) {
 func rowCommitted(t *testing.T, v *town, w *watch) {
 	v.quiet()
 	messages := v.things().Messages
-	v.hub.killBefore(t, syncs, 1)
+	v.hub.killBefore(t, syncs, 1, v.hub.state()...)
 	defer w.throw(5)()
 	if !v.hub.dies(20 * time.Second) {
 		t.Fatal("hub syncs nothing")
@@ -244,7 +244,7 @@ func rowView(t *testing.T, v *town, w *watch) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.hub.killBefore(t, calls, 1)
+		v.hub.killBefore(t, calls, 1, v.hub.state()...)
 		if _, err := v.hub.client.SetView(t.Context(), id, view); err == nil || !v.hub.dies(20*time.Second) {
 			t.Fatalf("hub answers though it should have died before %s", calls)
 		}

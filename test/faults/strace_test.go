@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -17,6 +18,13 @@ const (
 	renames = "rename,renameat,renameat2,link,linkat" // a file takes its place
 	sends   = "write"                                 // to a connection: an answer, a frame
 )
+
+// state is the files of the agent's own state, beside which the activity log and
+// the key table have their own.
+func (p *party) state() []string {
+	db := filepath.Join(p.data(), "state.db")
+	return []string{db, db + "-wal"}
+}
 
 // tracer is an strace that is attached to a party.
 type tracer struct {

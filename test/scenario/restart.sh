@@ -43,15 +43,23 @@ crash() { # NAME
 	kill -9 "${pid[$1]}"
 	wait "${pid[$1]}" 2>/dev/null || true
 }
-peer() { # A B: each takes the other's file, as A names itself to B
-	local name
-	"$carnet" party show --config "$dir/$1/carnet.toml" --for "$2" --out "$dir/file" 2>/dev/null
-	name=$(sed -n 's/.*"party": *"\([^"]*\)".*/\1/p' "$dir/file" | head -n 1)
-	"$carnet" party accept --config "$dir/$2/carnet.toml" "$dir/file" >/dev/null
-	rm "$dir/file"
-	"$carnet" party show --config "$dir/$2/carnet.toml" --for "$name" --out "$dir/file" 2>/dev/null
-	"$carnet" party accept --config "$dir/$1/carnet.toml" --as "$2" "$dir/file" >/dev/null
-	rm "$dir/file"
+words() { # PARTY PEER: what its operator reads out
+	"$carnet" peer show "$2" --json --access "$dir/$1/access.json" | sed -n 's/.*"words": *"\([^"]*\)".*/\1/p' | head -n 1
+}
+peer() { # A B FLAGS…: A invites, B accepts, and both operators compare the words
+	local a=$1 b=$2 read=
+	shift 2
+	"$carnet" peer invite "$b" --access "$dir/$a/access.json" --out "$dir/invitation" "$@" >/dev/null
+	"$carnet" peer accept "$a" "$dir/invitation" --access "$dir/$b/access.json" >/dev/null
+	rm "$dir/invitation"
+	for _ in $(seq 200); do
+		read=$(words "$a" "$b")
+		[ -z "$read" ] || break
+		sleep 0.05
+	done
+	[ "$read" = "$(words "$b" "$a")" ] || fail "$a and $b have other words"
+	"$carnet" peer accept "$b" --words="$read" --access "$dir/$a/access.json" >/dev/null
+	"$carnet" peer accept "$a" --words="$read" --access "$dir/$b/access.json" >/dev/null
 }
 
 mqtt=$(port)
@@ -59,12 +67,12 @@ mqtt=$(port)
 "$carnet" party init --role world --party clinic --dir "$dir/clinic" --listen-http "localhost:$(port)" --listen-link "localhost:$(port)" \
 	--purpose care --sensitivity health+location >/dev/null
 "$carnet" party init --role things --party hub --dir "$dir/hub" --listen-http "localhost:$(port)" --listen-mqtt "localhost:$mqtt" >/dev/null
-peer hub clinic
-peer hub vault
-peer clinic vault
 start vault depot
 start clinic world
 start hub things
+peer vault hub --scope=r2
+peer vault clinic --scope=r2
+peer clinic hub --scope=r1 --purpose=care --sensitivity=health+location
 
 hub=(--access "$dir/hub/access.json") clinic=(--access "$dir/clinic/access.json")
 cat >"$dir/td.json" <<'TD'
