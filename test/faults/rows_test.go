@@ -297,7 +297,7 @@ func rowSequenced(t *testing.T, v *town, w *watch) {
 		st, err := v.arena.client.Status(t.Context())
 		return err == nil && st.World.Statements > st.World.Receipts
 	})
-	time.Sleep(100 * time.Millisecond) // what is pending is sent at once
+	time.Sleep(500 * time.Millisecond) // what is pending is sent within a tenth of a second
 	for _, p := range []*party{v.hub, v.arena, v.clinic} {
 		p.freeze(t)
 	}

@@ -122,7 +122,8 @@ func (w *watch) run(ctx context.Context, every time.Duration) error {
 		if err == nil {
 			return nil
 		}
-		if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Packet == packet.CONNACK && refusal.Reason != packet.ServerUnavailable {
+		if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Packet == packet.CONNACK &&
+			refusal.Reason != packet.ServerUnavailable && refusal.Reason != packet.QuotaExceeded { // which pass
 			return err
 		}
 		select {
