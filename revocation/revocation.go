@@ -244,8 +244,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 // has ended.
 func (w *Watcher) await(ctx context.Context, answers <-chan answer, timer *time.Timer) (answer, bool) {
 	w.mu.Lock()
-	timer.Reset(max(w.every, time.Until(w.read.Add(w.stale))) + time.Millisecond)
+	due := time.Now().Add(max(w.every, time.Until(w.read.Add(w.stale))) + time.Millisecond)
 	w.mu.Unlock()
+	timer.Reset(time.Until(due))
 	for {
 		select {
 		case got := <-answers:
@@ -254,8 +255,13 @@ func (w *Watcher) await(ctx context.Context, answers <-chan answer, timer *time.
 			return answer{}, false
 		case <-timer.C:
 		}
+		if time.Since(due) > w.every { // the process was stopped: the reading had no time
+			due = time.Now().Add(w.every)
+			timer.Reset(w.every)
+			continue
+		}
 		select {
-		case got := <-answers: // after a pause of the whole process both are there
+		case got := <-answers: // both are there
 			return got, ctx.Err() == nil
 		default:
 			w.learn(0, time.Time{})

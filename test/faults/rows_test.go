@@ -166,6 +166,7 @@ func sentUnread(t *testing.T, v *town, w *watch) (arena uint64) {
 	sent := v.things().SentFrames
 	w.send(20)
 	eventually(t, "two frames are recorded", func() bool { return v.things().SentFrames >= sent+2 })
+	time.Sleep(200 * time.Millisecond) // and have left, as far as the worlds let them
 	return arena
 }
 
