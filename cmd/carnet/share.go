@@ -33,11 +33,8 @@ func (c shareTake) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	share, err := world.TakeShare(ctx, api.NewShare{World: c.From, Avatar: c.Avatar, For: c.For, Purpose: c.Purpose})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.out, share)
+	if err != nil || c.JSON {
+		return orJSON(s, share, err)
 	}
 	return writeShare(s, share)
 }
@@ -62,11 +59,8 @@ func (c shareList) Run(ctx context.Context, s streams) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.out, all)
+	if err != nil || c.JSON {
+		return orJSON(s, all, err)
 	}
 	t := table{{"SHARE", "PARTY", "STATE", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE"}}
 	for _, o := range all {
@@ -111,11 +105,8 @@ func (c shareShow) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	share, err := world.Share(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.out, share)
+	if err != nil || c.JSON {
+		return orJSON(s, share, err)
 	}
 	return writeShare(s, share)
 }
@@ -128,11 +119,8 @@ func (c shareStop) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	share, err := world.StopShare(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.out, share)
+	if err != nil || c.JSON {
+		return orJSON(s, share, err)
 	}
 	return writeShare(s, share)
 }
