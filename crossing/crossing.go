@@ -166,7 +166,7 @@ func (a *Agent) look(ctx context.Context) error {
 			a.pause(g.ID, true) // it may hold again
 			continue
 		}
-		if err := a.endGiven(ctx, g.ID, "what it lives by", why.Error()); err != nil {
+		if err := a.StopGiving(ctx, g.ID, "what it lives by", why.Error()); err != nil {
 			return err
 		}
 	}

@@ -395,7 +395,7 @@ func (s *Source) enter(ctx context.Context, f *flowing, st *flow, stream carnet.
 	case carnet.Unavailable, carnet.NoSpace, carnet.Conflict:
 		return err
 	}
-	if err := s.agent.endGiven(ctx, f.share.ID, string(s.to.Party), "the taker doesn't take it: "+err.Error()); err != nil {
+	if err := s.agent.StopGiving(ctx, f.share.ID, string(s.to.Party), "the taker doesn't take it: "+err.Error()); err != nil {
 		return err
 	}
 	return errAnew

@@ -181,11 +181,6 @@ func (a *Agent) Given() []Given {
 	return all
 }
 
-// StopGiving ends a share by somebody's word.
-func (a *Agent) StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error {
-	return a.endGiven(ctx, id, by, why)
-}
-
 // StopTaken ends a share by its taker's word: the taker is not told of it.
 func (a *Agent) StopTaken(ctx context.Context, id carnet.ShareID, taker carnet.PartyID) error {
 	a.mu.RLock()
@@ -194,12 +189,12 @@ func (a *Agent) StopTaken(ctx context.Context, id carnet.ShareID, taker carnet.P
 	if g == nil || g.Taker != taker {
 		return carnet.Errorf(carnet.NotFound, "there is no share %s", id)
 	}
-	return a.endGiven(ctx, id, string(taker), "the taker stopped it")
+	return a.StopGiving(ctx, id, string(taker), "the taker stopped it")
 }
 
-// endGiven ends a share at its giver: at once, before it is durable, since an end
-// only withholds; a crash before that ends it at the next look.
-func (a *Agent) endGiven(ctx context.Context, id carnet.ShareID, by, why string) error {
+// StopGiving ends a share at its giver: at once, before it is durable, since an end
+// only withholds; a crash before that leaves it to whoever ends it again.
+func (a *Agent) StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error {
 	a.pause(id, true)
 	a.changing.Lock()
 	defer a.changing.Unlock()
