@@ -161,27 +161,21 @@ func (w *Watcher) End(ctx context.Context, put func(carnet.Document) error) erro
 	}
 }
 
-// learn takes in what was read at a time, or stored since, and tells of it. Who was
-// refused since the number had grown old unnoticed hears that first.
+// learn takes in what was read at a time, or stored since, and calls the
+// subscribers if something has changed since they were last called; also if the
+// number had grown old unnoticed, as while the whole process was stopped: who was
+// refused meanwhile hears so that it is known again, and nothing ends for that.
 func (w *Watcher) learn(number uint64, at time.Time) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
-	w.tell()
 	w.mu.Lock()
+	unnoticed := w.told.Fresh && !w.fresh()
 	w.number = max(w.number, number)
 	if at.After(w.read) {
 		w.read = at
 	}
-	w.mu.Unlock()
-	w.tell()
-}
-
-// tell calls the subscribers if something has changed since they were last
-// called. The caller holds telling.
-func (w *Watcher) tell() {
-	w.mu.Lock()
 	now := State{w.number, w.fresh()}
-	changed := now != w.told
+	changed := unnoticed || now != w.told
 	w.told = now
 	subscribers := w.subscribers[:len(w.subscribers):len(w.subscribers)]
 	w.mu.Unlock()
@@ -206,7 +200,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	answers := make(chan answer, 1) // so that a reading that nobody waits for any more can end
 	timer := time.NewTimer(w.every)
 	defer timer.Stop()
-	for failing := false; ; {
+	for failing, late := false, false; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -220,6 +214,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 		got, ok := w.await(ctx, answers, timer)
 		if !ok {
 			return nil
+		}
+		if late = !late && got.err == nil && time.Since(got.asked) > w.stale; late {
+			timer.Reset(0) // the process was stopped meanwhile: it looks again before it gives up
+			continue
 		}
 		if got.err == nil {
 			w.learn(got.number, got.asked)

@@ -3,12 +3,14 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"carnet"
 	"carnet/api"
 	"carnet/policy"
+	"carnet/thing"
 )
 
 // TestRows brings the parties to the rows of the tables of durable states in
@@ -165,7 +167,10 @@ func sentUnread(t *testing.T, v *town, w *watch) (arena uint64) {
 	v.clinic.freeze(t)
 	sent := v.things().SentFrames
 	w.send(20)
-	eventually(t, "two frames are recorded", func() bool { return v.things().SentFrames >= sent+2 })
+	eventually(t, "a frame for each world is recorded", func() bool {
+		st := v.things()
+		return st.SentFrames >= sent+2 && !slices.ContainsFunc(st.Links, func(l thing.LinkStatus) bool { return l.Lag > 0 || l.Waiting == 0 })
+	})
 	time.Sleep(200 * time.Millisecond) // and have left, as far as the worlds let them
 	return arena
 }
