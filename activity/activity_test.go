@@ -70,6 +70,13 @@ func (s *rows) Before(_ context.Context, before uint64, limit int) (page []Row, 
 	return page, nil
 }
 
+// count is how many rows there are.
+func (s *rows) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
 func (s *rows) Trim(_ context.Context, before int64, limit int) (n int, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,13 +316,13 @@ func TestOldRecordsGo(t *testing.T) {
 		}
 		time.Sleep(l.keep - time.Hour)
 		synctest.Wait()
-		if len(store.all) != 3 {
-			t.Errorf("%d records before their time is over", len(store.all))
+		if n := store.count(); n != 3 {
+			t.Errorf("%d records before their time is over", n)
 		}
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		if len(store.all) != 0 {
-			t.Errorf("%d records after it", len(store.all))
+		if n := store.count(); n != 0 {
+			t.Errorf("%d records after it", n)
 		}
 		stop()
 	})

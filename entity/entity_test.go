@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -268,25 +269,25 @@ func TestAGrantEndsByItselfAndWithItsReceiver(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		a.run(ctx)
 		p := coach(t, a)
-		ended := 0
+		var ended atomic.Int32
 		g := give(t, a, offer(t, p, `{"properties":{"heart_rate":{}}}`))
-		if _, err := a.Hold(g.ID, func() { ended++ }); err != nil {
+		if _, err := a.Hold(g.ID, func() { ended.Add(1) }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour - time.Second)
-		if synctest.Wait(); ended != 0 {
+		if synctest.Wait(); ended.Load() != 0 {
 			t.Error("ended before its time")
 		}
 		time.Sleep(2 * time.Second)
-		if synctest.Wait(); ended != 1 {
+		if synctest.Wait(); ended.Load() != 1 {
 			t.Error("not ended at its time")
 		}
 		g = give(t, a, offer(t, p, `{"properties":{"heart_rate":{}}}`))
-		if _, err := a.Hold(g.ID, func() { ended++ }); err != nil {
+		if _, err := a.Hold(g.ID, func() { ended.Add(1) }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.RemovePrincipal(t.Context(), p.ID); err != nil || ended != 2 {
-			t.Errorf("its receiver is removed: %v, %d ended", err, ended)
+		if _, err := a.RemovePrincipal(t.Context(), p.ID); err != nil || ended.Load() != 2 {
+			t.Errorf("its receiver is removed: %v, %d ended", err, ended.Load())
 		}
 		stop()
 	})

@@ -5,7 +5,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Shared state of many goroutines lives here: these run under the race detector, too.
-racy='./link/... ./thing/... ./avatar/... ./wire/mqtt/... ./depot/... ./ledger/... ./keys/...'
+racy='./link/... ./thing/... ./avatar/... ./wire/mqtt/... ./depot/... ./ledger/... ./keys/...
+	./revocation ./peering ./activity ./entity ./mandate ./crossing/... ./node'
 
 go=${GO:-go}
 test/tools.sh || exit 1
