@@ -115,7 +115,7 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		switch {
 		case flows && f == nil && !s.begun[id]:
 			if err := s.begin(g); err != nil {
-				return err
+				return s.giveUp(ctx, id, err)
 			}
 		case flows && (f == nil || !same(*f.share, g.Given)):
 			return errAnew // it goes on from where the taker says, under the view of now
@@ -131,6 +131,18 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 	}
 	s.changes = changes
 	return nil
+}
+
+// giveUp ends a share that can't be given, so that the others of the link go on.
+// What may pass, or leaves in doubt what is on disk, is the link's to deal with.
+func (s *Source) giveUp(ctx context.Context, id carnet.ShareID, why error) error {
+	if code := carnet.CodeOf(why); code == "" || code == carnet.Unavailable || code == carnet.NoSpace {
+		return why
+	}
+	if err := s.agent.StopGiving(ctx, id, string(s.agent.Party), why.Error()); err != nil {
+		return err
+	}
+	return errAnew
 }
 
 // demand passes on that somebody waits at the taker for a stream.
@@ -150,9 +162,12 @@ func (s *Source) begin(g *given) error {
 	id := g.ID
 	var failed error
 	following, err := s.agent.World.Follow(g.Avatar, func(stream carnet.StreamID) uint64 {
-		from, err := s.open(f, g, stream).from()
-		failed = cmp.Or(failed, err)
-		return from
+		st, err := s.open(f, g, stream)
+		if err != nil {
+			failed = err
+			return 0
+		}
+		return st.from()
 	}, func() {
 		s.mu.Lock()
 		s.dirty[id] = true
@@ -174,9 +189,9 @@ func (s *Source) begin(g *given) error {
 }
 
 // open makes the flow of a source stream of a share.
-func (s *Source) open(f *flowing, g *given, source carnet.StreamID) *flow {
+func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, error) {
 	st := &flow{
-		source: source, shown: shown{judge: s.agent.Judge, share: f.share}, since: g.From[source], began: g.From[source], derived: g.Derived[source],
+		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: g.Derived[source],
 		entered: make(map[carnet.StreamID]bool), slots: make(map[slotClass]*seal.Slot), granted: make(map[seal.Path]bool),
 	}
 	for _, stream := range []carnet.StreamID{source, st.derived} {
@@ -192,17 +207,25 @@ func (s *Source) open(f *flowing, g *given, source carnet.StreamID) *flow {
 		st.mark = m.of[source]
 	}
 	s.keeping.Unlock()
+	if err := st.shown.see(s.agent.Judge, st.mark.Known...); err != nil {
+		return nil, err
+	}
+	if st.mark.Memory != nil {
+		if err := st.shown.memory.UnmarshalBinary(st.mark.Memory); err != nil {
+			return nil, err
+		}
+	}
 	f.streams[source] = st
-	return st
+	return st, nil
 }
 
 // from is the measurement from which on the source stream is followed: where what
 // the view remembers is of, if that is before what the taker has.
-func (st *flow) from() (uint64, error) {
+func (st *flow) from() uint64 {
 	if st.mark.Memory == nil {
-		return st.since, nil // nothing was kept yet: it remembers from the beginning on
+		return st.since // nothing was kept yet: it remembers from the beginning on
 	}
-	return min(st.began, st.mark.Position), st.shown.recall(st.mark)
+	return min(st.began, st.mark.Position)
 }
 
 // fill takes batches of the shares that have some, until the frame is full.
@@ -251,12 +274,12 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 		s.agent.mu.RLock()
 		g := s.agent.given[f.share.ID]
 		s.agent.mu.RUnlock()
-		st = s.open(f, g, batch.Stream)
+		var err error
+		if st, err = s.open(f, g, batch.Stream); err != nil {
+			return s.giveUp(ctx, f.share.ID, err)
+		}
 	}
-	out, whole, err := st.shown.batch(batch, e.Measurements)
-	if err != nil {
-		return err
-	}
+	out, whole := st.shown.batch(batch, e.Measurements)
 	end := batch.End()
 	if end <= st.began || len(out) == 0 {
 		return nil // the taker has it, or nothing of it is shown
@@ -270,6 +293,7 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 	if b.until.IsZero() || f.share.Until.Before(b.until) {
 		b.until = f.share.Until
 	}
+	var err error
 	whole = whole && batch.First >= st.began && len(out) == int(batch.Count) && label == batch.Label && retention == batch.Retention
 	if whole {
 		whole, err = s.copy(ctx, f, st, b, batch)

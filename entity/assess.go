@@ -61,7 +61,7 @@ func (a *Agent) Assess(t Terms) (Assessment, error) {
 	for i, p := range props {
 		object, _, _ := strings.Cut(p.Name, "/")
 		had[p.Name], had[object] = true, true
-		v, named := viewOf(t.View, p.Name)
+		v, named := t.View.Of(p.Name)
 		res := table.Result(i)
 		switch {
 		case !named:
@@ -166,15 +166,6 @@ func narrower(first bool, have carnet.Set, places []string) carnet.Set {
 		}
 	}
 	return carnet.NewSet(both...)
-}
-
-func viewOf(v policy.View, name string) (policy.PropertyView, bool) {
-	if pv, ok := v.Properties[name]; ok {
-		return pv, true
-	}
-	object, _, isField := strings.Cut(name, "/")
-	pv, ok := v.Properties[object]
-	return pv, ok && isField
 }
 
 func inUnit(unit string) string {

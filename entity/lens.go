@@ -1,7 +1,6 @@
 package entity
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"maps"
@@ -18,9 +17,7 @@ type Lens struct {
 	agent     *Agent
 	grant     Grant
 	reader    policy.Reader
-	props     []policy.Property
-	index     map[string]int
-	table     *policy.Table
+	sight     *policy.Sight
 	longest   int64        // of the rates, ns; 0: none
 	remembers policy.State // of what is live
 	past      policy.State // of a reading
@@ -36,24 +33,17 @@ func (a *Agent) Lens(id string) (*Lens, error) {
 	if l.reader, _, err = a.reader(g.Terms); err != nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
 	}
-	if l.props, err = a.cfg.Avatars.Properties(g.Avatar); err != nil {
+	props, err := a.cfg.Avatars.Properties(g.Avatar)
+	if err != nil {
 		return nil, err
 	}
 	for _, pv := range g.View.Properties {
 		l.longest = max(l.longest, int64(pv.Rate))
 	}
-	return l, l.compile()
-}
-
-func (l *Lens) compile() (err error) {
-	if l.table, err = policy.Compile(l.agent.cfg.Judge, l.props, l.grant.View, l.reader, l.grant.Version); err != nil {
-		return carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
+	if l.sight, err = policy.NewSight(a.cfg.Judge, g.View, l.reader, g.Version, props...); err != nil {
+		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
 	}
-	l.index = make(map[string]int, len(l.props))
-	for i, p := range l.props {
-		l.index[p.Name] = i
-	}
-	return nil
+	return l, nil
 }
 
 // Clearance is the most that may come to the lens: what is labelled above it is
@@ -61,45 +51,26 @@ func (l *Lens) compile() (err error) {
 func (l *Lens) Clearance() carnet.Clearance { return l.reader.Clearance }
 
 // Shows reports whether measurements of a property are shown.
-func (l *Lens) Shows(name string) bool {
-	i, ok := l.index[name]
-	return ok && l.table.Result(i).Admit
-}
+func (l *Lens) Shows(name string) bool { return l.sight.Shows(name) }
 
 // apply shows of ms what the view admits, with a memory. The measurements are in
-// order of time, then name.
+// the order of policy.InOrder.
 func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measurement, may func(string) bool) ([]carnet.Measurement, error) {
 	shown := ms[:0]
 	for i := range ms {
 		m := ms[i]
-		at, known := l.index[m.Name]
-		if !known {
-			if _, named := viewOf(l.grant.View, m.Name); !named || len(l.props) >= maxProperties {
-				continue
+		if !l.sight.Knows(m.Name) {
+			// The avatar shows it for the first time since, if the view names it.
+			p := policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep}
+			if err := l.sight.Learn(p); err != nil {
+				return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
 			}
-			// The avatar shows it for the first time since.
-			l.props = append(l.props, policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep})
-			if err := l.compile(); err != nil {
-				return nil, err
-			}
-			at = l.index[m.Name]
 		}
-		if (may == nil || may(m.Name)) && l.table.Apply(s, at, &m) == policy.Admitted {
+		if (may == nil || may(m.Name)) && l.sight.Apply(s, &m) == policy.Admitted {
 			shown = append(shown, m)
 		}
 	}
 	return shown, nil
-}
-
-// maxProperties is how many properties an avatar has at most.
-const maxProperties = 1024
-
-// inOrder sorts measurements by time, then name: an object's fields stand
-// together.
-func inOrder(ms []carnet.Measurement) {
-	slices.SortStableFunc(ms, func(p, q carnet.Measurement) int {
-		return cmp.Or(cmp.Compare(p.Time, q.Time), cmp.Compare(p.Name, q.Name))
-	})
 }
 
 // Begin is where a reading has to begin so that what it shows from a time on
@@ -119,7 +90,7 @@ func (l *Lens) Begin(from int64) int64 {
 // always reports whether what is shown of a property doesn't depend on all that
 // was shown before.
 func (l *Lens) always(name string) bool {
-	pv, _ := viewOf(l.grant.View, name)
+	pv, _ := l.grant.View.Of(name)
 	return pv.Deadband == 0
 }
 
@@ -129,7 +100,7 @@ func (l *Lens) Restart() { l.past = policy.State{} }
 // History shows the next piece of a reading that began at Begin(from), in order
 // of time. All of it is cleared.
 func (l *Lens) History(ms []carnet.Measurement, from int64) ([]carnet.Measurement, error) {
-	inOrder(ms)
+	policy.InOrder(ms)
 	// Labels above the clearance were left out; what is new is the most sensitive.
 	shown, err := l.apply(&l.past, carnet.Label{Sensitivity: carnet.AllSensitive}, ms, l.always)
 	if err != nil {
@@ -158,7 +129,7 @@ func (l *Lens) Names() []string { return slices.Sorted(maps.Keys(l.grant.View.Pr
 // Interval is the stretch of time in which a rate shows one measurement of a
 // property at most, around a time; the property has no rate: just that time.
 func (l *Lens) Interval(name string, at int64) (from, to int64) {
-	pv, _ := viewOf(l.grant.View, name)
+	pv, _ := l.grant.View.Of(name)
 	if pv.Rate == 0 {
 		return at, at + 1
 	}
@@ -176,7 +147,7 @@ func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measu
 		return nil, nil
 	}
 	ms = slices.Clone(ms) // they are other readers', too
-	inOrder(ms)
+	policy.InOrder(ms)
 	return l.apply(&l.remembers, label, ms, nil)
 }
 
@@ -184,9 +155,7 @@ func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measu
 // and again isn't shown more than a rate shows.
 func (l *Lens) FromNowOn(newest []carnet.Measurement) {
 	for i := range newest {
-		if at, known := l.index[newest[i].Name]; known {
-			l.remembers.Saw(l.table, at, &newest[i])
-		}
+		l.sight.Saw(&l.remembers, &newest[i])
 	}
 }
 

@@ -87,6 +87,13 @@ func hasNumber(props []Property, name string) bool {
 	return slices.ContainsFunc(props, func(p Property) bool { return p.Name == name && p.Kind == carnet.Number })
 }
 
+// Of returns what v says about a leaf, under its own name or its object's, and
+// whether it says anything.
+func (v View) Of(name string) (PropertyView, bool) {
+	pv, _, ok := v.property(name)
+	return pv, ok
+}
+
 // property returns what v says about the leaf name: under its own name, or
 // under its object's.
 func (v View) property(name string) (pv PropertyView, key string, ok bool) {

@@ -76,6 +76,25 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// A sender whose names of properties can't be beside each other keeps these from
+// the taker, and nothing else.
+func TestShareOfOddNames(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}, "position": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	odd := func(name string) carnet.Measurement {
+		return carnet.Measurement{Name: name, Time: start.UnixNano(), Value: carnet.Float(1)}
+	}
+	p.hub.send(s.seal(public0, odd("position/lat")), s.seal(public0, odd("position")), s.seal(health, beat(1, 61)))
+	p.eventually("citadel has the heart rate", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) == 1 })
+	if got := p.here(p.citadel, p.ours); len(got["position"]) != 0 {
+		t.Errorf("citadel has %v", got)
+	}
+	if p.arena.shares.Given()[0].End != nil {
+		t.Error("the share has ended")
+	}
+}
+
 // Whatever is stopped, cut or lost meanwhile, the taker has what the view admits,
 // once and in order.
 func TestShareThroughFaults(t *testing.T) {
