@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
@@ -592,36 +591,6 @@ func TestHiddenAndAbsentCostTheSame(t *testing.T) {
 	absent, askedAbsent = s.probeCall(t, carnet.NewAvatarID())
 	if !reflect.DeepEqual(hidden, absent) || !reflect.DeepEqual(askedHidden, askedAbsent) {
 		t.Errorf("hidden: %+v %q, absent: %+v %q", hidden, askedHidden, absent, askedAbsent)
-	}
-}
-
-// The work is the same down to what is allocated on the way: an avatar that isn't
-// here has its mandate checked as another owner's has.
-func TestHiddenAndAbsentAllocateTheSame(t *testing.T) {
-	s := newStage(t)
-	allocated := func(about carnet.AvatarID) float64 {
-		a := s.attempt()
-		a.mandate = func(x *text) { x.payload, x.key = replaced(x.payload, s.about.String(), about.String()), newKey() }
-		a.form = func(f string) string { return replaced(f, s.about.String(), about.String()) }
-		const runs = 20
-		var requests []*http.Request
-		for range runs + 1 {
-			r := a.request()
-			r.TLS = &tls.ConnectionState{PeerCertificates: certificates(s)}
-			requests = append(requests, r)
-		}
-		return testing.AllocsPerRun(runs, func() {
-			w := httptest.NewRecorder()
-			s.server.ServeHTTP(w, requests[0])
-			if requests = requests[1:]; w.Code != 401 {
-				t.Fatal(w.Code)
-			}
-		})
-	}
-	hidden, absent := allocated(s.about), allocated(carnet.NewAvatarID())
-	// The record's reason names the avatar that isn't there.
-	if more := absent - hidden; more < 0 || more > 4 {
-		t.Errorf("hidden allocates %v times, absent %v", hidden, absent)
 	}
 }
 
