@@ -41,17 +41,26 @@ type MappingID [16]byte
 // ShareID names a share between two worlds: random, 128 bits, drawn by who takes.
 type ShareID [16]byte
 
+// CrossingID names a move from one world to another: random, 128 bits, drawn by
+// the target.
+type CrossingID [16]byte
+
+// HomeID is what the register calls an avatar or item: random, 128 bits. It says
+// nothing to who doesn't know it already.
+type HomeID [16]byte
+
 // Fingerprint is the SHA-256 of exact bytes (of a batch, an object, a frame's
 // signed header).
 type Fingerprint [32]byte
 
-// NewAvatarID, NewStreamID, NewEpochID, NewMappingID and NewShareID draw from crypto/rand,
-// which never fails.
-func NewAvatarID() (id AvatarID)   { rand.Read(id[:]); return id }
-func NewStreamID() (id StreamID)   { rand.Read(id[:]); return id }
-func NewEpochID() (id EpochID)     { rand.Read(id[:]); return id }
-func NewMappingID() (id MappingID) { rand.Read(id[:]); return id }
-func NewShareID() (id ShareID)     { rand.Read(id[:]); return id }
+// NewAvatarID and the others draw from crypto/rand, which never fails.
+func NewAvatarID() (id AvatarID)     { rand.Read(id[:]); return id }
+func NewStreamID() (id StreamID)     { rand.Read(id[:]); return id }
+func NewEpochID() (id EpochID)       { rand.Read(id[:]); return id }
+func NewMappingID() (id MappingID)   { rand.Read(id[:]); return id }
+func NewShareID() (id ShareID)       { rand.Read(id[:]); return id }
+func NewCrossingID() (id CrossingID) { rand.Read(id[:]); return id }
+func NewHomeID() (id HomeID)         { rand.Read(id[:]); return id }
 
 // FingerprintOf hashes b.
 func FingerprintOf(b []byte) Fingerprint { return sha256.Sum256(b) }
@@ -61,21 +70,27 @@ func (id StreamID) String() string   { return hex.EncodeToString(id[:]) }
 func (id EpochID) String() string    { return hex.EncodeToString(id[:]) }
 func (id MappingID) String() string  { return hex.EncodeToString(id[:]) }
 func (id ShareID) String() string    { return hex.EncodeToString(id[:]) }
+func (id CrossingID) String() string { return hex.EncodeToString(id[:]) }
+func (id HomeID) String() string     { return hex.EncodeToString(id[:]) }
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
 // MarshalText and UnmarshalText make ids and fingerprints hexadecimal in JSON
 // and usable as map keys there.
-func (id AvatarID) MarshalText() ([]byte, error)      { return []byte(id.String()), nil }
-func (id StreamID) MarshalText() ([]byte, error)      { return []byte(id.String()), nil }
-func (id EpochID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
-func (id MappingID) MarshalText() ([]byte, error)     { return []byte(id.String()), nil }
-func (id ShareID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
-func (f Fingerprint) MarshalText() ([]byte, error)    { return []byte(f.String()), nil }
-func (id *AvatarID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "avatar id") }
-func (id *StreamID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "stream id") }
-func (id *EpochID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "epoch id") }
-func (id *MappingID) UnmarshalText(text []byte) error { return parseHex(id[:], text, "mapping id") }
-func (id *ShareID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "share id") }
+func (id AvatarID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
+func (id StreamID) MarshalText() ([]byte, error)       { return []byte(id.String()), nil }
+func (id EpochID) MarshalText() ([]byte, error)        { return []byte(id.String()), nil }
+func (id MappingID) MarshalText() ([]byte, error)      { return []byte(id.String()), nil }
+func (id ShareID) MarshalText() ([]byte, error)        { return []byte(id.String()), nil }
+func (id CrossingID) MarshalText() ([]byte, error)     { return []byte(id.String()), nil }
+func (id HomeID) MarshalText() ([]byte, error)         { return []byte(id.String()), nil }
+func (f Fingerprint) MarshalText() ([]byte, error)     { return []byte(f.String()), nil }
+func (id *AvatarID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "avatar id") }
+func (id *StreamID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "stream id") }
+func (id *EpochID) UnmarshalText(text []byte) error    { return parseHex(id[:], text, "epoch id") }
+func (id *MappingID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "mapping id") }
+func (id *ShareID) UnmarshalText(text []byte) error    { return parseHex(id[:], text, "share id") }
+func (id *CrossingID) UnmarshalText(text []byte) error { return parseHex(id[:], text, "crossing id") }
+func (id *HomeID) UnmarshalText(text []byte) error     { return parseHex(id[:], text, "home id") }
 func (f *Fingerprint) UnmarshalText(text []byte) error {
 	return parseHex(f[:], text, "fingerprint")
 }

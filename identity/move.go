@@ -1,0 +1,307 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"carnet"
+)
+
+// The signed messages of a move (docs/design/crossing.md). Worlds, owners and
+// registrars are named by the did:key of their signing key, so each message
+// proves itself against whoever it names; what its reader must know from
+// elsewhere is which of them to believe.
+
+// HomeAnswer is what the registrar says of a home, to who asked just now.
+type HomeAnswer struct {
+	Registrar string        `json:"registrar"`
+	Home      carnet.HomeID `json:"home"`
+	Version   uint64        `json:"version"`
+	World     string        `json:"world"`
+	Owner     string        `json:"owner"`
+	Asked     string        `json:"asked"` // the asker's nonce, so that no older answer serves
+}
+
+// Order is what an owner wants: these homes go from one world to another, until a
+// time. What the registrar needn't know is in the terms.
+type Order struct {
+	Crossing  carnet.CrossingID  `json:"crossing"`
+	Registrar string             `json:"registrar"`
+	Owner     string             `json:"owner"` // whose key signs it
+	Source    string             `json:"source"`
+	Target    string             `json:"target"`
+	Homes     []carnet.HomeID    `json:"homes"` // ascending; the first named in the terms is the avatar's
+	Terms     carnet.Fingerprint `json:"terms"`
+	Made      time.Time          `json:"made"`
+	Until     time.Time          `json:"until"`
+}
+
+// MoveTerms is what source, target and the owner's things agents know of a move
+// beside its order.
+type MoveTerms struct {
+	Avatar carnet.AvatarID `json:"avatar"` // at the source
+	Home   carnet.HomeID   `json:"home"`   // its own
+	To     carnet.AvatarID `json:"to"`     // at the target
+	Owner  string          `json:"owner"`  // the owner's key for the target
+	// View is what the things agents may send to the target; absent: what they may
+	// send to the source now.
+	View json.RawMessage `json:"view,omitempty"`
+}
+
+// Release is the source's word that it keeps still: exactly this moves.
+type Release struct {
+	Crossing carnet.CrossingID  `json:"crossing"`
+	Source   string             `json:"source"`
+	Order    carnet.Fingerprint `json:"order"`
+	Manifest carnet.Fingerprint `json:"manifest"`
+}
+
+// Acceptance is the target's word that it has what the manifest says, whole and
+// checked.
+type Acceptance struct {
+	Crossing carnet.CrossingID  `json:"crossing"`
+	Target   string             `json:"target"`
+	Order    carnet.Fingerprint `json:"order"`
+	Manifest carnet.Fingerprint `json:"manifest"`
+}
+
+// Outcome is how a crossing was decided.
+type Outcome string
+
+// The outcomes.
+const (
+	Commit Outcome = "commit"
+	Abort  Outcome = "abort"
+)
+
+// Decision is the registrar's, once for each crossing.
+type Decision struct {
+	Registrar string              `json:"registrar"`
+	Crossing  carnet.CrossingID   `json:"crossing"`
+	Order     carnet.Fingerprint  `json:"order"`
+	Outcome   Outcome             `json:"outcome"`
+	Manifest  *carnet.Fingerprint `json:"manifest,omitempty"` // of a commit
+	Why       string              `json:"why,omitempty"`      // of an abort
+	Homes     []HomeAt            `json:"homes"`              // since a commit
+	Time      time.Time           `json:"time"`
+}
+
+// HomeAt is where a home is.
+type HomeAt struct {
+	Home    carnet.HomeID `json:"home"`
+	Version uint64        `json:"version"`
+	World   string        `json:"world"`
+}
+
+// Departure is the source's receipt for what it deleted after a commit: what it
+// had is unreadable since one time, and in no backup any more from another on.
+type Departure struct {
+	Crossing      carnet.CrossingID  `json:"crossing"`
+	Source        string             `json:"source"`
+	Manifest      carnet.Fingerprint `json:"manifest"`
+	Unreadable    time.Time          `json:"unreadable"`
+	Unrecoverable time.Time          `json:"unrecoverable"`
+}
+
+// The types in the messages' headers.
+const (
+	homeType       = "carnet-home+jwt"
+	orderType      = "carnet-order+jwt"
+	releaseType    = "carnet-release+jwt"
+	acceptanceType = "carnet-acceptance+jwt"
+	decisionType   = "carnet-decision+jwt"
+	departureType  = "carnet-departure+jwt"
+)
+
+// OrderLife is how long an order can be carried out at most.
+const OrderLife = 24 * time.Hour
+
+// maxHomes bounds what moves by one order.
+const maxHomes = 256
+
+// NewNonce draws what a HomeAnswer is asked with.
+func NewNonce() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// signAs signs a message by the key that it names as its author.
+func signAs(key ed25519.PrivateKey, typ, author string, message any, check error) (string, error) {
+	if check != nil {
+		return "", check
+	}
+	if author != DID(key.Public().(ed25519.PublicKey)) {
+		return "", carnet.Errorf(carnet.Malformed, "the %s is by %s, and another key signs it", typ, author)
+	}
+	return SignMessage(key, typ, message)
+}
+
+// openAs reads a message that is signed by the key that it names as its author.
+func openAs[T any](token, typ string, author func(*T) string, check func(T) error) (m T, err error) {
+	err = OpenMessage(token, typ, &m, func() (ed25519.PublicKey, error) { return ParseDID(author(&m)) })
+	if err == nil {
+		err = check(m)
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return m, nil
+}
+
+// SignHome signs a registrar's answer about a home.
+func SignHome(key ed25519.PrivateKey, h HomeAnswer) (string, error) {
+	return signAs(key, homeType, h.Registrar, h, h.check())
+}
+
+// OpenHome reads an answer about a home, by the registrar that it names.
+func OpenHome(token string) (HomeAnswer, error) {
+	return openAs(token, homeType, func(h *HomeAnswer) string { return h.Registrar }, HomeAnswer.check)
+}
+
+// SignOrder signs an order with the owner's key that is registered for its homes.
+func SignOrder(key ed25519.PrivateKey, o Order) (string, error) {
+	return signAs(key, orderType, o.Owner, o, o.Check())
+}
+
+// OpenOrder reads an order, by the owner's key that it names.
+func OpenOrder(token string) (Order, error) {
+	return openAs(token, orderType, func(o *Order) string { return o.Owner }, Order.Check)
+}
+
+// SignRelease signs the source's release.
+func SignRelease(key ed25519.PrivateKey, r Release) (string, error) {
+	return signAs(key, releaseType, r.Source, r, nil)
+}
+
+// OpenRelease reads a release, by the world that it names.
+func OpenRelease(token string) (Release, error) {
+	return openAs(token, releaseType, func(r *Release) string { return r.Source }, func(Release) error { return nil })
+}
+
+// SignAcceptance signs the target's acceptance.
+func SignAcceptance(key ed25519.PrivateKey, a Acceptance) (string, error) {
+	return signAs(key, acceptanceType, a.Target, a, nil)
+}
+
+// OpenAcceptance reads an acceptance, by the world that it names.
+func OpenAcceptance(token string) (Acceptance, error) {
+	return openAs(token, acceptanceType, func(a *Acceptance) string { return a.Target }, func(Acceptance) error { return nil })
+}
+
+// SignDecision signs a registrar's decision.
+func SignDecision(key ed25519.PrivateKey, d Decision) (string, error) {
+	return signAs(key, decisionType, d.Registrar, d, d.check())
+}
+
+// OpenDecision reads a decision, by the registrar that it names.
+func OpenDecision(token string) (Decision, error) {
+	return openAs(token, decisionType, func(d *Decision) string { return d.Registrar }, Decision.check)
+}
+
+// SignDeparture signs the source's receipt for what it deleted.
+func SignDeparture(key ed25519.PrivateKey, d Departure) (string, error) {
+	return signAs(key, departureType, d.Source, d, d.check())
+}
+
+// OpenDeparture reads a departure, by the world that it names.
+func OpenDeparture(token string) (Departure, error) {
+	return openAs(token, departureType, func(d *Departure) string { return d.Source }, Departure.check)
+}
+
+func (h HomeAnswer) check() error {
+	if nonce, err := hex.DecodeString(h.Asked); err != nil || len(nonce) != 16 || h.Version == 0 {
+		return carnet.Errorf(carnet.Malformed, "the answer about a home has the version %d, and answers %.40q", h.Version, h.Asked)
+	}
+	return dids(h.World, h.Owner)
+}
+
+// Check refuses an order that can't be one.
+func (o Order) Check() error {
+	switch {
+	case o.Source == o.Target:
+		return carnet.Errorf(carnet.Malformed, "the order goes from a world to itself")
+	case len(o.Homes) == 0 || len(o.Homes) > maxHomes:
+		return carnet.Errorf(carnet.Malformed, "the order names %d homes, want 1 to %d", len(o.Homes), maxHomes)
+	case !ascending(o.Homes):
+		return carnet.Errorf(carnet.Malformed, "the order's homes don't ascend")
+	case !whole(o.Made) || !whole(o.Until) || !o.Made.Before(o.Until) || o.Until.Sub(o.Made) > OrderLife:
+		return carnet.Errorf(carnet.Malformed, "the order is made at %v and good until %v: want whole seconds, at most %v apart", o.Made, o.Until, OrderLife)
+	}
+	return dids(o.Registrar, o.Owner, o.Source, o.Target)
+}
+
+func (d Decision) check() error {
+	switch {
+	case d.Outcome != Commit && d.Outcome != Abort:
+		return carnet.Errorf(carnet.Malformed, "a crossing is decided as %.20q", d.Outcome)
+	case (d.Outcome == Commit) != (d.Manifest != nil) || (d.Outcome == Commit) != (len(d.Homes) > 0) || (d.Outcome == Commit) != (d.Why == ""):
+		return carnet.Errorf(carnet.Malformed, "a commit has a manifest and homes, and an abort its reason; this %s has others", d.Outcome)
+	case !whole(d.Time):
+		return carnet.Errorf(carnet.Malformed, "the decision was made at %v: want whole seconds", d.Time)
+	}
+	for _, h := range d.Homes {
+		if err := dids(h.World); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d Departure) check() error {
+	if !whole(d.Unreadable) || !whole(d.Unrecoverable) || d.Unrecoverable.Before(d.Unreadable) {
+		return carnet.Errorf(carnet.Malformed, "a departure is unrecoverable from %v on, and unreadable from %v on", d.Unrecoverable, d.Unreadable)
+	}
+	return nil
+}
+
+// Marshal writes terms in the one form whose hash an order names.
+func (t MoveTerms) Marshal() ([]byte, error) {
+	if err := dids(t.Owner); err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
+}
+
+// ParseMoveTerms reads what Marshal writes, and holds it against the order.
+func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
+	if carnet.FingerprintOf(data) != o.Terms {
+		return t, carnet.Errorf(carnet.Unauthenticated, "these aren't the terms that the order names")
+	}
+	if err := json.Unmarshal(data, &t); err != nil {
+		return t, carnet.Errorf(carnet.Malformed, "the terms can't be read: %v", err)
+	}
+	if again, err := t.Marshal(); err != nil || string(again) != string(data) {
+		return t, carnet.Errorf(carnet.Malformed, "the terms aren't in the one form that terms have")
+	}
+	if !slices.Contains(o.Homes, t.Home) {
+		return t, carnet.Errorf(carnet.Malformed, "the order doesn't name the avatar's home")
+	}
+	return t, nil
+}
+
+func ascending(homes []carnet.HomeID) bool {
+	for i := 1; i < len(homes); i++ {
+		if slices.Compare(homes[i-1][:], homes[i][:]) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// whole reports whether a time is in whole seconds of UTC.
+func whole(t time.Time) bool { return t.Nanosecond() == 0 && t.Location() == time.UTC && t.Unix() > 0 }
+
+func dids(all ...string) error {
+	for _, d := range all {
+		if _, err := ParseDID(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
