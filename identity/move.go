@@ -23,7 +23,9 @@ type HomeAnswer struct {
 	Version   uint64        `json:"version"`
 	World     string        `json:"world"`
 	Owner     string        `json:"owner"`
-	Asked     string        `json:"asked"` // the asker's nonce, so that no older answer serves
+	// Incarnation counts the world's claims of the home (docs/design/crossing.md).
+	Incarnation uint64 `json:"incarnation"`
+	Asked       string `json:"asked"` // the asker's nonce, so that no older answer serves
 }
 
 // Order is what an owner wants: these homes go from one world to another, until a
@@ -52,12 +54,14 @@ type MoveTerms struct {
 	View json.RawMessage `json:"view,omitempty"`
 }
 
-// Release is the source's word that it keeps still: exactly this moves.
+// Release is the source's word that it keeps still: exactly this moves. It holds
+// under these incarnations of the order's homes, in their order.
 type Release struct {
-	Crossing carnet.CrossingID  `json:"crossing"`
-	Source   string             `json:"source"`
-	Order    carnet.Fingerprint `json:"order"`
-	Manifest carnet.Fingerprint `json:"manifest"`
+	Crossing     carnet.CrossingID  `json:"crossing"`
+	Source       string             `json:"source"`
+	Order        carnet.Fingerprint `json:"order"`
+	Manifest     carnet.Fingerprint `json:"manifest"`
+	Incarnations []uint64           `json:"incarnations"`
 }
 
 // Acceptance is the target's word that it has what the manifest says, whole and
@@ -176,12 +180,12 @@ func OpenOrder(token string) (Order, error) {
 
 // SignRelease signs the source's release.
 func SignRelease(key ed25519.PrivateKey, r Release) (string, error) {
-	return signAs(key, releaseType, r.Source, r, nil)
+	return signAs(key, releaseType, r.Source, r, r.check())
 }
 
 // OpenRelease reads a release, by the world that it names.
 func OpenRelease(token string) (Release, error) {
-	return openAs(token, releaseType, func(r *Release) string { return r.Source }, func(Release) error { return nil })
+	return openAs(token, releaseType, func(r *Release) string { return r.Source }, Release.check)
 }
 
 // SignAcceptance signs the target's acceptance.
@@ -215,8 +219,8 @@ func OpenDeparture(token string) (Departure, error) {
 }
 
 func (h HomeAnswer) check() error {
-	if nonce, err := hex.DecodeString(h.Asked); err != nil || len(nonce) != 16 || h.Version == 0 {
-		return carnet.Errorf(carnet.Malformed, "the answer about a home has the version %d, and answers %.40q", h.Version, h.Asked)
+	if nonce, err := hex.DecodeString(h.Asked); err != nil || len(nonce) != 16 || h.Version == 0 || h.Incarnation == 0 {
+		return carnet.Errorf(carnet.Malformed, "the answer about a home has the version %d and incarnation %d, and answers %.40q", h.Version, h.Incarnation, h.Asked)
 	}
 	return dids(h.World, h.Owner)
 }
@@ -234,6 +238,13 @@ func (o Order) Check() error {
 		return carnet.Errorf(carnet.Malformed, "the order is made at %v and good until %v: want whole seconds, at most %v apart", o.Made, o.Until, OrderLife)
 	}
 	return dids(o.Registrar, o.Owner, o.Source, o.Target)
+}
+
+func (r Release) check() error {
+	if len(r.Incarnations) == 0 || len(r.Incarnations) > maxHomes || slices.Contains(r.Incarnations, 0) {
+		return carnet.Errorf(carnet.Malformed, "the release names the incarnations %v: want one of each home, from 1 on", r.Incarnations)
+	}
+	return nil
 }
 
 func (d Decision) check() error {

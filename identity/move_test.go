@@ -41,9 +41,9 @@ func TestMessagesOfAMoveComeBackAsTheyWere(t *testing.T) {
 	m := newMoving(t)
 	hash, noon := carnet.Fingerprint{7}, m.order.Made
 	for name, roundTrip := range map[string]func(key ed25519.PrivateKey) (made, read any, err error){
-		"home":       trip(m.registrar, HomeAnswer{did(m.registrar), carnet.HomeID{2}, 3, did(m.source), did(m.owner), NewNonce()}, SignHome, OpenHome),
+		"home":       trip(m.registrar, HomeAnswer{did(m.registrar), carnet.HomeID{2}, 3, did(m.source), did(m.owner), 1, NewNonce()}, SignHome, OpenHome),
 		"order":      trip(m.owner, m.order, SignOrder, OpenOrder),
-		"release":    trip(m.source, Release{m.order.Crossing, did(m.source), hash, hash}, SignRelease, OpenRelease),
+		"release":    trip(m.source, Release{m.order.Crossing, did(m.source), hash, hash, []uint64{1, 4}}, SignRelease, OpenRelease),
 		"acceptance": trip(m.target, Acceptance{m.order.Crossing, did(m.target), hash, hash}, SignAcceptance, OpenAcceptance),
 		"commit": trip(m.registrar, Decision{
 			Registrar: did(m.registrar), Crossing: m.order.Crossing, Order: hash, Outcome: Commit, Manifest: &hash,
@@ -98,7 +98,7 @@ func TestAMessageOfAMoveIsByWhoItNames(t *testing.T) {
 	if o, err := OpenOrder(forged); err == nil {
 		t.Errorf("the target's order was read as the owner's: %+v", o)
 	}
-	release, err := SignRelease(m.source, Release{Crossing: m.order.Crossing, Source: did(m.source)})
+	release, err := SignRelease(m.source, Release{Crossing: m.order.Crossing, Source: did(m.source), Incarnations: []uint64{1}})
 	if err != nil {
 		t.Fatal(err)
 	}
