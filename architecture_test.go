@@ -24,7 +24,7 @@ var ranks = map[string]int{
 	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3, "carnet/mandate": 3, "carnet/activity": 3, "carnet/peering": 3,
 
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4,
-	"carnet/account":  4,
+	"carnet/account": 4, "carnet/register": 4,
 	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5,
 
 	"carnet/store/sqlite":     6,

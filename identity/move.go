@@ -94,6 +94,15 @@ type Decision struct {
 	Time      time.Time           `json:"time"`
 }
 
+// Of says what the decision means for an order. A crossing is decided once, so one
+// that was decided by another order has ended for this one.
+func (d Decision) Of(order carnet.Fingerprint) Outcome {
+	if d.Order != order {
+		return Abort
+	}
+	return d.Outcome
+}
+
 // HomeAt is where a home is.
 type HomeAt struct {
 	Home    carnet.HomeID `json:"home"`

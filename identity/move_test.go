@@ -210,3 +210,20 @@ func FuzzOpenOrder(f *testing.F) {
 		}
 	})
 }
+
+func TestADecisionByAnotherOrderEndsThisOne(t *testing.T) {
+	mine, other := carnet.Fingerprint{1}, carnet.Fingerprint{2}
+	for _, c := range []struct {
+		d    Decision
+		want Outcome
+	}{
+		{Decision{Order: mine, Outcome: Commit}, Commit},
+		{Decision{Order: mine, Outcome: Abort}, Abort},
+		{Decision{Order: other, Outcome: Commit}, Abort},
+		{Decision{Order: other, Outcome: Abort}, Abort},
+	} {
+		if got := c.d.Of(mine); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.d, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package register
+
+import (
+	"fmt"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+)
+
+// Home is where an avatar or item is home, and by whose order it moves.
+type Home struct {
+	ID      carnet.HomeID `json:"home"`
+	Version uint64        `json:"version"` // 1 when it is enrolled; one more with each move
+	World   string        `json:"world"`   // did:key
+	Owner   string        `json:"owner"`   // did:key; never changes
+}
+
+// Want is what somebody asks a registrar to do about a crossing.
+type Want string
+
+// The wants.
+const (
+	Commit Want = "commit"
+	Abort  Want = "abort"
+	Ask    Want = "ask" // only what was decided; once the order's time is over, that it be decided
+)
+
+// Question is what is asked about a crossing. Who signed its messages was checked
+// before (identity.OpenOrder and the others): each is by who it names.
+type Question struct {
+	By       string // did:key of who asks, as mutual TLS proved it
+	Crossing carnet.CrossingID
+	Want     Want
+
+	Order      *identity.Order // nil: only what was decided can be answered
+	Hash       carnet.Fingerprint
+	Release    *identity.Release    // nil: none
+	Acceptance *identity.Acceptance // nil: none
+}
+
+// Known is what the register holds that bears on a question.
+type Known struct {
+	Registrar string                 // did:key of this registrar
+	Decision  *identity.Decision     // about the crossing; nil: there is none
+	Homes     map[carnet.HomeID]Home // of those that the order names, as far as they are enrolled
+}
+
+// Decide is the one rule of a register: what follows from a question. It returns
+// the decision (that in k, if there is one: the first stands) and the homes that
+// change with it, all or none; nil without an error while nothing is decided. An
+// error refuses the question, and decides nothing.
+func Decide(k Known, q Question, now time.Time) (*identity.Decision, []Home, error) {
+	if k.Decision != nil {
+		return k.Decision, nil, nil
+	}
+	if q.Order == nil {
+		if q.Want == Ask {
+			return nil, nil, nil
+		}
+		return nil, nil, carnet.Errorf(carnet.Malformed, "nothing is decided about the crossing without its order")
+	}
+	if err := owned(k, q); err != nil {
+		return nil, nil, err
+	}
+	if !now.Before(q.Order.Until) {
+		return abort(k, q, now, "the time of its order is over"), nil, nil
+	}
+	switch q.Want {
+	case Ask:
+		return nil, nil, nil
+	case Abort:
+		switch q.By {
+		case q.Order.Source:
+			return abort(k, q, now, "the source asked for it"), nil, nil
+		case q.Order.Target:
+			return abort(k, q, now, "the target asked for it"), nil, nil
+		}
+		return nil, nil, carnet.Errorf(carnet.Forbidden, "before its time is over, only source and target may end a crossing")
+	case Commit:
+		return commit(k, q, now)
+	}
+	return nil, nil, carnet.Errorf(carnet.Malformed, "a registrar can't be asked to %.20q", q.Want)
+}
+
+// owned refuses an order that isn't for this registrar and crossing, or not by the
+// owner of all that it names. A home that isn't enrolled looks like somebody else's.
+func owned(k Known, q Question) error {
+	if q.Order.Registrar != k.Registrar {
+		return carnet.Errorf(carnet.Forbidden, "the order is for another registrar")
+	}
+	if q.Order.Crossing != q.Crossing {
+		return carnet.Errorf(carnet.Malformed, "the order is for another crossing")
+	}
+	for _, id := range q.Order.Homes {
+		if h, ok := k.Homes[id]; !ok || h.Owner != q.Order.Owner {
+			return carnet.Errorf(carnet.Forbidden, "the order isn't by the owner of every home that it names")
+		}
+	}
+	return nil
+}
+
+// commit decides on release and acceptance. Those of others, and for other orders,
+// are refused: whoever sends them can't end what goes on between the two worlds.
+func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, error) {
+	o, r, a := q.Order, q.Release, q.Acceptance
+	switch {
+	case r == nil || a == nil:
+		return nil, nil, carnet.Errorf(carnet.Malformed, "a commit needs the source's release and the target's acceptance")
+	case r.Source != o.Source || r.Crossing != o.Crossing || r.Order != q.Hash:
+		return nil, nil, carnet.Errorf(carnet.Forbidden, "the release isn't the source's for this order")
+	case a.Target != o.Target || a.Crossing != o.Crossing || a.Order != q.Hash:
+		return nil, nil, carnet.Errorf(carnet.Forbidden, "the acceptance isn't the target's for this order")
+	case r.Manifest != a.Manifest:
+		return abort(k, q, now, "the target accepted something else than the source released"), nil, nil
+	}
+	moved := make([]Home, 0, len(o.Homes))
+	at := make([]identity.HomeAt, 0, len(o.Homes))
+	for _, id := range o.Homes {
+		h := k.Homes[id]
+		if h.World != o.Source {
+			return abort(k, q, now, fmt.Sprintf("the home %s isn't at the source", id)), nil, nil
+		}
+		h.Version, h.World = h.Version+1, o.Target
+		moved, at = append(moved, h), append(at, identity.HomeAt{Home: id, Version: h.Version, World: h.World})
+	}
+	d := decided(k, q, now, identity.Commit)
+	d.Manifest, d.Homes = &r.Manifest, at
+	return d, moved, nil
+}
+
+func abort(k Known, q Question, now time.Time, why string) *identity.Decision {
+	d := decided(k, q, now, identity.Abort)
+	d.Why = why
+	return d
+}
+
+func decided(k Known, q Question, now time.Time, outcome identity.Outcome) *identity.Decision {
+	return &identity.Decision{
+		Registrar: k.Registrar, Crossing: q.Crossing, Order: q.Hash, Outcome: outcome,
+		Homes: []identity.HomeAt{}, Time: now.UTC().Truncate(time.Second),
+	}
+}
+
+// Enrol is the rule for a home that a world wants registered: of its own drawing,
+// with the owner's key that is pinned with the avatar. known is what the register
+// has of it, nil if nothing. The same again changes nothing.
+func Enrol(known *Home, id carnet.HomeID, by, owner string) (h Home, changed bool, err error) {
+	switch {
+	case known == nil:
+		return Home{ID: id, Version: 1, World: by, Owner: owner}, true, nil
+	case known.World != by || known.Owner != owner:
+		return Home{}, false, carnet.Errorf(carnet.Conflict, "the home %s is enrolled already, at another world or for another owner", id)
+	}
+	return *known, false, nil
+}
