@@ -14,6 +14,8 @@ type Home struct {
 	Version uint64        `json:"version"` // 1 when it is enrolled; one more with each move
 	World   string        `json:"world"`   // did:key
 	Owner   string        `json:"owner"`   // did:key; never changes
+	// Incarnation counts the world's claims: 1 when it becomes home.
+	Incarnation uint64 `json:"incarnation"`
 }
 
 // Want is what somebody asks a registrar to do about a crossing.
@@ -107,7 +109,7 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 	switch {
 	case r == nil || a == nil:
 		return nil, nil, carnet.Errorf(carnet.Malformed, "a commit needs the source's release and the target's acceptance")
-	case r.Source != o.Source || r.Crossing != o.Crossing || r.Order != q.Hash:
+	case r.Source != o.Source || r.Crossing != o.Crossing || r.Order != q.Hash || len(r.Incarnations) != len(o.Homes):
 		return nil, nil, carnet.Errorf(carnet.Forbidden, "the release isn't the source's for this order")
 	case a.Target != o.Target || a.Crossing != o.Crossing || a.Order != q.Hash:
 		return nil, nil, carnet.Errorf(carnet.Forbidden, "the acceptance isn't the target's for this order")
@@ -116,12 +118,15 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 	}
 	moved := make([]Home, 0, len(o.Homes))
 	at := make([]identity.HomeAt, 0, len(o.Homes))
-	for _, id := range o.Homes {
+	for i, id := range o.Homes {
 		h := k.Homes[id]
 		if h.World != o.Source {
 			return abort(k, q, now, fmt.Sprintf("the home %s isn't at the source", id)), nil, nil
 		}
-		h.Version, h.World = h.Version+1, o.Target
+		if h.Incarnation != r.Incarnations[i] {
+			return abort(k, q, now, fmt.Sprintf("the source has claimed the home %s again since it released it", id)), nil, nil
+		}
+		h.Version, h.World, h.Incarnation = h.Version+1, o.Target, 1
 		moved, at = append(moved, h), append(at, identity.HomeAt{Home: id, Version: h.Version, World: h.World})
 	}
 	d := decided(k, q, now, identity.Commit)
@@ -148,9 +153,20 @@ func decided(k Known, q Question, now time.Time, outcome identity.Outcome) *iden
 func Enrol(known *Home, id carnet.HomeID, by, owner string) (h Home, changed bool, err error) {
 	switch {
 	case known == nil:
-		return Home{ID: id, Version: 1, World: by, Owner: owner}, true, nil
+		return Home{ID: id, Version: 1, World: by, Owner: owner, Incarnation: 1}, true, nil
 	case known.World != by || known.Owner != owner:
 		return Home{}, false, carnet.Errorf(carnet.Conflict, "the home %s is enrolled already, at another world or for another owner", id)
 	}
 	return *known, false, nil
+}
+
+// Claim is the rule for a world that begins anew to act as home: releases from before
+// are worth nothing any more. A home that isn't enrolled looks like one elsewhere.
+func Claim(known *Home, id carnet.HomeID, by string) (Home, error) {
+	if known == nil || known.World != by {
+		return Home{}, carnet.Errorf(carnet.Forbidden, "the home %s isn't at this world", id)
+	}
+	h := *known
+	h.Incarnation++
+	return h, nil
 }

@@ -20,11 +20,11 @@ func crossing() (Known, Question) {
 	}
 	hash, manifest := carnet.Fingerprint{4}, carnet.Fingerprint{5}
 	return Known{Registrar: "vault", Homes: map[carnet.HomeID]Home{
-			{2}: {carnet.HomeID{2}, 1, "arena", "alice"},
-			{3}: {carnet.HomeID{3}, 7, "arena", "alice"},
+			{2}: {carnet.HomeID{2}, 1, "arena", "alice", 4},
+			{3}: {carnet.HomeID{3}, 7, "arena", "alice", 1},
 		}}, Question{
 			By: "stranger", Crossing: order.Crossing, Want: Commit, Order: &order, Hash: hash,
-			Release:    &identity.Release{Crossing: order.Crossing, Source: "arena", Order: hash, Manifest: manifest},
+			Release:    &identity.Release{Crossing: order.Crossing, Source: "arena", Order: hash, Manifest: manifest, Incarnations: []uint64{4, 1}},
 			Acceptance: &identity.Acceptance{Crossing: order.Crossing, Target: "citadel", Order: hash, Manifest: manifest},
 		}
 }
@@ -40,7 +40,7 @@ func TestACommitMovesAllHomesOfItsOrder(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Fatalf("decided %+v, %v; want %+v", d, err, want)
 	}
-	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice"}, {carnet.HomeID{3}, 8, "citadel", "alice"}}; !reflect.DeepEqual(moved, want) {
+	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 1}, {carnet.HomeID{3}, 8, "citadel", "alice", 1}}; !reflect.DeepEqual(moved, want) {
 		t.Fatalf("moved %+v, want %+v", moved, want)
 	}
 }
@@ -74,20 +74,27 @@ func TestWhatFollowsFromAQuestion(t *testing.T) {
 		"another's order":                         {func(_ *Known, q *Question) { q.Order.Owner = "mallory" }, 0, open, carnet.Forbidden},
 		"another's order, to end it":              {func(_ *Known, q *Question) { q.Order.Owner, q.Want, q.By = "mallory", Abort, "arena" }, 0, open, carnet.Forbidden},
 		"another's order, late":                   {func(_ *Known, q *Question) { q.Order.Owner = "mallory" }, time.Hour, open, carnet.Forbidden},
-		"one home is another's":                   {func(k *Known, _ *Question) { k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 1, "arena", "bob"} }, 0, open, carnet.Forbidden},
+		"one home is another's":                   {func(k *Known, _ *Question) { k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "bob", 1} }, 0, open, carnet.Forbidden},
 		"one home isn't enrolled":                 {func(k *Known, _ *Question) { delete(k.Homes, carnet.HomeID{3}) }, 0, open, carnet.Forbidden},
-		"one home is elsewhere":                   {func(k *Known, _ *Question) { k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice"} }, 0, aborts, ""},
-		"one home is there already":               {func(k *Known, _ *Question) { k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice"} }, 0, aborts, ""},
-		"no release":                              {func(_ *Known, q *Question) { q.Release = nil }, 0, open, carnet.Malformed},
-		"no acceptance":                           {func(_ *Known, q *Question) { q.Acceptance = nil }, 0, open, carnet.Malformed},
-		"another world's release":                 {func(_ *Known, q *Question) { q.Release.Source = "clinic" }, 0, open, carnet.Forbidden},
-		"the target's release":                    {func(_ *Known, q *Question) { q.Release.Source = "citadel" }, 0, open, carnet.Forbidden},
-		"another world's acceptance":              {func(_ *Known, q *Question) { q.Acceptance.Target = "clinic" }, 0, open, carnet.Forbidden},
-		"a release of another crossing":           {func(_ *Known, q *Question) { q.Release.Crossing[0]++ }, 0, open, carnet.Forbidden},
-		"an acceptance of another crossing":       {func(_ *Known, q *Question) { q.Acceptance.Crossing[0]++ }, 0, open, carnet.Forbidden},
-		"a release for another order":             {func(_ *Known, q *Question) { q.Release.Order[0]++ }, 0, open, carnet.Forbidden},
-		"an acceptance for another order":         {func(_ *Known, q *Question) { q.Acceptance.Order[0]++ }, 0, open, carnet.Forbidden},
-		"an acceptance of something else":         {func(_ *Known, q *Question) { q.Acceptance.Manifest[0]++ }, 0, aborts, ""},
+		"one home is elsewhere": {func(k *Known, _ *Question) {
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice", 1}
+		}, 0, aborts, ""},
+		"one home is there already": {func(k *Known, _ *Question) {
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice", 1}
+		}, 0, aborts, ""},
+		"no release":                        {func(_ *Known, q *Question) { q.Release = nil }, 0, open, carnet.Malformed},
+		"no acceptance":                     {func(_ *Known, q *Question) { q.Acceptance = nil }, 0, open, carnet.Malformed},
+		"another world's release":           {func(_ *Known, q *Question) { q.Release.Source = "clinic" }, 0, open, carnet.Forbidden},
+		"the target's release":              {func(_ *Known, q *Question) { q.Release.Source = "citadel" }, 0, open, carnet.Forbidden},
+		"another world's acceptance":        {func(_ *Known, q *Question) { q.Acceptance.Target = "clinic" }, 0, open, carnet.Forbidden},
+		"a release of another crossing":     {func(_ *Known, q *Question) { q.Release.Crossing[0]++ }, 0, open, carnet.Forbidden},
+		"an acceptance of another crossing": {func(_ *Known, q *Question) { q.Acceptance.Crossing[0]++ }, 0, open, carnet.Forbidden},
+		"a release for another order":       {func(_ *Known, q *Question) { q.Release.Order[0]++ }, 0, open, carnet.Forbidden},
+		"an acceptance for another order":   {func(_ *Known, q *Question) { q.Acceptance.Order[0]++ }, 0, open, carnet.Forbidden},
+		"one home was claimed again":        {func(_ *Known, q *Question) { q.Release.Incarnations[0]-- }, 0, aborts, ""},
+		"one home wasn't claimed yet":       {func(_ *Known, q *Question) { q.Release.Incarnations[1]++ }, 0, aborts, ""},
+		"a release of one home of two":      {func(_ *Known, q *Question) { q.Release.Incarnations = q.Release.Incarnations[:1] }, 0, open, carnet.Forbidden},
+		"an acceptance of something else":   {func(_ *Known, q *Question) { q.Acceptance.Manifest[0]++ }, 0, aborts, ""},
 	} {
 		k, q := crossing()
 		c.change(&k, &q)
@@ -135,7 +142,7 @@ func TestTwoOrdersOfOneHome(t *testing.T) {
 	hash := carnet.Fingerprint{9}
 	d, moved, err := Decide(k, Question{
 		Crossing: second.Crossing, Want: Commit, Order: &second, Hash: hash,
-		Release:    &identity.Release{Crossing: second.Crossing, Source: "arena", Order: hash},
+		Release:    &identity.Release{Crossing: second.Crossing, Source: "arena", Order: hash, Incarnations: []uint64{1, 1}},
 		Acceptance: &identity.Acceptance{Crossing: second.Crossing, Target: "clinic", Order: hash},
 	}, noon)
 	if err != nil || d.Outcome != identity.Abort || len(moved) > 0 {
@@ -145,8 +152,8 @@ func TestTwoOrdersOfOneHome(t *testing.T) {
 
 func TestEnrol(t *testing.T) {
 	id := carnet.HomeID{2}
-	fresh := Home{id, 1, "arena", "alice"}
-	moved := Home{id, 3, "citadel", "alice"}
+	fresh := Home{id, 1, "arena", "alice", 1}
+	moved := Home{id, 3, "citadel", "alice", 6}
 	for name, c := range map[string]struct {
 		known     *Home
 		by, owner string
@@ -164,6 +171,26 @@ func TestEnrol(t *testing.T) {
 		h, changed, err := Enrol(c.known, id, c.by, c.owner)
 		if h != c.want || changed != c.changed || carnet.CodeOf(err) != c.code {
 			t.Errorf("%s: %+v, %v, %v", name, h, changed, err)
+		}
+	}
+}
+
+func TestClaim(t *testing.T) {
+	id := carnet.HomeID{2}
+	home := Home{id, 3, "citadel", "alice", 6}
+	for name, c := range map[string]struct {
+		known *Home
+		by    string
+		want  Home
+		code  carnet.Code
+	}{
+		"the home":                {&home, "citadel", Home{id, 3, "citadel", "alice", 7}, ""},
+		"the world it has left":   {&home, "arena", Home{}, carnet.Forbidden},
+		"the owner isn't a world": {&home, "alice", Home{}, carnet.Forbidden},
+		"not enrolled":            {nil, "arena", Home{}, carnet.Forbidden},
+	} {
+		if h, err := Claim(c.known, id, c.by); h != c.want || carnet.CodeOf(err) != c.code {
+			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
 }
