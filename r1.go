@@ -20,6 +20,10 @@ const (
 	NoticeDemand = "demand"
 	// NoticeReception tells the agent of a new reception key: an announcement.
 	NoticeReception = "reception"
+	// NoticeMoved tells the agent that an avatar has moved to another world: Moved.
+	// It is said at each connection until the agent has ended the stream, and again
+	// whenever something comes for it.
+	NoticeMoved = "moved"
 )
 
 // MapRequest asks a world for an avatar that a stream will speak about.
@@ -27,6 +31,10 @@ type MapRequest struct {
 	Stream StreamID  `json:"stream"`
 	Avatar *AvatarID `json:"avatar,omitempty"` // an avatar that exists; absent: a new one
 	Title  string    `json:"title,omitempty"`  // what people call it, chosen by the owner for this world
+	// Order and Terms say by which move the avatar came (docs/design/crossing.md):
+	// it is the one that the terms name.
+	Order string `json:"order,omitempty"`
+	Terms []byte `json:"terms,omitempty"`
 }
 
 // MapAnswer is the world's answer: the avatar, and what the world itself wants
@@ -34,6 +42,19 @@ type MapRequest struct {
 type MapAnswer struct {
 	Avatar AvatarID `json:"avatar"`
 	View   []byte   `json:"view,omitempty"`
+}
+
+// Moved tells how the avatar of a stream moved, and how much of the stream moved
+// with it.
+type Moved struct {
+	Stream   StreamID `json:"stream"`
+	Order    string   `json:"order"`    // the owner's
+	Terms    []byte   `json:"terms"`    // whose hash the order names
+	Decision string   `json:"decision"` // the registrar's: a commit
+	// NextBatch and NextFirst are where the stream stands in the manifest: what has
+	// these numbers, and all after it, didn't move.
+	NextBatch uint64 `json:"next_batch"`
+	NextFirst uint64 `json:"next_measurement"`
 }
 
 // Unmap names a stream that has ended.

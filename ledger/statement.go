@@ -21,7 +21,7 @@ const (
 	Mapped       Kind = 4 // a thing got an avatar at peer
 	ViewSet      Kind = 5 // a mapping's view changed to this policy version
 	StoredObject Kind = 6 // an object was stored at peer
-	Gap          Kind = 7 // frames From to To are at no party any more
+	Gap          Kind = 7 // frames From to To are at no party any more; with a stream, what the reason says of it
 	RefusedBatch Kind = 8 // a batch was refused for good
 	Deleted      Kind = 9 // an object, or a stream's frames From to To, was deleted
 
@@ -44,6 +44,9 @@ const (
 	ShareTaken       Kind = 26 // avatar takes what peer shares
 	ShareEnded       Kind = 27 // a share with peer about avatar has ended
 	Derived          Kind = 28 // batches of a frame to peer were derived from others: root over the pairs
+
+	MappingMoved Kind = 40 // a mapping to peer has ended: its avatar moved, by this decision
+	MoveRefused  Kind = 41 // peer told of a move, in this notice, that isn't one
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -175,6 +178,10 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"share_ended", set(fPeer, fAvatar, fReason), 0}, true
 	case Derived:
 		return kindRule{"derived", set(fPeer, fFrame, fRoot), 0}, true
+	case MappingMoved:
+		return kindRule{"mapping_moved", set(fPeer, fMapping, fAvatar, fObject), set(fThing)}, true
+	case MoveRefused:
+		return kindRule{"move_refused", set(fPeer, fMapping, fObject, fReason), set(fThing)}, true
 	}
 	return kindRule{}, false
 }

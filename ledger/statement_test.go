@@ -50,6 +50,8 @@ func everyKind() []Statement {
 		{Kind: GrantRevoked, Who: "arena", Time: 17, Avatar: avatar, PolicyVersion: 2, Object: fill(5)},
 		{Kind: PrincipalAdded, Who: "arena", Time: 18, Object: fill(6)},
 		{Kind: PrincipalRemoved, Who: "arena", Time: 19, Avatar: avatar, Object: fill(7)},
+		{Kind: MappingMoved, Who: "hub", Time: 40, Peer: "arena", Mapping: mapping, Avatar: avatar, Thing: "watch-1", Object: fill(9)},
+		{Kind: MoveRefused, Who: "hub", Time: 41, Peer: "arena", Mapping: mapping, Thing: "watch-1", Object: fill(9), Reason: "another's order"},
 	}
 }
 

@@ -43,7 +43,7 @@ var limits = [...]int{
 	kindRefuse:   4 << 10,
 	kindCall:     1 << 20,
 	kindReply:    1 << 20,
-	kindNotify:   64 << 10,
+	kindNotify:   256 << 10,
 	kindPing:     1 << 10,
 	kindPong:     1 << 10,
 	kindTrace:    1 << 10,
@@ -51,11 +51,11 @@ var limits = [...]int{
 }
 
 const (
-	maxKind   = 64                   // bytes of a call's or notice's kind
-	maxReason = 2 << 10              // bytes of a refusal's reason
-	maxFix    = 1 << 10              // bytes of what it says to do
-	maxBody   = 1<<20 - 4<<10        // bytes of a call's or reply's body
-	maxNotice = 64<<10 - maxKind - 8 // bytes of a notice's body
+	maxKind   = 64                    // bytes of a call's or notice's kind
+	maxReason = 2 << 10               // bytes of a refusal's reason
+	maxFix    = 1 << 10               // bytes of what it says to do
+	maxBody   = 1<<20 - 4<<10         // bytes of a call's or reply's body
+	maxNotice = 256<<10 - maxKind - 8 // bytes of a notice's body
 )
 
 // limit returns the greatest body of a type, and 0 for an unknown type.
