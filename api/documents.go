@@ -6,6 +6,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/crossing"
 	"carnet/ledger"
 	"carnet/policy"
 	"carnet/thing"
@@ -144,6 +145,8 @@ type WorldStatus struct {
 	Statements   uint64 `json:"statements"`
 	Receipts     uint64 `json:"receipts"`
 	Live         int    `json:"live" doc:"Live subscriptions open now."`
+
+	Shares []crossing.Link `json:"shares,omitempty" doc:"The other worlds that it gives shares to, or takes them from."`
 }
 
 // DepotStatus is how a depot is.

@@ -18,6 +18,7 @@ type shares interface {
 	Given() []crossing.Given
 	Taken() []crossing.Taken
 	Waits(carnet.ShareID) bool
+	Links() []crossing.Link
 	StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error
 	StopTaking(ctx context.Context, id carnet.ShareID, by, why string) error
 }

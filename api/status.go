@@ -69,6 +69,9 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 		Live: s.live.count(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
 		Statements: totals.Statements, Receipts: totals.Receipts,
 	}
+	if s.shares != nil {
+		st.Shares = s.shares.Links()
+	}
 	for _, v := range s.world.Avatars() {
 		st.Avatars++
 		st.Streams += v.Streams

@@ -66,6 +66,9 @@ func (s *Source) Next(ctx context.Context) (link.Frame, error) {
 			// leaves, and the taker says where the rest goes on.
 			return link.Frame{}, errAnew
 		}
+		s.mu.Lock()
+		s.filling = false
+		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return link.Frame{}, ctx.Err()
@@ -130,6 +133,9 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		}
 	}
 	s.changes = changes
+	s.mu.Lock()
+	s.begunAll = true
+	s.mu.Unlock()
 	return nil
 }
 
@@ -232,7 +238,7 @@ func (st *flow) from() uint64 {
 func (s *Source) fill(ctx context.Context, b *building) error {
 	s.mu.Lock()
 	dirty := s.dirty
-	s.dirty = make(map[carnet.ShareID]bool)
+	s.dirty, s.filling = make(map[carnet.ShareID]bool), true
 	s.mu.Unlock()
 	for id := range dirty {
 		f := s.shares[id]
@@ -526,7 +532,7 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 	}
 	s.number, s.parent, s.last = header.Number, s.frame.Hash(), time.Now()
 	s.mu.Lock()
-	s.sent = append(s.sent, sent)
+	s.sent, s.filling = append(s.sent, sent), false
 	s.mu.Unlock()
 	return s.frame.AppendWire(nil), true, nil
 }

@@ -77,6 +77,9 @@ type Source struct {
 	sent    []sentFrame // not acknowledged
 	done    []sentFrame // acknowledged, not yet kept
 	known   link.Known
+	// begunAll: every share in force flows on this connection. filling: a frame is in
+	// the making.
+	begunAll, filling bool
 
 	keeping     sync.Mutex // held while the documents of the link and of marks change
 	linkVersion uint64
@@ -254,6 +257,9 @@ func (s *Source) close() {
 	}
 	clear(s.shares)
 	s.begun, s.changes = make(map[carnet.ShareID]bool), 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begunAll, s.filling = false, false
 }
 
 // keepLink stores what is known of the link, with what was acknowledged.

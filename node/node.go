@@ -26,6 +26,7 @@ import (
 	"carnet/activity"
 	"carnet/api"
 	"carnet/avatar"
+	"carnet/crossing"
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/link"
@@ -132,8 +133,10 @@ func (n *Node) listen(ctx context.Context) (err error) {
 type Inspection struct {
 	Things *thing.Agent // of a things agent
 	World  *avatar.Agent
-	// Mandates is what a world keeps of owners' mandates.
+	// Mandates is what a world keeps of owners' mandates, and Shares are its shares with
+	// others.
 	Mandates *mandate.Book
+	Shares   *crossing.Agent
 	Self     identity.Local // of a world: what it shows its peers
 	Peers    map[carnet.PartyID]identity.Peer
 
@@ -152,7 +155,7 @@ func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, erro
 	if err != nil {
 		return nil, err
 	}
-	i := &Inspection{Things: n.api.Things, World: n.api.World, Mandates: n.api.Mandates, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
+	i := &Inspection{Things: n.api.Things, World: n.api.World, Mandates: n.api.Mandates, Shares: n.api.Shares, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
 	if c.Role == identity.World {
 		if i.Self, err = identity.Load(ctx, n.table, self); err != nil {
 			return nil, errors.Join(err, n.stores.close())

@@ -47,7 +47,10 @@ func live(ctx context.Context, b *bench) (figures []Figure, err error) {
 	atomic.StoreInt64(&w.from, begun.Add(2*time.Second).UnixNano())
 	sending := new(errgroup.Group)
 	for i, d := range devices {
-		sending.Go(func() error { return s.tick(ctx, d, i, things, rate/things, begun, 2*time.Second+length) })
+		sending.Go(func() error {
+			_, err := s.tick(ctx, d, i, things, rate/things, begun, 2*time.Second+length)
+			return err
+		})
 	}
 	if err := sending.Wait(); err != nil {
 		return nil, err
@@ -81,9 +84,20 @@ func live(ctx context.Context, b *bench) (figures []Figure, err error) {
 
 // watchers gather how long measurements took.
 type watchers struct {
-	from int64 // measured before: not counted; atomic
-	mu   sync.Mutex
-	took []time.Duration
+	from  int64         // measured before: not timed; atomic
+	begun chan struct{} // told of each subscription that has begun; nil: nobody waits for it
+
+	mu    sync.Mutex
+	took  []time.Duration
+	all   int // measurements
+	again int // that were not newer than the one before
+}
+
+// received is how many measurements came.
+func (w *watchers) received() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
 }
 
 func (w *watchers) count() int64 {
@@ -93,6 +107,7 @@ func (w *watchers) count() int64 {
 }
 
 func (w *watchers) watch(ctx context.Context, c *client.Client, id carnet.AvatarID) error {
+	newest := int64(-1)
 	for e, err := range c.Watch(ctx, id, nil) {
 		now := time.Now().UnixNano()
 		if ctx.Err() != nil {
@@ -101,24 +116,35 @@ func (w *watchers) watch(ctx context.Context, c *client.Client, id carnet.Avatar
 		if err != nil {
 			return fmt.Errorf("watch: %w", err)
 		}
+		if newest < 0 && w.begun != nil {
+			w.begun <- struct{}{} // the first event says where the subscription begins
+		}
 		w.mu.Lock()
+		w.all += len(e.Measurements)
+		newest = max(newest, 0)
 		for i := range e.Measurements {
-			if at := e.Measurements[i].Time; at >= atomic.LoadInt64(&w.from) {
+			at := e.Measurements[i].Time
+			if at >= atomic.LoadInt64(&w.from) {
 				w.took = append(w.took, time.Duration(now-at))
 			}
+			if at <= newest {
+				w.again++
+			}
+			newest = max(newest, at)
 		}
 		w.mu.Unlock()
 	}
 	return nil
 }
 
-// tick sends a measurement rate times a second, at moments of the thing's own.
-func (s *system) tick(ctx context.Context, d device, i, of, rate int, begun time.Time, length time.Duration) error {
+// tick sends a measurement rate times a second, at moments of the thing's own, and
+// returns how many were acknowledged.
+func (s *system) tick(ctx context.Context, d device, i, of, rate int, begun time.Time, length time.Duration) (n int, err error) {
 	c, err := mqtt.Dial(ctx, mqtt.Config{
 		Address: s.hub.config.Listen.MQTT, TLS: s.hub.trust, ClientID: string(d.id), User: string(d.id), Password: []byte(d.password), InFlight: 1024,
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer c.Close()
 	step := time.Second / time.Duration(rate)
@@ -126,13 +152,20 @@ func (s *system) tick(ctx context.Context, d device, i, of, rate int, begun time
 	m := mqtt.Message{Topic: thing.MeasurementsTopic(d.id), QoS: 1}
 	for at := begun; at.Before(begun.Add(length)); at = at.Add(step) {
 		if err := sleep(ctx, time.Until(at)); err != nil {
-			return err
+			return n, err
 		}
 		now := time.Now()
-		m.Payload = fmt.Appendf(m.Payload[:0], `[{"n":"a","u":"V","v":%d,"t":%d.%09d}]`, now.Nanosecond()%1000, now.Unix(), now.Nanosecond())
+		m.Payload = fmt.Appendf(m.Payload[:0], `[{"n":"a","u":"V","v":%d.5,"t":%d.%09d}]`, now.Nanosecond()%1000, now.Unix(), now.Nanosecond())
 		if err := errors.Join(c.Publish(m), c.Flush()); err != nil {
-			return err
+			return n, err
 		}
+		n++
 	}
-	return c.Drain(ctx)
+	if err := c.Drain(ctx); err != nil {
+		return n, err
+	}
+	if refused := int64(n) - c.Stats().Acknowledged; refused != 0 {
+		return n, fmt.Errorf("%d messages were not accepted", refused)
+	}
+	return n, nil
 }

@@ -59,7 +59,9 @@ var rows = []row{
 
 	{8, "offline verification", verification},
 	{9, "policy decision", decisions},
+	{10, "share: device to subscriber in the other world", share},
 	{11, "token exchanges", exchanges},
+	{12, "revocation", revocations},
 }
 
 // companions are measured in the course of another row.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ type party struct {
 	name   carnet.PartyID
 	role   identity.Role
 	dir    string
+	file   string // of the configuration, in dir
 	config node.Config
 	token  string
 	client *client.Client
@@ -49,18 +51,40 @@ type system struct {
 
 // purposes are the demo's worlds.
 var purposes = map[carnet.PartyID]node.WorldConfig{
-	"arena":  {Purpose: "fitness", Sensitivity: "personal+health"},
-	"clinic": {Purpose: "care", Sensitivity: "personal+health+location"},
+	"arena":   {Purpose: "fitness", Sensitivity: "personal+health"},
+	"clinic":  {Purpose: "care", Sensitivity: "personal+health+location"},
+	"citadel": {Purpose: "fitness", Sensitivity: "personal+health"},
 }
 
 func (s *system) all() []*party { return append([]*party{s.vault, s.hub}, s.worlds...) }
 
 // start makes, peers and starts hub, vault and the worlds named. name is the
-// row's, for the directory and the profiles.
+// row's, for the directory and the profiles. Beside citadel the worlds are
+// neighbours: they call each other.
 func (b *bench) start(ctx context.Context, name string, worlds ...carnet.PartyID) (s *system, err error) {
+	return b.startOn(ctx, name, "", node.Limits{}, worlds...)
+}
+
+// startWith has the worlds have other limits than usual.
+func (b *bench) startWith(ctx context.Context, name string, limits node.Limits, worlds ...carnet.PartyID) (s *system, err error) {
+	return b.startOn(ctx, name, "", limits, worlds...)
+}
+
+// startOn has the worlds be on a PostgreSQL, if there is a connection string.
+func (b *bench) startOn(ctx context.Context, name, dsn string, limits node.Limits, worlds ...carnet.PartyID) (s *system, err error) {
 	s = &system{hub: &party{name: "hub", role: identity.Things}, vault: &party{name: "vault", role: identity.Depot}}
+	neighbours := slices.Contains(worlds, "citadel")
 	for _, w := range worlds {
-		s.worlds = append(s.worlds, &party{name: w, role: identity.World, config: node.Config{World: purposes[w]}})
+		p := &party{name: w, role: identity.World, config: node.Config{World: purposes[w], Limits: limits}}
+		if dsn != "" {
+			p.config.Store = node.Store{Kind: "postgres", DSN: dsn, Schema: "bench_" + string(w)}
+		}
+		if neighbours {
+			if p.config.Listen.R5, err = node.FreeAddress(); err != nil {
+				return nil, err
+			}
+		}
+		s.worlds = append(s.worlds, p)
 	}
 	for _, p := range s.all() {
 		p.dir = filepath.Join(b.dir, name, string(p.name))
@@ -73,9 +97,16 @@ func (b *bench) start(ctx context.Context, name string, worlds ...carnet.PartyID
 			return nil, err
 		}
 	}
-	for _, w := range s.worlds {
+	for i, w := range s.worlds {
 		if err := peer(ctx, w, s.vault); err != nil {
 			return nil, err
+		}
+		for _, other := range s.worlds[:i] {
+			if neighbours {
+				if err := peer(ctx, other, w); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	defer func() {
@@ -103,7 +134,9 @@ func (p *party) make(ctx context.Context) error {
 	}
 	c := &p.config
 	c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
-	c.Store.Kind = "sqlite"
+	if c.Store.Kind == "" {
+		c.Store.Kind = "sqlite"
+	}
 	own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
 	for _, a := range []*string{&c.Listen.HTTP, own} {
 		var err error
@@ -114,7 +147,8 @@ func (p *party) make(ctx context.Context) error {
 	var kept node.Token
 	p.token, kept = node.NewToken("operator", "administrator")
 	c.Tokens = []node.Token{kept}
-	file := filepath.Join(p.dir, "carnet.toml")
+	p.file = "carnet.toml"
+	file := filepath.Join(p.dir, p.file)
 	if err := node.Init(ctx, file, *c); err != nil {
 		return err
 	}
@@ -127,7 +161,7 @@ func (p *party) make(ctx context.Context) error {
 
 // connect makes the operator's way to ask the party.
 func (p *party) connect(ctx context.Context) error {
-	ca := filepath.Join(p.dir, "ca.pem")
+	ca := filepath.Join(p.dir, string(p.name)+".pem")
 	if err := node.WriteCA(ctx, p.config, ca); err != nil {
 		return err
 	}
@@ -159,13 +193,17 @@ func trust(file string) (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, nil
 }
 
-// peer makes two parties peers, of which the first is no world or the second a
-// depot.
+// peer makes two parties peers: for what the second one is there for, or, if it is
+// a world and the first one, too, for calls.
 func peer(ctx context.Context, a, b *party) error {
 	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
 	if b.role == identity.World {
+		scope := peering.R1
+		if a.role == identity.World {
+			scope = peering.R5
+		}
 		var err error
-		if o, err = b.config.Offers(peering.R1); err != nil {
+		if o, err = b.config.Offers(scope); err != nil {
 			return err
 		}
 	}
@@ -174,12 +212,12 @@ func peer(ctx context.Context, a, b *party) error {
 
 // start starts the party's process.
 func (p *party) start(b *bench, row string) error {
-	log, err := os.Create(filepath.Join(p.dir, "log"))
+	log, err := os.Create(filepath.Join(p.dir, string(p.name)+".log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(b.binary, string(p.role), "--config", filepath.Join(p.dir, "carnet.toml"))
+	p.cmd = exec.Command(b.binary, string(p.role), "--config", filepath.Join(p.dir, p.file))
 	if b.profile != "" {
 		p.cmd.Args = append(p.cmd.Args, "--cpuprofile", filepath.Join(b.profile, row+"-"+string(p.name)+".pprof"))
 	}
@@ -214,29 +252,35 @@ func (p *party) await(ctx context.Context) error {
 
 // lastWords are the end of the party's log.
 func (p *party) lastWords() string {
-	log := content(filepath.Join(p.dir, "log"))
+	log := content(filepath.Join(p.dir, string(p.name)+".log"))
 	return log[max(0, len(log)-500):]
 }
 
 // stop ends the processes, the things agent first, and waits for them.
 func (s *system) stop() (err error) {
 	for _, p := range append(append([]*party{s.hub}, s.worlds...), s.vault) {
-		if p.cmd == nil || p.cmd.Process == nil {
-			continue
-		}
-		p.cmd.Process.Signal(syscall.SIGTERM) // one that has ended already is reaped below
-		select {
-		case e := <-p.ended:
-			if e != nil {
-				err = errors.Join(err, fmt.Errorf("%s ended: %w: %s", p.name, e, p.lastWords()))
-			}
-		case <-time.After(20 * time.Second):
-			p.cmd.Process.Kill()
-			err = errors.Join(err, fmt.Errorf("%s did not end in 20 s: %s", p.name, p.lastWords()))
-			<-p.ended
-		}
-		p.cmd = nil
+		err = errors.Join(err, p.stop())
 	}
+	return err
+}
+
+// stop ends the party's process, if it runs, and waits for it.
+func (p *party) stop() (err error) {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return nil
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM) // one that has ended already is reaped below
+	select {
+	case e := <-p.ended:
+		if e != nil {
+			err = fmt.Errorf("%s ended: %w: %s", p.name, e, p.lastWords())
+		}
+	case <-time.After(20 * time.Second):
+		p.cmd.Process.Kill()
+		err = fmt.Errorf("%s did not end in 20 s: %s", p.name, p.lastWords())
+		<-p.ended
+	}
+	p.cmd = nil
 	return err
 }
 
