@@ -18,6 +18,7 @@ package crossing
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,8 +46,8 @@ type World interface {
 }
 
 // Permits says whether what a share lives by still holds: its peering, grant and
-// mandate, and that revocations are known. It answers from memory, and is asked ten
-// times a second for each share.
+// mandate, and that revocations are known. It answers from memory, and is asked for
+// every share at each Recheck, ten times in the second after it, and once a second.
 type Permits interface {
 	Still(Given) error
 }
@@ -88,6 +89,7 @@ type Agent struct {
 	changing  sync.Mutex     // held while documents change; before mu
 	questions sync.WaitGroup // of those under way
 	changes   atomic.Uint64  // of shares that are given
+	recheck   chan struct{}  // what shares live by may have changed
 
 	// mu guards what follows. Frames are signed under it for reading, so that none
 	// that is signed after a share's end has anything of it.
@@ -110,6 +112,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		Config: cfg, given: make(map[carnet.ShareID]*given), taken: make(map[carnet.ShareID]*taken), sources: make(map[carnet.PartyID]*Source),
+		recheck: make(chan struct{}, 1),
 	}
 	if err := a.loadGiven(ctx); err != nil {
 		return nil, err
@@ -125,8 +128,22 @@ const (
 	kindLink  = "share-link"
 )
 
-// lookEvery is how often it is looked at what shares live by.
-const lookEvery = 100 * time.Millisecond
+// It is looked every lookEvery at the time, and at what is paused; and at whether
+// every share still holds, for permitEvery after something has changed, since who is
+// asked may learn of it a moment later, and every permitEvery otherwise.
+const (
+	lookEvery   = 100 * time.Millisecond
+	permitEvery = time.Second
+)
+
+// Recheck has it asked for every share, at once, whether what it lives by still
+// holds. It doesn't wait.
+func (a *Agent) Recheck() {
+	select {
+	case a.recheck <- struct{}{}:
+	default:
+	}
+}
 
 // Run ends what no longer holds, and asks for what was asked and not answered,
 // until ctx ends. It returns an error only when the process must recover at its
@@ -135,40 +152,73 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.questions.Wait()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var asked time.Time // when it was asked for every share
+	changed := time.Now()
 	for {
-		if err := a.look(ctx); err != nil && ctx.Err() == nil && carnet.CodeOf(err) == "" {
+		now := time.Now()
+		all := now.Sub(changed) < permitEvery || now.Sub(asked) >= permitEvery
+		if all {
+			asked = now
+		}
+		if err := a.look(ctx, all); err != nil && ctx.Err() == nil && carnet.CodeOf(err) == "" {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-a.recheck:
+			changed = time.Now()
 		}
 	}
 }
 
 // look ends the shares that may not go on, and goes on with those that were asked
-// for.
-func (a *Agent) look(ctx context.Context) error {
-	for _, g := range a.Given() {
-		if g.End != nil {
+// for. Without all it asks only for those whose time is over, and those that wait.
+func (a *Agent) look(ctx context.Context, all bool) error {
+	var over, waits, flows []carnet.ShareID
+	why := make(map[carnet.ShareID]string)
+	now := a.Now()
+	for _, g := range a.giving() {
+		ended := !now.Before(g.Until)
+		if !all && !ended && !g.paused {
 			continue
 		}
-		why := a.Permits.Still(g)
-		if why == nil && !a.Now().Before(g.Until) {
-			why = carnet.Errorf(carnet.TooOld, "it was given until %s", g.Until.UTC().Format(time.RFC3339))
+		err := a.Permits.Still(g.Given)
+		if err == nil && ended {
+			err = carnet.Errorf(carnet.TooOld, "it was given until %s", g.Until.UTC().Format(time.RFC3339))
 		}
-		if why == nil {
-			a.pause(g.ID, false)
-			continue
+		switch {
+		case err == nil:
+			if g.paused {
+				flows = append(flows, g.ID)
+			}
+		case carnet.CodeOf(err) == carnet.Unavailable: // it may hold again
+			waits = append(waits, g.ID)
+		default:
+			over, why[g.ID] = append(over, g.ID), err.Error()
 		}
-		if carnet.CodeOf(why) == carnet.Unavailable {
-			a.pause(g.ID, true) // it may hold again
-			continue
-		}
-		if err := a.StopGiving(ctx, g.ID, "what it lives by", why.Error()); err != nil {
+	}
+	a.cease(over...)
+	a.pause(true, waits...)
+	a.pause(false, flows...)
+	for ids := range slices.Chunk(over, endAtOnce) {
+		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return why[id] }, now); err != nil {
 			return err
 		}
 	}
 	return a.askAgain(ctx)
+}
+
+// giving lists the shares that are given and haven't ended. Nobody changes what the
+// pointers show.
+func (a *Agent) giving() (all []*given) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, g := range a.given {
+		if g.End == nil {
+			all = append(all, g)
+		}
+	}
+	return all
 }

@@ -113,8 +113,9 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		}
 	}
 	a.mu.RUnlock()
+	var untold []*given
 	for id, g := range now {
-		f, flows := s.shares[id], g.End == nil && !g.paused
+		f, flows := s.shares[id], g.flows()
 		switch {
 		case flows && f == nil && !s.begun[id]:
 			if err := s.begin(g); err != nil {
@@ -127,12 +128,17 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 			delete(s.shares, id)
 		}
 		if g.End != nil && !g.Told {
-			if err := s.tellEnd(ctx, g); err != nil {
-				return err
-			}
+			untold = append(untold, g)
 		}
 	}
 	s.changes = changes
+	if len(untold) > tellAtOnce { // what flows isn't to wait for all of them
+		untold, s.changes = untold[:tellAtOnce], 0
+		s.rouse()
+	}
+	if err := s.tellEnds(ctx, untold); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	s.begunAll = true
 	s.mu.Unlock()
@@ -431,22 +437,34 @@ func (s *Source) enter(ctx context.Context, f *flowing, st *flow, stream carnet.
 	return errAnew
 }
 
-// tellEnd tells the taker that a share has ended, and remembers that it was told.
-func (s *Source) tellEnd(ctx context.Context, g *given) error {
-	body, err := json.Marshal(endCall{g.ID, g.End.Why})
-	if err != nil {
-		return err
+// tellAtOnce is how many ends the taker is told of between two frames.
+const tellAtOnce = 64
+
+// tellEnds tells the taker that shares have ended, and remembers that it was told.
+func (s *Source) tellEnds(ctx context.Context, ended []*given) error {
+	if len(ended) == 0 {
+		return nil
 	}
-	if _, err := s.call.Call(ctx, CallEnd, body); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-		return err
+	for _, g := range ended {
+		body, err := json.Marshal(endCall{g.ID, g.End.Why})
+		if err != nil {
+			return err
+		}
+		if _, err := s.call.Call(ctx, CallEnd, body); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
 	}
 	a := s.agent
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	var told []given
 	a.mu.RLock()
-	told := *a.given[g.ID]
+	for _, g := range ended {
+		now := *a.given[g.ID]
+		now.Told = true
+		told = append(told, now)
+	}
 	a.mu.RUnlock()
-	told.Told = true
 	return a.keepGiven(ctx, told, nil)
 }
 
@@ -508,7 +526,7 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 	defer a.mu.RUnlock()
 	now := a.Now()
 	for id := range b.of {
-		if !a.flows(id) {
+		if !a.given[id].flows() {
 			return nil, false, nil
 		}
 	}

@@ -75,8 +75,13 @@ type given struct {
 	Told    bool                                `json:"told,omitempty"`
 
 	version uint64
-	paused  bool // nothing is sent: it isn't known whether the share still holds
+	// Nothing is sent while one of them is set: paused, since it isn't known whether
+	// the share still holds; ending, until its end is durable.
+	paused, ending bool
 }
+
+// flows reports whether anything of the share may be sent.
+func (g *given) flows() bool { return g != nil && g.End == nil && !g.paused && !g.ending }
 
 func (g *given) state() State {
 	switch {
@@ -99,16 +104,22 @@ func (a *Agent) loadGiven(ctx context.Context) error {
 	})
 }
 
-// keepGiven stores a share's next document and takes it up.
-func (a *Agent) keepGiven(ctx context.Context, g given, statements []ledger.Statement, plain ...carnet.Document) error {
-	g.version++
-	kept := avatar.Kept{Kind: kindGiven, ID: g.ID.String(), Version: g.version, Body: g}
-	if err := a.World.Keep(ctx, []avatar.Kept{kept}, statements, plain...); err != nil {
+// keepGiven stores the next documents of shares, all or none, and takes them up. The
+// caller holds changing.
+func (a *Agent) keepGiven(ctx context.Context, all []given, statements []ledger.Statement, plain ...carnet.Document) error {
+	var kept []avatar.Kept
+	for _, g := range all {
+		kept = append(kept, avatar.Kept{Kind: kindGiven, ID: g.ID.String(), Version: g.version + 1, Body: g})
+	}
+	if err := a.World.Keep(ctx, kept, statements, plain...); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.given[g.ID] = &g
+	for _, g := range all {
+		g.version++
+		a.given[g.ID] = &g
+	}
 	a.changes.Add(1)
 	return nil
 }
@@ -147,7 +158,7 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		g.Derived = make(map[carnet.StreamID]carnet.StreamID)
 	}
 	if had == nil || !same(had.Given, g.Given) {
-		err := a.keepGiven(ctx, g, []ledger.Statement{{
+		err := a.keepGiven(ctx, []given{g}, []ledger.Statement{{
 			Kind: ledger.ShareGiven, Time: a.Now().UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, PolicyVersion: g.GrantVersion,
 		}})
 		if err != nil {
@@ -195,45 +206,84 @@ func (a *Agent) StopTaken(ctx context.Context, id carnet.ShareID, taker carnet.P
 // StopGiving ends a share at its giver: at once, before it is durable, since an end
 // only withholds; a crash before that leaves it to whoever ends it again.
 func (a *Agent) StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error {
-	a.pause(id, true)
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	a.cease(id)
+	now := a.Now()
 	a.mu.RLock()
 	had := a.given[id]
 	a.mu.RUnlock()
 	if _, ok := had.state().next(over); !ok {
 		return carnet.Errorf(carnet.NotFound, "there is no share %s", id).WithFix("list the shares")
 	}
-	if had.End != nil {
+	return a.stopGiving(ctx, []carnet.ShareID{id}, by, func(carnet.ShareID) string { return why }, now)
+}
+
+// endAtOnce is how many ends one transaction has.
+const endAtOnce = 256
+
+// stopGiving makes the ends of shares durable together, of which nothing has been
+// signed since a time. Those that have ended already stay as they are.
+func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string, why func(carnet.ShareID) string, since time.Time) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	var ends []given
+	var statements []ledger.Statement
+	a.mu.RLock()
+	for _, id := range ids {
+		if had := a.given[id]; had.End == nil {
+			g := *had
+			g.End = &End{since.UTC(), by, why(id)}
+			ends = append(ends, g)
+			statements = append(statements, ledger.Statement{
+				Kind: ledger.ShareEnded, Time: since.UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, Reason: clip(g.End.Why),
+			})
+		}
+	}
+	a.mu.RUnlock()
+	if len(ends) == 0 {
 		return nil
 	}
-	g := *had
-	g.End = &End{a.Now().UTC(), by, why}
-	err := a.Revocations.End(ctx, func(number carnet.Document) error {
-		return a.keepGiven(ctx, g, []ledger.Statement{{
-			Kind: ledger.ShareEnded, Time: a.Now().UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, Reason: clip(why),
-		}}, number)
-	})
+	err := a.Revocations.End(ctx, func(number carnet.Document) error { return a.keepGiven(ctx, ends, statements, number) })
 	if err != nil {
 		return err
 	}
-	a.Log.Info("a share has ended", "share", id, "taker", g.Taker, "by", by, "why", why)
-	a.rouse(g.Taker)
+	takers := make(map[carnet.PartyID]bool)
+	for _, g := range ends {
+		a.Log.Info("a share has ended", "share", g.ID, "taker", g.Taker, "by", by, "why", g.End.Why)
+		takers[g.Taker] = true
+	}
+	for taker := range takers {
+		a.rouse(taker)
+	}
 	return nil
 }
 
 // clip cuts a reason to what a statement holds.
 func clip(why string) string { return why[:min(len(why), ledger.MaxReason)] }
 
-// pause has nothing of a share be signed, or goes on. What an end has paused stays
-// so.
-func (a *Agent) pause(id carnet.ShareID, on bool) {
+// pause has nothing of shares be signed, or goes on with them.
+func (a *Agent) pause(on bool, ids ...carnet.ShareID) {
+	a.alter(ids, func(g *given) { g.paused = on })
+}
+
+// cease has nothing of shares be signed any more: they are about to end.
+func (a *Agent) cease(ids ...carnet.ShareID) {
+	a.alter(ids, func(g *given) { g.ending = true })
+}
+
+// alter changes what is in memory alone of shares that haven't ended.
+func (a *Agent) alter(ids []carnet.ShareID, change func(*given)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.given[id]; g != nil && g.End == nil && g.paused != on {
-		paused := *g
-		paused.paused = on
-		a.given[id] = &paused
+	for _, id := range ids {
+		g := a.given[id]
+		if g == nil || g.End != nil {
+			continue
+		}
+		now := *g
+		if change(&now); now.paused == g.paused && now.ending == g.ending {
+			continue
+		}
+		a.given[id] = &now
 		a.changes.Add(1)
 		if s := a.sources[g.Taker]; s != nil {
 			s.rouse()
@@ -248,12 +298,6 @@ func (a *Agent) Waits(id carnet.ShareID) bool {
 	defer a.mu.RUnlock()
 	g := a.given[id]
 	return g != nil && g.End == nil && g.paused
-}
-
-// flows reports whether anything of a share may be signed. The caller holds mu.
-func (a *Agent) flows(id carnet.ShareID) bool {
-	g := a.given[id]
-	return g != nil && g.End == nil && !g.paused
 }
 
 // derivedOf returns the stream into which what is derived from a source stream
@@ -273,5 +317,5 @@ func (a *Agent) derivedOf(ctx context.Context, id carnet.ShareID, source carnet.
 		g.Derived[s] = d
 	}
 	g.Derived[source] = carnet.NewStreamID()
-	return g.Derived[source], a.keepGiven(ctx, g, nil)
+	return g.Derived[source], a.keepGiven(ctx, []given{g}, nil)
 }

@@ -54,9 +54,8 @@ type endCall struct {
 const (
 	maxFrameBatches = 512
 	maxFrameBytes   = 1 << 20
-	// gatherFor is the least time between two frames of less than gatherBatches.
-	gatherFor     = 2 * time.Millisecond
-	gatherBatches = 64
+	// gatherFor is the least time between two frames.
+	gatherFor = 2 * time.Millisecond
 	// markEvery is how often it is kept what rates and deadbands remember.
 	markEvery = time.Second
 )

@@ -136,17 +136,7 @@ func (a *Agent) question(ctx context.Context, id carnet.ShareID) error {
 
 // askAgain asks for what was asked and not answered, and for what ends soon.
 func (a *Agent) askAgain(ctx context.Context) error {
-	now := a.Now()
-	for _, t := range a.open() {
-		due := t.State == Asked || t.State == Taking && !now.Before(t.Renew)
-		if !due || t.asking || now.Before(t.notTill) {
-			continue
-		}
-		a.mu.Lock()
-		asking := *a.taken[t.ID]
-		asking.asking = true
-		a.taken[t.ID] = &asking
-		a.mu.Unlock()
+	for _, t := range a.due() {
 		a.questions.Go(func() {
 			if err := a.question(ctx, t.ID); err != nil && ctx.Err() == nil {
 				a.Log.Warn("a share was asked for", "share", t.ID, "giver", t.Giver, "err", err)
@@ -156,14 +146,20 @@ func (a *Agent) askAgain(ctx context.Context) error {
 	return nil
 }
 
-// open lists the shares that are asked for or taken.
-func (a *Agent) open() (all []*taken) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	for _, t := range a.taken {
-		if t.State != Ended {
-			all = append(all, t)
+// due lists the shares that are to be asked for now, and notes that they are.
+func (a *Agent) due() (all []*taken) {
+	now := a.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, t := range a.taken {
+		is := t.State == Asked || t.State == Taking && !now.Before(t.Renew)
+		if !is || t.asking || now.Before(t.notTill) {
+			continue
 		}
+		asking := *t
+		asking.asking = true
+		a.taken[id] = &asking
+		all = append(all, &asking)
 	}
 	return all
 }

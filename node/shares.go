@@ -19,6 +19,7 @@ import (
 	"carnet/link"
 	"carnet/peering"
 	"carnet/policy"
+	"carnet/revocation"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -35,6 +36,8 @@ func (n *Node) openShares(ctx context.Context, agent *avatar.Agent, own *policy.
 	if err != nil {
 		return err
 	}
+	n.peers.Subscribe(func(peering.Peering) { n.api.Shares.Recheck() })
+	n.revocations.Subscribe(func(revocation.State) { n.api.Shares.Recheck() })
 	n.work = append(n.work, n.api.Shares.Run)
 	return nil
 }

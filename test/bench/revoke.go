@@ -179,7 +179,6 @@ func (p *party) twin(ctx context.Context, b *bench, row string) (*party, error) 
 func startPostgres(ctx context.Context) (dsn string, stop func() error, err error) {
 	cmd := exec.CommandContext(ctx, "test/postgres.sh", "--", "sh", "-c", `echo "$CARNET_PG"; exec sleep 600`)
 	cmd.Env = append(os.Environ(), "TMPDIR="+os.TempDir())
-	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.StdoutPipe()
