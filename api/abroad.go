@@ -25,7 +25,7 @@ const maxAbroad = 1 << 20
 
 func (s *server) abroadRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
-		OperationID: "read-abroad", Method: http.MethodGet, Path: "/v1/avatars/{id}/abroad/{world}/{avatar}/state", Tags: []string{"avatars"},
+		OperationID: "read-abroad", Method: http.MethodGet, Path: "/v1/avatars/{id}/abroad/{world}/{avatar}/state", Tags: []string{atR3},
 		Summary: "The newest measurements of an avatar of another world, read there as this avatar.",
 		Description: "Both worlds are peers with the scope r5, this avatar has a mandate of the other's owner, and the other world has given it a grant. " +
 			"Which of these lacks the other world tells nobody but its own operator and owner.",

@@ -20,7 +20,7 @@ type ActivityList struct {
 
 func (s *server) activityRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
-		OperationID: "list-activity", Method: http.MethodGet, Path: "/v1/activity", Tags: []string{"activity"},
+		OperationID: "list-activity", Method: http.MethodGet, Path: "/v1/activity", Tags: []string{ofActivity},
 		Summary:     "Who asked for what, and what was decided: the newest records, or those after one.",
 		Description: "Records are in the order of their numbers. One answer looks through 50,000 records at most: go on after next, also when there is none among them.",
 	}, s.listActivity)
@@ -72,7 +72,7 @@ type Checked struct {
 
 func (s *server) checkRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
-		OperationID: "check", Method: http.MethodPost, Path: "/v1/check", Tags: []string{"activity"}, DefaultStatus: http.StatusOK,
+		OperationID: "check", Method: http.MethodPost, Path: "/v1/check", Tags: []string{ofActivity}, DefaultStatus: http.StatusOK,
 		Summary:     "May somebody do something, and why: what a call would be answered, without its being made.",
 		RequestBody: example(Check{Action: "get-status", Resource: policy.Resource{Kind: policy.PartyResource, ID: string(s.party)}}),
 	}, s.check)

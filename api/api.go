@@ -53,6 +53,10 @@ type Config struct {
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
+	// R2 and R5 are the URLs of the party's listeners for other parties, which the
+	// documents tell; empty: it has none.
+	R2, R5 string
+
 	// Outbox is the party's way to its depot; nil: its statements go nowhere.
 	Outbox *Outbox
 
@@ -144,6 +148,7 @@ type server struct {
 	world    world    // nil unless it is a world
 	depot    store    // nil unless it is a depot
 	outbox   *Outbox  // nil for a depot
+	r2, r5   string   // empty: there is no such listener
 	proofs   Proofs   // with world
 	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
@@ -162,7 +167,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, outbox: cfg.Outbox, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

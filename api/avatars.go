@@ -29,7 +29,7 @@ var packs = []string{senml.JSON.ContentType(), senml.CBOR.ContentType(), senml.X
 const typeEvents = "text/event-stream"
 
 func (s *server) avatarRoutes(h huma.API) {
-	tags := []string{"avatars"}
+	tags := []string{atR4}
 	serving(s, h, huma.Operation{
 		OperationID: "list-avatars", Method: http.MethodGet, Path: "/v1/avatars", Tags: tags,
 		Summary: "The world's avatars, oldest first.",
@@ -127,8 +127,8 @@ func (s *server) state(ctx context.Context, in *struct {
 type historyQuery struct {
 	OfAvatar
 	Accepts
-	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2026-11-01T10:00:00Z" maxLength:"40"`
-	To       string `query:"to" doc:"Measured before this time." example:"2036-11-01T10:00:00Z" maxLength:"40"`
+	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2020-01-01T00:00:00Z" maxLength:"40"`
+	To       string `query:"to" doc:"Measured before this time." example:"2036-01-01T00:00:00Z" maxLength:"40"`
 	Property string `query:"property" doc:"One property only; an object's name stands for its fields." example:"heart_rate" maxLength:"128"`
 	Limit    int    `query:"limit" doc:"At most this many, but an instant's measurements are never split." default:"10000" minimum:"1" maximum:"50000"`
 }

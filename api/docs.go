@@ -81,7 +81,7 @@ func (s *server) describe(document *huma.OpenAPI) (all []described) {
 			if use, known := policy.UseOf(policy.Action(op.OperationID)); known {
 				d.Roles = s.mayCall(policy.Action(op.OperationID), use)
 			}
-			if op.RequestBody != nil {
+			if op.RequestBody != nil && op.RequestBody.Content[typeJSON] != nil {
 				if b, err := json.MarshalIndent(op.RequestBody.Content[typeJSON].Example, "", "  "); err == nil {
 					d.Example = string(b)
 				}

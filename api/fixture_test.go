@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"carnet/activity"
 	"carnet/api"
 	"carnet/api/client"
+	"carnet/crossing"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -50,6 +52,8 @@ type served struct {
 	citadel *citadel
 	*pair
 	hubURL, arenaURL string
+	shares           *crossing.Agent         // arena's
+	r5               net.Listener            // arena's; nobody serves there unless a test does
 	records          *records                // of both
 	handlers         map[string]http.Handler // by URL
 }
@@ -100,7 +104,13 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), citadel: newCitadel(t), handlers: map[string]http.Handler{}}
 	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
-	s.arenaURL = s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares(), Entities: s.entities, Activity: s.activity,
+	var err error
+	if s.r5, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.r5.Close() })
+	s.shares = s.newShares()
+	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

@@ -67,9 +67,9 @@ func exampleTerms() entity.Terms {
 }
 
 func (s *server) grantRoutes(h huma.API) {
-	tags := []string{"grants"}
+	tags, entities := []string{atR3}, []string{atR4}
 	serving(s, h, huma.Operation{
-		OperationID: "list-principals", Method: http.MethodGet, Path: "/v1/principals", Tags: tags,
+		OperationID: "list-principals", Method: http.MethodGet, Path: "/v1/principals", Tags: entities,
 		Summary: "The applications, and who acts as avatars.",
 	}, func(context.Context, *struct{}) (*body[PrincipalList], error) {
 		list := PrincipalList{[]PrincipalInfo{}}
@@ -79,7 +79,7 @@ func (s *server) grantRoutes(h huma.API) {
 		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{
-		OperationID: "add-principal", Method: http.MethodPost, Path: "/v1/principals", Tags: tags, DefaultStatus: http.StatusCreated,
+		OperationID: "add-principal", Method: http.MethodPost, Path: "/v1/principals", Tags: entities, DefaultStatus: http.StatusCreated,
 		Summary:     "Adds an application, or who acts as an avatar. The answer has its token, once. It may read nothing yet but itself.",
 		RequestBody: example(entity.NewPrincipal{Kind: entity.KindApplication, Name: "Coach", Purpose: "coaching", Clearance: entity.Clearance{Sensitivity: carnet.Personal | carnet.Health}}),
 	}, func(ctx context.Context, in *struct{ Body entity.NewPrincipal }) (*body[AddedPrincipal], error) {
@@ -87,7 +87,7 @@ func (s *server) grantRoutes(h huma.API) {
 		return answer(AddedPrincipal{infoOf(p), token}, err)
 	})
 	serving(s, h, huma.Operation{
-		OperationID: "remove-principal", Method: http.MethodDelete, Path: "/v1/principals/{id}", Tags: tags, DefaultStatus: http.StatusOK,
+		OperationID: "remove-principal", Method: http.MethodDelete, Path: "/v1/principals/{id}", Tags: entities, DefaultStatus: http.StatusOK,
 		Summary: "Takes a principal's token away, and ends all that it has open.",
 	}, func(ctx context.Context, in *OfID) (*body[PrincipalInfo], error) {
 		p, err := s.entities.RemovePrincipal(ctx, in.ID)

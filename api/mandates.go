@@ -25,7 +25,7 @@ type mandates interface {
 }
 
 func (s *server) mandateRoutes(h huma.API) {
-	tags := []string{"mandates"}
+	tags := []string{atR3}
 	serving(s, h, huma.Operation{
 		OperationID: "ask-mandate", Method: http.MethodPost, Path: "/v1/avatars/{id}/mandates", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Makes the request of the avatar's owner for a mandate: what this world's avatar is to be permitted at another world.",

@@ -18,7 +18,7 @@ type OfMapping struct {
 }
 
 func (s *server) mappingRoutes(h huma.API) {
-	tags := []string{"mappings"}
+	tags := []string{atR1}
 	serving(s, h, huma.Operation{
 		OperationID: "add-mapping", Method: http.MethodPost, Path: "/v1/things/{id}/mappings", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Gives the thing an avatar in a world, with what its owner lets the world have.",

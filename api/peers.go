@@ -115,7 +115,7 @@ func (in OfInvitation) read() (id peering.InvitationID, secret string) {
 const invitationPaths = "/v1/peerings/"
 
 func (s *server) peerRoutes(h huma.API) {
-	tags := []string{"peers"}
+	tags := []string{ofPeers}
 	one := func(id, method, path, summary string, do func(context.Context, carnet.PartyID) (peering.Peering, error)) {
 		serving(s, h, huma.Operation{OperationID: id, Method: method, Path: "/v1/peers/{peer}" + path, Tags: tags, Summary: summary, DefaultStatus: http.StatusOK},
 			func(ctx context.Context, in *OfPeer) (*body[Peer], error) { return s.peer(do(ctx, in.Name)) })
@@ -185,7 +185,7 @@ func (s *server) peerRoutes(h huma.API) {
 func (s *server) invitationRoutes(h huma.API) {
 	secret := []map[string][]string{{"invitation": {}}}
 	serving(s, h, huma.Operation{
-		OperationID: "answer-invitation", Method: http.MethodPost, Path: invitationPaths + "{invitation}", Tags: []string{"peers"}, Security: secret,
+		OperationID: "answer-invitation", Method: http.MethodPost, Path: invitationPaths + "{invitation}", Tags: []string{ofPeers}, Security: secret,
 		DefaultStatus: http.StatusOK, RequestBody: example(Acceptance{"eyJ…"}),
 		Summary: "Brings the acceptance of an invitation, with its secret as bearer token. The same one may come again; the answer has the confirmation once there is one.",
 	}, func(ctx context.Context, in *struct {
@@ -197,7 +197,7 @@ func (s *server) invitationRoutes(h huma.API) {
 		return answer(Confirmation{message}, err)
 	})
 	serving(s, h, huma.Operation{
-		OperationID: "get-confirmation", Method: http.MethodGet, Path: invitationPaths + "{invitation}", Tags: []string{"peers"}, Security: secret,
+		OperationID: "get-confirmation", Method: http.MethodGet, Path: invitationPaths + "{invitation}", Tags: []string{ofPeers}, Security: secret,
 		Summary: "The confirmation of an acceptance, with the invitation's secret as bearer token.",
 	}, func(_ context.Context, in *OfInvitation) (*body[Confirmation], error) {
 		id, secret := in.read()

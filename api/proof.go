@@ -38,7 +38,7 @@ const (
 )
 
 func (s *server) proofRoutes(h huma.API) {
-	tags := []string{"proofs"}
+	tags := []string{atR4}
 	serving(s, h, huma.Operation{
 		OperationID: "get-evidence", Method: http.MethodGet, Path: "/v1/avatars/{id}/evidence", Tags: tags,
 		Summary: "The avatar's evidence bundle, as a tar of one directory, for carnet verify.",
@@ -82,8 +82,8 @@ type typedBody struct {
 // evidenceQuery asks for all of an avatar, or for the batches with what fits.
 type evidenceQuery struct {
 	OfAvatar
-	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2026-11-01T10:00:00Z" maxLength:"40"`
-	To       string `query:"to" doc:"Measured before this time." example:"2026-11-01T10:00:01Z" maxLength:"40"`
+	From     string `query:"from" doc:"Measured at this time or later: RFC 3339, or seconds since 1970." example:"2020-01-01T00:00:00Z" maxLength:"40"`
+	To       string `query:"to" doc:"Measured before this time." example:"2036-01-01T00:00:00Z" maxLength:"40"`
 	Property string `query:"property" doc:"One property only; an object's name stands for its fields." example:"heart_rate" maxLength:"128"`
 }
 

@@ -55,13 +55,17 @@ func (s *server) routes() (http.Handler, error) {
 			s.abroadRoutes(h)
 		}
 	}
-	if err := s.serveDocuments(mux, h.OpenAPI()); err != nil {
-		return nil, fmt.Errorf("make the API's documents: %w", err)
-	}
 	for path, item := range h.OpenAPI().Paths {
 		for method, op := range operationsOf(item) {
 			mux.actions[method+" "+path] = policy.Action(op.OperationID)
 		}
+	}
+	s.describeOthers(h.OpenAPI())
+	if err := addExamples(h.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("make the API's documents: %w", err)
+	}
+	if err := s.serveDocuments(mux, h.OpenAPI()); err != nil {
+		return nil, fmt.Errorf("make the API's documents: %w", err)
 	}
 	return &gate{s, mux}, nil
 }
@@ -109,6 +113,7 @@ func (s *server) document() huma.Config {
 				},
 			},
 			Security: []map[string][]string{{"bearer": {}}},
+			Tags:     tags(),
 		},
 		Formats: formats, DefaultFormat: typeJSON,
 		RejectUnknownQueryParameters: true,

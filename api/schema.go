@@ -6,6 +6,8 @@ import (
 	"reflect"
 
 	"carnet/avatar"
+	"carnet/crossing"
+	"carnet/depot"
 	"carnet/policy"
 	"carnet/senml"
 	"carnet/thing"
@@ -20,6 +22,11 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[thing.Info]():  "Thing",
 		reflect.TypeFor[avatar.Info](): "Avatar",
 		reflect.TypeFor[viewSchema]():  "View",
+
+		reflect.TypeFor[crossing.Question]():  "ShareQuestion",
+		reflect.TypeFor[crossing.Answer]():    "ShareAnswer",
+		reflect.TypeFor[depot.ObjectAnswer](): "StoredObject",
+		reflect.TypeFor[depot.TotalsAnswer](): "StoredTotals",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		if name, ok := names[t]; ok {

@@ -30,7 +30,7 @@ type OfShare struct {
 }
 
 func (s *server) shareRoutes(h huma.API) {
-	tags := []string{"shares"}
+	tags := []string{atR3}
 	serving(s, h, huma.Operation{
 		OperationID: "list-shares", Method: http.MethodGet, Path: "/v1/shares", Tags: tags,
 		Summary: "The shares with other worlds that are given and taken, oldest first, those that have ended included.",

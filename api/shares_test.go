@@ -24,8 +24,8 @@ func (elsewhere) End(_ context.Context, put func(carnet.Document) error) error {
 	return put(carnet.Document{Kind: "revocation", ID: carnet.NewShareID().String(), Version: 1, Body: []byte{}})
 }
 
-// shares makes the world's shares, with one that is given.
-func (s *served) shares() *crossing.Agent {
+// newShares makes the world's shares.
+func (s *served) newShares() *crossing.Agent {
 	s.t.Helper()
 	judge, err := policy.NewJudge(nil)
 	if err != nil {

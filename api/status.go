@@ -10,11 +10,11 @@ import (
 // every adds what every party has.
 func (s *server) every(h huma.API) {
 	serving(s, h, huma.Operation{
-		OperationID: "get-status", Method: http.MethodGet, Path: "/v1/status", Tags: []string{"party"},
+		OperationID: "get-status", Method: http.MethodGet, Path: "/v1/status", Tags: []string{ofParty},
 		Summary: "How the party is: totals, links, policy version.",
 	}, func(ctx context.Context, _ *struct{}) (*body[Status], error) { return answer(s.status(ctx)) })
 	serving(s, h, huma.Operation{
-		OperationID: "get-health", Method: http.MethodGet, Path: "/healthz", Tags: []string{"party"}, Security: []map[string][]string{},
+		OperationID: "get-health", Method: http.MethodGet, Path: "/healthz", Tags: []string{ofParty}, Security: []map[string][]string{},
 		Summary: "Whether the party answers. Needs no token and says nothing else.",
 	}, func(context.Context, *struct{}) (*body[Health], error) { return answer(Health{true}, nil) })
 }

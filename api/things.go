@@ -19,7 +19,7 @@ type OfThing struct {
 const typeTD = "application/td+json" // WoT Thing Description 1.1 §10.1
 
 func (s *server) thingRoutes(h huma.API) {
-	tags := []string{"things"}
+	tags := []string{atR1}
 	serving(s, h, huma.Operation{
 		OperationID: "list-things", Method: http.MethodGet, Path: "/v1/things", Tags: tags,
 		Summary: "The things that the caller may see, in order of their ids.",
@@ -49,7 +49,7 @@ func (s *server) thingRoutes(h huma.API) {
 		Summary: "The thing's newest messages that were refused for good, newest first, with reasons.",
 	}, s.refusals)
 	serving(s, h, huma.Operation{
-		OperationID: "get-owner", Method: http.MethodGet, Path: "/v1/owners/{name}", Tags: []string{"owners"},
+		OperationID: "get-owner", Method: http.MethodGet, Path: "/v1/owners/{name}", Tags: tags,
 		Summary: "Who got what of an owner's things, what was withheld and why, since when, under which policy version.",
 	}, s.owner)
 }

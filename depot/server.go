@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,23 +56,33 @@ type server struct {
 func (a *Agent) Handler(caller Caller) http.Handler {
 	s := &server{a, caller}
 	mux := http.NewServeMux()
-	mux.Handle("POST /r2/statements", s.known(s.statements))
-	mux.Handle("PUT /r2/objects/{fingerprint}", s.known(s.putObject))
-	mux.Handle("GET /r2/objects/{fingerprint}", s.known(s.getObject))
-	mux.Handle("DELETE /r2/objects/{fingerprint}", s.known(s.deleteObject))
-	mux.Handle("GET /r2/objects", s.known(s.listObjects))
-	mux.Handle("GET /r2/totals", s.known(s.totals))
-	mux.Handle("GET /r2/checkpoint", s.known(s.checkpoint))
-	tiles := http.StripPrefix("/r2/ledger/", a.Tiles())
-	mux.Handle("GET /r2/ledger/", s.known(func(w http.ResponseWriter, r *http.Request, _ carnet.PartyID) error {
-		tiles.ServeHTTP(w, r)
-		return nil
-	}))
+	for pattern, h := range s.routes() {
+		mux.Handle(pattern, s.known(h))
+	}
 	return mux
 }
 
+type handler func(http.ResponseWriter, *http.Request, carnet.PartyID) error
+
+// routes are R2's, by net/http's patterns.
+func (s *server) routes() map[string]handler {
+	return map[string]handler{
+		"POST /r2/statements":              s.statements,
+		"PUT /r2/objects/{fingerprint}":    s.putObject,
+		"GET /r2/objects/{fingerprint}":    s.getObject,
+		"DELETE /r2/objects/{fingerprint}": s.deleteObject,
+		"GET /r2/objects":                  s.listObjects,
+		"GET /r2/totals":                   s.totals,
+		"GET /r2/checkpoint":               s.checkpoint,
+		"GET /r2/ledger/{tile...}":         s.tile,
+	}
+}
+
+// Patterns lists what Handler serves, by net/http's patterns.
+func Patterns() []string { return slices.Sorted(maps.Keys((&server{}).routes())) }
+
 // known calls h with the caller's name, and answers its error.
-func (s *server) known(h func(http.ResponseWriter, *http.Request, carnet.PartyID) error) http.Handler {
+func (s *server) known(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.caller(r)
 		if err == nil {
@@ -148,8 +160,8 @@ func (s *server) deleteObject(w http.ResponseWriter, r *http.Request, who carnet
 	return nil
 }
 
-// objectAnswer is an Object as R2 lists it to its owner.
-type objectAnswer struct {
+// ObjectAnswer is an Object as R2 lists it to its owner.
+type ObjectAnswer struct {
 	Fingerprint carnet.Fingerprint `json:"fingerprint"`
 	Size        int64              `json:"size"`
 	Time        time.Time          `json:"time"`
@@ -175,9 +187,9 @@ func (s *server) listObjects(w http.ResponseWriter, r *http.Request, who carnet.
 	if err != nil {
 		return err
 	}
-	list := make([]objectAnswer, len(objects))
+	list := make([]ObjectAnswer, len(objects))
 	for i, o := range objects {
-		list[i] = objectAnswer{o.Fingerprint, o.Size, o.Time, o.Retention}
+		list[i] = ObjectAnswer{o.Fingerprint, o.Size, o.Time, o.Retention}
 	}
 	return answerJSON(w, list)
 }
@@ -202,6 +214,11 @@ func (s *server) totals(w http.ResponseWriter, r *http.Request, who carnet.Party
 func (s *server) checkpoint(w http.ResponseWriter, r *http.Request, _ carnet.PartyID) error {
 	_, signed := s.agent.Checkpoint()
 	return answer(w, typeNote, signed)
+}
+
+func (s *server) tile(w http.ResponseWriter, r *http.Request, _ carnet.PartyID) error {
+	http.StripPrefix("/r2/ledger/", s.agent.Tiles()).ServeHTTP(w, r)
+	return nil
 }
 
 func fingerprint(r *http.Request) (f carnet.Fingerprint, err error) {

@@ -195,7 +195,7 @@ func TestListingGoesOnAfterAFingerprint(t *testing.T) {
 	var seen []carnet.Fingerprint
 	after := ""
 	for range 4 {
-		var page []objectAnswer
+		var page []ObjectAnswer
 		w := request(t, h, "hub", "GET", "/r2/objects?limit=2"+after, nil, nil)
 		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
 			t.Fatal(err)

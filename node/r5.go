@@ -54,18 +54,9 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	for _, route := range []struct {
-		at     string
-		action identity.Action
-		is     string
-	}{
-		{"", identity.ActionRead, "/state"},
-		{"/history", identity.ActionRead, "/history"},
-		{"/live", identity.ActionSubscribe, "/live"},
-	} {
-		server.Handle("GET /r5/avatars/{id}"+route.at, route.action, asForeign(handler, route.is))
+	for pattern, route := range n.callRoutes(handler) {
+		server.Handle(pattern, route.action, route.handler)
 	}
-	n.shareRoutes(server)
 	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
 	listener, err := net.Listen("tcp", c.Listen.R5)
@@ -75,6 +66,25 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	listener = c.Limits.http().Listen(listener)
 	n.work = append(n.work, server.Run, func(ctx context.Context) error { return server.Serve(ctx, listener, local.Certificate) })
 	return nil
+}
+
+// callRoute is what a proven caller with a token for an action may ask for.
+type callRoute struct {
+	action  identity.Action
+	handler r5.Handler
+}
+
+// callRoutes are all of them, by net/http's patterns. What is added here is
+// described in package api.
+func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
+	const avatar, share = " /r5/avatars/{id}", " /r5/avatars/{id}/shares/{share}"
+	return map[string]callRoute{
+		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state")},
+		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history")},
+		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live")},
+		"PUT" + share:               {identity.ActionSubscribe, n.giveShare},
+		"DELETE" + share:            {identity.ActionSubscribe, n.endShare},
+	}
 }
 
 // asForeign serves a proven caller by the operation of the HTTP interface: there is

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/api"
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/crossing/r5"
@@ -66,13 +67,6 @@ func (p permits) Still(g crossing.Given) error {
 	}
 	_, err = n.api.Entities.Holds(g.Grant, g.GrantVersion)
 	return err
-}
-
-// shareRoutes takes questions for shares: of proven callers, about one avatar.
-func (n *Node) shareRoutes(server *r5.Server) {
-	const at = " /r5/avatars/{id}/shares/{share}"
-	server.Handle(http.MethodPut+at, identity.ActionSubscribe, n.giveShare)
-	server.Handle(http.MethodDelete+at, identity.ActionSubscribe, n.endShare)
 }
 
 // maxQuestion bounds a question for a share: its view has at most 64 KiB.
@@ -139,17 +133,10 @@ func (n *Node) endShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// shareRefusal is what a proven caller hears of why a share isn't given.
-type shareRefusal struct {
-	Code   carnet.Code `json:"code"`
-	Detail string      `json:"detail"`
-	Fix    string      `json:"fix,omitempty"`
-}
-
 func refuseShare(w http.ResponseWriter, err error) {
-	status, told := http.StatusServiceUnavailable, shareRefusal{carnet.Unavailable, "it can't be given at the moment", ""}
+	status, told := http.StatusServiceUnavailable, api.ShareRefusal{Code: carnet.Unavailable, Detail: "it can't be given at the moment"}
 	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code != carnet.Unavailable && e.Code != carnet.NoSpace {
-		status, told = http.StatusUnprocessableEntity, shareRefusal{e.Code, e.Reason, e.Fix}
+		status, told = http.StatusUnprocessableEntity, api.ShareRefusal{Code: e.Code, Detail: e.Reason, Fix: e.Fix}
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
@@ -204,9 +191,9 @@ func (s sharing) call(ctx context.Context, method string, giver carnet.PartyID, 
 	case got.StatusCode/100 == 2:
 		return answer, nil
 	}
-	var told shareRefusal
+	var told api.ShareRefusal
 	if json.Unmarshal(answer, &told) != nil || told.Code == "" {
-		told = shareRefusal{Code: carnet.Unavailable, Detail: got.Status}
+		told = api.ShareRefusal{Code: carnet.Unavailable, Detail: got.Status}
 	}
 	return nil, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", giver, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
 }

@@ -15,10 +15,10 @@ import (
 
 // Values of parameters (RFC 8693 section 3).
 const (
-	exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
-	jwtType       = "urn:ietf:params:oauth:token-type:jwt"
-	accessType    = "urn:ietf:params:oauth:token-type:access_token"
-	formType      = "application/x-www-form-urlencoded"
+	ExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
+	JWTType       = "urn:ietf:params:oauth:token-type:jwt"
+	AccessType    = "urn:ietf:params:oauth:token-type:access_token"
+	FormType      = "application/x-www-form-urlencoded"
 )
 
 // maxForm bounds the parameters of a question for a token.
@@ -44,8 +44,8 @@ func readForm(r *http.Request, body []byte) (f form, err error) {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		return malformed("parameters are in the URL")
 	}
-	if t := r.Header["Content-Type"]; len(t) != 1 || t[0] != formType {
-		return malformed("the content type is %.100q, want %s", t, formType)
+	if t := r.Header["Content-Type"]; len(t) != 1 || t[0] != FormType {
+		return malformed("the content type is %.100q, want %s", t, FormType)
 	}
 	if r.Header["Authorization"] != nil || r.Header["Content-Encoding"] != nil {
 		return malformed("there is an Authorization or a Content-Encoding")
@@ -79,11 +79,11 @@ func readForm(r *http.Request, body []byte) (f form, err error) {
 	}
 	f.action = identity.Action(scope)
 	switch {
-	case grantType != exchangeGrant:
+	case grantType != ExchangeGrant:
 		return malformed("the grant_type is %.80q", grantType)
-	case subjectType != jwtType:
+	case subjectType != JWTType:
 		return malformed("the subject_token_type is %.80q", subjectType)
-	case requestedType != accessType:
+	case requestedType != AccessType:
 		return malformed("the requested_token_type is %.80q", requestedType)
 	case f.action != identity.ActionRead && f.action != identity.ActionSubscribe && f.action != identity.ActionMove:
 		return malformed("the scope is %.40q", scope)
@@ -148,7 +148,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, d, err)
 		return
 	}
-	body, err := json.Marshal(answer{token.text, accessType, "DPoP", int64(token.Expires.Sub(token.Issued) / time.Second), token.Scope})
+	body, err := json.Marshal(TokenAnswer{token.text, AccessType, "DPoP", int64(token.Expires.Sub(token.Issued) / time.Second), token.Scope})
 	if err != nil {
 		s.refuse(w, r, d, err)
 		return
@@ -160,8 +160,8 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // a failed write means that the caller went away
 }
 
-// answer is RFC 8693 section 2.2.1.
-type answer struct {
+// TokenAnswer is what a question for a token is answered with (RFC 8693 section 2.2.1).
+type TokenAnswer struct {
 	Token     string          `json:"access_token"`
 	Issued    string          `json:"issued_token_type"`
 	Type      string          `json:"token_type"`

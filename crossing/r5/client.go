@@ -210,7 +210,7 @@ func (c *Client) token(ctx context.Context, k *kept, as Actor, key ed25519.Priva
 }
 
 // exchange gets a token.
-func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey, use Use) (got answer, err error) {
+func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey, use Use) (got TokenAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
 	credential, err := as.Credential(ctx)
@@ -230,15 +230,15 @@ func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey,
 		return got, err
 	}
 	form := url.Values{
-		"grant_type": {exchangeGrant}, "client_id": {identity.PartyURN(c.cfg.Self)}, "subject_token": {assertion},
-		"subject_token_type": {jwtType}, "requested_token_type": {accessType},
+		"grant_type": {ExchangeGrant}, "client_id": {identity.PartyURN(c.cfg.Self)}, "subject_token": {assertion},
+		"subject_token_type": {JWTType}, "requested_token_type": {AccessType},
 		"resource": {identity.AvatarURN(use.Avatar)}, "scope": {string(use.Action)},
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.Base+TokenPath, strings.NewReader(form.Encode()))
 	if err != nil {
 		return got, err
 	}
-	r.Header.Set("Content-Type", formType)
+	r.Header.Set("Content-Type", FormType)
 	if err := c.prove(r, carnet.Fingerprint{}); err != nil {
 		return got, err
 	}
@@ -260,12 +260,12 @@ func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey,
 }
 
 // read reads the token endpoint's answer.
-func (c *Client) read(body io.Reader) (got answer, err error) {
+func (c *Client) read(body io.Reader) (got TokenAnswer, err error) {
 	data, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
 		return got, c.unreachable(err)
 	}
-	if err := json.Unmarshal(data, &got); err != nil || got.Token == "" || got.Issued != accessType || got.Type != "DPoP" ||
+	if err := json.Unmarshal(data, &got); err != nil || got.Token == "" || got.Issued != AccessType || got.Type != "DPoP" ||
 		got.ExpiresIn <= 0 || got.ExpiresIn > int64(identity.TokenLife/time.Second) || strings.Trim(got.Token, tokenAlphabet) != "" {
 		return got, carnet.Errorf(carnet.Malformed, "%s answered a question for a token with something else", c.cfg.Peer)
 	}

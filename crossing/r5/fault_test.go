@@ -51,7 +51,7 @@ func TestNonsenseOnTheWire(t *testing.T) {
 				t.Fatal(err)
 			}
 			body, _ := io.ReadAll(answer.Body)
-			if answer.StatusCode != v.status || v.status == 401 && string(body) != outside {
+			if answer.StatusCode != v.status || v.status == 401 && string(body) != Outside {
 				t.Errorf("the answer is %d %s", answer.StatusCode, body)
 			}
 		})
@@ -63,7 +63,7 @@ func TestNonsenseOnTheWire(t *testing.T) {
 func TestEndlessBody(t *testing.T) {
 	s := newStage(t)
 	c := s.dial(t)
-	if _, err := io.WriteString(c, "POST /r5/token HTTP/1.1\r\nHost: x\r\nContent-Type: "+formType+"\r\nContent-Length: 1000000000\r\n\r\n"+strings.Repeat("x", maxForm+1)); err != nil {
+	if _, err := io.WriteString(c, "POST /r5/token HTTP/1.1\r\nHost: x\r\nContent-Type: "+FormType+"\r\nContent-Length: 1000000000\r\n\r\n"+strings.Repeat("x", maxForm+1)); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -114,8 +114,8 @@ func FuzzEndpoint(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add("POST", "/r5/token", formType, good.Header.Get("Dpop"), "", body)
-	f.Add("POST", "/r5/token?x", formType, "a.b.c", "DPoP x", []byte("grant_type=x&scope=read"))
+	f.Add("POST", "/r5/token", FormType, good.Header.Get("Dpop"), "", body)
+	f.Add("POST", "/r5/token?x", FormType, "a.b.c", "DPoP x", []byte("grant_type=x&scope=read"))
 	f.Add("GET", "/r5/avatars/"+s.about.String(), "", good.Header.Get("Dpop"), "DPoP a.b.c", []byte(nil))
 	f.Fuzz(func(t *testing.T, method, path, contentType, proof, authorization string, body []byte) {
 		r, err := http.NewRequest(method, s.base+path, strings.NewReader(string(body)))

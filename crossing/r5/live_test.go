@@ -391,7 +391,7 @@ func TestACallThatEndsBeforeItBeginsIsRefused(t *testing.T) {
 		s.world.change(func() { s.world.grants = nil })
 		s.server.endFallen()
 	}}
-	if got, err := a.use(token); err != nil || got.status != 401 || got.body != outside {
+	if got, err := a.use(token); err != nil || got.status != 401 || got.body != Outside {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -53,11 +53,10 @@ func ruleOf(err error) Rule {
 	return RecordRule
 }
 
-// The one answer to whatever isn't proved.
-const (
-	outside   = `{"title":"Unauthorized","status":401,"detail":"the call is not proved","code":"unauthenticated","error":"invalid_token"}` + "\n"
-	challenge = `DPoP error="invalid_token"` // RFC 9449 section 7.1
-)
+// Outside is the one answer to whatever isn't proved.
+const Outside = `{"title":"Unauthorized","status":401,"detail":"the call is not proved","code":"unauthenticated","error":"invalid_token"}` + "\n"
+
+const challenge = `DPoP error="invalid_token"` // RFC 9449 section 7.1
 
 // The answers to who does too much, and when this world can't know or record.
 const (
@@ -75,7 +74,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, d Decision, err 
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	status, body := http.StatusUnauthorized, outside
+	status, body := http.StatusUnauthorized, Outside
 	switch rule {
 	case OverloadRule:
 		status, body = http.StatusTooManyRequests, tooMany

@@ -385,8 +385,8 @@ func (a *attempt) request() *http.Request {
 	}
 	proof := change(textOf(must(identity.IssueProof(key, identity.Proof{Method: "POST", URL: s.base + TokenPath, Issued: now})), key), a.asking)
 	form := url.Values{
-		"grant_type": {exchangeGrant}, "client_id": {"urn:carnet:party:citadel"}, "subject_token": {assertion}, "subject_token_type": {jwtType},
-		"requested_token_type": {accessType}, "resource": {identity.AvatarURN(s.about)}, "scope": {"read"},
+		"grant_type": {ExchangeGrant}, "client_id": {"urn:carnet:party:citadel"}, "subject_token": {assertion}, "subject_token_type": {JWTType},
+		"requested_token_type": {AccessType}, "resource": {identity.AvatarURN(s.about)}, "scope": {"read"},
 	}.Encode()
 	if a.form != nil {
 		form = a.form(form)
@@ -395,7 +395,7 @@ func (a *attempt) request() *http.Request {
 	if err != nil {
 		panic(err)
 	}
-	r.Header.Set("Content-Type", formType)
+	r.Header.Set("Content-Type", FormType)
 	r.Header["Dpop"] = []string{proof}
 	if a.ask != nil {
 		a.ask(r)
@@ -427,7 +427,7 @@ func (a *attempt) exchange() (said, string, error) {
 	if err != nil || got.status != 200 {
 		return got, "", err
 	}
-	var body answer
+	var body TokenAnswer
 	if err := json.Unmarshal([]byte(got.body), &body); err != nil {
 		return got, "", err
 	}

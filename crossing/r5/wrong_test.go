@@ -188,7 +188,7 @@ func exchanges(s *stage) []wrong {
 		{name: "a resource in capitals", change: asked("resource=urn%3Acarnet", "resource=URN%3Acarnet"), rule: FormRule, why: "not the URN of an avatar"},
 		{name: "parameters in the URL", change: sending(func(r *http.Request) { r.URL.RawQuery = "scope=read" }), rule: FormRule, why: "in the URL"},
 		{name: "JSON", change: sending(func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }), rule: FormRule, why: "content type"},
-		{name: "another charset", change: sending(func(r *http.Request) { r.Header.Set("Content-Type", formType+"; charset=utf-16") }), rule: FormRule, why: "content type"},
+		{name: "another charset", change: sending(func(r *http.Request) { r.Header.Set("Content-Type", FormType+"; charset=utf-16") }), rule: FormRule, why: "content type"},
 		{name: "a secret of the client, too", change: sending(func(r *http.Request) { r.SetBasicAuth("citadel", "secret") }), rule: FormRule, why: "an Authorization"},
 		{name: "a compressed body", change: sending(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }), rule: FormRule, why: "Content-Encoding"},
 		{name: "too much", change: asked("&scope=read", "&scope=read&x="+strings.Repeat("x", maxForm)), rule: FormRule, why: "more than 16384"},
@@ -444,9 +444,9 @@ var oneAnswer = said{
 	status: 401,
 	header: http.Header{
 		"Content-Type": {"application/problem+json"}, "Cache-Control": {"no-store"},
-		"Www-Authenticate": {`DPoP error="invalid_token"`}, "Content-Length": {fmt.Sprint(len(outside))},
+		"Www-Authenticate": {`DPoP error="invalid_token"`}, "Content-Length": {fmt.Sprint(len(Outside))},
 	},
-	body: outside,
+	body: Outside,
 }
 
 // Each wrong way is refused with the one answer, for its own reason, which is
