@@ -25,7 +25,7 @@ var ranks = map[string]int{
 
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4,
 	"carnet/account": 4, "carnet/register": 4,
-	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5,
+	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5, "carnet/crossing/move": 5,
 
 	"carnet/store/sqlite":     6,
 	"carnet/store/postgres":   6,

@@ -14,7 +14,7 @@ type Home struct {
 	Version uint64        `json:"version"` // 1 when it is enrolled; one more with each move
 	World   string        `json:"world"`   // did:key
 	Owner   string        `json:"owner"`   // did:key; never changes
-	// Incarnation counts the world's claims: 1 when it becomes home.
+	// Incarnation counts claims and moves: it never comes again.
 	Incarnation uint64 `json:"incarnation"`
 }
 
@@ -126,7 +126,7 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 		if h.Incarnation != r.Incarnations[i] {
 			return abort(k, q, now, fmt.Sprintf("the source has claimed the home %s again since it released it", id)), nil, nil
 		}
-		h.Version, h.World, h.Incarnation = h.Version+1, o.Target, 1
+		h.Version, h.World, h.Incarnation = h.Version+1, o.Target, h.Incarnation+1
 		moved, at = append(moved, h), append(at, identity.HomeAt{Home: id, Version: h.Version, World: h.World})
 	}
 	d := decided(k, q, now, identity.Commit)

@@ -40,7 +40,7 @@ func TestACommitMovesAllHomesOfItsOrder(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Fatalf("decided %+v, %v; want %+v", d, err, want)
 	}
-	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 1}, {carnet.HomeID{3}, 8, "citadel", "alice", 1}}; !reflect.DeepEqual(moved, want) {
+	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 5}, {carnet.HomeID{3}, 8, "citadel", "alice", 2}}; !reflect.DeepEqual(moved, want) {
 		t.Fatalf("moved %+v, want %+v", moved, want)
 	}
 }
