@@ -45,8 +45,11 @@ const (
 	ShareEnded       Kind = 27 // a share with peer about avatar has ended
 	Derived          Kind = 28 // batches of a frame to peer were derived from others: root over the pairs
 
-	MappingMoved Kind = 40 // a mapping to peer has ended: its avatar moved, by this decision
-	MoveRefused  Kind = 41 // peer told of a move, in this notice, that isn't one
+	HomeEnrolled    Kind = 32 // a registrar enrolled a home, by this answer of its
+	CrossingDecided Kind = 33 // a registrar decided a crossing, by this decision
+	HomeClaimed     Kind = 34 // a home was claimed anew by its world, by this answer
+	MappingMoved    Kind = 40 // a mapping to peer has ended: its avatar moved, by this decision
+	MoveRefused     Kind = 41 // peer told of a move, in this notice, that isn't one
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -178,6 +181,12 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"share_ended", set(fPeer, fAvatar, fReason), 0}, true
 	case Derived:
 		return kindRule{"derived", set(fPeer, fFrame, fRoot), 0}, true
+	case HomeEnrolled:
+		return kindRule{"home_enrolled", set(fObject), 0}, true
+	case CrossingDecided:
+		return kindRule{"crossing_decided", set(fObject), 0}, true
+	case HomeClaimed:
+		return kindRule{"home_claimed", set(fObject), 0}, true
 	case MappingMoved:
 		return kindRule{"mapping_moved", set(fPeer, fMapping, fAvatar, fObject), set(fThing)}, true
 	case MoveRefused:

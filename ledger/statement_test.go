@@ -50,6 +50,9 @@ func everyKind() []Statement {
 		{Kind: GrantRevoked, Who: "arena", Time: 17, Avatar: avatar, PolicyVersion: 2, Object: fill(5)},
 		{Kind: PrincipalAdded, Who: "arena", Time: 18, Object: fill(6)},
 		{Kind: PrincipalRemoved, Who: "arena", Time: 19, Avatar: avatar, Object: fill(7)},
+		{Kind: HomeEnrolled, Who: "vault", Time: 32, Object: fill(14)},
+		{Kind: CrossingDecided, Who: "vault", Time: 33, Object: fill(15)},
+		{Kind: HomeClaimed, Who: "vault", Time: 34, Object: fill(16)},
 		{Kind: MappingMoved, Who: "hub", Time: 40, Peer: "arena", Mapping: mapping, Avatar: avatar, Thing: "watch-1", Object: fill(9)},
 		{Kind: MoveRefused, Who: "hub", Time: 41, Peer: "arena", Mapping: mapping, Thing: "watch-1", Object: fill(9), Reason: "another's order"},
 	}
