@@ -10,6 +10,7 @@ import (
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/keys"
+	"carnet/register"
 	"carnet/store/postgres"
 	"carnet/store/storetest"
 	"carnet/thing"
@@ -27,6 +28,10 @@ func TestWorlds(t *testing.T) {
 
 func TestDepot(t *testing.T) {
 	storetest.Depot(t, fresh(func(t *testing.T, db *postgres.DB) (depot.Store, error) { return db.Depot(t.Context()) }))
+}
+
+func TestRegister(t *testing.T) {
+	storetest.Register(t, fresh(func(t *testing.T, db *postgres.DB) (register.Store, error) { return db.Register(t.Context()) }))
 }
 
 func TestRecordsOfEachRole(t *testing.T) {

@@ -194,20 +194,10 @@ func (s *Depot) Indexed(ctx context.Context) (next uint64, err error) {
 // or nothing.
 func (s *Depot) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
 	return s.db.change(ctx, "put documents", func(t *tx) error {
-		if err := s.put(t, docs); err != nil || len(items) == 0 {
+		if err := s.put(t, docs); err != nil {
 			return err
 		}
-		var last uint64
-		t.row(`SELECT last_statement FROM depot_totals`, nil, &last)
-		var receipts int
-		for i := range items {
-			last++
-			s.add(t, last, &items[i])
-			if len(items[i].Receipt) > 0 {
-				receipts++
-			}
-		}
-		t.exec(`UPDATE depot_totals SET statements = statements + $1, receipts = receipts + $2, last_statement = $3`, len(items), receipts, last)
+		s.addAll(t, items)
 		return nil
 	})
 }

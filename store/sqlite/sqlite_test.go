@@ -8,6 +8,7 @@ import (
 	"carnet/avatar"
 	"carnet/depot"
 	"carnet/keys"
+	"carnet/register"
 	"carnet/store/sqlite"
 	"carnet/store/storetest"
 	"carnet/thing"
@@ -36,6 +37,17 @@ func TestThings(t *testing.T) { storetest.Things(t, fresh(things)) }
 func TestWorlds(t *testing.T) { storetest.Worlds(t, fresh(worlds)) }
 func TestDepot(t *testing.T)  { storetest.Depot(t, fresh(depots)) }
 func TestKeys(t *testing.T)   { storetest.Keys(t, fresh(keyTables)) }
+
+func TestRegister(t *testing.T) {
+	storetest.Register(t, fresh(func(t *testing.T, db *sqlite.DB) register.Store {
+		t.Helper()
+		s, err := db.Register(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}))
+}
 
 func TestRecordsOfEachRole(t *testing.T) {
 	for role, open := range map[string]func(*testing.T, *sqlite.DB) (storetest.Records, error){

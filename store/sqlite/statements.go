@@ -28,6 +28,24 @@ func (s statements) add(t *tx, id uint64, item *ledger.Item) {
 		id, item.Entry[:], blob(item.Statement), blob(item.Salt), receipt(item))
 }
 
+// addAll puts statements into the outbox, counts them, and returns the number of the last.
+func (s statements) addAll(t *tx, items []ledger.Item) (last uint64) {
+	if len(items) == 0 {
+		return 0
+	}
+	t.row(s.sql(`SELECT last_statement FROM {domain}_totals`), nil, &last)
+	var receipts int
+	for i := range items {
+		last++
+		s.add(t, last, &items[i])
+		if len(items[i].Receipt) > 0 {
+			receipts++
+		}
+	}
+	t.exec(s.sql(`UPDATE {domain}_totals SET statements = statements + $1, receipts = receipts + $2, last_statement = $3`), len(items), receipts, last)
+	return last
+}
+
 // receipt is NULL while there is none.
 func receipt(item *ledger.Item) []byte {
 	if len(item.Receipt) == 0 {

@@ -1,6 +1,6 @@
 // Package storetest is the conformance suite of the stores: what every adapter
 // must do alike, down to the order of rows and the last byte. An adapter's tests
-// call Things, Worlds, Depot, AnyRole and Keys with a function that makes databases.
+// call Things, Worlds, Depot, Register, AnyRole and Keys with a function that makes databases.
 //
 // It owns no state. It must not know how an adapter works: it sees a store only
 // through the interface that its consumer declares.
