@@ -26,6 +26,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/ledger"
+	"carnet/link"
 	"carnet/policy"
 	"carnet/seal"
 )
@@ -78,25 +79,27 @@ type Config struct {
 	Judge       *policy.Judge
 	Own         *policy.View // what this world wants or bears; nil: whatever it is given
 
-	Now func() time.Time // default time.Now
-	Log *slog.Logger     // default slog.Default()
+	AskPause time.Duration    // until a question that had no answer is put again; default 2 s
+	Now      func() time.Time // default time.Now
+	Log      *slog.Logger     // default slog.Default()
 }
 
 // Agent is a world's side of its shares, given and taken.
 type Agent struct {
 	Config
 
-	changing  sync.Mutex     // held while documents change; before mu
+	changing  sync.Mutex     // held while documents change, or what is known of questions; before mu
 	questions sync.WaitGroup // of those under way
 	changes   atomic.Uint64  // of shares that are given
 	recheck   chan struct{}  // what shares live by may have changed
 
 	// mu guards what follows. Frames are signed under it for reading, so that none
 	// that is signed after a share's end has anything of it.
-	mu      sync.RWMutex
-	given   map[carnet.ShareID]*given
-	taken   map[carnet.ShareID]*taken
-	sources map[carnet.PartyID]*Source
+	mu        sync.RWMutex
+	given     map[carnet.ShareID]*given
+	taken     map[carnet.ShareID]*taken
+	sources   map[carnet.PartyID]*Source
+	processes map[carnet.PartyID]link.Process // the last of each giver
 }
 
 // New reads the shares that there are.
@@ -110,9 +113,13 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.AskPause == 0 {
+		cfg.AskPause = 2 * time.Second
+	}
 	a := &Agent{
 		Config: cfg, given: make(map[carnet.ShareID]*given), taken: make(map[carnet.ShareID]*taken), sources: make(map[carnet.PartyID]*Source),
-		recheck: make(chan struct{}, 1),
+		recheck:   make(chan struct{}, 1),
+		processes: make(map[carnet.PartyID]link.Process),
 	}
 	if err := a.loadGiven(ctx); err != nil {
 		return nil, err
@@ -207,7 +214,8 @@ func (a *Agent) look(ctx context.Context, all bool) error {
 			return err
 		}
 	}
-	return a.askAgain(ctx)
+	a.askAgain(ctx)
+	return nil
 }
 
 // giving lists the shares that are given and haven't ended. Nobody changes what the

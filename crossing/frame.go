@@ -203,17 +203,12 @@ func (s *Source) begin(g *given) error {
 // open makes the flow of a source stream of a share.
 func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, error) {
 	st := &flow{
-		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: g.Derived[source],
+		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: derivedOf(g.ID, source),
 		entered: make(map[carnet.StreamID]bool), slots: make(map[slotClass]*seal.Slot), granted: make(map[seal.Path]bool),
 	}
-	for _, stream := range []carnet.StreamID{source, st.derived} {
-		if head, ok := s.heads[stream]; ok {
-			st.began = max(st.began, head.NextFirst)
-			if stream == st.derived {
-				st.next = head.NextBatch
-			}
-		}
-	}
+	copied, derived := s.heads[source], s.heads[st.derived]
+	st.began = max(st.began, copied.NextFirst, derived.NextFirst)
+	st.copies, st.next = copied.NextBatch, derived.NextBatch
 	s.keeping.Lock()
 	if m := s.marks[g.ID]; m != nil {
 		st.mark = m.of[source]
@@ -306,7 +301,8 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 		b.until = f.share.Until
 	}
 	var err error
-	whole = whole && batch.First >= st.began && len(out) == int(batch.Count) && label == batch.Label && retention == batch.Retention
+	// The number may have been another batch's before this store was restored.
+	whole = whole && batch.First >= st.began && len(out) == int(batch.Count) && batch.Header.Number >= st.copies && label == batch.Label && retention == batch.Retention
 	if whole {
 		whole, err = s.copy(ctx, f, st, b, batch)
 	}
@@ -354,12 +350,6 @@ func (s *Source) copy(ctx context.Context, f *flowing, st *flow, b *building, ba
 
 // derive sends what is shown of a batch as a batch of the derived stream.
 func (s *Source) derive(ctx context.Context, f *flowing, st *flow, b *building, batch *avatar.Batch, out []carnet.Measurement, label carnet.Label, retention carnet.Retention) error {
-	if st.derived == (carnet.StreamID{}) {
-		var err error
-		if st.derived, err = s.agent.derivedOf(ctx, f.share.ID, batch.Stream); err != nil {
-			return err
-		}
-	}
 	if err := s.enter(ctx, f, st, st.derived, st.next); err != nil {
 		return err
 	}

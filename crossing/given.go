@@ -70,9 +70,8 @@ type given struct {
 	Given
 	// From says where the avatar's streams stood at the beginning: nothing before is
 	// shared. A stream that came later is shared from its beginning.
-	From    map[carnet.StreamID]uint64          `json:"from"`
-	Derived map[carnet.StreamID]carnet.StreamID `json:"derived"` // by the source stream
-	Told    bool                                `json:"told,omitempty"`
+	From map[carnet.StreamID]uint64 `json:"from"`
+	Told bool                       `json:"told,omitempty"`
 
 	version uint64
 	// Nothing is sent while one of them is set: paused, since it isn't known whether
@@ -149,13 +148,12 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		return Answer{}, err
 	}
 	if had != nil {
-		g.From, g.Derived, g.Begun, g.version = had.From, had.Derived, had.Begun, had.version
+		g.From, g.Begun, g.version = had.From, had.Begun, had.version
 	} else {
 		var err error
 		if g.From, err = a.World.Heads(q.Avatar); err != nil {
 			return Answer{}, err
 		}
-		g.Derived = make(map[carnet.StreamID]carnet.StreamID)
 	}
 	if had == nil || !same(had.Given, g.Given) {
 		err := a.keepGiven(ctx, []given{g}, []ledger.Statement{{
@@ -300,22 +298,11 @@ func (a *Agent) Waits(id carnet.ShareID) bool {
 	return g != nil && g.End == nil && g.paused
 }
 
-// derivedOf returns the stream into which what is derived from a source stream
-// goes. It is durable before anybody is told of it.
-func (a *Agent) derivedOf(ctx context.Context, id carnet.ShareID, source carnet.StreamID) (carnet.StreamID, error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	a.mu.RLock()
-	had := a.given[id]
-	a.mu.RUnlock()
-	if derived, ok := had.Derived[source]; ok {
-		return derived, nil
-	}
-	g := *had
-	g.Derived = make(map[carnet.StreamID]carnet.StreamID)
-	for s, d := range had.Derived {
-		g.Derived[s] = d
-	}
-	g.Derived[source] = carnet.NewStreamID()
-	return g.Derived[source], a.keepGiven(ctx, []given{g}, nil)
+// derivedOf is the stream into which what is derived from a source stream goes.
+// Nothing that could be lost says so: a giver whose store was restored from an older
+// copy goes on with the same stream.
+func derivedOf(id carnet.ShareID, source carnet.StreamID) carnet.StreamID {
+	name := append([]byte("carnet derived stream"), id[:]...)
+	sum := carnet.FingerprintOf(append(name, source[:]...))
+	return carnet.StreamID(sum[:])
 }

@@ -63,14 +63,22 @@ func (s *Source) stands() (acked uint64, waiting bool) {
 }
 
 // Streams are the source streams of a share: each with the measurement from which on
-// it is shared, and the stream of what is derived from it, if anything is. A stream
-// that came since the share began is shared from its beginning.
+// it is shared, and the stream of what is derived from it, whether anything is yet or
+// not. A stream that came since the share began is shared from its beginning.
 func (a *Agent) Streams(id carnet.ShareID) (from map[carnet.StreamID]uint64, derived map[carnet.StreamID]carnet.StreamID) {
 	a.mu.RLock()
-	defer a.mu.RUnlock()
 	g := a.given[id]
+	a.mu.RUnlock()
 	if g == nil {
 		return nil, nil
 	}
-	return maps.Clone(g.From), maps.Clone(g.Derived)
+	streams, err := a.World.Heads(g.Avatar)
+	if err != nil {
+		return nil, nil // the avatar isn't here any more
+	}
+	derived = make(map[carnet.StreamID]carnet.StreamID)
+	for source := range streams {
+		derived[source] = derivedOf(id, source)
+	}
+	return maps.Clone(g.From), derived
 }

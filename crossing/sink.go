@@ -14,6 +14,15 @@ type Sink struct {
 	Shares *Agent
 }
 
+// Register implements link.Sink.
+func (s Sink) Register(ctx context.Context, party carnet.PartyID, n link.Nonce, above uint64) (link.State, error) {
+	st, err := s.Sink.Register(ctx, party, n, above)
+	if err == nil {
+		s.Shares.begun(party, n.Process())
+	}
+	return st, err
+}
+
 // Call implements link.Sink.
 func (s Sink) Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error) {
 	if handled, err := s.Shares.Call(ctx, party, kind, body); handled {

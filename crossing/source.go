@@ -145,6 +145,7 @@ type flow struct {
 	shown     shown
 	since     uint64 // the measurement from which on it is shared
 	began     uint64 // the taker has everything before this measurement decided
+	copies    uint64 // the taker takes copies from this batch on
 	next      uint64 // of the derived stream: the batch
 	derived   carnet.StreamID
 	entered   map[carnet.StreamID]bool // streams that the taker was told of

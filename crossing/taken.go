@@ -10,6 +10,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/ledger"
+	"carnet/link"
 )
 
 // Taken is a share at its taker.
@@ -27,8 +28,9 @@ type taken struct {
 	Taken
 	version uint64
 	asking  bool      // a question is under way
+	again   bool      // it is to be asked for, whatever Renew says
 	notTill time.Time // it isn't asked again before
-	why     string    // why the last question had no answer
+	refused int       // how often in a row the giver has said no
 }
 
 func (t *taken) state() State {
@@ -57,9 +59,7 @@ func (a *Agent) keepTaken(ctx context.Context, t taken, statements ...ledger.Sta
 	if err := a.World.Keep(ctx, []avatar.Kept{kept}, statements); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.taken[t.ID] = &t
+	a.note(t)
 	return nil
 }
 
@@ -76,7 +76,7 @@ func (a *Agent) Take(ctx context.Context, giver carnet.PartyID, theirs, ours car
 	if _, err := a.World.Avatar(ours); err != nil {
 		return Taken{}, err
 	}
-	t := taken{Taken: Taken{
+	t := taken{asking: true, Taken: Taken{
 		Question: Question{ID: carnet.NewShareID(), Avatar: theirs, For: ours, Purpose: purpose, View: a.Own},
 		Giver:    giver, State: Asked, Asked: a.Now().UTC(),
 	}}
@@ -88,44 +88,49 @@ func (a *Agent) Take(ctx context.Context, giver carnet.PartyID, theirs, ours car
 	if err != nil {
 		return Taken{}, err
 	}
-	if err := a.question(ctx, t.ID); err != nil {
+	if err := a.question(ctx, t.ID, 1); err != nil {
 		return a.takenBy(t.ID).Taken, err
 	}
 	return a.takenBy(t.ID).Taken, nil
 }
 
-// Back-off of questions that had no answer, and how long before the end of an
-// answer it is asked again.
 const (
-	askPause   = 2 * time.Second
+	// renewAhead is how long before the end of an answer it is asked again.
 	renewAhead = time.Minute
+	// noAgain is how often in a row a giver says no to who asks again until it is
+	// believed: one that has just started refuses everybody for a moment.
+	noAgain = 3
+	// askAtOnce is how many questions are asked again at once.
+	askAtOnce = 64
 )
 
-// question asks the giver and keeps its answer.
-func (a *Agent) question(ctx context.Context, id carnet.ShareID) error {
+// question asks the giver and keeps its answer: a no when it is one of so many in a
+// row.
+func (a *Agent) question(ctx context.Context, id carnet.ShareID, believed int) error {
 	t := a.takenBy(id)
 	answer, refused := a.Asker.Ask(ctx, t.Giver, t.Question)
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	now := *a.takenBy(id) // it may have been ended meanwhile
-	now.asking, now.notTill, now.why = false, a.Now().Add(askPause), ""
+	now.asking, now.notTill = false, a.Now().Add(a.AskPause)
 	switch carnet.CodeOf(refused) {
+	case carnet.Unavailable, carnet.NoSpace:
+		now.refused = 0
+		a.note(now)
+		return nil
 	case "":
-		if refused != nil {
+		a.note(now)
+		state, ok := now.State.next(yes)
+		if refused != nil || !ok {
 			return refused
 		}
-		state, ok := now.State.next(yes)
-		if !ok {
-			return nil
-		}
-		now.State, now.Answer = state, &answer
+		now.State, now.Answer, now.again, now.refused = state, &answer, false, 0
 		now.Renew = answer.Until.Add(-min(renewAhead, answer.Until.Sub(a.Now())/2))
 		return a.keepTaken(ctx, now)
-	case carnet.Unavailable, carnet.NoSpace:
-		now.why = refused.Error()
-		a.mu.Lock()
-		a.taken[id] = &now
-		a.mu.Unlock()
+	}
+	now.refused++
+	a.note(now)
+	if now.refused < believed {
 		return nil
 	}
 	if _, ok := now.State.next(no); !ok {
@@ -134,16 +139,43 @@ func (a *Agent) question(ctx context.Context, id carnet.ShareID) error {
 	return cmp.Or(a.endTaken(ctx, now, string(now.Giver), refused.Error()), refused)
 }
 
+// note takes up what is known of a share in memory only. The caller holds changing.
+func (a *Agent) note(t taken) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.taken[t.ID] = &t
+}
+
 // askAgain asks for what was asked and not answered, and for what ends soon.
-func (a *Agent) askAgain(ctx context.Context) error {
+func (a *Agent) askAgain(ctx context.Context) {
 	for _, t := range a.due() {
 		a.questions.Go(func() {
-			if err := a.question(ctx, t.ID); err != nil && ctx.Err() == nil {
+			if err := a.question(ctx, t.ID, noAgain); err != nil && ctx.Err() == nil {
 				a.Log.Warn("a share was asked for", "share", t.ID, "giver", t.Giver, "err", err)
 			}
 		})
 	}
-	return nil
+}
+
+// begun hears that a giver has begun a connection: if by another process than
+// before, what is taken of it is asked for again. Its store, or this one, may be an
+// older copy, in which a share isn't what the other side has.
+func (a *Agent) begun(giver carnet.PartyID, process link.Process) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.processes[giver] == process {
+		return
+	}
+	a.processes[giver] = process
+	for id, t := range a.taken {
+		if t.Giver == giver && t.State == Taking {
+			again := *t
+			again.again = true
+			a.taken[id] = &again
+		}
+	}
 }
 
 // due lists the shares that are to be asked for now, and notes that they are.
@@ -151,15 +183,22 @@ func (a *Agent) due() (all []*taken) {
 	now := a.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	asking := 0
+	for _, t := range a.taken {
+		if t.asking {
+			asking++
+		}
+	}
 	for id, t := range a.taken {
-		is := t.State == Asked || t.State == Taking && !now.Before(t.Renew)
-		if !is || t.asking || now.Before(t.notTill) {
+		is := t.State == Asked || t.State == Taking && (t.again || !now.Before(t.Renew))
+		if !is || t.asking || now.Before(t.notTill) || asking >= askAtOnce {
 			continue
 		}
-		asking := *t
-		asking.asking = true
-		a.taken[id] = &asking
-		all = append(all, &asking)
+		asking++
+		asked := *t
+		asked.asking = true
+		a.taken[id] = &asked
+		all = append(all, &asked)
 	}
 	return all
 }

@@ -148,7 +148,7 @@ func throughFaults(t *testing.T, p *pair, rng *rand.Rand) {
 			p.hub.send(batches...)
 		}
 	}
-	want := everyFour(all)
+	want := every(4*time.Second, all)
 	p.eventually("citadel has everything", func() bool {
 		got := p.here(p.citadel, p.ours)
 		return len(got["heart_rate"]) >= len(beats) && len(got["steps"]) >= len(want)
@@ -166,11 +166,11 @@ func throughFaults(t *testing.T, p *pair, rng *rand.Rand) {
 	}
 }
 
-// everyFour is the first of each four seconds, to the nearest ten.
-func everyFour(ms []carnet.Measurement) (out []carnet.Measurement) {
+// every is the first of each interval, to the nearest ten.
+func every(rate time.Duration, ms []carnet.Measurement) (out []carnet.Measurement) {
 	last := int64(math.MinInt64)
 	for _, m := range ms {
-		if interval := m.Time / int64(4*time.Second); interval > last {
+		if interval := m.Time / int64(rate); interval > last {
 			last = interval
 			m.Value.Num = math.Round(m.Value.Num/10) * 10
 			out = append(out, m)
@@ -263,14 +263,17 @@ func TestShareWaitsForRevocations(t *testing.T) {
 }
 
 // A question whose answer is lost is put again; it is one share.
+// A giver that has just started says no to everybody for a moment; that ends nothing.
 func TestShareAskedAgain(t *testing.T) {
 	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
 	s := p.hub.open(p.arena, &p.theirs)
-	p.ask().(*asker).lose.Store(1)
+	p.ask().(*asker).lose.Store(1 << 30)
 	if share := p.take(); share.State != crossing.Asked {
 		t.Errorf("the share is %s without an answer", share.State)
 	}
 	p.restart(p.citadel)
+	p.ask().(*asker).deny.Store(2)
+	p.ask().(*asker).lose.Store(0)
 	p.hub.send(s.seal(health, beat(1, 61)))
 	p.eventually("the share is taken", func() bool { return p.citadel.shares.Taken()[0].State == crossing.Taking })
 	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
@@ -313,54 +316,175 @@ func TestShareRefused(t *testing.T) {
 	}
 }
 
-// A store that was restored from an older copy, at either side, loses and doubles
-// nothing of what is still there.
-func TestShareRestored(t *testing.T) {
-	for name, which := range map[string]func(*pair) *world{
-		"the taker": func(p *pair) *world { return p.citadel },
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10, "rate": "2s"}}}`)
-			s := p.hub.open(p.arena, &p.theirs)
-			p.take()
-			var beats []carnet.Measurement
-			send := func(n int) {
-				for range n {
-					second := len(beats) + 1
-					beats = append(beats, beat(second, 60))
-					p.hub.send(s.seal(health, beats[len(beats)-1]), s.seal(health, steps(second, float64(second))))
-				}
-				p.eventually("citadel has it", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) >= len(beats) })
-			}
-			send(5)
-			w := which(p)
-			w.stop()
-			copied, err := os.ReadFile(w.file())
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.start(w)
-			send(5)
-			w.stop()
-			if err := os.WriteFile(w.file(), copied, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			for _, more := range []string{"-wal", "-shm"} {
-				os.Remove(w.file() + more)
-			}
-			p.start(w)
-			send(5)
-			got := p.here(p.citadel, p.ours)
-			if !slices.Equal(got["heart_rate"], beats) {
-				t.Errorf("%d heart rates, want %d: %v", len(got["heart_rate"]), len(beats), differ(got["heart_rate"], beats))
-			}
-			for i, m := range got["steps"] {
-				if i > 0 && m.Time/int64(2*time.Second) == got["steps"][i-1].Time/int64(2*time.Second) {
-					t.Errorf("two steps in one interval: %v, %v", got["steps"][i-1], m)
-				}
-			}
-		})
+// What a restored world loses and what comes of its shares: rows H11 of share.md.
+// Each case has a copy made at some moment, and gives it back at another.
+
+// restored is a share through which a beat and a step come each second; of steps,
+// which are rounded, the first of two seconds.
+type restored struct {
+	*pair
+	s      *stream
+	share  crossing.Taken
+	beats  []carnet.Measurement
+	counts []carnet.Measurement
+}
+
+func newRestored(t *testing.T) *restored {
+	p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10, "rate": "2s"}}}`)
+	return &restored{pair: p, s: p.hub.open(p.arena, &p.theirs)}
+}
+
+// say has hub send seconds of the thing, each in two batches.
+func (r *restored) say(n int) {
+	r.t.Helper()
+	for range n {
+		second := len(r.beats) + 1
+		r.beats = append(r.beats, beat(second, float64(60+second)))
+		r.counts = append(r.counts, steps(second, float64(second)))
+		r.hub.send(r.s.seal(health, r.beats[second-1]), r.s.seal(health, r.counts[second-1]))
 	}
+}
+
+// arrived waits until citadel has it all, and wants it once.
+func (r *restored) arrived() {
+	r.t.Helper()
+	r.eventually("citadel has it", func() bool { return len(r.here(r.citadel, r.ours)["heart_rate"]) >= len(r.beats) })
+	if got := r.here(r.citadel, r.ours)["heart_rate"]; !slices.Equal(got, r.beats) {
+		r.t.Errorf("%d heart rates, want %d: from the first difference on %v, want %v", len(got), len(r.beats), differ(got, r.beats), differ(r.beats, got))
+	}
+	if n := r.citadel.agent.Defects(); n != 0 {
+		r.t.Errorf("%d batches are refused", n)
+	}
+}
+
+// stepsAreExact wants all steps that the view admits, once.
+func (r *restored) stepsAreExact() {
+	r.t.Helper()
+	want := every(2*time.Second, r.counts)
+	r.eventually("citadel has the steps", func() bool { return len(r.here(r.citadel, r.ours)["steps"]) >= len(want) })
+	if got := r.here(r.citadel, r.ours)["steps"]; !slices.Equal(got, want) {
+		r.t.Errorf("%d steps, want %d: from the first difference on %v, want %v", len(got), len(want), differ(got, want), differ(want, got))
+	}
+}
+
+// stepsAreBound wants no two steps in one interval.
+func (r *restored) stepsAreBound() {
+	r.t.Helper()
+	got := r.here(r.citadel, r.ours)["steps"]
+	for i, m := range got {
+		if i > 0 && m.Time/int64(2*time.Second) == got[i-1].Time/int64(2*time.Second) {
+			r.t.Errorf("two steps in one interval: %v, %v", got[i-1], m)
+		}
+	}
+}
+
+// ends waits until a side has ended the share.
+func (r *restored) givenEnds() {
+	r.t.Helper()
+	r.eventually("arena has ended the share", func() bool {
+		all := r.arena.shares.Given()
+		return len(all) == 1 && all[0].End != nil
+	})
+}
+
+func (r *restored) takenEnds() {
+	r.t.Helper()
+	r.eventually("citadel has ended the share", func() bool {
+		all := r.citadel.shares.Taken()
+		return len(all) == 1 && all[0].State == crossing.Ended
+	})
+}
+
+func TestShareWithARestoredTaker(t *testing.T) {
+	t.Run("taking", func(t *testing.T) {
+		r := newRestored(t)
+		r.take()
+		r.say(5)
+		r.arrived()
+		back := r.copied(r.citadel)
+		r.say(5)
+		r.arrived()
+		back()
+		r.say(5)
+		r.arrived()
+		r.stepsAreBound()
+	})
+	t.Run("before it asked", func(t *testing.T) {
+		r := newRestored(t)
+		back := r.copied(r.citadel)
+		r.take()
+		r.say(5)
+		r.arrived()
+		back()
+		r.say(5)
+		r.givenEnds()
+		if got := r.here(r.citadel, r.ours); len(got) != 0 || len(r.citadel.shares.Taken()) != 0 {
+			t.Errorf("citadel has %v of a share that it doesn't know", got)
+		}
+	})
+	t.Run("before the answer", func(t *testing.T) {
+		r := newRestored(t)
+		r.ask().(*asker).lose.Store(1 << 30)
+		asked := r.take()
+		back := r.copied(r.citadel)
+		r.ask().(*asker).lose.Store(0)
+		r.eventually("citadel takes", func() bool { return r.citadel.shares.Taken()[0].State == crossing.Taking })
+		r.say(5)
+		r.arrived()
+		back()
+		r.say(5)
+		r.arrived()
+		if all := r.citadel.shares.Taken(); len(all) != 1 || all[0].State != crossing.Taking || all[0].ID != asked.ID {
+			t.Errorf("citadel takes %+v", all)
+		}
+		r.stepsAreBound()
+	})
+	t.Run("before the end", func(t *testing.T) {
+		r := newRestored(t)
+		share := r.take()
+		r.say(5)
+		r.arrived()
+		back := r.copied(r.citadel)
+		if err := r.arena.shares.StopGiving(t.Context(), share.ID, "operator", "enough"); err != nil {
+			t.Fatal(err)
+		}
+		r.takenEnds()
+		back()
+		r.takenEnds() // it asks again, and hears no
+	})
+}
+
+func TestShareWithARestoredGiver(t *testing.T) {
+	t.Run("before the share", func(t *testing.T) {
+		r := newRestored(t)
+		back := r.copied(r.arena)
+		share := r.take()
+		r.say(5)
+		r.arrived()
+		back()
+		r.eventually("arena has the share", func() bool { return len(r.arena.shares.Given()) == 1 })
+		r.say(5)
+		r.arrived()
+		r.stepsAreBound()
+		if all := r.arena.shares.Given(); all[0].ID != share.ID || all[0].End != nil {
+			t.Errorf("arena gives %+v", all)
+		}
+	})
+	t.Run("before the end", func(t *testing.T) {
+		r := newRestored(t)
+		share := r.take()
+		r.say(5)
+		r.arrived()
+		back := r.copied(r.arena)
+		if err := r.arena.shares.StopGiving(t.Context(), share.ID, "operator", "enough"); err != nil {
+			t.Fatal(err)
+		}
+		r.takenEnds()
+		back()
+		r.hub.send(r.s.seal(health, beat(99, 99)))
+		r.givenEnds()
+		r.arrived() // and nothing more
+	})
 }
 
 func (p *permits) set(code carnet.Code) {

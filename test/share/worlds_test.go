@@ -126,9 +126,13 @@ type asker struct {
 	view policy.View
 	most carnet.Clearance
 	lose atomic.Int32 // answers to lose
+	deny atomic.Int32 // questions to say no to, as a giver does that has just started
 }
 
 func (a *asker) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Question) (crossing.Answer, error) {
+	if a.deny.Add(-1) >= 0 {
+		return crossing.Answer{}, carnet.Errorf(carnet.Forbidden, "not yet")
+	}
 	if err := a.p.permits.Still(crossing.Given{}); err != nil {
 		return crossing.Answer{}, err
 	}
@@ -202,7 +206,7 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, senders ...a
 		w.t.Fatal(err)
 	}
 	if w.shares, err = crossing.New(ctx, crossing.Config{
-		Party: w.name, World: w.agent, Permits: permits, Revocations: ends, Asker: ask, Judge: judge, Log: quiet(),
+		Party: w.name, World: w.agent, Permits: permits, Revocations: ends, Asker: ask, Judge: judge, AskPause: 20 * time.Millisecond, Log: quiet(),
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -229,6 +233,7 @@ func (p *pair) startArena(ask crossing.Asker) {
 	w.agent.Connect(deaf{})
 	w.run(w.agent.Run, w.shares.Run, source.Run, sender.Run, ends.Run)
 	p.hub.register()
+	p.hub.rewind()
 }
 
 func (p *pair) startCitadel(ask crossing.Asker) {
@@ -258,6 +263,31 @@ func (p *pair) ask() crossing.Asker { return p.arena.shares.Config.Asker }
 func (p *pair) restart(w *world) {
 	w.stop()
 	p.start(w)
+}
+
+// copied keeps what a world has on disk, as a backup would; back has the world
+// begin anew with it.
+func (p *pair) copied(w *world) (back func()) {
+	p.t.Helper()
+	w.stop()
+	kept, err := os.ReadFile(w.file())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.start(w)
+	return func() {
+		p.t.Helper()
+		w.stop()
+		if err := os.WriteFile(w.file(), kept, 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+		for _, more := range []string{"-wal", "-shm"} {
+			if err := os.Remove(w.file() + more); err != nil && !os.IsNotExist(err) {
+				p.t.Fatal(err)
+			}
+		}
+		p.start(w)
+	}
 }
 
 func (p *pair) start(w *world) {
@@ -326,6 +356,7 @@ type hub struct {
 	nonce       byte
 	incarnation uint64
 	last        link.Position
+	streams     []*stream
 }
 
 func (h *hub) register() {
@@ -346,6 +377,43 @@ type stream struct {
 	slots        map[carnet.Label]*seal.Slot
 	epoch        seal.Key
 	batch, first uint64
+	said         []said // by its number
+}
+
+// said is a measurement that a stream holds.
+type said struct {
+	label carnet.Label
+	carnet.Measurement
+}
+
+// rewind goes back to where a restored arena stands, as a things agent does, and
+// sends it what it lacks: the same measurements with the same numbers, in one batch
+// where they were many.
+func (h *hub) rewind() {
+	t := h.p.t
+	t.Helper()
+	answer, err := h.p.arena.agent.Call(t.Context(), "hub", carnet.CallHeads, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page carnet.HeadsPage
+	if err := json.Unmarshal(answer, &page); err != nil || page.More {
+		t.Fatal(err, page.More)
+	}
+	for _, head := range page.Heads {
+		for _, s := range h.streams {
+			if s.id != head.Stream || head.NextFirst == s.first {
+				continue
+			}
+			lacks := s.said[head.NextFirst:]
+			s.batch, s.first, s.said = head.NextBatch, head.NextFirst, s.said[:head.NextFirst]
+			ms := make([]carnet.Measurement, len(lacks))
+			for i := range lacks {
+				ms[i] = lacks[i].Measurement
+			}
+			h.send(s.seal(lacks[0].label, ms...))
+		}
+	}
 }
 
 func (h *hub) open(w *world, to *carnet.AvatarID) *stream {
@@ -380,6 +448,7 @@ func (h *hub) open(w *world, to *carnet.AvatarID) *stream {
 	if _, err := w.agent.Call(t.Context(), "hub", carnet.CallBag, bag); err != nil {
 		t.Fatal(err)
 	}
+	h.streams = append(h.streams, s)
 	return s
 }
 
@@ -407,6 +476,9 @@ func (s *stream) seal(label carnet.Label, ms ...carnet.Measurement) []byte {
 	}
 	s.batch++
 	s.first += uint64(len(ms))
+	for _, m := range ms {
+		s.said = append(s.said, said{label, m})
+	}
 	return batch
 }
 
