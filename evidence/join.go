@@ -97,9 +97,10 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 		return
 	}
 	h, r := &j.heads[b.record.stream], &b.record
+	shares := j.v.shares(int(r.stream))
 	missing := Finding{Verdict: False, File: FileBatchIndex, Offset: int64(b.place) * batchRecordSize}
 	switch {
-	case r.number > h.batch:
+	case r.number > h.batch && !shares:
 		missing.Stream, missing.Batches = j.v.manifest.Streams[r.stream].Stream, &Range{h.batch, r.number - 1}
 		if !h.loose && r.first > h.first {
 			missing.Measurements = &Range{h.first, r.first - 1}
@@ -109,11 +110,17 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 	case r.number < h.batch:
 		missing.Text = fmt.Sprintf("the batch comes after batch %d: it is doubled or out of order", h.batch-1)
 		j.add(f, []batchResult{*b}, missing)
-	case !h.loose && !b.loose && r.first != h.first:
+	case !h.loose && !b.loose && r.first != h.first && (!shares || r.first < h.first):
 		missing.Text = fmt.Sprintf("the batch begins with measurement %d, and the one before ended before %d", r.first, h.first)
 		j.add(f, []batchResult{*b}, missing)
 	}
 	*h = head{batch: r.number + 1, first: r.first + uint64(r.count), begun: true, loose: b.loose}
+}
+
+// shares reports whether a stream of the manifest comes by a share: then its writer
+// numbered batches that were not for this world.
+func (v *verification) shares(stream int) bool {
+	return v.own.Senders[v.manifest.Streams[stream].Sender].Shares
 }
 
 func (j *join) add(f *frameResult, batches []batchResult, finding Finding) {
@@ -141,7 +148,7 @@ func (j *join) end(sums []carnet.Fingerprint) {
 			}
 			v.report.add(f)
 		}
-		if m.Only == nil && s.From > 0 {
+		if m.Only == nil && s.From > 0 && !v.shares(i) {
 			v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &Range{0, s.From - 1},
 				Text: "the world has these batches no more: what was in them can't be told"})
 		}

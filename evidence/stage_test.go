@@ -203,7 +203,7 @@ func (s *stage) trust() Trust {
 	pub := func(k ed25519.PrivateKey) PublicKey { return PublicKey(k.Public().(ed25519.PublicKey)) }
 	return Trust{Version: 1,
 		Worlds:  []World{{"arena", pub(s.world)}},
-		Senders: []Sender{{"hub", "arena", pub(s.hub.key)}, {"bike", "arena", pub(s.bike.key)}},
+		Senders: []Sender{{Party: "hub", Audience: "arena", Key: pub(s.hub.key)}, {Party: "bike", Audience: "arena", Key: pub(s.bike.key)}},
 		Ledgers: []Ledger{{"vault", s.depot.Key().String()}},
 	}
 }

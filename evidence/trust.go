@@ -35,11 +35,12 @@ type World struct {
 	Key   PublicKey      `json:"key"`
 }
 
-// Sender is a things agent that signs frames.
+// Sender is a things agent, or a world that shares, which signs frames.
 type Sender struct {
 	Party    carnet.PartyID `json:"party"`    // as the world knows it
 	Audience carnet.PartyID `json:"audience"` // the world, as the sender knows it
 	Key      PublicKey      `json:"key"`
+	Shares   bool           `json:"shares,omitempty"` // a world: its streams have holes where a share shows nothing
 }
 
 // Ledger is a ledger that receipts are of.
@@ -198,7 +199,7 @@ func (t *Trust) against(pin *Trust) (fs []Finding) {
 	for _, s := range t.Senders {
 		same, named := false, false
 		for _, p := range pin.Senders {
-			same = same || p.Party == s.Party && p.Audience == s.Audience && bytes.Equal(p.Key, s.Key)
+			same = same || p.Party == s.Party && p.Audience == s.Audience && bytes.Equal(p.Key, s.Key) && p.Shares == s.Shares
 			named = named || p.Party == s.Party
 		}
 		judge("sender", s.Party, same, named)

@@ -361,6 +361,35 @@ func TestDishonestSender(t *testing.T) {
 	}
 }
 
+// A world that shares sends what its share shows: gaps are no fault, but doubles are.
+// Who calls a things agent one hides nothing from who pins its key.
+func TestShares(t *testing.T) {
+	s := newStage(t)
+	watch := s.course(s.hub, true)
+	s.batch(watch)
+	s.send(watch)
+	s.batch(watch)
+	watch.first += 3
+	s.send(watch)
+	s.receipts()
+	options := s.options()
+	dir := s.write(options)
+	want(t, verify(t, dir, nil), False, "missing", "batch 2 of")
+	pinned := options.Trust
+	options.Trust.Senders = slices.Clone(options.Trust.Senders)
+	for i := range options.Trust.Senders {
+		options.Trust.Senders[i].Shares = true
+	}
+	dir = s.write(options)
+	want(t, verify(t, dir, nil), True)
+	want(t, verify(t, dir, &options.Trust), True)
+	want(t, verify(t, dir, &pinned), False, "is not the one in the trust file given")
+	watch.first -= 8
+	s.send(watch)
+	s.receipts()
+	want(t, verify(t, s.write(options), nil), False, "ended before")
+}
+
 // Who edits a bundle and signs the manifest anew needs the keys of the other
 // parties; and without the world's key, the trust section and --trust tell.
 func TestRewrittenManifest(t *testing.T) {

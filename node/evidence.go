@@ -126,8 +126,10 @@ func trustOf(world carnet.PartyID, key ed25519.PrivateKey, peers map[carnet.Part
 	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: world, Key: evidence.PublicKey(public)}}}
 	for _, name := range slices.Sorted(maps.Keys(peers)) {
 		switch peer := peers[name]; peer.Role {
-		case identity.Things:
-			trust.Senders = append(trust.Senders, evidence.Sender{Party: name, Audience: world, Key: evidence.PublicKey(peer.Key)})
+		case identity.Things, identity.World:
+			trust.Senders = append(trust.Senders, evidence.Sender{
+				Party: name, Audience: world, Key: evidence.PublicKey(peer.Key), Shares: peer.Role == identity.World,
+			})
 		case identity.Depot:
 			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
 		}
