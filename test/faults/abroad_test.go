@@ -67,14 +67,14 @@ type neighbours struct {
 var mostAbroad = carnet.Personal | carnet.Health
 
 // newNeighbours makes a town whose worlds call each other. view is what the clinic
-// gets of the watch itself.
-func newNeighbours(t *testing.T, view string) *neighbours {
+// gets of the watch itself; stores says where parties have their stores.
+func newNeighbours(t *testing.T, view string, stores ...func(*testing.T, *party)) *neighbours {
 	t.Helper()
-	v := makeTown(t, t.TempDir(), func(t *testing.T, p *party) {
+	v := makeTown(t, t.TempDir(), append(stores, func(t *testing.T, p *party) {
 		if p.role == identity.World {
 			p.config.Listen.R5 = freeAddress(t)
 		}
-	})
+	})...)
 	ctx := t.Context()
 	err := node.Introduce(ctx, node.Introduction{
 		Inviter: v.arena.config, Accepter: v.clinic.config, Calls: "clinic",
@@ -97,8 +97,8 @@ func newNeighbours(t *testing.T, view string) *neighbours {
 	for _, p := range v.parties() {
 		v.await(p)
 	}
-	n := &neighbours{town: v, watch: v.addWatchFor(map[carnet.PartyID]string{
-		"arena": `{"properties": {"heart_rate": {}}, "purposes": ["care", "fitness"]}`, "clinic": view,
+	n := &neighbours{town: v, watch: v.addPromptFor(map[carnet.PartyID]string{
+		"arena": `{"properties": {"heart_rate": {}, "speed": {}}, "purposes": ["care", "fitness"]}`, "clinic": view,
 	})}
 	n.there, n.here = n.watch.mappings["arena"].Avatar, n.watch.mappings["clinic"].Avatar
 	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase")); err != nil {

@@ -226,8 +226,10 @@ func (v *town) prove(ctx context.Context, world *node.Inspection, p *party, m th
 	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: p.name, Key: public}}}
 	for name, peer := range world.Peers {
 		switch peer.Role {
-		case identity.Things:
-			trust.Senders = append(trust.Senders, evidence.Sender{Party: name, Audience: p.name, Key: evidence.PublicKey(peer.Key)})
+		case identity.Things, identity.World: // whose shares are here
+			trust.Senders = append(trust.Senders, evidence.Sender{
+				Party: name, Audience: p.name, Key: evidence.PublicKey(peer.Key), Shares: peer.Role == identity.World,
+			})
 		case identity.Depot:
 			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
 		}

@@ -14,7 +14,6 @@ import (
 	"carnet/node"
 	"carnet/policy"
 	"carnet/td"
-	"carnet/thing"
 )
 
 // TestNamedRows kills parties at the rows of the tables of durable states that
@@ -78,19 +77,22 @@ var prompt = map[carnet.PartyID]string{
 // addPrompt adds a watch whose measurements wait for nothing.
 func (v *town) addPrompt(worlds ...carnet.PartyID) *watch {
 	v.t.Helper()
-	description := strings.Replace(string(td.Watch()), `"title": "Watch",`, `"title": "Watch", "carnet:linger": "PT0S",`, 1)
-	added, err := v.hub.client.AddThing(v.t.Context(), api.NewThing{Owner: owner, Description: api.Description(description)})
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	w := &watch{town: v, id: added.ID, password: added.Password, mappings: make(map[carnet.PartyID]thing.MappingInfo), prompt: true}
+	views := make(map[carnet.PartyID]string)
 	for _, world := range worlds {
-		view := prompt[world]
+		views[world] = prompt[world]
 		if len(worlds) == 1 {
-			view = `{"properties": {"speed": {}}, "retention": "hour", "purposes": ["fitness"]}`
+			views[world] = `{"properties": {"speed": {}}, "retention": "hour", "purposes": ["fitness"]}`
 		}
-		w.mappings[world] = w.mapTo(v.t.Context(), world, view)
 	}
+	return v.addPromptFor(views)
+}
+
+// addPromptFor adds a watch whose measurements wait for nothing, of which each of
+// these worlds gets such a view.
+func (v *town) addPromptFor(views map[carnet.PartyID]string) *watch {
+	v.t.Helper()
+	w := v.addDescribed(strings.Replace(string(td.Watch()), `"title": "Watch",`, `"title": "Watch", "carnet:linger": "PT0S",`, 1), views)
+	w.prompt = true
 	return w
 }
 

@@ -217,14 +217,23 @@ func (v *town) addWatch() *watch {
 // addWatchFor adds a watch of which each world gets such a view.
 func (v *town) addWatchFor(views map[carnet.PartyID]string) *watch {
 	v.t.Helper()
+	return v.addDescribed(string(td.Watch()), views)
+}
+
+// addDescribed adds a watch with a description, and maps it to the worlds that
+// have a view.
+func (v *town) addDescribed(description string, views map[carnet.PartyID]string) *watch {
+	v.t.Helper()
 	ctx := v.t.Context()
-	added, err := v.hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(td.Watch())})
+	added, err := v.hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(description)})
 	if err != nil {
 		v.t.Fatalf("add a watch: %v", err)
 	}
 	w := &watch{town: v, id: added.ID, password: added.Password, mappings: make(map[carnet.PartyID]thing.MappingInfo)}
 	for _, world := range v.worlds() {
-		w.mappings[world.name] = w.mapTo(ctx, world.name, views[world.name])
+		if view := views[world.name]; view != "" {
+			w.mappings[world.name] = w.mapTo(ctx, world.name, view)
+		}
 	}
 	return w
 }
