@@ -32,9 +32,11 @@ type MapRequest struct {
 	Avatar *AvatarID `json:"avatar,omitempty"` // an avatar that exists; absent: a new one
 	Title  string    `json:"title,omitempty"`  // what people call it, chosen by the owner for this world
 	// Order and Terms say by which move the avatar came (docs/design/crossing.md):
-	// it is the one that the terms name.
-	Order string `json:"order,omitempty"`
-	Terms []byte `json:"terms,omitempty"`
+	// it is the one that the terms name. Onward is the agent's word, by the key that
+	// the source knew it by, that it goes on with a stream which moved.
+	Order  string `json:"order,omitempty"`
+	Terms  []byte `json:"terms,omitempty"`
+	Onward string `json:"onward,omitempty"`
 }
 
 // MapAnswer is the world's answer: the avatar, and what the world itself wants

@@ -100,6 +100,8 @@ type Agent struct {
 	processes []process // this one last
 
 	changeMu sync.Mutex // one management change at a time
+
+	moved chan struct{} // a world told of a move, or a mapping waits to go on
 }
 
 // New loads the agent's state from its store.
@@ -114,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
 		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
 		policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
-		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), registry: newRegistry(),
+		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), moved: make(chan struct{}, 1), registry: newRegistry(),
 	}
 	a.life, a.end = context.WithCancel(context.Background())
 	if a.now == nil {
@@ -188,6 +190,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { a.saveHighWater(ctx) })
 	upkeep.Go(func() { a.trimLog(ctx) })
+	upkeep.Go(func() { a.followMoves(ctx) })
 	<-ctx.Done()
 	a.end()
 	upkeep.Wait()

@@ -38,6 +38,9 @@ func (a *Agent) EachMessage(ctx context.Context, from uint64, do func(Message) e
 // Views returns every view that was in force for a mapping, oldest first: what
 // an auditor recomputes from.
 func (a *Agent) Views(id carnet.MappingID) ([]ViewRecord, error) {
+	if a.pendingByID(id) != nil {
+		return []ViewRecord{}, nil
+	}
 	m, err := a.mapping(id)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type hub struct {
 	agent *Agent
 	now   func() time.Time
 	more  []carnet.PartyID // worlds that give avatars and are never connected
+	next  *world           // to which avatars move; nil: there is none
 
 	keepLog time.Duration
 	end     func()
@@ -63,7 +64,10 @@ func (h *hub) start() {
 	}
 	var worlds []World
 	for _, name := range append(h.more, "arena") {
-		worlds = append(worlds, World{Party: name, Self: "h-1", Key: h.key, WorldKey: h.world.key.Public().(ed25519.PublicKey), Purpose: "fitness", Clearance: clearance})
+		worlds = append(worlds, h.peer(name, h.world))
+	}
+	if h.next != nil {
+		worlds = append(worlds, h.peer(h.next.name, h.next))
 	}
 	h.agent, err = New(h.tb.Context(), Config{
 		Party: "hub", Store: h.store, Keys: h.table, Judge: judge, Recorded: func() {}, Log: slog.New(slog.DiscardHandler), Now: h.now, KeepLog: h.keepLog,
@@ -73,12 +77,21 @@ func (h *hub) start() {
 		h.tb.Fatal(err)
 	}
 	for _, w := range worlds {
-		h.agent.Connect(w.Party, h.world)
+		if h.next != nil && w.Party == h.next.name {
+			h.agent.Connect(w.Party, h.next)
+		} else {
+			h.agent.Connect(w.Party, h.world)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); h.err = h.agent.Run(ctx) }()
 	h.end = sync.OnceFunc(func() { cancel(); <-done })
+}
+
+// peer is a world as the agent knows it.
+func (h *hub) peer(name carnet.PartyID, w *world) World {
+	return World{Party: name, Self: "h-1", Key: h.key, WorldKey: w.key.Public().(ed25519.PublicKey), Purpose: "fitness", Clearance: clearance}
 }
 
 func (h *hub) stop() { h.end() }
@@ -94,6 +107,9 @@ func (h *hub) connect() {
 // restart is a new process on the store.
 func (h *hub) restart() {
 	h.world.disconnect()
+	if h.next != nil {
+		h.next.disconnect()
+	}
 	h.stop()
 	h.start()
 }
@@ -205,6 +221,7 @@ type got struct {
 // world stores and opens frames as a world does, and answers the agent.
 type world struct {
 	tb        testing.TB
+	name      carnet.PartyID
 	pub       ed25519.PublicKey // the agent's
 	key       ed25519.PrivateKey
 	reception *seal.ReceptionKey
@@ -227,19 +244,23 @@ type world struct {
 	calls  map[string]int
 	asked  []carnet.StreamID // for avatars
 	mute   bool              // answers no question for an avatar
+	maps   []carnet.MapRequest
+	ended  []carnet.StreamID
 
 	end func()
 }
 
-func newWorld(tb testing.TB, pub ed25519.PublicKey) *world {
-	w := &world{tb: tb, pub: pub, maxFrame: 4 << 20, keys: map[carnet.EpochID]seal.Key{}, grants: map[carnet.StreamID]time.Time{}, heads: map[carnet.StreamID]*carnet.StreamHead{}, calls: map[string]int{}, takes: math.MaxInt}
+func newWorld(tb testing.TB, pub ed25519.PublicKey) *world { return newWorldNamed(tb, "arena", pub) }
+
+func newWorldNamed(tb testing.TB, name carnet.PartyID, pub ed25519.PublicKey) *world {
+	w := &world{tb: tb, name: name, pub: pub, maxFrame: 4 << 20, keys: map[carnet.EpochID]seal.Key{}, grants: map[carnet.StreamID]time.Time{}, heads: map[carnet.StreamID]*carnet.StreamHead{}, calls: map[string]int{}, takes: math.MaxInt}
 	w.cond = sync.NewCond(&w.mu)
 	_, w.key, _ = ed25519.GenerateKey(nil)
 	var err error
 	if w.reception, err = seal.NewReceptionKey(); err != nil {
 		tb.Fatal(err)
 	}
-	if w.announced, err = w.reception.Announce(w.key, "arena", time.Now().Add(365*24*time.Hour)); err != nil {
+	if w.announced, err = w.reception.Announce(w.key, name, time.Now().Add(365*24*time.Hour)); err != nil {
 		tb.Fatal(err)
 	}
 	return w
@@ -256,7 +277,7 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 		if err := json.Unmarshal(body, &request); err != nil {
 			return nil, err
 		}
-		w.asked = append(w.asked, request.Stream)
+		w.asked, w.maps = append(w.asked, request.Stream), append(w.maps, request)
 		if w.mute {
 			return nil, carnet.Errorf(carnet.Unavailable, "the link broke")
 		}
@@ -265,8 +286,15 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 			a = *w.avatar
 		}
 		return json.Marshal(carnet.MapAnswer{Avatar: a})
+	case carnet.CallUnmap:
+		var r carnet.Unmap
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, err
+		}
+		w.ended = append(w.ended, r.Stream)
+		w.cond.Broadcast()
 	case carnet.CallBag:
-		bag, err := w.reception.OpenBag(body, seal.Expected{Granter: "h-1", Signer: w.pub, Reader: "arena", Now: time.Now()})
+		bag, err := w.reception.OpenBag(body, seal.Expected{Granter: "h-1", Signer: w.pub, Reader: w.name, Now: time.Now()})
 		if err != nil {
 			w.tb.Errorf("open bag: %v", err)
 			return nil, err
@@ -373,7 +401,7 @@ func (w *world) accept(wire []byte) (goOn bool) {
 	}
 	f, err := seal.ParseFrame(append([]byte(nil), wire...))
 	if err == nil {
-		err = f.Verify(w.pub, "arena")
+		err = f.Verify(w.pub, w.name)
 	}
 	if err != nil || len(wire) > w.maxFrame {
 		w.tb.Errorf("a frame of %d bytes: %v", len(wire), err)

@@ -64,6 +64,29 @@ type MappingInfo struct {
 	View          policy.View     `json:"view"` // in force: the strictest of the owner's and the world's
 	Stopped       bool            `json:"stopped"`
 	Got           []PropertyCount `json:"got"`
+	// Moved says where the avatar went, Waits what a mapping waits for that is to go
+	// on there, and Follows which mapping it goes on for.
+	Moved   *MovedInfo        `json:"moved,omitempty"`
+	Waits   *Waiting          `json:"waits,omitempty"`
+	Follows *carnet.MappingID `json:"follows,omitempty"`
+	// Refused is the last that the world told of a move and that was refused.
+	Refused *RefusedMove `json:"refused_move,omitempty"`
+}
+
+// MovedInfo says where a mapping's avatar went.
+type MovedInfo struct {
+	Crossing carnet.CrossingID `json:"crossing"`
+	Target   string            `json:"target"`          // did:key
+	World    carnet.PartyID    `json:"world,omitempty"` // where it is a peer
+	Batches  uint64            `json:"batches"`         // of the stream, that went along
+	// Measurements of the stream that went along.
+	Measurements uint64 `json:"measurements"`
+}
+
+// RefusedMove is a move that a world told of, and why it isn't one.
+type RefusedMove struct {
+	At  time.Time `json:"at"`
+	Why string    `json:"why"`
 }
 
 // PropertyCount says how many measurements of a property a world got, and how
@@ -137,11 +160,17 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 	for _, m := range mappings {
 		info.Mappings = append(info.Mappings, a.info(m))
 	}
+	for _, p := range a.pendingOf(t) {
+		info.Mappings = append(info.Mappings, a.pendingInfo(p))
+	}
 	return info
 }
 
 // Mapping returns one mapping.
 func (a *Agent) Mapping(id carnet.MappingID) (MappingInfo, error) {
+	if p := a.pendingByID(id); p != nil {
+		return a.pendingInfo(p), nil
+	}
 	m, err := a.mapping(id)
 	if err != nil {
 		return MappingInfo{}, err
@@ -162,18 +191,46 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 		info.View = policy.Strictest(m.owner, m.world)
 	}
 	info.Got = propertyCounts(m, counted)
+	if m.follows != nil {
+		if former := a.mappingByNumber(m.follows.Mapping); former != nil {
+			info.Follows = &former.ID
+		}
+	}
+	if m.moved != nil {
+		info.Moved = &MovedInfo{Crossing: m.moved.Crossing, Target: m.moved.Target, Batches: m.moved.NextBatch, Measurements: m.moved.NextFirst}
+		if s := a.target(m.moved.Target); s != nil {
+			info.Moved.World = s.peer.Party
+		}
+		return info
+	}
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	if r, some := a.registry.refused[m.Number]; some {
+		info.Refused = &RefusedMove{r.At, r.Why}
+	}
 	return info
 }
 
-// stoppedText is what a mapping that was ended gives.
-const stoppedText = "stopped: gets nothing more"
+// What a mapping that has ended gives.
+const (
+	stoppedText = "stopped: gets nothing more"
+	movedText   = "moved: its avatar went on, and gets nothing more here"
+)
+
+// ended is what a mapping that has ended gives. The caller holds the policy lock.
+func (m *Mapping) ended() string {
+	if m.moved != nil {
+		return movedText
+	}
+	return stoppedText
+}
 
 // propertyCounts says what counts mean. The caller holds the policy lock.
 func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
 	for i := range m.thing.description.Properties {
 		c := PropertyCount{Property: m.thing.description.Properties[i].Name, Why: m.table.Why(i).Sentence}
 		if m.stopped {
-			c.Why = stoppedText
+			c.Why = m.ended()
 		}
 		for verdict, n := range counted[i] {
 			switch v := policy.Verdict(verdict); {
@@ -195,6 +252,9 @@ func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
 // Counted says what became of each property's measurements on the mapping's way,
 // as of the last frame recorded: for when no link runs.
 func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCount, error) {
+	if p := a.pendingByID(id); p != nil {
+		return a.pendingInfo(p).Got, nil
+	}
 	m, err := a.mapping(id)
 	if err != nil {
 		return nil, err
@@ -227,6 +287,9 @@ func (a *Agent) counted(m *Mapping) counts {
 
 // Explain says for people what a mapping's world gets.
 func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
+	if p := a.pendingByID(id); p != nil {
+		return []string{"waits: " + a.waiting(p).For}, nil
+	}
 	m, err := a.mapping(id)
 	if err != nil {
 		return nil, err
@@ -234,7 +297,7 @@ func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
 	if m.stopped {
-		return []string{stoppedText}, nil
+		return []string{m.ended()}, nil
 	}
 	return m.table.Explain(m.thing.properties()), nil
 }

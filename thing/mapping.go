@@ -27,6 +27,9 @@ type Mapping struct {
 	From   uint64 // the first log position that the mapping concerns
 	thing  *Thing
 
+	follows *following   // nil for a mapping that follows no other
+	memory  policy.State // of the one that it follows
+
 	// Guarded by the policy lock.
 	owner   policy.View // what the owner lets the world have
 	world   policy.View // what the world itself wants or bears, if bears
@@ -35,7 +38,8 @@ type Mapping struct {
 	table   *policy.Table
 	cut     uint64 // grows when the next batch must begin a new epoch
 	stopped bool
-	version uint64 // of the document
+	moved   *movedOn // where its avatar went; nil while it is here
+	version uint64   // of the document
 }
 
 type mappingDocument struct {
@@ -49,6 +53,8 @@ type mappingDocument struct {
 	Bears   *policy.View     `json:"world_view,omitempty"`
 	Stopped bool             `json:"stopped,omitempty"`
 	Made    time.Time        `json:"made"`
+	Moved   *movedOn         `json:"moved,omitempty"`
+	Follows *following       `json:"follows,omitempty"`
 }
 
 // ViewRecord is one view that was in force for a mapping: the history that an
@@ -108,10 +114,7 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	if err != nil {
 		return MappingInfo{}, err
 	}
-	if err := t.has(view); err != nil {
-		return MappingInfo{}, err
-	}
-	if err := view.Enforced(); err != nil { // before the world makes an avatar
+	if err := t.takes(view); err != nil { // before the world makes an avatar
 		return MappingInfo{}, err
 	}
 	s := a.sender(world)
@@ -148,7 +151,7 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	if err != nil {
 		return MappingInfo{}, err
 	}
-	if err := a.decideAnew(ctx, by, m, doc, ledger.Mapped); err != nil {
+	if err := a.decideAnew(ctx, mappingChange{by: by, mapping: m, doc: doc, kind: ledger.Mapped}); err != nil {
 		return MappingInfo{}, err
 	}
 	return a.info(m), nil
@@ -160,15 +163,19 @@ func (a *Agent) newMapping(ctx context.Context, t *Thing, doc mappingDocument) (
 	if err := a.barrier(ctx); err != nil {
 		return nil, err
 	}
+	return &Mapping{
+		ID: doc.ID, Number: a.nextMapping(), World: doc.World, Stream: doc.Stream, Avatar: doc.Avatar, From: a.feed.end(), thing: t,
+	}, nil
+}
+
+func (a *Agent) nextMapping() uint32 {
 	a.registryMu.RLock()
 	defer a.registryMu.RUnlock()
 	number := uint32(1)
 	for n := range a.registry.mappings {
 		number = max(number, n+1)
 	}
-	return &Mapping{
-		ID: doc.ID, Number: number, World: doc.World, Stream: doc.Stream, Avatar: doc.Avatar, From: a.feed.end(), thing: t,
-	}, nil
+	return number
 }
 
 // enterMapping takes a stored mapping into the registry.
@@ -183,7 +190,12 @@ func (a *Agent) enterMapping(d carnet.Document, doc mappingDocument) error {
 	}
 	m := &Mapping{
 		ID: doc.ID, Number: number, World: doc.World, Stream: doc.Stream, Avatar: doc.Avatar, From: doc.From, thing: t,
-		version: d.Version, stopped: doc.Stopped,
+		version: d.Version, stopped: doc.Stopped, follows: doc.Follows,
+	}
+	if doc.Follows != nil {
+		if m.memory, err = doc.Follows.Begin.memory(); err != nil {
+			return err
+		}
 	}
 	views := a.registry.views[number]
 	if len(views) == 0 {
@@ -216,7 +228,7 @@ func (a *Agent) compile(m *Mapping, v policy.View, version uint64) (*policy.Tabl
 
 // enforce puts a mapping with its table in force.
 func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
-	m.owner, m.table, m.stopped, m.made = doc.Owner, table, doc.Stopped, doc.Made
+	m.owner, m.table, m.stopped, m.made, m.moved = doc.Owner, table, doc.Stopped, doc.Made, doc.Moved
 	if m.bears = doc.Bears != nil; m.bears {
 		m.world = *doc.Bears
 	}
@@ -236,12 +248,28 @@ func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
 	m.thing.mappings.Store(&to)
 }
 
+// mappingChange is a change of a mapping, or a new one.
+type mappingChange struct {
+	by      string
+	mapping *Mapping
+	doc     mappingDocument
+	kind    ledger.Kind      // Mapped or ViewSet
+	since   map[int64]uint64 // from where on it decides; nil: from what isn't decided yet
+
+	// What is stored with it, in one transaction; and what is done once that is on
+	// disk, under the policy lock.
+	documents  []carnet.Document
+	statements []ledger.Item
+	done       func()
+}
+
 // decideAnew makes a changed mapping durable and puts it in force, in one
 // critical section with the signing of frames: a frame is either signed before,
-// or under the new view.
-func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappingDocument, kind ledger.Kind) error {
+// or under the new view. The caller holds changeMu.
+func (a *Agent) decideAnew(ctx context.Context, c mappingChange) error {
 	a.policyMu.Lock()
 	defer a.policyMu.Unlock()
+	m, doc, kind := c.mapping, c.doc, c.kind
 	version := a.policyVersions[m.World] + 1
 	if kind == ledger.Mapped {
 		doc.From = m.From
@@ -256,14 +284,17 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	if err != nil {
 		return err
 	}
-	since := a.decidedUpTo(m)
-	if kind == ledger.Mapped {
-		for linger := range since {
-			since[linger] = m.From
+	since := c.since
+	if since == nil {
+		since = a.decidedUpTo(m)
+		if kind == ledger.Mapped {
+			for linger := range since {
+				since[linger] = m.From
+			}
 		}
 	}
 	record := ViewRecord{
-		Mapping: m.Number, Version: version, Time: a.now().UTC(), By: by, View: view, Stopped: doc.Stopped,
+		Mapping: m.Number, Version: version, Time: a.now().UTC(), By: c.by, View: view, Stopped: doc.Stopped,
 		Denied: denied(table, m.thing), Since: since, document: 1,
 	}
 	documents, err := a.viewDocuments(m, doc, record)
@@ -286,12 +317,16 @@ func (a *Agent) decideAnew(ctx context.Context, by string, m *Mapping, doc mappi
 	if err != nil {
 		return err
 	}
-	if err := a.change(ctx, documents, []ledger.Item{item}); err != nil {
+	documents = append(documents, c.documents...)
+	if err := a.change(ctx, documents, append(c.statements, item)); err != nil {
 		return err
 	}
 	a.policyVersions[m.World] = version
 	m.version++
 	a.enforce(m, doc, table)
+	if c.done != nil {
+		c.done()
+	}
 	if kind != ledger.Mapped {
 		a.recall(m.World)
 	}
@@ -363,8 +398,12 @@ func (a *Agent) decidedUpTo(m *Mapping) map[int64]uint64 {
 
 // lowerViews corrects the history of a mapping's views where a link begins
 // before positions that were decided once already, or that no link has reached
-// yet: they are decided under the view now in force. The caller holds changeMu.
+// yet: they are decided under the view now in force. What of a mapping moved is
+// decided for good. The caller holds changeMu.
 func (a *Agent) lowerViews(ctx context.Context, c *course) error {
+	if a.hasMoved(c.mapping) {
+		return nil
+	}
 	a.registryMu.RLock()
 	views := slices.Clone(a.registry.views[c.mapping.Number])
 	a.registryMu.RUnlock()
@@ -403,6 +442,9 @@ func (a *Agent) lowerViews(ctx context.Context, c *course) error {
 // SetView changes what the thing's owner lets a world have. It takes effect on
 // everything that isn't sent yet.
 func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (MappingInfo, error) {
+	if p := a.pendingByID(id); p != nil {
+		return a.setPendingView(ctx, p, view)
+	}
 	m, err := a.mapping(id)
 	if err != nil {
 		return MappingInfo{}, err
@@ -423,14 +465,7 @@ func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, vie
 // has refuses a view that names what the thing doesn't have, or wants of a
 // property what isn't in it: either would show nothing.
 func (t *Thing) has(view policy.View) error {
-	var names []string
-	for i := range t.description.Properties {
-		p := &t.description.Properties[i]
-		names = append(names, p.Name)
-		if p.Object != "" {
-			names = append(names, p.Object)
-		}
-	}
+	names := t.names()
 	for _, name := range slices.Sorted(maps.Keys(view.Properties)) {
 		if !slices.Contains(names, name) {
 			slices.Sort(names)
@@ -441,9 +476,24 @@ func (t *Thing) has(view policy.View) error {
 	return view.CheckPrecision(t.properties())
 }
 
+// names are what a view may name: properties, and objects of them.
+func (t *Thing) names() (names []string) {
+	for i := range t.description.Properties {
+		p := &t.description.Properties[i]
+		names = append(names, p.Name)
+		if p.Object != "" {
+			names = append(names, p.Object)
+		}
+	}
+	return names
+}
+
 // Unmap ends a mapping: nothing more is sent, and the world hears that the
 // stream has ended. What the world has it keeps, as the view let it.
 func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (MappingInfo, error) {
+	if p := a.pendingByID(id); p != nil {
+		return a.endPending(ctx, p)
+	}
 	info, err := a.changeMapping(ctx, by, id, func(doc *mappingDocument) error {
 		doc.Stopped = true
 		return nil
@@ -466,19 +516,28 @@ func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingI
 	if err != nil {
 		return MappingInfo{}, err
 	}
-	a.policyMu.RLock()
-	doc := mappingDocument{ID: m.ID, Thing: m.thing.id, World: m.World, Stream: m.Stream, Avatar: m.Avatar, From: m.From, Owner: m.owner, Stopped: m.stopped, Made: m.made}
-	if m.bears {
-		doc.Bears = &m.world
-	}
-	a.policyMu.RUnlock()
+	doc := a.mappingDocument(m)
 	if err := change(&doc); err != nil {
 		return MappingInfo{}, err
 	}
-	if err := a.decideAnew(ctx, by, m, doc, ledger.ViewSet); err != nil {
+	if err := a.decideAnew(ctx, mappingChange{by: by, mapping: m, doc: doc, kind: ledger.ViewSet}); err != nil {
 		return MappingInfo{}, err
 	}
 	return a.info(m), nil
+}
+
+func (a *Agent) mappingDocument(m *Mapping) mappingDocument {
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	doc := mappingDocument{
+		ID: m.ID, Thing: m.thing.id, World: m.World, Stream: m.Stream, Avatar: m.Avatar, From: m.From, Owner: m.owner, Stopped: m.stopped, Made: m.made,
+		Moved: m.moved, Follows: m.follows,
+	}
+	if m.bears {
+		bears := m.world
+		doc.Bears = &bears
+	}
+	return doc
 }
 
 func (a *Agent) mapping(id carnet.MappingID) (*Mapping, error) {

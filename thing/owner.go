@@ -16,6 +16,9 @@ import (
 type ownerDocument struct {
 	Key []byte    `json:"key"`
 	At  time.Time `json:"at"`
+	// Orders is the owner's key that signs orders to move, where it is another: the
+	// register goes on with the first home's.
+	Orders []byte `json:"orders,omitempty"`
 }
 
 // ownershipSkew is how far an owner's clock may be from this agent's.
@@ -53,7 +56,8 @@ func (a *Agent) noteOwner(ctx context.Context, m *Mapping, key ed25519.PublicKey
 	if key.Equal(a.ownerKey(m)) {
 		return nil
 	}
-	d, err := a.document(kindOwner, mappingKey(m.Number), a.nextVersion(kindOwner, mappingKey(m.Number)), ownerDocument{key, a.now().UTC()})
+	doc := ownerDocument{Key: key, At: a.now().UTC()}
+	d, err := a.document(kindOwner, mappingKey(m.Number), a.nextVersion(kindOwner, mappingKey(m.Number)), doc)
 	if err != nil {
 		return err
 	}
@@ -70,7 +74,7 @@ func (a *Agent) noteOwner(ctx context.Context, m *Mapping, key ed25519.PublicKey
 	a.stored(d)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
-	a.registry.owners[m.Number] = key
+	a.registry.owners[m.Number] = doc
 	return nil
 }
 
@@ -78,7 +82,19 @@ func (a *Agent) noteOwner(ctx context.Context, m *Mapping, key ed25519.PublicKey
 func (a *Agent) ownerKey(m *Mapping) ed25519.PublicKey {
 	a.registryMu.RLock()
 	defer a.registryMu.RUnlock()
-	return a.registry.owners[m.Number]
+	return a.registry.owners[m.Number].Key
+}
+
+// orderKey is the owner's key that signs orders to move the mapping's avatar; nil
+// where none is known.
+func (a *Agent) orderKey(m *Mapping) ed25519.PublicKey {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	doc := a.registry.owners[m.Number]
+	if doc.Orders != nil {
+		return doc.Orders
+	}
+	return doc.Key
 }
 
 func (a *Agent) enterOwner(d carnet.Document, v ownerDocument) error {
@@ -87,6 +103,6 @@ func (a *Agent) enterOwner(d carnet.Document, v ownerDocument) error {
 		return err
 	}
 	a.registry.versions[kindOwner+"/"+d.ID] = d.Version
-	a.registry.owners[number] = v.Key
+	a.registry.owners[number] = v
 	return nil
 }

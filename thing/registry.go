@@ -2,7 +2,6 @@ package thing
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -31,6 +30,8 @@ const (
 	kindAgent   = "agent"
 	kindSeen    = "seen"
 	kindOwner   = "owner"
+	kindOnward  = "onward"
+	kindRefused = "refused"
 )
 
 // Thing is a registered thing.
@@ -88,7 +89,9 @@ type registry struct {
 	links    map[carnet.PartyID]held[linkRecord]
 	versions map[string]uint64 // of other documents, by kind and id
 	views    map[uint32][]ViewRecord
-	owners   map[uint32]ed25519.PublicKey // that worlds have pinned, by mapping
+	owners   map[uint32]ownerDocument // what worlds have pinned, by mapping
+	onward   map[string]*onward       // mappings that are to go on elsewhere, by crossing and old mapping
+	refused  map[uint32]refusedMoves  // by mapping
 }
 
 type held[T any] struct {
@@ -102,7 +105,8 @@ func newRegistry() registry {
 		mappings: make(map[uint32]*Mapping), byStream: make(map[carnet.StreamID]*Mapping),
 		asked: make(map[string]carnet.StreamID), asking: make(map[string]bool),
 		links: make(map[carnet.PartyID]held[linkRecord]), versions: make(map[string]uint64),
-		views: make(map[uint32][]ViewRecord), owners: make(map[uint32]ed25519.PublicKey),
+		views: make(map[uint32][]ViewRecord), owners: make(map[uint32]ownerDocument),
+		onward: make(map[string]*onward), refused: make(map[uint32]refusedMoves),
 	}
 }
 
@@ -330,9 +334,16 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 	for _, views := range a.registry.views {
 		slices.SortFunc(views, func(p, q ViewRecord) int { return int(p.Version) - int(q.Version) })
 	}
-	return each(ctx, a, kindMapping, func(d carnet.Document, v mappingDocument) error {
+	err = each(ctx, a, kindMapping, func(d carnet.Document, v mappingDocument) error {
 		return a.enterMapping(d, v)
 	})
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, a, kindRefused, a.enterRefused); err != nil {
+		return err
+	}
+	return each(ctx, a, kindOnward, a.enterPending)
 }
 
 // agentDocument is the agent's own small state.
@@ -370,10 +381,7 @@ func (a *Agent) linkRecord(world carnet.PartyID) linkRecord {
 }
 
 func (a *Agent) setLinkRecord(ctx context.Context, world carnet.PartyID, r linkRecord) error {
-	a.registryMu.RLock()
-	version := a.registry.links[world].version + 1
-	a.registryMu.RUnlock()
-	d, err := a.document(kindLink, string(world), version, r)
+	d, err := a.linkDocument(world, r)
 	if err != nil {
 		return err
 	}
@@ -382,8 +390,15 @@ func (a *Agent) setLinkRecord(ctx context.Context, world carnet.PartyID, r linkR
 	}
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
-	a.registry.links[world] = held[linkRecord]{version, r}
+	a.registry.links[world] = held[linkRecord]{d.Version, r}
 	return nil
+}
+
+func (a *Agent) linkDocument(world carnet.PartyID, r linkRecord) (carnet.Document, error) {
+	a.registryMu.RLock()
+	version := a.registry.links[world].version + 1
+	a.registryMu.RUnlock()
+	return a.document(kindLink, string(world), version, r)
 }
 
 // mappingsTo lists the thing's active mappings to one world.

@@ -8,6 +8,7 @@ import (
 	"carnet"
 	"carnet/ledger"
 	"carnet/link"
+	"carnet/policy"
 )
 
 // What follows is for a store that was restored from an older copy: the world
@@ -68,10 +69,12 @@ func (s *sender) lastRecorded(ctx context.Context, below uint64) (last uint64, e
 }
 
 // saw takes back what the world has into the rates' state.
-func (c *course) saw(latest []carnet.SeenMeasurement) {
+func (c *course) saw(latest []carnet.SeenMeasurement) { c.sawUnder(c.mapping.table, latest) }
+
+func (c *course) sawUnder(table *policy.Table, latest []carnet.SeenMeasurement) {
 	for _, m := range latest {
 		if p, known := c.mapping.thing.description.Lookup(m.Name); known {
-			c.rates.Saw(c.mapping.table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
+			c.rates.Saw(table, p.Index, &carnet.Measurement{Time: m.Time, Value: carnet.Float(m.Value)})
 		}
 	}
 }
@@ -108,6 +111,11 @@ func (s *sender) overtaken(ctx context.Context, r *run, reached uint64, at link.
 			l.taken = l.cursor
 		}
 		r.touch(c)
+	}
+	// What the link goes on from is kept: a move may ask for it.
+	r.overtaken = r.position
+	if err := r.saveState(ctx); err != nil {
+		return err
 	}
 	return s.stateGap(ctx, reached, at)
 }

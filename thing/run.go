@@ -44,6 +44,7 @@ type run struct {
 	ready       chan *frame   // recorded; its capacity is all that can be under way
 	wake        chan struct{} // a mapping or a demand has changed, or a frame was taken
 	incarnation uint64
+	overtaken   uint64 // the position up to which the world may have what isn't recorded here; 0: it doesn't
 
 	// What is built and not yet on its way.
 	frames, bytes atomic.Int64
@@ -98,7 +99,15 @@ func (r *run) add(m *Mapping) *course {
 	properties := len(m.thing.description.Properties)
 	c := &course{mapping: m, counts: make(counts, properties), delta: make(counts, properties)}
 	for _, linger := range m.thing.lingers {
-		c.lanes = append(c.lanes, lane{course: c, linger: linger, cursor: m.From, taken: m.From})
+		from := m.From
+		if m.follows != nil {
+			from = m.follows.Begin.at(linger)
+		}
+		c.lanes = append(c.lanes, lane{course: c, linger: linger, cursor: from, taken: from})
+	}
+	if m.follows != nil {
+		c.nextBatch, c.nextFirst = m.follows.Begin.NextBatch, m.follows.Begin.NextFirst
+		c.rates.CopyFrom(&m.memory)
 	}
 	r.courses[m.Number] = c
 	return c
@@ -379,11 +388,15 @@ func (r *run) reopenLanes(now time.Time) {
 // snapshotNow saves the link's whole state from time to time, so that a start
 // doesn't read all records.
 func (r *run) snapshotNow() error {
-	a := r.sender.agent
 	if r.number-r.snapshot < uint64(max(snapshotFrames, len(r.courses)/8)) {
 		return nil
 	}
 	r.snapshot = r.number
+	return r.saveState(r.ctx)
+}
+
+// saveState saves the link's whole state as of its last frame.
+func (r *run) saveState(ctx context.Context) error {
 	var state []byte
 	for _, c := range r.courses {
 		var err error
@@ -391,12 +404,12 @@ func (r *run) snapshotNow() error {
 			return err
 		}
 	}
-	peer := r.sender.peer.Party
+	peer, a := r.sender.peer.Party, r.sender.agent
 	sealed, err := a.rest.Seal(nil, snapshotAAD(peer, r.number), state)
 	if err != nil {
 		return err
 	}
-	return a.store.SaveLink(r.ctx, LinkSnapshot{Link: peer, Number: r.number, State: sealed})
+	return a.store.SaveLink(ctx, LinkSnapshot{Link: peer, Number: r.number, State: sealed})
 }
 
 // snapshotFrames is after how many frames a snapshot is due.

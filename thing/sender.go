@@ -49,6 +49,9 @@ type sender struct {
 	acked      uint64
 	unacked    []coverage // of frames that were built and not acknowledged
 	decided    uint64     // what the acknowledged frames cover
+	told       []tidings  // of moves, to be looked at
+	toldBytes  int        // of told
+	following  bool       // somebody looks at them
 }
 
 // coverage says up to which position a frame says that everything is decided.
@@ -60,6 +63,9 @@ type linkRecord struct {
 	Incarnation uint64 `json:"incarnation"`
 	Acked       uint64 `json:"acked"`
 	Decided     uint64 `json:"decided"` // the position up to which the world needs nothing of the log
+	// Overtaken is the position up to which the world may have what an older copy of
+	// this store lacks a record of; 0 if it never was one.
+	Overtaken uint64 `json:"overtaken,omitempty"`
 }
 
 func (s *sender) sealPosition(p uint64) link.Covers { return s.position.seal(s.agent.process, p) }
@@ -147,7 +153,8 @@ func (s *sender) begin(ctx context.Context, r *run, at link.Resume, reception *s
 			return err
 		}
 	}
-	if err := a.setLinkRecord(ctx, s.peer.Party, linkRecord{at.Incarnation, at.Last.Number, r.position}); err != nil {
+	record := linkRecord{at.Incarnation, at.Last.Number, r.position, max(a.linkRecord(s.peer.Party).Overtaken, r.overtaken)}
+	if err := a.setLinkRecord(ctx, s.peer.Party, record); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -258,7 +265,7 @@ func (s *sender) merge(ctx context.Context, r *run, upTo uint64) (reached uint64
 		if err != nil {
 			return 0, err
 		}
-		if err := mergeState(plain, r.course); err != nil {
+		if err := mergeState(plain, true, r.course); err != nil {
 			return 0, err
 		}
 	}
@@ -276,7 +283,7 @@ func (s *sender) merge(ctx context.Context, r *run, upTo uint64) (reached uint64
 			if err != nil {
 				return reached, err
 			}
-			if err := mergeState(plain, r.course); err != nil {
+			if err := mergeState(plain, false, r.course); err != nil {
 				return reached, err
 			}
 			reached = row.Number
@@ -345,6 +352,8 @@ func (s *sender) Notice(kind string, body []byte) {
 		if d.On && r != nil {
 			r.rouse()
 		}
+	case carnet.NoticeMoved:
+		s.hear(body)
 	case carnet.NoticeReception:
 		reception, err := seal.ParseReception(body, s.peer.WorldKey, s.agent.now())
 		if err != nil || reception.Reader != s.peer.OwnName {

@@ -92,9 +92,9 @@ func (r *stateReader) bytes(n uint64) []byte {
 	return v
 }
 
-// merge applies one written state, change or whole, to the courses that find
+// mergeState applies one written state, whole or a change, to the courses that find
 // returns; find may answer nil for a mapping that is gone.
-func mergeState(b []byte, find func(number uint32) *course) error {
+func mergeState(b []byte, whole bool, find func(number uint32) *course) error {
 	for r := (stateReader{b: b}); len(r.b) > 0; {
 		c := find(uint32(r.uint()))
 		if c == nil {
@@ -114,6 +114,9 @@ func mergeState(b []byte, find func(number uint32) *course) error {
 			}
 		}
 		if rates := r.bytes(r.uint()); !r.bad {
+			if whole {
+				c.rates = policy.State{}
+			}
 			if err := c.rates.Merge(rates); err != nil {
 				return err
 			}

@@ -98,7 +98,11 @@ func (s *memory) Commit(_ context.Context, g *Group) error {
 	}
 	s.refusals = append(s.refusals, g.Refusals...)
 	for _, d := range g.Documents {
-		s.documents[d.Kind+"/"+d.ID] = d
+		if d.Body == nil {
+			delete(s.documents, d.Kind+"/"+d.ID)
+		} else {
+			s.documents[d.Kind+"/"+d.ID] = d
+		}
 	}
 	for _, item := range g.Statements {
 		s.lastItem++

@@ -58,7 +58,7 @@ func (a *Agent) trim(ctx context.Context) error {
 
 // undecided is the position from which on some world may still need the log;
 // the greatest number when none does. A world whose mappings have all ended needs
-// nothing.
+// nothing; a mapping that waits to go on needs all from its beginning on.
 func (a *Agent) undecided() uint64 {
 	from := uint64(math.MaxUint64)
 	a.policyMu.RLock()
@@ -67,6 +67,9 @@ func (a *Agent) undecided() uint64 {
 		if slices.ContainsFunc(a.mappingsTo(world), func(m *Mapping) bool { return !m.stopped }) {
 			from = min(from, s.decidedUpTo())
 		}
+	}
+	for _, p := range a.allPending() {
+		from = min(from, a.waits(p).Begin.first())
 	}
 	return from
 }
