@@ -27,6 +27,9 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 	}
 	a.moveMu.RLock()
 	defer a.moveMu.RUnlock()
+	if len(a.moved.adding) > 0 {
+		return carnet.Errorf(carnet.Unavailable, "a compaction that ended in its midst is to be undone first").WithFix("try again; if it stays so, see what the world logs")
+	}
 	o := newOpening()
 	of := make(map[carnet.StreamID]bool)
 	for _, s := range a.streamsOf(v) {

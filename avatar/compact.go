@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 
 // compactBytes is how many bytes of frames one compaction reads.
 const compactBytes = 32 << 20
+
+// pieceBytes is how much of it one reading takes, and one transaction adds: others
+// have the processors, the disk and the store in between.
+const pieceBytes = 512 << 10
 
 // stretchBytes is how large a stretch grows.
 const stretchBytes = 4 << 20
@@ -89,16 +94,24 @@ func (a *Agent) tidy(ctx context.Context, least int) error {
 
 // Compact moves the batches of folded frames into stretches, unless there are
 // fewer frames than least and none waits too long. States are saved first: what
-// a stretch holds is never folded again.
+// a stretch holds is never folded again. It takes its time; frames that come
+// meanwhile are the next one's.
 func (a *Agent) Compact(ctx context.Context, least int) error {
 	a.moveMu.Lock()
 	defer a.moveMu.Unlock()
+	a.mu.RLock()
+	upTo := a.folded
+	a.mu.RUnlock()
+	p := a.newPace()
 	for {
-		if err := a.strip(ctx); err != nil {
+		if err := a.undo(ctx); err != nil {
+			return err
+		}
+		if err := a.strip(ctx, p); err != nil {
 			return err
 		}
 		a.mu.RLock()
-		frames := a.tail.compactable(least, a.now().UnixNano())
+		frames := a.tail.compactable(least, upTo, a.now().UnixNano())
 		a.mu.RUnlock()
 		if len(frames) == 0 {
 			return a.saveRest(ctx)
@@ -106,7 +119,7 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		if err := a.saveStates(ctx); err != nil {
 			return err
 		}
-		bodies, strips, damaged, err := a.frameBodies(ctx, frames)
+		bodies, strips, damaged, err := a.frameBodies(ctx, frames, p)
 		if err != nil {
 			return err
 		}
@@ -118,21 +131,7 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 		if len(bodies) == 0 {
 			continue
 		}
-		c := Compaction{}
-		n := 0
-		for i := range strips {
-			n += len(strips[i].Leaves) / len(carnet.Fingerprint{})
-		}
-		for _, of := range a.refsOf(bodies, n) {
-			c.Stretches = append(c.Stretches, stretches(of, bodies)...)
-		}
-		slices.SortFunc(c.Stretches, func(p, q StretchRow) int {
-			return cmp.Or(slices.Compare(p.Stream[:], q.Stream[:]), cmp.Compare(p.FirstBatch, q.FirstBatch))
-		})
-		if err := a.keepEpochs(ctx, c.Stretches); err != nil {
-			return err
-		}
-		if err := a.move(ctx, c, strips); err != nil {
+		if err := a.move(ctx, bodies, strips, p); err != nil {
 			return err
 		}
 		a.mu.Lock()
@@ -147,11 +146,15 @@ type streamRefs struct {
 	refs []batchRef
 }
 
-// refsOf returns the n batches of frames by stream.
-func (a *Agent) refsOf(frames map[uint64]frameBody, n int) (of []streamRefs) {
+// refsOf returns the batches of frames by stream, in the order of the streams' ids.
+func (a *Agent) refsOf(frames map[uint64]frameBody, strips []Strip) (of []streamRefs) {
+	n := 0
+	for i := range strips {
+		n += len(strips[i].Leaves) / len(carnet.Fingerprint{})
+	}
+	all := make([]batchRef, 0, n)
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	all := make([]batchRef, 0, n)
 	for _, s := range a.tail.streams {
 		from := len(all)
 		for i := range s.tail.refs {
@@ -163,6 +166,7 @@ func (a *Agent) refsOf(frames map[uint64]frameBody, n int) (of []streamRefs) {
 			of = append(of, streamRefs{s.id, all[from:len(all):len(all)]})
 		}
 	}
+	slices.SortFunc(of, func(p, q streamRefs) int { return slices.Compare(p.id[:], q.id[:]) })
 	return of
 }
 
@@ -173,14 +177,14 @@ type frameBody struct {
 
 // frameBodies reads the frames' bodies and the leaf lists that they keep. A
 // frame that is lost or not what was received is left out and named.
-func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame) (bodies map[uint64]frameBody, strips []Strip, damaged map[uint64]bool, err error) {
+func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame, p *pace) (bodies map[uint64]frameBody, strips []Strip, damaged map[uint64]bool, err error) {
 	bodies, damaged = make(map[uint64]frameBody, len(frames)), make(map[uint64]bool)
 	for _, f := range frames {
 		damaged[f.id] = true // until it is seen to be sound
 	}
 	last := frames[len(frames)-1].id
 	for at := frames[0].id - 1; at < last; {
-		rows, err := a.store.Frames(ctx, at, compactBytes)
+		rows, err := a.store.Frames(ctx, at, pieceBytes)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -200,6 +204,9 @@ func (a *Agent) frameBodies(ctx context.Context, frames []tailFrame) (bodies map
 			delete(damaged, at)
 			bodies[at] = frameBody{row.Received, row.Body}
 			strips = append(strips, Strip{Frame: at, Leaves: leaves})
+		}
+		if err := p.rest(ctx); err != nil {
+			return nil, nil, nil, err
 		}
 	}
 	return bodies, strips, damaged, nil
@@ -231,20 +238,26 @@ func (a *Agent) leavesOf(row *FrameRow) (list []byte, err error) {
 	return list, nil
 }
 
-// stretches packs a stream's batches, one run of rows per retention class.
-func stretches(of streamRefs, bodies map[uint64]frameBody) (rows []StretchRow) {
-	refs := of.refs
-	slices.SortStableFunc(refs, func(p, q batchRef) int { return cmp.Compare(p.class, q.class) })
-	for len(refs) > 0 {
-		n, size := 1, refs[0].size()
-		for n < len(refs) && refs[n].class == refs[0].class && size+refs[n].size() <= stretchBytes {
-			size += refs[n].size()
-			n++
+// stretches packs streams' batches, one run of rows per retention class. Each row
+// is made when it is asked for.
+func stretches(of []streamRefs, bodies map[uint64]frameBody) iter.Seq[StretchRow] {
+	return func(yield func(StretchRow) bool) {
+		for _, s := range of {
+			refs := s.refs
+			slices.SortStableFunc(refs, func(p, q batchRef) int { return cmp.Compare(p.class, q.class) })
+			for len(refs) > 0 {
+				n, size := 1, refs[0].size()
+				for n < len(refs) && refs[n].class == refs[0].class && size+refs[n].size() <= stretchBytes {
+					size += refs[n].size()
+					n++
+				}
+				if !yield(stretchOf(s.id, refs[:n], size, bodies)) {
+					return
+				}
+				refs = refs[n:]
+			}
 		}
-		rows = append(rows, stretchOf(of.id, refs[:n], size, bodies))
-		refs = refs[n:]
 	}
-	return rows
 }
 
 // stretchOf makes one row of batches that take size bytes.

@@ -24,6 +24,9 @@ const (
 // rest before the next pass. A damaged one is passed over: nothing else waits for
 // it.
 func (a *Agent) storeSome(ctx context.Context, after uint64) (last uint64, rest time.Duration, err error) {
+	if a.half() {
+		return 0, 0, nil
+	}
 	rows, err := a.store.Unstored(ctx, after, storeAtOnce)
 	if err != nil {
 		return 0, 0, err
@@ -107,7 +110,7 @@ const dropAtOnce = 256
 // depot, however long that is away.
 func (a *Agent) dropOver(ctx context.Context) error {
 	for class, life := range lives {
-		for {
+		for !a.half() {
 			rows, err := a.store.Expired(ctx, class, a.now().Add(-life).UnixNano(), dropAtOnce)
 			if err != nil {
 				return err

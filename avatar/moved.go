@@ -11,20 +11,49 @@ import (
 // moved is what has gone into stretches and still lies in its frames, too: taking
 // the bodies off all of them in the transaction that adds the stretches would hold
 // up who waits for an acknowledgement. Nobody looks at them but who takes them off.
+// It becomes: nothing → adding → strips, of frames that are moved → nothing.
 type moved struct {
 	strips  []Strip  // by frame, ascending
 	damaged []uint64 // frames whose bodies stay, since they aren't what was received; ascending
+	adding  frameSet // frames of which not all batches are in stretches yet
 	version uint64   // of the document; 0: there is none
 }
 
 // movedDocument says the same durably.
 type movedDocument struct {
-	Frames [][2]uint64 `json:"frames"` // ids from and to, both included
+	Frames frameSet `json:"frames"`
+	Adding frameSet `json:"adding,omitempty"`
+}
+
+// frameSet is a set of frames: ranges of ids, both included, ascending.
+type frameSet [][2]uint64
+
+// add adds a frame with a greater id than any.
+func (s *frameSet) add(id uint64) {
+	if n := len(*s); n > 0 && (*s)[n-1][1]+1 == id {
+		(*s)[n-1][1] = id
+	} else {
+		*s = append(*s, [2]uint64{id, id})
+	}
+}
+
+func (s frameSet) has(id uint64) bool {
+	_, found := slices.BinarySearchFunc(s, id, func(r [2]uint64, id uint64) int {
+		switch {
+		case r[1] < id:
+			return -1
+		case r[0] > id:
+			return 1
+		}
+		return 0
+	})
+	return found
 }
 
 // movedID is the one document's.
 const movedID = "frames"
 
+// has reports whether a frame's batches are in stretches, all of them.
 func (m *moved) has(frame uint64) bool {
 	_, found := slices.BinarySearchFunc(m.strips, frame, func(s Strip, id uint64) int { return cmp.Compare(s.Frame, id) })
 	if !found {
@@ -33,40 +62,126 @@ func (m *moved) has(frame uint64) bool {
 	return found
 }
 
-// movedDocument makes the document that names frames, or its deletion.
-func (a *Agent) movedDocument(damaged []uint64, strips []Strip) (carnet.Document, error) {
-	frames := slices.Clone(damaged)
-	for i := range strips {
-		frames = append(frames, strips[i].Frame)
+// document is what is kept of m.
+func (m *moved) document() (doc movedDocument) {
+	frames := slices.Clone(m.damaged)
+	for i := range m.strips {
+		frames = append(frames, m.strips[i].Frame)
 	}
 	slices.Sort(frames)
-	if len(frames) == 0 {
-		return carnet.Document{Kind: kindMoved, ID: movedID, Version: a.moved.version + 1}, nil
-	}
-	var doc movedDocument
 	for _, id := range frames {
-		if n := len(doc.Frames); n > 0 && doc.Frames[n-1][1]+1 == id {
-			doc.Frames[n-1][1] = id
-		} else {
-			doc.Frames = append(doc.Frames, [2]uint64{id, id})
-		}
+		doc.Frames.add(id)
 	}
-	return a.document(kindMoved, movedID, a.moved.version+1, doc)
+	doc.Adding = m.adding
+	return doc
 }
 
-// move adds stretches and says in the same transaction which frames' batches they
-// hold. The caller holds moveMu.
-func (a *Agent) move(ctx context.Context, c Compaction, strips []Strip) error {
-	d, err := a.movedDocument(a.moved.damaged, strips)
-	if err != nil {
+// become has store keep the document of what is moved then, or its deletion, and
+// takes that for what is moved.
+func (a *Agent) become(then moved, store func(carnet.Document) error) (err error) {
+	d := carnet.Document{Kind: kindMoved, ID: movedID, Version: a.moved.version + 1}
+	if doc := then.document(); len(doc.Frames)+len(doc.Adding) > 0 {
+		if d, err = a.document(kindMoved, movedID, d.Version, doc); err != nil {
+			return err
+		}
+		then.version = d.Version
+	}
+	if err := store(d); err != nil {
 		return err
 	}
-	c.Documents = append(c.Documents, d)
-	if err := a.store.Compact(ctx, c); err != nil {
-		return err
-	}
-	a.moved.strips, a.moved.version = strips, d.Version
+	a.moved = then
 	return nil
+}
+
+// move packs the frames' batches into stretches and adds these, a piece at a time.
+// The first piece says that it was begun, the last that the frames are moved. The
+// caller holds moveMu.
+func (a *Agent) move(ctx context.Context, bodies map[uint64]frameBody, strips []Strip, p *pace) error {
+	var piece []StretchRow
+	size := 0
+	for row := range stretches(a.refsOf(bodies, strips), bodies) {
+		if size > 0 && size+len(row.Body) > pieceBytes {
+			if err := a.addPiece(ctx, piece, strips, false); err != nil {
+				return err
+			}
+			if err := p.rest(ctx); err != nil {
+				return err
+			}
+			piece, size = piece[:0], 0
+		}
+		piece, size = append(piece, row), size+len(row.Body)
+	}
+	return a.addPiece(ctx, piece, strips, true)
+}
+
+// addPiece adds stretches, of which these are the last or not, in one transaction
+// with what it says of the frames.
+func (a *Agent) addPiece(ctx context.Context, piece []StretchRow, strips []Strip, last bool) error {
+	if err := a.keepEpochs(ctx, piece); err != nil {
+		return err
+	}
+	then := moved{damaged: a.moved.damaged}
+	if last {
+		then.strips = strips
+	} else if len(a.moved.adding) > 0 { // that was said with the first
+		return a.store.Compact(ctx, Compaction{Stretches: piece})
+	} else {
+		for i := range strips {
+			then.adding.add(strips[i].Frame)
+		}
+	}
+	return a.become(then, func(d carnet.Document) error {
+		return a.store.Compact(ctx, Compaction{Stretches: piece, Documents: []carnet.Document{d}})
+	})
+}
+
+// undoAtOnce is how many stretches of half a compaction are deleted at once.
+const undoAtOnce = 16
+
+// undo deletes the stretches of a compaction that ended in its midst: its batches
+// are all in their frames, and packed anew. The depot has none of them. The caller
+// holds moveMu, or nobody else has the agent.
+func (a *Agent) undo(ctx context.Context) error {
+	if len(a.moved.adding) == 0 {
+		return nil
+	}
+	for after := uint64(0); ; {
+		rows, err := a.store.Unstored(ctx, after, undoAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		var ids []uint64
+		for i := range rows {
+			after = rows[i].ID
+			or, err := parseOrigins(rows[i].Origins)
+			if err != nil {
+				return err
+			}
+			// All of a stretch comes from the frames of one compaction.
+			if len(or.batches) > 0 && a.moved.adding.has(or.batches[0].frame) {
+				ids = append(ids, after)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		if err := a.store.DropStretches(ctx, ids, nil, nil); err != nil {
+			return err
+		}
+	}
+	return a.become(moved{strips: a.moved.strips, damaged: a.moved.damaged}, func(d carnet.Document) error {
+		return a.store.Put(ctx, []carnet.Document{d}, nil)
+	})
+}
+
+// half reports whether a compaction ended in its midst and isn't undone yet.
+func (a *Agent) half() bool {
+	a.moveMu.RLock()
+	defer a.moveMu.RUnlock()
+	return len(a.moved.adding) > 0
 }
 
 // How much one transaction takes off: others commit in between.
@@ -77,7 +192,7 @@ const (
 
 // strip takes the bodies off the frames that were moved. The caller holds moveMu,
 // or nobody else has the agent.
-func (a *Agent) strip(ctx context.Context) error {
+func (a *Agent) strip(ctx context.Context, p *pace) error {
 	for len(a.moved.strips) > 0 {
 		all := a.moved.strips
 		n, leaves := 1, len(all[0].Leaves)
@@ -85,33 +200,34 @@ func (a *Agent) strip(ctx context.Context) error {
 			leaves += len(all[n].Leaves)
 			n++
 		}
-		c, version := Compaction{Strip: all[:n]}, a.moved.version
-		if n == len(all) {
-			d, err := a.movedDocument(a.moved.damaged, nil)
-			if err != nil {
+		c := Compaction{Strip: all[:n]}
+		if n < len(all) {
+			if err := a.store.Compact(ctx, c); err != nil {
 				return err
 			}
-			c.Documents = append(c.Documents, d)
-			if version = d.Version; d.Body == nil {
-				version = 0
-			}
-		}
-		if err := a.store.Compact(ctx, c); err != nil {
+			a.moved.strips = all[n:]
+		} else if err := a.become(moved{damaged: a.moved.damaged}, func(d carnet.Document) error {
+			c.Documents = []carnet.Document{d}
+			return a.store.Compact(ctx, c)
+		}); err != nil {
 			return err
 		}
-		a.moved.strips, a.moved.version = all[n:], version
+		if err := p.rest(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// loadMoved goes on where a process before ended while it took bodies off. Without
-// room for that it is left for later.
+// loadMoved goes on where a process before ended while it took bodies off, and
+// undoes what it added before all was there. Without room for that it is left for
+// later.
 func (a *Agent) loadMoved(ctx context.Context) error {
 	doc, version, err := loadOne[movedDocument](ctx, a, kindMoved, movedID)
 	if err != nil || version == 0 {
 		return err
 	}
-	a.moved.version = version
+	a.moved.version, a.moved.adding = version, doc.Adding
 	for _, r := range doc.Frames {
 		for at := r[0] - 1; at < r[1]; {
 			rows, err := a.store.Frames(ctx, at, compactBytes)
@@ -128,10 +244,13 @@ func (a *Agent) loadMoved(ctx context.Context) error {
 			}
 		}
 	}
-	if err := a.strip(ctx); carnet.CodeOf(err) != carnet.NoSpace {
-		return err
+	if err = a.undo(ctx); err == nil {
+		err = a.strip(ctx, a.newPace())
 	}
-	return nil
+	if carnet.CodeOf(err) == carnet.NoSpace {
+		return nil
+	}
+	return err
 }
 
 func (a *Agent) foundMoved(row *FrameRow) {

@@ -54,20 +54,14 @@ type readBatch struct {
 // end is the number of the measurement after the last.
 func (b *readBatch) end() uint64 { return b.first + uint64(len(b.measurements)) }
 
-// each hands over the batches with what is wanted of their measurements.
+// each hands over the batches with what is wanted of their measurements. What has
+// moved is in a stretch, and not in the index any more: the next pass finds it.
 func (r *reading) each(ctx context.Context, do func(readBatch) error) error {
 	for {
 		if err := r.pass(ctx, do); !errors.Is(err, errMoved) {
 			return err
 		}
-		r.agent.awaitMove()
 	}
-}
-
-// awaitMove waits until the compaction that moves batches now is done.
-func (a *Agent) awaitMove() {
-	a.moveMu.RLock()
-	defer a.moveMu.RUnlock()
 }
 
 // part is a run of the stream's batches that lie together, with the next one's

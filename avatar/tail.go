@@ -100,11 +100,11 @@ func (t *tail) drop(gone map[uint64]frameBody) {
 	t.frames = kept
 }
 
-// compactable returns the oldest sound frames, unless there are fewer than least
-// and none waits too long.
-func (t *tail) compactable(least int, now int64) (frames []tailFrame) {
+// compactable returns the oldest sound frames up to one, unless there are fewer
+// than least and none waits too long.
+func (t *tail) compactable(least int, upTo uint64, now int64) (frames []tailFrame) {
 	for _, f := range t.frames {
-		if !f.damaged {
+		if !f.damaged && f.id <= upTo {
 			frames = append(frames, f)
 		}
 	}

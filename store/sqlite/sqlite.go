@@ -51,7 +51,7 @@ type Options struct {
 const (
 	pageSize   = 8192
 	cacheKiB   = 16 << 10
-	walKeep    = 16 << 20 // bytes of log file kept after a checkpoint
+	walKeep    = 64 << 20 // bytes of log file kept after a checkpoint: to cut it costs whoever commits next
 	maxReaders = 64
 )
 

@@ -275,7 +275,8 @@ func (f *faulty) RestoreStretch(ctx context.Context, id uint64, body []byte) err
 }
 
 type fault struct {
-	at    string        // "put", "compact", "append", "drop"
+	at    string        // "put", "compact", "strip", "append", "drop"; "room": at compact and at drop
+	spare atomic.Int64  // how many such changes succeed before
 	after bool          // the change is made, its answer is lost
 	err   error         // default errCrash
 	met   chan struct{} // told when it was met, if there is room
@@ -285,7 +286,7 @@ var errCrash = errors.New("crashed")
 
 func (f *faulty) do(at string, change func() error) error {
 	fault := f.fault.Load()
-	if fault == nil || fault.at != at {
+	if fault == nil || fault.at != at && (fault.at != "room" || at != "compact" && at != "drop") || fault.spare.Add(-1) >= 0 {
 		return change()
 	}
 	if fault.after {
