@@ -276,6 +276,17 @@ func (a *Agent) Submit(ctx context.Context, by carnet.PartyID, entries []ledger.
 	return receipts, a.fatal(err)
 }
 
+// Find returns the leaves of those of entries that the ledger has; see tlog.Log.
+func (a *Agent) Find(ctx context.Context, entries []ledger.Entry) (map[ledger.Entry]uint64, error) {
+	return a.log.Find(ctx, entries)
+}
+
+// Consistency returns the path that proves the ledger at one size to continue the one
+// at another.
+func (a *Agent) Consistency(ctx context.Context, older, newer uint64) ([][32]byte, error) {
+	return a.log.Consistency(ctx, older, newer)
+}
+
 // By is the depot for a party of its own process (ledger.Submitter).
 type By struct {
 	Agent *Agent

@@ -103,6 +103,9 @@ func (d Decision) Of(order carnet.Fingerprint) Outcome {
 	return d.Outcome
 }
 
+// Moves reports whether a home is there since the decision.
+func (d Decision) Moves(h HomeAt) bool { return slices.Contains(d.Homes, h) }
+
 // HomeAt is where a home is.
 type HomeAt struct {
 	Home    carnet.HomeID `json:"home"`

@@ -168,6 +168,27 @@ func (l *Log) receipts(ctx context.Context, entries []ledger.Entry, of map[ledge
 	return out, nil
 }
 
+// Find returns the leaves of those of entries that the ledger has. One that ever got
+// a receipt is found, also right after a start from an index that was restored from an
+// older copy: while the index lacks something, Find is carnet.Unavailable.
+func (l *Log) Find(ctx context.Context, entries []ledger.Entry) (map[ledger.Entry]uint64, error) {
+	l.mu.Lock()
+	size, behind := l.state.Size, l.behind
+	l.mu.Unlock()
+	indexed, err := l.cfg.Index.Indexed(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read end of index: %w", err)
+	}
+	if behind || indexed < size {
+		return nil, carnet.Errorf(carnet.Unavailable, "the ledger's index is catching up").WithFix("try again in a second")
+	}
+	found, err := l.cfg.Index.Lookup(ctx, entries)
+	if err != nil {
+		return nil, fmt.Errorf("look entries up: %w", err)
+	}
+	return found, nil
+}
+
 // path is the inclusion path of a leaf (RFC 9162 §2.1.3.1).
 func (l *Log) path(ctx context.Context, index, size uint64) ([][32]byte, error) {
 	nodes, err := proof.Inclusion(index, size)

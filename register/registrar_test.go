@@ -1,0 +1,61 @@
+package register
+
+import (
+	"reflect"
+	"testing"
+
+	"carnet"
+	"carnet/identity"
+)
+
+func TestAHomeMovesByItsOwnersOrder(t *testing.T) {
+	s, ctx := newStage(t), t.Context()
+	homes := s.enrolled(arena, 2)
+	before, reply, err := s.by(clinic).Home(ctx, homes[0])
+	if err != nil || before.World != did(arena) || before.Version != 1 || before.Incarnation != 1 || before.Owner != did(alice) {
+		t.Fatalf("enrolled as %+v, %v", before, err)
+	}
+	if _, err := reply.Verify(did(theRegistrar), s.ledger.Key()); err != nil {
+		t.Fatalf("the answer doesn't hold offline: %v", err)
+	}
+	o := order(homes...)
+	p := petition(t, o)
+	if d, err := s.by(citadel).Decide(ctx, o.Crossing, Petition{Want: Ask, Order: p.Order}); d != nil || err != nil {
+		t.Fatalf("an open crossing is %+v, %v", d, err)
+	}
+	if d, err := s.by(citadel).Decide(ctx, o.Crossing, Petition{Want: Ask}); d != nil || err != nil {
+		t.Fatalf("an open crossing, asked for by its id, is %+v, %v", d, err)
+	}
+	d, err := s.by(citadel).Decide(ctx, o.Crossing, p)
+	if err != nil || d.Outcome != identity.Commit {
+		t.Fatalf("decided %+v, %v", d, err)
+	}
+	for want, q := range map[string]Petition{"arena asks": {Want: Ask, Order: p.Order}, "without the order": {Want: Ask}, "arena wants an end": {Want: Abort, Order: p.Order}, "again": p} {
+		if again, err := s.by(arena).Decide(ctx, o.Crossing, q); err != nil || !reflect.DeepEqual(again, d) {
+			t.Errorf("%s: %+v, %v; want the same as before", want, again, err)
+		}
+	}
+	if _, err := d.Reply.Verify(did(theRegistrar), s.ledger.Key()); err != nil {
+		t.Errorf("the decision doesn't hold offline: %v", err)
+	}
+	for _, id := range homes {
+		h, reply, err := s.by(arena).Home(ctx, id)
+		if err != nil || h.World != did(citadel) || h.Version != 2 || h.Incarnation != 2 || h.Owner != did(alice) || reply.Record != d.Reply.Decision {
+			t.Errorf("after the move: %+v by %q, %v", h, reply.Record, err)
+		}
+	}
+	// The new home claims it, the old one can't any more.
+	if h, _, err := s.by(citadel).Claim(ctx, homes[0]); err != nil || h.Incarnation != 3 || h.Version != 2 {
+		t.Errorf("claimed as %+v, %v", h, err)
+	}
+	if h, _, err := s.by(arena).Claim(ctx, homes[0]); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("the former home claimed it as %+v, %v", h, err)
+	}
+	s.restart()
+	if again, err := s.by(arena).Decide(ctx, o.Crossing, Petition{Want: Ask, Order: p.Order}); err != nil || !reflect.DeepEqual(again, d) {
+		t.Errorf("after a restart: %+v, %v; want the same as before", again, err)
+	}
+	if h, _, err := s.by(clinic).Home(ctx, homes[0]); err != nil || h.Incarnation != 3 {
+		t.Errorf("after a restart: %+v, %v", h, err)
+	}
+}
