@@ -21,6 +21,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -71,6 +72,10 @@ type Config struct {
 	View      *policy.View     // what this world wants or bears; nil: whatever it is given
 	Depot     Depot
 
+	// Origin says where what a sender sends to this world is proved. Nil: avatars
+	// can't move from here.
+	Origin func(sender carnet.PartyID) (Origin, error)
+
 	CompactEvery time.Duration // default 30 s
 	Recorded     func()        // as thing.Config.Recorded
 
@@ -88,6 +93,7 @@ type Agent struct {
 	view      *policy.View
 	depot     Depot
 	recorded  func()
+	origin    func(carnet.PartyID) (Origin, error)
 	now       func() time.Time
 	log       *slog.Logger
 	every     time.Duration
@@ -110,6 +116,7 @@ type Agent struct {
 	// who must not meet them in both or in neither. It comes before the others.
 	moveMu sync.RWMutex
 	moved  moved               // owner: moveMu
+	hurry  atomic.Int32        // how many wait for it who keep something still
 	needed map[seal.Path]int64 // until when keys are needed, as far as it is remembered; owner: moveMu
 
 	// foldMu is held while a frame is folded, and while states are taken or a
@@ -117,15 +124,19 @@ type Agent struct {
 	foldMu  sync.Mutex
 	pending pending
 
-	mu       sync.RWMutex // guards what follows
-	notifier Notifier
-	avatars  map[carnet.AvatarID]*Avatar
-	streams  map[carnet.StreamID]*stream
-	shared   map[carnet.StreamID]Shared // of streams that come from other worlds
-	tail     tail
-	classes  classes
-	folded   uint64 // the id of the last frame folded
-	defects  uint64
+	mu          sync.RWMutex // guards what follows
+	notifier    Notifier
+	avatars     map[carnet.AvatarID]*Avatar
+	streams     map[carnet.StreamID]*stream
+	shared      map[carnet.StreamID]Shared            // of streams that come from other worlds
+	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
+	formerNames map[carnet.StreamID][]carnet.StreamID // the same ids, by the streams' names
+	departed    map[carnet.AvatarID]*Avatar           // those that have moved away
+	arriving    map[carnet.AvatarID]*arrival          // those that aren't here yet
+	tail        tail
+	classes     classes
+	folded      uint64 // the id of the last frame folded
+	defects     uint64
 
 	demandMu sync.Mutex
 	demanded map[*Avatar]struct{} // whose senders know that somebody waits
@@ -135,6 +146,7 @@ type Agent struct {
 	receptions  map[carnet.Fingerprint]*seal.ReceptionKey // not yet destroyed
 	announced   []receptionEntry                          // the newest last
 
+	clearMu   sync.Mutex // held while what has moved away, or doesn't come, is deleted; before the others
 	changeMu  sync.Mutex // held while documents change
 	epochsDue time.Time  // when it is next looked at which keys are over; owner: compactLoop
 	valuesDue time.Time  // which values are; owner: compactLoop
@@ -150,10 +162,12 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
-		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
 		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}),
+		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
+		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
 		needed:     make(map[seal.Path]int64),
 		tail:       newTail(),

@@ -33,7 +33,11 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 	o := newOpening()
 	of := make(map[carnet.StreamID]bool)
 	for _, s := range a.streamsOf(v) {
-		of[s.id] = true
+		name := a.nameOf(s.id)
+		if name == s.id { // of what came with a move nothing is in frames
+			of[name] = true
+		}
+		in := map[carnet.StreamID]bool{name: true}
 		rows, err := a.store.Stretches(ctx, s.id, everFrom, everTo)
 		if err != nil {
 			return err
@@ -43,7 +47,7 @@ func (a *Agent) EachHeld(ctx context.Context, id carnet.AvatarID, do func(Held) 
 			if err != nil {
 				return err
 			}
-			if err := eachBatch(body, func(_, from, to int) error { return a.hold(ctx, &o, body[from:to], of, do) }); err != nil {
+			if err := eachBatch(body, func(_, from, to int) error { return a.hold(ctx, &o, body[from:to], in, do) }); err != nil {
 				return err
 			}
 		}

@@ -26,9 +26,11 @@ type Avatar struct {
 	owner   *[ed25519.PublicKeySize]byte // pinned once; guarded by Agent.mu
 	streams []*stream                    // guarded by Agent.mu
 	version uint64                       // of its document
+	passing *passing                     // nil while it doesn't move; guarded by Agent.mu
 
 	stateVersion uint64 // of its saved state; owner: Agent.moveMu
 	changed      bool   // since that was taken; owner: Agent.foldMu
+	departed     bool   // it has moved away: no state is saved; owner: Agent.foldMu
 
 	mu          sync.Mutex                 // guards what follows
 	latest      []latest                   // of each property; changed under Agent.foldMu too
@@ -42,6 +44,7 @@ type stream struct {
 	avatar *Avatar
 	place  int32 // among the avatar's streams: cursors name it by this
 	ended  bool  // owner: Agent.changeMu
+	gone   bool  // its avatar has moved away; owner: Agent.foldMu
 
 	// The epoch given last since the start, zero before; owner: Agent.changeMu. A
 	// sender begins a new one with each connection, so nothing comes under others
@@ -63,13 +66,21 @@ type avatarDocument struct {
 	Key     []byte           `json:"key"` // Ed25519 public key
 	Owner   []byte           `json:"owner,omitempty"`
 	Streams []streamDocument `json:"streams"`
+
+	Frozen *carnet.CrossingID `json:"frozen,omitempty"` // for which it keeps still
+	Gone   *goneDocument      `json:"gone,omitempty"`   // it has moved away
 }
 
 type streamDocument struct {
 	ID     carnet.StreamID `json:"id"`
 	Sender carnet.PartyID  `json:"sender"`
 	Ended  bool            `json:"ended,omitempty"`
-	Share  *Shared         `json:"share,omitempty"` // by which it comes from another world
+	Share  *Shared         `json:"share,omitempty"`  // by which it comes from another world
+	Former *former         `json:"former,omitempty"` // it came with a move
+
+	// Where it stood when its avatar moved away.
+	NextBatch uint64 `json:"next_batch,omitempty"`
+	NextFirst uint64 `json:"next_first,omitempty"`
 }
 
 func (a *Agent) stream(id carnet.StreamID) *stream {
@@ -84,6 +95,9 @@ func (a *Agent) avatar(id carnet.AvatarID) (*Avatar, error) {
 	defer a.mu.RUnlock()
 	if v := a.avatars[id]; v != nil {
 		return v, nil
+	}
+	if v := a.departed[id]; v != nil {
+		return nil, carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, v.passing.gone.World).WithFix("ask there for it")
 	}
 	return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id).WithFix("list the avatars")
 }
@@ -197,7 +211,7 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		if len(v.streams) >= maxStreams {
 			return nil, carnet.Errorf(carnet.TooLarge, "the avatar has %d streams, which is all it may have", maxStreams)
 		}
-		return v, nil
+		return v, a.changeable(v)
 	}
 	v := &Avatar{id: carnet.NewAvatarID(), title: r.Title, created: a.now().UnixNano()}
 	key, err := a.keys.MakeSigner(ctx, keys.ID{Kind: "avatar", Name: v.id.String()})
@@ -219,11 +233,14 @@ func (a *Agent) saveAvatar(ctx context.Context, v *Avatar, streams []*stream, en
 func (a *Agent) saveOwned(ctx context.Context, v *Avatar, owner ed25519.PublicKey, streams []*stream, ending *stream, item ...ledger.Item) error {
 	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: owner}
 	for _, s := range streams {
-		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending}
+		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending, Former: a.formerOf(s.id)}
 		if share, ok := a.shareOf(s.id); ok {
 			d.Share = &share
 		}
 		doc.Streams = append(doc.Streams, d)
+	}
+	if x, frozen := a.frozenFor(v); frozen {
+		doc.Frozen = &x
 	}
 	d, err := a.document(kindAvatar, v.id.String(), v.version+1, doc)
 	if err != nil {

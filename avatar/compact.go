@@ -102,7 +102,11 @@ func (a *Agent) Compact(ctx context.Context, least int) error {
 	a.mu.RLock()
 	upTo := a.folded
 	a.mu.RUnlock()
-	p := a.newPace()
+	return a.compactHeld(ctx, least, upTo, a.newPace())
+}
+
+// compactHeld is Compact for frames up to one, at a pace. The caller holds moveMu.
+func (a *Agent) compactHeld(ctx context.Context, least int, upTo uint64, p *pace) error {
 	for {
 		if err := a.undo(ctx); err != nil {
 			return err
@@ -156,6 +160,9 @@ func (a *Agent) refsOf(frames map[uint64]frameBody, strips []Strip) (of []stream
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, s := range a.tail.streams {
+		if s.gone { // what came of it goes with its frames
+			continue
+		}
 		from := len(all)
 		for i := range s.tail.refs {
 			if _, ok := frames[s.tail.refs[i].frame]; ok {

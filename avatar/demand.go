@@ -52,6 +52,9 @@ func (a *Agent) remind(party carnet.PartyID) {
 }
 
 func (a *Agent) notifyDemand(s *stream, on bool) {
+	if s.sender == "" { // it came with a move: nobody sends it
+		return
+	}
 	body, err := json.Marshal(carnet.Demand{Stream: s.id, On: on})
 	if err != nil {
 		a.log.Error("encode a demand", "err", err)

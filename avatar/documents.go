@@ -26,6 +26,10 @@ const (
 	kindMoved     = "moved"
 	kindDoomed    = "doomed"
 	kindEpoch     = "epoch"
+	kindOver      = "over"     // which batches retention has ended
+	kindProof     = "proof"    // of a stretch that came with a move; not JSON
+	kindArriving  = "arriving" // an avatar that isn't here yet
+	kindComing    = "coming"   // an epoch of one
 )
 
 // loadOne opens one document; a zero one with version 0 if there is none.

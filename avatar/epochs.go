@@ -22,6 +22,24 @@ type epochDocument struct {
 	Keep     bool      `json:"keep,omitempty"`   // something in stretches is kept for ever
 	Ended    time.Time `json:"ended,omitzero"`   // the key was destroyed, since the grant was over
 	Granter  string    `json:"granter,omitzero"` // whose grant it is
+	// Ceiling is what everything under the key stays within; absent: unknown.
+	Ceiling *savedLabel `json:"ceiling,omitempty"`
+}
+
+// savedLabel is a label.
+type savedLabel struct {
+	Sensitivity carnet.Sensitivity `json:"s"`
+	Purposes    carnet.Set         `json:"p,omitempty"`
+	Residency   carnet.Set         `json:"r,omitempty"`
+}
+
+// ceiling is the label that everything under the key stays within. What isn't
+// known is the most sensitive.
+func (d *epochDocument) ceiling() carnet.Label {
+	if d.Ceiling == nil {
+		return mostSensitive.Label
+	}
+	return carnet.Label(*d.Ceiling)
 }
 
 const (
@@ -46,7 +64,9 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 		if err != nil {
 			return err
 		}
+		ceiling := savedLabel(e.Ceiling)
 		if version == 0 {
+			doc.Ceiling = &ceiling
 			if e.Key.Level == seal.EpochLevel {
 				fresh = append(fresh, e.Key.Path)
 			}
@@ -58,6 +78,10 @@ func (a *Agent) noteGrant(ctx context.Context, granter carnet.PartyID, bag *seal
 			}
 		} else if doc.NotAfter.Equal(bag.NotAfter) && doc.Ended.IsZero() {
 			continue
+		}
+		if version > 0 && doc.Ceiling != nil {
+			ceiling = savedLabel(e.Ceiling.Join(doc.ceiling()))
+			doc.Ceiling = &ceiling
 		}
 		doc.NotAfter, doc.Ended, doc.Granter = bag.NotAfter.UTC(), time.Time{}, string(granter)
 		d, err := a.document(kindEpoch, id.Name, version+1, doc)

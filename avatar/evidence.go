@@ -111,7 +111,12 @@ func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, upTo uint64, q
 		p.minutes.to = minuteOf(q.To - 1)
 	}
 	a.mu.RLock()
-	p.streams, p.upTo = slices.Clone(v.streams), min(upTo, a.folded)
+	for _, s := range v.streams {
+		if a.former[s.id] == nil {
+			p.streams = append(p.streams, s)
+		}
+	}
+	p.upTo = min(upTo, a.folded)
 	a.mu.RUnlock()
 	for {
 		whole, err := p.pass(ctx)

@@ -25,7 +25,7 @@ type Batch struct {
 // newBatch copies: what is read and folded is used again.
 func newBatch(s *stream, batch []byte, h seal.Header, b seal.Body) *Batch {
 	return &Batch{
-		Stream: s.id, Sender: s.sender, Bytes: bytes.Clone(batch), Header: h,
+		Stream: h.Stream, Sender: s.sender, Bytes: bytes.Clone(batch), Header: h,
 		Label: b.Label, Retention: b.Retention, Hour: b.Hour, First: b.First, Count: b.Count,
 	}
 }
@@ -63,7 +63,7 @@ func (a *Agent) Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wa
 	s := &Subscription{agent: a, avatar: v, wake: wake, behind: true, whole: true}
 	a.begin(v, s, func(streams []*stream) {
 		for _, st := range streams {
-			s.next = append(s.next, from(st.id))
+			s.next = append(s.next, from(a.nameOf(st.id)))
 		}
 	})
 	return &Following{s}, nil
@@ -80,7 +80,7 @@ func (a *Agent) Heads(id carnet.AvatarID) (map[carnet.StreamID]uint64, error) {
 	defer a.foldMu.Unlock()
 	heads := make(map[carnet.StreamID]uint64)
 	for _, s := range a.streamsOf(v) {
-		heads[s.id] = s.nextFirst
+		heads[a.nameOf(s.id)] = s.nextFirst
 	}
 	return heads, nil
 }

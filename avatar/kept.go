@@ -1,9 +1,11 @@
 package avatar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"carnet"
@@ -118,7 +120,11 @@ func (a *Agent) dropOver(ctx context.Context) error {
 			if len(rows) == 0 {
 				break
 			}
-			if err := a.drop(ctx, rows); err != nil {
+			documents, err := a.overDocuments(ctx, rows)
+			if err != nil {
+				return err
+			}
+			if err := a.drop(ctx, rows, "", documents); err != nil {
 				return err
 			}
 		}
@@ -126,31 +132,66 @@ func (a *Agent) dropOver(ctx context.Context) error {
 	return a.deleteDoomed(ctx)
 }
 
-// drop deletes stretches, states it, and notes in the same transaction what the
-// depot is to delete: also what isn't marked as stored may be there.
-func (a *Agent) drop(ctx context.Context, rows []StretchRow) error {
+// drop deletes stretches with their proofs, states it, and notes in the same
+// transaction, beside other documents, what the depot is to delete: also what
+// isn't marked as stored may be there. Without a reason, their retention has ended.
+func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, documents []carnet.Document) error {
 	var ids []uint64
 	var items []ledger.Item
-	var documents []carnet.Document
 	for i := range rows {
 		row := &rows[i]
 		item, err := a.Statement(ledger.Statement{
-			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: row.Fingerprint, Reason: "retention " + row.Class.String() + " has ended",
+			Kind: ledger.Deleted, Time: a.now().UnixNano(), Object: row.Fingerprint, Reason: cmp.Or(reason, "retention "+row.Class.String()+" has ended"),
 		})
 		if err != nil {
 			return err
 		}
-		d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class})
-		if err != nil {
-			return err
+		ids, items = append(ids, row.ID), append(items, item)
+		doomed := true
+		if f := a.formerOf(row.Stream); f != nil {
+			documents = append(documents, carnet.Document{Kind: kindProof, ID: proofID(row.Stream, row.Fingerprint), Version: 2})
+			if doomed, err = a.lastOf(ctx, f.Name, row); err != nil {
+				return err
+			}
 		}
-		ids, items, documents = append(ids, row.ID), append(items, item), append(documents, d)
+		if doomed {
+			d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class})
+			if err != nil {
+				return err
+			}
+			documents = append(documents, d)
+		}
 	}
 	if err := a.store.DropStretches(ctx, ids, documents, items); err != nil {
 		return err
 	}
 	a.recorded()
 	return nil
+}
+
+// lastOf reports whether a stretch that came with a move is here once only, and
+// isn't to be deleted at the depot already.
+func (a *Agent) lastOf(ctx context.Context, name carnet.StreamID, row *StretchRow) (bool, error) {
+	a.mu.RLock()
+	ids := slices.Clone(a.formerNames[name])
+	a.mu.RUnlock()
+	for _, id := range ids {
+		if id == row.Stream {
+			continue
+		}
+		others, err := a.store.StretchPage(ctx, id, row.FirstBatch, 1)
+		if err != nil {
+			return false, err
+		}
+		if len(others) > 0 && others[0].Fingerprint == row.Fingerprint {
+			return false, nil
+		}
+	}
+	_, err := a.store.Document(ctx, kindDoomed, row.Fingerprint.String())
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return true, nil
+	}
+	return false, err
 }
 
 // deleteDoomed deletes at the depot what is noted, and forgets an object when

@@ -57,25 +57,12 @@ func (e epochs) lookup(h seal.Header) (seal.Key, bool) {
 // takeBag opens a key bag and keeps its keys. Keys of streams that aren't the
 // granter's, or that no avatar has, are refused.
 func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
-	id, err := seal.BagReception(sealed)
+	bag, err := a.openBag(sealed, seal.Expected{Granter: cmp.Or(from.OwnName, from.Party), Signer: from.Key, Reader: from.Self})
 	if err != nil {
 		return err
-	}
-	a.receptionMu.Lock()
-	key := a.receptions[id]
-	a.receptionMu.Unlock()
-	if key == nil {
-		return carnet.Errorf(carnet.NotFound, "the key bag is sealed to a reception key that is not in use").
-			WithFix("connect again for the present one")
-	}
-	bag, err := key.OpenBag(sealed, seal.Expected{Granter: cmp.Or(from.OwnName, from.Party), Signer: from.Key, Reader: from.Self, Now: a.now()})
-	if err != nil {
-		return err
-	}
-	if !a.clearance.Purposes.Has(bag.Purpose) {
-		return carnet.Errorf(carnet.Forbidden, "the key bag is for the purpose %q, which this world doesn't have", bag.Purpose)
 	}
 	var entries []keys.Entry
+	bag.Entries = slices.DeleteFunc(bag.Entries, func(e seal.Entry) bool { return a.hasGone(e.Key.Stream, from.Party) })
 	for _, e := range bag.Entries {
 		s := a.stream(e.Key.Stream)
 		if s == nil || s.sender != from.Party {

@@ -141,7 +141,11 @@ func isDue(now, due time.Time, every time.Duration) bool {
 // forgetUnder forgets the values that came under keys.
 func (a *Agent) forgetUnder(keys []seal.Path) {
 	for _, key := range keys {
+		streams := a.formerly(key.Stream)
 		if s := a.stream(key.Stream); s != nil {
+			streams = append(streams, s)
+		}
+		for _, s := range streams {
 			a.forget(s.avatar, func(l latest) bool { return l.under(s.place, key) })
 		}
 	}

@@ -87,9 +87,10 @@ type Subscription struct {
 
 	// Guarded by avatar.mu.
 	waiting []Event
-	size    int  // measurements in waiting
-	behind  bool // events were dropped: read the store
-	live    bool // somebody waits for what comes
+	size    int   // measurements in waiting
+	behind  bool  // events were dropped: read the store
+	live    bool  // somebody waits for what comes
+	ended   error // why nothing comes any more
 
 	replayed []Event  // read from the store, not yet given
 	batches  []uint64 // by the streams' places: the batch that the next replay begins with
@@ -207,8 +208,10 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 // ready returns the next event if there is one now.
 func (s *Subscription) ready(ctx context.Context) (Event, bool, error) {
 	for {
-		e, ok, behind := s.take()
+		e, ok, behind, err := s.take()
 		switch {
+		case err != nil:
+			return Event{}, false, err
 		case ok && s.give(&e):
 			return e, true, nil
 		case behind:
@@ -224,23 +227,31 @@ func (s *Subscription) ready(ctx context.Context) (Event, bool, error) {
 
 // take returns the next event at hand. If there is none and the subscription is
 // behind, what comes from now on waits for it, and it is to replay.
-func (s *Subscription) take() (e Event, ok, behind bool) {
-	if len(s.replayed) > 0 {
-		e, s.replayed = s.replayed[0], s.replayed[1:]
-		return e, true, false
-	}
+func (s *Subscription) take() (e Event, ok, behind bool, err error) {
 	s.avatar.mu.Lock()
 	defer s.avatar.mu.Unlock()
-	if s.behind {
+	switch {
+	case s.ended != nil:
+		return Event{}, false, false, s.ended
+	case len(s.replayed) > 0:
+		e, s.replayed = s.replayed[0], s.replayed[1:]
+		return e, true, false, nil
+	case s.behind:
 		s.behind = false
-		return Event{}, false, true
-	}
-	if len(s.waiting) == 0 {
-		return Event{}, false, false
+		return Event{}, false, true, nil
+	case len(s.waiting) == 0:
+		return Event{}, false, false, nil
 	}
 	e, s.waiting = s.waiting[0], s.waiting[1:]
 	s.size -= len(e.Measurements)
-	return e, true, false
+	return e, true, false, nil
+}
+
+// end has a subscription end: its avatar has moved away. The caller holds the
+// avatar's mutex.
+func (s *Subscription) end(why error) {
+	s.ended, s.waiting, s.size = why, nil, 0
+	s.wake()
 }
 
 // fall puts the subscription behind: it is to replay.

@@ -23,6 +23,9 @@ func (a *Agent) load(ctx context.Context) (err error) {
 	if err := a.loadAvatars(ctx); err != nil {
 		return err
 	}
+	if err := a.loadArriving(ctx); err != nil {
+		return err
+	}
 	if err := a.loadReceptions(ctx); err != nil {
 		return err
 	}
@@ -84,13 +87,24 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 		if v.id, err = carnet.ParseAvatarID(d.ID); err != nil {
 			return err
 		}
+		if doc.Frozen != nil {
+			v.passing = &passing{frozen: *doc.Frozen}
+		}
 		for i, s := range doc.Streams {
 			st := &stream{id: s.ID, sender: shared.of(s.Sender), avatar: v, place: int32(i), ended: s.Ended}
 			v.streams = append(v.streams, st)
+			if doc.Gone != nil {
+				continue
+			}
 			a.streams[s.ID] = st
+			a.setFormer(s.ID, s.Former)
 			if s.Share != nil {
 				a.shared[s.ID] = *s.Share
 			}
+		}
+		if doc.Gone != nil {
+			a.loadDeparted(v, &doc)
+			return nil
 		}
 		a.avatars[v.id] = v
 		return nil

@@ -161,7 +161,8 @@ func (a *Agent) undo(ctx context.Context) error {
 				return err
 			}
 			// All of a stretch comes from the frames of one compaction.
-			if len(or.batches) > 0 && a.moved.adding.has(or.batches[0].frame) {
+			// Those that came with a move name no frames of this world.
+			if len(or.batches) > 0 && a.formerOf(rows[i].Stream) == nil && a.moved.adding.has(or.batches[0].frame) {
 				ids = append(ids, after)
 			}
 		}

@@ -183,6 +183,9 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 		return err
 	}
 	s := a.stream(h.Stream)
+	if s != nil && s.gone { // who sent it hasn't been told yet where the avatar is
+		return nil
+	}
 	if err == nil {
 		err = a.check(s, row.Sender, h, b, len(o.measurements), fold)
 	}
@@ -255,11 +258,17 @@ func (a *Agent) open(ctx context.Context, o *opening, batch []byte, received int
 	if err != nil {
 		return h, b, err
 	}
-	if b, err = seal.ParseBody(o.body); err != nil {
-		return h, b, err
-	}
-	o.measurements, err = o.decoder.Decode(o.measurements, senml.Columns, b.Content, received)
+	b, err = o.read(received)
 	return h, b, err
+}
+
+// read reads the opened body of a batch.
+func (o *opening) read(received int64) (b seal.Body, err error) {
+	if b, err = seal.ParseBody(o.body); err != nil {
+		return b, err
+	}
+	o.measurements, err = o.decoder.Decode(o.measurements[:0], senml.Columns, b.Content, received)
+	return b, err
 }
 
 // keyPause is how long a key table that is away is left alone.

@@ -37,6 +37,9 @@ func (a *Agent) pinOwner(ctx context.Context, from Sender, token string) error {
 		return carnet.Errorf(carnet.Conflict, "the avatar has an owner's key already, and it isn't this one").
 			WithFix("use the keystore that %s is of; a pinned key is never changed", identity.DID(have))
 	}
+	if err := a.changeable(v); err != nil {
+		return err
+	}
 	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.OwnerPinned, Time: a.now().UnixNano(), Peer: from.Party, Avatar: v.id, Object: carnet.FingerprintOf([]byte(token)),
 	})
@@ -67,8 +70,12 @@ func (a *Agent) ownerOf(v *Avatar) ed25519.PublicKey {
 	return v.ownerKey()
 }
 
-// PublicKey returns an avatar's own key; carnet.NotFound if there is none.
+// PublicKey returns an avatar's own key, also of one that is to come;
+// carnet.NotFound if there is none.
 func (a *Agent) PublicKey(id carnet.AvatarID) (ed25519.PublicKey, error) {
+	if r, err := a.arrival(id); err == nil {
+		return r.key[:], nil
+	}
 	v, err := a.avatar(id)
 	if err != nil {
 		return nil, err

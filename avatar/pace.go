@@ -21,9 +21,12 @@ type pace struct {
 
 func (a *Agent) newPace() *pace { return &pace{a, a.now()} }
 
-// rest waits after a piece, unless too much waits to be compacted. It fails when
-// ctx ends meanwhile.
+// rest waits after a piece, unless too much waits to be compacted, or somebody waits
+// for it. It fails when ctx ends meanwhile. Nil rests never.
 func (p *pace) rest(ctx context.Context) error {
+	if p == nil {
+		return ctx.Err()
+	}
 	took := p.agent.now().Sub(p.begun)
 	if took > 0 && !p.agent.presses() {
 		select {
@@ -36,8 +39,12 @@ func (p *pace) rest(ctx context.Context) error {
 	return nil
 }
 
-// presses reports whether so much waits that it is to be compacted at once.
+// presses reports whether so much waits that it is to be compacted at once, or
+// an avatar keeps still until it is.
 func (a *Agent) presses() bool {
+	if a.hurry.Load() > 0 {
+		return true
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.tail.bytes > tailBytes || len(a.tail.refused) >= maxRefused

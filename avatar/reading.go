@@ -141,6 +141,12 @@ func (r *reading) open(ctx context.Context, batch []byte, do func(readBatch) err
 		r.ended = err
 		return nil
 	}
+	if f := r.agent.formerOf(r.stream.id); f != nil {
+		if why := r.agent.unfit(h, b, len(r.opening.measurements), err); why != nil {
+			r.agent.log.Debug("a batch that came with a move is passed over", "why", why)
+			return nil
+		}
+	}
 	if err != nil {
 		return err
 	}

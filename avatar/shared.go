@@ -59,6 +59,9 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 	if s := a.stream(id); s != nil {
 		return a.enterAgain(ctx, s, from, v, share, batch)
 	}
+	if err := a.changeable(v); err != nil {
+		return err
+	}
 	switch {
 	case id == nobody:
 		return carnet.Errorf(carnet.Malformed, "a share names no stream")

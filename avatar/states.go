@@ -104,9 +104,13 @@ func (a *Agent) loadState(d carnet.Document) error {
 	if err != nil {
 		return err
 	}
-	v, err := a.avatar(id)
-	if err != nil {
-		return err
+	v := a.avatars[id]
+	if v == nil {
+		if v = a.departed[id]; v != nil {
+			v.stateVersion = d.Version
+			return nil
+		}
+		return carnet.Errorf(carnet.Tampered, "there is a state of the avatar %s, which isn't there", id)
 	}
 	v.stateVersion = d.Version
 	v.latest = make([]latest, 0, len(doc.Latest))
@@ -180,7 +184,7 @@ func (a *Agent) saveStates(ctx context.Context) error {
 // changed notes that an avatar's state isn't the saved one. The caller holds
 // foldMu.
 func (a *Agent) changed(v *Avatar) {
-	if !v.changed {
+	if !v.changed && !v.departed {
 		v.changed = true
 		a.pending.avatars = append(a.pending.avatars, v)
 	}

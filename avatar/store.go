@@ -43,6 +43,9 @@ type Store interface {
 	// Stretches returns a stream's stretches that overlap the measured minutes
 	// [from, to], without bodies, in order of their first batch.
 	Stretches(ctx context.Context, stream carnet.StreamID, from, to int64) ([]StretchRow, error)
+	// StretchPage returns a stream's stretches whose first batch is at least from,
+	// without bodies, in order of their first batch, at most limit.
+	StretchPage(ctx context.Context, stream carnet.StreamID, from uint64, limit int) ([]StretchRow, error)
 	// StretchBody returns one stretch's bytes, as they are (the caller compares
 	// the fingerprint); carnet.NotFound if the row or its body is lost.
 	StretchBody(ctx context.Context, id uint64) ([]byte, error)
@@ -141,6 +144,7 @@ type StretchRow struct {
 	Fingerprint  carnet.Fingerprint // of Body: its name at the depot
 	Stored       bool               // the depot holds it
 	Origins      []byte             // per batch: frame id and leaf index; opaque here
+	Size         int                // of Body, in bytes; filled in by reads
 	Body         []byte             // the batches, each length-prefixed
 }
 

@@ -158,17 +158,17 @@ func TestFrameForAnotherWorld(t *testing.T) {
 func TestLeafBeyondTheTree(t *testing.T) {
 	leaf := carnet.Fingerprint{1}
 	for _, at := range []int{1, 2, 5} {
-		var j joint
-		j.begin()
-		j.add(at, leaf)
-		if root, ok := j.root(1, nil); ok {
+		var j seal.Joint
+		j.Begin()
+		j.Add(at, leaf)
+		if root, ok := j.Root(1, nil); ok {
 			t.Errorf("leaf %d of a tree of one has the root %s", at, root)
 		}
 	}
-	var j joint
-	j.begin()
-	j.add(0, leaf)
-	if root, ok := j.root(1, nil); !ok || root != seal.Root([]carnet.Fingerprint{leaf}) {
+	var j seal.Joint
+	j.Begin()
+	j.Add(0, leaf)
+	if root, ok := j.Root(1, nil); !ok || root != seal.Root([]carnet.Fingerprint{leaf}) {
 		t.Error("the only leaf of a tree doesn't lead to its root")
 	}
 }

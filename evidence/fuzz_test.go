@@ -7,9 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-
-	"carnet"
-	"carnet/seal"
 )
 
 func FuzzManifest(f *testing.F) {
@@ -60,18 +57,6 @@ func FuzzTrust(f *testing.F) {
 	})
 }
 
-func FuzzProof(f *testing.F) {
-	p := proof{sign1: []byte("header"), statement: []byte("statement"), receipt: []byte("receipt"), path: []carnet.Fingerprint{{1}, {2}}}
-	f.Add(p.append(nil))
-	f.Add(make([]byte, 38))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var p proof
-		if p.parse(data) && !bytes.Equal(p.append(nil), data) {
-			t.Errorf("%x is read as %x", data, p.append(nil))
-		}
-	})
-}
-
 func FuzzRecords(f *testing.F) {
 	frame := frameRecord{1, 2, 3, 4, 5, 6}
 	batch := batchRecord{1, 2, 3, -4, 5, 6, 7, 8, 9}
@@ -85,55 +70,6 @@ func FuzzRecords(f *testing.F) {
 		var batch batchRecord
 		if batch.parse(data) && !bytes.Equal(batch.append(nil), data) {
 			t.Errorf("batch record %x is read as %x", data, batch.append(nil))
-		}
-	})
-}
-
-// The joint path of any leaves leads to the root that package seal computes, and
-// no shorter or longer or other path does.
-func FuzzJointPath(f *testing.F) {
-	f.Add(uint16(7), []byte{0, 3, 4})
-	f.Add(uint16(1), []byte{0})
-	f.Add(uint16(100), []byte{99, 1, 2, 3, 64})
-	f.Fuzz(func(t *testing.T, n uint16, picks []byte) {
-		leaves := make([]carnet.Fingerprint, n%300)
-		for i := range leaves {
-			leaves[i] = carnet.FingerprintOf([]byte{byte(i), byte(i >> 8)})
-		}
-		var own []int
-		for _, p := range picks {
-			if int(p) < len(leaves) {
-				own = append(own, int(p))
-			}
-		}
-		slices.Sort(own)
-		if own = slices.Compact(own); len(own) == 0 {
-			return
-		}
-		var j joint
-		path := j.prove(leaves, own)
-		leads := func(path []carnet.Fingerprint) bool {
-			j.begin()
-			for _, at := range own {
-				j.add(at, leaves[at])
-			}
-			root, ok := j.root(len(leaves), path)
-			return ok && root == seal.Root(leaves)
-		}
-		if !leads(path) {
-			t.Fatalf("the joint path of %v of %d leaves doesn't lead to the root", own, len(leaves))
-		}
-		if len(own) == 1 && !seal.VerifyProof(leaves[own[0]], own[0], len(leaves), path, seal.Root(leaves)) {
-			t.Error("the path of one leaf is no inclusion proof")
-		}
-		if leads(append(slices.Clone(path), carnet.Fingerprint{})) || len(path) > 0 && leads(path[1:]) {
-			t.Error("a path with a hash more or less leads to the root, too")
-		}
-		for i := range path {
-			other := slices.Clone(path)
-			if other[i][0]++; leads(other) {
-				t.Error("another path leads to the root, too")
-			}
 		}
 	})
 }

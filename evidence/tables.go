@@ -3,9 +3,6 @@ package evidence
 import (
 	"crypto/sha256"
 	"encoding/binary"
-
-	"carnet"
-	"carnet/ledger"
 )
 
 // The index files are tables of records of fixed size, big-endian, each with a
@@ -107,62 +104,4 @@ func checked(b []byte, size int) bool {
 	}
 	sum := sha256.Sum256(b[:size-checkSize])
 	return [checkSize]byte(sum[:]) == [checkSize]byte(b[size-checkSize:])
-}
-
-// proof is a record of frames.bin: what proves one frame. In bytes
-//
-//	u16 n, signed header; u16 n, statement; 32 bytes salt; u16 n, receipt;
-//	hashes of 32 bytes to the end
-//
-// A receipt of no bytes is pending.
-type proof struct {
-	sign1, statement []byte
-	salt             ledger.Salt
-	receipt          []byte
-	path             []carnet.Fingerprint
-}
-
-// maxProof bounds a record: three parts, and less hashes than leaves.
-const maxProof = 3*(2+1<<16) + hashSize + hashSize*4096
-
-func (p *proof) append(b []byte) []byte {
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(p.sign1))), p.sign1...)
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(p.statement))), p.statement...)
-	b = append(b, p.salt[:]...)
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(p.receipt))), p.receipt...)
-	for i := range p.path {
-		b = append(b, p.path[i][:]...)
-	}
-	return b
-}
-
-// parse takes a record apart; its slices are part of b but for path.
-func (p *proof) parse(b []byte) bool {
-	var ok1, ok2, ok3 bool
-	p.sign1, b, ok1 = cut(b)
-	p.statement, b, ok2 = cut(b)
-	if !ok1 || !ok2 || len(b) < hashSize {
-		return false
-	}
-	p.salt, b = ledger.Salt(b[:hashSize]), b[hashSize:]
-	p.receipt, b, ok3 = cut(b)
-	if !ok3 || len(b)%hashSize != 0 {
-		return false
-	}
-	p.path = p.path[:0]
-	for ; len(b) > 0; b = b[hashSize:] {
-		p.path = append(p.path, carnet.Fingerprint(b[:hashSize]))
-	}
-	return true
-}
-
-func cut(b []byte) (part, rest []byte, ok bool) {
-	if len(b) < 2 {
-		return nil, nil, false
-	}
-	n := int(binary.BigEndian.Uint16(b))
-	if b = b[2:]; n > len(b) {
-		return nil, nil, false
-	}
-	return b[:n:n], b[n:], true
 }

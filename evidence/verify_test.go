@@ -66,7 +66,7 @@ func layout(t *testing.T, s *stage, dir string) func(file string, at int) affect
 			lengths = append(lengths, len(b))
 		}
 		frames, batches = append(frames, of), append(batches, of...)
-		path := new(joint).prove(f.Leaves, f.Own)
+		path := new(seal.Joint).Prove(f.Leaves, f.Own)
 		proofs = append(proofs, proofs[len(proofs)-1]+2+len(f.Sign1)+2+len(f.Statement)+32+2+len(f.Receipt)+32*len(path))
 	}
 	return func(file string, at int) affected {

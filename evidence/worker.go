@@ -101,8 +101,8 @@ type worker struct {
 
 	opener opener
 	header header
-	proof  proof
-	joint  joint
+	proof  ledger.FrameProof
+	joint  seal.Joint
 
 	// Of the unit at work.
 	result *result
@@ -222,12 +222,12 @@ func (w *worker) guess(at int64) (r frameRecord, ok bool, err error) {
 		}
 	}
 	if !ok || !w.held || end.offset < w.nextOffset || end.first < w.nextFirst ||
-		end.offset-w.nextOffset > maxProof || end.first-w.nextFirst > seal.MaxFrameBatches {
+		end.offset-w.nextOffset > ledger.MaxFrameProof || end.first-w.nextFirst > seal.MaxFrameBatches {
 		return r, false, nil
 	}
 	r = frameRecord{offset: w.nextOffset, first: w.nextFirst, length: uint32(end.offset - w.nextOffset), batches: uint16(end.first - w.nextFirst)}
 	b, err := w.frames.get(r.offset, int(r.length))
-	if err != nil || b == nil || !w.proof.parse(b) || w.header.parse(w.proof.sign1) != nil {
+	if err != nil || b == nil || !w.proof.Parse(b) || w.header.parse(w.proof.Sign1) != nil {
 		return r, false, err
 	}
 	r.number = w.header.frame.Header.Number
@@ -317,23 +317,23 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 	}
 	var raw []byte
 	var err error
-	if r.length <= maxProof {
+	if r.length <= ledger.MaxFrameProof {
 		if raw, err = w.frames.get(r.offset, int(r.length)); err != nil {
 			return false, err
 		}
 	}
-	if raw == nil || !w.proof.parse(raw) {
+	if raw == nil || !w.proof.Parse(raw) {
 		if !damaged {
 			bad("the proof of the frame can't be taken apart")
 		}
 		return false, nil
 	}
-	if err := w.header.parse(w.proof.sign1); err != nil {
+	if err := w.header.parse(w.proof.Sign1); err != nil {
 		bad("%v", err)
 		return false, nil
 	}
 	h, f := &w.header.frame.Header, &w.result.frames[len(w.result.frames)-1]
-	f.hash, f.previous = carnet.FingerprintOf(w.proof.sign1), h.Previous
+	f.hash, f.previous = carnet.FingerprintOf(w.proof.Sign1), h.Previous
 	if int(r.sender) >= len(w.v.senders) {
 		bad("the frame is of a sender that the trust section doesn't have")
 		return false, nil
@@ -350,12 +350,12 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 		bad("the frame is for %s, not for %s", h.Audience, from.Audience)
 	}
 	f.read = true
-	w.claims = append(w.claims, claim{append([]byte(nil), w.proof.sign1...), len(w.result.frames) - 1, batches})
+	w.claims = append(w.claims, claim{append([]byte(nil), w.proof.Sign1...), len(w.result.frames) - 1, batches})
 	if why := w.statement(from.Party, h, f.hash); why != "" {
 		bad("%s", why)
 	} else if why := w.receipt(); why != "" {
 		bad("%s", why)
-	} else if len(w.proof.receipt) == 0 {
+	} else if len(w.proof.Receipt) == 0 {
 		w.result.counts.Pending++
 		w.addTo(batches, r, Finding{Verdict: Unknown, File: FileFrames, Offset: int64(r.offset), All: len(batches) == 0,
 			Text: "the world has no receipt of the frame yet: that it is on the ledger can't be told"})
@@ -366,21 +366,21 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 // root reports whether the frame's signed root is that of its batches. Where a
 // damaged record doesn't tell a batch's leaf, the other batches aren't blamed.
 func (w *worker) root(batches []sealed) bool {
-	w.joint.begin()
+	w.joint.Begin()
 	for i := range batches {
 		b := &batches[i]
 		if !b.whole {
 			return true
 		}
-		w.joint.add(int(b.record.leaf), b.fingerprint)
+		w.joint.Add(int(b.record.leaf), b.fingerprint)
 	}
-	root, ok := w.joint.root(int(w.header.frame.Header.Count), w.proof.path)
+	root, ok := w.joint.Root(int(w.header.frame.Header.Count), w.proof.Path)
 	return ok && root == w.header.frame.Root
 }
 
 // statement says why the frame's statement isn't what it should be.
 func (w *worker) statement(sender carnet.PartyID, h *seal.FrameHeader, hash carnet.Fingerprint) string {
-	s, err := ledger.ParseStatement(w.proof.statement)
+	s, err := ledger.ParseStatement(w.proof.Statement)
 	switch {
 	case err != nil:
 		return err.Error()
@@ -394,14 +394,14 @@ func (w *worker) statement(sender carnet.PartyID, h *seal.FrameHeader, hash carn
 
 // receipt says why the frame's receipt, if there is one, doesn't hold.
 func (w *worker) receipt() string {
-	if len(w.proof.receipt) == 0 {
+	if len(w.proof.Receipt) == 0 {
 		return ""
 	}
-	r, err := ledger.ParseReceipt(w.proof.receipt)
+	r, err := ledger.ParseReceipt(w.proof.Receipt)
 	if err != nil {
 		return err.Error()
 	}
-	cp, err := w.v.verifier.Verify(ledger.EntryOf(w.proof.salt, w.proof.statement), r)
+	cp, err := w.v.verifier.Verify(ledger.EntryOf(w.proof.Salt, w.proof.Statement), r)
 	if err != nil {
 		return err.Error()
 	}

@@ -124,7 +124,7 @@ type writer struct {
 	streams map[carnet.StreamID]int
 	opener  opener
 	header  header
-	joint   joint
+	joint   seal.Joint
 	record  []byte
 
 	waiting []waiting // frames whose receipts are asked for
@@ -133,7 +133,7 @@ type writer struct {
 // waiting is what is left of a frame when its batches are written.
 type waiting struct {
 	record frameRecord
-	proof  proof
+	proof  ledger.FrameProof
 }
 
 // askAtOnce is how many receipts are asked for at once.
@@ -209,9 +209,9 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 		return nil
 	}
 	r.batches = uint16(len(own))
-	w.waiting = append(w.waiting, waiting{r, proof{
-		sign1: append([]byte(nil), f.Sign1...), statement: append([]byte(nil), f.Statement...), salt: f.Salt,
-		receipt: append([]byte(nil), f.Receipt...), path: w.joint.prove(f.Leaves, own),
+	w.waiting = append(w.waiting, waiting{r, ledger.FrameProof{
+		Sign1: append([]byte(nil), f.Sign1...), Statement: append([]byte(nil), f.Statement...), Salt: f.Salt,
+		Receipt: append([]byte(nil), f.Receipt...), Path: w.joint.Prove(f.Leaves, own),
 	}})
 	if len(w.waiting) >= askAtOnce {
 		return w.flush(ctx)
@@ -280,7 +280,7 @@ func (w *writer) flush(ctx context.Context) error {
 	}
 	for i := range w.waiting {
 		r, p := &w.waiting[i].record, &w.waiting[i].proof
-		w.record = p.append(w.record[:0])
+		w.record = p.Append(w.record[:0])
 		r.offset, r.length = uint64(w.out[FileFrames].n), uint32(len(w.record))
 		if err := w.out[FileFrames].write(w.record); err != nil {
 			return err
@@ -290,7 +290,7 @@ func (w *writer) flush(ctx context.Context) error {
 			return err
 		}
 		w.m.Counts.Frames++
-		if len(p.receipt) == 0 {
+		if len(p.Receipt) == 0 {
 			w.m.Counts.Pending++
 		}
 	}
@@ -305,7 +305,7 @@ func (w *writer) ask(ctx context.Context) error {
 	}
 	entries := make([]ledger.Entry, len(w.waiting))
 	for i := range w.waiting {
-		entries[i] = ledger.EntryOf(w.waiting[i].proof.salt, w.waiting[i].proof.statement)
+		entries[i] = ledger.EntryOf(w.waiting[i].proof.Salt, w.waiting[i].proof.Statement)
 	}
 	receipts, err := w.options.Receipts.Submit(ctx, entries)
 	if err != nil {
@@ -315,7 +315,7 @@ func (w *writer) ask(ctx context.Context) error {
 		return carnet.Errorf(carnet.Tampered, "the depot gave %d receipts for %d entries", len(receipts), len(entries))
 	}
 	for i := range receipts {
-		w.waiting[i].proof.receipt = receipts[i].Marshal()
+		w.waiting[i].proof.Receipt = receipts[i].Marshal()
 	}
 	return nil
 }

@@ -50,6 +50,8 @@ const (
 	HomeClaimed     Kind = 34 // a home was claimed anew by its world, by this answer
 	MappingMoved    Kind = 40 // a mapping to peer has ended: its avatar moved, by this decision
 	MoveRefused     Kind = 41 // peer told of a move, in this notice, that isn't one
+	Departed        Kind = 36 // an avatar has moved to peer, by the decision whose fingerprint is Object
+	Arrived         Kind = 37 // an avatar has come from peer with all that the manifest says, whose fingerprint is Object
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -191,6 +193,10 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"mapping_moved", set(fPeer, fMapping, fAvatar, fObject), set(fThing)}, true
 	case MoveRefused:
 		return kindRule{"move_refused", set(fPeer, fMapping, fObject, fReason), set(fThing)}, true
+	case Departed:
+		return kindRule{"departed", set(fPeer, fAvatar, fObject), 0}, true
+	case Arrived:
+		return kindRule{"arrived", set(fPeer, fAvatar, fObject), 0}, true
 	}
 	return kindRule{}, false
 }

@@ -55,6 +55,8 @@ func everyKind() []Statement {
 		{Kind: HomeClaimed, Who: "vault", Time: 34, Object: fill(16)},
 		{Kind: MappingMoved, Who: "hub", Time: 40, Peer: "arena", Mapping: mapping, Avatar: avatar, Thing: "watch-1", Object: fill(9)},
 		{Kind: MoveRefused, Who: "hub", Time: 41, Peer: "arena", Mapping: mapping, Thing: "watch-1", Object: fill(9), Reason: "another's order"},
+		{Kind: Departed, Who: "arena", Time: 13, Peer: "citadel", Avatar: avatar, Object: fill(9)},
+		{Kind: Arrived, Who: "citadel", Time: 14, Peer: "arena", Avatar: avatar, Object: fill(10)},
 	}
 }
 

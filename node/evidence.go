@@ -137,6 +137,24 @@ func trustOf(world carnet.PartyID, key ed25519.PrivateKey, peers map[carnet.Part
 	return trust
 }
 
+// origin says where what a sender sends to this world is proved.
+func (n *Node) origin(sender carnet.PartyID) (avatar.Origin, error) {
+	o := avatar.Origin{World: n.config.Party, Sender: sender, Audience: n.config.Party}
+	for name, peer := range peerFiles(n.peers) {
+		switch {
+		case name == sender:
+			o.Key = peer.Key
+		case name == n.depot.Party():
+			o.Ledger, o.LedgerKey = name, peer.Ledger
+		}
+	}
+	if o.Key == nil || o.LedgerKey == "" {
+		return o, carnet.Errorf(carnet.Unavailable, "the keys by which what %s sent is proved are not all known", sender).
+			WithFix("see 'carnet peer list': the sender must have been a peer, and the depot must be one")
+	}
+	return o, nil
+}
+
 // single is the source of a bundle of one frame.
 type single avatar.ProvenFrame
 
@@ -246,9 +264,10 @@ func (p proofs) Document(id carnet.AvatarID) (identity.Document, error) {
 // credentialLife is how long a credential holds: whoever needs one asks for it.
 const credentialLife = 24 * time.Hour
 
-// Credential implements api.Proofs.
+// Credential implements api.Proofs. An avatar that is to come has one, too, to ask
+// its former world with.
 func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error) {
-	info, err := p.node.api.World.Avatar(id)
+	info, err := p.node.api.World.Holder(id)
 	if err != nil {
 		return "", err
 	}

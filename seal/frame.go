@@ -180,6 +180,16 @@ func (f *Frame) Verify(pub ed25519.PublicKey, audience carnet.PartyID) error {
 	return nil
 }
 
+// ParseSign1 reads a frame's signed header that is kept apart from its batches,
+// with the root. It verifies nothing.
+func ParseSign1(sign1 []byte) (FrameHeader, carnet.Fingerprint, error) {
+	if len(sign1) > maxSign1 {
+		return FrameHeader{}, carnet.Fingerprint{}, carnet.Errorf(carnet.TooLarge, "a frame's signed header has %d bytes, more than %d", len(sign1), maxSign1)
+	}
+	h, root, _, err := parseFrameHeader(sign1)
+	return h, root, err
+}
+
 // VerifySign1 checks a frame's signed header that is kept apart from its
 // batches, and returns it with the root: with Proof, that proves a batch.
 func VerifySign1(sign1 []byte, pub ed25519.PublicKey) (FrameHeader, carnet.Fingerprint, error) {

@@ -81,6 +81,23 @@ type Key struct {
 	Secret [32]byte
 }
 
+// Commits reports whether the key leads to the batch with header h: whether it
+// opens it, or nothing does.
+func (k Key) Commits(h Header) bool {
+	if !k.Covers(h) {
+		return false
+	}
+	if k.Level == EpochLevel {
+		k = slotKey(k, h.Slot)
+	}
+	secret := k.Secret
+	if k.Level == SlotLevel {
+		secret = batchSecret(&k.Secret, h.Number, &h.Salt)
+	}
+	_, commitment := contentKey(&secret)
+	return commitment == h.Commitment
+}
+
 // NewEpoch starts an epoch of the stream: a random id and a random key.
 func NewEpoch(stream carnet.StreamID) Key {
 	k := Key{Path: Path{Level: EpochLevel, Stream: stream, Epoch: carnet.NewEpochID()}}

@@ -349,13 +349,13 @@ func addStretches(t *tx, n *worldTotals, rows []avatar.StretchRow) error {
 	return nil
 }
 
-const selectStretch = `SELECT id, stream, class, first_batch, last_batch, batches, measurements, from_minute, to_minute, received, stored, fingerprint, origins FROM world_stretch`
+const selectStretch = `SELECT id, stream, class, first_batch, last_batch, batches, measurements, from_minute, to_minute, received, size, stored, fingerprint, origins FROM world_stretch`
 
 func (s *Worlds) stretches(ctx context.Context, where string, args ...any) (rows []avatar.StretchRow, err error) {
 	err = s.db.read(ctx, selectStretch+where, args, func(r pgx.Rows) error {
 		var row avatar.StretchRow
 		err := r.Scan(&row.ID, fixed(row.Stream[:]), &row.Class, &row.FirstBatch, &row.LastBatch, &row.Batches, &row.Measurements,
-			&row.FromMinute, &row.ToMinute, &row.Received, &row.Stored, fixed(row.Fingerprint[:]), &row.Origins)
+			&row.FromMinute, &row.ToMinute, &row.Received, &row.Size, &row.Stored, fixed(row.Fingerprint[:]), &row.Origins)
 		rows = append(rows, row)
 		return err
 	})
@@ -368,6 +368,11 @@ func (s *Worlds) stretches(ctx context.Context, where string, args ...any) (rows
 // Stretches implements avatar.Store.
 func (s *Worlds) Stretches(ctx context.Context, stream carnet.StreamID, from, to int64) ([]avatar.StretchRow, error) {
 	return s.stretches(ctx, ` WHERE stream = $1 AND to_minute >= $2 AND from_minute <= $3 ORDER BY first_batch, id`, stream[:], from, to)
+}
+
+// StretchPage implements avatar.Store.
+func (s *Worlds) StretchPage(ctx context.Context, stream carnet.StreamID, from uint64, limit int) ([]avatar.StretchRow, error) {
+	return s.stretches(ctx, ` WHERE stream = $1 AND first_batch >= $2 ORDER BY first_batch, id LIMIT $3`, stream[:], cursor(from), max(limit, 0))
 }
 
 // Unstored implements avatar.Store.

@@ -29,6 +29,7 @@ func Worlds(t *testing.T, fresh Fresh[avatar.Store]) {
 	t.Run("Compact", func(t *testing.T) { testCompact(t, fresh) })
 	t.Run("CompactConflict", func(t *testing.T) { testCompactConflict(t, fresh) })
 	t.Run("Stretches", func(t *testing.T) { testStretches(t, fresh) })
+	t.Run("StretchPage", func(t *testing.T) { testStretchPage(t, fresh) })
 	t.Run("RestoreStretch", func(t *testing.T) { testRestore(t, fresh) })
 	t.Run("DropStretches", func(t *testing.T) { testDrop(t, fresh) })
 	t.Run("DropConflict", func(t *testing.T) { testDropConflict(t, fresh) })
@@ -275,7 +276,7 @@ func stretch(st byte, n int, class carnet.Retention) avatar.StretchRow {
 func bare(want, have []avatar.StretchRow) []avatar.StretchRow {
 	want = append([]avatar.StretchRow(nil), want...)
 	for i := range min(len(want), len(have)) {
-		want[i].ID, want[i].Body = have[i].ID, nil
+		want[i].ID, want[i].Size, want[i].Body = have[i].ID, len(want[i].Body), nil
 	}
 	return want
 }
@@ -398,6 +399,26 @@ func testStretches(t *testing.T, fresh Fresh[avatar.Store]) {
 	if len(have) != 1 || !have[0].Stored {
 		t.Fatalf("a stretch that was stored is listed as %+v", have)
 	}
+}
+
+// testStretchPage pages through a stream's stretches by their first batches.
+func testStretchPage(t *testing.T, fresh Fresh[avatar.Store]) {
+	ctx := t.Context()
+	s := open(t, fresh(t))
+	rows := []avatar.StretchRow{stretch(1, 3, carnet.Day), stretch(1, 0, carnet.Day), stretch(2, 2, carnet.Day), stretch(1, 1, carnet.Keep)}
+	must(t, s.Compact(ctx, avatar.Compaction{Stretches: rows}))
+	first := rows[1]
+	first.FirstBatch = 1<<63 - 1
+	must(t, s.Compact(ctx, avatar.Compaction{Stretches: []avatar.StretchRow{first}}))
+	in := []avatar.StretchRow{rows[1], rows[3], rows[0], first}
+	for _, c := range []struct {
+		from        uint64
+		limit, a, b int
+	}{{0, 9, 0, 4}, {0, 2, 0, 2}, {1, 2, 1, 3}, {10, 1, 1, 2}, {11, 1, 2, 3}, {31, 9, 3, 4}, {1<<63 - 1, 9, 3, 4}, {0, 0, 0, 0}, {1 << 63, 9, 3, 4}} {
+		have := get(s.StretchPage(ctx, carnet.StreamID{0, 1}, c.from, c.limit))(t)
+		same(t, fmt.Sprintf("%d stretches from batch %d on", c.limit, c.from), have, bare(in[c.a:c.b], have))
+	}
+	same(t, "stretches of an unknown stream", get(s.StretchPage(ctx, carnet.StreamID{}, 0, 9))(t), rows[:0])
 }
 
 func testRestore(t *testing.T, fresh Fresh[avatar.Store]) {

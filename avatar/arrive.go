@@ -1,0 +1,1008 @@
+package avatar
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unique"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/policy"
+	"carnet/seal"
+)
+
+// arrivingDocument is an avatar that is to come from another world.
+type arrivingDocument struct {
+	Crossing carnet.CrossingID `json:"crossing"`
+	Title    string            `json:"title,omitempty"`
+	Created  time.Time         `json:"created"`
+	Key      []byte            `json:"key"`
+	Streams  []arrivingStream  `json:"streams,omitempty"`
+}
+
+type arrivingStream struct {
+	ID carnet.StreamID `json:"id"` // in the store
+	former
+}
+
+// comingDocument is an epoch that batches of an arriving avatar are under. Its id is
+// the avatar's and the path.
+type comingDocument struct {
+	// Of one of its batches, by which its key is known.
+	Slot       uint32             `json:"slot"`
+	Number     uint64             `json:"number"`
+	Salt       []byte             `json:"salt"`
+	Commitment carnet.Fingerprint `json:"commitment"`
+
+	Until time.Time `json:"until,omitzero"` // as in an epochDocument
+	Keep  bool      `json:"keep,omitempty"`
+
+	NotAfter time.Time   `json:"not_after,omitzero"` // of its key, if it is here
+	Granter  string      `json:"granter,omitempty"`
+	Ceiling  *savedLabel `json:"ceiling,omitempty"`
+}
+
+// arrival is an avatar that is to come. Nobody is shown it.
+type arrival struct {
+	id  carnet.AvatarID
+	key [ed25519.PublicKeySize]byte
+
+	mu      sync.Mutex // held while something of it changes; guards what follows
+	doc     arrivingDocument
+	version uint64
+	dropped bool // it is being deleted
+	provers map[carnet.StreamID]*prover
+	coming  map[seal.Path]*coming
+}
+
+type coming struct {
+	doc     comingDocument
+	version uint64
+}
+
+func (c *coming) header(at seal.Path) seal.Header {
+	return seal.Header{Stream: at.Stream, Epoch: at.Epoch, Slot: c.doc.Slot, Number: c.doc.Number, Salt: [16]byte(c.doc.Salt), Commitment: c.doc.Commitment}
+}
+
+func (r *arrival) stream(name carnet.StreamID) *arrivingStream {
+	for i := range r.doc.Streams {
+		if r.doc.Streams[i].Name == name {
+			return &r.doc.Streams[i]
+		}
+	}
+	return nil
+}
+
+func comingID(id carnet.AvatarID, at seal.Path) string { return id.String() + "/" + at.String() }
+
+// Keys of an arriving avatar's epochs: where no reader looks.
+const kindArrivingKey = "arriving"
+
+func arrivingKey(id carnet.AvatarID, at seal.Path) keys.ID {
+	return keys.ID{Kind: kindArrivingKey, Name: comingID(id, at)}
+}
+
+// Expect makes an avatar, with a key of its own, that is to come from another
+// world by a crossing. It is durable on return, and shown to nobody until Arrive;
+// but it can ask other worlds (PublicKey, Holder). Each call makes another.
+func (a *Agent) Expect(ctx context.Context, x carnet.CrossingID, title string) (Info, error) {
+	if len(title) > maxTitle {
+		return Info{}, carnet.Errorf(carnet.TooLarge, "an avatar's title has %d bytes, at most %d are accepted", len(title), maxTitle)
+	}
+	id := carnet.NewAvatarID()
+	key, err := a.keys.MakeSigner(ctx, keys.ID{Kind: "avatar", Name: id.String()})
+	if err != nil {
+		return Info{}, err
+	}
+	r := newArrival(id, arrivingDocument{Crossing: x, Title: title, Created: a.now().UTC(), Key: key.Public().(ed25519.PublicKey)})
+	if err := a.saveArrival(ctx, r); err != nil {
+		return Info{}, err
+	}
+	a.mu.Lock()
+	a.arriving[id] = r
+	a.mu.Unlock()
+	return r.info(), nil
+}
+
+func newArrival(id carnet.AvatarID, doc arrivingDocument) *arrival {
+	return &arrival{id: id, key: [ed25519.PublicKeySize]byte(doc.Key), doc: doc, provers: make(map[carnet.StreamID]*prover), coming: make(map[seal.Path]*coming)}
+}
+
+func (r *arrival) info() Info {
+	return Info{ID: r.id, Title: r.doc.Title, Created: r.doc.Created, Key: r.key[:], Properties: []string{}}
+}
+
+func (a *Agent) saveArrival(ctx context.Context, r *arrival) error {
+	if err := a.put(ctx, kindArriving, r.id.String(), r.version+1, r.doc); err != nil {
+		return err
+	}
+	r.version++
+	return nil
+}
+
+// Arriving lists the avatars that are to come, with the crossings by which.
+func (a *Agent) Arriving() map[carnet.AvatarID]carnet.CrossingID {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	all := make(map[carnet.AvatarID]carnet.CrossingID, len(a.arriving))
+	for id, r := range a.arriving {
+		all[id] = r.doc.Crossing
+	}
+	return all
+}
+
+// Holder returns who has an avatar's key: an avatar that is here, or one that is to
+// come, which is shown nowhere else.
+func (a *Agent) Holder(id carnet.AvatarID) (Info, error) {
+	a.mu.RLock()
+	r := a.arriving[id]
+	a.mu.RUnlock()
+	if r != nil {
+		return r.info(), nil
+	}
+	return a.Avatar(id)
+}
+
+func (a *Agent) arrival(id carnet.AvatarID) (*arrival, error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if r := a.arriving[id]; r != nil {
+		return r, nil
+	}
+	return nil, carnet.Errorf(carnet.NotFound, "no avatar %s is to come", id)
+}
+
+// comes locks an avatar that is to come, for a change.
+func (a *Agent) comes(id carnet.AvatarID) (r *arrival, done func(), err error) {
+	if r, err = a.arrival(id); err != nil {
+		return nil, nil, err
+	}
+	r.mu.Lock()
+	if r.dropped {
+		r.mu.Unlock()
+		return nil, nil, carnet.Errorf(carnet.NotFound, "the avatar %s comes no more", id)
+	}
+	return r, r.mu.Unlock, nil
+}
+
+// TakeStreams notes the streams of an arriving avatar, with where they were received:
+// what is taken of them must be proved by that. One that is noted already with
+// another origin is refused. It is durable on return.
+func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []MovedStream) error {
+	r, done, err := a.comes(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	before := slices.Clone(r.doc.Streams)
+	for i := range streams {
+		m := &streams[i]
+		if had := r.stream(m.Stream); had != nil {
+			if !had.Origin.same(&m.Origin) {
+				return carnet.Errorf(carnet.Conflict, "stream %s is said to have another origin than before", m.Stream)
+			}
+			continue
+		}
+		if err := m.Origin.check(); err != nil {
+			return err
+		}
+		if _, err := newProver(m.Origin); err != nil {
+			return err
+		}
+		if m.Stream == nobody || len(r.doc.Streams) >= maxStreams {
+			return carnet.Errorf(carnet.TooLarge, "an avatar has more than %d streams, or one without a name", maxStreams)
+		}
+		r.doc.Streams = append(r.doc.Streams, arrivingStream{carnet.NewStreamID(), former{Name: m.Stream, Origin: m.Origin}})
+	}
+	if len(r.doc.Streams) == len(before) {
+		return nil
+	}
+	if err := a.saveArrival(ctx, r); err != nil {
+		r.doc.Streams = before
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := len(before); i < len(r.doc.Streams); i++ {
+		a.setFormer(r.doc.Streams[i].ID, &r.doc.Streams[i].former)
+	}
+	return nil
+}
+
+// Missing returns those of the stretches that aren't here yet, and whose retention
+// hasn't ended.
+func (a *Agent) Missing(ctx context.Context, id carnet.AvatarID, listed []MovedStretch) (missing []MovedStretch, err error) {
+	r, done, err := a.comes(id)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	now := a.now()
+	for i := range listed {
+		row, err := a.arrived(ctx, r, &listed[i])
+		if err != nil {
+			return nil, err
+		}
+		if row == nil && !listed[i].over(now) {
+			missing = append(missing, listed[i])
+		}
+	}
+	return missing, nil
+}
+
+// arrived finds a stretch among those that were taken; nil: it isn't here.
+func (a *Agent) arrived(ctx context.Context, r *arrival, m *MovedStretch) (*StretchRow, error) {
+	s := r.stream(m.Stream)
+	if s == nil {
+		return nil, carnet.Errorf(carnet.NotFound, "the arriving avatar has no stream %s", m.Stream)
+	}
+	rows, err := a.store.StretchPage(ctx, s.ID, m.First, 1)
+	if err != nil || len(rows) == 0 || rows[0].FirstBatch != m.First {
+		return nil, err
+	}
+	if is, err := movedStretch(&rows[0], m.Stream); err != nil || is != *m {
+		return nil, err
+	}
+	return &rows[0], nil
+}
+
+// replace deletes a stretch that came before in the place of another: the source has
+// packed its batches anew since.
+func (a *Agent) replace(ctx context.Context, stream carnet.StreamID, m *MovedStretch) error {
+	rows, err := a.store.StretchPage(ctx, stream, m.First, 1)
+	if err != nil || len(rows) == 0 || rows[0].FirstBatch != m.First {
+		return err
+	}
+	return a.drop(ctx, rows, "it was packed anew", nil)
+}
+
+// TakeStretch verifies a stretch of an arriving avatar by its proof and stores
+// both: the bytes by their fingerprint; that every batch is of the stream and in
+// order; that it is in a frame that the sender signed, and that the stream's
+// world stated to have received, on its ledger. It is durable on return; one that
+// is here already is left alone; one in whose place another is takes it. What is inside of the batches isn't looked at.
+func (a *Agent) TakeStretch(ctx context.Context, id carnet.AvatarID, m MovedStretch, body, proof []byte) error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	r, done, err := a.comes(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if row, err := a.arrived(ctx, r, &m); err != nil || row != nil {
+		return err
+	}
+	if m.over(a.now()) {
+		return nil
+	}
+	s := r.stream(m.Stream)
+	row := StretchRow{
+		Stream: s.ID, Class: m.Class, FirstBatch: m.First, LastBatch: m.Last, Batches: m.Batches, Measurements: m.Measurements,
+		FromMinute: m.FromMinute, ToMinute: m.ToMinute, Received: m.Received, Fingerprint: m.Fingerprint, Body: body,
+	}
+	headers, err := r.verify(&m, s, &row, proof)
+	if err != nil {
+		return err
+	}
+	changed, documents, err := a.noteComing(r, &row, headers)
+	if err != nil {
+		return err
+	}
+	if err := a.replace(ctx, s.ID, &m); err != nil {
+		return err
+	}
+	d, err := a.proofDocument(s.ID, m.Fingerprint, proof)
+	if err != nil {
+		return err
+	}
+	documents = append(documents, d)
+	// It went before, and comes again: the depot is to have it after all.
+	doomed, err := a.store.Document(ctx, kindDoomed, m.Fingerprint.String())
+	if err == nil {
+		documents = append(documents, carnet.Document{Kind: kindDoomed, ID: doomed.ID, Version: doomed.Version + 1})
+	} else if carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	if err := a.store.Compact(ctx, Compaction{Stretches: []StretchRow{row}, Documents: documents}); err != nil {
+		return err
+	}
+	maps.Copy(r.coming, changed)
+	return nil
+}
+
+// verify checks a stretch's bytes by its proof, fills in its origins, and returns
+// its batches' headers.
+func (r *arrival) verify(m *MovedStretch, s *arrivingStream, row *StretchRow, proof []byte) (headers []seal.Header, err error) {
+	bad := func(format string, args ...any) ([]seal.Header, error) {
+		return nil, carnet.Errorf(carnet.Tampered, "stretch %s of stream %s "+format, append([]any{m.Fingerprint, m.Stream}, args...)...)
+	}
+	if len(row.Body) != m.Size || carnet.FingerprintOf(row.Body) != m.Fingerprint {
+		return bad("has other bytes than its fingerprint says")
+	}
+	p, err := parseProof(proof)
+	if err != nil {
+		return nil, err
+	}
+	from := origins{first: m.FirstNumber, next: m.NextNumber}
+	var prints []carnet.Fingerprint
+	err = eachBatch(row.Body, func(_, from, to int) error {
+		h, _, err := seal.ParseHeader(row.Body[from:to])
+		if err != nil {
+			return err
+		}
+		if h.Stream != m.Stream || len(headers) > 0 && h.Number <= headers[len(headers)-1].Number {
+			return carnet.Errorf(carnet.Tampered, "batch %d of stream %s is out of its place", h.Number, h.Stream)
+		}
+		headers, prints = append(headers, h), append(prints, carnet.FingerprintOf(row.Body[from:to]))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n := len(headers); n != int(m.Batches) || headers[0].Number != m.First || headers[n-1].Number != m.Last {
+		return bad("has other batches than it is said to have")
+	}
+	v := r.provers[m.Stream]
+	if v == nil {
+		if v, err = newProver(s.Origin); err != nil {
+			return nil, err
+		}
+		r.provers[m.Stream] = v
+	}
+	frames, err := v.verify(&p, prints)
+	if err != nil {
+		return nil, err
+	}
+	received := int64(0)
+	for i := range frames {
+		received = max(received, frames[i].received)
+	}
+	if received != m.Received {
+		return bad("was received at another time than it is said")
+	}
+	for i, h := range headers {
+		frame, leaf := p.at(i)
+		from.batches = append(from.batches, origin{h.Number, uint64(frame), uint32(leaf)})
+	}
+	row.Origins = from.append(nil)
+	return headers, nil
+}
+
+// noteComing notes which epochs a stretch needs, and until when.
+func (a *Agent) noteComing(r *arrival, row *StretchRow, headers []seal.Header) (changed map[seal.Path]*coming, documents []carnet.Document, err error) {
+	until := keptUntil(row)
+	changed = make(map[seal.Path]*coming)
+	for _, h := range headers {
+		at := epochOf(h)
+		if changed[at] != nil {
+			continue
+		}
+		c := coming{doc: comingDocument{Slot: h.Slot, Number: h.Number, Salt: bytes.Clone(h.Salt[:]), Commitment: h.Commitment}}
+		if had := r.coming[at]; had != nil {
+			if c = *had; c.doc.Keep || until != keptForEver && until <= c.doc.Until.UnixNano() {
+				continue
+			}
+		}
+		if c.doc.Keep = until == keptForEver; !c.doc.Keep {
+			c.doc.Until = time.Unix(0, until).UTC()
+		}
+		c.version++
+		changed[at] = &c
+		d, err := a.document(kindComing, comingID(r.id, at), c.version, c.doc)
+		if err != nil {
+			return nil, nil, err
+		}
+		documents = append(documents, d)
+	}
+	return changed, documents, nil
+}
+
+// AnnounceTo signs the present reception key for a world that is to give keys.
+func (a *Agent) AnnounceTo(signer crypto.Signer, self carnet.PartyID) ([]byte, error) {
+	a.receptionMu.Lock()
+	defer a.receptionMu.Unlock()
+	return a.reception.Announce(signer, self, a.announced[len(a.announced)-1].NotAfter)
+}
+
+// TakeKeys opens a key bag for an arriving avatar and keeps its keys where no
+// reader finds them. Each must open a batch that has come: one that doesn't fails
+// the whole; one that no batch needs is thrown away. They are durable on return.
+func (a *Agent) TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte, want seal.Expected) error {
+	r, done, err := a.comes(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	bag, err := a.openBag(sealed, want)
+	if err != nil {
+		return err
+	}
+	var entries []keys.Entry
+	var documents []carnet.Document
+	changed := make(map[seal.Path]*coming)
+	for i := range bag.Entries {
+		e := &bag.Entries[i]
+		if e.Key.Level != seal.EpochLevel {
+			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
+		}
+		had := r.coming[e.Key.Path]
+		if had == nil {
+			continue
+		}
+		if over := e.Ceiling.Exceeds(a.clearance); over != "" {
+			return carnet.Errorf(carnet.Forbidden, "the key of %s is refused: %s", e.Key.Path, over)
+		}
+		if !e.Key.Commits(had.header(e.Key.Path)) {
+			return carnet.Errorf(carnet.Tampered, "the key of %s doesn't open batch %d, which is under it", e.Key.Path, had.doc.Number)
+		}
+		entries = append(entries, keys.Entry{ID: arrivingKey(id, e.Key.Path), Secret: slices.Clone(e.Key.Secret[:])})
+		c, ceiling := *had, savedLabel(e.Ceiling)
+		c.doc.NotAfter, c.doc.Granter, c.doc.Ceiling = bag.NotAfter.UTC(), string(bag.Granter), &ceiling
+		c.version++
+		changed[e.Key.Path] = &c
+		d, err := a.document(kindComing, comingID(id, e.Key.Path), c.version, c.doc)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := a.keys.Put(ctx, entries...); err != nil {
+		return err
+	}
+	if err := a.store.Put(ctx, documents, nil); err != nil {
+		return err
+	}
+	maps.Copy(r.coming, changed)
+	return nil
+}
+
+// openBag opens a key bag that is sealed to one of this world's reception keys.
+func (a *Agent) openBag(sealed []byte, want seal.Expected) (*seal.Bag, error) {
+	id, err := seal.BagReception(sealed)
+	if err != nil {
+		return nil, err
+	}
+	a.receptionMu.Lock()
+	key := a.receptions[id]
+	a.receptionMu.Unlock()
+	if key == nil {
+		return nil, carnet.Errorf(carnet.NotFound, "the key bag is sealed to a reception key that is not in use").
+			WithFix("connect again for the present one")
+	}
+	want.Now = a.now()
+	bag, err := key.OpenBag(sealed, want)
+	if err != nil {
+		return nil, err
+	}
+	if !a.clearance.Purposes.Has(bag.Purpose) {
+		return nil, carnet.Errorf(carnet.Forbidden, "the key bag is for the purpose %q, which this world doesn't have", bag.Purpose)
+	}
+	return bag, nil
+}
+
+// Check holds what has come of an arriving avatar against a manifest: every stretch
+// that it names is here, unless its retention has ended, and no other (one that has
+// ended at the source meanwhile is deleted); numbers follow one another and none
+// comes twice; every epoch's key is here; and the state's values are in the batches
+// that it names. The error says what isn't so.
+func (a *Agent) Check(ctx context.Context, id carnet.AvatarID, m *Manifest) error {
+	r, done, err := a.comes(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = a.checkArrival(ctx, r, m)
+	return err
+}
+
+// checkArrival is Check; it returns the state.
+func (a *Agent) checkArrival(ctx context.Context, r *arrival, m *Manifest) ([]latest, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	if m.Crossing != r.doc.Crossing {
+		return nil, carnet.Errorf(carnet.Conflict, "the manifest is of crossing %s, and the avatar comes by %s", m.Crossing, r.doc.Crossing)
+	}
+	rest := m.Stretches
+	rows := make(map[carnet.StreamID][]StretchRow) // by their streams' names
+	for i := range m.Streams {
+		s := &m.Streams[i]
+		had := r.stream(s.Stream)
+		if had == nil || !had.Origin.same(&s.Origin) {
+			return nil, carnet.Errorf(carnet.Conflict, "the manifest has another stream %s than the one that came", s.Stream)
+		}
+		n := 0
+		for n < len(rest) && rest[n].Stream == s.Stream {
+			n++
+		}
+		here, err := a.checkStretches(ctx, had, rest[:n])
+		if err != nil {
+			return nil, err
+		}
+		if err := checkNumbers(here); err != nil {
+			return nil, err
+		}
+		rows[s.Stream], rest = here, rest[n:]
+	}
+	if err := a.checkKeys(ctx, r, m, rows); err != nil {
+		return nil, err
+	}
+	return a.arrivedState(ctx, r, m, rows)
+}
+
+// checkStretches compares the stretches of a stream that are here with those that a
+// manifest lists, and returns them.
+func (a *Agent) checkStretches(ctx context.Context, s *arrivingStream, listed []MovedStretch) (here []StretchRow, err error) {
+	now := a.now()
+	for from := uint64(0); ; {
+		rows, err := a.store.StretchPage(ctx, s.ID, from, listAtOnce)
+		if err != nil {
+			return nil, err
+		}
+		var surplus []StretchRow
+		for i := range rows {
+			row := &rows[i]
+			for len(listed) > 0 && listed[0].First < row.FirstBatch && listed[0].over(now) {
+				listed = listed[1:]
+			}
+			is, err := movedStretch(row, s.Name)
+			if err != nil {
+				return nil, err
+			}
+			switch {
+			case len(listed) > 0 && listed[0] == is:
+				here, listed = append(here, *row), listed[1:]
+			default:
+				surplus = append(surplus, *row)
+			}
+		}
+		if len(surplus) > 0 {
+			if err := a.drop(ctx, surplus, "it is not in the manifest of its move", nil); err != nil {
+				return nil, err
+			}
+		}
+		if len(rows) < listAtOnce {
+			break
+		}
+		from = rows[len(rows)-1].FirstBatch + 1
+	}
+	for i := range listed {
+		if !listed[i].over(now) {
+			return nil, carnet.Errorf(carnet.NotFound, "stretch %s of stream %s isn't here", listed[i].Fingerprint, s.Name)
+		}
+	}
+	return here, nil
+}
+
+// checkNumbers refuses a batch number that is in two stretches. Few of these
+// overlap: those of one class follow one another.
+func checkNumbers(rows []StretchRow) error {
+	for len(rows) > 0 {
+		n, last := 1, rows[0].LastBatch
+		for ; n < len(rows) && rows[n].FirstBatch <= last; n++ {
+			last = max(last, rows[n].LastBatch)
+		}
+		var numbers []uint64
+		for i := range rows[:n] {
+			if n == 1 {
+				break
+			}
+			or, err := parseOrigins(rows[i].Origins)
+			if err != nil {
+				return err
+			}
+			for _, o := range or.batches {
+				numbers = append(numbers, o.number)
+			}
+		}
+		slices.Sort(numbers)
+		for i := 1; i < len(numbers); i++ {
+			if numbers[i] == numbers[i-1] {
+				return carnet.Errorf(carnet.Tampered, "batch %d comes twice", numbers[i])
+			}
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// checkKeys refuses a manifest without a key for an epoch that has come; one that
+// the manifest says is destroyed isn't needed.
+func (a *Agent) checkKeys(ctx context.Context, r *arrival, m *Manifest, rows map[carnet.StreamID][]StretchRow) error {
+	named := make(map[seal.Path]*MovedKey, len(m.Keys))
+	for i := range m.Keys {
+		named[m.Keys[i].path()] = &m.Keys[i]
+	}
+	now := a.now()
+	for at, c := range r.coming {
+		if k := named[at]; k != nil && (!k.Ended.IsZero() || !now.Before(k.NotAfter)) {
+			continue
+		}
+		if len(rows[at.Stream]) == 0 || !c.doc.Keep && !now.Before(c.doc.Until) {
+			continue // nothing is left under it
+		}
+		secret, err := a.keys.Get(ctx, arrivingKey(r.id, at))
+		if carnet.CodeOf(err) == carnet.NotFound {
+			return carnet.Errorf(carnet.NotFound, "the key of %s hasn't come", at)
+		} else if err != nil {
+			return err
+		}
+		ok := len(secret) == 32 && seal.Key{Path: at, Secret: [32]byte(secret)}.Commits(c.header(at))
+		if clear(secret); !ok {
+			return carnet.Errorf(carnet.Tampered, "the key of %s doesn't open batch %d, which is under it", at, c.doc.Number)
+		}
+	}
+	return nil
+}
+
+// arrivedState makes the state of the values that a manifest names, of the batches
+// that these are in.
+func (a *Agent) arrivedState(ctx context.Context, r *arrival, m *Manifest, rows map[carnet.StreamID][]StretchRow) (state []latest, err error) {
+	place := make(map[carnet.StreamID]uint16)
+	for i := range m.Streams {
+		place[m.Streams[i].Stream] = uint16(i)
+	}
+	o := newOpening()
+	now := a.now().UnixNano()
+	bodies := make(map[uint64][]byte, 1) // the last, by its row's id
+	for i := range m.State {
+		v := &m.State[i]
+		row, batch, err := a.batchOf(ctx, rows[v.Stream], v.Batch, bodies)
+		if err != nil {
+			return nil, err
+		}
+		if batch == nil {
+			continue // its retention has ended
+		}
+		h, b, err := a.openArriving(ctx, &o, r, batch)
+		if err != nil {
+			return nil, err
+		}
+		found, ok := newest(o.measurements, v.Name)
+		if !ok || found.Time != v.Time {
+			return nil, carnet.Errorf(carnet.Tampered, "the newest %.80q of the state is not in batch %d of stream %s", v.Name, v.Batch, v.Stream)
+		}
+		l := latest{
+			property: unique.Make(property{found.Name, found.Unit}), time: found.Time, kind: found.Value.Kind, num: found.Value.Num, str: strings.Clone(found.Value.Str),
+			class: a.classOf(policy.Class{Label: b.Label, Retention: b.Retention}), ends: valueEnds(b.Retention, row.Received),
+			epoch: h.Epoch, slot: h.Slot, place: place[v.Stream],
+		}
+		if !l.over(now) {
+			state = append(state, l)
+		}
+	}
+	return state, nil
+}
+
+// batchOf finds a batch by its number; nil: it isn't here any more.
+func (a *Agent) batchOf(ctx context.Context, rows []StretchRow, number uint64, bodies map[uint64][]byte) (*StretchRow, []byte, error) {
+	for i := range rows {
+		row := &rows[i]
+		if number < row.FirstBatch || number > row.LastBatch {
+			continue
+		}
+		or, err := parseOrigins(row.Origins)
+		if err != nil {
+			return nil, nil, err
+		}
+		at := slices.IndexFunc(or.batches, func(o origin) bool { return o.number == number })
+		if at < 0 {
+			continue
+		}
+		body := bodies[row.ID]
+		if body == nil {
+			if body, err = a.stretchBody(ctx, *row); errors.Is(err, errMoved) {
+				return nil, nil, nil
+			} else if err != nil {
+				return nil, nil, err
+			}
+			clear(bodies)
+			bodies[row.ID] = body
+		}
+		var batch []byte
+		err = eachBatch(body, func(leaf, from, to int) error {
+			if leaf == at {
+				batch = body[from:to]
+			}
+			return nil
+		})
+		return row, batch, err
+	}
+	return nil, nil, nil
+}
+
+// openArriving opens a batch with a key of an arriving avatar.
+func (a *Agent) openArriving(ctx context.Context, o *opening, r *arrival, batch []byte) (h seal.Header, b seal.Body, err error) {
+	if h, _, err = seal.ParseHeader(batch); err != nil {
+		return h, b, err
+	}
+	secret, err := a.keys.Get(ctx, arrivingKey(r.id, epochOf(h)))
+	if err != nil {
+		return h, b, err
+	}
+	defer clear(secret)
+	if len(secret) != 32 {
+		return h, b, carnet.Errorf(carnet.Tampered, "the key of %s has %d bytes", epochOf(h), len(secret))
+	}
+	if o.body, err = seal.OpenWith(seal.Key{Path: epochOf(h), Secret: [32]byte(secret)}, o.body[:0], batch); err != nil {
+		return h, b, err
+	}
+	b, err = o.read(0)
+	return h, b, err
+}
+
+// Landing is what makes an arriving avatar one of this world's.
+type Landing struct {
+	From     carnet.PartyID // the world that it comes from, as this one calls it
+	Manifest *Manifest
+	Hash     carnet.Fingerprint // of the manifest, as it was signed
+	Owner    ed25519.PublicKey  // its owner's key for this world; nil: none
+}
+
+// Arrive makes an arriving avatar one of this world's, with everything that the
+// manifest names: in one transaction with the statement of it. It is called when
+// the crossing is decided, and may be called again until it returns nil.
+func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error {
+	if _, err := a.avatar(id); err == nil {
+		return nil
+	}
+	r, done, err := a.comes(id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	state, err := a.checkArrival(ctx, r, l.Manifest)
+	if err != nil {
+		return err
+	}
+	if err := a.keepArrived(ctx, r); err != nil {
+		return err
+	}
+	v := &Avatar{id: id, title: l.Manifest.Title, created: l.Manifest.Created.UnixNano(), key: r.key, version: 1, stateVersion: 1, latest: state}
+	if len(l.Owner) == ed25519.PublicKeySize {
+		v.owner = (*[ed25519.PublicKeySize]byte)(bytes.Clone(l.Owner))
+	}
+	doc := avatarDocument{Title: v.title, Created: l.Manifest.Created.UTC(), Key: r.key[:], Owner: l.Owner, Streams: []streamDocument{}}
+	for i := range l.Manifest.Streams {
+		m := &l.Manifest.Streams[i]
+		s := r.stream(m.Stream)
+		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage}})
+		v.streams = append(v.streams, &stream{
+			id: s.ID, avatar: v, place: int32(i), ended: true, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
+		})
+	}
+	if err := a.land(ctx, r, v, doc, l); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.avatars[id] = v
+	for i, s := range v.streams {
+		a.streams[s.id] = s
+		a.setFormer(s.id, doc.Streams[i].Former)
+	}
+	for i := range r.doc.Streams { // those that the manifest doesn't have
+		if s := &r.doc.Streams[i]; a.streams[s.ID] == nil {
+			a.setFormer(s.ID, nil)
+		}
+	}
+	delete(a.arriving, id)
+	a.mu.Unlock()
+	a.recorded()
+	return a.destroyArriving(ctx, id)
+}
+
+// keepArrived puts the keys of an arriving avatar where readers look for them.
+func (a *Agent) keepArrived(ctx context.Context, r *arrival) error {
+	var entries []keys.Entry
+	for at := range r.coming {
+		secret, err := a.keys.Get(ctx, arrivingKey(r.id, at))
+		if carnet.CodeOf(err) == carnet.NotFound {
+			continue
+		} else if err != nil {
+			return err
+		}
+		entries = append(entries, keys.Entry{ID: keyID(at), Secret: secret})
+	}
+	return a.keys.Put(ctx, entries...)
+}
+
+// land makes durable that an avatar is here.
+func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocument, l Landing) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	d, err := a.document(kindAvatar, r.id.String(), 1, doc)
+	if err != nil {
+		return err
+	}
+	a.mu.RLock()
+	state := v.state(a.classes.all)
+	a.mu.RUnlock()
+	s, err := a.document(kindState, r.id.String(), 1, state)
+	if err != nil {
+		return err
+	}
+	documents := []carnet.Document{d, s, {Kind: kindArriving, ID: r.id.String(), Version: r.version + 1}}
+	ended := make(map[seal.Path]*MovedKey)
+	for i := range l.Manifest.Keys {
+		ended[l.Manifest.Keys[i].path()] = &l.Manifest.Keys[i]
+	}
+	for at, c := range r.coming {
+		d, err := a.landedEpoch(ctx, at, c, ended[at], l.From)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d, carnet.Document{Kind: kindComing, ID: comingID(r.id, at), Version: c.version + 1})
+	}
+	for i := range l.Manifest.Streams {
+		m := &l.Manifest.Streams[i]
+		id := r.stream(m.Stream).ID
+		over, version, err := loadOne[overDocument](ctx, a, kindOver, id.String())
+		if err != nil {
+			return err
+		}
+		for _, o := range m.Over {
+			over.note(o.Class, o.From, o.To)
+		}
+		if len(over.Classes) == 0 {
+			continue
+		}
+		d, err := a.document(kindOver, id.String(), version+1, over)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, d)
+	}
+	item, err := a.Statement(ledger.Statement{Kind: ledger.Arrived, Time: a.now().UnixNano(), Peer: l.From, Avatar: r.id, Object: l.Hash})
+	if err != nil {
+		return err
+	}
+	return a.store.Put(ctx, documents, []ledger.Item{item})
+}
+
+// landedEpoch makes the document of an epoch that has come.
+func (a *Agent) landedEpoch(ctx context.Context, at seal.Path, c *coming, k *MovedKey, from carnet.PartyID) (carnet.Document, error) {
+	name := keyID(at).Name
+	_, version, err := loadOne[epochDocument](ctx, a, kindEpoch, name)
+	if err != nil {
+		return carnet.Document{}, err
+	}
+	doc := epochDocument{Given: a.now().UTC(), NotAfter: c.doc.NotAfter, Until: c.doc.Until, Keep: c.doc.Keep, Granter: string(from), Ceiling: c.doc.Ceiling}
+	if k != nil && (doc.NotAfter.IsZero() || k.NotAfter.Before(doc.NotAfter)) {
+		doc.NotAfter = k.NotAfter
+	}
+	if k != nil {
+		doc.Ended = k.Ended
+	}
+	return a.document(kindEpoch, name, version+1, doc)
+}
+
+// destroyArriving destroys the keys of an arriving avatar where no reader looks.
+func (a *Agent) destroyArriving(ctx context.Context, id carnet.AvatarID) error {
+	ids, err := a.keys.List(ctx, kindArrivingKey, id.String()+"/")
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return a.keys.Destroy(ctx, ids...)
+}
+
+// Drop deletes an arriving avatar that doesn't come, with everything that came of
+// it. A crash leaves less; done again it goes on, and is done once.
+func (a *Agent) Drop(ctx context.Context, id carnet.AvatarID) error {
+	a.clearMu.Lock()
+	defer a.clearMu.Unlock()
+	r, err := a.arrival(id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		if _, here := a.avatar(id); here == nil {
+			return carnet.Errorf(carnet.Conflict, "the avatar %s is here", id)
+		}
+		return nil
+	} else if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropped = true
+	if err := a.destroyArriving(ctx, id); err != nil {
+		return err
+	}
+	why := fmt.Sprintf("its avatar didn't come by crossing %s", r.doc.Crossing)
+	for i := range r.doc.Streams {
+		if err := a.deleteStretches(ctx, r.doc.Streams[i].ID, why); err != nil {
+			return err
+		}
+	}
+	documents := []carnet.Document{{Kind: kindArriving, ID: id.String(), Version: r.version + 1}}
+	for at, c := range r.coming {
+		documents = append(documents, carnet.Document{Kind: kindComing, ID: comingID(id, at), Version: c.version + 1})
+	}
+	if err := a.keys.Destroy(ctx, keys.ID{Kind: "avatar", Name: id.String()}); err != nil {
+		return err
+	}
+	if err := a.store.Put(ctx, documents, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range r.doc.Streams {
+		a.setFormer(r.doc.Streams[i].ID, nil)
+	}
+	delete(a.arriving, id)
+	return nil
+}
+
+// loadArriving takes the avatars that are to come, and destroys keys of those that
+// have come or don't.
+func (a *Agent) loadArriving(ctx context.Context) error {
+	err := a.eachDocument(ctx, kindArriving, func(d carnet.Document) error {
+		var doc arrivingDocument
+		if err := a.openDocument(d, &doc); err != nil {
+			return err
+		}
+		id, err := carnet.ParseAvatarID(d.ID)
+		if err != nil {
+			return err
+		}
+		if len(doc.Key) != ed25519.PublicKeySize {
+			return carnet.Errorf(carnet.Tampered, "the key of avatar %s has %d bytes", d.ID, len(doc.Key))
+		}
+		r := newArrival(id, doc)
+		r.version = d.Version
+		for i := range doc.Streams {
+			a.setFormer(doc.Streams[i].ID, &r.doc.Streams[i].former)
+		}
+		a.arriving[id] = r
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = a.eachDocument(ctx, kindComing, func(d carnet.Document) error {
+		avatar, path, _ := strings.Cut(d.ID, "/")
+		id, err := carnet.ParseAvatarID(avatar)
+		if err != nil {
+			return err
+		}
+		at, err := seal.ParsePath(path)
+		if err != nil {
+			return err
+		}
+		c := &coming{version: d.Version}
+		if err := a.openDocument(d, &c.doc); err != nil {
+			return err
+		}
+		if len(c.doc.Salt) != 16 {
+			return carnet.Errorf(carnet.Tampered, "what is noted of %s is damaged", at)
+		}
+		if r := a.arriving[id]; r != nil {
+			r.coming[at] = c
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ids, err := a.keys.List(ctx, kindArrivingKey, "")
+	if err != nil {
+		return err
+	}
+	ids = slices.DeleteFunc(ids, func(key keys.ID) bool {
+		avatar, _, _ := strings.Cut(key.Name, "/")
+		id, err := carnet.ParseAvatarID(avatar)
+		return err == nil && a.arriving[id] != nil
+	})
+	return a.keys.Destroy(ctx, ids...)
+}

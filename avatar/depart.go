@@ -1,0 +1,293 @@
+package avatar
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/seal"
+)
+
+// goneDocument says where an avatar went. It stays when all else of the avatar is
+// deleted.
+type goneDocument struct {
+	Crossing carnet.CrossingID  `json:"crossing"`
+	World    carnet.PartyID     `json:"world"`    // as this world calls it
+	Decision carnet.Fingerprint `json:"decision"` // the registrar's
+	At       time.Time          `json:"at"`
+	// Cleared is when nothing of it was left here; absent: it is being deleted.
+	Cleared time.Time `json:"cleared,omitzero"`
+}
+
+// Destination is where an avatar has moved to.
+type Destination struct {
+	Crossing carnet.CrossingID
+	World    carnet.PartyID // as this world calls it
+	Decision carnet.Fingerprint
+	At       time.Time
+	Cleared  time.Time // zero: it isn't deleted yet
+}
+
+// Departed says where an avatar has moved to; carnet.NotFound if it hasn't.
+func (a *Agent) Departed(id carnet.AvatarID) (Destination, error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	v := a.departed[id]
+	if v == nil {
+		return Destination{}, carnet.Errorf(carnet.NotFound, "no avatar %s has moved away", id)
+	}
+	return Destination(*v.passing.gone), nil
+}
+
+// Depart makes an avatar that keeps still for a crossing one that has moved away,
+// durably, and states it: from now on it isn't here for anybody, its
+// subscriptions end, and what its senders still send of it is acknowledged and
+// thrown away. What is left of it is deleted by Clear. Done again it stays done.
+func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error {
+	a.moveMu.Lock()
+	defer a.moveMu.Unlock()
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	if had, err := a.Departed(id); err == nil && had.Crossing == x {
+		return nil
+	}
+	v, err := a.avatar(id)
+	if err != nil {
+		return err
+	}
+	if had, frozen := a.frozenFor(v); !frozen || had != x {
+		return carnet.Errorf(carnet.Conflict, "the avatar doesn't keep still for crossing %s", x)
+	}
+	gone := &goneDocument{Crossing: x, World: to, Decision: decision, At: a.now().UTC()}
+	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: a.ownerOf(v), Streams: []streamDocument{}, Gone: gone}
+	for _, s := range v.streams {
+		share, shared := a.shareOf(s.id)
+		d := streamDocument{ID: s.id, Sender: s.sender, Ended: true, Former: a.formerOf(s.id), NextBatch: s.nextBatch, NextFirst: s.nextFirst}
+		if shared {
+			d.Share = &share
+		}
+		doc.Streams = append(doc.Streams, d)
+	}
+	d, err := a.document(kindAvatar, id.String(), v.version+1, doc)
+	if err != nil {
+		return err
+	}
+	item, err := a.Statement(ledger.Statement{Kind: ledger.Departed, Time: gone.At.UnixNano(), Peer: to, Avatar: id, Object: decision})
+	if err != nil {
+		return err
+	}
+	documents := []carnet.Document{d}
+	if v.stateVersion > 0 {
+		documents = append(documents, carnet.Document{Kind: kindState, ID: id.String(), Version: v.stateVersion + 1})
+	}
+	// Nothing is folded meanwhile, so that no state of it is saved afterwards.
+	a.foldMu.Lock()
+	defer a.foldMu.Unlock()
+	if err := a.store.Put(ctx, documents, []ledger.Item{item}); err != nil {
+		return err
+	}
+	v.version, v.stateVersion = v.version+1, 0
+	v.departed = true
+	a.pending.avatars = slices.DeleteFunc(a.pending.avatars, func(other *Avatar) bool { return other == v })
+	a.mu.Lock()
+	delete(a.avatars, id)
+	v.passing = &passing{gone: gone}
+	a.departed[id] = v
+	for _, s := range v.streams {
+		s.ended, s.gone = true, true
+	}
+	a.mu.Unlock()
+	a.recorded()
+	a.demandMu.Lock()
+	delete(a.demanded, v)
+	a.demandMu.Unlock()
+	v.mu.Lock()
+	v.latest = nil
+	for s := range v.subscribers {
+		s.end(carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, to).WithFix("ask there for it"))
+	}
+	v.mu.Unlock()
+	return nil
+}
+
+// loadDeparted takes an avatar that has moved away: its streams are known so that
+// what still comes of them is thrown away, unless they are here again.
+func (a *Agent) loadDeparted(v *Avatar, doc *avatarDocument) {
+	v.departed, v.passing = true, &passing{gone: doc.Gone}
+	for i, s := range v.streams {
+		s.ended, s.gone = true, true
+		s.nextBatch, s.nextFirst = doc.Streams[i].NextBatch, doc.Streams[i].NextFirst
+		if doc.Gone.Cleared.IsZero() {
+			a.setFormer(s.id, doc.Streams[i].Former)
+			if share := doc.Streams[i].Share; share != nil {
+				a.shared[s.id] = *share
+			}
+		}
+		if a.streams[s.id] == nil {
+			a.streams[s.id] = s
+		}
+	}
+	a.departed[v.id] = v
+}
+
+// hasGone reports whether a sender's stream is of an avatar that has moved away.
+func (a *Agent) hasGone(id carnet.StreamID, party carnet.PartyID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	s := a.streams[id]
+	return s != nil && s.gone && s.sender == party
+}
+
+// Clear deletes what is left of an avatar that has moved away: stretches, here with
+// overwriting and then at the depot, proofs, and every key of it. On return
+// nothing of it can be read here any more, and the document says so; what the
+// depot has is asked back until it is gone, too. A crash leaves less; done again it
+// goes on, and is done once.
+func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
+	a.clearMu.Lock()
+	defer a.clearMu.Unlock()
+	to, err := a.Departed(id)
+	if err != nil || !to.Cleared.IsZero() {
+		return err
+	}
+	a.mu.RLock()
+	v := a.departed[id]
+	a.mu.RUnlock()
+	why := fmt.Sprintf("its avatar has moved to %s by crossing %s", to.World, to.Crossing)
+	if err := a.destroyStreams(ctx, v.streams, why); err != nil {
+		return err
+	}
+	for _, s := range v.streams {
+		if err := a.deleteStretches(ctx, s.id, why); err != nil {
+			return err
+		}
+	}
+	if err := a.keys.Destroy(ctx, keys.ID{Kind: "avatar", Name: id.String()}); err != nil {
+		return err
+	}
+	if err := a.Compact(ctx, 1); err != nil { // frames that hold batches of it
+		return err
+	}
+	return a.setCleared(ctx, v)
+}
+
+// setCleared notes that nothing is left of an avatar that has moved away.
+func (a *Agent) setCleared(ctx context.Context, v *Avatar) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	gone := *v.passing.gone
+	gone.Cleared = a.now().UTC()
+	doc := avatarDocument{Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Streams: []streamDocument{}, Gone: &gone}
+	for _, s := range v.streams {
+		if s.sender != "" {
+			doc.Streams = append(doc.Streams, streamDocument{ID: s.id, Sender: s.sender, Ended: true, NextBatch: s.nextBatch, NextFirst: s.nextFirst})
+		}
+	}
+	d, err := a.document(kindAvatar, v.id.String(), v.version+1, doc)
+	if err != nil {
+		return err
+	}
+	if err := a.store.Put(ctx, []carnet.Document{d}, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v.version++
+	v.passing = &passing{gone: &gone}
+	for _, s := range v.streams {
+		a.setFormer(s.id, nil)
+		delete(a.shared, s.id)
+		if s.sender == "" {
+			delete(a.streams, s.id)
+		}
+	}
+	v.title, v.owner = "", nil
+	return nil
+}
+
+// deleteStretches deletes everything that the store has of a stream, by its id
+// there.
+func (a *Agent) deleteStretches(ctx context.Context, id carnet.StreamID, why string) error {
+	for {
+		rows, err := a.store.StretchPage(ctx, id, 0, dropAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return a.deleteDocument(ctx, kindOver, id.String())
+		}
+		// What its retention ends at the same time is gone then.
+		if err := a.drop(ctx, rows, why, nil); err != nil && carnet.CodeOf(err) != carnet.Conflict {
+			return err
+		}
+	}
+}
+
+func (a *Agent) deleteDocument(ctx context.Context, kind, id string) error {
+	d, err := a.store.Document(ctx, kind, id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return a.store.Put(ctx, []carnet.Document{{Kind: kind, ID: id, Version: d.Version + 1}}, nil)
+}
+
+// destroyStreams destroys the keys of streams, but for those that another stream of
+// the same name needs, which has come with another move.
+func (a *Agent) destroyStreams(ctx context.Context, streams []*stream, why string) error {
+	for _, s := range streams {
+		name := a.nameOf(s.id)
+		level := seal.Level(0) // of the keys that go: all
+		if f := a.formerOf(s.id); f != nil && a.stream(name) != nil {
+			level = seal.EpochLevel // those of slots are a share's
+		}
+		others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
+		if len(others) > 0 && a.formerOf(s.id) == nil {
+			level = seal.SlotLevel
+		} else if len(others) > 0 {
+			continue
+		}
+		if err := a.destroyStream(ctx, name, level, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) destroyStream(ctx context.Context, name carnet.StreamID, level seal.Level, why string) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	var ids []keys.ID
+	var documents []carnet.Document
+	err := a.eachEpoch(ctx, name, func(k keyDocument) error {
+		if level == 0 || k.id.Level == level {
+			id := keyID(k.id)
+			ids = append(ids, id)
+			documents = append(documents, carnet.Document{Kind: kindEpoch, ID: id.Name, Version: k.version + 1})
+		}
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	item, err := a.Statement(ledger.Statement{
+		Kind: ledger.Deleted, Time: a.now().UnixNano(), Stream: name, Reason: fmt.Sprintf("%d keys are destroyed: %s", len(ids), why),
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.keys.Destroy(ctx, ids...); err != nil {
+		return err
+	}
+	a.opener.Forget(name)
+	if err := a.store.Put(ctx, documents, []ledger.Item{item}); err != nil {
+		return err
+	}
+	a.recorded()
+	return nil
+}
