@@ -3,8 +3,11 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,11 +130,17 @@ func TestPathsAndMethods(t *testing.T) {
 
 func TestEveryAnswerIsGuarded(t *testing.T) {
 	s := newServed(t)
-	for _, path := range []string{"/v1/things", "/v1/nothing", "/healthz", "/openapi.json", "/openapi.yaml", "/docs"} {
+	const nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	for _, path := range append(api.Open(), "/v1/things", "/v1/nothing", "/docs/nothing") {
 		for _, token := range []string{"", "operator-token"} {
 			h := ask(t, "GET", s.hubURL+path, token, "").header
+			policy := nothing
+			if path == "/docs" {
+				policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
+					"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+			}
 			for name, want := range map[string]string{
-				"Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+				"Content-Security-Policy": policy,
 				"X-Content-Type-Options":  "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 				"Cross-Origin-Resource-Policy": "same-origin", "Access-Control-Allow-Origin": "", "Strict-Transport-Security": "",
 			} {
@@ -141,11 +150,46 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 			}
 		}
 	}
-	page := ask(t, "GET", s.hubURL+"/docs", "", "").body
-	for _, active := range []string{"<script", "<style", "src=", "href=\"http"} {
-		if strings.Contains(page, active) {
-			t.Errorf("the page for people has %q", active)
+}
+
+// The page loads its own files, and nothing else; without its script it says all
+// that it says.
+func TestThePageLoadsItsOwnFilesOnly(t *testing.T) {
+	s := newServed(t)
+	for _, base := range []string{s.hubURL, s.arenaURL} {
+		page := ask(t, "GET", base+"/docs", "", "").body
+		loaded := regexp.MustCompile(`<(?:script|link|img)[^>]*? (?:src|href)="([^"]*)"`).FindAllStringSubmatch(page, -1)
+		for _, l := range loaded {
+			if a := ask(t, "GET", base+l[1], "", ""); a.status != 200 || !slices.Contains(api.Open(), l[1]) || a.body == "" {
+				t.Errorf("the page loads %s, which is %d", l[1], a.status)
+			}
 		}
+		if len(loaded) != 4 {
+			t.Errorf("the page loads %v", loaded)
+		}
+		if found := regexp.MustCompile(`<script(?: [^>]*)?>[^<]|<style| style=| on[a-z]+=|javascript:|(?:src|href)="(?:https?:)?//`).FindString(page); found != "" {
+			t.Errorf("the page has %q", found)
+		}
+		for _, name := range []string{"page.css", "try.js"} {
+			if found := regexp.MustCompile(`https?://|@import|innerHTML|\beval\b|Storage|document\.cookie`).FindString(ask(t, "GET", base+"/docs/"+name, "", "").body); found != "" {
+				t.Errorf("%s has %q", name, found)
+			}
+		}
+		for _, op := range operations(t, base) {
+			article := regexp.MustCompile(`(?s)<article class="op" id="` + op.id + `">.*?</article>`).FindString(page)
+			text := html.UnescapeString(article)
+			for _, what := range []string{op.method, op.path, op.summary, ">200<|>201<|>204<", "problem+json"} {
+				if !slices.ContainsFunc(strings.Split(what, "|"), func(one string) bool { return strings.Contains(text, one) }) {
+					t.Errorf("the page says of %s nothing of %s", op.id, what)
+				}
+			}
+			if find(op.doc, "responses", "default", "content", "application/problem+json", "examples", "refused") != nil && !strings.Contains(article, "A refusal") {
+				t.Errorf("the page has no refusal of %s", op.id)
+			}
+		}
+	}
+	if strings.Contains(ask(t, "GET", s.hubURL+"/docs", "", "").body, "ten lines") || !strings.Contains(ask(t, "GET", s.arenaURL+"/docs", "", "").body, "ten lines") {
+		t.Error("a world's page says how an avatar is read, and no other party's does")
 	}
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The console's page: test/console.sh build writes console/dist; test/console.sh
 # test BINARY checks the types, builds again and compares every byte with
-# console/dist, and runs the browser tests against the binary. Packages come by the
+# console/dist, and runs the browser tests against the binary: of the console, and of
+# the parties' own page of documents (api/docs). Packages come by the
 # lock file; Node is the machine's, or a pinned one from npm where that is older.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +58,11 @@ tell() { [ -z "${CARNET_TOTALS:-}" ] || echo "$1 $2" >>"$CARNET_TOTALS"; }
 locked() {
 	! grep -nE '"resolved"|https?://[^"]*\.tgz' $app/package-lock.json || { echo "the lock file names a registry: npm config set omit-lockfile-registry-resolved true"; return 1; }
 }
-typed() { (cd "$app" && node node_modules/typescript/bin/tsc --noEmit); }
+typed() {
+	(cd "$app" && node node_modules/typescript/bin/tsc --noEmit) &&
+		node "$app/node_modules/typescript/bin/tsc" --noEmit --allowJs --checkJs --strict --noUnusedLocals --target es2023 --module esnext \
+			--moduleDetection force --lib es2023,dom,dom.iterable,dom.asynciterable api/docs/try.js
+}
 rebuilt() {
 	local out
 	out=$(mktemp -d)
@@ -65,11 +70,11 @@ rebuilt() {
 		{ rm -rf "$out"; echo 'console/dist is not what console/app makes: run make console'; return 1; }
 }
 
-# browser runs the tests in Chromium; TAP says how many there were.
+# browser BINARY FILE runs a file of tests in Chromium; TAP says how many there were.
 browser() {
 	local tap passed failures
 	tap=$(mktemp)
-	CARNET=$1 timeout -k 30 600 node --test --test-reporter=tap "$app/test/console.test.mjs" >"$tap" 2>&1 || true
+	CARNET=$1 timeout -k 30 600 node --test --test-reporter=tap "$app/test/$2" >"$tap" 2>&1 || true
 	passed=$(sed -n 's/^# pass //p' "$tap") failures=$(sed -n 's/^# fail //p' "$tap")
 	if [ -z "$passed" ] || [ "$passed" = 0 ] || [ "${failures:-1}" != 0 ]; then
 		cat "$tap"
@@ -95,7 +100,8 @@ test)
 	counted 'lock file' locked
 	counted types typed
 	counted 'console/dist is what console/app makes' rebuilt
-	browser "$2"
+	browser "$2" console.test.mjs
+	browser "$2" docs.test.mjs
 	[ -z "$failed" ]
 	;;
 *)

@@ -11,6 +11,7 @@ initdb         postgresql          store/postgres against a real server
 mosquitto      mosquitto           the peer in benchmarks
 mosquitto_pub  mosquitto-clients   wire/mqtt against clients of others
 curl           curl                scenarios: the API from outside
+jq             jq                  docs/read-an-avatar.md
 unshare        util-linux          a disk that is full or read-only
 strace         strace              an fsync that fails
 gcc            gcc                 the race detector
