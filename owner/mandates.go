@@ -225,3 +225,46 @@ func (in inside) without(now time.Time) inside {
 	in.Withdrawn = slices.DeleteFunc(slices.Clone(in.Withdrawn), func(w withdrawn) bool { return now.After(w.Ends.Add(keepEnded)) })
 	return in
 }
+
+// Order signs what a move request asks for: the order by the key that is registered
+// for the avatar's home, and the mandate by the key that its world has pinned with it.
+// What is returned is on disk, with the key for the target.
+func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Duration) (identity.Ordered, error) {
+	document, err := r.Marshal()
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	_, asked, err := identity.ParseMoveRequest(document)
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	if _, err := k.signerOf(asked.MandateTerms); err != nil {
+		return identity.Ordered{}, err
+	}
+	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == r.Owner })
+	if i < 0 {
+		return identity.Ordered{}, carnet.Errorf(carnet.NotFound, "the avatar's home is registered for the key %s, which this keystore doesn't have", r.Owner).
+			WithFix("use the keystore with which it was claimed first")
+	}
+	target, err := identity.ParseDID(r.TargetKey)
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	world := World{r.Target, target}
+	there, err := k.Key(world)
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	order, terms, err := r.Sign(k.inside.Keys[i].private(), there.Public().(ed25519.PublicKey), now, life)
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	if err := k.Pinned(world, r.To); err != nil {
+		return identity.Ordered{}, err
+	}
+	m, err := k.Approve(asked, now, life)
+	if err != nil {
+		return identity.Ordered{}, err
+	}
+	return identity.Ordered{Order: order, Terms: terms, Mandate: m.Token}, nil
+}

@@ -191,3 +191,50 @@ func TestWhatEndedLongAgoIsForgotten(t *testing.T) {
 		t.Errorf("after 32 days there are %d, and %d withdrawals, %v", len(all), len(k.inside.Withdrawn), err)
 	}
 }
+
+func moveRequest(t *testing.T, k *Keystore) identity.MoveRequest {
+	t.Helper()
+	asked := request()
+	asked.Actions = []identity.Action{identity.ActionMove}
+	document, err := asked.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity.MoveRequest{
+		Crossing: carnet.CrossingID{1}, Registrar: identity.DID(public(6)), Home: carnet.HomeID{2}, Owner: identity.DID(key(t, k, arena()).Public().(ed25519.PublicKey)),
+		Source: identity.DID(arena().Key), Target: "citadel", TargetKey: identity.DID(asked.Platform), To: carnet.AvatarID{3}, Report: []string{}, Mandate: document,
+	}
+}
+
+// An order is by the key that is registered for the home; the key for the target is
+// made with it, and kept.
+func TestAnOrderIsByTheKeyOfTheHome(t *testing.T) {
+	path, k := pinned(t)
+	r := moveRequest(t, k)
+	signed, err := k.Order(r, at, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = again(t, path, k)
+	o, err := identity.OpenOrder(signed.Order)
+	if err != nil || o.Owner != r.Owner || o.Target != r.TargetKey || !o.Until.Equal(at.Add(time.Hour)) {
+		t.Errorf("ordered %+v, %v", o, err)
+	}
+	there := World{"citadel", public(5)}
+	terms, err := identity.ParseMoveTerms(signed.Terms, o)
+	if err != nil || terms.To != r.To || terms.Owner != identity.DID(key(t, k, there).Public().(ed25519.PublicKey)) {
+		t.Errorf("terms %+v, %v", terms, err)
+	}
+	if m, by, err := identity.ReadMandate(signed.Mandate); err != nil || identity.DID(by) != r.Owner || m.Avatar != runner {
+		t.Errorf("mandate %+v by %s, %v", m, identity.DID(by), err)
+	}
+	later := request()
+	later.Audience, later.Avatar = "citadel", r.To
+	if err := k.Knows(later.MandateTerms); err != nil {
+		t.Errorf("the keystore doesn't know the avatar where it lives then: %v", err)
+	}
+	r.Owner = identity.DID(public(9))
+	if _, err := k.Order(r, at, time.Hour); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("ordered with another key than the home's: %v", err)
+	}
+}

@@ -1,0 +1,145 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"carnet"
+)
+
+// MoveRequest is what a target asks an owner to order: that an avatar comes to
+// live there, and the mandate by which the target may fetch it.
+type MoveRequest struct {
+	Crossing  carnet.CrossingID `json:"crossing"`
+	Registrar string            `json:"registrar"`
+	Home      carnet.HomeID     `json:"home"`
+	Owner     string            `json:"owner"`  // the key that is registered for the home
+	Source    string            `json:"source"` // did:key of the world where it lives
+	Target    carnet.PartyID    `json:"target"` // as it calls itself
+	TargetKey string            `json:"target_key"`
+	To        carnet.AvatarID   `json:"to"` // the avatar that it will be
+	// View is what the things agents may send there; absent: what they send now.
+	View json.RawMessage `json:"view,omitempty"`
+	// Report is what the target found: what fits, and what would be lost.
+	Report []string `json:"report"`
+	// Mandate is the request for the mandate (MandateRequest.Marshal).
+	Mandate json.RawMessage `json:"mandate"`
+}
+
+// Ordered is what an owner signed for a MoveRequest.
+type Ordered struct {
+	Order   string          `json:"order"`
+	Terms   json.RawMessage `json:"terms"`
+	Mandate string          `json:"mandate"`
+}
+
+// maxReport bounds a move request's report.
+const maxReport = 64
+
+// Marshal writes the request as the JSON document that ParseMoveRequest reads.
+func (r MoveRequest) Marshal() ([]byte, error) {
+	if _, err := r.check(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+// ParseMoveRequest reads a move request strictly, with the mandate request in it.
+// Nobody signed it: what it says is what somebody wants.
+func ParseMoveRequest(data []byte) (r MoveRequest, m MandateRequest, err error) {
+	if len(data) > MaxMessage {
+		return r, m, carnet.Errorf(carnet.TooLarge, "the move request has %d bytes, at most %d are read", len(data), MaxMessage)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, m, carnet.Errorf(carnet.Malformed, "the move request can't be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return r, m, carnet.Errorf(carnet.Malformed, "the move request goes on after its object")
+	}
+	if m, err = r.check(); err != nil {
+		return r, m, err
+	}
+	again, err := json.Marshal(r)
+	if err == nil && !bytes.Equal(again, bytes.TrimSpace(data)) {
+		err = carnet.Errorf(carnet.Malformed, "the move request isn't in the one form that move requests have")
+	}
+	return r, m, err
+}
+
+// IsMoveRequest reports whether a document is meant as a move request, rather than
+// as a mandate request.
+func IsMoveRequest(data []byte) bool {
+	var has struct {
+		Crossing json.RawMessage `json:"crossing"`
+	}
+	return json.Unmarshal(data, &has) == nil && has.Crossing != nil
+}
+
+func (r MoveRequest) check() (m MandateRequest, err error) {
+	if err := dids(r.Registrar, r.Owner, r.Source, r.TargetKey); err != nil {
+		return m, err
+	}
+	if _, err := carnet.ParsePartyID(string(r.Target)); err != nil {
+		return m, err
+	}
+	if len(r.Report) > maxReport {
+		return m, carnet.Errorf(carnet.TooLarge, "the move request's report has %d lines, at most %d are read", len(r.Report), maxReport)
+	}
+	for _, line := range r.Report {
+		if err := checkText(line); err != nil {
+			return m, err
+		}
+	}
+	if m, err = ParseMandateRequest(r.Mandate); err != nil {
+		return m, err
+	}
+	switch {
+	case DID(m.Platform) != r.TargetKey:
+		return m, carnet.Errorf(carnet.Malformed, "the mandate is for another world than the move's target")
+	case !slices.Equal(m.Actions, []Action{ActionMove}):
+		return m, carnet.Errorf(carnet.Malformed, "the mandate of a move permits to move, and nothing else")
+	}
+	return m, nil
+}
+
+// Sign makes the order and its terms. owner is the key that is registered for the
+// home, there the owner's key for the target.
+func (r MoveRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now time.Time, life time.Duration) (order string, terms []byte, err error) {
+	m, err := r.check()
+	if err != nil {
+		return "", nil, err
+	}
+	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View}.Marshal()
+	if err != nil {
+		return "", nil, err
+	}
+	now = now.UTC().Truncate(time.Second)
+	order, err = SignOrder(owner, Order{
+		Crossing: r.Crossing, Registrar: r.Registrar, Owner: r.Owner, Source: r.Source, Target: r.TargetKey,
+		Homes: []carnet.HomeID{r.Home}, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
+	})
+	return order, terms, err
+}
+
+// Explain says for people what ordering would do.
+func (r MoveRequest) Explain(m MandateRequest) []string {
+	sent := "What your things send goes there from then on, as it goes to where it lives now."
+	if len(r.View) > 0 {
+		sent = "What your things send goes there from then on, as far as this view lets it: " + string(r.View)
+	}
+	return []string{
+		fmt.Sprintf("Your avatar %s moves from %s to %s, whose key is %s, and lives there from then on: its history, its state, and the keys to both.",
+			m.Avatar, m.Audience, r.Target, r.TargetKey),
+		fmt.Sprintf("In %s all of it is deleted then. There it is the avatar %s.", m.Audience, r.To),
+		sent,
+		fmt.Sprintf("Whether it moves is decided by the registrar whose key is %s; if it can't be done in time, everything stays as it is.", r.Registrar),
+	}
+}
