@@ -139,7 +139,8 @@ type Agent struct {
 	defects     uint64
 
 	demandMu sync.Mutex
-	demanded map[*Avatar]struct{} // whose senders know that somebody waits
+	demanded map[*Avatar]struct{}             // whose senders know that somebody waits
+	onwards  map[carnet.StreamID]carnet.Moved // what senders of streams are told until they have ended them
 
 	receptionMu sync.Mutex
 	reception   *seal.ReceptionKey
@@ -165,7 +166,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
-		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}),
+		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
 		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),

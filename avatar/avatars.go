@@ -260,6 +260,10 @@ func (a *Agent) endStream(ctx context.Context, party carnet.PartyID, id carnet.S
 	if s == nil || s.sender != party {
 		return carnet.Errorf(carnet.NotFound, "%s has no stream %s here", party, id)
 	}
+	if a.hasGone(id, party) { // it has ended with its avatar's move
+		a.heardMoved(id)
+		return nil
+	}
 	if err := a.saveAvatar(ctx, s.avatar, s.avatar.streams, s); err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ func (a *Agent) demand(v *Avatar) {
 	}
 }
 
-// remind tells a sender that has connected anew what is waited for: it may have
-// been another process, or away when it was told.
+// remind tells a sender that has connected anew what is waited for, and which avatars
+// have moved: it may have been another process, or away when it was told.
 func (a *Agent) remind(party carnet.PartyID) {
 	a.linkMu.Lock()
 	untold := a.untold[party]
@@ -47,6 +47,11 @@ func (a *Agent) remind(party carnet.PartyID) {
 			if s.sender == party {
 				a.notifyDemand(s, true)
 			}
+		}
+	}
+	for id := range a.onwards {
+		if a.hasGone(id, party) {
+			a.notifyMoved(a.stream(id))
 		}
 	}
 }

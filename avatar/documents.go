@@ -138,3 +138,12 @@ func (a *Agent) EachKept(ctx context.Context, kind string, do func(id string, ve
 		return do(d.ID, d.Version, func(v any) error { return a.openDocument(d, v) })
 	})
 }
+
+// OneKept reads one document into body; carnet.NotFound if there is none.
+func (a *Agent) OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error) {
+	d, err := a.store.Document(ctx, kind, id)
+	if err != nil {
+		return 0, err
+	}
+	return d.Version, a.openDocument(d, body)
+}
