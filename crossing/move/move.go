@@ -11,3 +11,345 @@
 // The package must not know how a caller is proven (crossing/r5), how the register
 // is kept (register), nor where history and keys lie (avatar).
 package move
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/ledger"
+	"carnet/mandate"
+	"carnet/register"
+	"carnet/seal"
+)
+
+// World is the world on whose side this is: an *avatar.Agent.
+type World interface {
+	Avatar(carnet.AvatarID) (avatar.Info, error)
+
+	// The source's side.
+	Freeze(context.Context, carnet.AvatarID, carnet.CrossingID) error
+	Thaw(context.Context, carnet.AvatarID, carnet.CrossingID) error
+	Pack(context.Context) error
+	MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, error)
+	MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedStream, error)
+	MovedStretches(ctx context.Context, id carnet.AvatarID, stream carnet.StreamID, from uint64, limit int) ([]avatar.MovedStretch, error)
+	StretchBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
+	ProofOf(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
+	Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
+	KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error)
+	Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error
+	Departed(carnet.AvatarID) (avatar.Destination, error)
+	Clear(context.Context, carnet.AvatarID) error
+
+	// The target's.
+	Expect(ctx context.Context, x carnet.CrossingID, title string) (avatar.Info, error)
+	TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error
+	Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error)
+	TakeStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) error
+	TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte, want seal.Expected) error
+	Check(context.Context, carnet.AvatarID, *avatar.Manifest) error
+	Arrive(context.Context, carnet.AvatarID, avatar.Landing) error
+	Drop(context.Context, carnet.AvatarID) error
+
+	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
+	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
+	// OneKept reads one document into body; carnet.NotFound if there is none.
+	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
+}
+
+// Registrar is a register, as this world asks it: a *register.Client. What can't be
+// answered at the moment is carnet.Unavailable.
+type Registrar interface {
+	Enrol(ctx context.Context, home carnet.HomeID, owner string) (identity.HomeAnswer, register.HomeReply, error)
+	Claim(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
+	// Decide returns what was decided, verified; nil while nothing is.
+	Decide(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error)
+}
+
+// Peer is another world, as it is known here.
+type Peer struct {
+	Party     carnet.PartyID // as this world calls it
+	OwnName   carnet.PartyID // as it calls itself
+	Key       ed25519.PublicKey
+	Clearance carnet.Clearance // what may be given to it, by its own word and the peering
+}
+
+// DID names the peer in signed messages.
+func (p Peer) DID() string { return identity.DID(p.Key) }
+
+// Peers are the worlds that this one deals with now.
+type Peers interface {
+	Named(carnet.PartyID) (Peer, error)
+}
+
+// Far is the source of a move, as its target reaches it over R5. What the source
+// refuses for good has a code other than carnet.Unavailable and carnet.NoSpace.
+type Far interface {
+	Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error)
+	Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error)
+	Stretch(ctx context.Context, to Visit, m avatar.MovedStretch) (body, proof []byte, err error)
+	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
+	Manifest(ctx context.Context, to Visit) ([]byte, error)
+	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
+}
+
+// Mandates are the requests and mandates of this world's avatars: a *mandate.Book.
+type Mandates interface {
+	Ask(ctx context.Context, by string, avatar carnet.AvatarID, want mandate.Wanted) (mandate.Request, error)
+	Give(ctx context.Context, token string) (mandate.Request, error)
+	Remove(ctx context.Context, id string) (mandate.Request, error)
+}
+
+// Visit names a move to its source: which avatar of this world calls, about which
+// of that world.
+type Visit struct {
+	Source   carnet.PartyID
+	Crossing carnet.CrossingID
+	As       carnet.AvatarID // here
+	About    carnet.AvatarID // there
+}
+
+// SignedOrder is an owner's order with its terms.
+type SignedOrder struct {
+	Order string `json:"order"`
+	Terms []byte `json:"terms"`
+}
+
+// Standing is how things stand at a source.
+type Standing struct {
+	State   State                `json:"state"`
+	Streams []avatar.MovedStream `json:"streams"`
+}
+
+// Freezing is what a frozen source gives: its release, of a manifest, and keys,
+// sealed to the reception key that the target announced.
+type Freezing struct {
+	Release string   `json:"release"`
+	Size    int      `json:"size"` // of the manifest
+	Bags    [][]byte `json:"bags"`
+}
+
+// Decided tells a source what the registrar has decided.
+type Decided struct {
+	SignedOrder
+	Decision string `json:"decision"`
+}
+
+// Left is what a source says after a decision: a departure once all is deleted.
+type Left struct {
+	State     State  `json:"state"`
+	Departure string `json:"departure,omitempty"`
+}
+
+// Config makes an Agent. Fields without a stated default are required.
+type Config struct {
+	Party carnet.PartyID
+	Key   ed25519.PrivateKey // by which peers and registrars know this world
+	World World
+	Peers Peers
+	Far   Far
+	// Registrar returns the register that this world asks now, with its did:key;
+	// carnet.Unavailable where its depot keeps none.
+	Registrar func() (Registrar, string, error)
+	// Vouch signs what this world says of a stream that it received itself.
+	Vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)
+	// Announce signs this world's reception key for a world that is to give keys.
+	Announce  func() ([]byte, error)
+	Mandates  Mandates
+	Clearance carnet.Clearance // this world's own
+	// Moved tells the things agents of an avatar that it moved, now and at each
+	// connection.
+	Moved func([]carnet.Moved)
+	// Unrecoverable is how long what is deleted stays in backups of the key table.
+	Unrecoverable time.Duration // default 30 days
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// Agent is a world's side of its moves.
+type Agent struct {
+	Config
+	did string
+
+	changing sync.Mutex // held while documents change; before mu
+	wake     chan struct{}
+
+	mu      sync.RWMutex // guards what follows
+	sources map[carnet.CrossingID]*atSource
+	targets map[carnet.CrossingID]*atTarget
+	homes   map[carnet.AvatarID]*knownHome
+	claimed map[carnet.AvatarID]uint64 // incarnations claimed since the start
+}
+
+// New reads the moves that there are.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.World == nil || cfg.Peers == nil || cfg.Far == nil || cfg.Vouch == nil || cfg.Announce == nil || cfg.Mandates == nil || cfg.Moved == nil || cfg.Registrar == nil ||
+		len(cfg.Key) != ed25519.PrivateKeySize {
+		return nil, carnet.Errorf(carnet.Malformed, "moves need a world with its key, peers, ways to them, and to things agents")
+	}
+	if cfg.Unrecoverable == 0 {
+		cfg.Unrecoverable = 30 * 24 * time.Hour
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	a := &Agent{
+		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1),
+		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
+		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.AvatarID]uint64),
+	}
+	return a, a.load(ctx)
+}
+
+// Kinds of documents.
+const (
+	kindSource   = "move-source"
+	kindTarget   = "move-target"
+	kindManifest = "move-manifest"
+	kindHome     = "move-home"
+)
+
+func (a *Agent) load(ctx context.Context) error {
+	err := a.World.EachKept(ctx, kindSource, func(_ string, version uint64, open func(any) error) error {
+		l := &atSource{version: version}
+		if err := open(&l.AtSource); err != nil {
+			return err
+		}
+		a.sources[l.ID] = l
+		if l.State == Gone {
+			a.Moved(l.Heads)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = a.World.EachKept(ctx, kindTarget, func(_ string, version uint64, open func(any) error) error {
+		c := &atTarget{version: version}
+		if err := open(&c.AtTarget); err != nil {
+			return err
+		}
+		a.targets[c.ID] = c
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.World.EachKept(ctx, kindHome, func(_ string, version uint64, open func(any) error) error {
+		h := &knownHome{version: version}
+		if err := open(&h.Registered); err != nil {
+			return err
+		}
+		a.homes[h.Avatar] = h
+		return nil
+	})
+}
+
+// How often a move is gone on with that waits for somebody else.
+const (
+	shortPause = time.Second
+	longPause  = time.Minute
+)
+
+// pause is how long something that failed n times in a row rests.
+func pause(n int) time.Duration { return min(shortPause<<min(n, 10), longPause) }
+
+// Run goes on with every move that isn't over, until ctx ends. It returns an error
+// only when the process must recover at its next start.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var driving sync.WaitGroup
+	defer driving.Wait()
+	busy := make(map[carnet.CrossingID]bool)
+	done := make(chan carnet.CrossingID)
+	tick := time.NewTicker(shortPause)
+	defer tick.Stop()
+	for {
+		for _, d := range a.due() {
+			if busy[d.id] {
+				continue
+			}
+			busy[d.id] = true
+			driving.Go(func() {
+				if err := d.drive(ctx); err != nil && ctx.Err() == nil && errors.Is(err, errFatal) {
+					cancel(err)
+				}
+				select {
+				case done <- d.id:
+				case <-ctx.Done():
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			if err := context.Cause(ctx); errors.Is(err, errFatal) {
+				return err
+			}
+			return nil
+		case id := <-done:
+			delete(busy, id)
+		case <-tick.C:
+		case <-a.wake:
+		}
+	}
+}
+
+// errFatal marks an error after which the process must recover at its next start.
+var errFatal = errors.New("a move can't go on")
+
+func (a *Agent) rouse() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// driven is a move that can be gone on with now.
+type driven struct {
+	id    carnet.CrossingID
+	drive func(context.Context) error
+}
+
+func (a *Agent) due() (all []driven) {
+	now := a.Now()
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for id, l := range a.sources {
+		if l.open() && !now.Before(l.notTill) {
+			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtSource(ctx, id) }})
+		}
+	}
+	for id, c := range a.targets {
+		if c.open() && !now.Before(c.notTill) {
+			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtTarget(ctx, id) }})
+		}
+	}
+	return all
+}
+
+// final reports whether an error says that something never goes well: it was
+// refused, or isn't what it should be. Without a code it is this process's own.
+func final(err error) bool {
+	code := carnet.CodeOf(err)
+	return code != "" && code != carnet.Unavailable && code != carnet.NoSpace
+}
+
+// event is what an outcome is for the tables of states.
+func event(o identity.Outcome) Event {
+	if o == identity.Commit {
+		return Committed
+	}
+	return Aborted
+}

@@ -1,0 +1,152 @@
+package move
+
+import (
+	"context"
+	"crypto/ed25519"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/register"
+)
+
+// Registered is what a world knows of the home of one of its avatars.
+type Registered struct {
+	Avatar    carnet.AvatarID `json:"avatar"`
+	Home      carnet.HomeID   `json:"home"`
+	Registrar string          `json:"registrar"`
+	Owner     string          `json:"owner"` // the key that is registered for it
+}
+
+type knownHome struct {
+	Registered
+	version uint64
+}
+
+// Described is an avatar as its world describes it to one that it is to move to.
+type Described struct {
+	Registered
+	Title      string
+	Ceiling    carnet.Label // of all that would move
+	Properties []string
+}
+
+// Enrol has an avatar's home registered, if it isn't, with the owner's key that is
+// pinned with it, and describes the avatar.
+func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID) (Described, error) {
+	v, err := a.World.Avatar(id)
+	if err != nil {
+		return Described{}, err
+	}
+	d := Described{Title: v.Title, Properties: v.Properties}
+	if d.Ceiling, err = a.World.MovedCeiling(ctx, id); err != nil {
+		return Described{}, err
+	}
+	d.Registered, err = a.enrol(ctx, id)
+	return d, err
+}
+
+func (a *Agent) enrol(ctx context.Context, id carnet.AvatarID) (Registered, error) {
+	v, err := a.World.Avatar(id)
+	if err != nil {
+		return Registered{}, err
+	}
+	registrar, did, err := a.Registrar()
+	if err != nil {
+		return Registered{}, err
+	}
+	if len(v.OwnerKey) != ed25519.PublicKeySize {
+		return Registered{}, carnet.Errorf(carnet.Forbidden, "no owner's key is pinned with the avatar, so nobody can order it to move").
+			WithFix("its owner pins one: carnet owner claim THING/WORLD --keystore FILE")
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	h, had := a.homeOf(id)
+	if !had {
+		// Stored first: asked again after a crash, the register knows the same home.
+		h = Registered{Avatar: id, Home: carnet.NewHomeID(), Registrar: did, Owner: identity.DID(v.OwnerKey)}
+		if err := a.keepHome(ctx, knownHome{Registered: h}); err != nil {
+			return Registered{}, err
+		}
+	}
+	if registrar, err = a.registrarOf(h.Registrar); err != nil {
+		return Registered{}, err
+	}
+	if _, _, err := registrar.Enrol(ctx, h.Home, h.Owner); err != nil && !(had && carnet.CodeOf(err) == carnet.Conflict) {
+		return Registered{}, err
+	}
+	return h, nil
+}
+
+func (a *Agent) homeOf(id carnet.AvatarID) (Registered, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if h := a.homes[id]; h != nil {
+		return h.Registered, true
+	}
+	return Registered{}, false
+}
+
+// keepHome stores what is known of a home. The caller holds changing.
+func (a *Agent) keepHome(ctx context.Context, h knownHome) error {
+	h.version++
+	kept := avatar.Kept{Kind: kindHome, ID: h.Avatar.String(), Version: h.version, Body: h.Registered}
+	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.homes[h.Avatar] = &h
+	return nil
+}
+
+// claim raises the home's incarnation at the register, once since the start, and
+// returns it: what was released before this process began is worth nothing then,
+// unless the avatar was frozen, and isn't claimed.
+func (a *Agent) claim(ctx context.Context, h Registered) (uint64, error) {
+	a.mu.RLock()
+	incarnation := a.claimed[h.Avatar]
+	a.mu.RUnlock()
+	if incarnation != 0 {
+		return incarnation, nil
+	}
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return 0, err
+	}
+	answer, _, err := registrar.Claim(ctx, h.Home)
+	if carnet.CodeOf(err) == carnet.Forbidden {
+		return 0, carnet.Errorf(carnet.Conflict, "the register says that the avatar's home is elsewhere by now").
+			WithFix("this world's store may have been restored from an older copy; the world where it lives has its history")
+	}
+	if err != nil {
+		return 0, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.claimed[h.Avatar] = answer.Incarnation
+	return answer.Incarnation, nil
+}
+
+// registrarOf returns a register that an order or a home names.
+func (a *Agent) registrarOf(did string) (Registrar, error) {
+	registrar, asked, err := a.Registrar()
+	if err == nil && asked != did {
+		err = carnet.Errorf(carnet.Unavailable, "the home is registered at %s, which is not the register that this world asks", did).
+			WithFix("peer this world with the depot that keeps it")
+	}
+	return registrar, err
+}
+
+// ask puts a petition to the registrar that an order names.
+func (a *Agent) ask(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
+	order, err := identity.OpenOrder(p.Order)
+	if err != nil {
+		return nil, err
+	}
+	registrar, err := a.registrarOf(order.Registrar)
+	if err != nil {
+		return nil, err
+	}
+	return registrar.Decide(ctx, x, p)
+}

@@ -1,0 +1,179 @@
+package move
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+)
+
+func (s *stage) want(when string, source, target State, lives ...carnet.PartyID) {
+	s.t.Helper()
+	if is, it := s.states(); is != source || it != target {
+		s.t.Errorf("%s: the source is %q and the target %q; want %q and %q (%s)", when, is, it, source, target, s.citadel.came(s.crossing.ID).progress.Waits)
+	}
+	if at := s.lives(); !slices.Equal(at, lives) {
+		s.t.Errorf("%s: the avatar lives in %v, want %v", when, at, lives)
+	}
+}
+
+func TestAnAvatarMoves(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.want("before its owner ordered it", None, Asked, "arena")
+	s.order(time.Hour)
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+	there := s.citadel.came(s.crossing.ID)
+	if d, err := identity.OpenDeparture(there.Departure); err != nil || d.Manifest != there.Manifest || d.Unrecoverable.Sub(d.Unreadable) != 30*24*time.Hour {
+		t.Errorf("the departure is %+v, %v", d, err)
+	}
+	v, err := s.stores["citadel"].Avatar(s.crossing.To)
+	if err != nil || v.Title != "Runner" || identity.DID(v.OwnerKey) != didOf("owner at citadel") {
+		t.Errorf("citadel has %+v, %v", v, err)
+	}
+	if len(s.told) != 1 {
+		t.Errorf("things agents were told %d times", len(s.told))
+	}
+	if h, known := s.citadel.homeOf(s.crossing.To); !known || h.Owner != didOf("owner") {
+		t.Errorf("citadel knows of the home: %+v, %v", h, known)
+	}
+}
+
+// Whatever is cut or lost, at whichever call, once: it goes on and ends, and the
+// avatar lives once. Each world begins anew in between.
+func TestAMoveGoesOnAfterAnyBreak(t *testing.T) {
+	gone := carnet.Errorf(carnet.Unavailable, "nobody answers")
+	for _, call := range []string{"offer", "freeze", "manifest", "decided"} {
+		for name, breaks := range map[string]func(*stage) map[string]error{
+			"cut": func(s *stage) map[string]error { return s.cut }, "answer lost": func(s *stage) map[string]error { return s.lost },
+		} {
+			for _, restarted := range []carnet.PartyID{"arena", "citadel"} {
+				t.Run(call+" "+name+", "+string(restarted)+" begins anew", func(t *testing.T) {
+					s := newStage(t)
+					s.ask()
+					s.order(time.Hour)
+					breaks(s)[call] = gone
+					s.goOn()
+					s.start(restarted)
+					s.goOn()
+					delete(breaks(s), call)
+					s.goOn()
+					s.want("in the end", Gone, Home, "citadel")
+				})
+			}
+		}
+	}
+}
+
+// A store that fails before any of its writes: the write is done again at the next
+// start, and nothing was said that isn't stored.
+func TestAMoveGoesOnAfterAnyFailedWrite(t *testing.T) {
+	for _, world := range []carnet.PartyID{"arena", "citadel"} {
+		s := newStage(t)
+		s.ask()
+		s.order(time.Hour)
+		for range 6 {
+			s.stores[world].failKeep = errors.New("the disk is gone")
+			s.goOn()
+			s.stores[world].failKeep = nil
+			s.start(world)
+			for _, a := range []*Agent{s.citadel, s.arena} {
+				for _, d := range a.dueNow() {
+					_ = d.drive(t.Context())
+				}
+			}
+		}
+		s.goOn()
+		s.want("in the end", Gone, Home, "citadel")
+	}
+}
+
+func TestTheRegistrarAloneEndsWhatIsSigned(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.registrar.away = true
+	s.goOn() // the source can't claim
+	s.want("while the registrar is away", Offered, Copying, "arena")
+	s.registrar.away = false
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Fatal(err)
+	}
+	s.registrar.away = true
+	s.goOn()
+	s.want("once both have signed", Frozen, Prepared, "arena")
+	for name, a := range map[string]*Agent{"source": s.arena, "target": s.citadel} {
+		if err := a.Cancel(t.Context(), s.crossing.ID, "operator"); carnet.CodeOf(err) != carnet.Conflict {
+			t.Errorf("the %s was called off: %v", name, err)
+		}
+	}
+	s.want("after somebody wanted to call it off", Frozen, Prepared, "arena")
+	s.registrar.away = false
+	s.goOn()
+	s.want("once the registrar answers", Gone, Home, "citadel")
+}
+
+func TestAMoveIsCalledOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		by             func(*stage) *Agent
+		source, target State
+	}{
+		"at the target": {func(s *stage) *Agent { return s.citadel }, Kept, Dropped},
+		"at the source": {func(s *stage) *Agent { return s.arena }, Kept, Dropped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.ask()
+			s.order(time.Hour)
+			s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+			s.goOn()
+			s.want("while it is copied", Offered, Copying, "arena")
+			if err := c.by(s).Cancel(t.Context(), s.crossing.ID, "operator"); err != nil {
+				t.Fatal(err)
+			}
+			delete(s.cut, "freeze")
+			s.goOn()
+			s.want("in the end", c.source, c.target, "arena")
+			if len(s.stores["arena"].frozen)+len(s.stores["citadel"].arriving) > 0 {
+				t.Error("something is left half-done")
+			}
+		})
+	}
+	s := newStage(t)
+	s.ask()
+	if err := s.citadel.Cancel(t.Context(), s.crossing.ID, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	s.want("called off before it was ordered", None, Dropped, "arena")
+}
+
+// A source whose store is restored from before it released: what it released then is
+// worth nothing once it has gone on, and if it was used, the register knows.
+func TestASourceIsRestored(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.goOn()
+	older := s.stores["arena"].copied()
+	delete(s.cut, "freeze")
+	s.registrar.away = false
+	s.goOn()
+	s.want("before", Gone, Home, "citadel")
+	s.stores["arena"] = older
+	s.start("arena")
+	h, _ := s.arena.homeOf(s.avatar)
+	if _, err := s.arena.claim(t.Context(), h); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("the restored source claims to be home: %v", err)
+	}
+	there := s.citadel.came(s.crossing.ID)
+	if _, err := s.Decided(t.Context(), there.visit(), Decided{there.SignedOrder, there.Decision}); err != nil {
+		t.Fatal(err)
+	}
+	s.want("once it was told again", Gone, Home, "citadel")
+}

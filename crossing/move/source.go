@@ -1,0 +1,483 @@
+package move
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/register"
+	"carnet/seal"
+)
+
+// AtSource is a move at its source.
+type AtSource struct {
+	ID     carnet.CrossingID `json:"id"`
+	Avatar carnet.AvatarID   `json:"avatar"`
+	To     carnet.PartyID    `json:"to"` // the target, as this world calls it
+	State  State             `json:"state"`
+	SignedOrder
+	Begun time.Time `json:"begun"`
+	Until time.Time `json:"until"` // of the order
+
+	Manifest  carnet.Fingerprint `json:"manifest,omitzero"`
+	Release   string             `json:"release,omitempty"`
+	Decision  string             `json:"decision,omitempty"`
+	Heads     []carnet.Moved     `json:"heads,omitempty"` // what things agents are told
+	Departure string             `json:"departure,omitempty"`
+	Ended     time.Time          `json:"ended,omitzero"`
+	Why       string             `json:"why,omitempty"` // it was kept
+}
+
+type atSource struct {
+	AtSource
+	version uint64
+	notTill time.Time
+	failed  int // in a row
+}
+
+// open reports whether there is something to do without being asked.
+func (l *atSource) open() bool {
+	return l.State == Frozen || l.State == Offered || l.State == Gone && l.Departure == ""
+}
+
+func (a *Agent) left(id carnet.CrossingID) atSource {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if l := a.sources[id]; l != nil {
+		return *l
+	}
+	return atSource{}
+}
+
+// keepSource stores a move's next document and takes it up. The caller holds
+// changing.
+func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept) error {
+	l.version++
+	kept := append(more, avatar.Kept{Kind: kindSource, ID: l.ID.String(), Version: l.version, Body: l.AtSource})
+	if err := a.World.Keep(ctx, kept, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sources[l.ID] = &l
+	return nil
+}
+
+// TakeOffer takes a target's offer of an order: the owner's, about an avatar that is
+// here, to a world that may have all of it. Offered again it is answered again.
+func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (Standing, error) {
+	if err := a.World.Pack(ctx); err != nil {
+		return Standing{}, err
+	}
+	state, err := a.takeOffer(ctx, by, about, x, o)
+	if err != nil {
+		return Standing{}, err
+	}
+	streams, err := a.World.MovedStreams(ctx, about)
+	return Standing{state, streams}, err
+}
+
+func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (State, error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	l := a.left(x)
+	if l.State != None && (l.Avatar != about || l.To != by || l.Order != o.Order) {
+		return None, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
+	}
+	next, ok := Source(l.State, Offer)
+	if !ok {
+		return None, carnet.Errorf(carnet.Conflict, "the crossing %s is over here: %s", x, cmp.Or(l.Why, string(l.State)))
+	}
+	if l.State != None {
+		return next, nil
+	}
+	order, err := a.checkOrder(ctx, by, about, x, o)
+	if err != nil {
+		return None, err
+	}
+	l.AtSource = AtSource{ID: x, Avatar: about, To: by, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
+	return next, a.keepSource(ctx, l)
+}
+
+// checkOrder refuses an order that isn't the owner's for this, or that the target may
+// not get.
+func (a *Agent) checkOrder(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (identity.Order, error) {
+	refuse := func(format string, args ...any) (identity.Order, error) {
+		return identity.Order{}, carnet.Errorf(carnet.Forbidden, "the order "+format, args...)
+	}
+	order, err := identity.OpenOrder(o.Order)
+	if err != nil {
+		return order, err
+	}
+	terms, err := identity.ParseMoveTerms(o.Terms, order)
+	if err != nil {
+		return order, err
+	}
+	peer, err := a.Peers.Named(by)
+	if err != nil {
+		return order, err
+	}
+	h, enrolled := a.homeOf(about)
+	switch {
+	case !enrolled:
+		return refuse("is about an avatar whose home isn't registered here")
+	case order.Crossing != x:
+		return refuse("is for another crossing")
+	case order.Source != a.did || order.Target != peer.DID():
+		return refuse("is between other worlds")
+	case order.Registrar != h.Registrar || terms.Home != h.Home || terms.Avatar != about:
+		return refuse("is about another home")
+	case order.Owner != h.Owner:
+		return refuse("isn't by the owner")
+	case !a.Now().Before(order.Until):
+		return refuse("was good until %s", order.Until.Format(time.RFC3339))
+	case len(order.Homes) != 1:
+		return refuse("is about %d homes: items don't move yet", len(order.Homes))
+	}
+	ceiling, err := a.World.MovedCeiling(ctx, about)
+	if err != nil {
+		return order, err
+	}
+	if over := ceiling.Exceeds(peer.Clearance); over != "" {
+		return order, carnet.Errorf(carnet.Forbidden, "the history may not go to %s: %s", by, over).
+			WithFix("move it to a world that is cleared for it, or share what may be shared")
+	}
+	return order, nil
+}
+
+// readable returns a move whose avatar the target may fetch.
+func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (atSource, error) {
+	l := a.left(x)
+	if l.State == None || l.To != by || l.Avatar != about {
+		return l, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x).WithFix("offer its order first")
+	}
+	if l.State.Over() {
+		return l, carnet.Errorf(carnet.Conflict, "the crossing %s is over here: %s", x, cmp.Or(l.Why, string(l.State)))
+	}
+	return l, nil
+}
+
+// pageOfStretches is how many stretches are listed at once.
+const pageOfStretches = 512
+
+// Stretches lists stretches for the target, those of a stream from a batch on.
+func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
+	if _, err := a.readable(by, about, x); err != nil {
+		return nil, err
+	}
+	return a.World.MovedStretches(ctx, about, stream, from, pageOfStretches)
+}
+
+// Stretch gives the target one stretch, with what proves it.
+func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, m avatar.MovedStretch) (body, proof []byte, err error) {
+	if _, err := a.readable(by, about, x); err != nil {
+		return nil, nil, err
+	}
+	if body, err = a.World.StretchBytes(ctx, about, m); err != nil {
+		return nil, nil, err
+	}
+	proof, err = a.World.ProofOf(ctx, about, m)
+	return body, proof, err
+}
+
+// Freeze fixes what moves, for the target, and gives the release with the keys. Asked
+// again it gives the same release, and the keys sealed anew.
+func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, announcement []byte) (Freezing, error) {
+	peer, err := a.Peers.Named(by)
+	if err != nil {
+		return Freezing{}, err
+	}
+	reception, err := seal.ParseReception(announcement, peer.Key, a.Now())
+	if err != nil {
+		return Freezing{}, err
+	}
+	if reception.Reader != peer.OwnName {
+		return Freezing{}, carnet.Errorf(carnet.Forbidden, "%s announces a reception key of %s", by, reception.Reader)
+	}
+	l, m, err := a.freeze(ctx, by, about, x)
+	if err != nil {
+		return Freezing{}, err
+	}
+	parsed, err := avatar.ParseManifest(m)
+	if err != nil {
+		return Freezing{}, err
+	}
+	bags, err := a.World.KeyBags(ctx, parsed, avatar.KeyTerms{
+		Granter: a.Party, Signer: a.Key, Reception: reception, Clearance: peer.Clearance, Purpose: peer.Clearance.Purposes.Words()[0],
+	})
+	return Freezing{l.Release, len(m), bags}, err
+}
+
+func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (atSource, []byte, error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	l, err := a.readable(by, about, x)
+	if err != nil {
+		return l, nil, err
+	}
+	next, ok := Source(l.State, Freeze)
+	if !ok {
+		return l, nil, carnet.Errorf(carnet.Conflict, "the crossing %s is %s here", x, l.State)
+	}
+	if l.State == Frozen {
+		m, err := a.manifest(ctx, x)
+		return l, m, err
+	}
+	h, _ := a.homeOf(about)
+	incarnation, err := a.claim(ctx, h)
+	if err != nil {
+		return l, nil, err
+	}
+	if err := a.World.Freeze(ctx, about, x); err != nil {
+		return l, nil, err
+	}
+	made, err := a.World.Manifest(ctx, about, x, a.Vouch)
+	if err != nil {
+		return l, nil, err
+	}
+	m, err := made.Marshal()
+	if err != nil {
+		return l, nil, err
+	}
+	l.State, l.Manifest = next, carnet.FingerprintOf(m)
+	l.Release, err = identity.SignRelease(a.Key, identity.Release{
+		Crossing: x, Source: a.did, Order: carnet.FingerprintOf([]byte(l.Order)), Manifest: l.Manifest, Incarnations: []uint64{incarnation},
+	})
+	if err != nil {
+		return l, nil, err
+	}
+	for i := range made.Streams {
+		s := &made.Streams[i]
+		l.Heads = append(l.Heads, carnet.Moved{Stream: s.Stream, Order: l.Order, Terms: l.Terms, NextBatch: s.NextBatch, NextFirst: s.NextFirst})
+	}
+	return l, m, a.keepSource(ctx, l, a.manifestDocument(x, m))
+}
+
+// manifestDocument is the document of a manifest, which is stored once.
+func (a *Agent) manifestDocument(x carnet.CrossingID, m []byte) avatar.Kept {
+	return avatar.Kept{Kind: kindManifest, ID: x.String(), Version: 1, Body: m}
+}
+
+// manifest reads the manifest of a move.
+func (a *Agent) manifest(ctx context.Context, x carnet.CrossingID) (m []byte, err error) {
+	_, err = a.World.OneKept(ctx, kindManifest, x.String(), &m)
+	return m, err
+}
+
+// ManifestFor gives the target the manifest that was released.
+func (a *Agent) ManifestFor(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) ([]byte, error) {
+	l, err := a.readable(by, about, x)
+	if err != nil {
+		return nil, err
+	}
+	if l.State != Frozen {
+		return nil, carnet.Errorf(carnet.Conflict, "the crossing %s has no manifest yet", x).WithFix("freeze it first")
+	}
+	return a.manifest(ctx, x)
+}
+
+// Hear takes the registrar's decision from the target. A source that doesn't know
+// of the move, since its store was restored from an older copy, is told all of it.
+func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (Left, error) {
+	outcome, err := a.openDecision(d.Decision, d.Order, x)
+	if err != nil {
+		return Left{}, err
+	}
+	a.changing.Lock()
+	l := a.left(x)
+	if l.State == None {
+		order, err := identity.OpenOrder(d.Order)
+		h, enrolled := a.homeOf(about)
+		if err != nil || !enrolled || order.Owner != h.Owner || order.Source != a.did {
+			a.changing.Unlock()
+			return Left{}, carnet.Errorf(carnet.Forbidden, "the order isn't one that concerns this world").WithFix("see whose avatar it is")
+		}
+		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
+	}
+	a.changing.Unlock()
+	if l.Avatar != about || l.To != by {
+		return Left{}, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x)
+	}
+	if err := a.decidedAtSource(ctx, l, outcome, d.Decision); err != nil {
+		return Left{}, err
+	}
+	if err := a.goOnAtSource(ctx, x); err != nil {
+		return Left{}, err
+	}
+	l = a.left(x)
+	return Left{l.State, l.Departure}, nil
+}
+
+// openDecision reads the registrar's decision about a crossing, and says what it means
+// for an order.
+func (a *Agent) openDecision(token, order string, x carnet.CrossingID) (identity.Outcome, error) {
+	o, err := identity.OpenOrder(order)
+	if err != nil {
+		return "", err
+	}
+	d, err := identity.OpenDecision(token)
+	if err != nil {
+		return "", err
+	}
+	if d.Registrar != o.Registrar || d.Crossing != x || o.Crossing != x {
+		return "", carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this order")
+	}
+	return d.Of(carnet.FingerprintOf([]byte(order))), nil
+}
+
+// decidedAtSource makes a decision durable. What it was read from may be old.
+func (a *Agent) decidedAtSource(ctx context.Context, was atSource, outcome identity.Outcome, token string) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	if l := a.left(was.ID); l.State != None {
+		was = l
+	}
+	next, ok := Source(was.State, event(outcome))
+	if !ok {
+		return carnet.Errorf(carnet.Conflict, "the crossing %s was %s here, and is now said to be decided otherwise", was.ID, was.State)
+	}
+	if next == was.State {
+		return nil
+	}
+	switch next {
+	case Gone:
+		if err := a.World.Freeze(ctx, was.Avatar, was.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		if err := a.World.Depart(ctx, was.Avatar, was.ID, was.To, carnet.FingerprintOf([]byte(token))); err != nil {
+			return err
+		}
+		for i := range was.Heads {
+			was.Heads[i].Decision = token
+		}
+	case Kept:
+		if err := a.World.Thaw(ctx, was.Avatar, was.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		was.Why = "the registrar decided abort"
+	}
+	was.State, was.Decision, was.Ended = next, token, a.Now().UTC()
+	if err := a.keepSource(ctx, was); err != nil {
+		return err
+	}
+	a.Log.Info("a move was decided", "crossing", was.ID, "avatar", was.Avatar, "to", was.To, "outcome", outcome)
+	if next == Gone {
+		a.Moved(was.Heads)
+	}
+	return nil
+}
+
+// goOnAtSource does what is due of a move at its source.
+func (a *Agent) goOnAtSource(ctx context.Context, x carnet.CrossingID) error {
+	l := a.left(x)
+	var err error
+	switch {
+	case l.State == Frozen || l.State == Offered: // the target may have had it aborted
+		err = a.askAtSource(ctx, l)
+	case l.State == Gone && l.Departure == "":
+		err = a.depart(ctx, l)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if is := a.sources[x]; is != nil {
+		again := *is
+		if again.failed++; err == nil {
+			again.failed = 0
+		}
+		again.notTill = a.Now().Add(pause(again.failed))
+		if again.State == Offered {
+			again.notTill = a.Now().Add(longPause)
+		}
+		a.sources[x] = &again
+	}
+	if err != nil {
+		a.Log.Warn("a move waits", "crossing", x, "avatar", l.Avatar, "to", l.To, "state", l.State, "err", err)
+	}
+	return err
+}
+
+// askAtSource asks the registrar what was decided. An order whose time is over is
+// decided by asking.
+func (a *Agent) askAtSource(ctx context.Context, l atSource) error {
+	d, err := a.ask(ctx, l.ID, register.Petition{Want: register.Ask, Order: l.Order})
+	if err != nil || d == nil {
+		return err
+	}
+	return a.decidedAtSource(ctx, l, d.Outcome, d.Reply.Decision)
+}
+
+// depart deletes what is left of an avatar that has moved, and signs for it.
+func (a *Agent) depart(ctx context.Context, l atSource) error {
+	if err := a.World.Clear(ctx, l.Avatar); err != nil {
+		return err
+	}
+	gone, err := a.World.Departed(l.Avatar)
+	if err != nil {
+		return err
+	}
+	if gone.Cleared.IsZero() {
+		return carnet.Errorf(carnet.Unavailable, "what the avatar left behind is still being deleted")
+	}
+	since := gone.Cleared.UTC().Truncate(time.Second)
+	departure, err := identity.SignDeparture(a.Key, identity.Departure{
+		Crossing: l.ID, Source: a.did, Manifest: l.Manifest, Unreadable: since, Unrecoverable: since.Add(a.Unrecoverable),
+	})
+	if err != nil {
+		return err
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	l = a.left(l.ID)
+	l.Departure = departure
+	return a.keepSource(ctx, l)
+}
+
+// Cancel calls a move off, at either side, as far as that is still possible here.
+func (a *Agent) Cancel(ctx context.Context, x carnet.CrossingID, by string) error {
+	a.mu.RLock()
+	_, comes := a.targets[x]
+	a.mu.RUnlock()
+	if comes {
+		return a.cancelAtTarget(ctx, x, by)
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	l := a.left(x)
+	next, ok := Source(l.State, Cancel)
+	switch {
+	case l.State == None:
+		return carnet.Errorf(carnet.NotFound, "there is no crossing %s", x).WithFix("list them")
+	case !ok:
+		return tooLate(x, l.State)
+	case next == l.State:
+		return nil
+	}
+	if err := a.World.Thaw(ctx, l.Avatar, x); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	l.State, l.Why, l.Ended = next, "called off by "+by, a.Now().UTC()
+	return a.keepSource(ctx, l)
+}
+
+func tooLate(x carnet.CrossingID, s State) error {
+	return carnet.Errorf(carnet.Conflict, "the crossing %s is %s: only the registrar can still decide it", x, s).
+		WithFix("wait for the decision; after the order's time the registrar aborts it")
+}
+
+// AtSource lists the moves away from here, oldest first.
+func (a *Agent) AtSource() []AtSource {
+	a.mu.RLock()
+	all := make([]AtSource, 0, len(a.sources))
+	for _, l := range a.sources {
+		all = append(all, l.AtSource)
+	}
+	a.mu.RUnlock()
+	slices.SortFunc(all, func(p, q AtSource) int {
+		return cmp.Or(p.Begun.Compare(q.Begun), cmp.Compare(p.ID.String(), q.ID.String()))
+	})
+	return all
+}

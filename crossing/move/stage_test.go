@@ -1,0 +1,555 @@
+package move
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/ledger"
+	"carnet/mandate"
+	"carnet/register"
+	"carnet/seal"
+)
+
+// store is a world's store and the part of the world that moves use: avatars that are
+// here, come, or have left. It outlives its agent.
+type store struct {
+	mu        sync.Mutex
+	documents map[[2]string][]byte
+	versions  map[[2]string]uint64
+	avatars   map[carnet.AvatarID]avatar.Info
+	frozen    map[carnet.AvatarID]carnet.CrossingID
+	arriving  map[carnet.AvatarID]bool
+	gone      map[carnet.AvatarID]avatar.Destination
+	title     string // of what it would release
+	ceiling   carnet.Label
+	failKeep  error
+	failCheck error
+	keys      int // bags taken
+}
+
+func newStore() *store {
+	return &store{
+		documents: make(map[[2]string][]byte), versions: make(map[[2]string]uint64), avatars: make(map[carnet.AvatarID]avatar.Info),
+		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), gone: make(map[carnet.AvatarID]avatar.Destination),
+	}
+}
+
+// copied is the store as it is now, to be restored later.
+func (s *store) copied() *store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &store{
+		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
+		arriving: maps.Clone(s.arriving), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling,
+	}
+}
+
+func (s *store) lock() func() { s.mu.Lock(); return s.mu.Unlock }
+
+func (s *store) Avatar(id carnet.AvatarID) (avatar.Info, error) {
+	defer s.lock()()
+	if v, ok := s.avatars[id]; ok {
+		return v, nil
+	}
+	return avatar.Info{}, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
+}
+
+func (s *store) Freeze(_ context.Context, id carnet.AvatarID, x carnet.CrossingID) error {
+	defer s.lock()()
+	if _, here := s.avatars[id]; !here {
+		return carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
+	}
+	if had, ok := s.frozen[id]; ok && had != x {
+		return carnet.Errorf(carnet.Conflict, "it moves already")
+	}
+	s.frozen[id] = x
+	return nil
+}
+
+func (s *store) Thaw(_ context.Context, id carnet.AvatarID, x carnet.CrossingID) error {
+	defer s.lock()()
+	if s.frozen[id] == x {
+		delete(s.frozen, id)
+	}
+	return nil
+}
+
+func (s *store) Pack(context.Context) error { return nil }
+
+func (s *store) MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, error) {
+	return s.ceiling, nil
+}
+
+func (s *store) MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedStream, error) {
+	return []avatar.MovedStream{}, nil
+}
+
+func (s *store) MovedStretches(context.Context, carnet.AvatarID, carnet.StreamID, uint64, int) ([]avatar.MovedStretch, error) {
+	return nil, nil
+}
+
+func (s *store) StretchBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error) {
+	return nil, carnet.Errorf(carnet.NotFound, "there is no stretch")
+}
+
+func (s *store) ProofOf(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error) {
+	return nil, carnet.Errorf(carnet.NotFound, "there is no stretch")
+}
+
+func (s *store) Manifest(_ context.Context, id carnet.AvatarID, x carnet.CrossingID, _ func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error) {
+	defer s.lock()()
+	if s.frozen[id] != x {
+		return nil, carnet.Errorf(carnet.Conflict, "it doesn't keep still")
+	}
+	return &avatar.Manifest{
+		Version: 1, Crossing: x, Avatar: id, Title: s.title, Created: noon,
+		Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
+	}, nil
+}
+
+func (s *store) KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error) {
+	return [][]byte{[]byte("keys")}, nil
+}
+
+func (s *store) Depart(_ context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error {
+	defer s.lock()()
+	if _, done := s.gone[id]; done {
+		return nil
+	}
+	if s.frozen[id] != x {
+		return carnet.Errorf(carnet.Conflict, "it doesn't keep still")
+	}
+	delete(s.avatars, id)
+	s.gone[id] = avatar.Destination{Crossing: x, World: to, Decision: decision}
+	return nil
+}
+
+func (s *store) Departed(id carnet.AvatarID) (avatar.Destination, error) {
+	defer s.lock()()
+	if d, ok := s.gone[id]; ok {
+		return d, nil
+	}
+	return avatar.Destination{}, carnet.Errorf(carnet.NotFound, "it hasn't moved")
+}
+
+func (s *store) Clear(_ context.Context, id carnet.AvatarID) error {
+	defer s.lock()()
+	d := s.gone[id]
+	d.Cleared = noon
+	s.gone[id] = d
+	return nil
+}
+
+func (s *store) Expect(_ context.Context, x carnet.CrossingID, title string) (avatar.Info, error) {
+	defer s.lock()()
+	id := carnet.NewAvatarID()
+	s.arriving[id] = true
+	return avatar.Info{ID: id, Title: title}, nil
+}
+
+func (s *store) TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error { return nil }
+
+func (s *store) Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error) {
+	return nil, nil
+}
+
+func (s *store) TakeStretch(context.Context, carnet.AvatarID, avatar.MovedStretch, []byte, []byte) error {
+	return nil
+}
+
+func (s *store) TakeKeys(_ context.Context, _ carnet.AvatarID, sealed []byte, _ seal.Expected) error {
+	defer s.lock()()
+	if string(sealed) != "keys" {
+		return carnet.Errorf(carnet.Tampered, "these are no keys")
+	}
+	s.keys++
+	return nil
+}
+
+func (s *store) Check(context.Context, carnet.AvatarID, *avatar.Manifest) error { return s.failCheck }
+
+func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) error {
+	defer s.lock()()
+	if !s.arriving[id] && s.avatars[id].ID != id {
+		return carnet.Errorf(carnet.NotFound, "nobody is to come")
+	}
+	delete(s.arriving, id)
+	s.avatars[id] = avatar.Info{ID: id, Title: l.Manifest.Title, OwnerKey: l.Owner}
+	return nil
+}
+
+func (s *store) Drop(_ context.Context, id carnet.AvatarID) error {
+	defer s.lock()()
+	delete(s.arriving, id)
+	return nil
+}
+
+func (s *store) Keep(_ context.Context, kept []avatar.Kept, _ []ledger.Statement, _ ...carnet.Document) error {
+	defer s.lock()()
+	if s.failKeep != nil {
+		return s.failKeep
+	}
+	for _, k := range kept {
+		if at := [2]string{k.Kind, k.ID}; s.versions[at] != k.Version-1 {
+			return carnet.Errorf(carnet.Conflict, "%s %s has version %d", k.Kind, k.ID, s.versions[at])
+		}
+	}
+	for _, k := range kept {
+		text, err := json.Marshal(k.Body)
+		if err != nil {
+			return err
+		}
+		at := [2]string{k.Kind, k.ID}
+		s.documents[at], s.versions[at] = text, k.Version
+	}
+	return nil
+}
+
+func (s *store) EachKept(_ context.Context, kind string, do func(string, uint64, func(any) error) error) error {
+	defer s.lock()()
+	for at, text := range s.documents {
+		if at[0] == kind {
+			if err := do(at[1], s.versions[at], func(v any) error { return json.Unmarshal(text, v) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *store) OneKept(_ context.Context, kind, id string, body any) (uint64, error) {
+	defer s.lock()()
+	at := [2]string{kind, id}
+	text, ok := s.documents[at]
+	if !ok {
+		return 0, carnet.Errorf(carnet.NotFound, "there is no %s %s", kind, id)
+	}
+	return s.versions[at], json.Unmarshal(text, body)
+}
+
+// registrar is a register in memory, by the production rules.
+type registrar struct {
+	key ed25519.PrivateKey
+
+	mu      sync.Mutex
+	homes   map[carnet.HomeID]register.Home
+	decided map[carnet.CrossingID]*identity.Decision
+	away    bool
+	asked   int
+}
+
+// desk is a registrar as one world asks it.
+type desk struct {
+	*registrar
+	by string
+}
+
+func (d desk) open() (func(), error) {
+	d.mu.Lock()
+	if d.asked++; d.away {
+		d.mu.Unlock()
+		return nil, carnet.Errorf(carnet.Unavailable, "the registrar doesn't answer")
+	}
+	return d.mu.Unlock, nil
+}
+
+func (d desk) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity.HomeAnswer, register.HomeReply, error) {
+	done, err := d.open()
+	if err != nil {
+		return identity.HomeAnswer{}, register.HomeReply{}, err
+	}
+	defer done()
+	var known *register.Home
+	if h, ok := d.homes[id]; ok {
+		known = &h
+	}
+	h, _, err := register.Enrol(known, id, d.by, owner)
+	if err == nil {
+		d.homes[id] = h
+	}
+	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
+}
+
+func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
+	done, err := d.open()
+	if err != nil {
+		return identity.HomeAnswer{}, register.HomeReply{}, err
+	}
+	defer done()
+	var known *register.Home
+	if h, ok := d.homes[id]; ok {
+		known = &h
+	}
+	h, err := register.Claim(known, id, d.by)
+	if err == nil {
+		d.homes[id] = h
+	}
+	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
+}
+
+func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
+	done, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	q := register.Question{By: d.by, Crossing: x, Want: p.Want, Hash: carnet.FingerprintOf([]byte(p.Order))}
+	if p.Order != "" {
+		o, err := identity.OpenOrder(p.Order)
+		if err != nil {
+			return nil, err
+		}
+		q.Order = &o
+	}
+	if p.Release != "" {
+		r, err := identity.OpenRelease(p.Release)
+		if err != nil {
+			return nil, err
+		}
+		q.Release = &r
+	}
+	if p.Acceptance != "" {
+		a, err := identity.OpenAcceptance(p.Acceptance)
+		if err != nil {
+			return nil, err
+		}
+		q.Acceptance = &a
+	}
+	decision, homes, err := register.Decide(register.Known{Registrar: d.did(), Decision: d.decided[x], Homes: d.homes}, q, time.Now())
+	if err != nil || decision == nil {
+		return nil, err
+	}
+	for _, h := range homes {
+		d.homes[h.ID] = h
+	}
+	d.decided[x] = decision
+	token, err := identity.SignDecision(d.key, *decision)
+	return &register.Decided{Outcome: decision.Of(q.Hash), Decision: *decision, Reply: register.DecisionReply{Decision: token}}, err
+}
+
+func (r *registrar) did() string { return identity.DID(r.key.Public().(ed25519.PublicKey)) }
+
+// books take requests and mandates.
+type books struct{ given int }
+
+func (b *books) Ask(_ context.Context, _ string, id carnet.AvatarID, w mandate.Wanted) (mandate.Request, error) {
+	text, err := identity.MandateRequest{Text: w.Text, MandateTerms: identity.MandateTerms{
+		Audience: w.Audience, Subject: keyOf("b").Public().(ed25519.PublicKey), Platform: keyOf("citadel").Public().(ed25519.PublicKey),
+		Avatar: w.About, Actions: w.Actions, Purpose: w.Purpose, Clearance: w.Clearance,
+	}}.Marshal()
+	return mandate.Request{ID: "request", Avatar: id, Request: text}, err
+}
+
+func (b *books) Give(context.Context, string) (mandate.Request, error) {
+	b.given++
+	return mandate.Request{}, nil
+}
+
+func (b *books) Remove(context.Context, string) (mandate.Request, error) {
+	return mandate.Request{}, nil
+}
+
+var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
+func keyOf(name string) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed([]byte((name + strings.Repeat(".", 32))[:32]))
+}
+
+func didOf(name string) string { return identity.DID(keyOf(name).Public().(ed25519.PublicKey)) }
+
+// stage is two worlds and a registrar, with an avatar of arena that is to move to
+// citadel. Nothing runs by itself.
+type stage struct {
+	t               *testing.T
+	registrar       *registrar
+	arena, citadel  *Agent
+	stores          map[carnet.PartyID]*store
+	avatar          carnet.AvatarID
+	mangle          func(what string, v any) // changes what the source answers
+	cut             map[string]error         // calls that fail, before they are heard
+	lost            map[string]error         // calls whose answer is lost
+	told            [][]carnet.Moved
+	crossing        AtTarget
+	ordered         identity.Ordered
+	owner, ownThere ed25519.PrivateKey
+}
+
+func newStage(t *testing.T) *stage {
+	s := &stage{
+		t: t, registrar: &registrar{key: keyOf("vault"), homes: make(map[carnet.HomeID]register.Home), decided: make(map[carnet.CrossingID]*identity.Decision)},
+		stores: map[carnet.PartyID]*store{"arena": newStore(), "citadel": newStore()}, avatar: carnet.AvatarID{1},
+		cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
+	}
+	s.stores["arena"].avatars[s.avatar] = avatar.Info{ID: s.avatar, Title: "Runner", OwnerKey: s.owner.Public().(ed25519.PublicKey), Properties: []string{"heart_rate"}}
+	s.stores["arena"].title = "Runner"
+	s.start("arena")
+	s.start("citadel")
+	return s
+}
+
+// start begins a world's process anew, on its store.
+func (s *stage) start(name carnet.PartyID) {
+	s.t.Helper()
+	clearance := carnet.Clearance{Sensitivity: carnet.Health, Purposes: carnet.NewSet("care")}
+	reception, err := seal.NewReceptionKey()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := New(s.t.Context(), Config{
+		Party: name, Key: keyOf(string(name)), World: s.stores[name], Peers: s, Far: s, Mandates: &books{}, Clearance: clearance,
+		Registrar: func() (Registrar, string, error) {
+			return desk{s.registrar, didOf(string(name))}, s.registrar.did(), nil
+		},
+		Vouch: func(carnet.AvatarID, avatar.MovedStream) ([]byte, error) { return nil, nil },
+		Announce: func() ([]byte, error) {
+			return reception.Announce(keyOf(string(name)), name, time.Now().Add(time.Hour))
+		},
+		Moved: func(m []carnet.Moved) { s.told = append(s.told, m) },
+		Log:   slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if name == "arena" {
+		s.arena = a
+	} else {
+		s.citadel = a
+	}
+}
+
+// Named implements Peers.
+func (s *stage) Named(name carnet.PartyID) (Peer, error) {
+	return Peer{
+		Party: name, OwnName: name, Key: keyOf(string(name)).Public().(ed25519.PublicKey),
+		Clearance: carnet.Clearance{Sensitivity: carnet.Health, Purposes: carnet.NewSet("care")},
+	}, nil
+}
+
+// heard is one call of citadel's to arena.
+func heard[T any](s *stage, what string, call func() (T, error)) (v T, err error) {
+	if err := s.cut[what]; err != nil {
+		return v, err
+	}
+	if v, err = call(); err != nil {
+		return v, err
+	}
+	if err := s.lost[what]; err != nil {
+		var none T
+		return none, err
+	}
+	if s.mangle != nil {
+		s.mangle(what, &v)
+	}
+	return v, nil
+}
+
+// Offer and the others implement Far.
+func (s *stage) Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error) {
+	return heard(s, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, "citadel", to.About, to.Crossing, o) })
+}
+
+func (s *stage) Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
+	return heard(s, "stretches", func() ([]avatar.MovedStretch, error) {
+		return s.arena.Stretches(ctx, "citadel", to.About, to.Crossing, stream, from)
+	})
+}
+
+func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch) (body, proof []byte, err error) {
+	return s.arena.Stretch(ctx, "citadel", to.About, to.Crossing, m)
+}
+
+func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {
+	return heard(s, "freeze", func() (Freezing, error) { return s.arena.Freeze(ctx, "citadel", to.About, to.Crossing, announcement) })
+}
+
+func (s *stage) Manifest(ctx context.Context, to Visit) ([]byte, error) {
+	return heard(s, "manifest", func() ([]byte, error) { return s.arena.ManifestFor(ctx, "citadel", to.About, to.Crossing) })
+}
+
+func (s *stage) Decided(ctx context.Context, to Visit, d Decided) (Left, error) {
+	return heard(s, "decided", func() (Left, error) { return s.arena.Hear(ctx, "citadel", to.About, to.Crossing, d) })
+}
+
+// ask makes room in citadel; order has the owner sign.
+func (s *stage) ask() {
+	s.t.Helper()
+	d, err := s.arena.Enrol(s.t.Context(), s.avatar)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.crossing, err = s.citadel.Ask(s.t.Context(), "operator", Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) order(life time.Duration) {
+	s.t.Helper()
+	r, _, err := identity.ParseMoveRequest(s.crossing.Request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	order, terms, err := r.Sign(s.owner, s.ownThere.Public().(ed25519.PublicKey), time.Now(), life)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ordered = identity.Ordered{Order: order, Terms: terms, Mandate: "mandate"}
+	if _, err := s.citadel.TakeOrder(s.t.Context(), s.crossing.ID, s.ordered); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// go on has each world do what is due, until nothing changes any more.
+func (s *stage) goOn() {
+	s.t.Helper()
+	for range 12 {
+		for _, a := range []*Agent{s.citadel, s.arena} {
+			for _, d := range a.dueNow() {
+				_ = d.drive(s.t.Context()) // what fails is tried again
+			}
+		}
+	}
+}
+
+// dueNow is due, without waiting.
+func (a *Agent) dueNow() []driven {
+	a.mu.Lock()
+	for id, is := range a.sources {
+		again := *is
+		again.notTill = time.Time{}
+		a.sources[id] = &again
+	}
+	for id, is := range a.targets {
+		again := *is
+		again.notTill = time.Time{}
+		a.targets[id] = &again
+	}
+	a.mu.Unlock()
+	return a.due()
+}
+
+func (s *stage) states() (source, target State) {
+	return s.arena.left(s.crossing.ID).State, s.citadel.came(s.crossing.ID).State
+}
+
+// lives lists where the avatar lives.
+func (s *stage) lives() (worlds []carnet.PartyID) {
+	for name, store := range s.stores {
+		if len(store.avatars) > 0 {
+			worlds = append(worlds, name)
+		}
+	}
+	slices.Sort(worlds)
+	return worlds
+}

@@ -1,0 +1,642 @@
+package move
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/mandate"
+	"carnet/register"
+	"carnet/seal"
+)
+
+// AtTarget is a move at its target.
+type AtTarget struct {
+	ID     carnet.CrossingID `json:"id"`
+	From   carnet.PartyID    `json:"from"`   // the source, as this world calls it
+	Avatar carnet.AvatarID   `json:"avatar"` // there
+	To     carnet.AvatarID   `json:"to"`     // here
+	State  State             `json:"state"`
+	Home   Registered        `json:"home"`
+	// Request is what the owner is asked to order, Asked the request for the mandate
+	// in it.
+	Request json.RawMessage `json:"request"`
+	Asked   string          `json:"asked"`
+	By      string          `json:"by"`
+	SignedOrder
+	Begun time.Time `json:"begun"`
+	Until time.Time `json:"until,omitzero"` // of the order
+
+	Manifest   carnet.Fingerprint `json:"manifest,omitzero"`
+	Release    string             `json:"release,omitempty"`
+	Acceptance string             `json:"acceptance,omitempty"`
+	Decision   string             `json:"decision,omitempty"`
+	Departure  string             `json:"departure,omitempty"`
+	Ended      time.Time          `json:"ended,omitzero"`
+	Why        string             `json:"why,omitempty"` // it was called off, or dropped
+}
+
+// Progress is how far the copying has come since this process began.
+type Progress struct {
+	Stretches int       `json:"stretches"` // here
+	Of        int       `json:"of"`        // as far as they are listed
+	Bytes     int64     `json:"bytes"`
+	OfBytes   int64     `json:"of_bytes"`
+	Since     time.Time `json:"since,omitzero"`
+	Fetched   int64     `json:"fetched"`         // bytes, since then
+	Waits     string    `json:"waits,omitempty"` // for what
+}
+
+type atTarget struct {
+	AtTarget
+	version  uint64
+	notTill  time.Time
+	failed   int // in a row
+	progress Progress
+}
+
+// open reports whether there is something to do without being asked.
+func (t *atTarget) open() bool {
+	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && t.Departure == ""
+}
+
+func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar} }
+
+func (a *Agent) came(id carnet.CrossingID) atTarget {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if t := a.targets[id]; t != nil {
+		return *t
+	}
+	return atTarget{}
+}
+
+// keepTarget stores a move's next document and takes it up. The caller holds
+// changing.
+func (a *Agent) keepTarget(ctx context.Context, t atTarget, more ...avatar.Kept) error {
+	t.version++
+	kept := append(more, avatar.Kept{Kind: kindTarget, ID: t.ID.String(), Version: t.version, Body: t.AtTarget})
+	if err := a.World.Keep(ctx, kept, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.targets[t.ID] = &t
+	a.rouse()
+	return nil
+}
+
+// Wanted is the avatar of another world that is to come here, as that world
+// describes it.
+type Wanted struct {
+	From       carnet.PartyID // as this world calls it
+	Home       Registered
+	Title      string
+	Ceiling    carnet.Label    // of all that would come
+	Properties []string        // what it has
+	View       json.RawMessage // of what its things send from then on; nil: as now
+	Text       string          // for the owner, in this world's words
+}
+
+// Ask makes room for an avatar of another world, and says what its owner is asked to
+// order.
+func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) {
+	peer, err := a.Peers.Named(w.From)
+	if err != nil {
+		return AtTarget{}, err
+	}
+	if _, err := a.registrarOf(w.Home.Registrar); err != nil {
+		return AtTarget{}, err
+	}
+	report, err := a.assess(w)
+	if err != nil {
+		return AtTarget{}, err
+	}
+	t := atTarget{AtTarget: AtTarget{
+		ID: carnet.NewCrossingID(), From: w.From, Avatar: w.Home.Avatar, State: Asked, Home: w.Home, By: by, Begun: a.Now().UTC(),
+	}}
+	room, err := a.World.Expect(ctx, t.ID, w.Title)
+	if err != nil {
+		return AtTarget{}, err
+	}
+	t.To = room.ID
+	asked, err := a.Mandates.Ask(ctx, by, room.ID, mandate.Wanted{
+		Audience: peer.OwnName, About: w.Home.Avatar, Actions: []identity.Action{identity.ActionMove}, Purpose: a.purpose(), Clearance: a.Clearance,
+		Text: cmp.Or(w.Text, fmt.Sprintf("Your avatar comes to live in %s.", a.Party)),
+	})
+	if err != nil {
+		return AtTarget{}, err
+	}
+	t.Asked = asked.ID
+	t.Request, err = identity.MoveRequest{
+		Crossing: t.ID, Registrar: w.Home.Registrar, Home: w.Home.Home, Owner: w.Home.Owner, Source: peer.DID(), Target: a.Party, TargetKey: a.did,
+		To: t.To, View: w.View, Report: report, Mandate: asked.Request,
+	}.Marshal()
+	if err != nil {
+		return AtTarget{}, err
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	return t.AtTarget, a.keepTarget(ctx, t)
+}
+
+// purpose is what this world uses data for.
+func (a *Agent) purpose() string { return a.Clearance.Purposes.Words()[0] }
+
+// assess says what fits, and refuses what this world may not hold.
+func (a *Agent) assess(w Wanted) (report []string, err error) {
+	if over := w.Ceiling.Exceeds(a.Clearance); over != "" {
+		return nil, carnet.Errorf(carnet.Forbidden, "the avatar can't come: its history has what %s may not hold: %s", a.Party, over).
+			WithFix("share with %s what may be shared, or move to a world that is cleared for all of it", a.Party)
+	}
+	if len(w.Properties) == 0 {
+		return []string{"It has shown nothing yet: its history is empty, or over."}, nil
+	}
+	names := slices.Sorted(slices.Values(w.Properties))
+	line := fmt.Sprintf("%d properties come as they are, in their units: %s.", len(names), strings.Join(names, ", "))
+	if len(line) > identity.MaxRequestText {
+		line = fmt.Sprintf("%d properties come as they are, in their units.", len(names))
+	}
+	return []string{line, "Nothing is converted and nothing is lost but what other worlds shared with it, which stays theirs: those shares end."}, nil
+}
+
+// TakeOrder takes what the owner signed for a move. Handed in again it is answered
+// again.
+func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.Ordered) (AtTarget, error) {
+	t := a.came(x)
+	if t.State == None {
+		return AtTarget{}, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x).WithFix("list them: carnet avatar status")
+	}
+	until, err := a.checkOrdered(&t, o)
+	if err != nil {
+		return AtTarget{}, err
+	}
+	if _, err := a.Mandates.Give(ctx, o.Mandate); err != nil {
+		return AtTarget{}, err
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(x)
+	next, ok := Target(t.State, Order)
+	switch {
+	case !ok:
+		return AtTarget{}, carnet.Errorf(carnet.Conflict, "the crossing %s is %s", x, t.State).WithFix("begin another: carnet avatar move")
+	case t.State != Asked && t.Order != o.Order:
+		return AtTarget{}, carnet.Errorf(carnet.Conflict, "the crossing %s has an order already", x)
+	case t.State != Asked:
+		return t.AtTarget, nil
+	}
+	t.State, t.SignedOrder, t.Until = next, SignedOrder{o.Order, o.Terms}, until
+	return t.AtTarget, a.keepTarget(ctx, t)
+}
+
+// checkOrdered refuses what isn't what was asked for.
+func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, err error) {
+	order, err := identity.OpenOrder(o.Order)
+	if err != nil {
+		return until, err
+	}
+	terms, err := identity.ParseMoveTerms(o.Terms, order)
+	if err != nil {
+		return until, err
+	}
+	asked, _, err := identity.ParseMoveRequest(t.Request)
+	if err != nil {
+		return until, err
+	}
+	switch {
+	case order.Crossing != t.ID || order.Source != asked.Source || order.Target != asked.TargetKey || order.Registrar != asked.Registrar ||
+		!slices.Equal(order.Homes, []carnet.HomeID{asked.Home}) || order.Owner != asked.Owner:
+		return until, carnet.Errorf(carnet.Forbidden, "the order isn't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
+	case terms.Avatar != t.Avatar || terms.Home != asked.Home || terms.To != t.To || string(terms.View) != string(asked.View):
+		return until, carnet.Errorf(carnet.Forbidden, "the order's terms aren't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
+	case !a.Now().Before(order.Until):
+		return until, carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
+	}
+	return order.Until, nil
+}
+
+// goOnAtTarget does what is due of a move at its target.
+func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
+	t := a.came(x)
+	var err error
+	switch t.State {
+	case Copying:
+		if err = a.copy(ctx, t); err != nil && (final(err) || !a.Now().Before(t.Until)) {
+			err = a.leave(ctx, t, err.Error())
+		}
+	case Leaving:
+		err = a.decide(ctx, t, register.Petition{Want: register.Abort, Order: t.Order})
+	case Prepared:
+		err = a.decide(ctx, t, register.Petition{Want: register.Commit, Order: t.Order, Release: t.Release, Acceptance: t.Acceptance})
+	case Home:
+		err = a.tellSource(ctx, t)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if is := a.targets[x]; is != nil {
+		again := *is
+		again.failed++
+		if again.progress.Waits = ""; err == nil {
+			again.failed = 0
+		} else {
+			again.progress.Waits = err.Error()
+		}
+		again.notTill = a.Now().Add(pause(again.failed) - shortPause)
+		a.targets[x] = &again
+	}
+	if err != nil && ctx.Err() == nil {
+		a.Log.Warn("a move waits", "crossing", x, "avatar", t.To, "from", t.From, "state", t.State, "err", err)
+	}
+	return err
+}
+
+// fewLeft is how many bytes are left to fetch when the source is asked to keep still.
+const fewLeft = 8 << 20
+
+// copy fetches what there is at the source, again and again until little is left;
+// then has the source keep still, fetches that, checks everything and accepts it.
+func (a *Agent) copy(ctx context.Context, t atTarget) error {
+	for {
+		standing, err := a.Far.Offer(ctx, t.visit(), t.SignedOrder)
+		if err != nil {
+			return err
+		}
+		if err := a.World.TakeStreams(ctx, t.To, standing.Streams); err != nil {
+			return err
+		}
+		fetched, err := a.copyListed(ctx, t, standing.Streams)
+		if err != nil {
+			return err
+		}
+		if fetched <= fewLeft {
+			break
+		}
+	}
+	announcement, err := a.Announce()
+	if err != nil {
+		return err
+	}
+	given, err := a.Far.Freeze(ctx, t.visit(), announcement)
+	if err != nil {
+		return err
+	}
+	if given.Size <= 0 || given.Size > avatar.MaxManifest {
+		return carnet.Errorf(carnet.Malformed, "%s has a manifest of %d bytes", t.From, given.Size)
+	}
+	document, err := a.Far.Manifest(ctx, t.visit())
+	if err != nil {
+		return err
+	}
+	m, err := a.released(t, given.Release, document)
+	if err != nil {
+		return err
+	}
+	if err := a.World.TakeStreams(ctx, t.To, m.Streams); err != nil {
+		return err
+	}
+	if _, err := a.fetch(ctx, t, m.Stretches); err != nil {
+		return err
+	}
+	peer, err := a.Peers.Named(t.From)
+	if err != nil {
+		return err
+	}
+	for _, bag := range given.Bags {
+		err := a.World.TakeKeys(ctx, t.To, bag, seal.Expected{Granter: peer.OwnName, Signer: peer.Key, Reader: a.Party})
+		if err != nil {
+			return err
+		}
+	}
+	if err := a.World.Check(ctx, t.To, m); err != nil {
+		return err
+	}
+	return a.accept(ctx, t, given.Release, document)
+}
+
+// copyListed fetches the stretches that the source lists now.
+func (a *Agent) copyListed(ctx context.Context, t atTarget, streams []avatar.MovedStream) (fetched int64, err error) {
+	a.note(t.ID, func(p *Progress) { *p = Progress{Since: p.Since, Fetched: p.Fetched} })
+	for i := range streams {
+		for from := uint64(0); ; {
+			page, err := a.Far.Stretches(ctx, t.visit(), streams[i].Stream, from)
+			if err != nil {
+				return fetched, err
+			}
+			if len(page) == 0 {
+				break
+			}
+			n, err := a.fetch(ctx, t, page)
+			if fetched += n; err != nil {
+				return fetched, err
+			}
+			last := page[len(page)-1].First
+			if last < from {
+				return fetched, carnet.Errorf(carnet.Malformed, "%s lists stretches in no order", t.From)
+			}
+			from = last + 1
+		}
+	}
+	return fetched, nil
+}
+
+// fetch takes those of the stretches that aren't here.
+func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStretch) (fetched int64, err error) {
+	missing, err := a.World.Missing(ctx, t.To, listed)
+	if err != nil {
+		return 0, err
+	}
+	var all, absent int64
+	for i := range listed {
+		all += int64(listed[i].Size)
+	}
+	for i := range missing {
+		absent += int64(missing[i].Size)
+	}
+	a.note(t.ID, func(p *Progress) {
+		p.Of, p.OfBytes = p.Of+len(listed), p.OfBytes+all
+		p.Stretches, p.Bytes = p.Stretches+len(listed)-len(missing), p.Bytes+all-absent
+		if p.Since.IsZero() {
+			p.Since = a.Now().UTC()
+		}
+	})
+	for i := range missing {
+		m := &missing[i]
+		body, proof, err := a.Far.Stretch(ctx, t.visit(), *m)
+		if carnet.CodeOf(err) == carnet.NotFound {
+			continue // its retention has ended meanwhile
+		}
+		if err != nil {
+			return fetched, err
+		}
+		if err := a.World.TakeStretch(ctx, t.To, *m, body, proof); err != nil {
+			return fetched, err
+		}
+		fetched += int64(m.Size)
+		a.note(t.ID, func(p *Progress) {
+			p.Stretches, p.Bytes, p.Fetched = p.Stretches+1, p.Bytes+int64(m.Size), p.Fetched+int64(m.Size)
+		})
+		if state := a.came(t.ID).State; state != Copying {
+			return fetched, carnet.Errorf(carnet.Unavailable, "the crossing is %s by now", state)
+		}
+	}
+	return fetched, nil
+}
+
+func (a *Agent) note(x carnet.CrossingID, change func(*Progress)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if is := a.targets[x]; is != nil {
+		noted := *is
+		change(&noted.progress)
+		a.targets[x] = &noted
+	}
+}
+
+// released reads a manifest that the source has released.
+func (a *Agent) released(t atTarget, release string, document []byte) (*avatar.Manifest, error) {
+	r, err := identity.OpenRelease(release)
+	if err != nil {
+		return nil, err
+	}
+	order, err := identity.OpenOrder(t.Order)
+	if err != nil {
+		return nil, err
+	}
+	if r.Crossing != t.ID || r.Source != order.Source || r.Order != carnet.FingerprintOf([]byte(t.Order)) || r.Manifest != carnet.FingerprintOf(document) {
+		return nil, carnet.Errorf(carnet.Forbidden, "%s gives a release that isn't its own for this manifest and order", t.From)
+	}
+	m, err := avatar.ParseManifest(document)
+	if err != nil {
+		return nil, err
+	}
+	if m.Crossing != t.ID || m.Avatar != t.Avatar {
+		return nil, carnet.Errorf(carnet.Forbidden, "%s gives the manifest of something else", t.From)
+	}
+	return m, nil
+}
+
+// accept signs that everything is here, durably.
+func (a *Agent) accept(ctx context.Context, t atTarget, release string, document []byte) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(t.ID)
+	next, ok := Target(t.State, Checked)
+	if !ok || t.State == next {
+		return nil
+	}
+	var err error
+	t.State, t.Release, t.Manifest = next, release, carnet.FingerprintOf(document)
+	t.Acceptance, err = identity.SignAcceptance(a.Key, identity.Acceptance{
+		Crossing: t.ID, Target: a.did, Order: carnet.FingerprintOf([]byte(t.Order)), Manifest: t.Manifest,
+	})
+	if err != nil {
+		return err
+	}
+	return a.keepTarget(ctx, t, avatar.Kept{Kind: kindManifest, ID: t.ID.String(), Version: 1, Body: document})
+}
+
+// leave calls a move off that can't go on: the registrar is asked for abort.
+func (a *Agent) leave(ctx context.Context, t atTarget, why string) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(t.ID)
+	next, ok := Target(t.State, Cancel)
+	if !ok || next == t.State {
+		return nil
+	}
+	t.State, t.Why = next, why
+	a.Log.Warn("a move is called off", "crossing", t.ID, "avatar", t.To, "from", t.From, "why", why)
+	return a.keepTarget(ctx, t)
+}
+
+func (a *Agent) cancelAtTarget(ctx context.Context, x carnet.CrossingID, by string) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t := a.came(x)
+	next, ok := Target(t.State, Cancel)
+	if !ok {
+		return tooLate(x, t.State)
+	}
+	if next == t.State {
+		return nil
+	}
+	t.Why = "called off by " + by
+	if next == Dropped {
+		return a.drop(ctx, t)
+	}
+	t.State = next
+	return a.keepTarget(ctx, t)
+}
+
+// drop deletes what came, and notes that nothing more does. The caller holds
+// changing.
+func (a *Agent) drop(ctx context.Context, t atTarget) error {
+	if err := a.World.Drop(ctx, t.To); err != nil {
+		return err
+	}
+	if _, err := a.Mandates.Remove(ctx, t.Asked); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	t.State, t.Ended = Dropped, a.Now().UTC()
+	return a.keepTarget(ctx, t)
+}
+
+// decide asks the registrar, and does what it decided.
+func (a *Agent) decide(ctx context.Context, t atTarget, p register.Petition) error {
+	d, err := a.ask(ctx, t.ID, p)
+	if err != nil || d == nil {
+		return err
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(t.ID)
+	next, ok := Target(t.State, event(d.Outcome))
+	if !ok || next == t.State {
+		return nil
+	}
+	t.Decision = d.Reply.Decision
+	a.Log.Info("a move was decided", "crossing", t.ID, "avatar", t.To, "from", t.From, "outcome", d.Outcome, "why", d.Decision.Why)
+	if next == Dropped {
+		t.Why = cmp.Or(t.Why, d.Decision.Why, "the registrar decided abort")
+		return a.drop(ctx, t)
+	}
+	return a.arrive(ctx, t)
+}
+
+// arrive makes the avatar one of this world's. The caller holds changing.
+func (a *Agent) arrive(ctx context.Context, t atTarget) error {
+	document, err := a.manifest(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	m, err := avatar.ParseManifest(document)
+	if err != nil {
+		return err
+	}
+	order, err := identity.OpenOrder(t.Order)
+	if err != nil {
+		return err
+	}
+	terms, err := identity.ParseMoveTerms(t.Terms, order)
+	if err != nil {
+		return err
+	}
+	var owner ed25519.PublicKey
+	if owner, err = identity.ParseDID(terms.Owner); err != nil {
+		return err
+	}
+	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner}); err != nil {
+		return err
+	}
+	here := t.Home
+	here.Avatar = t.To
+	if _, known := a.homeOf(t.To); !known {
+		if err := a.keepHome(ctx, knownHome{Registered: here}); err != nil {
+			return err
+		}
+	}
+	t.State, t.Ended = Home, a.Now().UTC()
+	return a.keepTarget(ctx, t)
+}
+
+// tellSource tells the source until it has deleted everything and signed for it.
+func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
+	left, err := a.Far.Decided(ctx, t.visit(), Decided{t.SignedOrder, t.Decision})
+	if err != nil {
+		return err
+	}
+	if left.Departure == "" {
+		return carnet.Errorf(carnet.Unavailable, "%s hasn't deleted everything yet", t.From)
+	}
+	d, err := identity.OpenDeparture(left.Departure)
+	if err != nil {
+		return err
+	}
+	order, err := identity.OpenOrder(t.Order)
+	if err != nil {
+		return err
+	}
+	if d.Crossing != t.ID || d.Source != order.Source || d.Manifest != t.Manifest {
+		return carnet.Errorf(carnet.Unavailable, "%s signs for another departure", t.From)
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(t.ID)
+	t.Departure = left.Departure
+	return a.keepTarget(ctx, t)
+}
+
+// AtTarget lists the moves to here, oldest first, with their progress.
+func (a *Agent) AtTarget() (all []AtTarget, progress map[carnet.CrossingID]Progress) {
+	progress = make(map[carnet.CrossingID]Progress)
+	a.mu.RLock()
+	for _, t := range a.targets {
+		all = append(all, t.AtTarget)
+		progress[t.ID] = t.progress
+	}
+	a.mu.RUnlock()
+	slices.SortFunc(all, func(p, q AtTarget) int {
+		return cmp.Or(p.Begun.Compare(q.Begun), cmp.Compare(p.ID.String(), q.ID.String()))
+	})
+	return all, progress
+}
+
+// Onward returns the avatar that came by the move of a mapping request's order and
+// terms, to a things agent that goes on with what it sent to it before: by its word,
+// with the key by which the source knew it.
+func (a *Agent) Onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error) {
+	refuse := func() (carnet.AvatarID, error) {
+		return carnet.AvatarID{}, carnet.Errorf(carnet.NotFound, "no avatar came here by this order, to who asks")
+	}
+	t, found := a.byOrder(r.Order, r.Terms)
+	switch {
+	case !found:
+		return refuse()
+	case !t.State.Over():
+		return carnet.AvatarID{}, carnet.Errorf(carnet.Unavailable, "the avatar isn't here yet")
+	case t.State != Home:
+		return refuse()
+	}
+	word, err := identity.OpenOnward(r.Onward)
+	if err != nil {
+		return carnet.AvatarID{}, err
+	}
+	if word.Crossing != t.ID || word.Target != a.did || word.Stream != r.Stream {
+		return refuse()
+	}
+	document, err := a.manifest(ctx, t.ID)
+	if err != nil {
+		return carnet.AvatarID{}, err
+	}
+	m, err := avatar.ParseManifest(document)
+	if err != nil {
+		return carnet.AvatarID{}, err
+	}
+	for i := range m.Streams {
+		if s := &m.Streams[i]; s.Stream == word.Former && identity.DID(s.Origin.Key) == word.Sender {
+			return t.To, nil
+		}
+	}
+	return refuse()
+}
+
+func (a *Agent) byOrder(order string, terms []byte) (AtTarget, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, t := range a.targets {
+		if t.Order == order && order != "" && bytes.Equal(t.Terms, terms) {
+			return t.AtTarget, true
+		}
+	}
+	return AtTarget{}, false
+}
