@@ -72,7 +72,7 @@ func (s *server) look(p Principal, action policy.Action, r policy.Resource) (fun
 		return s.lookAtOwn(p, func(t thing.Info) bool { return string(t.ID) == r.ID }), noThing(r.ID)
 	case policy.MappingResource:
 		return s.lookAtOwn(p, func(t thing.Info) bool {
-			return slices.ContainsFunc(t.Mappings, func(m thing.MappingInfo) bool { return m.ID.String() == r.ID })
+			return slices.ContainsFunc(slices.Concat(t.Mappings, t.Waiting), func(m thing.MappingInfo) bool { return m.ID.String() == r.ID })
 		}), noMapping(r.ID)
 	case policy.OwnerResource:
 		return func(context.Context) (activity.Known, error) {

@@ -82,6 +82,7 @@ type OwnedThing struct {
 	Added   time.Time              `json:"added"`
 	Refused map[carnet.Code]uint64 `json:"refused,omitempty" doc:"Messages of the thing that were refused, by reason."`
 	Worlds  []Share                `json:"worlds"`
+	Waiting []thing.MappingInfo    `json:"waiting,omitempty" doc:"Mappings that are to go on where the thing's avatars have moved, and what each waits for."`
 }
 
 // Share is what one world gets of a thing.
@@ -96,6 +97,8 @@ type Share struct {
 	Stopped       bool                  `json:"stopped"`
 	View          policy.View           `json:"view"`
 	Got           []thing.PropertyCount `json:"got"`
+	Moved         *thing.MovedInfo      `json:"moved,omitempty" doc:"Where the avatar has moved."`
+	RefusedMove   *thing.RefusedMove    `json:"refused_move,omitempty" doc:"The last that the world told of a move, and that was refused."`
 }
 
 // AvatarList is the world's avatars, oldest first.

@@ -142,7 +142,7 @@ func (s *server) owner(ctx context.Context, in *struct {
 }
 
 func (s *server) owned(t thing.Info) (OwnedThing, error) {
-	o := OwnedThing{ID: t.ID, Title: t.Title, Added: t.Added, Refused: t.Refused, Worlds: []Share{}}
+	o := OwnedThing{ID: t.ID, Title: t.Title, Added: t.Added, Refused: t.Refused, Worlds: []Share{}, Waiting: t.Waiting}
 	for _, m := range t.Mappings {
 		views, err := s.things.Views(m.ID)
 		if err != nil {
@@ -150,6 +150,7 @@ func (s *server) owned(t thing.Info) (OwnedThing, error) {
 		}
 		share := Share{
 			World: m.World, Mapping: m.ID, Avatar: m.Avatar, PolicyVersion: m.PolicyVersion, Stopped: m.Stopped, View: m.View, Got: m.Got,
+			Moved: m.Moved, RefusedMove: m.Refused,
 		}
 		if n := len(views); n > 0 {
 			share.Since, share.Decided, share.By = views[0].Time, views[n-1].Time, views[n-1].By

@@ -126,6 +126,7 @@ type Agent struct {
 
 	mu          sync.RWMutex // guards what follows
 	notifier    Notifier
+	arrivals    Arrivals // nil: no avatar comes by a move
 	avatars     map[carnet.AvatarID]*Avatar
 	streams     map[carnet.StreamID]*stream
 	shared      map[carnet.StreamID]Shared            // of streams that come from other worlds

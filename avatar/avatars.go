@@ -120,6 +120,13 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		if err := json.Unmarshal(body, &r); err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "a mapping request can't be read: %v", err)
 		}
+		if r.Order != "" {
+			to, err := a.onward(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			r.Avatar = &to
+		}
 		answer, err := a.mapStream(ctx, party, r)
 		if err != nil {
 			return nil, err
@@ -153,8 +160,36 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 // maxTitle bounds an avatar's title.
 const maxTitle = 200
 
+// Arrivals knows the moves by which avatars come to this world.
+type Arrivals interface {
+	// Onward returns the avatar that came by the move of a mapping request's order
+	// and terms, if who asks may go on with what it sent to the avatar before: by its
+	// word (identity.OpenOnward), whose sender is the one that the manifest names for
+	// the former stream, and whose stream is the one asked for. Else it is
+	// carnet.NotFound; and carnet.Unavailable while the move isn't decided.
+	Onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error)
+}
+
+// Receive gives the agent the way to ask about moves, before links are taken.
+func (a *Agent) Receive(arrivals Arrivals) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrivals = arrivals
+}
+
+// onward is the avatar that a things agent goes on with.
+func (a *Agent) onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error) {
+	a.mu.RLock()
+	arrivals := a.arrivals
+	a.mu.RUnlock()
+	if arrivals == nil {
+		return carnet.AvatarID{}, carnet.Errorf(carnet.Unavailable, "%s takes no avatars of other worlds", a.party)
+	}
+	return arrivals.Onward(ctx, r)
+}
+
 // mapStream gives a stream its avatar: a new one, or the one asked for if the
-// same sender speaks about it already.
+// same sender speaks about it already, or if it came by a move.
 func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.MapRequest) (carnet.MapAnswer, error) {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
@@ -205,7 +240,7 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(v.streams, func(s *stream) bool { return s.sender == party }) {
+		if r.Order == "" && !slices.ContainsFunc(v.streams, func(s *stream) bool { return s.sender == party }) {
 			return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", *r.Avatar).WithFix("list the avatars")
 		}
 		if len(v.streams) >= maxStreams {

@@ -237,37 +237,16 @@ func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name ca
 	return w, nil
 }
 
-// audited has the oracle compare what the world may hold with what it holds.
+// audited has the oracle compare what the world may hold with what it holds. A
+// mapping whose avatar has moved is judged with the one that follows it.
 func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) error {
-	info, err := hub.Thing(ctx, m.Thing)
+	parts, err := partsOf(ctx, hub, world, m)
 	if err != nil {
 		return err
 	}
-	lingers, err := hub.Lingers(m.Thing)
+	config, held, err := audit.Chain(parts...)
 	if err != nil {
 		return err
-	}
-	records, err := hub.Views(m.ID)
-	if err != nil {
-		return err
-	}
-	config := audit.Config{From: m.From}
-	for _, v := range records {
-		view, err := v.View.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		version := audit.ViewVersion{Version: v.Version, View: view, Stopped: v.Stopped, Since: v.Since}
-		for _, p := range info.Properties {
-			kind, err := kindOf(p.Kind)
-			if err != nil {
-				return err
-			}
-			version.Properties = append(version.Properties, audit.Property{
-				Name: p.Name, Unit: p.Unit, Kind: kind, Linger: lingers[p.Name], Admit: !slices.Contains(v.Denied, p.Name),
-			})
-		}
-		config.Views = append(config.Views, version)
 	}
 	oracle, err := audit.New(config)
 	if err != nil {
@@ -281,12 +260,7 @@ func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Age
 				}
 				return do(audit.Message{Position: message.Position, Measurements: message.Measurements})
 			})
-		},
-		func(ctx context.Context, do func(audit.Held) error) error {
-			return world.EachHeld(ctx, m.Avatar, func(h avatar.Held) error {
-				return do(audit.Held{Number: h.Number, Measurement: h.Measurement})
-			})
-		})
+		}, held)
 	if err != nil {
 		return err
 	}
@@ -299,6 +273,76 @@ func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Age
 		}
 	}
 	return nil
+}
+
+// partsOf are a mapping and those that it follows, oldest first, with what the
+// avatar's world holds of each. What is of none of the others is the newest one's.
+func partsOf(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) (parts []audit.Part, err error) {
+	home, former := m.Avatar, make(map[carnet.StreamID]bool)
+	held := func(of func(carnet.StreamID) bool) audit.Holdings {
+		return func(ctx context.Context, do func(audit.Held) error) error {
+			return world.EachHeld(ctx, home, func(h avatar.Held) error {
+				if !of(h.Stream) {
+					return nil
+				}
+				return do(audit.Held{Number: h.Number, Measurement: h.Measurement})
+			})
+		}
+	}
+	newest := held(func(s carnet.StreamID) bool { return !former[s] })
+	for {
+		config, err := recorded(ctx, hub, m)
+		if err != nil {
+			return nil, err
+		}
+		part := audit.Part{Config: config, Held: newest}
+		if stream := m.Stream; len(parts) > 0 {
+			former[stream] = true
+			part.Held, part.Moved = held(func(s carnet.StreamID) bool { return s == stream }), m.Moved.Measurements
+		}
+		if parts = append(parts, part); m.Follows == nil {
+			slices.Reverse(parts)
+			return parts, nil
+		}
+		if m, err = hub.Mapping(*m.Follows); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// recorded is the history of a mapping's views.
+func recorded(ctx context.Context, hub *thing.Agent, m thing.MappingInfo) (config audit.Config, err error) {
+	info, err := hub.Thing(ctx, m.Thing)
+	if err != nil {
+		return config, err
+	}
+	lingers, err := hub.Lingers(m.Thing)
+	if err != nil {
+		return config, err
+	}
+	records, err := hub.Views(m.ID)
+	if err != nil {
+		return config, err
+	}
+	config.From = m.From
+	for _, v := range records {
+		view, err := v.View.MarshalJSON()
+		if err != nil {
+			return config, err
+		}
+		version := audit.ViewVersion{Version: v.Version, View: view, Stopped: v.Stopped, Since: v.Since}
+		for _, p := range info.Properties {
+			kind, err := kindOf(p.Kind)
+			if err != nil {
+				return config, err
+			}
+			version.Properties = append(version.Properties, audit.Property{
+				Name: p.Name, Unit: p.Unit, Kind: kind, Linger: lingers[p.Name], Admit: !slices.Contains(v.Denied, p.Name),
+			})
+		}
+		config.Views = append(config.Views, version)
+	}
+	return config, nil
 }
 
 func kindOf(name string) (carnet.Kind, error) {

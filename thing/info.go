@@ -14,15 +14,17 @@ import (
 
 // Info is what there is to know of a thing.
 type Info struct {
-	ID         carnet.ThingID         `json:"id"`
-	Owner      string                 `json:"owner"`
-	Title      string                 `json:"title"`
-	Added      time.Time              `json:"added"`
-	Properties []PropertyInfo         `json:"properties"`
-	Unmeasured []UnmeasuredInfo       `json:"unmeasured,omitempty"`
-	Mappings   []MappingInfo          `json:"mappings"`
-	Refused    map[carnet.Code]uint64 `json:"refused,omitempty"`
-	Connected  int                    `json:"connected"` // sessions open now
+	ID         carnet.ThingID   `json:"id"`
+	Owner      string           `json:"owner"`
+	Title      string           `json:"title"`
+	Added      time.Time        `json:"added"`
+	Properties []PropertyInfo   `json:"properties"`
+	Unmeasured []UnmeasuredInfo `json:"unmeasured,omitempty"`
+	Mappings   []MappingInfo    `json:"mappings"`
+	// Waiting are mappings that are to go on where the thing's avatars have moved.
+	Waiting   []MappingInfo          `json:"waiting,omitempty"`
+	Refused   map[carnet.Code]uint64 `json:"refused,omitempty"`
+	Connected int                    `json:"connected"` // sessions open now
 	// Duplicates counts measurements that were acknowledged since the agent's
 	// start and not kept, since they were there already.
 	Duplicates  uint64 `json:"duplicates"`
@@ -161,7 +163,7 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 		info.Mappings = append(info.Mappings, a.info(m))
 	}
 	for _, p := range a.pendingOf(t) {
-		info.Mappings = append(info.Mappings, a.pendingInfo(p))
+		info.Waiting = append(info.Waiting, a.pendingInfo(p))
 	}
 	return info
 }

@@ -137,7 +137,7 @@ func (h *movable) then(m MappingInfo) (then MappingInfo) {
 	if err != nil {
 		h.tb.Fatal(err)
 	}
-	for _, o := range info.Mappings {
+	for _, o := range slices.Concat(info.Mappings, info.Waiting) {
 		if o.Follows != nil && *o.Follows == m.ID {
 			return o
 		}

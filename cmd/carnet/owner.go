@@ -142,6 +142,10 @@ func showOwner(s streams, r api.OwnerReport) error {
 				return err
 			}
 		}
+		for _, m := range t.Waiting {
+			waits(s, "  ", m.ID, m.Avatar, m.Waits)
+			fmt.Fprintf(s.out, "    to stop it: carnet owner stop %s\n", m.ID)
+		}
 		fmt.Fprintln(s.out)
 	}
 	return nil
@@ -149,8 +153,8 @@ func showOwner(s streams, r api.OwnerReport) error {
 
 func showShare(s streams, w api.Share) error {
 	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s\n  view set by %s at %s, policy version %d; ", w.World, w.Avatar, clock(w.Since), plain(w.By), clock(w.Decided), w.PolicyVersion)
-	if w.Stopped {
-		fmt.Fprintln(s.out, "stopped: gets nothing more")
+	if how := ended(w.Stopped, w.Moved); how != "" {
+		fmt.Fprintf(s.out, "%s: gets nothing more\n", how)
 	} else {
 		fmt.Fprintf(s.out, "to stop it: carnet owner stop %s\n", w.Mapping)
 	}
@@ -158,7 +162,11 @@ func showShare(s streams, w api.Share) error {
 	for _, p := range w.Got {
 		t.add("  "+p.Property, strconv.FormatUint(p.Sent, 10), counts(p.Withheld), p.Why)
 	}
-	return t.write(s.out)
+	if err := t.write(s.out); err != nil {
+		return err
+	}
+	refusedMove(s, "  ", string(w.World), w.RefusedMove)
+	return nil
 }
 
 type ownerStop struct {

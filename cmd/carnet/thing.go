@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,11 +179,36 @@ func (c thingShow) Run(ctx context.Context, s streams) error {
 	if err := t.write(s.out); err != nil {
 		return err
 	}
-	if unmeasured(s, i.Unmeasured); len(i.Mappings) == 0 {
-		return nil
+	unmeasured(s, i.Unmeasured)
+	if len(i.Mappings) > 0 {
+		fmt.Fprintln(s.out)
+		if err := mappings(i.Mappings).write(s.out); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintln(s.out)
-	return mappings(i.Mappings).write(s.out)
+	for _, m := range i.Mappings {
+		refusedMove(s, "", string(m.World), m.Refused)
+	}
+	for _, m := range i.Waiting {
+		waits(s, "", m.ID, m.Avatar, m.Waits)
+	}
+	return nil
+}
+
+// waits says what a mapping waits for that is to go on where an avatar has moved.
+func waits(s streams, indent string, id carnet.MappingID, to carnet.AvatarID, w *thing.Waiting) {
+	fmt.Fprintf(s.out, "\n%smapping %s, to avatar %s of %s, by the move %s: waits, and keeps what came since (%d messages)\n%s  %s\n",
+		indent, id, to, w.Target, w.Crossing, w.Messages, indent, plain(w.For))
+	if w.Fix != "" {
+		fmt.Fprintf(s.out, "%s  %s\n", indent, plain(w.Fix))
+	}
+}
+
+// refusedMove says what a world told of a move that isn't so.
+func refusedMove(s streams, indent, world string, r *thing.RefusedMove) {
+	if r != nil {
+		fmt.Fprintf(s.out, "\n%s%s told at %s that the avatar has moved, which was refused: %s\n", indent, world, clock(r.At), plain(r.Why))
+	}
 }
 
 // mappings shows where a thing's data goes.
@@ -192,13 +219,16 @@ func mappings(ms []thing.MappingInfo) table {
 		for _, p := range m.Got {
 			sent += p.Sent
 		}
-		t.add(m.ID.String(), string(m.World), m.Avatar.String(), strconv.FormatUint(m.PolicyVersion, 10), strconv.FormatUint(sent, 10), ended(m.Stopped))
+		t.add(m.ID.String(), string(m.World), m.Avatar.String(), strconv.FormatUint(m.PolicyVersion, 10), strconv.FormatUint(sent, 10), ended(m.Stopped, m.Moved))
 	}
 	return t
 }
 
-func ended(stopped bool) string {
-	if stopped {
+func ended(stopped bool, moved *thing.MovedInfo) string {
+	switch {
+	case moved != nil:
+		return "moved to " + cmp.Or(string(moved.World), moved.Target)
+	case stopped:
 		return "stopped"
 	}
 	return ""
@@ -314,7 +344,7 @@ func findMapping(ctx context.Context, cl *client.Client, which string, stopped b
 	}
 	var last *thing.MappingInfo
 	found := 0
-	for _, m := range i.Mappings {
+	for _, m := range slices.Concat(i.Mappings, i.Waiting) {
 		switch {
 		case string(m.World) != world:
 		case m.Stopped:
