@@ -34,6 +34,7 @@ type hub struct {
 	now   func() time.Time
 	more  []carnet.PartyID // worlds that give avatars and are never connected
 	next  *world           // to which avatars move; nil: there is none
+	unmet bool             // next isn't a peer
 
 	keepLog time.Duration
 	end     func()
@@ -66,7 +67,7 @@ func (h *hub) start() {
 	for _, name := range append(h.more, "arena") {
 		worlds = append(worlds, h.peer(name, h.world))
 	}
-	if h.next != nil {
+	if h.next != nil && !h.unmet {
 		worlds = append(worlds, h.peer(h.next.name, h.next))
 	}
 	h.agent, err = New(h.tb.Context(), Config{

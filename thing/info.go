@@ -150,6 +150,9 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 	for _, u := range d.Unmeasured {
 		info.Unmeasured = append(info.Unmeasured, UnmeasuredInfo(u))
 	}
+	for _, p := range a.pendingOf(t) { // first: one that goes on meanwhile is among the mappings then
+		info.Waiting = append(info.Waiting, a.pendingInfo(p))
+	}
 	a.registryMu.RLock()
 	var mappings []*Mapping
 	for _, m := range a.registry.mappings {
@@ -161,9 +164,6 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 	slices.SortFunc(mappings, func(p, q *Mapping) int { return cmp.Compare(p.Number, q.Number) })
 	for _, m := range mappings {
 		info.Mappings = append(info.Mappings, a.info(m))
-	}
-	for _, p := range a.pendingOf(t) {
-		info.Waiting = append(info.Waiting, a.pendingInfo(p))
 	}
 	return info
 }

@@ -133,20 +133,28 @@ func (h *movable) untilEnded(stream carnet.StreamID) {
 // then is the mapping that follows another one.
 func (h *movable) then(m MappingInfo) (then MappingInfo) {
 	h.tb.Helper()
+	then, found := h.after(m)
+	if !found {
+		h.tb.Fatalf("nothing follows the mapping %s", m.ID)
+	}
+	return then
+}
+
+func (h *movable) after(m MappingInfo) (then MappingInfo, found bool) {
+	h.tb.Helper()
 	info, err := h.agent.Thing(h.tb.Context(), m.Thing)
 	if err != nil {
 		h.tb.Fatal(err)
 	}
 	for _, o := range slices.Concat(info.Mappings, info.Waiting) {
 		if o.Follows != nil && *o.Follows == m.ID {
-			return o
+			return o, true
 		}
 	}
-	h.tb.Fatalf("nothing follows the mapping %s of %+v", m.ID, info.Mappings)
-	return then
+	return then, false
 }
 
-// at are a property's values at a world, up to a number of the stream.
+// below are a property's values at a world, up to a number of the stream.
 func (w *world) below(stream carnet.StreamID, property string, below uint64) (values []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

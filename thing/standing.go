@@ -9,6 +9,7 @@ import (
 	"carnet"
 	"carnet/link"
 	"carnet/policy"
+	"carnet/seal"
 )
 
 // beginning is where a mapping goes on that follows another one: each lane at its
@@ -81,6 +82,7 @@ type walk struct {
 
 	course  *course // as of frame reached
 	reached uint64
+	covered uint64 // the position that it covers
 }
 
 // beyond reports whether a state is of after the numbers.
@@ -131,8 +133,8 @@ func (w *walk) find(ctx context.Context) (standing, error) {
 	if err != nil {
 		return standing{}, err
 	}
-	for {
-		rows, err := w.sender.agent.store.Sent(ctx, w.sender.peer.Party, w.reached, 1000)
+	for after := w.reached - min(w.reached, 1); ; {
+		rows, err := w.sender.agent.store.Sent(ctx, w.sender.peer.Party, after, 1000)
 		if err != nil {
 			return standing{}, err
 		}
@@ -142,31 +144,54 @@ func (w *walk) find(ctx context.Context) (standing, error) {
 			}
 			return w.found()
 		}
-		for _, row := range rows {
-			plain, err := w.sender.agent.rest.Open(nil, stateAAD(row.Link, row.Number), row.State)
-			if err != nil {
-				return standing{}, err
-			}
-			var next course
-			if err := w.of(plain, false, &next); err != nil {
-				return standing{}, err
-			}
-			switch {
-			case !next.recorded:
-			case w.there(w.course) && (w.beyond(&next) || row.Number > acked):
-				return w.found()
-			case w.beyond(&next) && row.Number > w.reached+1:
-				return w.lost(ctx, row.Number-1, plain)
-			case w.beyond(&next):
-				return w.found()
-			default:
-				if err := w.of(plain, false, w.course); err != nil {
+		for i := range rows {
+			row := &rows[i]
+			if after = row.Number; after > w.reached {
+				plain, err := w.sender.agent.rest.Open(nil, stateAAD(row.Link, row.Number), row.State)
+				if err != nil {
 					return standing{}, err
 				}
+				var next course
+				if err := w.of(plain, false, &next); err != nil {
+					return standing{}, err
+				}
+				beyond := next.recorded && w.beyond(&next)
+				switch {
+				case w.there(w.course) && (beyond || row.Number > acked):
+					return w.found()
+				case beyond && row.Number > w.reached+1:
+					return w.lost(ctx, row.Number-1, plain)
+				case beyond:
+					return w.found()
+				case next.recorded:
+					if err := w.of(plain, false, w.course); err != nil {
+						return standing{}, err
+					}
+				}
 			}
-			w.reached = row.Number
+			if err := w.pass(row); err != nil {
+				return standing{}, err
+			}
 		}
 	}
+}
+
+// pass takes note of what a frame covers: all lanes have come that far, those of
+// which nothing was measured, too.
+func (w *walk) pass(row *SentRow) error {
+	w.reached = row.Number
+	h, _, err := seal.ParseSign1(row.Header)
+	if err != nil {
+		return err
+	}
+	p, position, err := w.sender.position.open(h.Covers)
+	if err != nil {
+		return err
+	}
+	if id, known := w.sender.agent.known(p); known {
+		w.covered = w.sender.agent.here(id, position)
+	}
+	return nil
 }
 
 // acked is the last frame that the world is known to have.
@@ -181,6 +206,9 @@ func (w *walk) found() (standing, error) {
 		return standing{}, carnet.Errorf(carnet.NotFound, "no frame that was sent ended with batch %d and measurement %d of the stream", w.nextBatch, w.nextFirst)
 	}
 	begin, err := w.course.beginning()
+	for linger, at := range begin.Lanes {
+		begin.Lanes[linger] = max(at, w.covered)
+	}
 	return standing{begin: begin}, err
 }
 
