@@ -24,7 +24,7 @@ type Authenticator func(token string) (Principal, bool)
 // open are the paths that need no token: the health, the documents, and the files of
 // the page that shows them. They say nothing of what the party has, and are neither
 // decided nor recorded.
-var open = append([]string{"/healthz", "/openapi.json", "/openapi.yaml", docsPath}, pagePaths()...)
+var open = append([]string{"/healthz", "/openapi.json", "/openapi.yaml", "/asyncapi.json", docsPath}, pagePaths()...)
 
 // callFor is what the guard is asked about a request to a route that is for an
 // action.

@@ -56,6 +56,8 @@ type Config struct {
 	// R2 and R5 are the URLs of the party's listeners for other parties, which the
 	// documents tell; empty: it has none.
 	R2, R5 string
+	// MQTT is host:port of a things agent's endpoint for devices, likewise.
+	MQTT string
 
 	// Outbox is the party's way to its depot; nil: its statements go nowhere.
 	Outbox *Outbox
@@ -149,6 +151,7 @@ type server struct {
 	depot    store    // nil unless it is a depot
 	outbox   *Outbox  // nil for a depot
 	r2, r5   string   // empty: there is no such listener
+	mqtt     string   // likewise
 	proofs   Proofs   // with world
 	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
@@ -167,7 +170,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, mqtt: cfg.MQTT, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

@@ -26,6 +26,9 @@ type OfAvatar struct {
 // packs are the forms of measurements that are served, the default first.
 var packs = []string{senml.JSON.ContentType(), senml.CBOR.ContentType(), senml.XML.ContentType()}
 
+// livePath is where an avatar is followed.
+const livePath = "/v1/avatars/{id}/live"
+
 const typeEvents = "text/event-stream"
 
 func (s *server) avatarRoutes(h huma.API) {
@@ -65,7 +68,7 @@ func (s *server) avatarRoutes(h huma.API) {
 		Metadata: map[string]any{servesKey: packs}, Responses: limitedTo(packResponses()),
 	}, s.history)
 	serving(s, h, huma.Operation{
-		OperationID: "watch-avatar", Method: http.MethodGet, Path: "/v1/avatars/{id}/live", Tags: tags,
+		OperationID: "watch-avatar", Method: http.MethodGet, Path: livePath, Tags: tags,
 		Summary: "The avatar as it goes on: what was stored after a cursor, then what comes.",
 		Description: "As a WebSocket: text frames {\"cursor\": …, \"pack\": [SenML]}, or with the subprotocol " + protoCBOR +
 			" binary frames of the same in CBOR. As server-sent events: id is the cursor, data the SenML pack. " +

@@ -114,6 +114,13 @@ func (s *server) serveDocuments(mux *surface, document *huma.OpenAPI) error {
 	}
 	serve("/openapi.json", "application/openapi+json", "", asJSON)
 	serve("/openapi.yaml", "application/openapi+yaml", "", asYAML)
+	if messages := s.asyncAPI(); messages != nil {
+		b, err := json.MarshalIndent(messages, "", "  ")
+		if err != nil {
+			return err
+		}
+		serve("/asyncapi.json", "application/vnd.aai.asyncapi+json;version=3.0.0", "", b)
+	}
 	serve(docsPath, "text/html; charset=utf-8", pagePolicy, asHTML)
 	for name, contentType := range pageFiles {
 		b, err := page.ReadFile("docs/" + name)
@@ -137,10 +144,11 @@ func (s *server) forPeople(document *huma.OpenAPI) ([]byte, error) {
 	}
 	shown := struct {
 		Party   string
+		Async   bool // there are messages, too
 		Tags    []tagged
 		Schemas []model
 		Read    []docs.Snippet // how an avatar is read; a world's only
-	}{Party: string(s.party), Tags: tags, Schemas: schemasOf(document)}
+	}{Party: string(s.party), Async: s.asyncAPI() != nil, Tags: tags, Schemas: schemasOf(document)}
 	if s.world != nil {
 		if shown.Read, err = docs.ReadAnAvatar(); err != nil {
 			return nil, err

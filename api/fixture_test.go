@@ -103,7 +103,7 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), citadel: newCitadel(t), handlers: map[string]http.Handler{}}
-	s.hubURL = s.serve(api.Config{Party: "hub", Things: s.agent, Tokens: tokens, Log: quiet()})
+	s.hubURL = s.serve(api.Config{Party: "hub", MQTT: "localhost:8883", Things: s.agent, Tokens: tokens, Log: quiet()})
 	var err error
 	if s.r5, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

@@ -23,12 +23,12 @@ const (
 func tags() []*huma.Tag {
 	return []*huma.Tag{
 		{Name: atR1, Description: "Things and their avatars. A things agent takes things in by their descriptions, gives each its avatars in worlds, and keeps what each world gets of it. " +
-			"What things measure doesn't come by HTTP: devices speak MQTT (docs/design/mqtt.md), and an agent's frames go to its worlds over a link of their own (docs/design/link.md)."},
+			"What things measure doesn't come by HTTP: devices speak MQTT (its topics are in /asyncapi.json, the rest in docs/design/mqtt.md), and an agent's frames go to its worlds over a link of their own (docs/design/link.md)."},
 		{Name: atR2, Description: "Trustworthy storage. A depot keeps sealed objects and the ledger for its peers, on a listener of its own behind mutual TLS (docs/design/ledger.md). People don't call it."},
 		{Name: atR3, Description: "Avatars share and exchange data. What a grant would give and gives, what an owner permits by a mandate, shares between worlds, and reading an avatar of another world. " +
 			"What is shared flows as frames over a link between the two worlds (docs/design/share.md), not by HTTP."},
 		{Name: atR4, Description: "Entities and avatars. People, applications and who acts as an avatar read and subscribe, and get proofs of what they read. " +
-			"Live events come over a WebSocket, too: what its frames are is in docs/design/api.md, under Live."},
+			"Live events come over a WebSocket, too: its frames are in /asyncapi.json."},
 		{Name: atR5, Description: "Worlds call each other directly, on a listener of its own behind mutual TLS, each call proved twice (docs/design/r5.md). People don't call it."},
 		{Name: atR6, Description: "A world and external data processing. It isn't built yet, so there is no operation."},
 		{Name: ofParty, Description: "How a party is. No reference point: its operator asks it about itself."},

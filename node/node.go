@@ -100,9 +100,12 @@ func (n *Node) open(ctx context.Context) (err error) {
 	}
 	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: n.peers, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
-	if reached := n.config.Reached(); n.config.Role == identity.Depot {
+	switch reached := n.config.Reached(); {
+	case n.config.Role == identity.Depot:
 		n.api.R2 = "https://" + reached.R2
-	} else if n.config.Role == identity.World && reached.R5 != "" {
+	case n.config.Role == identity.Things:
+		n.api.MQTT = reached.MQTT
+	case reached.R5 != "":
 		n.api.R5 = "https://" + reached.R5
 	}
 	if n.config.Role != identity.Depot {

@@ -114,6 +114,13 @@ func RefusalsTopic(id carnet.ThingID) string { return "things/" + string(id) + "
 // MeasurementsTopic is where a thing publishes.
 func MeasurementsTopic(id carnet.ThingID) string { return "things/" + string(id) + "/measurements" }
 
+// Told is what a thing hears on its refusals topic.
+type Told struct {
+	Code   carnet.Code `json:"code"`
+	Reason string      `json:"reason"`
+	Fix    string      `json:"fix,omitempty"`
+}
+
 // tellRefusal publishes a refusal to the thing's devices that listen.
 func (t *Thing) tellRefusal(why *carnet.Error) {
 	t.mu.Lock()
@@ -125,11 +132,7 @@ func (t *Thing) tellRefusal(why *carnet.Error) {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false) // people read it
-	err := e.Encode(struct {
-		Code   carnet.Code `json:"code"`
-		Reason string      `json:"reason"`
-		Fix    string      `json:"fix,omitempty"`
-	}{why.Code, why.Reason, why.Fix})
+	err := e.Encode(Told{why.Code, why.Reason, why.Fix})
 	if err != nil {
 		return // three strings always encode
 	}
