@@ -48,7 +48,8 @@ async function sent(op) {
   return op.locator(".status").textContent();
 }
 
-const bodyOf = (op) => op.getByRole("region", { name: /^Body of the answer/ }).textContent();
+/** The answer's body, once it is there: it comes after the status. */
+const bodyOf = (op) => until("a body", () => op.getByRole("region", { name: /^Body of the answer/ }).textContent());
 const done = async (page) => {
   await town.collect(page);
   await page.context().close();
