@@ -9,9 +9,10 @@ import (
 // A checkpoint copies the write-ahead log into the file, 16 MB and two fsyncs
 // at a time. Done by the connection that commits, as SQLite does by itself, it
 // would hold up one commit in a hundred for ten milliseconds and more. So a
-// goroutine of its own copies beside the writer, and only for what was committed
-// meanwhile, a few pages, holds the writer up: then the log is empty and the
-// next commit begins it anew.
+// goroutine of its own copies beside the writer, and then, in no time, what was
+// committed meanwhile, until nothing was: then the file is synced, and the next
+// commit begins the log anew. Only where others commit all the time it holds the
+// writer up for the rest.
 //
 // A checkpoint that fails loses nothing: the log keeps all, and the next one
 // copies the same pages again.
@@ -19,6 +20,7 @@ import (
 const (
 	walPages       = 2000 // a checkpoint is due when the log has this many pages
 	changesPerLook = 8    // how often the length of the log is looked up
+	copiesBeside   = 4    // how often at most is copied beside the writer
 )
 
 // changed counts a change and wakes the checkpointer now and then. The caller
@@ -44,7 +46,7 @@ func (db *DB) checkpoints() {
 		if pages, err := moveLog(db.mover, "NOOP"); err != nil || pages < walPages {
 			continue
 		}
-		if _, err := moveLog(db.mover, "PASSIVE"); err != nil {
+		if all, err := db.copyBeside(); err != nil || all {
 			db.fatal(classify(err))
 			continue
 		}
@@ -57,6 +59,23 @@ func (db *DB) checkpoints() {
 		<-db.slot
 		db.fatal(classify(err))
 	}
+}
+
+// copyBeside copies the log while others commit, until nothing was committed
+// during a copy: that one synced the file, and the next commit begins the log anew.
+// It reports whether that came to be.
+func (db *DB) copyBeside() (all bool, err error) {
+	for range copiesBeside {
+		copied, err := moveLog(db.mover, "PASSIVE")
+		if err != nil {
+			return false, err
+		}
+		// Fewer: it has begun anew.
+		if pages, err := moveLog(db.mover, "NOOP"); err != nil || pages <= copied {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // moveLog runs a checkpoint of a kind and returns how many pages the log has.
