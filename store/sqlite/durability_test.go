@@ -19,6 +19,8 @@ import (
 	"carnet/ledger"
 	"carnet/store/sqlite"
 	"carnet/thing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A test that needs a process to kill, or a disk to fill, runs itself again as a
@@ -343,6 +345,41 @@ func TestNoSpaceChild(t *testing.T) {
 		if !bytes.Equal(rows[i].Body, group(uint64(i)*3).Log.Body) {
 			t.Fatalf("row %d is damaged", i)
 		}
+	}
+}
+
+// What is committed moves from the log into the file, however busily others commit
+// and read, so that the log doesn't grow with what was ever committed.
+func TestTheLogStaysShort(t *testing.T) {
+	const all, each = 160 << 20, 256 << 10
+	path := filepath.Join(t.TempDir(), "store.db")
+	db := open(t, path)
+	defer db.Close()
+	w := worlds(t, db)
+	work, ctx := errgroup.WithContext(t.Context())
+	for who := range 2 {
+		body := bytes.Repeat([]byte{byte(who)}, each)
+		work.Go(func() error {
+			for range all / each / 2 {
+				if err := w.Compact(ctx, avatar.Compaction{Stretches: []avatar.StretchRow{{Class: carnet.Day, Body: body}}}); err != nil {
+					return err
+				}
+				if _, err := w.Unstored(ctx, 0, 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log.Size() > all/2 {
+		t.Errorf("after commits of %d MB the log has %d MB", all>>20, log.Size()>>20)
 	}
 }
 
