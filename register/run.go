@@ -235,7 +235,8 @@ func (r *Registrar) marks(ctx context.Context, after, to uint64) (map[uint64]boo
 	return have, nil
 }
 
-// lastMarked is the newest change up to which all are marked.
+// lastMarked is the newest change up to which all are marked, and have their
+// statements' receipts in the store.
 func (r *Registrar) lastMarked(ctx context.Context, newest uint64) (uint64, error) {
 	marked := newest
 	for marked > 0 {
@@ -244,8 +245,15 @@ func (r *Registrar) lastMarked(ctx context.Context, newest uint64) (uint64, erro
 		if err != nil {
 			return 0, err
 		}
+		changes, err := r.cfg.Store.Changes(ctx, from, int(marked-from))
+		if err != nil {
+			return 0, err
+		}
 		first := from + 1
-		for first <= marked && have[first] {
+		for _, c := range changes {
+			if c.Number != first || !have[first] || len(c.Item.Receipt) == 0 {
+				break
+			}
 			first++
 		}
 		if first > marked {

@@ -33,6 +33,8 @@ type memory struct {
 	leaves  map[ledger.Entry]uint64
 	indexed uint64
 	fail    error // by Append, once
+	// appended is told of each Append, if there is room; nil: it isn't.
+	appended chan struct{}
 }
 
 func newMemory() *memory {
@@ -63,6 +65,10 @@ func (m *memory) Append(_ context.Context, c Change) error {
 	}
 	c.Item.ID, c.Homes, c.Crossing = c.Number, nil, carnet.CrossingID{}
 	m.changes = append(m.changes, c)
+	select {
+	case m.appended <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
