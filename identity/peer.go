@@ -22,8 +22,10 @@ type Peer struct {
 	R2   string `json:"r2,omitempty"`
 	R5   string `json:"r5,omitempty"`
 
-	// Ledger is a depot's ledger, as a C2SP verifier key.
-	Ledger string `json:"ledger,omitempty"`
+	// Ledger is a depot's ledger, as a C2SP verifier key; Registrar the did:key of the
+	// registrar that it is, empty if it keeps no register.
+	Ledger    string `json:"ledger,omitempty"`
+	Registrar string `json:"registrar,omitempty"`
 
 	// Purpose is the word under which a world uses what it gets; Sensitivity and
 	// Residency what it may hold and where it keeps it.
@@ -57,8 +59,14 @@ func (p Peer) Check() error {
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s has r5, which only worlds have, and it is a %s", p.Party, p.Role)
 	case p.Role == Depot && (p.R2 == "" || p.Ledger == ""):
 		return missing("r2 and ledger")
+	case p.Role != Depot && p.Registrar != "":
+		return carnet.Errorf(carnet.Malformed, "the peer file of %s has a registrar, which only depots are, and it is a %s", p.Party, p.Role)
 	}
-	return nil
+	if p.Registrar == "" {
+		return nil
+	}
+	_, err := ParseDID(p.Registrar)
+	return err
 }
 
 // Words reports whether each is a word as labels have them: a-z, 0-9 and '-',

@@ -37,6 +37,8 @@ func TestPeerFilesThatSayMoreOrLessAreRefused(t *testing.T) {
 		"a depot with R5":        {Depot, func(p *Peer) { p.R5 = "vault.example:6443" }},
 		"a depot without R2":     {Depot, func(p *Peer) { p.R2 = "" }},
 		"a depot without ledger": {Depot, func(p *Peer) { p.Ledger = "" }},
+		"a registrar of no key":  {Depot, func(p *Peer) { p.Registrar = "vault" }},
+		"a world as registrar":   {World, func(p *Peer) { p.Registrar = DID(p.Key) }},
 	} {
 		p := examplePeers(t)[spoil.role]
 		spoil.do(&p)
@@ -48,6 +50,11 @@ func TestPeerFilesThatSayMoreOrLessAreRefused(t *testing.T) {
 		if err := p.Check(); err != nil {
 			t.Errorf("%s: %v", role, err)
 		}
+	}
+	registrar := examplePeers(t)[Depot]
+	registrar.Registrar = DID(registrar.Key)
+	if err := registrar.Check(); err != nil {
+		t.Errorf("a depot that keeps a register: %v", err)
 	}
 }
 

@@ -46,6 +46,9 @@ type OutboxConfig struct {
 	Store     OutboxStore
 	Submitter Submitter
 	Key       Key // of the depot's ledger; a receipt that it doesn't verify isn't stored
+	// Newest is a signed checkpoint of a ledger that the party had before, or nil; one
+	// of another ledger is passed over.
+	Newest []byte
 
 	Batch    int           // entries sent at once; default 256
 	Flights  int           // batches on their way at once; default 16
@@ -65,7 +68,8 @@ type Outbox struct {
 	wake     chan struct{}
 	landed   chan flight
 
-	away atomic.Pointer[Away] // nil: the last sending didn't fail
+	away   atomic.Pointer[Away]   // nil: the last sending didn't fail
+	newest atomic.Pointer[newest] // nil: no checkpoint was seen
 
 	// Owned by Run.
 	due      bool     // there may be something to send
@@ -85,6 +89,31 @@ type Away struct {
 // Away says since when and why statements wait; nil: they don't. It may be called
 // concurrently.
 func (o *Outbox) Away() *Away { return o.away.Load() }
+
+// newest is a checkpoint as it was signed.
+type newest struct {
+	size   uint64
+	signed []byte
+}
+
+// Newest returns the largest checkpoint of the ledger that the party was shown, as it
+// was signed; nil without one. It may be called concurrently.
+func (o *Outbox) Newest() []byte {
+	if n := o.newest.Load(); n != nil {
+		return n.signed
+	}
+	return nil
+}
+
+// saw keeps a checkpoint if it is the largest.
+func (o *Outbox) saw(size uint64, signed []byte) {
+	for {
+		have := o.newest.Load()
+		if have != nil && have.size >= size || o.newest.CompareAndSwap(have, &newest{size, signed}) {
+			return
+		}
+	}
+}
 
 // flight is a batch that came back.
 type flight struct {
@@ -112,12 +141,16 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Outbox{
+	o := &Outbox{
 		cfg:      cfg,
 		verifier: NewVerifier(cfg.Key),
 		wake:     make(chan struct{}, 1),
 		landed:   make(chan flight, cfg.Flights),
-	}, nil
+	}
+	if cp, err := ParseCheckpoint(cfg.Key, cfg.Newest); err == nil {
+		o.saw(cp.Size, cfg.Newest)
+	}
+	return o, nil
 }
 
 func orDefault[T int | time.Duration](v, def T) T {
@@ -214,9 +247,11 @@ func (o *Outbox) send(ctx context.Context, batch []Item) error {
 		return carnet.Errorf(carnet.Tampered, "the depot answered %d entries with %d receipts", len(entries), len(receipts))
 	}
 	for i := range batch {
-		if _, err := o.verifier.Verify(batch[i].Entry, receipts[i]); err != nil {
+		cp, err := o.verifier.Verify(batch[i].Entry, receipts[i])
+		if err != nil {
 			return fmt.Errorf("verify receipt: %w", err)
 		}
+		o.saw(cp.Size, receipts[i].Checkpoint)
 		batch[i].Receipt = receipts[i].Marshal()
 	}
 	return nil

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"path/filepath"
 
 	"carnet"
 	"carnet/depot"
@@ -10,6 +11,7 @@ import (
 	"carnet/keys"
 	"carnet/ledger"
 	"carnet/peering"
+	"carnet/register"
 )
 
 func (n *Node) openDepot(ctx context.Context) error {
@@ -32,22 +34,74 @@ func (n *Node) openDepot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.depot.set(nil, n.config.Party, outbox)
+	n.depot.set(depotNow{outbox: outbox}, n.config.Party)
 	n.work = append(n.work, outbox.Run)
+	return n.openRegister(ctx, agent)
+}
+
+// ownLedger is the ledger of a depot for what it states itself.
+type ownLedger struct {
+	*depot.Agent
+	party carnet.PartyID
+}
+
+// Submit implements ledger.Submitter.
+func (l ownLedger) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	return l.Agent.Submit(ctx, l.party, entries)
+}
+
+// openRegister opens the depot's register, if it has the keys of one.
+func (n *Node) openRegister(ctx context.Context, agent *depot.Agent) error {
+	key, err := n.table.Signer(ctx, registerID)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	secret, err := n.table.Get(ctx, marksID)
+	if err != nil {
+		return err
+	}
+	store, err := n.stores.registers(ctx)
+	if err != nil {
+		return err
+	}
+	sealer, err := n.depotSealer(ctx)
+	if err != nil {
+		return err
+	}
+	n.registrar, err = register.New(register.Config{
+		Dir: filepath.Join(n.config.path(n.config.Data), "register"), Party: n.config.Party, Key: key, Secret: secret, Sealer: sealer,
+		Item: func(statement []byte, salt ledger.Salt) (ledger.Item, error) {
+			return sealItem(sealer, statement, salt)
+		},
+		Store: store, Ledger: ownLedger{agent, n.config.Party}, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.work = append(n.work, n.registrar.Run)
 	return nil
 }
 
 var depotRestKey = keys.ID{Kind: "rest", Name: "depot"}
 
-// depotStatement makes the outbox item of a statement by a depot.
-func (n *Node) depotStatement(ctx context.Context, s ledger.Statement) (ledger.Item, error) {
+// depotSealer seals what a depot keeps of its own.
+func (n *Node) depotSealer(ctx context.Context) (*keys.Sealer, error) {
 	sealer, err := n.table.Sealer(ctx, depotRestKey)
 	if carnet.CodeOf(err) == carnet.NotFound {
 		if _, err := n.table.Make(ctx, depotRestKey); err != nil {
-			return ledger.Item{}, err
+			return nil, err
 		}
 		sealer, err = n.table.Sealer(ctx, depotRestKey)
 	}
+	return sealer, err
+}
+
+// depotStatement makes the outbox item of a statement by a depot.
+func (n *Node) depotStatement(ctx context.Context, s ledger.Statement) (ledger.Item, error) {
+	sealer, err := n.depotSealer(ctx)
 	if err != nil {
 		return ledger.Item{}, err
 	}
@@ -56,8 +110,12 @@ func (n *Node) depotStatement(ctx context.Context, s ledger.Statement) (ledger.I
 	if err != nil {
 		return ledger.Item{}, err
 	}
-	salt := ledger.NewSalt()
-	item := ledger.Item{Entry: ledger.EntryOf(salt, encoded)}
+	return sealItem(sealer, encoded, ledger.NewSalt())
+}
+
+// sealItem makes the outbox item of a statement with its salt.
+func sealItem(sealer *keys.Sealer, encoded []byte, salt ledger.Salt) (item ledger.Item, err error) {
+	item.Entry = ledger.EntryOf(salt, encoded)
 	if item.Statement, err = sealer.Seal(nil, []byte("statement"), encoded); err != nil {
 		return ledger.Item{}, err
 	}
@@ -70,8 +128,23 @@ func (n *Node) listenR2(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.serveMutual(n.config.Listen.R2, local.Certificate, peering.R2, n.api.Depot.Handler(func(r *http.Request) (carnet.PartyID, error) {
+	served := http.NewServeMux()
+	served.Handle("/", n.api.Depot.Handler(func(r *http.Request) (carnet.PartyID, error) {
 		p, err := n.caller(r, peering.R2)
 		return p.Name, err
 	}))
+	if n.registrar != nil {
+		handler := n.registrar.Handler(func(r *http.Request) (register.Caller, error) {
+			p, err := n.caller(r, peering.R2)
+			if err != nil {
+				return register.Caller{}, err
+			}
+			peer := peerFile(p)
+			return register.Caller{Party: p.Name, DID: identity.DID(peer.Key), World: peer.Role == identity.World}, nil
+		})
+		for _, pattern := range register.Patterns() {
+			served.Handle(pattern, handler)
+		}
+	}
+	return n.serveMutual(n.config.Listen.R2, local.Certificate, peering.R2, served)
 }

@@ -24,6 +24,9 @@ const self carnet.PartyID = "self"
 var (
 	serverID = keys.ID{Kind: "tls", Name: "server"}
 	ledgerID = keys.ID{Kind: "sign", Name: "ledger"}
+	// A depot's as registrar: what signs, and what makes the marks of its changes.
+	registerID = keys.ID{Kind: "sign", Name: "register"}
+	marksID    = keys.ID{Kind: "mark", Name: "register"}
 )
 
 // Init makes a new party: its key-encryption key, its key table with the keys
@@ -65,9 +68,15 @@ func makeKeys(ctx context.Context, c Config, s *stores, kek keys.KEK) error {
 			return err
 		}
 	}
-	if c.Role == identity.Depot {
-		_, err = table.MakeSigner(ctx, ledgerID)
+	if c.Role != identity.Depot {
+		return nil
 	}
+	for _, id := range []keys.ID{ledgerID, registerID} {
+		if _, err := table.MakeSigner(ctx, id); err != nil {
+			return err
+		}
+	}
+	_, err = table.Make(ctx, marksID)
 	return err
 }
 

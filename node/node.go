@@ -33,6 +33,7 @@ import (
 	"carnet/mandate"
 	"carnet/peering"
 	"carnet/policy"
+	"carnet/register"
 	"carnet/revocation"
 	"carnet/thing"
 
@@ -55,10 +56,11 @@ type Node struct {
 	peers       *peering.Registry
 	lives       *lives
 	depot       outlet
-	links       *link.Server     // of a world that listens
-	abroad      *abroad          // of a world: its calls to others
-	clearance   carnet.Clearance // of a world: what it may hold
-	fenced      sync.Map         // carnet.PartyID of worlds that this process may send nothing more to
+	registrar   *register.Registrar // of a depot that keeps a register
+	links       *link.Server        // of a world that listens
+	abroad      *abroad             // of a world: its calls to others
+	clearance   carnet.Clearance    // of a world: what it may hold
+	fenced      sync.Map            // carnet.PartyID of worlds that this process may send nothing more to
 	inbound     inbound
 }
 

@@ -15,22 +15,29 @@ import (
 	"carnet/keys"
 	"carnet/ledger"
 	"carnet/peering"
+	"carnet/register"
 )
 
 // outlet is a party's way to its depot, whichever that is at the moment. While
 // there is none, statements wait and objects aren't stored.
 type outlet struct {
-	mu     sync.RWMutex // guards what follows
-	client *depot.Client
-	party  carnet.PartyID
-	outbox *ledger.Outbox
-	since  time.Time // when outbox last changed
+	mu sync.RWMutex // guards what follows
+	depotNow
+	party carnet.PartyID
+	since time.Time // when the depot last changed
 }
 
-func (o *outlet) set(client *depot.Client, party carnet.PartyID, outbox *ledger.Outbox) {
+// depotNow is a party's depot at the moment: nothing while there is none.
+type depotNow struct {
+	client    *depot.Client
+	registrar *register.Client // nil if the depot keeps no register
+	outbox    *ledger.Outbox
+}
+
+func (o *outlet) set(now depotNow, party carnet.PartyID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.client, o.outbox, o.since = client, outbox, time.Now()
+	o.depotNow, o.since = now, time.Now()
 	if party != "" {
 		o.party = party
 	}
@@ -69,6 +76,19 @@ func (o *outlet) now() (*depot.Client, error) {
 		return nil, carnet.Errorf(carnet.Unavailable, "there is no depot at the moment").WithFix("peer with one: carnet peer list")
 	}
 	return o.client, nil
+}
+
+// register is the register that the depot keeps.
+func (o *outlet) register() (*register.Client, error) {
+	if _, err := o.now(); err != nil {
+		return nil, err
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.registrar == nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the depot %s keeps no register", o.party).WithFix("peer with a depot that does")
+	}
+	return o.registrar, nil
 }
 
 // PutObject implements avatar.Depot.
@@ -128,14 +148,32 @@ func (n *Node) sendStatements(ctx context.Context, p peering.Peering) error {
 	defer stop()
 	secure := mutualTLS(local.Certificate, func(c *x509.Certificate) bool { return keys.Pin(c) == peer.Pin && ctx.Err() == nil })
 	client := &depot.Client{Base: peer.R2, HTTP: depotHTTP(secure, connections.dial, depotPatience)}
-	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: n.records, Submitter: client, Key: key, Logger: n.log})
+	newest, err := n.newestReceipt(ctx)
+	if err != nil {
+		return err
+	}
+	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: n.records, Submitter: client, Key: key, Newest: newest, Logger: n.log})
 	if err != nil {
 		return err
 	}
 	n.log.Info("statements go to the depot", "depot", p.Name, "at", peer.R2)
-	n.depot.set(client, p.Name, outbox)
-	defer n.depot.set(nil, "", nil)
+	now := depotNow{client: client, outbox: outbox}
+	if peer.Registrar != "" {
+		now.registrar = &register.Client{Base: client.Base, HTTP: client.HTTP, Registrar: peer.Registrar, Ledger: key, Newest: outbox.Newest}
+	}
+	n.depot.set(now, p.Name)
+	defer n.depot.set(depotNow{}, "")
 	return outbox.Run(ctx)
+}
+
+// newestReceipt is a checkpoint of the ledger as the party knew it before its start.
+func (n *Node) newestReceipt(ctx context.Context) ([]byte, error) {
+	text, err := n.records.LastReceipt(ctx)
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	receipt, err := ledger.ParseReceipt(text)
+	return receipt.Checkpoint, err
 }
 
 // outbound are connections that this party made by one peering.

@@ -145,6 +145,14 @@ func (s shown) Show(ctx context.Context, peer carnet.PartyID) (identity.Peer, ed
 			return p, nil, err
 		}
 		p.R2, p.Ledger = "https://"+c.Reached().R2, signer.Key().String()
+		key, err := s.table.Signer(ctx, registerID)
+		if carnet.CodeOf(err) == carnet.NotFound {
+			break // a depot from before registers: it keeps none
+		}
+		if err != nil {
+			return p, nil, err
+		}
+		p.Registrar = identity.DID(key.Public().(ed25519.PublicKey))
 	}
 	return p, local.Key, nil
 }

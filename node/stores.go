@@ -15,6 +15,7 @@ import (
 	"carnet/keys"
 	"carnet/ledger"
 	"carnet/peering"
+	"carnet/register"
 	"carnet/revocation"
 	"carnet/store/postgres"
 	"carnet/store/sqlite"
@@ -30,6 +31,8 @@ type stores struct {
 	worlds func(context.Context) (avatar.Store, error)
 	depots func(context.Context) (depot.Store, error)
 	keys   func(context.Context) (keys.Store, error)
+	// A register is in the depot's own store, with the outbox of its statements.
+	registers func(context.Context) (register.Store, error)
 	// Apart from the state where that costs nothing: no acknowledgement is to wait
 	// for a reader's record.
 	activity func(context.Context) (activity.Store, error)
@@ -46,6 +49,9 @@ type records interface {
 	peering.Store
 	revocation.Store
 	ledger.OutboxStore
+	// LastReceipt returns the receipt of the newest statement that has one; nil
+	// without one.
+	LastReceipt(ctx context.Context) ([]byte, error)
 }
 
 // database says when its changes can't be made durable any more.
@@ -127,13 +133,14 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 		return nil, errors.Join(err, state.Close(), table.Close())
 	}
 	return &stores{
-		things:   func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
-		worlds:   func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
-		depots:   func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
-		keys:     func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
-		activity: func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
-		close:    func() error { return errors.Join(state.Close(), table.Close(), log.Close()) },
-		dbs:      []database{state, table, log},
+		things:    func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds:    func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots:    func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
+		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		activity:  func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
+		close:     func() error { return errors.Join(state.Close(), table.Close(), log.Close()) },
+		dbs:       []database{state, table, log},
 		records: func(ctx context.Context) (records, error) {
 			switch c.Role {
 			case identity.Things:
@@ -156,13 +163,14 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		return nil, errors.Join(err, state.Close())
 	}
 	return &stores{
-		things:   func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
-		worlds:   func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
-		depots:   func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
-		keys:     func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
-		activity: func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
-		close:    func() error { return errors.Join(state.Close(), table.Close()) },
-		dbs:      []database{state, table},
+		things:    func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
+		worlds:    func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
+		depots:    func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
+		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
+		activity:  func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
+		close:     func() error { return errors.Join(state.Close(), table.Close()) },
+		dbs:       []database{state, table},
 		records: func(ctx context.Context) (records, error) {
 			switch c.Role {
 			case identity.Things:

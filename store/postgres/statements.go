@@ -103,6 +103,17 @@ func (s statements) Receipted(ctx context.Context, items []ledger.Item) error {
 	})
 }
 
+// LastReceipt returns the receipt of the newest statement that has one; nil without
+// one.
+func (s statements) LastReceipt(ctx context.Context) (last []byte, err error) {
+	err = s.db.read(ctx, s.sql(`SELECT receipt FROM {domain}_statement WHERE receipt IS NOT NULL ORDER BY id DESC LIMIT 1`),
+		nil, func(rows pgx.Rows) error { return rows.Scan(&last) })
+	if err != nil {
+		return nil, fmt.Errorf("read last receipt: %w", err)
+	}
+	return last, nil
+}
+
 // Statements returns statements with id > after, in order, at most limit.
 func (s statements) Statements(ctx context.Context, after uint64, limit int) (items []ledger.Item, err error) {
 	err = s.db.read(ctx, s.sql(`SELECT id, entry, statement, salt, receipt FROM {domain}_statement WHERE id > $1 ORDER BY id LIMIT $2`),

@@ -17,6 +17,9 @@ type Records interface {
 	Document(ctx context.Context, kind, id string) (carnet.Document, error)
 	Documents(ctx context.Context, kind string) ([]carnet.Document, error)
 	Statements(ctx context.Context, after uint64, limit int) ([]ledger.Item, error)
+	// LastReceipt returns the receipt of the newest statement that has one; nil
+	// without one.
+	LastReceipt(ctx context.Context) ([]byte, error)
 	ledger.OutboxStore
 }
 
@@ -31,6 +34,19 @@ func AnyRole(t *testing.T, fresh Fresh[Records]) {
 	t.Run("Outbox", func(t *testing.T) { testOutbox(t, common) })
 	t.Run("Contention", func(t *testing.T) { testContention(t, common) })
 	t.Run("Document", func(t *testing.T) { testDocument(t, fresh) })
+	t.Run("LastReceipt", func(t *testing.T) { testLastReceipt(t, fresh) })
+}
+
+func testLastReceipt(t *testing.T, fresh Fresh[Records]) {
+	ctx := t.Context()
+	s := open(t, fresh(t))
+	same(t, "last receipt of none", get(s.LastReceipt(ctx))(t), []byte(nil))
+	must(t, s.Put(ctx, nil, []ledger.Item{statement(1), statement(2), statement(3)}))
+	same(t, "last receipt while all are pending", get(s.LastReceipt(ctx))(t), []byte(nil))
+	ids := get(s.Statements(ctx, 0, 9))(t)
+	must(t, s.Receipted(ctx, []ledger.Item{{ID: ids[1].ID, Receipt: awkward()}}))
+	must(t, s.Receipted(ctx, []ledger.Item{{ID: ids[0].ID, Receipt: []byte("older")}}))
+	same(t, "last receipt", get(s.LastReceipt(ctx))(t), awkward())
 }
 
 // testDocument checks the reading of one, and that it is there after a restart.
