@@ -291,7 +291,7 @@ func (a *Agent) asksNow(p *onward, s *sender) bool {
 	return p.doc.Unfit == "" && s.isTarget(p.target) && !a.now().Before(p.after)
 }
 
-func (s *sender) isTarget(did string) bool { return !s.peer.Ended && ident.DID(s.peer.WorldKey) == did }
+func (s *sender) isTarget(did string) bool { return !s.peer.Ended && s.did == did }
 
 // target finds the world that has a key, nil where no peer has it.
 func (a *Agent) target(did string) *sender {

@@ -37,6 +37,7 @@ type Caller interface {
 type sender struct {
 	agent    *Agent
 	peer     World
+	did      string // of the world's key, if there is one
 	position positionCipher
 
 	mu         sync.Mutex // held for moments only, and no other lock is taken under it

@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"carnet"
+	ident "carnet/identity"
 	"carnet/keys"
 	"carnet/link"
 )
@@ -48,6 +49,9 @@ func (a *Agent) newSender(ctx context.Context, w World) (*sender, error) {
 		return nil, err
 	}
 	s := &sender{agent: a, peer: w, call: unlinked{w.Party}, demand: make(map[carnet.StreamID]bool)}
+	if w.WorldKey != nil {
+		s.did = ident.DID(w.WorldKey)
+	}
 	s.position, err = newPositionCipher([32]byte(secret))
 	return s, err
 }
