@@ -118,10 +118,10 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		f, flows := s.shares[id], g.flows()
 		switch {
 		case flows && f == nil && !s.begun[id]:
-			if err := s.begin(g); err != nil {
+			if err := s.begin(ctx, g); err != nil {
 				return s.giveUp(ctx, id, err)
 			}
-		case flows && (f == nil || !same(*f.share, g.Given)):
+		case flows && (f == nil || !same(*f.share, g.Given) || f.again != g.Again):
 			return errAnew // it goes on from where the taker says, under the view of now
 		case !flows && f != nil:
 			f.following.Close()
@@ -169,9 +169,16 @@ func (s *Source) demand(stream carnet.StreamID, on bool) {
 }
 
 // begin has a share flow from where the taker says that it stands.
-func (s *Source) begin(g *given) error {
-	f := &flowing{share: &g.Given, streams: make(map[carnet.StreamID]*flow)}
+func (s *Source) begin(ctx context.Context, g *given) error {
 	id := g.ID
+	g, err := s.settle(ctx, id)
+	if err != nil {
+		return err
+	}
+	f := &flowing{share: &g.Given, streams: make(map[carnet.StreamID]*flow), again: g.Again}
+	if f.had, err = s.had(ctx, g); err != nil {
+		return err
+	}
 	var failed error
 	following, err := s.agent.World.Follow(g.Avatar, func(stream carnet.StreamID) uint64 {
 		st, err := s.open(f, g, stream)
@@ -203,12 +210,18 @@ func (s *Source) begin(g *given) error {
 // open makes the flow of a source stream of a share.
 func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, error) {
 	st := &flow{
-		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: derivedOf(g.ID, source),
+		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: derivedOf(g.ID, source, g.generation()),
 		entered: make(map[carnet.StreamID]bool), slots: make(map[slotClass]*seal.Slot), granted: make(map[seal.Path]bool),
 	}
 	copied, derived := s.heads[source], s.heads[st.derived]
-	st.began = max(st.began, copied.NextFirst, derived.NextFirst)
-	st.copies, st.next = copied.NextBatch, derived.NextBatch
+	if g.Again != nil {
+		st.began = g.Again.From[source]
+	}
+	if g.Again == nil || copied.NextFirst > g.Again.Copied[source] { // else the numbers are those of before
+		st.began = max(st.began, copied.NextFirst)
+	}
+	st.began = max(st.began, derived.NextFirst)
+	st.copied, st.copies, st.next = copied.NextFirst, copied.NextBatch, derived.NextBatch
 	s.keeping.Lock()
 	if m := s.marks[g.ID]; m != nil {
 		st.mark = m.of[source]
@@ -291,6 +304,9 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 	if end <= st.began || len(out) == 0 {
 		return nil // the taker has it, or nothing of it is shown
 	}
+	if out = f.had.without(out); len(out) == 0 {
+		return nil
+	}
 	label, retention := st.shown.label(batch), st.shown.retention(batch)
 	if label.Exceeds(f.share.Most) != "" {
 		return nil
@@ -301,8 +317,9 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 		b.until = f.share.Until
 	}
 	var err error
-	// The number may have been another batch's before this store was restored.
-	whole = whole && batch.First >= st.began && len(out) == int(batch.Count) && batch.Header.Number >= st.copies && label == batch.Label && retention == batch.Retention
+	// The numbers may have been others' before this store was restored.
+	whole = whole && batch.First >= max(st.began, st.copied) && batch.Header.Number >= st.copies
+	whole = whole && len(out) == int(batch.Count) && label == batch.Label && retention == batch.Retention
 	if whole {
 		whole, err = s.copy(ctx, f, st, b, batch)
 	}
@@ -516,7 +533,7 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 	defer a.mu.RUnlock()
 	now := a.Now()
 	for id := range b.of {
-		if !a.given[id].flows() {
+		if g, f := a.given[id], s.shares[id]; !g.flows() || f.again != g.Again {
 			return nil, false, nil
 		}
 	}

@@ -18,7 +18,8 @@ type Question struct {
 	Avatar  carnet.AvatarID `json:"avatar"` // of the giver
 	For     carnet.AvatarID `json:"for"`    // of the taker
 	Purpose string          `json:"purpose"`
-	View    *policy.View    `json:"view,omitempty"` // what the taker wants or bears; absent: whatever it is given
+	View    *policy.View    `json:"view,omitempty"`   // what the taker wants or bears; absent: whatever it is given
+	Taking  bool            `json:"taking,omitempty"` // the giver has said yes to it before
 }
 
 // Answer is what the giver gives.
@@ -70,8 +71,9 @@ type given struct {
 	Given
 	// From says where the avatar's streams stood at the beginning: nothing before is
 	// shared. A stream that came later is shared from its beginning.
-	From map[carnet.StreamID]uint64 `json:"from"`
-	Told bool                       `json:"told,omitempty"`
+	From  map[carnet.StreamID]uint64 `json:"from"`
+	Again *again                     `json:"again,omitempty"` // nil: this store was never restored meanwhile
+	Told  bool                       `json:"told,omitempty"`
 
 	version uint64
 	// Nothing is sent while one of them is set: paused, since it isn't known whether
@@ -148,11 +150,14 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		return Answer{}, err
 	}
 	if had != nil {
-		g.From, g.Begun, g.version = had.From, had.Begun, had.version
+		g.From, g.Again, g.Begun, g.version = had.From, had.Again, had.Begun, had.version
 	} else {
 		var err error
 		if g.From, err = a.World.Heads(q.Avatar); err != nil {
 			return Answer{}, err
+		}
+		if q.Taking { // it was given before this store was restored
+			g.Again = &again{Time: a.Now().UTC(), From: g.From}
 		}
 	}
 	if had == nil || !same(had.Given, g.Given) {
@@ -298,11 +303,19 @@ func (a *Agent) Waits(id carnet.ShareID) bool {
 	return g != nil && g.End == nil && g.paused
 }
 
-// derivedOf is the stream into which what is derived from a source stream goes.
-// Nothing that could be lost says so: a giver whose store was restored from an older
-// copy goes on with the same stream.
-func derivedOf(id carnet.ShareID, source carnet.StreamID) carnet.StreamID {
+// derivedOf is the stream into which what is derived from a source stream goes, in a
+// generation of them. Nothing that could be lost says so: a giver whose store was
+// restored from an older copy finds those that the taker has.
+func derivedOf(id carnet.ShareID, source carnet.StreamID, generation int) carnet.StreamID {
 	name := append([]byte("carnet derived stream"), id[:]...)
-	sum := carnet.FingerprintOf(append(name, source[:]...))
+	sum := carnet.FingerprintOf(append(append(name, source[:]...), byte(generation)))
 	return carnet.StreamID(sum[:])
+}
+
+// generation is which of its derived streams are written.
+func (g *given) generation() int {
+	if g.Again == nil {
+		return 0
+	}
+	return g.Again.Generation
 }

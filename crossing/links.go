@@ -78,7 +78,7 @@ func (a *Agent) Streams(id carnet.ShareID) (from map[carnet.StreamID]uint64, der
 	}
 	derived = make(map[carnet.StreamID]carnet.StreamID)
 	for source := range streams {
-		derived[source] = derivedOf(id, source)
+		derived[source] = derivedOf(id, source, g.generation())
 	}
 	return maps.Clone(g.From), derived
 }

@@ -16,6 +16,15 @@ type Sink struct {
 
 // Register implements link.Sink.
 func (s Sink) Register(ctx context.Context, party carnet.PartyID, n link.Nonce, above uint64) (link.State, error) {
+	before, err := s.State(ctx, party)
+	if err != nil {
+		return before, err
+	}
+	if above > before.Incarnation { // the party knows of a connection that this store doesn't
+		if err := s.Shares.restored(ctx, party); err != nil {
+			return before, err
+		}
+	}
 	st, err := s.Sink.Register(ctx, party, n, above)
 	if err == nil {
 		s.Shares.begun(party, n.Process())
@@ -25,8 +34,8 @@ func (s Sink) Register(ctx context.Context, party carnet.PartyID, n link.Nonce, 
 
 // Call implements link.Sink.
 func (s Sink) Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error) {
-	if handled, err := s.Shares.Call(ctx, party, kind, body); handled {
-		return nil, err
+	if answer, handled, err := s.Shares.Call(ctx, party, kind, body); handled {
+		return answer, err
 	}
 	return s.Sink.Call(ctx, party, kind, body)
 }

@@ -137,6 +137,8 @@ type flowing struct {
 	following *avatar.Following
 	demanded  bool
 	streams   map[carnet.StreamID]*flow
+	again     *again // as it began
+	had       had
 }
 
 // flow is one source stream of a share on a connection.
@@ -145,7 +147,8 @@ type flow struct {
 	shown     shown
 	since     uint64 // the measurement from which on it is shared
 	began     uint64 // the taker has everything before this measurement decided
-	copies    uint64 // the taker takes copies from this batch on
+	copied    uint64 // the taker takes copies from this measurement on,
+	copies    uint64 // and this batch
 	next      uint64 // of the derived stream: the batch
 	derived   carnet.StreamID
 	entered   map[carnet.StreamID]bool // streams that the taker was told of

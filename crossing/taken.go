@@ -108,7 +108,9 @@ const (
 // row.
 func (a *Agent) question(ctx context.Context, id carnet.ShareID, believed int) error {
 	t := a.takenBy(id)
-	answer, refused := a.Asker.Ask(ctx, t.Giver, t.Question)
+	q := t.Question
+	q.Taking = t.State == Taking
+	answer, refused := a.Asker.Ask(ctx, t.Giver, q)
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	now := *a.takenBy(id) // it may have been ended meanwhile
@@ -256,22 +258,29 @@ func (a *Agent) endTaken(ctx context.Context, t taken, by, why string) error {
 
 // Call answers what a giver asks over the link; handled is false for what isn't
 // about shares.
-func (a *Agent) Call(ctx context.Context, giver carnet.PartyID, kind string, body []byte) (handled bool, err error) {
+func (a *Agent) Call(ctx context.Context, giver carnet.PartyID, kind string, body []byte) (answer []byte, handled bool, err error) {
 	switch kind {
 	case CallStream:
 		var c streamCall
 		if err := json.Unmarshal(body, &c); err != nil {
-			return true, carnet.Errorf(carnet.Malformed, "a share's stream can't be read: %v", err)
+			return nil, true, carnet.Errorf(carnet.Malformed, "a share's stream can't be read: %v", err)
 		}
-		return true, a.takeStream(ctx, giver, c)
+		return nil, true, a.takeStream(ctx, giver, c)
+	case CallHave:
+		var c haveCall
+		if err := json.Unmarshal(body, &c); err != nil {
+			return nil, true, carnet.Errorf(carnet.Malformed, "a question about a share's stream can't be read: %v", err)
+		}
+		answer, err = a.have(ctx, giver, c)
+		return answer, true, err
 	case CallEnd:
 		var c endCall
 		if err := json.Unmarshal(body, &c); err != nil {
-			return true, carnet.Errorf(carnet.Malformed, "the end of a share can't be read: %v", err)
+			return nil, true, carnet.Errorf(carnet.Malformed, "the end of a share can't be read: %v", err)
 		}
-		return true, a.heardEnd(ctx, giver, c)
+		return nil, true, a.heardEnd(ctx, giver, c)
 	}
-	return false, nil
+	return nil, false, nil
 }
 
 // of returns a share that a giver may speak of. The caller holds changing.

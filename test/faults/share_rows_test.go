@@ -40,6 +40,7 @@ func TestShareRows(t *testing.T) {
 		{"H5: a stream entered, not answered", (*sharing).entered},
 		{"H10: ended at the taker, not answered", (*sharing).heard},
 		{"H3: answered, not taken", (*sharing).answered},
+		{"H11: the giver's store is an older copy", (*sharing).restored},
 	} {
 		if !t.Run(row.ids, func(t *testing.T) { n.t = t; row.do(n) }) {
 			break
@@ -353,6 +354,41 @@ func (n *sharing) answered() {
 	n.becomesShared()
 	n.want(n.arena, sharesOut, out+1)
 	n.flows()
+}
+
+func (n *sharing) restored() {
+	n.quiet()
+	if code := n.arena.end(n.t); code != 0 {
+		n.t.Errorf("arena ended with %d", code)
+	}
+	restore := n.copyData(n.arena)
+	n.restart(n.arena)
+	n.w.send(8)
+	n.arrived()
+	n.clinic.kill(n.t)
+	n.w.send(3) // which the clinic doesn't get, and hub sends again together with what it has
+	n.quietAt(n.arena)
+	n.arena.kill(n.t)
+	restore()
+	n.restart(n.arena)
+	n.restart(n.clinic)
+	n.arrived()
+	n.flows()
+	n.w.send(8)
+	n.arrived()
+}
+
+// quietAt waits until hub has nothing more for a world.
+func (n *sharing) quietAt(world *party) {
+	n.t.Helper()
+	eventually(n.t, fmt.Sprintf("hub has nothing more for %s", world.name), func() bool {
+		for _, l := range n.things().Links {
+			if l.World == world.name {
+				return l.Up && l.Lag == 0 && l.Waiting == 0
+			}
+		}
+		return false
+	})
 }
 
 // judgeShares ends the parties, and wants no batch to be refused, and both worlds'

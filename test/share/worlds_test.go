@@ -362,7 +362,8 @@ type hub struct {
 func (h *hub) register() {
 	h.p.t.Helper()
 	h.nonce++
-	s, err := h.p.arena.agent.Register(h.p.t.Context(), "hub", link.Nonce{h.nonce}, 0)
+	w := h.p.arena
+	s, err := crossing.Sink{Sink: w.agent, Shares: w.shares}.Register(h.p.t.Context(), "hub", link.Nonce{h.nonce}, h.incarnation)
 	if err != nil {
 		h.p.t.Fatal(err)
 	}
