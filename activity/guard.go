@@ -27,6 +27,7 @@ type Known struct {
 	Facts   policy.Facts
 	Grant   string // the grant that the facts speak of
 	Visible bool   // the principal knows of the resource, whatever it may do with it
+	Why     string // more about what the grant gives, for the answer; may be empty
 }
 
 // Call is a call that wants to be let in.
@@ -103,7 +104,11 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 		a.Known.Facts.Purpose = c.Purpose
 	}
 	q.Facts = a.Known.Facts
-	switch a.Decision = g.Authorizer.Decide(q); {
+	a.Decision = g.Authorizer.Decide(q)
+	if a.Known.Why != "" {
+		a.Decision.Sentence += "; " + a.Known.Why
+	}
+	switch {
 	case a.Decision.Allow:
 		return a, nil, nil
 	case a.Known.Visible || c.Absent == nil:

@@ -219,7 +219,7 @@ func (s *server) stateThrough(ctx context.Context, l *entity.Lens, id carnet.Ava
 			continue
 		}
 		from, to := l.Interval(name, newest)
-		ms, _, err := s.world.History(ctx, id, avatar.Query{From: from, To: to, Property: name, Clearance: &clearance})
+		ms, _, err := s.world.History(ctx, id, avatar.Query{From: from, To: to, Property: name, Clearance: &clearance, Onward: true})
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +242,7 @@ func (s *server) stateThrough(ctx context.Context, l *entity.Lens, id carnet.Ava
 // pageThrough is page, as a lens shows it.
 func (s *server) pageThrough(ctx context.Context, l *entity.Lens, id carnet.AvatarID, q avatar.Query, limit int) (shown []carnet.Measurement, next int64, err error) {
 	asked, from, clearance := q.Property, q.From, l.Clearance()
-	q.Property, q.Clearance, q.From = l.Whole(asked), &clearance, l.Begin(from)
+	q.Property, q.Clearance, q.From, q.Onward = l.Whole(asked), &clearance, l.Begin(from), true
 	l.Restart()
 	for {
 		ms, more, err := s.page(ctx, id, q, avatar.MaxHistory/2)

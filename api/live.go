@@ -178,6 +178,9 @@ func (w *watching) next(ctx context.Context) (event, error) {
 			return event{}, err
 		}
 		ms := e.Measurements
+		if w.lens != nil && e.Inward {
+			continue
+		}
 		if w.lens != nil {
 			if ms, err = w.lens.Live(e.Label, ms); err != nil {
 				return event{}, err

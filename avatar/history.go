@@ -16,6 +16,8 @@ type Query struct {
 	Limit    int    // at most this many, the oldest; 0: MaxHistory
 	// Clearance is the reader's: what is labelled above it is left out. Nil: all.
 	Clearance *carnet.Clearance
+	// Onward leaves out what came by a share and isn't to be passed on.
+	Onward bool
 }
 
 // MaxHistory is how many measurements one answer has at most.
@@ -38,6 +40,9 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 	found := results{query: q}
 	r := reading{agent: a, opening: newOpening(), minutes: span{minuteOf(q.From), minuteOf(q.To - 1)}}
 	for _, s := range a.streamsOf(v) {
+		if q.Onward && a.inward(s) {
+			continue
+		}
 		r.start(s, 0, 0)
 		err := r.each(ctx, func(b readBatch) error {
 			if q.Clearance == nil || b.body.Label.Exceeds(*q.Clearance) == "" {

@@ -15,6 +15,7 @@ type Event struct {
 	Label        carnet.Label
 	Cursor       Cursor // go on after this event from here
 	Batch        *Batch // for who follows; nil for who is subscribed
+	Inward       bool   // it came by a share, and isn't to be passed on
 
 	place int
 	next  uint64
@@ -290,7 +291,7 @@ func (s *Subscription) replay(ctx context.Context) error {
 		r.start(st, s.batches[place], s.next[place])
 		read := 0
 		err := r.each(ctx, func(b readBatch) error {
-			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, place: place, next: b.end()}
+			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, Inward: s.agent.inward(st), place: place, next: b.end()}
 			if s.whole {
 				e.Batch = newBatch(st, b.bytes, b.header, b.body)
 			}

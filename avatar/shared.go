@@ -46,6 +46,30 @@ func (a *Agent) lapsed(s *stream, batch uint64) bool {
 // false if it comes from a things agent or isn't here.
 func (a *Agent) ShareOf(id carnet.StreamID) (Shared, bool) { return a.shareOf(id) }
 
+// inward reports whether a stream comes by a share that doesn't let it be passed on.
+func (a *Agent) inward(s *stream) bool {
+	share, ok := a.shareOf(s.id)
+	return ok && !share.Onward
+}
+
+// Onward says whether some of what an avatar is given, and whether all of it, may be
+// passed on: all but what comes by shares that don't say so.
+func (a *Agent) Onward(id carnet.AvatarID) (some, all bool) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return false, false
+	}
+	streams, all := a.streamsOf(v), true
+	for _, s := range streams {
+		if a.inward(s) {
+			all = false
+		} else {
+			some = true
+		}
+	}
+	return some || len(streams) == 0, all
+}
+
 // Enter gives a stream that another world shares, from a batch on, the avatar that
 // it speaks to. Entered again it stays as it is; a stream whose share has ended is
 // taken up by the next. It is durable on return.

@@ -24,7 +24,7 @@ const (
 // Line is one thing that an assessment says.
 type Line struct {
 	Kind     string `json:"kind" doc:"What kind of line it is." enum:"matches,converts,lost,label,denied,absent"`
-	Property string `json:"property"`
+	Property string `json:"property" doc:"Empty: all of them."`
 	Text     string `json:"text" doc:"For people."`
 }
 
@@ -92,6 +92,11 @@ func (a *Agent) Assess(t Terms) (Assessment, error) {
 		if !had[name] {
 			add(Absent, name, "the avatar has shown no %s so far: it is withheld until it does, and then judged", name)
 		}
+	}
+	if some, all := a.cfg.Avatars.Onward(t.Avatar); !some {
+		add(Denied, "", "%s", nothingOnward)
+	} else if !all {
+		add(Denied, "", "%s", notAllOnward)
 	}
 	whole, err := json.Marshal(struct {
 		Terms  Terms

@@ -45,6 +45,10 @@ type Avatars interface {
 	// Properties describes an avatar's properties, in order of names;
 	// carnet.NotFound where there is no such avatar.
 	Properties(id carnet.AvatarID) ([]policy.Property, error)
+	// Onward says whether some of what an avatar is given, and whether all of it, may
+	// be passed on: what comes by a share of another world may not, unless that one
+	// says so.
+	Onward(id carnet.AvatarID) (some, all bool)
 }
 
 // Config makes an Agent. Every field without a stated default is required.

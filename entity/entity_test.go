@@ -118,9 +118,11 @@ func (s *rows) Put(_ context.Context, more []keys.Row) error {
 func (s *rows) Delete(context.Context, []keys.ID) error { return nil }
 
 // watch is what the one avatar has shown.
-type watch struct{}
+type watch struct{ some, all bool } // of it may be passed on
 
 var avatarID = carnet.AvatarID{7}
+
+func (w watch) Onward(carnet.AvatarID) (some, all bool) { return w.some, w.all }
 
 func (watch) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 	if id != avatarID {
@@ -149,7 +151,7 @@ func start(t *testing.T, m *memory, table *keys.Table) process {
 		t.Fatal(err)
 	}
 	a, err := New(t.Context(), Config{
-		Party: "arena", Store: m, Keys: table, Avatars: watch{}, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
+		Party: "arena", Store: m, Keys: table, Avatars: watch{true, true}, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
 		State: func(s ledger.Statement) (ledger.Item, error) {
 			s.Who = "arena"
 			b, err := s.Marshal()

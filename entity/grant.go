@@ -303,6 +303,13 @@ func uses(action policy.Action) identity.Action {
 	return ""
 }
 
+// What is said of avatars that get something which isn't to be passed on: a reader
+// under a grant is somebody that it would be passed on to.
+const (
+	nothingOnward = "all that the avatar is given comes by shares of other worlds, which don't let it be passed on"
+	notAllOnward  = "what comes to the avatar by a share that doesn't let it be passed on is left out"
+)
+
 // Know finds out about a principal and an avatar, for the guard: from memory.
 func (a *Agent) Know(who policy.Principal, action policy.Action, avatar carnet.AvatarID) (activity.Known, error) {
 	if who.Kind == policy.AvatarSelf && who.Name == avatar.String() {
@@ -321,7 +328,15 @@ func (a *Agent) Know(who policy.Principal, action policy.Action, avatar carnet.A
 	if g == nil {
 		return activity.Known{Visible: visible}, nil
 	}
-	return activity.Known{Facts: policy.Facts{Granted: true, Onward: g.Onward, Purpose: g.Purpose}, Grant: g.ID, Visible: true}, nil
+	known := activity.Known{Facts: policy.Facts{Granted: true, Onward: g.Onward, Purpose: g.Purpose}, Grant: g.ID, Visible: true}
+	switch some, all := a.cfg.Avatars.Onward(avatar); {
+	case !some:
+		known.Facts.Granted = false
+		known.Why = nothingOnward
+	case !all:
+		known.Why = notAllOnward
+	}
+	return known, nil
 }
 
 // Visible lists the avatars that a principal knows of.

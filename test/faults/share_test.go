@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/crossing"
+	"carnet/entity"
 	"carnet/identity"
+	"carnet/policy"
 )
 
 // Two worlds as processes: what arena gets of a watch comes live to the clinic's
@@ -48,6 +51,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 	v.watch.send(5)
 	v.settle()
 	arrived("at first")
+	v.notPassedOn()
 	for _, killed := range []*party{v.arena, v.clinic, v.arena} {
 		v.watch.send(5)
 		killed.kill(t)
@@ -91,4 +95,53 @@ func TestShareAcrossWorlds(t *testing.T) {
 	if _, err := v.clinic.client.TakeShare(ctx, api.NewShare{World: "arena", Avatar: v.there, For: v.here, Purpose: "care"}); carnet.CodeOf(err) == "" {
 		t.Error("a share is given without a grant")
 	}
+}
+
+// notPassedOn has an application of the clinic under a grant: it sees nothing of what
+// came by the share, which doesn't say that it may be passed on, and is told so.
+func (v *neighbours) notPassedOn() {
+	v.t.Helper()
+	ctx, most := v.t.Context(), entity.Clearance{Sensitivity: mostAbroad}
+	app, err := v.clinic.client.AddPrincipal(ctx, entity.NewPrincipal{Kind: entity.KindApplication, Name: "Diary", Purpose: "care", Clearance: most})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	view, err := policy.ParseView([]byte(`{"properties": {"heart_rate": {}}}`))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	terms := entity.Terms{
+		Avatar: v.here, To: entity.To{Application: app.ID}, Actions: []identity.Action{identity.ActionRead, identity.ActionSubscribe},
+		View: view, Purpose: "care", Ceiling: &most, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+	}
+	report, err := v.clinic.client.Assess(ctx, terms)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if last := report.Lines[len(report.Lines)-1]; last.Kind != entity.Denied || !strings.Contains(last.Text, "passed on") {
+		v.t.Errorf("the assessment ends with %+v", last)
+	}
+	if _, err := v.clinic.client.Give(ctx, api.NewGrant{Terms: terms, Assessment: report.Fingerprint}); err != nil {
+		v.t.Fatal(err)
+	}
+	as := *v.clinic.client
+	as.Token = app.Token
+	if ms, _, err := as.History(ctx, v.here, client.HistoryQuery{}); err != nil || len(ms) != 0 {
+		v.t.Errorf("its history: %v, %v", ms, err)
+	}
+	if ms, err := as.State(ctx, v.here); err != nil || len(ms) != 0 {
+		v.t.Errorf("its state: %v, %v", ms, err)
+	}
+	checked, err := as.Check(ctx, api.Check{Action: "get-state", Resource: policy.Resource{Kind: policy.AvatarResource, ID: v.here.String()}})
+	if err != nil || !strings.Contains(checked.Why, "is left out") {
+		v.t.Errorf("asked why: %+v, %v", checked, err)
+	}
+	go func() {
+		beginning := ""
+		for e, err := range as.Watch(ctx, v.here, &beginning) {
+			if err == nil && len(e.Measurements) > 0 {
+				v.t.Errorf("it comes live: %v", e.Measurements)
+			}
+		}
+	}()
 }

@@ -205,16 +205,46 @@ func TestSharedStream(t *testing.T) {
 		from.send(s.run(carnet.Day, time.Now(), 3))
 		from.heads()
 		check(2)
+		onward := func(some, all bool, n int) {
+			t.Helper()
+			if gotSome, gotAll := w.agent.Onward(own.avatar); gotSome != some || gotAll != all {
+				t.Errorf("may some of it be passed on: %v, all: %v", gotSome, gotAll)
+			}
+			if got := len(w.history(own.avatar, avatar.Query{Onward: true})); got != n {
+				t.Errorf("%d measurements may be passed on, want %d", got, n)
+			}
+		}
+		onward(true, false, 0)
+		sub, err := w.agent.Subscribe(own.avatar, &avatar.Cursor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		for _, want := range []bool{true, true, false, true} {
+			if want == false {
+				hub.send(own.run(carnet.Day, time.Now(), 3))
+			}
+			e, err := sub.Next(w.ctx)
+			if err != nil || e.Inward != want {
+				t.Fatalf("an event may be passed on: %v, want %v, %v", !e.Inward, !want, err)
+			}
+			if want == false {
+				onward(true, false, 3)
+				from.send(s.run(carnet.Day, time.Now(), 3))
+				from.heads()
+			}
+		}
+		check(4)
 		if err := w.agent.EndShare(w.ctx, share.ID); err != nil {
 			t.Fatal(err)
 		}
 		from.send(s.run(carnet.Day, time.Now(), 3))
 		from.heads()
-		check(2)
+		check(4)
 		w.restart()
 		from.send(s.run(carnet.Day, time.Now(), 3))
 		from.heads()
-		check(2)
+		check(4)
 		if n := w.agent.Defects(); n != 2 {
 			t.Errorf("%d batches are refused after the end, want 2", n)
 		}
