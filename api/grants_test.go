@@ -312,6 +312,52 @@ func TestAvatarsExchangeDataUnderGrants(t *testing.T) {
 	}
 }
 
+// What a principal has open without a grant ends when it is removed, long before the
+// next ping.
+func TestARemovedPrincipalReadsOnNothing(t *testing.T) {
+	s := newServed(t)
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ops := s.arena("operator-token")
+	d, m := s.watch("watch-1", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 70))
+	s.arrived(m.Avatar, 1)
+	n := entity.NewPrincipal{Kind: entity.KindAvatar, Avatar: &m.Avatar, Name: "one", Purpose: "fitness", Clearance: entity.Clearance{Sensitivity: carnet.Public}}
+	stays, err := ops.AddPrincipal(soon, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goes, err := ops.AddPrincipal(soon, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beginning, other := "", make(chan client.Event, 8)
+	go func() {
+		defer close(other)
+		for e, err := range s.arena(stays.Token).Watch(soon, m.Avatar, &beginning) {
+			if err == nil {
+				other <- e
+			}
+		}
+	}()
+	<-other
+	for _, err = range s.arena(goes.Token).Watch(soon, m.Avatar, &beginning) {
+		if err != nil {
+			break
+		}
+		if _, err := ops.RemovePrincipal(soon, goes.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "no longer valid") {
+		t.Errorf("its subscription ends with %v", err)
+	}
+	d.mustSend(heart(1, 71))
+	if e, ok := <-other; !ok || !slices.Equal(numbers(e.Measurements), []string{"heart_rate=71"}) {
+		t.Errorf("another one's goes on with %v, %v", e, ok)
+	}
+}
+
 func TestTheLogIsForAuditors(t *testing.T) {
 	s := newServed(t)
 	for n := range 3 {

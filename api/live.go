@@ -224,14 +224,22 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o out
 	work.Go(func() error {
 		every := time.NewTicker(s.limits.ping)
 		defer every.Stop()
+		removed := s.removed()
 		for {
+			ping := false
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-every.C:
+				ping = true
+			case <-removed:
+				removed = s.removed()
 			}
 			if err := s.recheck(r); err != nil {
 				return err
+			}
+			if !ping {
+				continue
 			}
 			if err := o.ping(ctx); err != nil {
 				return err
@@ -239,6 +247,14 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o out
 		}
 	})
 	return work.Wait()
+}
+
+// removed is closed when somebody's token may have been taken away.
+func (s *server) removed() <-chan struct{} {
+	if s.entities == nil {
+		return nil
+	}
+	return s.entities.Removed()
 }
 
 // recheck asks again what let a subscription in: its token, and the guard. Only

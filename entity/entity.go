@@ -81,6 +81,7 @@ type Agent struct {
 	grants     map[string]*Grant
 	index      map[receiver][]*Grant // newest last; those that were revoked aren't in it
 	holds      map[string]map[*hold]struct{}
+	removed    chan struct{} // closed, and another made, when a principal isn't there any more
 }
 
 // receiver is to whom a grant is given, about which avatar.
@@ -120,6 +121,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, reload: make(chan struct{}, 1), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
 		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}),
+		removed: make(chan struct{}),
 	}
 	if a.cfg.Now == nil {
 		a.cfg.Now = time.Now
@@ -253,6 +255,13 @@ func (a *Agent) set(principals map[string]*Principal, grants map[string]*Grant) 
 		sortByGiven(of)
 	}
 	a.mu.Lock()
+	for id := range a.principals {
+		if principals[id] == nil {
+			close(a.removed)
+			a.removed = make(chan struct{})
+			break
+		}
+	}
 	a.principals, a.grants, a.index = principals, grants, index
 	var over []*hold
 	for id, held := range a.holds {

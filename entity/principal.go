@@ -179,6 +179,14 @@ func (a *Agent) principal(id string) (*Principal, error) {
 	return nil, carnet.Errorf(carnet.NotFound, "there is no principal %.64q", id).WithFix("list the principals")
 }
 
+// Removed is closed when the next principal has been removed, in whichever process:
+// what it has open without a grant ends with its token.
+func (a *Agent) Removed() <-chan struct{} {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.removed
+}
+
 // Principals lists all principals, oldest first.
 func (a *Agent) Principals() []Principal {
 	a.mu.RLock()
