@@ -504,6 +504,9 @@ func (s *Source) giveBag(ctx context.Context, b *building, entries []seal.Entry,
 		return err
 	}
 	_, err = s.call.Call(ctx, carnet.CallBag, bag)
+	if code := carnet.CodeOf(err); code != "" && code != carnet.Unavailable {
+		return carnet.Errorf(carnet.Unavailable, "%s refuses a key bag: %v", s.to.Party, err) // so nothing under its keys is sent
+	}
 	return err
 }
 

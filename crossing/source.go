@@ -385,7 +385,8 @@ func (s *Source) keepDone(ctx context.Context) error {
 	return err
 }
 
-// ask asks the taker where this world's streams stand there.
+// ask asks the taker where this world's streams stand there. What it answers wrongly
+// ends the connection, not the link: it may know better the next time.
 func (s *Source) ask(ctx context.Context) (map[carnet.StreamID]carnet.StreamHead, error) {
 	heads := make(map[carnet.StreamID]carnet.StreamHead)
 	var after carnet.StreamID
@@ -400,11 +401,11 @@ func (s *Source) ask(ctx context.Context) (map[carnet.StreamID]carnet.StreamHead
 		}
 		var page carnet.HeadsPage
 		if err := json.Unmarshal(answer, &page); err != nil {
-			return nil, carnet.Errorf(carnet.Malformed, "the stream heads of %s can't be read: %v", s.to.Party, err)
+			return nil, carnet.Errorf(carnet.Unavailable, "the stream heads of %s can't be read: %v", s.to.Party, err)
 		}
 		for _, h := range page.Heads {
 			if bytes.Compare(h.Stream[:], after[:]) <= 0 {
-				return nil, carnet.Errorf(carnet.Malformed, "the stream heads of %s are out of order", s.to.Party)
+				return nil, carnet.Errorf(carnet.Unavailable, "the stream heads of %s are out of order", s.to.Party)
 			}
 			heads[h.Stream], after = h, h.Stream
 		}

@@ -107,7 +107,8 @@ type pair struct {
 	proxy          *proxy
 	address        string
 	permits        permits
-	theirs, ours   carnet.AvatarID // arena's, citadel's
+	instead        func(crossing.Sink) link.Sink // citadel's end of links; nil: as it is
+	theirs, ours   carnet.AvatarID               // arena's, citadel's
 }
 
 // permits is what shares live by: it says no, or doesn't know, when it is told to.
@@ -125,11 +126,15 @@ type asker struct {
 	p    *pair
 	view policy.View
 	most carnet.Clearance
-	lose atomic.Int32 // answers to lose
-	deny atomic.Int32 // questions to say no to, as a giver does that has just started
+	lose atomic.Int32           // answers to lose
+	deny atomic.Int32           // questions to say no to, as a giver does that has just started
+	hang atomic.Pointer[func()] // called before a question is answered
 }
 
 func (a *asker) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Question) (crossing.Answer, error) {
+	if hang := a.hang.Load(); hang != nil {
+		(*hang)()
+	}
 	if a.deny.Add(-1) >= 0 {
 		return crossing.Answer{}, carnet.Errorf(carnet.Forbidden, "not yet")
 	}
@@ -242,8 +247,12 @@ func (p *pair) startCitadel(ask crossing.Asker) {
 		avatar.Sender{Party: "arena", Key: public(p.arena.id.Key), Self: "citadel", Own: w.id.Key, Shares: true},
 		avatar.Sender{Party: "hub", Key: public(p.hub.key), Self: "citadel", Own: w.id.Key})
 	peer := link.Peer{Party: "arena", Pin: keys.Pin(p.arena.id.Certificate.Leaf), Key: public(p.arena.id.Key)}
+	var sink link.Sink = crossing.Sink{Sink: w.agent, Shares: w.shares}
+	if p.instead != nil {
+		sink = p.instead(sink.(crossing.Sink))
+	}
 	server, err := link.NewServer(link.ServerConfig{
-		Self: "citadel", Certificate: w.id.Certificate, Sink: crossing.Sink{Sink: w.agent, Shares: w.shares}, Log: quiet(),
+		Self: "citadel", Certificate: w.id.Certificate, Sink: sink, Log: quiet(),
 		Peer: func(pin [32]byte) (link.Peer, bool) { return peer, pin == peer.Pin },
 	})
 	if err != nil {
@@ -465,20 +474,27 @@ func (s *stream) seal(label carnet.Label, ms ...carnet.Measurement) []byte {
 		}
 		s.slots[label] = slot
 	}
-	plain, err := seal.AppendBody(nil, seal.Body{
-		Label: label, Retention: carnet.Day, Hour: uint32(time.Now().Unix() / 3600), First: s.first, Count: uint32(len(ms)), Content: senml.AppendColumns(nil, ms),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := slot.Seal(nil, s.batch, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	batch := sealed(t, slot, s.batch, s.first, label, ms)
 	s.batch++
 	s.first += uint64(len(ms))
 	for _, m := range ms {
 		s.said = append(s.said, said{label, m})
+	}
+	return batch
+}
+
+// sealed makes a batch.
+func sealed(t *testing.T, slot *seal.Slot, number, first uint64, label carnet.Label, ms []carnet.Measurement) []byte {
+	t.Helper()
+	plain, err := seal.AppendBody(nil, seal.Body{
+		Label: label, Retention: carnet.Day, Hour: uint32(time.Now().Unix() / 3600), First: first, Count: uint32(len(ms)), Content: senml.AppendColumns(nil, ms),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := slot.Seal(nil, number, plain)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return batch
 }

@@ -1,0 +1,222 @@
+package share_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/crossing"
+	"carnet/link"
+	"carnet/seal"
+)
+
+// strange answers some of a giver's calls in citadel's place.
+type strange struct {
+	crossing.Sink
+	answer func(kind string) (answer []byte, err error, instead bool)
+	heard  atomic.Int32
+}
+
+func (s *strange) Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error) {
+	if answer, err, instead := s.answer(kind); instead {
+		s.heard.Add(1)
+		return answer, err
+	}
+	return s.Sink.Call(ctx, party, kind, body)
+}
+
+// A taker that answers nonsense, too much or with an error gets nothing by it; once it
+// answers as it should, it has everything once.
+func TestShareWithAStrangeTaker(t *testing.T) {
+	again, nonsense := carnet.Errorf(carnet.Unavailable, "not now"), []byte(`{"heads": [7]}`)
+	backwards, _ := json.Marshal(carnet.HeadsPage{Heads: []carnet.StreamHead{{Stream: carnet.StreamID{9}}, {Stream: carnet.StreamID{3}}}})
+	for name, c := range map[string]struct {
+		kind   string
+		answer []byte
+		err    error
+	}{
+		"heads that can't be read":           {carnet.CallHeads, nonsense, nil},
+		"heads that are no JSON":             {carnet.CallHeads, []byte(strings.Repeat("[", 900_000)), nil},
+		"heads out of order":                 {carnet.CallHeads, backwards, nil},
+		"no heads":                           {carnet.CallHeads, nil, again},
+		"streams refused for the moment":     {crossing.CallStream, nil, again},
+		"no space for streams":               {crossing.CallStream, nil, carnet.Errorf(carnet.NoSpace, "full")},
+		"an error without a code":            {crossing.CallStream, nil, errors.New("oh")},
+		"keys refused for the moment":        {carnet.CallBag, nil, again},
+		"keys refused":                       {carnet.CallBag, nil, carnet.Errorf(carnet.Malformed, "what is that?")},
+		"something else than nothing, and a": {crossing.CallStream, []byte(`{"share": 1}`), again},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10}}}`)
+			var well atomic.Bool
+			var s *strange
+			p.citadel.stop()
+			p.instead = func(sink crossing.Sink) link.Sink {
+				s = &strange{Sink: sink, answer: func(kind string) ([]byte, error, bool) { return c.answer, c.err, kind == c.kind && !well.Load() }}
+				return s
+			}
+			p.start(p.citadel)
+			h := p.hub.open(p.arena, &p.theirs)
+			p.take()
+			p.hub.send(h.seal(health, beat(1, 61)), h.seal(health, steps(1, 11)))
+			p.eventually("citadel has answered twice", func() bool { return s.heard.Load() >= 2 })
+			if got := p.here(p.citadel, p.ours); len(got) != 0 {
+				t.Errorf("citadel has %v", got)
+			}
+			well.Store(true)
+			p.hub.send(h.seal(health, beat(2, 62)))
+			p.eventually("citadel has it", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) >= 2 })
+			got := p.here(p.citadel, p.ours)
+			if !slices.Equal(got["heart_rate"], []carnet.Measurement{beat(1, 61), beat(2, 62)}) || !slices.Equal(got["steps"], []carnet.Measurement{steps(1, 10)}) {
+				t.Errorf("citadel has %v", got)
+			}
+			if given := p.arena.shares.Given(); len(given) != 1 || given[0].End != nil {
+				t.Errorf("arena gives %+v", given)
+			}
+		})
+	}
+}
+
+// A giver that says what it may not gets a refusal, and leaves nothing behind.
+func TestShareWithAStrangeGiver(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	share := p.take()
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
+	p.arena.stop() // the test speaks in its place, with its keys
+	w := p.citadel
+	sink := crossing.Sink{Sink: w.agent, Shares: w.shares}
+	stream := carnet.NewStreamID()
+	body := func(v any) []byte {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	type call map[string]any
+	for name, c := range map[string]struct {
+		kind string
+		body []byte
+		want carnet.Code
+	}{
+		"a stream that can't be read":   {crossing.CallStream, []byte(`{"share": 7}`), carnet.Malformed},
+		"a stream cut short":            {crossing.CallStream, body(call{"share": share.ID, "stream": stream})[:40], carnet.Malformed},
+		"a stream of no share":          {crossing.CallStream, body(call{"share": carnet.NewShareID(), "stream": stream}), carnet.NotFound},
+		"no stream":                     {crossing.CallStream, body(call{"share": share.ID, "stream": carnet.StreamID{}}), carnet.Malformed},
+		"an end that can't be read":     {crossing.CallEnd, []byte(`[]`), carnet.Malformed},
+		"an end of no share":            {crossing.CallEnd, body(call{"share": carnet.NewShareID()}), carnet.NotFound},
+		"a question that can't be read": {crossing.CallHave, []byte(`"?"`), carnet.Malformed},
+		"a question about no share":     {crossing.CallHave, body(call{"share": carnet.NewShareID(), "stream": s.id}), carnet.NotFound},
+		"a wish for an avatar":          {carnet.CallMap, body(carnet.MapRequest{Stream: stream}), carnet.Forbidden},
+		"a key bag that is none":        {carnet.CallBag, []byte("keys"), carnet.Malformed},
+		"something that nobody knows":   {"share-all", nil, carnet.Malformed},
+	} {
+		if _, err := sink.Call(t.Context(), "arena", c.kind, c.body); carnet.CodeOf(err) != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	// Another peer can't speak of it, nor ask what is there.
+	for _, kind := range []string{crossing.CallStream, crossing.CallEnd, crossing.CallHave} {
+		if _, err := sink.Call(t.Context(), "hub", kind, body(call{"share": share.ID, "stream": s.id})); carnet.CodeOf(err) != carnet.NotFound {
+			t.Errorf("hub says %s of a share that isn't its: %v", kind, err)
+		}
+	}
+	// What isn't this share's isn't told.
+	var had struct {
+		Next uint64 `json:"next"`
+		Have []byte `json:"have"`
+	}
+	for _, of := range []struct {
+		stream carnet.StreamID
+		want   int
+	}{{stream, 0}, {s.id, 16}} {
+		answer, err := sink.Call(t.Context(), "arena", crossing.CallHave, body(call{"share": share.ID, "stream": of.stream}))
+		if err := errors.Join(err, json.Unmarshal(answer, &had)); err != nil || len(had.Have) != of.want {
+			t.Errorf("asked what it has of a stream, citadel says %s, %v", answer, err)
+		}
+		had.Have = nil
+	}
+	// Frames: of a stream that isn't entered; cut short; again; with another hash.
+	state, err := sink.Register(t.Context(), "arena", link.Nonce{77}, 99)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := seal.NewEpoch(stream)
+	slot, err := key.Slot(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := sealed(t, slot, 0, 0, health, []carnet.Measurement{beat(2, 62)})
+	frame := func(number uint64, previous carnet.Fingerprint, batches ...[]byte) *link.Arrival {
+		var f seal.Frame
+		if err := f.Sign(p.arena.id.Key, seal.FrameHeader{
+			Audience: "citadel", Incarnation: state.Incarnation, Number: number, Previous: previous, Time: time.Now().UnixNano(),
+		}, batches); err != nil {
+			t.Fatal(err)
+		}
+		a := &link.Arrival{Bytes: f.AppendWire(nil)}
+		if err := errors.Join(a.Frame.Parse(a.Bytes), a.Frame.Verify(public(p.arena.id.Key), "citadel")); err != nil {
+			t.Fatal(err)
+		}
+		a.Hash = a.Frame.Hash()
+		return a
+	}
+	next := frame(state.Last.Number+1, state.Last.Hash, whole, whole[:len(whole)-9])
+	other := frame(state.Last.Number+1, state.Last.Hash, whole)
+	for _, step := range []struct {
+		a    *link.Arrival
+		want link.Verdict
+	}{{next, link.Next}, {next, link.Again}, {other, link.Forked}, {frame(state.Last.Number+3, next.Hash, whole), link.Jumped}} {
+		if verdicts, err := sink.Accept(t.Context(), "arena", []*link.Arrival{step.a}); err != nil || !slices.Equal(verdicts, []link.Verdict{step.want}) {
+			t.Errorf("%v, %v, want %v", verdicts, err, step.want)
+		}
+	}
+	p.eventually("both batches are refused", func() bool { return w.agent.Defects() == 2 })
+	if got := p.here(w, p.ours); len(got["heart_rate"]) != 1 {
+		t.Errorf("citadel has %v", got)
+	}
+	if heads, err := w.agent.Heads(p.ours); err != nil || len(heads) != 2 {
+		t.Errorf("the avatar has the streams %v, %v", heads, err)
+	}
+	p.startArena(p.ask()) // so that the pair ends well
+}
+
+// A giver that never answers holds up nothing: the share can be ended, and a late
+// answer begins nothing.
+func TestShareWithASilentGiver(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	ask := p.ask().(*asker)
+	hang := func() { close(asked); <-answer }
+	ask.hang.Store(&hang)
+	took := make(chan crossing.Taken, 1)
+	go func() {
+		share, _ := p.citadel.shares.Take(t.Context(), "arena", p.theirs, p.ours, "fitness")
+		took <- share
+	}()
+	<-asked
+	ask.hang.Store(nil)
+	share := p.citadel.shares.Taken()[0]
+	if share.State != crossing.Asked {
+		t.Errorf("the share is %s", share.State)
+	}
+	other, err := p.citadel.shares.Take(t.Context(), "arena", p.theirs, p.ours, "fitness")
+	if err != nil || other.State != crossing.Taking {
+		t.Errorf("another share is %s, %v", other.State, err)
+	}
+	if err := p.citadel.shares.StopTaking(t.Context(), share.ID, "operator", "enough"); err != nil {
+		t.Fatal(err)
+	}
+	close(answer)
+	if share := <-took; share.State != crossing.Ended {
+		t.Errorf("after a late yes the share is %s", share.State)
+	}
+}
