@@ -37,6 +37,7 @@ type Call struct {
 	Resource policy.Resource
 	Via      Via
 	Purpose  string // what the principal uses data for, where there is no grant
+	Proven   string // what was proved of the principal before, for the record; may be empty
 
 	// Look finds out about the resource, with the same work whether it is there,
 	// is another's, or isn't. Nil: there is no resource to look up (a list, what is
@@ -64,9 +65,13 @@ func (g *Guard) Ask(ctx context.Context, c Call) (Answer, error) {
 	if err != nil {
 		return a, err
 	}
+	why := a.Decision.Sentence
+	if c.Proven != "" {
+		why = c.Proven + "; " + why
+	}
 	err = g.Recorder.Add(ctx, Record{
 		Who: c.Who, Action: c.Action, Resource: c.Resource, Via: c.Via, Purpose: a.Known.Facts.Purpose, Permitted: refused == nil,
-		Rule: a.Decision.Policy, Why: a.Decision.Sentence, Grant: a.Known.Grant, Policy: g.Authorizer.Version(),
+		Rule: a.Decision.Policy, Why: why, Grant: a.Known.Grant, Policy: g.Authorizer.Version(),
 	})
 	if err != nil && refused != nil {
 		g.Log.Error("a refusal could not be recorded", "who", c.Who.String(), "action", c.Action, "err", err)

@@ -85,13 +85,19 @@ func (s *server) readAbroad(ctx context.Context, as carnet.AvatarID, at carnet.P
 
 type provenKey struct{}
 
-// Proven says who calls where another way in has proved it: no token is asked for.
-// Only who serves a handler can say so, no request.
-func Proven(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, provenKey{}, p)
+// proven is who calls, and what was proved of that.
+type proven struct {
+	who Principal
+	how string
 }
 
-func provenIn(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(provenKey{}).(Principal)
+// Proven says who calls where another way in has proved it, and in a few words how:
+// no token is asked for. Only who serves a handler can say so, no request.
+func Proven(ctx context.Context, p Principal, how string) context.Context {
+	return context.WithValue(ctx, provenKey{}, proven{p, how})
+}
+
+func provenIn(ctx context.Context) (proven, bool) {
+	p, ok := ctx.Value(provenKey{}).(proven)
 	return p, ok
 }

@@ -41,8 +41,8 @@ func (s *server) callFor(r *http.Request, p Principal, pattern string, action po
 	if isLive(pattern) {
 		c.Via = activity.Live
 	}
-	if _, ok := provenIn(r.Context()); ok {
-		c.Via = activity.R5
+	if proven, ok := provenIn(r.Context()); ok {
+		c.Via, c.Proven = activity.R5, proven.how
 	}
 	return c
 }
@@ -150,7 +150,7 @@ func tokenOf(r *http.Request) string {
 // authenticate says who calls. Every failure looks the same.
 func (s *server) authenticate(r *http.Request) (Principal, error) {
 	if p, ok := provenIn(r.Context()); ok {
-		return p, nil
+		return p.who, nil
 	}
 	token := tokenOf(r)
 	if token != "" && len(token) <= maxToken {

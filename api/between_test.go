@@ -132,7 +132,7 @@ func newCaller(s *served, about carnet.AvatarID) *caller {
 			action = identity.ActionSubscribe
 		}
 		server.Handle("GET /r5/avatars/{id}"+at, action, func(w http.ResponseWriter, r *http.Request, call r5.Call) {
-			own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(call.Platform, call.DID())))
+			own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(call.Platform, call.DID()), "proved"))
 			own.URL.Path = "/v1/avatars/" + call.Avatar.String() + is
 			own.Header.Del("Authorization")
 			s.handlers[s.arenaURL].ServeHTTP(w, own)

@@ -55,7 +55,11 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 		return err
 	}
 	for pattern, route := range n.callRoutes(handler) {
-		server.Handle(pattern, route.action, route.handler)
+		handle := server.Handle
+		if route.guarded {
+			handle = server.HandleRecorded
+		}
+		handle(pattern, route.action, route.handler)
 	}
 	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
@@ -72,6 +76,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 type callRoute struct {
 	action  identity.Action
 	handler r5.Handler
+	guarded bool // by the interface's guard, which records the call
 }
 
 // callRoutes are all of them, by net/http's patterns. What is added here is
@@ -79,11 +84,11 @@ type callRoute struct {
 func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
 	const avatar, share = " /r5/avatars/{id}", " /r5/avatars/{id}/shares/{share}"
 	return map[string]callRoute{
-		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state")},
-		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history")},
-		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live")},
-		"PUT" + share:               {identity.ActionSubscribe, n.giveShare},
-		"DELETE" + share:            {identity.ActionSubscribe, n.endShare},
+		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state"), true},
+		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history"), true},
+		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live"), true},
+		"PUT" + share:               {identity.ActionSubscribe, n.giveShare, false},
+		"DELETE" + share:            {identity.ActionSubscribe, n.endShare, false},
 	}
 }
 
@@ -91,11 +96,16 @@ func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
 // one way to read an avatar, and one guard.
 func asForeign(handler http.Handler, operation string) r5.Handler {
 	return func(w http.ResponseWriter, r *http.Request, c r5.Call) {
-		own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(c.Platform, c.DID())))
+		own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(c.Platform, c.DID()), proved(c.Mandate)))
 		own.URL.Path, own.URL.RawPath = "/v1/avatars/"+c.Avatar.String()+operation, ""
 		own.Header.Del("Authorization")
 		handler.ServeHTTP(w, own)
 	}
+}
+
+// proved is what a call has proved that gets as far as a handler.
+func proved(mandate string) string {
+	return fmt.Sprintf("platform, avatar and the owner's mandate %s are proved", mandate)
 }
 
 // callers are the worlds that may call.
@@ -234,7 +244,7 @@ func (c calls) Record(ctx context.Context, d r5.Decision) error {
 		r.Who = policy.Principal{Kind: policy.Foreign, Name: strings.TrimSpace(string(d.Peer) + " " + d.Subject)}
 	}
 	if d.Permitted {
-		r.Why = fmt.Sprintf("platform, avatar and the owner's mandate %s are proved", d.Mandate)
+		r.Why = proved(d.Mandate)
 	}
 	if d.More > 0 {
 		r.Why += fmt.Sprintf("; %d more were refused since the record before", d.More)

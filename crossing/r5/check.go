@@ -1,6 +1,7 @@
 package r5
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -336,15 +337,15 @@ func fits(label carnet.Label, peer Peer, purpose string, most carnet.Clearance) 
 	return nil
 }
 
-// guard lets a proven caller through to a handler.
-func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.Action, handle Handler) {
+// guard lets a proven caller through to a handler, once that is recorded.
+func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.Action, record func(context.Context, Decision) error, handle Handler) {
 	d := Decision{Action: action}
 	call, end, err := s.check(w, r, &d)
 	if err == nil {
 		defer end.leave()
 		if err = s.standing(call); err == nil {
 			d.Time, d.Permitted = s.cfg.Now(), true
-			err = because(RecordRule, s.cfg.Activity.Record(r.Context(), d))
+			err = because(RecordRule, record(r.Context(), d))
 		}
 		if err == nil {
 			err = end.admit()

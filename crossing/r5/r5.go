@@ -262,7 +262,14 @@ func checkBase(base string) error {
 // Handle adds what callers with a token for an action may ask for. The pattern is
 // net/http's, with a method, and with {id} for the avatar that the call is about.
 func (s *Server) Handle(pattern string, action identity.Action, h Handler) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.guard(w, r, action, h) })
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.guard(w, r, action, s.cfg.Activity.Record, h) })
+}
+
+// HandleRecorded is Handle for a handler that decides once more, and records what it
+// lets in before it answers: with what the Call proves, so that a call is one record.
+func (s *Server) HandleRecorded(pattern string, action identity.Action, h Handler) {
+	later := func(context.Context, Decision) error { return nil }
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.guard(w, r, action, later, h) })
 }
 
 // ServeHTTP implements http.Handler, behind the mutual TLS of Serve.

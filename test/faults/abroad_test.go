@@ -242,8 +242,10 @@ func TestAbroad(t *testing.T) {
 		t.Fatal(err)
 	}
 	reads("once it is resumed")
-	activity := post[json.RawMessage](v.arena, t, "GET", "/v1/activity?limit=1000", nil)
-	records := string(activity)
+	records := string(post[json.RawMessage](v.arena, t, "GET", "/v1/activity?limit=1000", nil))
+	if proved, once := strings.Count(records, `are proved; `), strings.Count(records, `"action":"get-state"`); proved == 0 || proved != once {
+		t.Errorf("%d calls are recorded as proved and decided, %d as decided", proved, once)
+	}
 	for _, want := range []string{`"rule":"grant"`, `"rule":"mandate"`, "are proved", `"via":"r5"`} {
 		if !strings.Contains(records, want) {
 			t.Errorf("arena's activity has no %s", want)
