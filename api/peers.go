@@ -114,6 +114,19 @@ func (in OfInvitation) read() (id peering.InvitationID, secret string) {
 // invitationPaths is below what an invitation's secret stands for a token.
 const invitationPaths = "/v1/peerings/"
 
+// take serves what a peering takes from the other side, by its operator's hand.
+func take[B any](s *server, h huma.API, id, path, summary string, given B, do func(context.Context, carnet.PartyID, B) (peering.Peering, error)) {
+	serving(s, h, huma.Operation{
+		OperationID: id, Method: http.MethodPut, Path: "/v1/peers/{peer}" + path, Tags: []string{ofPeers}, DefaultStatus: http.StatusOK,
+		Summary: summary, RequestBody: example(given),
+	}, func(ctx context.Context, in *struct {
+		OfPeer
+		Body B
+	}) (*body[Peer], error) {
+		return s.peer(do(ctx, in.Name, in.Body))
+	})
+}
+
 func (s *server) peerRoutes(h huma.API) {
 	tags := []string{ofPeers}
 	one := func(id, method, path, summary string, do func(context.Context, carnet.PartyID) (peering.Peering, error)) {
@@ -139,42 +152,22 @@ func (s *server) peerRoutes(h huma.API) {
 	}, s.invite)
 	one("get-peer", http.MethodGet, "", "One peering, with this side's messages and the words to compare.",
 		func(_ context.Context, name carnet.PartyID) (peering.Peering, error) { return s.peers.Named(name) })
-	serving(s, h, huma.Operation{
-		OperationID: "accept-invitation", Method: http.MethodPut, Path: "/v1/peers/{peer}/invitation", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "Accepts an invitation. The acceptance is posted to the inviter, or carried by hand.", RequestBody: example(Invitation{"eyJ…"}),
-	}, func(ctx context.Context, in *struct {
-		OfPeer
-		Body Invitation
-	}) (*body[Peer], error) {
-		return s.peer(s.peers.Accept(ctx, in.Name, strings.TrimSpace(in.Body.Invitation)))
-	})
-	serving(s, h, huma.Operation{
-		OperationID: "take-acceptance", Method: http.MethodPut, Path: "/v1/peers/{peer}/acceptance", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "Takes the acceptance of this party's invitation that was carried by hand.", RequestBody: example(Acceptance{"eyJ…"}),
-	}, func(ctx context.Context, in *struct {
-		OfPeer
-		Body Acceptance
-	}) (*body[Peer], error) {
-		return s.peer(s.peers.TakeAcceptance(ctx, in.Name, strings.TrimSpace(in.Body.Acceptance)))
-	})
-	serving(s, h, huma.Operation{
-		OperationID: "take-confirmation", Method: http.MethodPut, Path: "/v1/peers/{peer}/confirmation", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "Takes the confirmation of this party's acceptance that was carried by hand.", RequestBody: example(Confirmation{"eyJ…"}),
-	}, func(ctx context.Context, in *struct {
-		OfPeer
-		Body Confirmation
-	}) (*body[Peer], error) {
-		return s.peer(s.peers.TakeConfirmation(ctx, in.Name, strings.TrimSpace(in.Body.Confirmation)))
-	})
-	serving(s, h, huma.Operation{
-		OperationID: "compare-words", Method: http.MethodPut, Path: "/v1/peers/{peer}/words", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "Takes the words that the other side's operator read out. Without the right ones nobody becomes a peer.", RequestBody: example(Words{"ABCD EFGH IJKL MNOP QRST UVWX"}),
-	}, func(ctx context.Context, in *struct {
-		OfPeer
-		Body Words
-	}) (*body[Peer], error) {
-		return s.peer(s.peers.Compare(ctx, in.Name, in.Body.Words))
-	})
+	take(s, h, "accept-invitation", "/invitation", "Accepts an invitation. The acceptance is posted to the inviter, or carried by hand.", Invitation{"eyJ…"},
+		func(ctx context.Context, name carnet.PartyID, b Invitation) (peering.Peering, error) {
+			return s.peers.Accept(ctx, name, strings.TrimSpace(b.Invitation))
+		})
+	take(s, h, "take-acceptance", "/acceptance", "Takes the acceptance of this party's invitation that was carried by hand.", Acceptance{"eyJ…"},
+		func(ctx context.Context, name carnet.PartyID, b Acceptance) (peering.Peering, error) {
+			return s.peers.TakeAcceptance(ctx, name, strings.TrimSpace(b.Acceptance))
+		})
+	take(s, h, "take-confirmation", "/confirmation", "Takes the confirmation of this party's acceptance that was carried by hand.", Confirmation{"eyJ…"},
+		func(ctx context.Context, name carnet.PartyID, b Confirmation) (peering.Peering, error) {
+			return s.peers.TakeConfirmation(ctx, name, strings.TrimSpace(b.Confirmation))
+		})
+	take(s, h, "compare-words", "/words", "Takes the words that the other side's operator read out. Without the right ones nobody becomes a peer.", Words{"ABCD EFGH IJKL MNOP QRST UVWX"},
+		func(ctx context.Context, name carnet.PartyID, b Words) (peering.Peering, error) {
+			return s.peers.Compare(ctx, name, b.Words)
+		})
 	one("suspend-peer", http.MethodPost, "/suspend", "Lets nothing be done by the peering until it is resumed: its connections are closed.", s.peers.Suspend)
 	one("resume-peer", http.MethodPost, "/resume", "Takes a suspension back.", s.peers.Resume)
 	one("remove-peer", http.MethodDelete, "", "Ends the peering for good, or gives an exchange up. The keys that only this peer was shown are destroyed.", s.peers.Remove)
