@@ -75,6 +75,9 @@ type Config struct {
 	// Origin says where what a sender sends to this world is proved. Nil: avatars
 	// can't move from here.
 	Origin func(sender carnet.PartyID) (Origin, error)
+	// Vouched reads what a former world signed of a stream that comes here, and refuses
+	// one that says otherwise. Nil: avatars can't move to here.
+	Vouched func(MovedStream) error
 
 	CompactEvery time.Duration // default 30 s
 	Recorded     func()        // as thing.Config.Recorded
@@ -94,6 +97,7 @@ type Agent struct {
 	depot     Depot
 	recorded  func()
 	origin    func(carnet.PartyID) (Origin, error)
+	vouched   func(MovedStream) error
 	now       func() time.Time
 	log       *slog.Logger
 	every     time.Duration
@@ -164,7 +168,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
-		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
 		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),

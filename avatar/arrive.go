@@ -525,6 +525,12 @@ func (a *Agent) checkArrival(ctx context.Context, r *arrival, m *Manifest) ([]la
 		if had == nil || !had.Origin.same(&s.Origin) {
 			return nil, carnet.Errorf(carnet.Conflict, "the manifest has another stream %s than the one that came", s.Stream)
 		}
+		if a.vouched == nil {
+			return nil, carnet.Errorf(carnet.Unavailable, "this world can't read what %s says of its streams", s.Origin.World)
+		}
+		if err := a.vouched(*s); err != nil {
+			return nil, err
+		}
 		n := 0
 		for n < len(rest) && rest[n].Stream == s.Stream {
 			n++
@@ -856,6 +862,12 @@ func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocum
 		}
 		for _, o := range m.Over {
 			over.note(o.Class, o.From, o.To)
+		}
+		now := a.now()
+		for j := range l.Manifest.Stretches { // those that ended on their way
+			if t := &l.Manifest.Stretches[j]; t.Stream == m.Stream && t.over(now) {
+				over.note(t.Class, t.First, t.Last)
+			}
 		}
 		if len(over.Classes) == 0 {
 			continue

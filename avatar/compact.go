@@ -83,7 +83,7 @@ func (a *Agent) tidy(ctx context.Context, least int) error {
 		}
 		a.log.Error("compaction failed; frames stay as they are", "err", err)
 	}
-	if err := a.dropOver(ctx); err != nil && ctx.Err() == nil {
+	if err := a.DropOver(ctx); err != nil && ctx.Err() == nil {
 		a.log.Warn("what its retention has ended was not dropped; it is tried again", "err", err)
 	}
 	if err := a.endEpochs(ctx); err != nil && ctx.Err() == nil {

@@ -28,6 +28,27 @@ type ProvenFrame struct {
 	Statement []byte               // the received root
 	Salt      ledger.Salt
 	Receipt   []byte // empty: pending
+	// Path is the joint path of Own, where the other leaves aren't known: of a frame
+	// that a former world received. Leaves is empty then.
+	Path []carnet.Fingerprint
+}
+
+// PathOf returns the path of one of a frame's own batches alone, where their joint
+// path is given.
+func (f *ProvenFrame) PathOf(i int) ([]carnet.Fingerprint, error) {
+	h, _, err := seal.ParseSign1(f.Sign1)
+	if err != nil {
+		return nil, err
+	}
+	leaves := make([]carnet.Fingerprint, len(f.Batches))
+	for j := range f.Batches {
+		leaves[j] = carnet.FingerprintOf(f.Batches[j])
+	}
+	path, ok := seal.ReducePath(int(h.Count), f.Own, leaves, f.Path, f.Own[i:i+1])
+	if !ok {
+		return nil, carnet.Errorf(carnet.Tampered, "the proof of frame %d of %s doesn't hold", h.Number, f.Sender)
+	}
+	return path, nil
 }
 
 // EvidenceSigner returns the key that this world signs evidence with, and makes
@@ -96,6 +117,31 @@ func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, upTo uint64, do 
 	return a.ProvenOf(ctx, id, upTo, Query{}, do)
 }
 
+// Former tells of the streams that came with an avatar's moves what the worlds that
+// received them signed, and of all its streams what retention has ended: what
+// evidence of the avatar says beside its frames.
+func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (passages map[carnet.StreamID][]byte, over map[carnet.StreamID][]Over, err error) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	passages, over = make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]Over)
+	for _, s := range a.streamsOf(v) {
+		doc, _, err := loadOne[overDocument](ctx, a, kindOver, s.id.String())
+		if err != nil {
+			return nil, nil, err
+		}
+		name := s.id
+		if f := a.formerOf(s.id); f != nil {
+			name, passages[f.Name] = f.Name, f.Passage
+		}
+		if all := doc.list(); len(all) > 0 {
+			over[name] = all
+		}
+	}
+	return passages, over, nil
+}
+
 // ProvenOf is Proven for those batches alone that hold a measurement which fits
 // the query, whose limit isn't looked at.
 func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, upTo uint64, q Query, do func(*ProvenFrame) error) error {
@@ -110,14 +156,20 @@ func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, upTo uint64, q
 	if q.To != 0 {
 		p.minutes.to = minuteOf(q.To - 1)
 	}
+	var former []*stream
 	a.mu.RLock()
 	for _, s := range v.streams {
 		if a.former[s.id] == nil {
 			p.streams = append(p.streams, s)
+		} else {
+			former = append(former, s)
 		}
 	}
 	p.upTo = min(upTo, a.folded)
 	a.mu.RUnlock()
+	if err := p.former(ctx, former); err != nil {
+		return err
+	}
 	for {
 		whole, err := p.pass(ctx)
 		if err != nil || whole {

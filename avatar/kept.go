@@ -108,9 +108,9 @@ type doomedDocument struct {
 // dropAtOnce is how many stretches are dropped in one commit.
 const dropAtOnce = 256
 
-// dropOver deletes stretches whose retention has ended, here and then at the
+// DropOver deletes stretches whose retention has ended, here and then at the
 // depot, however long that is away.
-func (a *Agent) dropOver(ctx context.Context) error {
+func (a *Agent) DropOver(ctx context.Context) error {
 	for class, life := range lives {
 		for !a.half() {
 			rows, err := a.store.Expired(ctx, class, a.now().Add(-life).UnixNano(), dropAtOnce)

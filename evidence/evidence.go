@@ -34,7 +34,7 @@ const (
 	FileBatchIndex   = "batches.idx"
 	FileBatches      = "batches.bin"
 	FileKeys         = "keys.bin" // batch keys in the clear
-	maxManifest      = 1 << 20
+	maxManifest      = 4 << 20
 	maxTrust         = 1 << 20
 	maxNames         = 1 << 12 // streams, and senders, of a bundle
 	hashSize         = 32

@@ -59,7 +59,11 @@ func (r *Report) Explain() string {
 	for _, s := range r.Trust.Senders {
 		line("- The things agent %s sealed and signed the frames: that these batches, in this order, are what it sent to %s. Key %x, %s.", s.Party, s.Audience, []byte(s.Key), from)
 	}
-	for _, w := range r.Trust.Worlds {
+	for i, w := range r.Trust.Worlds {
+		if i > 0 {
+			line("- The world %s, where the avatar was before, stated the frames of its streams as received, and signed from whom they came and where they stood. Key %x, %s.", w.Party, []byte(w.Key), from)
+			continue
+		}
 		line("- The world %s stated each frame as received, and signed the manifest: %s. Key %x, %s.", w.Party, r.claim(), []byte(w.Key), from)
 	}
 	for _, l := range r.Trust.Ledgers {

@@ -22,7 +22,7 @@ func FuzzManifest(f *testing.F) {
 		f.Fatal("the manifest doesn't hold", err)
 	}
 	f.Add(signed)
-	f.Add(signed[:manifestLeast])
+	f.Add(signed[:len(signed)/2])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseManifest(data)
 		if err != nil {

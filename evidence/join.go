@@ -32,6 +32,9 @@ type chain struct {
 type head struct {
 	batch, first uint64
 	begun, loose bool // loose: the number of the next measurement isn't known
+
+	over    Range // in which batches are missing that retention is said to have ended
+	missing uint64
 }
 
 func newJoin(v *verification) *join {
@@ -101,12 +104,22 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 	missing := Finding{Verdict: False, File: FileBatchIndex, Offset: int64(b.place) * batchRecordSize}
 	switch {
 	case r.number > h.batch && !shares:
-		missing.Stream, missing.Batches = j.v.manifest.Streams[r.stream].Stream, &Range{h.batch, r.number - 1}
-		if !h.loose && r.first > h.first {
-			missing.Measurements = &Range{h.first, r.first - 1}
-		}
+		s := &j.v.manifest.Streams[r.stream]
+		missing.Stream = s.Stream
 		missing.Text = "missing: the sender numbered these, and they are not in the bundle"
-		j.v.report.add(missing)
+		all := parts(Range{h.batch, r.number - 1}, s.Over)
+		for _, p := range all {
+			if p.over {
+				h.lack(p.Range)
+				continue
+			}
+			one := missing
+			one.Batches = &p.Range
+			if !h.loose && r.first > h.first && len(all) == 1 {
+				one.Measurements = &Range{h.first, r.first - 1}
+			}
+			j.v.report.add(one)
+		}
 	case r.number < h.batch:
 		missing.Text = fmt.Sprintf("the batch comes after batch %d: it is doubled or out of order", h.batch-1)
 		j.add(f, []batchResult{*b}, missing)
@@ -114,7 +127,15 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 		missing.Text = fmt.Sprintf("the batch begins with measurement %d, and the one before ended before %d", r.first, h.first)
 		j.add(f, []batchResult{*b}, missing)
 	}
-	*h = head{batch: r.number + 1, first: r.first + uint64(r.count), begun: true, loose: b.loose}
+	h.batch, h.first, h.begun, h.loose = r.number+1, r.first+uint64(r.count), true, b.loose
+}
+
+// lack notes batches that are missing since their retention has ended.
+func (h *head) lack(r Range) {
+	if h.missing == 0 {
+		h.over = r
+	}
+	h.over.To, h.missing = r.To, h.missing+(r.To-r.From+1)
 }
 
 // shares reports whether a stream of the manifest comes by a share: then its writer
@@ -148,6 +169,9 @@ func (j *join) end(sums []carnet.Fingerprint) {
 			}
 			v.report.add(f)
 		}
+		if m.Only == nil {
+			j.ended(i, &h)
+		}
 		if m.Only == nil && s.From > 0 && !v.shares(i) {
 			v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &Range{0, s.From - 1},
 				Text: "the world has these batches no more: what was in them can't be told"})
@@ -159,6 +183,26 @@ func (j *join) end(sums []carnet.Fingerprint) {
 	}
 	if v.report.Verdict != False && j.counts != m.Counts {
 		v.whole(FileManifest, "the manifest counts %+v, the bundle holds %+v", m.Counts, j.counts)
+	}
+}
+
+// ended says what of a stream is missing at its end, by the word of the world that
+// received it, and which of its batches retention is said to have ended.
+func (j *join) ended(i int, h *head) {
+	v, s := j.v, &j.v.manifest.Streams[i]
+	if p := v.passages[i]; p != nil && s.Next < p.Next {
+		for _, part := range parts(Range{s.Next, p.Next - 1}, s.Over) {
+			if part.over {
+				h.lack(part.Range)
+				continue
+			}
+			v.report.add(Finding{Verdict: False, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &part.Range,
+				Text: "missing: " + string(p.World.Party) + " says that it received these, and they are not in the bundle"})
+		}
+	}
+	if h.missing > 0 {
+		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &h.over,
+			Text: fmt.Sprintf("%s of these is here no more, since the world says that its retention has ended: what was in it can't be told", number(h.missing, "batch", "batches"))})
 	}
 }
 

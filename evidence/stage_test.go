@@ -51,8 +51,9 @@ type stage struct {
 	entries []carnet.Fingerprint
 	courses []*course
 	avatar  carnet.AvatarID
-	size    int  // measurements of a batch
-	noise   bool // values and times of full width, as no sensor has them
+	name    carnet.PartyID // the world's
+	size    int            // measurements of a batch
+	noise   bool           // values and times of full width, as no sensor has them
 }
 
 func seed(b byte) ed25519.PrivateKey {
@@ -65,7 +66,7 @@ func newStage(t testing.TB) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stage{t: t, world: seed(1), depot: depot, avatar: carnet.NewAvatarID(), size: 5,
+	return &stage{t: t, world: seed(1), depot: depot, avatar: carnet.NewAvatarID(), name: "arena", size: 5,
 		hub: &agent{party: "hub", key: seed(10)}, bike: &agent{party: "bike", key: seed(11)}}
 }
 
@@ -120,7 +121,7 @@ func (s *stage) sendBatches(a *agent, courses []*course, batches [][]byte) *Fram
 	s.t.Helper()
 	a.number++
 	var f seal.Frame
-	if err := f.Sign(a.key, seal.FrameHeader{Audience: "arena", Incarnation: 1, Number: a.number, Previous: a.last, Policy: 4, Time: made.UnixNano()}, batches); err != nil {
+	if err := f.Sign(a.key, seal.FrameHeader{Audience: s.name, Incarnation: 1, Number: a.number, Previous: a.last, Policy: 4, Time: made.UnixNano()}, batches); err != nil {
 		s.t.Fatal(err)
 	}
 	a.last = f.Hash()
@@ -134,7 +135,7 @@ func (s *stage) sendBatches(a *agent, courses []*course, batches [][]byte) *Fram
 			out.Own, out.Batches, out.Keys = append(out.Own, i), append(out.Batches, batches[i]), append(out.Keys, c.slot.BatchKey(h))
 		}
 	}
-	s.state(out, ledger.Statement{Kind: ledger.ReceivedRoot, Who: "arena", Time: made.UnixNano(), Peer: a.party, Frame: a.number,
+	s.state(out, ledger.Statement{Kind: ledger.ReceivedRoot, Who: s.name, Time: made.UnixNano(), Peer: a.party, Frame: a.number,
 		Root: f.Root, Header: a.last, PolicyVersion: 4})
 	s.frames = append(s.frames, out)
 	return out
@@ -202,14 +203,14 @@ func (s *stage) Frames(_ context.Context, do func(*Frame) error) error {
 func (s *stage) trust() Trust {
 	pub := func(k ed25519.PrivateKey) PublicKey { return PublicKey(k.Public().(ed25519.PublicKey)) }
 	return Trust{Version: 1,
-		Worlds:  []World{{"arena", pub(s.world)}},
-		Senders: []Sender{{Party: "hub", Audience: "arena", Key: pub(s.hub.key)}, {Party: "bike", Audience: "arena", Key: pub(s.bike.key)}},
+		Worlds:  []World{{s.name, pub(s.world)}},
+		Senders: []Sender{{Party: "hub", Audience: s.name, Key: pub(s.hub.key)}, {Party: "bike", Audience: s.name, Key: pub(s.bike.key)}},
 		Ledgers: []Ledger{{"vault", s.depot.Key().String()}},
 	}
 }
 
 func (s *stage) options() Options {
-	return Options{World: "arena", Avatar: s.avatar, Trust: s.trust(), Signer: s.world, Now: made}
+	return Options{World: s.name, Avatar: s.avatar, Trust: s.trust(), Signer: s.world, Now: made}
 }
 
 // write makes the bundle.

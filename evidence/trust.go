@@ -49,8 +49,9 @@ type Ledger struct {
 	Key   string         `json:"key"`   // C2SP verifier key: origin+hash+key
 }
 
-// Trust names public keys and whose they are. A bundle's trust.json has one
-// world, one ledger and the senders of its frames; a file given from outside
+// Trust names public keys and whose they are. A bundle's trust.json has its
+// world, its ledger and the senders of its frames, and then the worlds and ledgers that
+// the avatar was at before; a file given from outside
 // may have as many as one trusts.
 type Trust struct {
 	Version int      `json:"version"` // 1
@@ -159,12 +160,13 @@ func checkParty(p carnet.PartyID, k PublicKey) error {
 	return nil
 }
 
-// bundled checks that t is what a bundle has: one world and one ledger.
-func (t *Trust) bundled() error {
+// bundled checks that t is what a bundle has: one world and one ledger, and, since
+// version 2, those of former worlds after them.
+func (t *Trust) bundled(version int) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	if len(t.Worlds) != 1 || len(t.Ledgers) != 1 {
+	if len(t.Worlds) == 0 || len(t.Ledgers) == 0 || version < 2 && (len(t.Worlds) > 1 || len(t.Ledgers) > 1) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names one world and one ledger, not %d and %d", len(t.Worlds), len(t.Ledgers))
 	}
 	return nil
@@ -196,18 +198,19 @@ func (t *Trust) against(pin *Trust) (fs []Finding) {
 		}
 		judge("world", w.Party, same, named)
 	}
+	moved := len(t.Worlds) > 1 // names are each world's own: a former one's aren't this one's
 	for _, s := range t.Senders {
 		same, named := false, false
 		for _, p := range pin.Senders {
 			same = same || p.Party == s.Party && p.Audience == s.Audience && bytes.Equal(p.Key, s.Key) && p.Shares == s.Shares
-			named = named || p.Party == s.Party
+			named = named || p.Party == s.Party && (!moved || p.Audience == s.Audience)
 		}
 		judge("sender", s.Party, same, named)
 	}
-	for _, l := range t.Ledgers {
+	for i, l := range t.Ledgers {
 		same, named := false, false
 		for _, p := range pin.Ledgers {
-			same, named = same || p.Party == l.Party && p.Key == l.Key, named || p.Party == l.Party
+			same, named = same || p.Party == l.Party && p.Key == l.Key, named || p.Party == l.Party && i == 0
 		}
 		judge("ledger of", l.Party, same, named)
 	}

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -58,12 +59,20 @@ type verification struct {
 	report *Report
 	files  map[string]*os.File
 
-	manifest manifest
-	own      Trust // the bundle's
-	verifier *ledger.Verifier
-	senders  []carnet.Fingerprint // key ids
-	streams  map[carnet.StreamID]uint32
-	results  sync.Pool // of *result that the join is done with
+	manifest  manifest
+	own       Trust              // the bundle's
+	verifiers []*ledger.Verifier // of its ledgers
+	senders   []sender
+	passages  []*Passage // of its streams; nil: received by the bundle's world
+	streams   map[carnet.StreamID]uint32
+	results   sync.Pool // of *result that the join is done with
+}
+
+// sender is one of the bundle's, with where what it sent was received.
+type sender struct {
+	id            carnet.Fingerprint // of its key
+	world, ledger int                // places in the trust section
+	known         bool               // it has a stream
 }
 
 // spare returns an empty result.
@@ -165,7 +174,7 @@ func (v *verification) openManifest() (bool, error) {
 	if own, err := ParseTrust(text); err != nil {
 		v.whole(FileTrust, "%v", err)
 		return false, nil
-	} else if err := own.bundled(); err != nil {
+	} else if err := own.bundled(m.Version); err != nil {
 		v.whole(FileTrust, "%v", err)
 		return false, nil
 	} else {
@@ -206,22 +215,30 @@ func (v *verification) checkSignature(m *signedManifest, sameTrust bool) bool {
 // the counts of the manifest aren't those of the indexes, so they can't be gone
 // through.
 func (v *verification) prepare() bool {
-	key, err := ledger.ParseKey(v.own.Ledgers[0].Key)
-	if err != nil {
-		v.whole(FileTrust, "%v", err)
-		return false
+	for _, l := range v.own.Ledgers {
+		key, err := ledger.ParseKey(l.Key)
+		if err != nil {
+			v.whole(FileTrust, "%v", err)
+			return false
+		}
+		v.verifiers = append(v.verifiers, ledger.NewVerifier(key))
 	}
-	v.verifier = ledger.NewVerifier(key)
 	for _, s := range v.own.Senders {
-		v.senders = append(v.senders, s.id())
+		v.senders = append(v.senders, sender{id: s.id()})
 	}
 	v.streams = make(map[carnet.StreamID]uint32)
-	for i, s := range v.manifest.Streams {
+	v.passages = make([]*Passage, len(v.manifest.Streams))
+	for i := range v.manifest.Streams {
+		s := &v.manifest.Streams[i]
 		if _, twice := v.streams[s.Stream]; twice || s.Sender < 0 || s.Sender >= len(v.senders) || s.Next < s.From || s.End < s.First {
 			v.whole(FileManifest, "the manifest's entry of stream %s can't be", s.Stream)
 			return false
 		}
 		v.streams[s.Stream] = uint32(i)
+		if why := v.passage(i); why != "" {
+			v.whole(FileManifest, "the manifest's entry of stream %s: %s", s.Stream, why)
+			return false
+		}
 	}
 	indexed := true
 	for _, f := range v.manifest.Files {
@@ -231,6 +248,32 @@ func (v *verification) prepare() bool {
 		}
 	}
 	return indexed
+}
+
+// passage finds out where a stream was received, and says what is wrong with that.
+func (v *verification) passage(i int) string {
+	s, from := &v.manifest.Streams[i], sender{id: v.senders[v.manifest.Streams[i].Sender].id, known: true}
+	if len(s.Passage) > 0 {
+		p, err := OpenPassage(s.Passage)
+		if err != nil {
+			return err.Error()
+		}
+		from.world = slices.IndexFunc(v.own.Worlds, func(w World) bool { return w.Party == p.World.Party && bytes.Equal(w.Key, p.World.Key) })
+		from.ledger = slices.Index(v.own.Ledgers, p.Ledger)
+		is := &v.own.Senders[s.Sender]
+		switch {
+		case from.world < 0 || from.ledger < 0 || is.Party != p.Sender.Party || is.Audience != p.Sender.Audience || !bytes.Equal(is.Key, p.Sender.Key):
+			return "the trust section has other keys than " + string(p.World.Party) + " says"
+		case p.Stream != s.Stream || s.Next > p.Next:
+			return "it is another stream than " + string(p.World.Party) + " says, or goes on further"
+		}
+		v.passages[i] = p
+	}
+	if had := v.senders[s.Sender]; had.known && had != from {
+		return "its sender sends to two worlds"
+	}
+	v.senders[s.Sender] = from
+	return ""
 }
 
 // A worker takes a run of frames at once: one signature in that many is verified,

@@ -66,7 +66,10 @@ func layout(t *testing.T, s *stage, dir string) func(file string, at int) affect
 			lengths = append(lengths, len(b))
 		}
 		frames, batches = append(frames, of), append(batches, of...)
-		path := new(seal.Joint).Prove(f.Leaves, f.Own)
+		path := f.Path
+		if path == nil {
+			path = new(seal.Joint).Prove(f.Leaves, f.Own)
+		}
 		proofs = append(proofs, proofs[len(proofs)-1]+2+len(f.Sign1)+2+len(f.Statement)+32+2+len(f.Receipt)+32*len(path))
 	}
 	return func(file string, at int) affected {
@@ -103,7 +106,10 @@ func TestEveryBitCounts(t *testing.T) {
 }
 
 func flipAll(t *testing.T, s *stage, step int) {
-	dir := s.write(s.options())
+	flipAllOf(t, s, s.write(s.options()), step)
+}
+
+func flipAllOf(t *testing.T, s *stage, dir string, step int) {
 	about := layout(t, s, dir)
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, name := range append(dataFiles[:], FileManifest) {

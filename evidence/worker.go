@@ -231,8 +231,8 @@ func (w *worker) guess(at int64) (r frameRecord, ok bool, err error) {
 		return r, false, err
 	}
 	r.number = w.header.frame.Header.Number
-	for i, id := range w.v.senders {
-		if id == w.header.frame.Header.Sender {
+	for i := range w.v.senders {
+		if w.v.senders[i].id == w.header.frame.Header.Sender {
 			r.sender = uint16(i)
 		}
 	}
@@ -343,7 +343,7 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 	case h.Number != r.number:
 		bad("the frame has the number %d, not %d", h.Number, r.number)
 		return false, nil
-	case h.Sender != w.v.senders[r.sender]:
+	case h.Sender != w.v.senders[r.sender].id:
 		bad("the frame is not signed by the key of %s", from.Party)
 		return false, nil
 	case h.Audience != from.Audience:
@@ -351,9 +351,10 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 	}
 	f.read = true
 	w.claims = append(w.claims, claim{append([]byte(nil), w.proof.Sign1...), len(w.result.frames) - 1, batches})
-	if why := w.statement(from.Party, h, f.hash); why != "" {
+	at := &w.v.senders[r.sender]
+	if why := w.statement(w.v.own.Worlds[at.world].Party, from.Party, h, f.hash); why != "" {
 		bad("%s", why)
-	} else if why := w.receipt(); why != "" {
+	} else if why := w.receipt(at.ledger); why != "" {
 		bad("%s", why)
 	} else if len(w.proof.Receipt) == 0 {
 		w.result.counts.Pending++
@@ -379,12 +380,12 @@ func (w *worker) root(batches []sealed) bool {
 }
 
 // statement says why the frame's statement isn't what it should be.
-func (w *worker) statement(sender carnet.PartyID, h *seal.FrameHeader, hash carnet.Fingerprint) string {
+func (w *worker) statement(world, sender carnet.PartyID, h *seal.FrameHeader, hash carnet.Fingerprint) string {
 	s, err := ledger.ParseStatement(w.proof.Statement)
 	switch {
 	case err != nil:
 		return err.Error()
-	case s.Kind != ledger.ReceivedRoot || s.Who != w.v.manifest.World:
+	case s.Kind != ledger.ReceivedRoot || s.Who != world:
 		return "the statement is not one of the world about a received frame"
 	case s.Peer != sender || s.Frame != h.Number || s.Root != w.header.frame.Root || s.Header != hash || s.PolicyVersion != h.Policy:
 		return "the statement is about another frame"
@@ -393,7 +394,7 @@ func (w *worker) statement(sender carnet.PartyID, h *seal.FrameHeader, hash carn
 }
 
 // receipt says why the frame's receipt, if there is one, doesn't hold.
-func (w *worker) receipt() string {
+func (w *worker) receipt(at int) string {
 	if len(w.proof.Receipt) == 0 {
 		return ""
 	}
@@ -401,11 +402,11 @@ func (w *worker) receipt() string {
 	if err != nil {
 		return err.Error()
 	}
-	cp, err := w.v.verifier.Verify(ledger.EntryOf(w.proof.Salt, w.proof.Statement), r)
+	cp, err := w.v.verifiers[at].Verify(ledger.EntryOf(w.proof.Salt, w.proof.Statement), r)
 	if err != nil {
 		return err.Error()
 	}
-	if cp.Size > w.result.checkpoint.Size {
+	if at == 0 && cp.Size > w.result.checkpoint.Size {
 		w.result.checkpoint = cp
 	}
 	return ""

@@ -2,14 +2,17 @@ package evidence
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"carnet"
@@ -29,6 +32,9 @@ type Frame struct {
 	Statement []byte               // the world's received root
 	Salt      ledger.Salt
 	Receipt   []byte // empty: pending
+	// Path is the joint path of Own, where the other leaves aren't known: of a frame
+	// that a former world received. Leaves is empty then.
+	Path []carnet.Fingerprint
 }
 
 // Source has the frames of one avatar.
@@ -47,6 +53,10 @@ type Options struct {
 	Trust  Trust         // the keys of the world, its senders and its ledger
 	Signer crypto.Signer // the world's, Ed25519, with the public key that Trust has
 	Only   *Batch        // one batch alone; nil: all of the avatar
+	// Over says of streams what retention has ended of them, and Passages, of those that
+	// came with a move, what the world that received them has signed.
+	Over     map[carnet.StreamID][]Over
+	Passages map[carnet.StreamID][]byte
 	// Receipts asks the depot for all receipts anew, so that few checkpoints
 	// cover all and nothing is pending; nil: the receipts are those of the Source.
 	Receipts ledger.Submitter
@@ -54,7 +64,7 @@ type Options struct {
 }
 
 func (o *Options) check() error {
-	if err := o.Trust.bundled(); err != nil {
+	if err := o.Trust.bundled(1); err != nil {
 		return err
 	}
 	if o.Signer == nil {
@@ -128,6 +138,9 @@ type writer struct {
 	record  []byte
 
 	waiting []waiting // frames whose receipts are asked for
+
+	trust  Trust
+	former map[carnet.StreamID]int // the senders of streams that came with a move, by their place in trust
 }
 
 // waiting is what is left of a frame when its batches are written.
@@ -161,11 +174,53 @@ func newWriter(dir string, o Options) (*writer, error) {
 		}
 		w.out[name] = &output{f: f, b: bufio.NewWriterSize(f, 1<<18), hash: sha256.New()}
 	}
-	text, err := o.Trust.marshal()
+	err := w.passages()
 	if err == nil {
-		err = w.out[FileTrust].write(text)
+		var text []byte
+		if text, err = w.trust.marshal(); err == nil {
+			err = w.out[FileTrust].write(text)
+		}
 	}
-	return w, err
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// passages makes the trust section: the world's own, then what former worlds say.
+func (w *writer) passages() error {
+	type origin struct {
+		world, ledger int
+		party, to     carnet.PartyID
+		key           string
+	}
+	t, o := w.options.Trust, w.options
+	t.Worlds, t.Ledgers, t.Senders = slices.Clone(t.Worlds), slices.Clone(t.Ledgers), slices.Clone(t.Senders)
+	places := make(map[origin]int)
+	w.former = make(map[carnet.StreamID]int)
+	byID := func(p, q carnet.StreamID) int { return bytes.Compare(p[:], q[:]) }
+	for _, id := range slices.SortedFunc(maps.Keys(o.Passages), byID) {
+		p, err := OpenPassage(o.Passages[id])
+		if err != nil {
+			return err
+		}
+		of := origin{party: p.Sender.Party, to: p.Sender.Audience, key: string(p.Sender.Key)}
+		if of.world = slices.IndexFunc(t.Worlds, func(w World) bool { return w.Party == p.World.Party && bytes.Equal(w.Key, p.World.Key) }); of.world < 0 {
+			of.world, t.Worlds = len(t.Worlds), append(t.Worlds, p.World)
+		}
+		if of.ledger = slices.Index(t.Ledgers, p.Ledger); of.ledger < 0 {
+			of.ledger, t.Ledgers = len(t.Ledgers), append(t.Ledgers, p.Ledger)
+		}
+		place, known := places[of]
+		if !known {
+			place, t.Senders = len(t.Senders), append(t.Senders, p.Sender)
+			places[of] = place
+		}
+		w.former[id] = place
+	}
+	w.trust = t
+	return t.bundled(manifestVersion)
 }
 
 func (w *writer) close() {
@@ -183,7 +238,7 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 		return err
 	}
 	h := w.header.frame.Header
-	sender, err := w.sender(f.Sender)
+	sender, err := w.sender(f)
 	if err != nil {
 		return err
 	}
@@ -197,8 +252,11 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 		if only := w.options.Only; only != nil && (bh.Stream != only.Stream || bh.Number != only.Number) {
 			continue
 		}
-		if f.Own[i] >= len(f.Leaves) {
-			return carnet.Errorf(carnet.Malformed, "frame %d has %d batches and no number %d", h.Number, len(f.Leaves), f.Own[i])
+		if f.Own[i] >= int(h.Count) {
+			return carnet.Errorf(carnet.Malformed, "frame %d has %d batches and no number %d", h.Number, h.Count, f.Own[i])
+		}
+		if former, ok := w.former[bh.Stream]; ok && former != sender || !ok && f.Path != nil {
+			return carnet.Errorf(carnet.Malformed, "frame %d has batches that two worlds received", h.Number)
 		}
 		if err := w.batch(sender, uint32(f.Own[i]), bh, batch, f.Keys[i]); err != nil {
 			return err
@@ -209,9 +267,15 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 		return nil
 	}
 	r.batches = uint16(len(own))
+	path := f.Path
+	if path == nil {
+		path = w.joint.Prove(f.Leaves, own)
+	} else if len(own) < len(f.Own) {
+		return carnet.Errorf(carnet.Malformed, "frame %d proves its batches together alone", h.Number)
+	}
 	w.waiting = append(w.waiting, waiting{r, ledger.FrameProof{
 		Sign1: append([]byte(nil), f.Sign1...), Statement: append([]byte(nil), f.Statement...), Salt: f.Salt,
-		Receipt: append([]byte(nil), f.Receipt...), Path: w.joint.Prove(f.Leaves, own),
+		Receipt: append([]byte(nil), f.Receipt...), Path: append([]carnet.Fingerprint(nil), path...),
 	}})
 	if len(w.waiting) >= askAtOnce {
 		return w.flush(ctx)
@@ -219,13 +283,24 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 	return nil
 }
 
-func (w *writer) sender(party carnet.PartyID) (int, error) {
+// sender finds the place of a frame's sender in the trust section: that of its
+// stream, where a former world received it.
+func (w *writer) sender(f *Frame) (int, error) {
+	if len(f.Batches) > 0 {
+		h, _, err := seal.ParseHeader(f.Batches[0])
+		if err != nil {
+			return 0, err
+		}
+		if place, ok := w.former[h.Stream]; ok {
+			return place, nil
+		}
+	}
 	for i, s := range w.options.Trust.Senders {
-		if s.Party == party {
+		if s.Party == f.Sender {
 			return i, nil
 		}
 	}
-	return 0, carnet.Errorf(carnet.NotFound, "the trust section has no key of the sender %s", party)
+	return 0, carnet.Errorf(carnet.NotFound, "the trust section has no key of the sender %s", f.Sender)
 }
 
 func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key seal.Key) error {
@@ -240,7 +315,9 @@ func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key
 			return carnet.Errorf(carnet.TooLarge, "the avatar has more than %d streams", maxNames)
 		}
 		w.streams[h.Stream] = place
-		w.m.Streams = append(w.m.Streams, streamEntry{Stream: h.Stream, Sender: sender, From: h.Number, Next: h.Number})
+		w.m.Streams = append(w.m.Streams, streamEntry{
+			Stream: h.Stream, Sender: sender, From: h.Number, Next: h.Number, Over: w.options.Over[h.Stream], Passage: w.options.Passages[h.Stream],
+		})
 	}
 	s := &w.m.Streams[place]
 	// A batch that doesn't open stays in the bundle, with nothing in it: what to

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Q
 	if err != nil {
 		return err
 	}
-	senders, written := o.Trust.Senders, 0
+	senders, passages, written := o.Trust.Senders, o.Passages, 0
 	err = p.World.ProvenOf(ctx, id, p.UpTo, q, func(f *avatar.ProvenFrame) error {
 		o.Trust.Senders = slices.DeleteFunc(slices.Clone(senders), func(s evidence.Sender) bool { return s.Party != f.Sender })
 		for i, batch := range f.Batches {
@@ -70,6 +71,13 @@ func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Q
 			}
 			one := *f
 			one.Own, one.Batches, one.Keys = f.Own[i:i+1], f.Batches[i:i+1], f.Keys[i:i+1]
+			o.Passages = nil
+			if passage, former := passages[h.Stream]; former {
+				o.Passages, o.Trust.Senders = map[carnet.StreamID][]byte{h.Stream: passage}, nil
+				if one.Path, err = f.PathOf(i); err != nil {
+					return err
+				}
+			}
 			o.Only = &evidence.Batch{Stream: h.Stream, Number: h.Number}
 			bundle := filepath.Join(dir, fmt.Sprintf("%s-%s-%d", BundleName(p.Party, id), h.Stream, h.Number))
 			if _, err := evidence.Write(ctx, bundle, single(one), o); err != nil {
@@ -155,6 +163,46 @@ func (n *Node) origin(sender carnet.PartyID) (avatar.Origin, error) {
 	return o, nil
 }
 
+// Vouch signs what the world says of a stream that it received and that leaves it.
+func (p Prover) Vouch(ctx context.Context, s avatar.MovedStream) ([]byte, error) {
+	signer, err := p.World.EvidenceSigner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	passage := passageOf(s)
+	passage.World.Key = evidence.PublicKey(signer.Public().(ed25519.PublicKey))
+	return passage.Sign(signer)
+}
+
+// Vouched refuses a stream of which the world that received it has signed something
+// else than its next home is told, or nothing. What retention has ended since is the
+// homes' to say.
+func Vouched(s avatar.MovedStream) error {
+	passage, err := evidence.OpenPassage(s.Passage)
+	if err != nil {
+		return err
+	}
+	want := passageOf(s)
+	want.World.Key, want.Over, passage.Over = passage.World.Key, nil, nil
+	if !reflect.DeepEqual(&want, passage) {
+		return carnet.Errorf(carnet.Tampered, "%s signed something else of stream %s than what is said of it", passage.World.Party, s.Stream)
+	}
+	return nil
+}
+
+// passageOf is what is said of a stream, without the world's key.
+func passageOf(s avatar.MovedStream) evidence.Passage {
+	p := evidence.Passage{
+		Version: 1, World: evidence.World{Party: s.Origin.World}, Ledger: evidence.Ledger{Party: s.Origin.Ledger, Key: s.Origin.LedgerKey},
+		Sender: evidence.Sender{Party: s.Origin.Sender, Audience: s.Origin.Audience, Key: s.Origin.Key},
+		Stream: s.Stream, Next: s.NextBatch, End: s.NextFirst,
+	}
+	for _, o := range s.Over {
+		p.Over = append(p.Over, evidence.Over(o))
+	}
+	return p
+}
+
 // single is the source of a bundle of one frame.
 type single avatar.ProvenFrame
 
@@ -170,8 +218,15 @@ func (p Prover) options(ctx context.Context, id carnet.AvatarID) (o evidence.Opt
 	if err != nil {
 		return o, err
 	}
-	trust := trustOf(p.Party, signer, p.Peers)
-	return evidence.Options{World: p.Party, Avatar: id, Trust: trust, Signer: signer, Now: time.Now()}, nil
+	o = evidence.Options{World: p.Party, Avatar: id, Trust: trustOf(p.Party, signer, p.Peers), Signer: signer, Now: time.Now(), Over: make(map[carnet.StreamID][]evidence.Over)}
+	passages, over, err := p.World.Former(ctx, id)
+	o.Passages = passages
+	for stream, all := range over {
+		for _, one := range all {
+			o.Over[stream] = append(o.Over[stream], evidence.Over(one))
+		}
+	}
+	return o, err
 }
 
 // proven turns what an avatar agent hands over into what a bundle takes.

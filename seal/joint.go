@@ -120,11 +120,13 @@ func JoinPaths(width int, parts []JointPart) (own []int, path []carnet.Fingerpri
 		own = append(own, p.Own...)
 	}
 	slices.Sort(own)
-	return own, path, climb(width, own, func(level, at int) bool {
+	path = []carnet.Fingerprint{}
+	ok = climb(width, own, func(level, at int) bool {
 		h, known := beside[node{level, at}]
 		path = append(path, h)
 		return known
 	})
+	return own, path, ok
 }
 
 // climb goes up from leaves and names, in the order of a joint path, the nodes
@@ -153,4 +155,42 @@ func climb(width int, own []int, sibling func(level, at int) bool) bool {
 		known = known[:n]
 	}
 	return len(known) == 1
+}
+
+// ReducePath makes of the joint path of some leaves that of those of them to keep;
+// false: path is not that of the leaves. Leaves are given in the order of own.
+func ReducePath(width int, own []int, leaves, path []carnet.Fingerprint, keep []int) (reduced []carnet.Fingerprint, ok bool) {
+	type node struct{ level, at int }
+	hashes := make(map[node]carnet.Fingerprint)
+	for i, at := range own {
+		hashes[node{0, at}] = leafHash(&leaves[i])
+	}
+	if !climb(width, own, func(level, at int) bool {
+		if len(path) == 0 {
+			return false
+		}
+		hashes[node{level, at}], path = path[0], path[1:]
+		return true
+	}) || len(path) > 0 {
+		return nil, false
+	}
+	for level, n := 0, width; n > 1; level, n = level+1, (n+1)/2 {
+		for at := 0; at < n; at += 2 {
+			left, ok := hashes[node{level, at}]
+			if at+1 == n && ok {
+				hashes[node{level + 1, at / 2}] = left // carried up
+				continue
+			}
+			if right, both := hashes[node{level, at + 1}]; ok && both {
+				hashes[node{level + 1, at / 2}] = nodeHash(&left, &right)
+			}
+		}
+	}
+	reduced = []carnet.Fingerprint{}
+	ok = climb(width, keep, func(level, at int) bool {
+		h, known := hashes[node{level, at}]
+		reduced = append(reduced, h)
+		return known
+	})
+	return reduced, ok
 }

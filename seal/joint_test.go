@@ -86,6 +86,15 @@ func FuzzJoinPaths(f *testing.F) {
 		if !ok || !slices.Equal(all, own) || !slices.Equal(path, j.Prove(leaves, own)) {
 			t.Fatalf("the paths of %v in %d leaves join to %d hashes (%v), want those of %v", parts, len(leaves), len(path), ok, own)
 		}
+		var of []carnet.Fingerprint
+		for _, at := range own {
+			of = append(of, leaves[at])
+		}
+		for _, p := range parts {
+			if reduced, ok := ReducePath(len(leaves), own, of, path, p.Own); !ok || !slices.Equal(reduced, p.Path) {
+				t.Errorf("the path of %v reduces to another than that of %v", own, p.Own)
+			}
+		}
 		last := &parts[len(parts)-1]
 		last.Path = append(slices.Clone(last.Path), carnet.Fingerprint{})
 		if _, _, ok := JoinPaths(len(leaves), parts); ok {

@@ -1,0 +1,589 @@
+package passage_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/evidence"
+	"carnet/seal"
+)
+
+// passage is the moving of one avatar: what those who drive it keep durably, and the
+// steps, each of which may be done again.
+type passage struct {
+	t        *testing.T
+	from, to *world
+	source   carnet.AvatarID
+	crossing carnet.CrossingID
+	target   carnet.AvatarID // zero: none is expected yet
+	manifest []byte          // nil: not fixed yet
+}
+
+func newPassage(t *testing.T, from, to *world, id carnet.AvatarID) *passage {
+	return &passage{t: t, from: from, to: to, source: id, crossing: carnet.NewCrossingID()}
+}
+
+func (p *passage) expect() error {
+	if p.target != (carnet.AvatarID{}) {
+		return nil
+	}
+	for id := range p.to.agent.Arriving() { // of before a crash
+		if err := p.to.agent.Drop(context.Background(), id); err != nil {
+			return err
+		}
+	}
+	info, err := p.to.agent.Expect(context.Background(), p.crossing, "a watch")
+	p.target = info.ID
+	return err
+}
+
+// copy fetches what there is at the source.
+func (p *passage) copy() error {
+	ctx := context.Background()
+	streams, err := p.from.agent.MovedStreams(ctx, p.source)
+	if err != nil {
+		return err
+	}
+	if err := p.to.agent.TakeStreams(ctx, p.target, streams); err != nil {
+		return err
+	}
+	for _, s := range streams {
+		for from := uint64(0); ; {
+			page, err := p.from.agent.MovedStretches(ctx, p.source, s.Stream, from, 3)
+			if err != nil {
+				return err
+			}
+			if len(page) == 0 {
+				break
+			}
+			if err := p.fetch(page); err != nil {
+				return err
+			}
+			from = page[len(page)-1].First + 1
+		}
+	}
+	return nil
+}
+
+func (p *passage) fetch(listed []avatar.MovedStretch) error {
+	ctx := context.Background()
+	missing, err := p.to.agent.Missing(ctx, p.target, listed)
+	if err != nil {
+		return err
+	}
+	for _, m := range missing {
+		body, err := p.from.agent.StretchBytes(ctx, p.source, m)
+		if err != nil {
+			return err
+		}
+		p.from.book.receipt(p.from.store)
+		proof, err := p.from.agent.ProofOf(ctx, p.source, m)
+		if err != nil {
+			return err
+		}
+		if err := p.to.agent.TakeStretch(ctx, p.target, m, body, proof); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeze fixes the manifest.
+func (p *passage) freeze() error {
+	ctx := context.Background()
+	if err := p.from.agent.Freeze(ctx, p.source, p.crossing); err != nil || p.manifest != nil {
+		return err
+	}
+	m, err := p.from.agent.Manifest(ctx, p.source, p.crossing, p.from.vouch)
+	if err != nil {
+		return err
+	}
+	p.manifest, err = m.Marshal()
+	return err
+}
+
+func (p *passage) parsed() *avatar.Manifest {
+	p.t.Helper()
+	m, err := avatar.ParseManifest(p.manifest)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return m
+}
+
+// prepare fetches the rest with the keys, and checks everything.
+func (p *passage) prepare() error {
+	ctx := context.Background()
+	m := p.parsed()
+	if err := p.to.agent.TakeStreams(ctx, p.target, m.Streams); err != nil {
+		return err
+	}
+	if err := p.fetch(m.Stretches); err != nil {
+		return err
+	}
+	bags, err := p.bags(m)
+	if err != nil {
+		return err
+	}
+	for _, bag := range bags {
+		if err := p.to.agent.TakeKeys(ctx, p.target, bag, seal.Expected{Granter: p.from.name, Signer: public(p.from.self), Reader: p.to.name}); err != nil {
+			return err
+		}
+	}
+	return p.to.agent.Check(ctx, p.target, m)
+}
+
+func (p *passage) bags(m *avatar.Manifest) ([][]byte, error) {
+	announced, err := p.to.agent.AnnounceTo(p.to.self, p.to.name)
+	if err != nil {
+		return nil, err
+	}
+	reception, err := seal.ParseReception(announced, public(p.to.self), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return p.from.agent.KeyBags(context.Background(), m, avatar.KeyTerms{Granter: p.from.name, Signer: p.from.self, Reception: reception, Clearance: p.to.clearance, Purpose: "fitness"})
+}
+
+func (p *passage) arrive() error {
+	return p.to.agent.Arrive(context.Background(), p.target, avatar.Landing{From: p.from.name, Manifest: p.parsed(), Hash: carnet.FingerprintOf(p.manifest)})
+}
+
+func (p *passage) depart() error {
+	ctx := context.Background()
+	if err := p.from.agent.Depart(ctx, p.source, p.crossing, p.to.name, carnet.Fingerprint{1}); err != nil {
+		return err
+	}
+	return p.from.agent.Clear(ctx, p.source)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// life has an avatar receive two streams in several classes and epochs, in frames
+// that hold several of its batches and another avatar's, some compacted and some not.
+func life(w *world, rounds int) (id carnet.AvatarID, streams [2]*source) {
+	w.t.Helper()
+	first := w.hub.stream(nil)
+	second := w.hub.stream(&first.avatar)
+	other := w.hub.stream(nil)
+	for i := range rounds {
+		w.hub.send(first.seal(carnet.Keep, "heart_rate", 3), other.seal(carnet.Keep, "heart_rate", 2), first.seal(carnet.Day, "steps", 2), second.seal(carnet.Keep, "stress", 1))
+		w.hub.send(first.seal(carnet.Hour, "position", 1), second.seal(carnet.Month, "energy", 2))
+		if i%3 == 2 && i < rounds-2 {
+			w.hub.settle()
+			must(w.t, w.agent.Compact(w.t.Context(), 1))
+		}
+		if i%4 == 1 {
+			first.turn()
+		}
+	}
+	w.hub.settle()
+	return first.avatar, [2]*source{first, second}
+}
+
+func latest(t *testing.T, w *world, id carnet.AvatarID) []carnet.Measurement {
+	t.Helper()
+	ms, err := w.agent.Latest(id)
+	must(t, err)
+	return ms
+}
+
+// nothingLeft fails if a world has anything of streams, by their names in its store,
+// or keys of them.
+func nothingLeft(t *testing.T, w *world, ids ...carnet.StreamID) {
+	t.Helper()
+	ctx := context.Background()
+	for _, id := range ids {
+		if rows, err := w.store.StretchPage(ctx, id, 0, 9); err != nil || len(rows) > 0 {
+			t.Errorf("%s has %d stretches of stream %s, %v", w.name, len(rows), id, err)
+		}
+		if left, err := w.table.List(ctx, "epoch", id.String()+"/"); err != nil || len(left) > 0 {
+			t.Errorf("%s has the keys %v, %v", w.name, left, err)
+		}
+		for _, kind := range []string{"epoch", "over", "proof"} {
+			docs, err := w.store.DocumentPage(ctx, kind, "", 10_000)
+			must(t, err)
+			for _, d := range docs {
+				if strings.HasPrefix(d.ID, id.String()) {
+					t.Errorf("%s has the document %s %s", w.name, kind, d.ID)
+				}
+			}
+		}
+	}
+	if left, err := w.table.List(ctx, "arriving", ""); err != nil || len(left) > 0 {
+		t.Errorf("%s has the arriving keys %v, %v", w.name, left, err)
+	}
+	for _, kind := range []string{"arriving", "coming"} {
+		if docs, err := w.store.DocumentPage(ctx, kind, "", 9); err != nil || len(docs) > 0 {
+			t.Errorf("%s has %d documents %s, %v", w.name, len(docs), kind, err)
+		}
+	}
+}
+
+// An avatar of several streams, classes and epochs moves with history and state,
+// while its senders go on; nothing is left of it at its former world, and evidence
+// proves the moved batches under that one's name.
+func TestPassage(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, streams := life(arena, 200)
+	p := newPassage(t, arena, citadel, id)
+	must(t, p.expect())
+	if _, err := citadel.agent.Avatar(p.target); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("an avatar that is to come is shown: %v", err)
+	}
+	if holder, err := citadel.agent.Holder(p.target); err != nil || len(holder.Key) != 32 || len(citadel.agent.Avatars()) != 0 {
+		t.Errorf("the holder is %+v, %v", holder, err)
+	}
+	arena.book.receipt(arena.store)
+	must(t, p.copy())
+	arena.ahead.Store(int64(2 * time.Hour)) // of the classes, hour is over
+	citadel.ahead.Store(int64(2 * time.Hour))
+	must(t, arena.agent.DropOver(t.Context()))
+	arena.hub.send(streams[0].seal(carnet.Keep, "heart_rate", 4))
+	must(t, p.freeze())
+	if err := arena.agent.Changeable(id); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("a frozen avatar can be changed: %v", err)
+	}
+	if err := arena.hub.call(carnet.CallMap, carnet.MapRequest{Stream: carnet.NewStreamID(), Avatar: &id}, nil); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("a frozen avatar gets a stream: %v", err)
+	}
+	must(t, arena.agent.DropOver(t.Context()))
+	before, state := arena.history(id), latest(t, arena, id)
+	arena.hub.send(streams[0].seal(carnet.Keep, "heart_rate", 5)) // after the manifest: it isn't moved
+	arena.hub.settle()
+	must(t, p.prepare())
+	if _, err := citadel.table.Get(t.Context(), epochKey(streams[0])); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a key can be used before the avatar is here: %v", err)
+	}
+	must(t, p.arrive())
+	must(t, p.arrive())
+	same := func(when string) {
+		t.Helper()
+		if got := citadel.history(p.target); !slices.Equal(got, before) {
+			t.Fatalf("%s, the history has %d measurements, want %d", when, len(got), len(before))
+		}
+		if got := latest(t, citadel, p.target); !slices.Equal(got, state) {
+			t.Errorf("%s, the state is %v, want %v", when, got, state)
+		}
+	}
+	same("arrived")
+	must(t, citadel.agent.Survey(t.Context(), p.target, func(u avatar.Unfit) { t.Errorf("batch %d of %s is unfit: %v", u.Batch, u.Stream, u.Why) }))
+	must(t, p.depart())
+	must(t, p.depart())
+	if _, err := arena.agent.Avatar(id); carnet.CodeOf(err) != carnet.NotFound || !strings.Contains(err.Error(), "citadel") {
+		t.Errorf("the avatar that has moved: %v", err)
+	}
+	arena.hub.send(streams[0].seal(carnet.Keep, "heart_rate", 5)) // it hasn't been told yet
+	arena.hub.settle()
+	if n := arena.agent.Defects(); n != 0 {
+		t.Errorf("%d batches are refused", n)
+	}
+	must(t, arena.agent.Compact(t.Context(), 1))
+	nothingLeft(t, arena, streams[0].id, streams[1].id)
+	arena.restart()
+	citadel.restart()
+	same("started again")
+	nothingLeft(t, arena, streams[0].id, streams[1].id)
+	if to, err := arena.agent.Departed(id); err != nil || to.World != "citadel" || to.Cleared.IsZero() {
+		t.Errorf("the avatar went to %+v, %v", to, err)
+	}
+	// Its own stream at the new home, and evidence of both.
+	citadel.ahead.Store(int64(2 * time.Hour))
+	if err := citadel.hub.call(carnet.CallMap, carnet.MapRequest{Stream: carnet.NewStreamID(), Avatar: &p.target}, nil); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a stranger maps a stream to an avatar that has come: %v", err)
+	}
+	own := citadel.hub.follow(p.target)
+	citadel.hub.send(own.seal(carnet.Keep, "heart_rate", 6))
+	citadel.hub.settle()
+	citadel.book.receipt(citadel.store)
+	dir := citadel.bundle(p.target)
+	r, err := evidence.Verify(t.Context(), dir, nil, evidence.VerifyOptions{})
+	must(t, err)
+	if r.Verdict != evidence.Unknown || len(r.Trust.Worlds) != 2 || len(r.Findings) == 0 || r.Counts.Measurements != uint64(len(before)+6) {
+		t.Errorf("the evidence of %d measurements of %d is %s:\n%s", r.Counts.Measurements, len(before)+6, r.Verdict, r.Summary())
+	}
+	for _, f := range r.Findings {
+		if !strings.Contains(f.Text, "retention has ended") {
+			t.Errorf("finding %s", f)
+		}
+	}
+	dir = t.TempDir()
+	q0 := avatar.Query{From: begun.UnixNano(), To: begun.Add(5 * time.Second).UnixNano()}
+	must(t, citadel.prover().WriteBatches(t.Context(), p.target, q0, dir))
+	bundles, err := os.ReadDir(dir)
+	must(t, err)
+	for _, b := range bundles {
+		if r, err = evidence.Verify(t.Context(), filepath.Join(dir, b.Name()), nil, evidence.VerifyOptions{}); err != nil || r.Verdict != evidence.True || len(r.Trust.Senders) != 1 {
+			t.Errorf("the evidence of a batch alone: %v\n%s", err, r.Summary())
+		}
+	}
+	if len(bundles) < 2 {
+		t.Errorf("%d batches are proved by themselves", len(bundles))
+	}
+	// And back again.
+	q := newPassage(t, citadel, arena, p.target)
+	arena.ahead.Store(int64(2 * time.Hour))
+	before = citadel.history(p.target)
+	for _, step := range []func() error{q.expect, q.copy, q.freeze, q.prepare, q.arrive, q.depart} {
+		must(t, step())
+	}
+	if got := arena.history(q.target); !slices.Equal(got, before) {
+		t.Errorf("back again, the history has %d measurements, want %d", len(got), len(before))
+	}
+	arena.book.receipt(arena.store)
+	if r, err = evidence.Verify(t.Context(), arena.bundle(q.target), nil, evidence.VerifyOptions{}); err != nil || r.Verdict == evidence.False || r.Counts.Measurements != uint64(len(before)) {
+		t.Errorf("the evidence is %s, %v:\n%s", r.Verdict, err, r.Summary())
+	}
+}
+
+// At whichever durable step either world is lost, the same steps done again end in
+// one home with everything.
+func TestPassageThroughCrashes(t *testing.T) {
+	for _, side := range []string{"source", "target"} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %v", side, after), func(t *testing.T) {
+				n := int64(1)
+				for crashAt(t, side, after, n, true) {
+					n++
+				}
+				t.Logf("%d durable steps", n-1)
+				if n < 6 {
+					t.Errorf("the %s has %d durable steps only", side, n-1)
+				}
+			})
+		}
+	}
+}
+
+// The same where the crossing is aborted: the target has nothing of it.
+func TestAbortThroughCrashes(t *testing.T) {
+	for n := int64(1); crashAt(t, "target", n%2 == 0, n, false); n++ {
+	}
+}
+
+// crashAt loses a world at its n-th durable step; false: there are less.
+func crashAt(t *testing.T, side string, after bool, n int64, commit bool) bool {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, streams := life(arena, 4)
+	before, state := arena.history(id), latest(t, arena, id)
+	p := newPassage(t, arena, citadel, id)
+	lost := map[string]*world{"source": arena, "target": citadel}[side]
+	lost.disk.after.Store(after)
+	lost.disk.at.Store(n)
+	crashed := false
+	steps := []func() error{p.expect, p.copy, p.freeze, p.prepare, p.arrive, p.depart}
+	if !commit {
+		steps = append(steps[:4], func() error { return citadel.agent.Drop(context.Background(), p.target) },
+			func() error { return arena.agent.Thaw(context.Background(), id, p.crossing) })
+	}
+	for i := 0; i < len(steps); {
+		err := steps[i]()
+		if err == nil && !lost.disk.gone.Load() {
+			i++
+			continue
+		}
+		if !lost.disk.gone.Load() {
+			t.Fatalf("%s lost at step %d: %v", side, n, err)
+		}
+		crashed = true
+		lost.restart()
+		if i > 1 && !commit && i < 4 {
+			i = 4 // what has been begun is dropped
+		}
+	}
+	if commit {
+		if got := citadel.history(p.target); !slices.Equal(got, before) {
+			t.Fatalf("%s lost at step %d: the history has %d measurements, want %d", side, n, len(got), len(before))
+		}
+		if got := latest(t, citadel, p.target); !slices.Equal(got, state) {
+			t.Errorf("%s lost at step %d: the state is %v, want %v", side, n, got, state)
+		}
+		nothingLeft(t, arena, streams[0].id, streams[1].id)
+		if len(citadel.agent.Arriving()) > 0 || len(arena.agent.Avatars()) != 1 {
+			t.Errorf("%s lost at step %d: %v is still to come, %d are left", side, n, citadel.agent.Arriving(), len(arena.agent.Avatars()))
+		}
+	} else {
+		nothingLeft(t, citadel)
+		if totals, err := citadel.agent.Totals(t.Context()); err != nil || totals.Stretches != 0 {
+			t.Errorf("%s lost at step %d: %d stretches are left, %v", side, n, totals.Stretches, err)
+		}
+		if got := arena.history(id); !slices.Equal(got, before) || arena.agent.Changeable(id) != nil {
+			t.Errorf("%s lost at step %d: the history of the source has changed, or it is still frozen", side, n)
+		}
+	}
+	arena.stop()
+	citadel.stop()
+	return crashed
+}
+
+// Whatever is changed of what the source gives is refused, and leaves nothing.
+func TestPassageOfLies(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 3)
+	p := newPassage(t, arena, citadel, id)
+	must(t, p.expect())
+	must(t, arena.agent.Pack(t.Context()))
+	ctx := t.Context()
+	listed, err := arena.agent.MovedStreams(ctx, id)
+	must(t, err)
+	must(t, citadel.agent.TakeStreams(ctx, p.target, listed))
+	page, err := arena.agent.MovedStretches(ctx, id, listed[0].Stream, 0, 9)
+	must(t, err)
+	m := page[0]
+	body, err := arena.agent.StretchBytes(ctx, id, m)
+	must(t, err)
+	arena.book.receipt(arena.store)
+	proof, err := arena.agent.ProofOf(ctx, id, m)
+	must(t, err)
+	refused := func(what string, m avatar.MovedStretch, body, proof []byte) {
+		t.Helper()
+		switch code := carnet.CodeOf(citadel.agent.TakeStretch(ctx, p.target, m, body, proof)); code {
+		case carnet.Tampered, carnet.Malformed, carnet.TooLarge, carnet.NotFound:
+		default:
+			t.Fatalf("%s is taken, or refused as %q", what, code)
+		}
+	}
+	for at := range proof {
+		bad := slices.Clone(proof)
+		bad[at] ^= 1 << (at % 8)
+		refused(fmt.Sprintf("a proof with another byte %d", at), m, body, bad)
+	}
+	for at := 0; at < len(body); at += 7 {
+		bad := slices.Clone(body)
+		bad[at] ^= 1
+		refused(fmt.Sprintf("a stretch with another byte %d", at), m, bad, proof)
+		changed := m
+		changed.Fingerprint = carnet.FingerprintOf(bad)
+		refused(fmt.Sprintf("a stretch of another fingerprint with another byte %d", at), changed, bad, proof)
+	}
+	for what, change := range map[string]func(*avatar.MovedStretch){
+		"first": func(m *avatar.MovedStretch) { m.First++ }, "last": func(m *avatar.MovedStretch) { m.Last++ },
+		"batches": func(m *avatar.MovedStretch) { m.Batches-- }, "received": func(m *avatar.MovedStretch) { m.Received++ },
+		"size": func(m *avatar.MovedStretch) { m.Size-- }, "stream": func(m *avatar.MovedStretch) { m.Stream = listed[1].Stream },
+		"unknown stream": func(m *avatar.MovedStretch) { m.Stream = carnet.NewStreamID() }, "class": func(m *avatar.MovedStretch) { m.Class = 9 },
+	} {
+		changed := m
+		change(&changed)
+		refused("another "+what, changed, body, proof)
+	}
+	for _, n := range []int{0, 1, len(proof) / 2, len(proof) - 1} {
+		refused("a short proof", m, body, proof[:n])
+	}
+	refused("a long proof", m, body, append(slices.Clone(proof), 0))
+	if n, err := citadel.agent.Totals(ctx); err != nil || n.Stretches != 0 {
+		t.Errorf("%d stretches are here, %v", n.Stretches, err)
+	}
+	changed := listed[0]
+	changed.Origin.Sender = "other"
+	if err := citadel.agent.TakeStreams(ctx, p.target, []avatar.MovedStream{changed}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("a stream of another origin: %v", err)
+	}
+	// Keys and state.
+	for _, step := range []func() error{p.copy, p.freeze} {
+		must(t, step())
+	}
+	manifest := p.parsed()
+	if err := citadel.agent.Check(ctx, p.target, manifest); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("checked without keys: %v", err)
+	}
+	bags, err := p.bags(manifest)
+	must(t, err)
+	want := seal.Expected{Granter: "arena", Signer: public(arena.self), Reader: "citadel"}
+	for at := 0; at < len(bags[0]); at += 5 {
+		bad := slices.Clone(bags[0])
+		bad[at] ^= 1
+		if err := citadel.agent.TakeKeys(ctx, p.target, bad, want); err == nil {
+			t.Fatalf("a bag with another byte %d is taken", at)
+		}
+	}
+	if err := citadel.agent.TakeKeys(ctx, p.target, bags[0], seal.Expected{Granter: "arena", Signer: public(draw()), Reader: "citadel"}); err == nil {
+		t.Error("another's bag is taken")
+	}
+	if err := p.junk(manifest, want); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("a junk key: %v", err)
+	}
+	must(t, p.prepare())
+	for what, change := range map[string]func(*avatar.Manifest){
+		"crossing":         func(m *avatar.Manifest) { m.Crossing = carnet.NewCrossingID() },
+		"value's time":     func(m *avatar.Manifest) { m.State[0].Time++ },
+		"value's batch":    func(m *avatar.Manifest) { m.State[0].Batch = 0; m.State[0].Name = "0" },
+		"stretch":          func(m *avatar.Manifest) { m.Stretches[0].Fingerprint[0]++ },
+		"stretch's number": func(m *avatar.Manifest) { m.Stretches[0].NextNumber-- },
+		"origin":           func(m *avatar.Manifest) { m.Streams[0].Origin.World = "other" },
+		"end of a stream":  func(m *avatar.Manifest) { m.Streams[0].NextBatch++ },
+		"passage":          func(m *avatar.Manifest) { m.Streams[0].Passage = m.Streams[1].Passage },
+	} {
+		bad := p.parsed()
+		change(bad)
+		if err := citadel.agent.Check(ctx, p.target, bad); err == nil {
+			t.Errorf("a manifest of another %s is taken", what)
+		}
+		must(t, p.prepare()) // what it threw away comes again
+	}
+	text := bytes.Replace(p.manifest, []byte(`"version":1`), []byte(`"version":1 `), 1)
+	if _, err := avatar.ParseManifest(text); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("another form of the manifest: %v", err)
+	}
+	must(t, p.arrive())
+}
+
+// A target that is cleared for less isn't given the keys.
+func TestPassageAboveClearance(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	citadel.clearance = carnet.Clearance{Sensitivity: carnet.Personal, Purposes: "fitness"}
+	id, _ := life(arena, 2)
+	p := newPassage(t, arena, citadel, id)
+	for _, step := range []func() error{p.expect, p.copy, p.freeze} {
+		must(t, step())
+	}
+	if err := p.prepare(); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("prepared above the clearance: %v", err)
+	}
+	if label, err := arena.agent.MovedCeiling(t.Context(), id); err != nil || label.Sensitivity != carnet.Health {
+		t.Errorf("the ceiling is %+v, %v", label, err)
+	}
+}
+
+// A subscription ends with the departure, and its reader is told where to go.
+func TestSubscriptionEndsWithDeparture(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 2)
+	p := newPassage(t, arena, citadel, id)
+	sub, err := arena.agent.Subscribe(id, nil)
+	must(t, err)
+	defer sub.Close()
+	for _, step := range []func() error{p.expect, p.copy, p.freeze, p.prepare, p.arrive, p.depart} {
+		must(t, step())
+	}
+	for {
+		if _, err = sub.Next(t.Context()); err != nil {
+			break
+		}
+	}
+	if carnet.CodeOf(err) != carnet.NotFound || !strings.Contains(err.Error(), "citadel") {
+		t.Errorf("the subscription ends with %v", err)
+	}
+	live, err := citadel.agent.Subscribe(p.target, &avatar.Cursor{})
+	must(t, err)
+	defer live.Close()
+	n := 0
+	for want := len(citadel.history(p.target)); n < want; {
+		e, err := live.Next(t.Context())
+		must(t, err)
+		n += len(e.Measurements)
+	}
+}
