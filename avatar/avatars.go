@@ -35,6 +35,9 @@ type Avatar struct {
 	mu          sync.Mutex                 // guards what follows
 	latest      []latest                   // of each property; changed under Agent.foldMu too
 	subscribers map[*Subscription]struct{} // nil while there is none; begins under Agent.foldMu too
+	// live and whole count the subscribers that wait for what comes, and those that want
+	// batches.
+	live, whole int32
 }
 
 // stream is what one sender says about one avatar.

@@ -12,10 +12,7 @@ func (a *Agent) demand(v *Avatar) {
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()
 	v.mu.Lock()
-	on := false
-	for s := range v.subscribers {
-		on = on || s.live
-	}
+	on := v.live > 0
 	v.mu.Unlock()
 	if _, told := a.demanded[v]; told == on {
 		return

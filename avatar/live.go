@@ -144,6 +144,7 @@ func (a *Agent) begin(v *Avatar, s *Subscription, place func(streams []*stream))
 		v.subscribers = make(map[*Subscription]struct{})
 	}
 	v.subscribers[s] = struct{}{}
+	v.count(s, 1)
 }
 
 // Cursor is where the subscription begins: asked for before Next, it is the
@@ -158,12 +159,25 @@ func (s *Subscription) Cursor() Cursor {
 func (s *Subscription) Close() {
 	v := s.avatar
 	v.mu.Lock()
+	if _, there := v.subscribers[s]; there {
+		v.count(s, -1)
+	}
 	delete(v.subscribers, s)
 	if len(v.subscribers) == 0 {
 		v.subscribers = nil
 	}
 	v.mu.Unlock()
 	s.agent.demand(v)
+}
+
+// count notes that a subscriber has come (1) or leaves (-1). The caller holds v.mu.
+func (v *Avatar) count(s *Subscription, one int32) {
+	if s.live {
+		v.live += one
+	}
+	if s.whole {
+		v.whole += one
+	}
 }
 
 // publish gives an event to who is subscribed.
