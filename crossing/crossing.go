@@ -210,7 +210,7 @@ func (a *Agent) look(ctx context.Context, all bool) error {
 	a.pause(true, waits...)
 	a.pause(false, flows...)
 	for ids := range slices.Chunk(over, endAtOnce) {
-		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return why[id] }, now); err != nil {
+		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return why[id] }); err != nil {
 			return err
 		}
 	}

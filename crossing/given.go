@@ -77,12 +77,13 @@ type given struct {
 
 	version uint64
 	// Nothing is sent while one of them is set: paused, since it isn't known whether
-	// the share still holds; ending, until its end is durable.
-	paused, ending bool
+	// the share still holds; ceased, until its end is durable.
+	paused bool
+	ceased time.Time
 }
 
 // flows reports whether anything of the share may be sent.
-func (g *given) flows() bool { return g != nil && g.End == nil && !g.paused && !g.ending }
+func (g *given) flows() bool { return g != nil && g.End == nil && !g.paused && g.ceased.IsZero() }
 
 func (g *given) state() State {
 	switch {
@@ -151,6 +152,7 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 	}
 	if had != nil {
 		g.From, g.Again, g.Begun, g.version = had.From, had.Again, had.Begun, had.version
+		g.ceased = had.ceased // an end under way isn't taken back
 	} else {
 		var err error
 		if g.From, err = a.World.Heads(q.Avatar); err != nil {
@@ -210,22 +212,21 @@ func (a *Agent) StopTaken(ctx context.Context, id carnet.ShareID, taker carnet.P
 // only withholds; a crash before that leaves it to whoever ends it again.
 func (a *Agent) StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error {
 	a.cease(id)
-	now := a.Now()
 	a.mu.RLock()
 	had := a.given[id]
 	a.mu.RUnlock()
 	if _, ok := had.state().next(over); !ok {
 		return carnet.Errorf(carnet.NotFound, "there is no share %s", id).WithFix("list the shares")
 	}
-	return a.stopGiving(ctx, []carnet.ShareID{id}, by, func(carnet.ShareID) string { return why }, now)
+	return a.stopGiving(ctx, []carnet.ShareID{id}, by, func(carnet.ShareID) string { return why })
 }
 
 // endAtOnce is how many ends one transaction has.
 const endAtOnce = 256
 
-// stopGiving makes the ends of shares durable together, of which nothing has been
-// signed since a time. Those that have ended already stay as they are.
-func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string, why func(carnet.ShareID) string, since time.Time) error {
+// stopGiving makes the ends of shares that have ceased durable together. Those that
+// have ended already stay as they are.
+func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string, why func(carnet.ShareID) string) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	var ends []given
@@ -234,10 +235,10 @@ func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string,
 	for _, id := range ids {
 		if had := a.given[id]; had.End == nil {
 			g := *had
-			g.End = &End{since.UTC(), by, why(id)}
+			g.End = &End{g.ceased.UTC(), by, why(id)}
 			ends = append(ends, g)
 			statements = append(statements, ledger.Statement{
-				Kind: ledger.ShareEnded, Time: since.UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, Reason: clip(g.End.Why),
+				Kind: ledger.ShareEnded, Time: g.ceased.UnixNano(), Who: a.Party, Peer: g.Taker, Avatar: g.Avatar, Reason: clip(g.End.Why),
 			})
 		}
 	}
@@ -270,7 +271,12 @@ func (a *Agent) pause(on bool, ids ...carnet.ShareID) {
 
 // cease has nothing of shares be signed any more: they are about to end.
 func (a *Agent) cease(ids ...carnet.ShareID) {
-	a.alter(ids, func(g *given) { g.ending = true })
+	now := a.Now()
+	a.alter(ids, func(g *given) {
+		if g.ceased.IsZero() {
+			g.ceased = now
+		}
+	})
 }
 
 // alter changes what is in memory alone of shares that haven't ended.
@@ -283,7 +289,7 @@ func (a *Agent) alter(ids []carnet.ShareID, change func(*given)) {
 			continue
 		}
 		now := *g
-		if change(&now); now.paused == g.paused && now.ending == g.ending {
+		if change(&now); now.paused == g.paused && now.ceased.Equal(g.ceased) {
 			continue
 		}
 		a.given[id] = &now
