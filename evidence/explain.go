@@ -57,6 +57,10 @@ func (r *Report) Explain() string {
 		from = "the one in the trust file given"
 	}
 	for _, s := range r.Trust.Senders {
+		if s.Shares {
+			line("- The world %s signed the frames of what it shares: that these batches, in this order, are what it sent to %s. Which batches of a stream it left out, and why, is not in the bundle. Key %x, %s.", s.Party, s.Audience, []byte(s.Key), from)
+			continue
+		}
 		line("- The things agent %s sealed and signed the frames: that these batches, in this order, are what it sent to %s. Key %x, %s.", s.Party, s.Audience, []byte(s.Key), from)
 	}
 	for i, w := range r.Trust.Worlds {
