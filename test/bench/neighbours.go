@@ -24,10 +24,13 @@ type neighbours struct {
 	keystore       *owner.Keystore
 }
 
-// neighbours takes a system that was started with arena and citadel.
-func (s *system) neighbours(b *bench, row string) (*neighbours, error) {
-	n := &neighbours{system: s, arena: s.worlds[0], citadel: s.worlds[1]}
-	var err error
+// neighbours takes a system that was started with arena and citadel. Arena takes
+// nothing that was signed in the second in which it started.
+func (s *system) neighbours(ctx context.Context, b *bench, row string) (n *neighbours, err error) {
+	n = &neighbours{system: s, arena: s.worlds[0], citadel: s.worlds[1]}
+	if err := sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second))); err != nil {
+		return nil, err
+	}
 	n.keystore, err = owner.Create(filepath.Join(b.dir, row, "keystore"), []byte(rand.Text()))
 	return n, err
 }

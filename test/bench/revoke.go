@@ -214,7 +214,7 @@ func revokeShares(ctx context.Context, b *bench, n int) (f Figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	nb, err := s.neighbours(b, "row12-shares")
+	nb, err := s.neighbours(ctx, b, "row12-shares")
 	if err != nil {
 		return f, err
 	}

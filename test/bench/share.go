@@ -37,7 +37,7 @@ func share(ctx context.Context, b *bench) (figures []Figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.neighbours(b, "row10")
+	n, err := s.neighbours(ctx, b, "row10")
 	if err != nil {
 		return nil, err
 	}
