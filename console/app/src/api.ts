@@ -253,11 +253,19 @@ export interface Link {
   waiting: number;
 }
 
+export interface ShareLink {
+  world: string;
+  giving: number;
+  taking: number;
+  acked: number;
+  waiting: boolean;
+}
+
 export interface Status {
   party: string;
   time: string;
   things?: { things: number; policy_version: number; messages: number; sent_frames: number; sent_batches: number; refusals: number; statements: number; receipts: number; links: Link[] };
-  world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number };
+  world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number; shares?: ShareLink[] };
   depot?: { objects: number; bytes: number; entries: number };
 }
 

@@ -118,7 +118,7 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
           Give a grant after reading what it would mean: <code>carnet grant --help</code>
         </Empty>
       ) : (
-        <Table caption="Grants">
+        <Table caption="Grants about this avatar">
           <thead>
             <tr>
               <th scope="col">To</th>
@@ -163,7 +163,7 @@ function Shares({ world, avatar }: { world: string; avatar: Avatar }) {
   if (data === undefined || data.length === 0) return null;
   return (
     <Section title="Shares with other worlds" note="Live, inside a peering, as both sides’ policies admit.">
-      <Table caption="Shares with other worlds">
+      <Table caption="Shares of this avatar">
         <thead>
           <tr>
             <th scope="col">Direction</th>

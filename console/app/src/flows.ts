@@ -67,13 +67,17 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
     }
     if (status.world) {
       stated(status.world);
+      for (const s of status.world.shares ?? []) {
+        if (s.giving === 0 && s.acked === 0) continue; // its other side says it
+        list.push({ id: `${party.name}>${s.world}`, point: "R5", from: party.name, to: s.world, what: "frames", all: s.acked, time });
+      }
       list.push({ id: `${party.name}>${readers}`, point: "R4", from: party.name, to: readers, what: "live subscriptions", now: status.world.live, time });
     }
   }
   return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));
 }
 
-const points = ["Devices", "R1", "R2", "R4"];
+const points = ["Devices", "R1", "R2", "R4", "R5"];
 
 const kept = 60;
 

@@ -70,6 +70,11 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
   const b = nodes.find((n) => n.name === f.to);
   if (!a || !b) return undefined;
   if (across) {
+    if (Math.abs(a.x - b.x) < 1) {
+      // Between two of one column, on the side of the devices.
+      const x = a.x - a.w / 2;
+      return { flow: f, path: `M${x},${a.y + 8} C${x - 44},${a.y + 8} ${x - 44},${b.y - 8} ${x},${b.y - 8}`, x: x - 34, y: (a.y + b.y) / 2 };
+    }
     const x1 = a.x + a.w / 2;
     const x2 = b.x - b.w / 2;
     const between = nodes.some((n) => n.x > a.x + 1 && n.x < b.x - 1);
@@ -80,6 +85,12 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
     }
     const m = (x1 + x2) / 2;
     return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
+  }
+  if (Math.abs(a.y - b.y) < 1) {
+    // Between two of one row, beneath them.
+    const y = a.y + a.h / 2;
+    const [x1, x2] = a.x < b.x ? [a.x + 14, b.x - 14] : [a.x - 14, b.x + 14];
+    return { flow: f, path: `M${x1},${y} C${x1},${y + 26} ${x2},${y + 26} ${x2},${y}`, x: (a.x + b.x) / 2, y: y + 20 };
   }
   const y1 = a.y + a.h / 2;
   const y2 = b.y - b.h / 2;

@@ -37,12 +37,12 @@ test("a wrong password is refused, with what to do; many make one wait", limit, 
 
 test("the overview shows the parties, and what goes between them now", limit, async () => {
   const page = await town.signedIn();
-  const picture = page.getByRole("img", { name: /Picture of the parties: .*hub, things agent; arena, world; clinic, world; vault, depot/ });
+  const picture = page.getByRole("img", { name: /Picture of the parties: .*hub, things agent; arena, world; citadel, world; clinic, world; vault, depot.*arena to citadel/ });
   await picture.waitFor();
-  for (const id of ["devices>hub", "hub>arena", "hub>clinic", "hub>vault"]) {
+  for (const id of ["devices>hub", "hub>arena", "hub>clinic", "hub>citadel", "hub>vault", "arena>citadel"]) {
     await until(`a rate from ${id}`, async () => /^(?!0 )[\d.]+ \w+\/s/.test(await page.locator(`[data-flow="${id}"]`).textContent()));
   }
-  for (const name of ["hub", "arena", "clinic", "vault"]) await page.getByRole("heading", { name: new RegExp(`^${name} `) }).waitFor();
+  for (const name of ["hub", "arena", "citadel", "clinic", "vault"]) await page.getByRole("heading", { name: new RegExp(`^${name} `) }).waitFor();
   await town.collect(page);
   await page.context().close();
 });
@@ -132,6 +132,13 @@ test("peers are told by the parties; grants and shares are shown where a world h
   const page = await town.signedIn();
   await page.getByRole("list", { name: "Peers of hub" }).getByText("vault").waitFor();
   const { id } = town.access.avatars.find((a) => a.world === "arena");
+  // The demo's own: arena gives, citadel takes.
+  await page.goto(`${town.base}/#/avatars/arena/${id}`);
+  await page.getByRole("region", { name: "Grants", exact: true }).getByText(/in citadel$/).waitFor();
+  await page.getByRole("row", { name: /giving citadel heart rate, speed fitness giving/ }).waitFor();
+  await page.goto(`${town.base}/#/avatars/citadel/${town.access.avatars.find((a) => a.world === "citadel").id}`);
+  await page.getByRole("row", { name: /taking arena heart rate, speed fitness taking/ }).waitFor();
+  await page.locator('[data-state="speed"] .value').waitFor();
   const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
   const view = { properties: { heart_rate: { round: 5 } } };
   await page.route("**/api/arena/v1/grants*", says({ grants: [
