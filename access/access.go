@@ -57,6 +57,7 @@ type Party struct {
 	MQTT string         `json:"mqtt,omitempty"` // host:port, for devices, over TLS
 	Link string         `json:"link,omitempty"` // host:port, for senders (R1)
 	R2   string         `json:"r2,omitempty"`   // URL, for parties (R2)
+	R5   string         `json:"r5,omitempty"`   // host:port, for other worlds (R5)
 	// CAFile is what to trust on HTTP and MQTT, in PEM. Without one it is what
 	// the system trusts.
 	CAFile string `json:"ca_file,omitempty"`

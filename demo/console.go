@@ -15,7 +15,7 @@ import (
 )
 
 // Ports is how many ports in a row a demo takes from --port-base on.
-const Ports = 9
+const Ports = 13
 
 // front is the demo's console. It asks the parties as its users would, with what the
 // access file has.

@@ -1,8 +1,9 @@
-// Package demo runs the whole system: the things agent hub, the worlds arena and
-// clinic and the depot vault, each made and configured like a party of its own,
-// and devices that send recordings to hub over MQTT. At the end it counts, from
-// the parties' stores, what every one of them has, has the oracle work out what
-// each world should have, and proves what each world was sent.
+// Package demo runs the whole system: the things agent hub, the worlds arena,
+// clinic and citadel and the depot vault, each made and configured like a party of its
+// own, devices that send recordings to hub over MQTT, and their owner, who permits that
+// citadel gets what arena gives it. At the end it counts, from the parties' stores, what
+// every one of them has, has the oracle work out what each world should have, and proves
+// what each world was sent.
 //
 // A demo is set up (directories, keys, peer files, mappings), playing (the devices
 // send), settling (everything sent is on its way to the worlds and the ledger),
@@ -43,6 +44,9 @@ type Options struct {
 	PortBase int           // first of the listeners' ports; 0: free ones
 	Evidence string        // write bundles there; empty: only verify
 	Encoding string        // what the watch sends: json or cbor
+	// Keystore opens the owner's keystore in the demo's directory, and makes one where
+	// there is none; nil: nothing is shared, since nobody can permit it.
+	Keystore func(dir string) (Keystore, error)
 	// Processes runs each party as a process of its own of this program; empty:
 	// all in this process.
 	Processes string

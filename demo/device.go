@@ -301,7 +301,7 @@ func (d *device) publish(c *client.Client, i int) error {
 const settleFor = 60 * time.Second
 
 // settle waits until the agent has passed on everything, the worlds have
-// acknowledged it, and every statement has its receipt.
+// acknowledged it and passed on what they share, and every statement has its receipt.
 func (s *setup) settle(ctx context.Context) bool {
 	s.screen.say("waiting until everything has reached the worlds and the ledger")
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
@@ -332,8 +332,15 @@ func (s *setup) isSettled(ctx context.Context) bool {
 			if st.Things.Receipts < st.Things.Statements {
 				return false
 			}
-		case st.World != nil && st.World.Receipts < st.World.Statements:
-			return false
+		case st.World != nil:
+			for _, l := range st.World.Shares {
+				if l.Waiting {
+					return false
+				}
+			}
+			if st.World.Receipts < st.World.Statements {
+				return false
+			}
 		case st.Depot != nil:
 			s.depot = *st.Depot
 		}

@@ -37,7 +37,12 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 	for _, p := range s.parties {
 		planned := p.config.Listen
 		var err error
-		if p.config, err = node.ReadConfig(p.file()); err != nil {
+		p.config, err = node.ReadConfig(p.file())
+		if errors.Is(err, fs.ErrNotExist) {
+			return carnet.Errorf(carnet.Conflict, "the demo in %s has no %s: an older version made it", s.dir, p.name).
+				WithFix("remove the directory, or name another with --data")
+		}
+		if err != nil {
 			return fmt.Errorf("take up the demo in %s: %w", s.dir, err)
 		}
 		token, err := s.earlier.Token(p.name, "operator", "administrator")
@@ -66,7 +71,7 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 // which runs.
 func (p *party) free(dir string) error {
 	l := p.config.Listen
-	for _, address := range []string{l.HTTP, l.MQTT, l.Link, l.R2} {
+	for _, address := range []string{l.HTTP, l.MQTT, l.Link, l.R2, l.R5} {
 		if address == "" {
 			continue
 		}
@@ -87,7 +92,7 @@ func (s *setup) canProve(o Options) error {
 		return nil
 	}
 	for _, w := range s.sensors {
-		for _, world := range worlds {
+		for _, world := range w.in() {
 			dir := filepath.Join(o.Evidence, node.BundleName(world, w.mappings[world].Avatar))
 			if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 				return errors.Join(err, carnet.Errorf(carnet.Conflict, "%s has a bundle of an earlier run", dir).
@@ -159,7 +164,7 @@ func (w *sensor) takeUp(ctx context.Context, hub *party, f *access.File, t acces
 			}
 		}
 	}
-	for _, world := range worlds {
+	for _, world := range w.in() {
 		if _, mapped := w.mappings[world]; !mapped {
 			return carnet.Errorf(carnet.Conflict, "the access file names no mapping of %s to %s", t.ID, world).
 				WithFix("name another directory with --data")

@@ -20,7 +20,7 @@ import (
 // plays plays recordings into a directory, and wants nothing wrong.
 func plays(t *testing.T, dir string, o Options) *Report {
 	t.Helper()
-	o.Times, o.Data, o.Encoding, o.Log = "keep", dir, "json", slog.New(slog.DiscardHandler)
+	o.Times, o.Data, o.Encoding, o.Keystore, o.Log = "keep", dir, "json", openPocket, slog.New(slog.DiscardHandler)
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +65,7 @@ func TestADemoGoesOn(t *testing.T) {
 	morning, noon := run(t, 1, begin), run(t, 2, begin.Add(10*time.Minute))
 
 	first := plays(t, dir, Options{Inputs: []string{morning}})
+	sharesWell(t, first)
 	old, err := access.Read(filepath.Join(dir, "demo.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestADemoGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := plays(t, dir, Options{Inputs: []string{morning}})
-	if !reflect.DeepEqual(held(again), held(first)) || again.Device.Acknowledged != first.Device.Acknowledged {
+	if !reflect.DeepEqual(held(again), held(first)) || !reflect.DeepEqual(again.Shares, first.Shares) || again.Device.Acknowledged != first.Device.Acknowledged {
 		t.Errorf("the same recording again: %v, %+v; it was %v, %+v", held(again), again.Device, held(first), first.Device)
 	}
 	if first.Duplicates != 0 || again.Duplicates != uint64(again.Device.Measurements) {
@@ -109,18 +110,21 @@ func TestADemoGoesOn(t *testing.T) {
 			t.Errorf("%s holds %d measurements after another recording, %d before", world, held(other)[world], n)
 		}
 	}
+	if sharesWell(t, other); other.Shares[0].Taken <= first.Shares[0].Taken || other.Shares[0].ID != first.Shares[0].ID {
+		t.Errorf("the share goes on as %+v, and was %+v", other.Shares, first.Shares)
+	}
 	last := plays(t, dir, Options{Inputs: []string{noon}})
-	if len(last.Worlds) != 4 || !reflect.DeepEqual(held(last), held(other)) || !reflect.DeepEqual(last.Input, first.Input) || last.Device != first.Device {
+	if len(last.Worlds) != 5 || !reflect.DeepEqual(held(last), held(other)) || !reflect.DeepEqual(last.Input, first.Input) || last.Device != first.Device {
 		t.Errorf("after the room came: %+v; it was %+v", last, other)
 	}
 }
 
-// portBase finds eight ports in a row that are free for now.
+// portBase finds as many ports in a row that are free for now as a demo takes.
 func portBase(t *testing.T) int {
 	t.Helper()
 search:
-	for base := 20_000 + os.Getpid()%5_000; base < 32_000; base += 8 {
-		for i := range 8 {
+	for base := 20_000 + os.Getpid()%5_000; base < 32_000; base += Ports {
+		for i := range Ports {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+i))
 			if err != nil {
 				continue search
@@ -129,7 +133,7 @@ search:
 		}
 		return base
 	}
-	t.Fatal("no eight free ports in a row")
+	t.Fatal("not enough free ports in a row")
 	return 0
 }
 

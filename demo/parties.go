@@ -50,12 +50,14 @@ var visitors = []struct {
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
 
-// plan lists the parties. What arena and clinic may hold and use it for is
-// theirs to say.
+// plan lists the parties. What the worlds may hold and use it for is theirs to say.
 func plan(dir string, o Options) ([]*party, error) {
 	parties := []*party{
 		{name: "vault", role: identity.Depot},
 		{name: "arena", role: identity.World, config: node.Config{World: node.WorldConfig{
+			Purpose: "fitness", Sensitivity: "personal+health",
+		}}},
+		{name: "citadel", role: identity.World, config: node.Config{World: node.WorldConfig{
 			Purpose: "fitness", Sensitivity: "personal+health",
 		}}},
 		{name: "clinic", role: identity.World, config: node.Config{World: node.WorldConfig{
@@ -83,6 +85,11 @@ func plan(dir string, o Options) ([]*party, error) {
 		own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
 		if *own, err = address(); err != nil {
 			return nil, err
+		}
+		if p.name == "arena" || p.name == "citadel" { // which call each other
+			if c.Listen.R5, err = address(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return parties, nil
@@ -116,17 +123,22 @@ func (p *party) make(ctx context.Context) error {
 
 func (p *party) ca() string { return filepath.Join(p.dir, "ca.pem") }
 
-// peer makes two parties peers, as their operators would: with the things agent a
-// world agrees on what it may be given, of a depot nobody wants anything but that
-// it keeps things. The things agent shows each another name.
+// peer makes two parties peers, as their operators would: with the things agent, or
+// with another world that it calls, a world agrees on what it may be given; of a depot
+// nobody wants anything but that it keeps things. The things agent shows each another
+// name.
 func peer(ctx context.Context, inviter, accepter *party, log *slog.Logger) error {
 	if known, err := inviter.reaches(ctx, accepter, log); err != nil || known {
 		return err
 	}
 	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
 	if accepter.role == identity.World {
+		scope := peering.R1
+		if inviter.role == identity.World {
+			scope = peering.R5
+		}
 		var err error
-		if o, err = accepter.config.Offers(peering.R1); err != nil {
+		if o, err = accepter.config.Offers(scope); err != nil {
 			return err
 		}
 	}
@@ -221,19 +233,18 @@ func (p *party) reaches(ctx context.Context, other *party, log *slog.Logger) (bo
 	}
 	peer, ok := i.Peers[other.name]
 	reached := other.config.Reached()
-	there := ok && peer.Link == reached.Link && (reached.R2 == "" || peer.R2 == "https://"+reached.R2)
+	there := ok && peer.Link == reached.Link && (reached.R2 == "" || peer.R2 == "https://"+reached.R2) && peer.R5 == reached.R5
 	return there, i.Close()
 }
 
 func (s *setup) peerAll(ctx context.Context, log *slog.Logger) error {
 	hub, vault := s.party("hub"), s.party("vault")
-	for _, p := range []*party{s.party("arena"), s.party("clinic"), vault} {
-		if err := peer(ctx, hub, p, log); err != nil {
-			return err
-		}
+	pairs := [][2]*party{{hub, vault}, {s.party("arena"), s.party("citadel")}}
+	for _, world := range worlds {
+		pairs = append(pairs, [2]*party{hub, s.party(world)}, [2]*party{s.party(world), vault})
 	}
-	for _, p := range []*party{s.party("arena"), s.party("clinic")} {
-		if err := peer(ctx, p, vault, log); err != nil {
+	for _, pair := range pairs {
+		if err := peer(ctx, pair[0], pair[1], log); err != nil {
 			return err
 		}
 	}
@@ -250,7 +261,7 @@ func (s *setup) party(name carnet.PartyID) *party {
 }
 
 // start starts the parties, waits until each answers, adds the
-// sensors and maps them.
+// sensors, maps them, and has arena share what citadel is given.
 func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) error {
 	for _, p := range s.parties {
 		group.Go(func() error { return p.run(ctx, o.Processes, o.Log) })
@@ -260,10 +271,14 @@ func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) err
 			return err
 		}
 	}
+	answered := time.Now()
 	if err := s.addSensors(ctx); err != nil {
 		return err
 	}
 	if err := s.canProve(o); err != nil {
+		return err
+	}
+	if err := s.share(ctx, o, answered); err != nil {
 		return err
 	}
 	if err := s.writeAccess(o); err != nil {
@@ -318,7 +333,7 @@ func (s *setup) writeAccess(o Options) error {
 	f.Parties = nil
 	for _, p := range s.parties {
 		reached := p.config.Reached()
-		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file(), Link: reached.Link}
+		entry := access.Party{Name: p.name, Role: p.role, HTTP: p.client.Base, CAFile: p.ca(), Config: p.file(), Link: reached.Link, R5: reached.R5}
 		switch p.role {
 		case identity.Things:
 			entry.MQTT = s.sensors[0].address

@@ -36,10 +36,13 @@ type Report struct {
 	// somebody else published as their things.
 	RefusedOthers uint64  `json:"refused_others"`
 	Worlds        []World `json:"worlds"`
-	Depot         Depot   `json:"depot"`
+	// Shares are those between the worlds, oldest first; what a world holds by one isn't
+	// counted in Worlds.
+	Shares []Share `json:"shares"`
+	Depot  Depot   `json:"depot"`
 	// Lost counts measurements that the recorded policy admits, as the oracle
 	// works it out, and that a world lacks; Doubled those that a world holds twice;
-	// Extra those that it holds and may not.
+	// Extra those that it holds and may not. What shares lost and so on is in it.
 	Lost    int `json:"lost"`
 	Doubled int `json:"doubled"`
 	Extra   int `json:"extra"`
@@ -95,7 +98,7 @@ func (in Input) writeLeftOut(w io.Writer) {
 	}
 }
 
-// World is what one world holds.
+// World is what one world holds of what hub gave it.
 type World struct {
 	ID           carnet.PartyID    `json:"id"`
 	Avatar       carnet.AvatarID   `json:"avatar"`
@@ -111,7 +114,7 @@ type World struct {
 type Depot struct {
 	Objects    int64  `json:"objects"`
 	Bytes      int64  `json:"bytes"`
-	Statements uint64 `json:"statements"` // of the three other parties
+	Statements uint64 `json:"statements"` // of the other parties
 	Receipts   uint64 `json:"receipts"`
 	Checkpoint uint64 `json:"checkpoint"` // the ledger's size
 }
@@ -133,7 +136,7 @@ func (r *Report) NothingTaken() bool { return r.Device.Acknowledged == 0 && r.De
 // judge reads the stores of the parties, which have ended.
 func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err error) {
 	s.screen.say("reading the parties' stores, and proving what they hold")
-	r = &Report{Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Duplicates: p.duplicates, Settled: p.settled, Verified: true}
+	r = &Report{Shares: []Share{}, Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Duplicates: p.duplicates, Settled: p.settled, Verified: true}
 	if took := p.ended.Sub(p.begun).Seconds(); took > 0 {
 		r.Rates = Rates{float64(p.device.Acknowledged) / took, float64(p.device.Measurements) / took}
 	}
@@ -165,7 +168,7 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 			return nil, fmt.Errorf("judge %s: %w", name, err)
 		}
 	}
-	return r, nil
+	return r, s.judgeShares(ctx, r, o)
 }
 
 func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection, name carnet.PartyID, o Options) (err error) {
@@ -175,7 +178,10 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
 	for _, sensor := range s.sensors {
-		mapping := sensor.mappings[name]
+		mapping, mapped := sensor.mappings[name]
+		if !mapped {
+			continue
+		}
 		if err := audited(ctx, r, hub.Things, world.World, mapping); err != nil {
 			return err
 		}
@@ -198,6 +204,17 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 	return nil
 }
 
+// eachFrom hands over what a world holds of what hub gave an avatar: not what came by
+// a share.
+func eachFrom(ctx context.Context, world *avatar.Agent, id carnet.AvatarID, do func(avatar.Held) error) error {
+	return world.EachHeld(ctx, id, func(h avatar.Held) error {
+		if _, foreign := world.ShareOf(h.Stream); foreign {
+			return nil
+		}
+		return do(h)
+	})
+}
+
 // counted reads what a world holds.
 func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name carnet.PartyID, m thing.MappingInfo) (w World, err error) {
 	w = World{ID: name, Avatar: m.Avatar, Properties: []string{}, Withheld: make(map[string]uint64)}
@@ -206,7 +223,7 @@ func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name ca
 		number uint64
 	}
 	var last batch
-	err = world.EachHeld(ctx, m.Avatar, func(h avatar.Held) error {
+	err = eachFrom(ctx, world, m.Avatar, func(h avatar.Held) error {
 		w.Measurements++
 		if !slices.Contains(w.Properties, h.Measurement.Name) {
 			w.Properties = append(w.Properties, h.Measurement.Name)
@@ -281,7 +298,7 @@ func partsOf(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing
 	home, former := m.Avatar, make(map[carnet.StreamID]bool)
 	held := func(of func(carnet.StreamID) bool) audit.Holdings {
 		return func(ctx context.Context, do func(audit.Held) error) error {
-			return world.EachHeld(ctx, home, func(h avatar.Held) error {
+			return eachFrom(ctx, world, home, func(h avatar.Held) error {
 				if !of(h.Stream) {
 					return nil
 				}
@@ -403,6 +420,9 @@ func (r *Report) Write(w io.Writer) {
 		for _, reason := range slices.Sorted(maps.Keys(world.Withheld)) {
 			fmt.Fprintf(w, "             %d withheld: %s\n", world.Withheld[reason], reason)
 		}
+	}
+	for _, share := range r.Shares {
+		share.write(w)
 	}
 	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", number(int(r.Depot.Objects), "object"), number(int(r.Depot.Bytes), "byte"),
 		number(int(r.Depot.Statements), "statement"), number(int(r.Depot.Receipts), "receipt"), r.Depot.Checkpoint)

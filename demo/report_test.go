@@ -62,6 +62,9 @@ func TestTheLinesToPaste(t *testing.T) {
 	s := &setup{dir: "/tmp/carnet-demo-1", sensors: []*sensor{w}}
 	text := s.paste()
 	watching, sending := strings.Index(text, "avatar watch"), strings.Index(text, "mosquitto_pub")
+	if strings.Count(text, "\n  ") != 7 || !strings.Contains(text, "share list") {
+		t.Errorf("the lines are\n%s", text)
+	}
 	if watching < 0 || sending < watching || strings.Count(text, s.dir) != 1 || !strings.Contains(text, "--out $D") {
 		t.Errorf("the lines are\n%s", text)
 	}
@@ -79,11 +82,16 @@ func TestTheLinesToPaste(t *testing.T) {
 	}
 }
 
-// Two worlds call a thing's avatars differently: one name would link them.
+// Worlds call a thing's avatars differently: one name would link them.
 func TestTitlesDontLink(t *testing.T) {
 	for _, kind := range []*sensor{watch(), room()} {
-		if a, c := titles["arena"][kind.name], titles["clinic"][kind.name]; a == "" || c == "" || a == c {
-			t.Errorf("the %s is %q and %q", kind.name, a, c)
+		seen := make(map[string]bool)
+		for _, world := range kind.in() {
+			title := titles[world][kind.name]
+			if title == "" || seen[title] {
+				t.Errorf("the %s is %q in %s", kind.name, title, world)
+			}
+			seen[title] = true
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"testing"
 
+	"carnet/crossing"
+
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -38,6 +40,7 @@ func TestSchemaIsTheReport(t *testing.T) {
 	var r Report
 	fill(reflect.ValueOf(&r).Elem())
 	r.Input.LeftOut[0].Place, r.Refusals[0].Thing, r.Worlds[0].Thing = "line", "watch", "room"
+	r.Shares[0].State, r.Shares[0].Taking = crossing.Ended, crossing.Asked
 	value := admitted(t, &r)
 
 	data, err := os.ReadFile(schemaFile)
@@ -50,7 +53,7 @@ func TestSchemaIsTheReport(t *testing.T) {
 	}
 	root.writtenIn(t, "", value)
 
-	admitted(t, &Report{Worlds: []World{}}) // what is left out where there is nothing
+	admitted(t, &Report{Worlds: []World{}, Shares: []Share{}}) // what is left out where there is nothing
 }
 
 // schema is as much of JSON Schema as the comparison needs.

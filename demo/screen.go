@@ -117,19 +117,31 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 	for _, world := range worlds {
 		c := s.party(world).client
 		for _, w := range s.sensors {
+			if _, mapped := w.mappings[world]; !mapped {
+				continue
+			}
 			info, err := c.Avatar(ctx, w.mappings[world].Avatar)
 			if err != nil {
-				lines = append(lines, fmt.Sprintf("         hub → %-8s  %v", world, err))
+				lines = append(lines, fmt.Sprintf("%s  %v", way(world), err))
 				continue
 			}
 			state, err := c.State(ctx, info.ID)
 			if err != nil {
 				state = nil // shown as nothing yet
 			}
-			lines = append(lines, fmt.Sprintf("         hub → %-8s  the %s: %s, now %s", world, w.name, number(int(info.Measurements), "measurement"), shown(state)))
+			lines = append(lines, fmt.Sprintf("%s  the %s: %s, now %s", way(world), w.name, number(int(info.Measurements), "measurement"), shown(state)))
 		}
 	}
 	return lines
+}
+
+// way is how a world gets what it holds: citadel most of it by arena's share.
+func way(world carnet.PartyID) string {
+	from := "hub"
+	if world == "citadel" {
+		from = "hub, arena"
+	}
+	return fmt.Sprintf("  %10s → %-7s", from, world)
 }
 
 // shown is an avatar's state in a line.
@@ -152,7 +164,7 @@ func shown(state []carnet.Measurement) string {
 	return strings.Join(parts, ", ")
 }
 
-// paste is the five lines that somebody who looks at the demo may try, from the
+// paste is the lines that somebody who looks at the demo may try, from the
 // demo's directory, whose access file every command finds by itself. What is
 // secret in them lies in files that only their owner reads.
 func (s *setup) paste() string {
@@ -174,9 +186,11 @@ func (s *setup) paste() string {
 		"Send a measurement of your own, and see it pass there:",
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile hub/ca.pem -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
 			host, port, w.id, w.password, thing.MeasurementsTopic(w.id)),
-		"Read both views:",
+		"Read what arena and clinic see of it:",
 		"  curl -sSK arena.curl; curl -sSK clinic.curl",
-		"Change what arena gets (heart rate to the nearest 20; its speed stays the last one it got), and see above:",
+		"Read the avatar in citadel, which gets heart rate and speed by arena's share, and see the share:",
+		fmt.Sprintf("  %s avatar show %s; %s share list", program, w.mappings["citadel"].Avatar, program),
+		"Change what arena gets, and so what it shares (heart rate to the nearest 20; its speed stays the last one it got), and see above:",
 		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file -", program, w.id),
 		"Prove what arena was sent, as often as you like:",
 		fmt.Sprintf("  D=$(mktemp -d proof-XXXX) && %s avatar evidence %s --out $D && %s verify $D", program, w.mappings["arena"].Avatar, program),
@@ -202,7 +216,7 @@ func (s *setup) curlFile(world carnet.PartyID) string {
 // writeCurl writes curl's side of the lines to paste: the addresses, and the
 // tokens that a command line would show to everybody on the machine.
 func (s *setup) writeCurl() error {
-	for _, world := range worlds {
+	for _, world := range []carnet.PartyID{"arena", "clinic"} {
 		p := s.party(world)
 		text := fmt.Sprintf("url = \"%s/v1/avatars/%s/state\"\ncacert = %q\nheader = \"Authorization: Bearer %s\"\nwrite-out = \"  <- %s\\n\"\n",
 			p.client.Base, s.sensors[0].mappings[world].Avatar, p.ca(), p.token, world)

@@ -57,6 +57,8 @@ func watch() *sensor {
 		  },
 		  "purposes": ["care"]
 		}`,
+		// Of its own citadel gets little: the rest comes by a share of arena's.
+		"citadel": `{"properties": {"steps": {}}, "purposes": ["fitness"]}`,
 	}}
 }
 
@@ -87,8 +89,18 @@ func sensors(recordings []*file.Recording) []*sensor {
 	return []*sensor{w}
 }
 
-// worlds are the worlds that everything is mapped to.
-var worlds = [...]carnet.PartyID{"arena", "clinic"}
+// worlds are the worlds that things are mapped to. Each has the watch.
+var worlds = [...]carnet.PartyID{"arena", "clinic", "citadel"}
+
+// in lists the worlds that the sensor is mapped to.
+func (w *sensor) in() (all []carnet.PartyID) {
+	for _, world := range worlds {
+		if _, mapped := w.views[world]; mapped {
+			all = append(all, world)
+		}
+	}
+	return all
+}
 
 // add adds the sensor to the agent and maps it to the worlds.
 func (w *sensor) add(ctx context.Context, hub *party) error {
@@ -100,7 +112,7 @@ func (w *sensor) add(ctx context.Context, hub *party) error {
 		return err
 	}
 	w.id, w.password = added.ID, added.Password
-	for _, world := range worlds {
+	for _, world := range w.in() {
 		view, err := policy.ParseView([]byte(w.views[world]))
 		if err != nil {
 			return err
@@ -123,11 +135,12 @@ func (w *sensor) meet(hub *party) error {
 	return nil
 }
 
-// titles are what people in each world call the avatars: a name that both used
+// titles are what people in each world call the avatars: a name that two used
 // would link them.
 var titles = map[carnet.PartyID]map[string]string{
-	"arena":  {"watch": "runner", "room": "stadium"},
-	"clinic": {"watch": "patient", "room": "ward"},
+	"arena":   {"watch": "runner", "room": "stadium"},
+	"clinic":  {"watch": "patient", "room": "ward"},
+	"citadel": {"watch": "scout"},
 }
 
 // mapTo maps the sensor to a world, once the link to it is up.
@@ -152,7 +165,7 @@ func (w *sensor) writeAccess(f *access.File) {
 		TopicMeasurements: thing.MeasurementsTopic(w.id), TopicRefusals: thing.RefusalsTopic(w.id),
 		Encodings: []string{senml.JSON.ContentType(), senml.CBOR.ContentType(), senml.XML.ContentType()},
 	})
-	for _, world := range worlds {
+	for _, world := range w.in() {
 		m := w.mappings[world]
 		f.Avatars = append(f.Avatars, access.Avatar{ID: m.Avatar, World: world, Thing: w.id, Mapping: &m.ID})
 	}

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/term"
 )
 
-// demoCommand runs the whole system: a things agent, two worlds, a depot and a
-// watch.
+// demoCommand runs the whole system: a things agent, three worlds, a depot, a watch
+// and its owner.
 type demoCommand struct {
 	Input     []string       `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
 	Columns   string         `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
@@ -65,7 +65,7 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	o := demo.Options{
 		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), Stay: terminal && c.For == nil,
 		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
-		Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
+		Keystore: openDemoOwner, Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
 	if terminal {
 		o.Progress, o.Terminal = s.out, true
