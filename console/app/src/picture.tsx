@@ -71,9 +71,13 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
   if (!a || !b) return undefined;
   if (across) {
     if (Math.abs(a.x - b.x) < 1) {
-      // Between two of one column, on the side of the devices.
-      const x = a.x - a.w / 2;
-      return { flow: f, path: `M${x},${a.y + 8} C${x - 44},${a.y + 8} ${x - 44},${b.y - 8} ${x},${b.y - 8}`, x: x - 34, y: (a.y + b.y) / 2 };
+      // Between two of one column: straight, or around those between them.
+      const [y1, y2] = a.y < b.y ? [a.y + a.h / 2, b.y - b.h / 2] : [a.y - a.h / 2, b.y + b.h / 2];
+      const x = a.x + a.w * 0.33;
+      const between = nodes.some((n) => Math.abs(n.x - a.x) < 1 && n.y > Math.min(a.y, b.y) + 1 && n.y < Math.max(a.y, b.y) - 1);
+      if (!between) return { flow: f, path: `M${x},${y1} L${x},${y2}`, x, y: (y1 + y2) / 2 };
+      const r = a.x + a.w / 2;
+      return { flow: f, path: `M${r},${a.y + 8} C${r + 44},${a.y + 8} ${r + 44},${b.y - 8} ${r},${b.y - 8}`, x: r + 34, y: (a.y + b.y) / 2 };
     }
     const x1 = a.x + a.w / 2;
     const x2 = b.x - b.w / 2;
@@ -86,18 +90,16 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
     const m = (x1 + x2) / 2;
     return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
   }
-  if (Math.abs(a.y - b.y) < 1) {
-    // Between two of one row, beneath them.
-    const y = a.y + a.h / 2;
-    const [x1, x2] = a.x < b.x ? [a.x + 14, b.x - 14] : [a.x - 14, b.x + 14];
-    return { flow: f, path: `M${x1},${y} C${x1},${y + 26} ${x2},${y + 26} ${x2},${y}`, x: (a.x + b.x) / 2, y: y + 20 };
-  }
+  if (Math.abs(a.y - b.y) < 1) return undefined; // no room; the table says it
   const y1 = a.y + a.h / 2;
   const y2 = b.y - b.h / 2;
   const between = nodes.some((n) => n.y > a.y + 1 && n.y < b.y - 1);
   if (between) return undefined; // the table says it
   const m = (y1 + y2) / 2;
-  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: a.x + (b.x - a.x) * 0.5, y: m };
+  // What it says stands on the side where there are more.
+  const row = (y: number): number => nodes.filter((n) => Math.abs(n.y - y) < 1).length;
+  const at = row(a.y) === row(b.y) ? 0.5 : row(a.y) < row(b.y) ? 0.9 : 0.1;
+  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: a.x + (b.x - a.x) * at, y: m };
 }
 
 const label = (f: Flow): string => (f.now !== undefined ? `${f.now} live` : f.perSecond === undefined ? "…" : `${rate(f.perSecond)}/s`);
