@@ -25,6 +25,7 @@ import (
 	"carnet/activity"
 	"carnet/avatar"
 	"carnet/crossing"
+	"carnet/crossing/move"
 	"carnet/depot"
 	"carnet/entity"
 	"carnet/ledger"
@@ -50,6 +51,9 @@ type Config struct {
 	// Shares are the world's shares with other worlds; nil: the interface has
 	// nothing of them.
 	Shares *crossing.Agent
+	// Moves are the avatars that come from and go to other worlds; nil: the interface
+	// has nothing of them.
+	Moves *move.Agent
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
@@ -157,6 +161,7 @@ type server struct {
 	peers    Peers    // nil: not served
 	mandates mandates // nil, or with world
 	shares   shares   // nil, or with world
+	moves    moves    // nil, or with world
 	abroad   Abroad   // nil, or with world
 	tokens   Authenticator
 	guard    *activity.Guard
@@ -189,6 +194,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Shares != nil {
 		s.shares = cfg.Shares
+	}
+	if cfg.Moves != nil {
+		s.moves = cfg.Moves
 	}
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot

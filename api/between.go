@@ -172,8 +172,8 @@ func (b between) describeR5(at string) {
 	}, identity.ActionSubscribe)
 	told := func(status, description string) map[string]*huma.Response {
 		all := responses(status, description, nil)
-		all["422"] = &huma.Response{Description: "Why it isn't given.", Content: map[string]*huma.MediaType{typeProblem: {Schema: b.schema(reflect.TypeFor[ShareRefusal](), "ShareRefusal"),
-			Example: plain(ShareRefusal{Code: carnet.Malformed, Detail: "the question isn't the one that its path and token name"})}}}
+		all["422"] = &huma.Response{Description: "Why it isn't given.", Content: map[string]*huma.MediaType{typeProblem: {Schema: b.schema(reflect.TypeFor[ForeignRefusal](), "ForeignRefusal"),
+			Example: plain(ForeignRefusal{Code: carnet.Malformed, Detail: "the question isn't the one that its path and token name"})}}}
 		return all
 	}
 	give := told("200", "What is given, and until when.")
@@ -229,8 +229,8 @@ type CallRefusal struct {
 	Error  string      `json:"error,omitempty" doc:"As RFC 9449 has it."`
 }
 
-// ShareRefusal is what a proven caller hears of why a share isn't given.
-type ShareRefusal struct {
+// ForeignRefusal is what a proven caller hears of why it isn't served.
+type ForeignRefusal struct {
 	Code   carnet.Code `json:"code"`
 	Detail string      `json:"detail"`
 	Fix    string      `json:"fix,omitempty"`

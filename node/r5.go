@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -18,11 +18,9 @@ import (
 	"carnet/entity"
 	"carnet/identity"
 	"carnet/keys"
-	"carnet/mandate"
 	"carnet/peering"
 	"carnet/policy"
 	"carnet/revocation"
-	"carnet/senml"
 )
 
 // tokenID is the key that a world signs its access tokens with. It is made at the
@@ -83,13 +81,15 @@ type callRoute struct {
 // described in package api.
 func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
 	const avatar, share = " /r5/avatars/{id}", " /r5/avatars/{id}/shares/{share}"
-	return map[string]callRoute{
+	routes := map[string]callRoute{
 		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state"), true},
 		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history"), true},
 		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live"), true},
 		"PUT" + share:               {identity.ActionSubscribe, n.giveShare, false},
 		"DELETE" + share:            {identity.ActionSubscribe, n.endShare, false},
 	}
+	maps.Copy(routes, n.moveRoutes())
+	return routes
 }
 
 // asForeign serves a proven caller by the operation of the HTTP interface: there is
@@ -148,7 +148,9 @@ type labelled struct {
 const labelTime = time.Second
 
 // operations are what actions of mandates are called by the guard.
-var operations = map[identity.Action]policy.Action{identity.ActionRead: "get-state", identity.ActionSubscribe: "watch-avatar"}
+var operations = map[identity.Action]policy.Action{
+	identity.ActionRead: "get-state", identity.ActionSubscribe: "watch-avatar", identity.ActionMove: "move-avatar",
+}
 
 // Find implements r5.Grants.
 func (g *granted) Find(_ context.Context, ask r5.Ask) (r5.Grant, error) {
@@ -286,82 +288,4 @@ func (h horizon) Raise(ctx context.Context, t time.Time) error {
 	return h.store.Put(ctx, []carnet.Document{{
 		Kind: horizonKind, ID: horizonID, Version: version + 1, Body: binary.BigEndian.AppendUint64(nil, uint64(t.Unix())),
 	}}, nil)
-}
-
-// abroad calls other worlds for avatars of this one.
-type abroad struct {
-	node *Node
-
-	mu      sync.Mutex // guards what follows
-	clients map[carnet.PartyID]abroadClient
-}
-
-type abroadClient struct {
-	*r5.Client
-	to identity.Peer
-}
-
-// State implements api.Abroad.
-func (a *abroad) State(ctx context.Context, as carnet.AvatarID, at carnet.PartyID, about carnet.AvatarID) (*http.Response, error) {
-	client, err := a.client(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/r5/avatars/"+about.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Accept", senml.CBOR.ContentType())
-	return client.Do(ctx, actor{a.node, as, client.to.Party}, r5.Use{Avatar: about, Action: identity.ActionRead}, r)
-}
-
-// client returns the way to a peer; another one once the peer shows something else.
-func (a *abroad) client(ctx context.Context, at carnet.PartyID) (abroadClient, error) {
-	p, err := a.node.peers.Named(at)
-	if err != nil {
-		return abroadClient{}, err
-	}
-	if !p.Allows(peering.R5, time.Now()) {
-		return abroadClient{}, carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force for calls", at).WithFix("see 'carnet peer show %s'", at)
-	}
-	to := peerFile(p)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if c, ok := a.clients[at]; ok && c.to.Pin == to.Pin && c.to.R5 == to.R5 {
-		return c, nil
-	}
-	local, err := identity.Load(ctx, a.node.table, self)
-	if err != nil {
-		return abroadClient{}, err
-	}
-	made, err := r5.NewClient(r5.ClientConfig{
-		Self: a.node.config.Party, Peer: to.Party, Base: "https://" + to.R5, Pin: to.Pin, Certificate: local.Certificate,
-	})
-	if err != nil {
-		return abroadClient{}, err
-	}
-	a.clients[at] = abroadClient{made, to}
-	return a.clients[at], nil
-}
-
-// actor is an avatar of this world that calls.
-type actor struct {
-	node *Node
-	id   carnet.AvatarID
-	at   carnet.PartyID
-}
-
-// Key implements r5.Actor.
-func (a actor) Key(ctx context.Context) (ed25519.PrivateKey, error) {
-	return a.node.table.Signer(ctx, keys.ID{Kind: "avatar", Name: a.id.String()})
-}
-
-// Credential implements r5.Actor.
-func (a actor) Credential(ctx context.Context) (string, error) {
-	return a.node.api.Proofs.Credential(ctx, a.id)
-}
-
-// Mandate implements r5.Actor.
-func (a actor) Mandate(_ context.Context, use r5.Use) (string, error) {
-	return a.node.api.Mandates.Mandate(a.id, mandate.Use{Audience: a.at, About: use.Avatar, Action: use.Action, Purpose: use.Purpose})
 }

@@ -2,17 +2,13 @@ package node
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
 
 	"carnet"
-	"carnet/api"
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/crossing/r5"
@@ -75,7 +71,7 @@ const maxQuestion = 128 << 10
 func (n *Node) giveShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
 	answer, err := n.give(r, c)
 	if err != nil {
-		refuseShare(w, err)
+		refuseAbroad(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -127,20 +123,10 @@ func (n *Node) endShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
 		err = n.api.Shares.StopTaken(r.Context(), id, c.Platform)
 	}
 	if err != nil {
-		refuseShare(w, err)
+		refuseAbroad(w, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-func refuseShare(w http.ResponseWriter, err error) {
-	status, told := http.StatusServiceUnavailable, api.ShareRefusal{Code: carnet.Unavailable, Detail: "it can't be given at the moment"}
-	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code != carnet.Unavailable && e.Code != carnet.NoSpace {
-		status, told = http.StatusUnprocessableEntity, api.ShareRefusal{Code: e.Code, Detail: e.Reason, Fix: e.Fix}
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(told)
 }
 
 // sharing asks other worlds for shares.
@@ -169,33 +155,9 @@ func (s sharing) Stop(ctx context.Context, giver carnet.PartyID, q crossing.Ques
 }
 
 func (s sharing) call(ctx context.Context, method string, giver carnet.PartyID, q crossing.Question, body []byte) ([]byte, error) {
-	client, err := s.node.abroad.client(ctx, giver)
-	if err != nil {
-		return nil, err
-	}
-	r, err := http.NewRequestWithContext(ctx, method, "/r5/avatars/"+q.Avatar.String()+"/shares/"+q.ID.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/json")
+	path := "/r5/avatars/" + q.Avatar.String() + "/shares/" + q.ID.String()
 	use := r5.Use{Avatar: q.Avatar, Action: identity.ActionSubscribe, Purpose: q.Purpose}
-	got, err := client.Do(ctx, actor{s.node, q.For, client.to.Party}, use, r)
-	if err != nil {
-		return nil, err
-	}
-	defer got.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(got.Body, maxQuestion))
-	switch {
-	case err != nil:
-		return nil, carnet.Errorf(carnet.Unavailable, "%s broke off its answer: %v", giver, err)
-	case got.StatusCode/100 == 2:
-		return answer, nil
-	}
-	var told api.ShareRefusal
-	if json.Unmarshal(answer, &told) != nil || told.Code == "" {
-		told = api.ShareRefusal{Code: carnet.Unavailable, Detail: got.Status}
-	}
-	return nil, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", giver, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
+	return s.node.callAbroad(ctx, giver, q.For, use, method, path, body, maxQuestion)
 }
 
 // shareWith sends a world what is shared with it, and takes what it shares, while

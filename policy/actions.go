@@ -86,6 +86,13 @@ var actions = map[Action]Use{
 	"get-share":   {See, ShareResource, "id"},
 	"stop-share":  {Govern, ShareResource, "id"},
 
+	"enrol-avatar":    {Govern, AvatarResource, "id"},
+	"list-crossings":  {See, CrossingResource, ""},
+	"begin-crossing":  {Govern, CrossingResource, ""},
+	"get-crossing":    {See, CrossingResource, "id"},
+	"order-crossing":  {Deliver, CrossingResource, "id"},
+	"cancel-crossing": {Govern, CrossingResource, "id"},
+
 	"list-peers":        {See, PeerResource, ""},
 	"invite-peer":       {Govern, PeerResource, ""},
 	"get-peer":          {Govern, PeerResource, "peer"},
@@ -98,6 +105,8 @@ var actions = map[Action]Use{
 	"remove-peer":       {Govern, PeerResource, "peer"},
 	"answer-invitation": {Deliver, PeerResource, ""},
 	"get-confirmation":  {Deliver, PeerResource, ""},
+
+	"move-avatar": {Read, AvatarResource, "id"}, // by another world, under a grant and a mandate
 
 	"connect": {Write, ThingResource, ""},
 	"publish": {Write, TopicResource, ""},

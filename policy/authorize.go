@@ -111,10 +111,11 @@ const (
 	PeerResource      ResourceKind = "Peer"
 	MandateResource   ResourceKind = "Mandate"
 	ShareResource     ResourceKind = "Share"
+	CrossingResource  ResourceKind = "Crossing"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"

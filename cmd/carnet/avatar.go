@@ -27,6 +27,10 @@ type avatarCommands struct {
 
 	Evidence avatarEvidence `cmd:"" help:"Fetch an avatar's evidence bundle, for carnet verify."`
 	Request  avatarRequest  `cmd:"" help:"Ask an avatar's owner for a mandate: what it is to be permitted at another world."`
+
+	Move   avatarMove   `cmd:"" help:"Move an avatar to another world: make room there, and ask its owner."`
+	Status avatarStatus `cmd:"" help:"Show how far moves are, and how they ended."`
+	Cancel avatarCancel `cmd:"" help:"Call a move off, while that is possible."`
 }
 
 type avatarEvidence struct {

@@ -92,7 +92,14 @@ func (c ownerApprove) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer k.Close()
-	r, err := c.request(s, k)
+	data, err := c.document(s)
+	if err != nil {
+		return err
+	}
+	if identity.IsMoveRequest(data) {
+		return c.approveMove(ctx, s, k, data)
+	}
+	r, err := c.request(k, data)
 	if err != nil {
 		return err
 	}
@@ -109,8 +116,20 @@ func (c ownerApprove) Run(ctx context.Context, s streams) error {
 	return c.handOver(ctx, s, m)
 }
 
-// request reads what is to be signed.
-func (c ownerApprove) request(s streams, k *owner.Keystore) (identity.MandateRequest, error) {
+// document reads the request's file, if there is one.
+func (c ownerApprove) document(s streams) ([]byte, error) {
+	if c.Request == "" {
+		return nil, nil
+	}
+	data, err := readDocument(s, c.Request)
+	if err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	return data, nil
+}
+
+// request is what is to be signed.
+func (c ownerApprove) request(k *owner.Keystore, data []byte) (identity.MandateRequest, error) {
 	if c.Renew != "" {
 		m, err := k.Mandate(c.Renew)
 		if err != nil {
@@ -120,10 +139,6 @@ func (c ownerApprove) request(s streams, k *owner.Keystore) (identity.MandateReq
 			return identity.MandateRequest{}, carnet.Errorf(carnet.Conflict, "the mandate %s was withdrawn", m.ID).WithFix("to permit it again, approve its request")
 		}
 		return identity.MandateRequest{MandateTerms: m.MandateTerms, Text: m.Text}, nil
-	}
-	data, err := readDocument(s, c.Request)
-	if err != nil {
-		return identity.MandateRequest{}, fmt.Errorf("read the request: %w", err)
 	}
 	return identity.ParseMandateRequest(data)
 }

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/access"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/crossing/move"
+	"carnet/entity"
+	"carnet/identity"
+	"carnet/owner"
+	"carnet/policy"
+)
+
+type avatarMove struct {
+	reaching
+	Avatar  carnet.AvatarID `arg:"" help:"The avatar that is to move."`
+	From    carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
+	To      carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
+	View    string          `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
+	Text    string          `placeholder:"LINE" help:"What for, to its owner, on one line."`
+	Request string          `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: CROSSING.json"`
+	JSON    bool            `help:"As JSON."`
+}
+
+// at is the way to a party that isn't the one of --party.
+func (r reaching) at(name carnet.PartyID, roles ...string) (*client.Client, error) {
+	r.Party = name
+	return r.one(identity.World, roles...)
+}
+
+func (c avatarMove) Run(ctx context.Context, s streams) error {
+	source, err := c.at(c.From, administrator)
+	if err != nil {
+		return err
+	}
+	target, err := c.at(c.To, administrator)
+	if err != nil {
+		return err
+	}
+	traveller, err := source.Enrol(ctx, c.Avatar)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.From, err)
+	}
+	n := api.NewMove{World: c.From, Traveller: traveller, Text: c.Text}
+	if c.View != "" {
+		text, err := readDocument(s, c.View)
+		if err != nil {
+			return fmt.Errorf("read the view: %w", err)
+		}
+		v, err := policy.ParseView(text)
+		if err != nil {
+			return err
+		}
+		n.View = &v
+	}
+	crossing, err := target.BeginCrossing(ctx, n)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.To, err)
+	}
+	asked, m, err := identity.ParseMoveRequest(crossing.Request)
+	if err != nil {
+		return err
+	}
+	if err := letMove(ctx, source, c.To, traveller, m); err != nil {
+		return fmt.Errorf("%s: %w", c.From, err)
+	}
+	file := cmp.Or(c.Request, crossing.ID.String()+".json")
+	if err := os.WriteFile(file, crossing.Request, 0o600); err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(s.out, crossing)
+	}
+	fmt.Fprintf(s.out, "Crossing %s: %s has room for it, as avatar %s.\n", crossing.ID, c.To, crossing.Ours)
+	for _, line := range asked.Report {
+		fmt.Fprintf(s.out, "  %s\n", plain(line))
+	}
+	_, err = fmt.Fprintf(s.out, "Its owner orders it, and then it goes on by itself:\n  carnet owner approve %s --keystore FILE --party %s\nFollow it:\n  carnet avatar status %s --party %s\n", file, c.To, crossing.ID, c.To)
+	return err
+}
+
+// grantLife is how long the target may fetch the avatar: as long as an order holds,
+// and until it was heard how it was decided.
+const grantLife = identity.OrderLife + time.Hour
+
+// letMove gives the avatar-to-be the grant by which the target may fetch the avatar.
+func letMove(ctx context.Context, source *client.Client, to carnet.PartyID, t api.Traveller, m identity.MandateRequest) error {
+	shown := make(map[string]struct{})
+	for _, name := range t.Properties {
+		object, _, _ := strings.Cut(name, "/")
+		shown[object] = struct{}{}
+	}
+	text, err := json.Marshal(map[string]any{"properties": shown})
+	if err != nil {
+		return err
+	}
+	view, err := policy.ParseView(text)
+	if err != nil {
+		return err
+	}
+	terms := entity.Terms{
+		Avatar: t.Avatar, To: entity.To{Platform: to, DID: identity.DID(m.Subject)}, Actions: []identity.Action{identity.ActionMove},
+		View: view, Purpose: m.Purpose, Ceiling: &entity.Clearance{Sensitivity: m.Clearance.Sensitivity, Residency: m.Clearance.Residency.Words()}, Expires: time.Now().Add(grantLife).UTC().Truncate(time.Second),
+	}
+	a, err := source.Assess(ctx, terms)
+	if err != nil {
+		return err
+	}
+	_, err = source.Give(ctx, api.NewGrant{Terms: terms, Assessment: a.Fingerprint})
+	return err
+}
+
+type avatarStatus struct {
+	reaching
+	ID   string `arg:"" optional:"" help:"The crossing. Left out: all, of all worlds."`
+	JSON bool   `help:"As JSON."`
+}
+
+// crossingOf is a crossing with the world that was asked.
+type crossingOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.Crossing
+}
+
+func (c avatarStatus) Run(ctx context.Context, s streams) error {
+	all := []crossingOf{}
+	err := c.each(func(w access.Party, cl *client.Client) error {
+		list, err := cl.Crossings(ctx)
+		for _, x := range list {
+			if c.ID == "" || x.ID.String() == c.ID {
+				all = append(all, crossingOf{w.Name, x})
+			}
+		}
+		return err
+	})
+	if err == nil && c.ID != "" && len(all) == 0 {
+		err = carnet.Errorf(carnet.NotFound, "no world here has a crossing %.40q", c.ID).WithFix("list them: carnet avatar status")
+	}
+	if err != nil || c.JSON {
+		return orJSON(s, all, err)
+	}
+	if c.ID != "" {
+		for _, x := range all {
+			if err := writeCrossing(s, x); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := table{{"CROSSING", "PARTY", "STATE", "WORLD", "OURS", "SINCE", "UNTIL", ""}}
+	for _, x := range all {
+		t.add(x.ID.String(), string(x.Party), x.Direction+", "+string(x.State), string(x.World), x.Ours.String(), clock(x.Begun), moment(x.Until), x.Why)
+	}
+	return t.write(s.out)
+}
+
+// meaning says in words what a state of a crossing means.
+var meaning = map[move.State]string{
+	move.Asked:    "its owner hasn't ordered it yet",
+	move.Copying:  "it is being copied; the source stays as it is",
+	move.Leaving:  "it was called off; the registrar is asked to decide abort",
+	move.Prepared: "everything is there and checked; the registrar is asked to decide",
+	move.Home:     "it lives here now",
+	move.Dropped:  "it doesn't come; what came was deleted",
+	move.Offered:  "the other world copies it; nothing has changed here",
+	move.Frozen:   "what moves is fixed; it waits for the registrar's decision",
+	move.Gone:     "it lives in the other world now",
+	move.Kept:     "it stays",
+}
+
+func writeCrossing(s streams, x crossingOf) error {
+	way := fmt.Sprintf("from %s, as avatar %s", x.World, x.Ours)
+	if x.Theirs == nil {
+		way = fmt.Sprintf("avatar %s to %s", x.Ours, x.World)
+	}
+	fmt.Fprintf(s.out, "%s: %s\n  %s: %s.\n", x.Party, way, x.State, meaning[x.State])
+	if x.Why != "" {
+		fmt.Fprintf(s.out, "  %s\n", plain(x.Why))
+	}
+	if p := x.Progress; p != nil && p.OfBytes > 0 {
+		fmt.Fprintf(s.out, "  %d of %d stretches, %d of %d bytes%s\n", p.Stretches, p.Of, p.Bytes, p.OfBytes, pace(p))
+	}
+	if p := x.Progress; p != nil && p.Waits != "" {
+		fmt.Fprintf(s.out, "  it waits, and is tried again: %s\n", plain(p.Waits))
+	}
+	switch {
+	case x.Departure != "":
+		d, err := identity.OpenDeparture(x.Departure)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.out, "  the source's receipt: unreadable there since %s, in no backup any more from %s on\n", clock(d.Unreadable), clock(d.Unrecoverable))
+	case x.Until != nil && !x.State.Over():
+		fmt.Fprintf(s.out, "  if nothing is decided, the registrar decides abort at %s\n", clock(*x.Until))
+	}
+	return nil
+}
+
+// pace says how fast copying goes, and how long it will take.
+func pace(p *move.Progress) string {
+	took := time.Since(p.Since).Seconds()
+	if p.Fetched == 0 || took < 0.1 {
+		return ""
+	}
+	rate := float64(p.Fetched) / took
+	left := time.Duration(float64(p.OfBytes-p.Bytes) / rate * float64(time.Second))
+	return fmt.Sprintf(", %.1f MB/s, %v left as far as is known", rate/1e6, left.Round(time.Second))
+}
+
+type avatarCancel struct {
+	reaching
+	ID   carnet.CrossingID `arg:"" help:"The crossing, at either of its worlds."`
+	JSON bool              `help:"As JSON."`
+}
+
+func (c avatarCancel) Run(ctx context.Context, s streams) error {
+	world, err := c.one(identity.World, administrator)
+	if err != nil {
+		return err
+	}
+	x, err := world.CancelCrossing(ctx, c.ID)
+	if err != nil || c.JSON {
+		return orJSON(s, x, err)
+	}
+	return writeCrossing(s, crossingOf{c.Party, x})
+}
+
+// approveMove signs a move's order and mandate, and hands them to the target.
+func (c ownerApprove) approveMove(ctx context.Context, s streams, k *owner.Keystore, data []byte) error {
+	r, m, err := identity.ParseMoveRequest(data)
+	if err != nil {
+		return err
+	}
+	if err := k.Knows(m.MandateTerms); err != nil {
+		return err
+	}
+	for _, line := range r.Explain(m) {
+		fmt.Fprintln(s.err, plain(line))
+	}
+	for _, line := range r.Report {
+		fmt.Fprintf(s.err, "  %s\n", plain(line))
+	}
+	if err := c.ask(s, m); err != nil {
+		return err
+	}
+	o, err := k.Order(r, time.Now(), c.For)
+	if err != nil {
+		return err
+	}
+	if c.Party == "" {
+		return writeJSON(s.out, o)
+	}
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	x, err := world.OrderCrossing(ctx, r.Crossing, o)
+	if err != nil {
+		return fmt.Errorf("the order of %s is signed, and %s doesn't have it: %w", r.Crossing, c.Party, err)
+	}
+	if c.JSON {
+		return writeJSON(s.out, x)
+	}
+	_, err = fmt.Fprintf(s.out, "Ordered: %s has it, and goes on by itself. Follow it:\n  carnet avatar status %s\n", c.Party, x.ID)
+	return err
+}

@@ -1,0 +1,244 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/crossing/move"
+	"carnet/crossing/r5"
+	"carnet/identity"
+	"carnet/peering"
+)
+
+// openMoves opens what the world knows of avatars that come and leave.
+func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.PrivateKey) (err error) {
+	n.api.Moves, err = move.New(ctx, move.Config{
+		Party: n.config.Party, Key: key, World: agent, Peers: neighbours{n}, Far: far{n}, Registrar: n.register, Mandates: n.api.Mandates,
+		Clearance: n.clearance, Announce: func() ([]byte, error) { return agent.AnnounceTo(key, n.config.Party) }, Moved: agent.TellMoved,
+		Vouch: func(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
+			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.Vouch(ctx, s)
+		},
+		Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	agent.Receive(n.api.Moves)
+	n.work = append(n.work, n.api.Moves.Run)
+	return nil
+}
+
+// register is the register that the world's depot keeps.
+func (n *Node) register() (move.Registrar, string, error) {
+	client, err := n.depot.register()
+	if err != nil {
+		return nil, "", err
+	}
+	return client, client.Registrar, nil
+}
+
+// neighbours are the worlds that this one has a peering with for calls.
+type neighbours struct{ node *Node }
+
+// Named implements move.Peers.
+func (p neighbours) Named(name carnet.PartyID) (move.Peer, error) {
+	found, err := p.node.peers.Named(name)
+	if err != nil {
+		return move.Peer{}, err
+	}
+	if !found.Allows(peering.R5, time.Now()) {
+		return move.Peer{}, carnet.Errorf(carnet.Unavailable, "the peering with %s isn't in force for calls", name).WithFix("see 'carnet peer show %s'", name)
+	}
+	peer := peerFile(found)
+	return move.Peer{Party: name, OwnName: peer.Party, Key: peer.Key, Clearance: peering.Within(found.Terms, peer.Clearance())}, nil
+}
+
+// moveRoutes serve targets, which are proven callers for an avatar that is to come.
+func (n *Node) moveRoutes() map[string]callRoute {
+	const at = " /r5/avatars/{id}/moves/{crossing}"
+	routes := make(map[string]callRoute)
+	handle := func(method, rest string, serve func(*http.Request, r5.Call, carnet.CrossingID) (any, error)) {
+		routes[method+at+rest] = callRoute{identity.ActionMove, func(w http.ResponseWriter, r *http.Request, c r5.Call) {
+			var x carnet.CrossingID
+			err := x.UnmarshalText([]byte(r.PathValue("crossing")))
+			var answer any
+			if err == nil {
+				answer, err = serve(r, c, x)
+			}
+			if err != nil {
+				refuseAbroad(w, err)
+				return
+			}
+			if raw, ok := answer.([]byte); ok {
+				w.Header().Set("Content-Type", "application/octet-stream")
+				w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
+				_, _ = w.Write(raw) // a failed write means that the caller went away
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(answer)
+		}, false}
+	}
+	moves := n.api.Moves
+	handle(http.MethodPut, "", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		var o move.SignedOrder
+		if err := strictBody(r, &o, maxMoveBody); err != nil {
+			return nil, err
+		}
+		return moves.TakeOffer(r.Context(), c.Platform, c.Avatar, x, o)
+	})
+	handle(http.MethodGet, "/streams/{stream}", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		stream, err := carnet.ParseStreamID(r.PathValue("stream"))
+		if err != nil {
+			return nil, err
+		}
+		from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 63)
+		if err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "from isn't the number of a batch")
+		}
+		return moves.Stretches(r.Context(), c.Platform, c.Avatar, x, stream, from)
+	})
+	handle(http.MethodPost, "/stretches", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		var m avatar.MovedStretch
+		if err := strictBody(r, &m, maxMoveBody); err != nil {
+			return nil, err
+		}
+		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, x, m)
+		if err != nil {
+			return nil, err
+		}
+		both := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)+len(proof)), uint32(len(body)))
+		return append(append(both, body...), proof...), nil
+	})
+	handle(http.MethodPost, "/freeze", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		announcement, err := wholeBody(r.Body, maxMoveBody)
+		if err != nil {
+			return nil, err
+		}
+		return moves.Freeze(r.Context(), c.Platform, c.Avatar, x, announcement)
+	})
+	handle(http.MethodGet, "/manifest", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		return moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)
+	})
+	handle(http.MethodPost, "/decision", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		var d move.Decided
+		if err := strictBody(r, &d, maxMoveBody); err != nil {
+			return nil, err
+		}
+		return moves.Hear(r.Context(), c.Platform, c.Avatar, x, d)
+	})
+	return routes
+}
+
+// Bounds of what worlds say to each other about a move.
+const (
+	maxMoveBody = 256 << 10
+	maxListing  = 1 << 20
+	maxPiece    = 64 << 20 // a stretch with its proof
+	maxFreezing = 64 << 20
+)
+
+func wholeBody(r io.Reader, most int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "what is said breaks off: %v", err)
+	}
+	if int64(len(body)) > most {
+		return nil, carnet.Errorf(carnet.TooLarge, "what is said has more than %d bytes", most)
+	}
+	return body, nil
+}
+
+func strictBody(r *http.Request, into any, most int64) error {
+	body, err := wholeBody(r.Body, most)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return carnet.Errorf(carnet.Malformed, "what is said can't be read: %v", err)
+	}
+	return nil
+}
+
+// far asks sources.
+type far struct{ node *Node }
+
+// Offer implements move.Far.
+func (f far) Offer(ctx context.Context, to move.Visit, o move.SignedOrder) (s move.Standing, err error) {
+	return s, f.json(ctx, to, http.MethodPut, "", o, &s, maxListing)
+}
+
+// Stretches implements move.Far.
+func (f far) Stretches(ctx context.Context, to move.Visit, stream carnet.StreamID, from uint64) (all []avatar.MovedStretch, err error) {
+	return all, f.json(ctx, to, http.MethodGet, "/streams/"+stream.String()+"?from="+strconv.FormatUint(from, 10), nil, &all, maxListing)
+}
+
+// Stretch implements move.Far.
+func (f far) Stretch(ctx context.Context, to move.Visit, m avatar.MovedStretch) (body, proof []byte, err error) {
+	question, err := json.Marshal(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	both, err := f.call(ctx, to, http.MethodPost, "/stretches", question, maxPiece)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(both) < 4 || int64(len(both)-4) < int64(binary.BigEndian.Uint32(both)) {
+		return nil, nil, carnet.Errorf(carnet.Malformed, "%s gave a stretch that breaks off", to.Source)
+	}
+	n := binary.BigEndian.Uint32(both)
+	return both[4 : 4+n : 4+n], both[4+n:], nil
+}
+
+// Freeze implements move.Far.
+func (f far) Freeze(ctx context.Context, to move.Visit, announcement []byte) (given move.Freezing, err error) {
+	answer, err := f.call(ctx, to, http.MethodPost, "/freeze", announcement, maxFreezing)
+	if err == nil && json.Unmarshal(answer, &given) != nil {
+		err = carnet.Errorf(carnet.Unavailable, "%s answered with something else than a release", to.Source)
+	}
+	return given, err
+}
+
+// Manifest implements move.Far.
+func (f far) Manifest(ctx context.Context, to move.Visit) ([]byte, error) {
+	return f.call(ctx, to, http.MethodGet, "/manifest", nil, avatar.MaxManifest)
+}
+
+// Decided implements move.Far.
+func (f far) Decided(ctx context.Context, to move.Visit, d move.Decided) (left move.Left, err error) {
+	return left, f.json(ctx, to, http.MethodPost, "/decision", d, &left, maxMoveBody)
+}
+
+func (f far) json(ctx context.Context, to move.Visit, method, rest string, question, answer any, most int64) error {
+	var body []byte
+	if question != nil {
+		var err error
+		if body, err = json.Marshal(question); err != nil {
+			return err
+		}
+	}
+	got, err := f.call(ctx, to, method, rest, body, most)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(got, answer); err != nil {
+		return carnet.Errorf(carnet.Unavailable, "%s answered with something else than was asked: %v", to.Source, err)
+	}
+	return nil
+}
+
+func (f far) call(ctx context.Context, to move.Visit, method, rest string, body []byte, most int64) ([]byte, error) {
+	path := "/r5/avatars/" + to.About.String() + "/moves/" + to.Crossing.String() + rest
+	return f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
+}

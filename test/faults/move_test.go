@@ -1,0 +1,113 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/crossing/move"
+	"carnet/entity"
+	"carnet/identity"
+	"carnet/policy"
+)
+
+// begin makes room in the clinic for arena's avatar, with the grant by which the
+// clinic may fetch it, and returns the crossing with what the owner is asked.
+func (n *neighbours) begin() (api.Crossing, identity.MoveRequest) {
+	t, ctx := n.t, n.t.Context()
+	t.Helper()
+	traveller, err := n.arena.client.Enrol(ctx, n.there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := n.clinic.client.BeginCrossing(ctx, api.NewMove{World: "arena", Traveller: traveller, Text: "The clinic looks after you."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, m, err := identity.ParseMoveRequest(x.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := make(map[string]struct{})
+	for _, name := range traveller.Properties {
+		object, _, _ := strings.Cut(name, "/")
+		shown[object] = struct{}{}
+	}
+	text, err := json.Marshal(map[string]any{"properties": shown})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := policy.ParseView(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms := entity.Terms{
+		Avatar: n.there, To: entity.To{Platform: "clinic", DID: identity.DID(m.Subject)}, Actions: []identity.Action{identity.ActionMove},
+		View: view, Purpose: m.Purpose, Ceiling: &entity.Clearance{Sensitivity: m.Clearance.Sensitivity, Residency: m.Clearance.Residency.Words()}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+	}
+	a, err := n.arena.client.Assess(ctx, terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.arena.client.Give(ctx, api.NewGrant{Terms: terms, Assessment: a.Fingerprint}); err != nil {
+		t.Fatal(err)
+	}
+	return x, r
+}
+
+// beats are the heart rates of an avatar.
+func beats(t *testing.T, p *party, id carnet.AvatarID) []carnet.Measurement {
+	t.Helper()
+	all, _, err := p.client.History(t.Context(), id, client.HistoryQuery{Property: "heart_rate"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// An avatar moves from arena to the clinic, as processes: history and state are there
+// as they were, arena has nothing any more, and what the watch sends goes on there.
+func TestMove(t *testing.T) {
+	t.Parallel()
+	n := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`)
+	ctx := t.Context()
+	n.watch.send(20)
+	n.settle()
+	before := beats(t, n.arena, n.there)
+	x, r := n.begin()
+	ordered, err := n.store.Order(r, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err = n.clinic.client.OrderCrossing(ctx, x.ID, ordered); err != nil || x.State == move.Asked {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	n.watch.send(5) // while it moves
+	eventually(t, "it is home in the clinic", func() bool {
+		if x, err = n.clinic.client.Crossing(ctx, x.ID); err != nil {
+			t.Fatal(err)
+		}
+		return x.State == move.Home
+	})
+	after := beats(t, n.clinic, x.Ours)
+	if len(after) < len(before) || !slices.Equal(after[:len(before)], before) {
+		t.Errorf("the clinic has %v, arena had %v", after, before)
+	}
+	n.watch.send(5)
+	eventually(t, "what the watch sends goes on there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 30 })
+	eventually(t, "arena has signed that nothing is left", func() bool {
+		left, err := n.arena.client.Crossing(ctx, x.ID)
+		return err == nil && left.State == move.Gone && left.Departure != ""
+	})
+	if _, err := n.arena.client.Avatar(ctx, n.there); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("arena still has the avatar: %v", err)
+	}
+	if all := beats(t, n.clinic, x.Ours); len(all) != 30 {
+		t.Errorf("%d measurements instead of 30: %v", len(all), all)
+	}
+}
