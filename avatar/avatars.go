@@ -32,12 +32,15 @@ type Avatar struct {
 	changed      bool   // since that was taken; owner: Agent.foldMu
 	departed     bool   // it has moved away: no state is saved; owner: Agent.foldMu
 
-	mu          sync.Mutex                 // guards what follows
-	latest      []latest                   // of each property; changed under Agent.foldMu too
-	subscribers map[*Subscription]struct{} // nil while there is none; begins under Agent.foldMu too
-	// live and whole count the subscribers that wait for what comes, and those that want
-	// batches.
-	live, whole int32
+	mu          sync.Mutex   // guards what follows
+	latest      []latest     // of each property; changed under Agent.foldMu too
+	subscribers *subscribers // nil while there is none; begins under Agent.foldMu too
+}
+
+// subscribers are those of an avatar. Its mutex guards them.
+type subscribers struct {
+	all         map[*Subscription]struct{}
+	live, whole int // how many wait for what comes, and how many want batches
 }
 
 // stream is what one sender says about one avatar.

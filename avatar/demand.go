@@ -12,7 +12,7 @@ func (a *Agent) demand(v *Avatar) {
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()
 	v.mu.Lock()
-	on := v.live > 0
+	on := v.subscribers != nil && v.subscribers.live > 0
 	v.mu.Unlock()
 	if _, told := a.demanded[v]; told == on {
 		return

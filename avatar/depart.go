@@ -107,7 +107,7 @@ func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.Crossin
 	a.demandMu.Unlock()
 	v.mu.Lock()
 	v.latest = nil
-	for s := range v.subscribers {
+	for s := range v.subscribers.each() {
 		s.end(carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, to).WithFix("ask there for it"))
 	}
 	v.mu.Unlock()

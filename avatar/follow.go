@@ -35,7 +35,7 @@ func (b *Batch) End() uint64 { return b.First + uint64(b.Count) }
 
 // followed reports whether somebody wants batches of what comes. The caller
 // holds v.mu.
-func (v *Avatar) followed() bool { return v.whole > 0 }
+func (v *Avatar) followed() bool { return v.subscribers != nil && v.subscribers.whole > 0 }
 
 // Following is the batches of an avatar from some place on, for who passes them
 // on: each stream's in the order of their numbers, each once. It is a
@@ -86,10 +86,10 @@ func (f *Following) Take(ctx context.Context) (Event, bool, error) { return f.s.
 func (f *Following) Demand(on bool) {
 	v := f.s.avatar
 	v.mu.Lock()
-	if _, there := v.subscribers[f.s]; there {
-		v.count(f.s, -1)
+	if v.subscribers.has(f.s) {
+		v.subscribers.count(f.s, -1)
 		f.s.live = on
-		v.count(f.s, 1)
+		v.subscribers.count(f.s, 1)
 	}
 	v.mu.Unlock()
 	f.s.agent.demand(v)

@@ -141,10 +141,10 @@ func (a *Agent) begin(v *Avatar, s *Subscription, place func(streams []*stream))
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.subscribers == nil {
-		v.subscribers = make(map[*Subscription]struct{})
+		v.subscribers = &subscribers{all: make(map[*Subscription]struct{})}
 	}
-	v.subscribers[s] = struct{}{}
-	v.count(s, 1)
+	v.subscribers.all[s] = struct{}{}
+	v.subscribers.count(s, 1)
 }
 
 // Cursor is where the subscription begins: asked for before Next, it is the
@@ -159,24 +159,40 @@ func (s *Subscription) Cursor() Cursor {
 func (s *Subscription) Close() {
 	v := s.avatar
 	v.mu.Lock()
-	if _, there := v.subscribers[s]; there {
-		v.count(s, -1)
-	}
-	delete(v.subscribers, s)
-	if len(v.subscribers) == 0 {
-		v.subscribers = nil
+	if v.subscribers.has(s) {
+		v.subscribers.count(s, -1)
+		if delete(v.subscribers.all, s); len(v.subscribers.all) == 0 {
+			v.subscribers = nil
+		}
 	}
 	v.mu.Unlock()
 	s.agent.demand(v)
 }
 
-// count notes that a subscriber has come (1) or leaves (-1). The caller holds v.mu.
-func (v *Avatar) count(s *Subscription, one int32) {
+// has reports whether somebody is among them; all may be nil.
+func (all *subscribers) has(s *Subscription) bool {
+	if all == nil {
+		return false
+	}
+	_, there := all.all[s]
+	return there
+}
+
+// each are all of them; all may be nil.
+func (all *subscribers) each() map[*Subscription]struct{} {
+	if all == nil {
+		return nil
+	}
+	return all.all
+}
+
+// count notes that a subscriber has come (1) or leaves (-1).
+func (all *subscribers) count(s *Subscription, one int) {
 	if s.live {
-		v.live += one
+		all.live += one
 	}
 	if s.whole {
-		v.whole += one
+		all.whole += one
 	}
 }
 
@@ -184,7 +200,7 @@ func (v *Avatar) count(s *Subscription, one int32) {
 func (v *Avatar) publish(e Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for s := range v.subscribers {
+	for s := range v.subscribers.each() {
 		s.offer(e)
 	}
 }

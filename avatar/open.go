@@ -220,7 +220,7 @@ func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.
 	s.batches++
 	s.measurements += uint64(b.Count)
 	v.take(o.measurements, latest{ends: valueEnds(b.Retention, received), epoch: h.Epoch, slot: h.Slot, place: uint16(s.place), class: class}, received)
-	subscribed, followed := len(v.subscribers) > 0, v.followed()
+	subscribed, followed := v.subscribers != nil, v.followed()
 	v.mu.Unlock()
 	a.changed(v)
 	if subscribed && len(o.measurements) > 0 {
