@@ -165,6 +165,8 @@ type Crossing struct {
 	Manifest  string            `json:"manifest,omitempty" doc:"SHA-256 of the list of all that moves."`
 	Decision  string            `json:"decision,omitempty" doc:"The registrar's, as a JWS."`
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
+	Surveyed  bool              `json:"surveyed,omitempty" doc:"Since it is home, every batch that came has been opened."`
+	Unfit     int               `json:"unfit,omitempty" doc:"How many of them can't be used; the log names them."`
 }
 
 // CrossingList is all crossings of a world.
@@ -190,6 +192,7 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 	c := Crossing{
 		ID: t.ID, Direction: arriving, State: t.State, World: t.From, Ours: t.To, Theirs: &t.Avatar, Begun: t.Begun, Until: when(t.Until), Ended: when(t.Ended),
 		Why: t.Why, Manifest: hash(t.Manifest), Decision: t.Decision, Departure: t.Departure,
+		Surveyed: t.Surveyed, Unfit: t.Unfit,
 	}
 	if t.State == move.Asked {
 		c.Request = RequestDocument(t.Request)

@@ -192,6 +192,9 @@ func writeCrossing(s streams, x crossingOf) error {
 	if p := x.Progress; p != nil && p.Waits != "" {
 		fmt.Fprintf(s.out, "  it waits, and is tried again: %s\n", plain(p.Waits))
 	}
+	if x.Unfit > 0 {
+		fmt.Fprintf(s.out, "  %d batches that came can't be used; the log of %s names them\n", x.Unfit, x.Party)
+	}
 	switch {
 	case x.Departure != "":
 		d, err := identity.OpenDeparture(x.Departure)

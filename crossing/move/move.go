@@ -57,6 +57,7 @@ type World interface {
 	Check(context.Context, carnet.AvatarID, *avatar.Manifest) error
 	Arrive(context.Context, carnet.AvatarID, avatar.Landing) error
 	Drop(context.Context, carnet.AvatarID) error
+	Survey(ctx context.Context, id carnet.AvatarID, do func(avatar.Unfit)) error
 
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error

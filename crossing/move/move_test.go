@@ -22,6 +22,7 @@ func (s *stage) want(when string, source, target State, lives ...carnet.PartyID)
 
 func TestAnAvatarMoves(t *testing.T) {
 	s := newStage(t)
+	s.stores["citadel"].unfit = 2
 	s.ask()
 	s.want("before its owner ordered it", None, Asked, "arena")
 	s.order(time.Hour)
@@ -34,6 +35,9 @@ func TestAnAvatarMoves(t *testing.T) {
 	v, err := s.stores["citadel"].Avatar(s.crossing.To)
 	if err != nil || v.Title != "Runner" || identity.DID(v.OwnerKey) != didOf("owner at citadel") {
 		t.Errorf("citadel has %+v, %v", v, err)
+	}
+	if !there.Surveyed || there.Unfit != 2 {
+		t.Errorf("surveyed %t, and found %d batches", there.Surveyed, there.Unfit)
 	}
 	if len(s.told) != 1 {
 		t.Errorf("things agents were told %d times", len(s.told))

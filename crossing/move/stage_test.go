@@ -36,6 +36,7 @@ type store struct {
 	failKeep  error
 	failCheck error
 	keys      int // bags taken
+	unfit     int // batches that a survey finds
 }
 
 func newStore() *store {
@@ -192,6 +193,13 @@ func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) 
 func (s *store) Drop(_ context.Context, id carnet.AvatarID) error {
 	defer s.lock()()
 	delete(s.arriving, id)
+	return nil
+}
+
+func (s *store) Survey(_ context.Context, _ carnet.AvatarID, do func(avatar.Unfit)) error {
+	for range s.unfit {
+		do(avatar.Unfit{})
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,6 +44,10 @@ type AtTarget struct {
 	Departure  string             `json:"departure,omitempty"`
 	Ended      time.Time          `json:"ended,omitzero"`
 	Why        string             `json:"why,omitempty"` // it was called off, or dropped
+	// Surveyed: since it is home, every batch has been opened; Unfit counts those that
+	// can't be used.
+	Surveyed bool `json:"surveyed,omitempty"`
+	Unfit    int  `json:"unfit,omitempty"`
 }
 
 // Progress is how far the copying has come since this process began.
@@ -66,7 +71,7 @@ type atTarget struct {
 
 // open reports whether there is something to do without being asked.
 func (t *atTarget) open() bool {
-	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && t.Departure == ""
+	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && (t.Departure == "" || !t.Surveyed)
 }
 
 func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar} }
@@ -239,7 +244,12 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 	case Prepared:
 		err = a.decide(ctx, t, register.Petition{Want: register.Commit, Order: t.Order, Release: t.Release, Acceptance: t.Acceptance})
 	case Home:
-		err = a.tellSource(ctx, t)
+		if t.Departure == "" {
+			err = a.tellSource(ctx, t)
+		}
+		if !t.Surveyed {
+			err = errors.Join(err, a.survey(ctx, t))
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -573,6 +583,24 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 	defer a.changing.Unlock()
 	t = a.came(t.ID)
 	t.Departure = left.Departure
+	return a.keepTarget(ctx, t)
+}
+
+// survey opens every batch that came, which nobody did while the source kept still for
+// it, and says which can't be used: who sent it and the source stand for that.
+func (a *Agent) survey(ctx context.Context, t atTarget) error {
+	unfit := 0
+	err := a.World.Survey(ctx, t.To, func(u avatar.Unfit) {
+		unfit++
+		a.Log.Error("a batch that came with a move can't be used", "crossing", t.ID, "avatar", t.To, "from", t.From, "stream", u.Stream, "batch", u.Batch, "fingerprint", u.Fingerprint, "err", u.Why)
+	})
+	if err != nil {
+		return err
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	t = a.came(t.ID)
+	t.Surveyed, t.Unfit = true, unfit
 	return a.keepTarget(ctx, t)
 }
 
