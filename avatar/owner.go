@@ -86,9 +86,14 @@ func (a *Agent) PublicKey(id carnet.AvatarID) (ed25519.PublicKey, error) {
 // Owner returns the owner's key that is pinned with an avatar: carnet.NotFound
 // where there is no such avatar, or none has been pinned.
 func (a *Agent) Owner(id carnet.AvatarID) (ed25519.PublicKey, error) {
-	v, err := a.avatar(id)
-	if err != nil {
-		return nil, err
+	a.mu.RLock()
+	v := a.departed[id] // its new home still speaks of it
+	a.mu.RUnlock()
+	if v == nil {
+		var err error
+		if v, err = a.avatar(id); err != nil {
+			return nil, err
+		}
 	}
 	if key := a.ownerOf(v); key != nil {
 		return key, nil

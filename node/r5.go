@@ -14,6 +14,7 @@ import (
 	"carnet"
 	"carnet/activity"
 	"carnet/api"
+	"carnet/avatar"
 	"carnet/crossing/r5"
 	"carnet/entity"
 	"carnet/identity"
@@ -131,6 +132,8 @@ type granted struct {
 	agent *entity.Agent
 	world interface {
 		Properties(carnet.AvatarID) ([]policy.Property, error)
+		Departed(carnet.AvatarID) (avatar.Destination, error)
+		MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, error)
 	}
 	guard *activity.Guard
 
@@ -184,40 +187,61 @@ func (g *granted) permitted(ask r5.Ask, found entity.Grant) (r5.Grant, error) {
 	if !d.Allow {
 		return r5.Grant{}, carnet.Errorf(carnet.Forbidden, "%s", d.Sentence)
 	}
+	if ask.Action == identity.ActionMove {
+		label, err := g.ceiling(found.Avatar)
+		return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
+	}
 	label, err := g.label(found)
 	return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
 }
 
+// ceiling is the label of all that would move, whatever a grant shows.
+func (g *granted) ceiling(id carnet.AvatarID) (carnet.Label, error) {
+	return g.remembered("all of "+id.String(), func() (label carnet.Label, err error) {
+		if _, moved := g.world.Departed(id); moved == nil {
+			return label, nil // nothing of it can be had any more
+		}
+		return g.world.MovedCeiling(context.Background(), id)
+	})
+}
+
 // label joins the labels of what a grant shows.
 func (g *granted) label(found entity.Grant) (carnet.Label, error) {
+	return g.remembered(found.ID, func() (label carnet.Label, err error) {
+		lens, err := g.agent.Lens(found.ID)
+		if err != nil {
+			return label, err
+		}
+		properties, err := g.world.Properties(found.Avatar)
+		for _, p := range properties {
+			if lens.Shows(p.Name) {
+				label = label.Join(p.Label)
+			}
+		}
+		return label, err
+	})
+}
+
+// remembered is a label that was made a moment ago, or is made now.
+func (g *granted) remembered(of string, work func() (carnet.Label, error)) (carnet.Label, error) {
 	now := time.Now()
 	g.mu.Lock()
-	known, ok := g.labels[found.ID]
+	known, ok := g.labels[of]
 	g.mu.Unlock()
 	if age := now.Sub(known.at); ok && age >= 0 && age < labelTime {
 		return known.label, nil
 	}
-	lens, err := g.agent.Lens(found.ID)
+	label, err := work()
 	if err != nil {
 		return carnet.Label{}, err
-	}
-	properties, err := g.world.Properties(found.Avatar)
-	if err != nil {
-		return carnet.Label{}, err
-	}
-	known = labelled{at: now}
-	for _, p := range properties {
-		if lens.Shows(p.Name) {
-			known.label = known.label.Join(p.Label)
-		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.labels) > 4096 || g.labels == nil {
 		g.labels = make(map[string]labelled)
 	}
-	g.labels[found.ID] = known
-	return known.label, nil
+	g.labels[of] = labelled{label, now}
+	return label, nil
 }
 
 // calls records what was decided about calls between worlds.

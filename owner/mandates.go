@@ -226,6 +226,10 @@ func (in inside) without(now time.Time) inside {
 	return in
 }
 
+// mandateLonger is how much longer than its order a move's mandate holds: the target
+// tells the source what was decided by it.
+const mandateLonger = time.Hour
+
 // Order signs what a move request asks for: the order by the key that is registered
 // for the avatar's home, and the mandate by the key that its world has pinned with it.
 // What is returned is on disk, with the key for the target.
@@ -241,6 +245,13 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 	if _, err := k.signerOf(asked.MandateTerms); err != nil {
 		return identity.Ordered{}, err
 	}
+	if !slices.ContainsFunc(k.inside.Keys, func(w worldKey) bool {
+		return w.World.Party == asked.Audience && w.World.Key == r.Source && slices.Contains(w.Avatars, asked.Avatar)
+	}) {
+		return identity.Ordered{}, carnet.Errorf(carnet.Forbidden, "the order is to leave a world with the key %s, which isn't that of %s, where the avatar lives", r.Source, asked.Audience).
+			WithFix("begin the move anew: carnet avatar move")
+	}
+	life = min(life, identity.OrderLife-mandateLonger)
 	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == r.Owner })
 	if i < 0 {
 		return identity.Ordered{}, carnet.Errorf(carnet.NotFound, "the avatar's home is registered for the key %s, which this keystore doesn't have", r.Owner).
@@ -262,7 +273,7 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 	if err := k.Pinned(world, r.To); err != nil {
 		return identity.Ordered{}, err
 	}
-	m, err := k.Approve(asked, now, life)
+	m, err := k.Approve(asked, now, life+mandateLonger)
 	if err != nil {
 		return identity.Ordered{}, err
 	}

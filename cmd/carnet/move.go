@@ -50,6 +50,9 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.From, err)
 	}
+	if len(traveller.Properties) == 0 {
+		return carnet.Errorf(carnet.Conflict, "the avatar has shown nothing yet, so there is nothing to move").WithFix("wait until its things have sent something")
+	}
 	n := api.NewMove{World: c.From, Traveller: traveller, Text: c.Text}
 	if c.View != "" {
 		text, err := readDocument(s, c.View)

@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"crypto/ed25519"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
@@ -100,6 +101,46 @@ func (a *Agent) keepHome(ctx context.Context, h knownHome) error {
 	return nil
 }
 
+// claimAll claims the homes of avatars that are here, once since the start: what was
+// released before is worth nothing then. Those that are frozen aren't claimed.
+func (a *Agent) claimAll(ctx context.Context) {
+	for n := 0; ; n++ {
+		left := 0
+		for _, h := range a.unclaimed() {
+			if _, err := a.claim(ctx, h); final(err) {
+				a.Log.Error("an avatar that is here is said to live elsewhere", "avatar", h.Avatar, "err", err)
+			} else if err != nil {
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause(n)):
+		}
+	}
+}
+
+// unclaimed lists the homes that weren't claimed since the start, of avatars that are
+// here and aren't frozen.
+func (a *Agent) unclaimed() (all []Registered) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	frozen := make(map[carnet.AvatarID]bool)
+	for _, l := range a.sources {
+		frozen[l.Avatar] = frozen[l.Avatar] || l.State == Frozen || l.State == Gone
+	}
+	for id, h := range a.homes {
+		if _, err := a.World.Avatar(id); err == nil && a.claimed[id] == 0 && !frozen[id] {
+			all = append(all, h.Registered)
+		}
+	}
+	return all
+}
+
 // claim raises the home's incarnation at the register, once since the start, and
 // returns it: what was released before this process began is worth nothing then,
 // unless the avatar was frozen, and isn't claimed.
@@ -126,6 +167,23 @@ func (a *Agent) claim(ctx context.Context, h Registered) (uint64, error) {
 	defer a.mu.Unlock()
 	a.claimed[h.Avatar] = answer.Incarnation
 	return answer.Incarnation, nil
+}
+
+// checkHome refuses what the register doesn't say of a home: that it is at a world, and
+// whose it is.
+func (a *Agent) checkHome(ctx context.Context, h Registered, world string) error {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return err
+	}
+	is, _, err := registrar.Home(ctx, h.Home)
+	if err != nil {
+		return err
+	}
+	if is.World != world || is.Owner != h.Owner {
+		return carnet.Errorf(carnet.Forbidden, "the register doesn't say that the avatar's home is there, and of that owner").WithFix("have it described anew by the world where it lives")
+	}
+	return nil
 }
 
 // registrarOf returns a register that an order or a home names.

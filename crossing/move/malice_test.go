@@ -187,6 +187,46 @@ func TestForgedDecisions(t *testing.T) {
 		}
 	}
 	s.want("after all that", Frozen, Prepared, "arena")
+
+	// An order and a decision that the target made itself: by a key that it calls owner
+	// and registrar.
+	o, err := identity.OpenOrder(s.ordered.Order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Owner, o.Registrar = didOf("mallory"), didOf("mallory")
+	forged, err := identity.SignOrder(keyOf("mallory"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]Decided{
+		"a commit of its own order": {SignedOrder{forged, s.ordered.Terms}, decision(keyOf("mallory"), func(d *identity.Decision) {
+			d.Order = carnet.FingerprintOf([]byte(forged))
+		})},
+		"an abort of its own order": {SignedOrder{forged, s.ordered.Terms}, decision(keyOf("mallory"), func(d *identity.Decision) {
+			d.Order, d.Outcome, d.Manifest, d.Homes, d.Why = carnet.FingerprintOf([]byte(forged)), identity.Abort, nil, []identity.HomeAt{}, "no"
+		})},
+		"a commit of another home":  {there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].Home[0]++ })},
+		"a commit to another world": {there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].World = didOf("mallory") })},
+	} {
+		if _, err := s.Decided(t.Context(), there.visit(), d); !final(err) {
+			t.Errorf("%s was heard: %v", name, err)
+		}
+		s.want("after "+name, Frozen, Prepared, "arena")
+		// A source that doesn't know of the move believes it no more.
+		known := s.arena.sources[s.crossing.ID]
+		delete(s.arena.sources, s.crossing.ID)
+		if _, err := s.Decided(t.Context(), there.visit(), d); !final(err) {
+			t.Errorf("%s was heard by a source that knows nothing: %v", name, err)
+		}
+		s.want("after "+name, None, Prepared, "arena")
+		s.arena.sources[s.crossing.ID] = known
+	}
+	other := Decided{there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Manifest = &carnet.Fingerprint{9} })}
+	if _, err := s.Decided(t.Context(), there.visit(), other); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("a commit of something else than was released was heard: %v", err)
+	}
+	s.want("after all that", Frozen, Prepared, "arena")
 	s.goOn()
 	s.want("in the end", Gone, Home, "citadel")
 }

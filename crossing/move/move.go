@@ -15,7 +15,6 @@ package move
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -50,6 +49,7 @@ type World interface {
 
 	// The target's.
 	Expect(ctx context.Context, x carnet.CrossingID, title string) (avatar.Info, error)
+	Arriving() map[carnet.AvatarID]carnet.CrossingID
 	TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error
 	Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error)
 	TakeStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) error
@@ -70,6 +70,7 @@ type World interface {
 type Registrar interface {
 	Enrol(ctx context.Context, home carnet.HomeID, owner string) (identity.HomeAnswer, register.HomeReply, error)
 	Claim(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
+	Home(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
 	// Decide returns what was decided, verified; nil while nothing is.
 	Decide(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error)
 }
@@ -210,7 +211,22 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.AvatarID]uint64),
 	}
-	return a, a.load(ctx)
+	if err := a.load(ctx); err != nil {
+		return nil, err
+	}
+	return a, a.forgetRooms(ctx)
+}
+
+// forgetRooms deletes avatars that are to come by no move: a crash left them.
+func (a *Agent) forgetRooms(ctx context.Context) error {
+	for id, x := range a.World.Arriving() {
+		if t := a.targets[x]; t == nil || t.State == Dropped {
+			if err := a.World.Drop(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Kinds of documents.
@@ -266,13 +282,11 @@ const (
 // pause is how long something that failed n times in a row rests.
 func pause(n int) time.Duration { return min(shortPause<<min(n, 10), longPause) }
 
-// Run goes on with every move that isn't over, until ctx ends. It returns an error
-// only when the process must recover at its next start.
+// Run goes on with every move that isn't over, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var driving sync.WaitGroup
 	defer driving.Wait()
+	driving.Go(func() { a.claimAll(ctx) })
 	busy := make(map[carnet.CrossingID]bool)
 	done := make(chan carnet.CrossingID)
 	tick := time.NewTicker(shortPause)
@@ -284,9 +298,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 			busy[d.id] = true
 			driving.Go(func() {
-				if err := d.drive(ctx); err != nil && ctx.Err() == nil && errors.Is(err, errFatal) {
-					cancel(err)
-				}
+				_ = d.drive(ctx) // it is tried again
 				select {
 				case done <- d.id:
 				case <-ctx.Done():
@@ -295,9 +307,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			if err := context.Cause(ctx); errors.Is(err, errFatal) {
-				return err
-			}
 			return nil
 		case id := <-done:
 			delete(busy, id)
@@ -306,9 +315,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 }
-
-// errFatal marks an error after which the process must recover at its next start.
-var errFatal = errors.New("a move can't go on")
 
 func (a *Agent) rouse() {
 	select {

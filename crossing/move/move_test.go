@@ -156,6 +156,86 @@ func TestAMoveIsCalledOff(t *testing.T) {
 	s.want("called off before it was ordered", None, Dropped, "arena")
 }
 
+// What a source released before it began anew is worth nothing once it has claimed its
+// homes; nothing of a target that doesn't answer is deleted meanwhile.
+func TestAnOlderReleaseIsWorthNothing(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.goOn()
+	older := s.stores["arena"].copied()
+	delete(s.cut, "freeze")
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Fatal(err)
+	}
+	s.want("once both have signed", Frozen, Prepared, "arena")
+	s.stores["arena"] = older
+	s.start("arena")
+	s.arena.claimAll(t.Context())
+	s.goOn()
+	s.want("in the end", Kept, Dropped, "arena")
+}
+
+// A source keeps what has moved until its target says that it has it.
+func TestASourceWaitsForItsTarget(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.goOn()
+	s.want("while the target can't say that it has it", Gone, Home, "citadel")
+	if l := s.arena.left(s.crossing.ID); l.Departure != "" || !s.stores["arena"].gone[s.avatar].Cleared.IsZero() {
+		t.Errorf("it is deleted already: %+v", l)
+	}
+	s.arena.Now = func() time.Time { return time.Now().Add(keepFor + time.Hour) }
+	s.goOn()
+	if l := s.arena.left(s.crossing.ID); l.Departure == "" {
+		t.Error("it is never deleted")
+	}
+	delete(s.cut, "decided")
+	s.goOn()
+	if there := s.citadel.came(s.crossing.ID); there.Departure == "" {
+		t.Error("the target has no departure")
+	}
+}
+
+// Rooms that a crash left by no move are deleted at the start.
+func TestRoomsOfNoMoveAreDeleted(t *testing.T) {
+	s := newStage(t)
+	if _, err := s.stores["citadel"].Expect(t.Context(), carnet.NewCrossingID(), "nobody"); err != nil {
+		t.Fatal(err)
+	}
+	s.ask()
+	s.start("citadel")
+	if n := len(s.stores["citadel"].arriving); n != 1 {
+		t.Errorf("%d rooms, want that of the move", n)
+	}
+}
+
+// What the register doesn't say isn't believed.
+func TestAHomeThatTheRegisterDoesNotKnow(t *testing.T) {
+	s := newStage(t)
+	d, err := s.arena.Enrol(t.Context(), s.avatar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Registered){
+		"another home":     func(r *Registered) { r.Home[0]++ },
+		"another owner":    func(r *Registered) { r.Owner = didOf("mallory") },
+		"another register": func(r *Registered) { r.Registrar = didOf("mallory") },
+	} {
+		home := d.Registered
+		change(&home)
+		if _, err := s.citadel.Ask(t.Context(), "operator", Wanted{From: "arena", Home: home, Properties: d.Properties}); err == nil {
+			t.Errorf("room was made for %s", name)
+		}
+	}
+	if n := len(s.stores["citadel"].arriving); n != 0 {
+		t.Errorf("%d rooms are left", n)
+	}
+}
+
 // A source whose store is restored from before it released: what it released then is
 // worth nothing once it has gone on, and if it was used, the register knows.
 func TestASourceIsRestored(t *testing.T) {

@@ -27,6 +27,7 @@ type AtSource struct {
 	Release   string             `json:"release,omitempty"`
 	Decision  string             `json:"decision,omitempty"`
 	Heads     []carnet.Moved     `json:"heads,omitempty"` // what things agents are told
+	Heard     bool               `json:"heard,omitempty"` // the target has said that it has the avatar
 	Departure string             `json:"departure,omitempty"`
 	Ended     time.Time          `json:"ended,omitzero"`
 	Why       string             `json:"why,omitempty"` // it was kept
@@ -70,11 +71,11 @@ func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept)
 // TakeOffer takes a target's offer of an order: the owner's, about an avatar that is
 // here, to a world that may have all of it. Offered again it is answered again.
 func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (Standing, error) {
-	if err := a.World.Pack(ctx); err != nil {
-		return Standing{}, err
-	}
 	state, err := a.takeOffer(ctx, by, about, x, o)
 	if err != nil {
+		return Standing{}, err
+	}
+	if err := a.World.Pack(ctx); err != nil {
 		return Standing{}, err
 	}
 	streams, err := a.World.MovedStreams(ctx, about)
@@ -95,17 +96,19 @@ func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if l.State != None {
 		return next, nil
 	}
-	order, err := a.checkOrder(ctx, by, about, x, o)
+	order, err := a.checkOrder(by, about, x, o)
 	if err != nil {
+		return None, err
+	}
+	if err := a.checkMay(ctx, by, about, order); err != nil {
 		return None, err
 	}
 	l.AtSource = AtSource{ID: x, Avatar: about, To: by, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
 	return next, a.keepSource(ctx, l)
 }
 
-// checkOrder refuses an order that isn't the owner's for this, or that the target may
-// not get.
-func (a *Agent) checkOrder(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (identity.Order, error) {
+// checkOrder refuses an order that isn't the owner's for this.
+func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (identity.Order, error) {
 	refuse := func(format string, args ...any) (identity.Order, error) {
 		return identity.Order{}, carnet.Errorf(carnet.Forbidden, "the order "+format, args...)
 	}
@@ -123,7 +126,7 @@ func (a *Agent) checkOrder(ctx context.Context, by carnet.PartyID, about carnet.
 	}
 	h, enrolled := a.homeOf(about)
 	switch {
-	case !enrolled:
+	case !enrolled: // whoever asks the register of the home believes no other
 		return refuse("is about an avatar whose home isn't registered here")
 	case order.Crossing != x:
 		return refuse("is for another crossing")
@@ -133,20 +136,33 @@ func (a *Agent) checkOrder(ctx context.Context, by carnet.PartyID, about carnet.
 		return refuse("is about another home")
 	case order.Owner != h.Owner:
 		return refuse("isn't by the owner")
-	case !a.Now().Before(order.Until):
-		return refuse("was good until %s", order.Until.Format(time.RFC3339))
 	case len(order.Homes) != 1:
 		return refuse("is about %d homes: items don't move yet", len(order.Homes))
 	}
+	return order, nil
+}
+
+// checkMay refuses what may not move to the target, or not any more.
+func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order) error {
+	if !a.Now().Before(order.Until) {
+		return carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("its owner orders it anew")
+	}
+	peer, err := a.Peers.Named(by)
+	if err != nil {
+		return err
+	}
+	if peer.Clearance.Purposes == "" {
+		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by).WithFix("agree on new terms: carnet peer invite")
+	}
 	ceiling, err := a.World.MovedCeiling(ctx, about)
 	if err != nil {
-		return order, err
+		return err
 	}
 	if over := ceiling.Exceeds(peer.Clearance); over != "" {
-		return order, carnet.Errorf(carnet.Forbidden, "the history may not go to %s: %s", by, over).
+		return carnet.Errorf(carnet.Forbidden, "the history may not go to %s: %s", by, over).
 			WithFix("move it to a world that is cleared for it, or share what may be shared")
 	}
-	return order, nil
+	return nil
 }
 
 // readable returns a move whose avatar the target may fetch.
@@ -157,6 +173,9 @@ func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.Cros
 	}
 	if l.State.Over() {
 		return l, carnet.Errorf(carnet.Conflict, "the crossing %s is over here: %s", x, cmp.Or(l.Why, string(l.State)))
+	}
+	if l.State == Offered && !a.Now().Before(l.Until) {
+		return l, carnet.Errorf(carnet.Conflict, "the time of the crossing %s is over", x).WithFix("its owner orders it anew")
 	}
 	return l, nil
 }
@@ -283,26 +302,28 @@ func (a *Agent) ManifestFor(ctx context.Context, by carnet.PartyID, about carnet
 // Hear takes the registrar's decision from the target. A source that doesn't know
 // of the move, since its store was restored from an older copy, is told all of it.
 func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (Left, error) {
-	outcome, err := a.openDecision(d.Decision, d.Order, x)
+	order, err := a.checkOrder(by, about, x, d.SignedOrder)
 	if err != nil {
 		return Left{}, err
 	}
-	a.changing.Lock()
 	l := a.left(x)
-	if l.State == None {
-		order, err := identity.OpenOrder(d.Order)
-		h, enrolled := a.homeOf(about)
-		if err != nil || !enrolled || order.Owner != h.Owner || order.Source != a.did {
-			a.changing.Unlock()
-			return Left{}, carnet.Errorf(carnet.Forbidden, "the order isn't one that concerns this world").WithFix("see whose avatar it is")
-		}
+	switch {
+	case l.State == None:
 		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
+	case l.Avatar != about || l.To != by || l.Order != d.Order:
+		return Left{}, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
 	}
-	a.changing.Unlock()
-	if l.Avatar != about || l.To != by {
-		return Left{}, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x)
+	decision, err := identity.OpenDecision(d.Decision)
+	if err != nil {
+		return Left{}, err
 	}
-	if err := a.decidedAtSource(ctx, l, outcome, d.Decision); err != nil {
+	if decision.Registrar != order.Registrar || decision.Crossing != x {
+		return Left{}, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
+	}
+	if err := a.decidedAtSource(ctx, l, order, decision, d.Decision); err != nil {
+		return Left{}, err
+	}
+	if err := a.heard(ctx, x); err != nil {
 		return Left{}, err
 	}
 	if err := a.goOnAtSource(ctx, x); err != nil {
@@ -312,29 +333,33 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	return Left{l.State, l.Departure}, nil
 }
 
-// openDecision reads the registrar's decision about a crossing, and says what it means
-// for an order.
-func (a *Agent) openDecision(token, order string, x carnet.CrossingID) (identity.Outcome, error) {
-	o, err := identity.OpenOrder(order)
-	if err != nil {
-		return "", err
+// heard notes that the target has the avatar, and knows it: what is left here is no
+// longer needed.
+func (a *Agent) heard(ctx context.Context, x carnet.CrossingID) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	l := a.left(x)
+	if l.State != Gone || l.Heard {
+		return nil
 	}
-	d, err := identity.OpenDecision(token)
-	if err != nil {
-		return "", err
-	}
-	if d.Registrar != o.Registrar || d.Crossing != x || o.Crossing != x {
-		return "", carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this order")
-	}
-	return d.Of(carnet.FingerprintOf([]byte(order))), nil
+	l.Heard = true
+	return a.keepSource(ctx, l)
 }
 
 // decidedAtSource makes a decision durable. What it was read from may be old.
-func (a *Agent) decidedAtSource(ctx context.Context, was atSource, outcome identity.Outcome, token string) error {
+func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identity.Order, d identity.Decision, token string) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	if l := a.left(was.ID); l.State != None {
 		was = l
+	}
+	outcome := d.Of(carnet.FingerprintOf([]byte(was.Order)))
+	if outcome == identity.Commit {
+		moved := slices.ContainsFunc(d.Homes, func(h identity.HomeAt) bool { return h.Home == order.Homes[0] && h.World == order.Target })
+		if !moved || was.Manifest != (carnet.Fingerprint{}) && was.Manifest != *d.Manifest {
+			return carnet.Errorf(carnet.Tampered, "the registrar's commit of crossing %s isn't of what was ordered and released", was.ID)
+		}
+		was.Manifest = *d.Manifest
 	}
 	next, ok := Source(was.State, event(outcome))
 	if !ok {
@@ -371,6 +396,10 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, outcome ident
 	return nil
 }
 
+// keepFor is how long what has moved is kept here, where nobody can read it, for a
+// target that doesn't say that it has it.
+const keepFor = 7 * 24 * time.Hour
+
 // goOnAtSource does what is due of a move at its source.
 func (a *Agent) goOnAtSource(ctx context.Context, x carnet.CrossingID) error {
 	l := a.left(x)
@@ -378,14 +407,14 @@ func (a *Agent) goOnAtSource(ctx context.Context, x carnet.CrossingID) error {
 	switch {
 	case l.State == Frozen || l.State == Offered: // the target may have had it aborted
 		err = a.askAtSource(ctx, l)
-	case l.State == Gone && l.Departure == "":
+	case l.State == Gone && l.Departure == "" && (l.Heard || !a.Now().Before(l.Ended.Add(keepFor))):
 		err = a.depart(ctx, l)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if is := a.sources[x]; is != nil {
 		again := *is
-		if again.failed++; err == nil {
+		if again.failed++; err == nil && again.State != l.State {
 			again.failed = 0
 		}
 		again.notTill = a.Now().Add(pause(again.failed))
@@ -407,7 +436,11 @@ func (a *Agent) askAtSource(ctx context.Context, l atSource) error {
 	if err != nil || d == nil {
 		return err
 	}
-	return a.decidedAtSource(ctx, l, d.Outcome, d.Reply.Decision)
+	order, err := identity.OpenOrder(l.Order)
+	if err != nil {
+		return err
+	}
+	return a.decidedAtSource(ctx, l, order, d.Decision, d.Reply.Decision)
 }
 
 // depart deletes what is left of an avatar that has moved, and signs for it.

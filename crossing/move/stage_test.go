@@ -30,6 +30,7 @@ type store struct {
 	avatars   map[carnet.AvatarID]avatar.Info
 	frozen    map[carnet.AvatarID]carnet.CrossingID
 	arriving  map[carnet.AvatarID]bool
+	rooms     map[carnet.AvatarID]carnet.CrossingID // of those
 	gone      map[carnet.AvatarID]avatar.Destination
 	title     string // of what it would release
 	ceiling   carnet.Label
@@ -42,7 +43,7 @@ type store struct {
 func newStore() *store {
 	return &store{
 		documents: make(map[[2]string][]byte), versions: make(map[[2]string]uint64), avatars: make(map[carnet.AvatarID]avatar.Info),
-		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), gone: make(map[carnet.AvatarID]avatar.Destination),
+		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), rooms: make(map[carnet.AvatarID]carnet.CrossingID), gone: make(map[carnet.AvatarID]avatar.Destination),
 	}
 }
 
@@ -52,7 +53,7 @@ func (s *store) copied() *store {
 	defer s.mu.Unlock()
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
-		arriving: maps.Clone(s.arriving), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling,
+		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling,
 	}
 }
 
@@ -155,8 +156,13 @@ func (s *store) Clear(_ context.Context, id carnet.AvatarID) error {
 func (s *store) Expect(_ context.Context, x carnet.CrossingID, title string) (avatar.Info, error) {
 	defer s.lock()()
 	id := carnet.NewAvatarID()
-	s.arriving[id] = true
+	s.arriving[id], s.rooms[id] = true, x
 	return avatar.Info{ID: id, Title: title}, nil
+}
+
+func (s *store) Arriving() map[carnet.AvatarID]carnet.CrossingID {
+	defer s.lock()()
+	return maps.Clone(s.rooms)
 }
 
 func (s *store) TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error { return nil }
@@ -186,6 +192,7 @@ func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) 
 		return carnet.Errorf(carnet.NotFound, "nobody is to come")
 	}
 	delete(s.arriving, id)
+	delete(s.rooms, id)
 	s.avatars[id] = avatar.Info{ID: id, Title: l.Manifest.Title, OwnerKey: l.Owner}
 	return nil
 }
@@ -193,6 +200,7 @@ func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) 
 func (s *store) Drop(_ context.Context, id carnet.AvatarID) error {
 	defer s.lock()()
 	delete(s.arriving, id)
+	delete(s.rooms, id)
 	return nil
 }
 
@@ -304,6 +312,16 @@ func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, r
 		d.homes[id] = h
 	}
 	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
+}
+
+func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
+	done, err := d.open()
+	if err != nil {
+		return identity.HomeAnswer{}, register.HomeReply{}, err
+	}
+	defer done()
+	h := d.homes[id]
+	return identity.HomeAnswer{Home: id, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation}, register.HomeReply{}, nil
 }
 
 func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {

@@ -122,6 +122,9 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 	if _, err := a.registrarOf(w.Home.Registrar); err != nil {
 		return AtTarget{}, err
 	}
+	if err := a.checkHome(ctx, w.Home, peer.DID()); err != nil {
+		return AtTarget{}, err
+	}
 	report, err := a.assess(w)
 	if err != nil {
 		return AtTarget{}, err
@@ -134,12 +137,24 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 		return AtTarget{}, err
 	}
 	t.To = room.ID
-	asked, err := a.Mandates.Ask(ctx, by, room.ID, mandate.Wanted{
+	if err := a.askFor(ctx, &t, by, w, peer, report); err != nil {
+		if t.Asked != "" {
+			_, failed := a.Mandates.Remove(ctx, t.Asked)
+			err = errors.Join(err, failed)
+		}
+		return AtTarget{}, errors.Join(err, a.World.Drop(ctx, room.ID))
+	}
+	return t.AtTarget, nil
+}
+
+// askFor makes what the owner is asked to order, and stores the move.
+func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, peer Peer, report []string) error {
+	asked, err := a.Mandates.Ask(ctx, by, t.To, mandate.Wanted{
 		Audience: peer.OwnName, About: w.Home.Avatar, Actions: []identity.Action{identity.ActionMove}, Purpose: a.purpose(), Clearance: a.Clearance,
 		Text: cmp.Or(w.Text, fmt.Sprintf("Your avatar comes to live in %s.", a.Party)),
 	})
 	if err != nil {
-		return AtTarget{}, err
+		return err
 	}
 	t.Asked = asked.ID
 	t.Request, err = identity.MoveRequest{
@@ -147,11 +162,11 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 		To: t.To, View: w.View, Report: report, Mandate: asked.Request,
 	}.Marshal()
 	if err != nil {
-		return AtTarget{}, err
+		return err
 	}
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	return t.AtTarget, a.keepTarget(ctx, t)
+	return a.keepTarget(ctx, *t)
 }
 
 // purpose is what this world uses data for.
@@ -257,11 +272,15 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 		again := *is
 		again.failed++
 		if again.progress.Waits = ""; err == nil {
-			again.failed = 0
+			if again.State != t.State {
+				again.failed = 0
+			}
 		} else {
 			again.progress.Waits = err.Error()
 		}
-		again.notTill = a.Now().Add(pause(again.failed) - shortPause)
+		if again.notTill = a.Now(); again.failed > 0 {
+			again.notTill = a.Now().Add(pause(again.failed - 1))
+		}
 		a.targets[x] = &again
 	}
 	if err != nil && ctx.Err() == nil {
@@ -328,6 +347,9 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 		}
 	}
 	if err := a.World.Check(ctx, t.To, m); err != nil {
+		return err
+	}
+	if err := a.checkHome(ctx, t.Home, peer.DID()); err != nil {
 		return err
 	}
 	return a.accept(ctx, t, given.Release, document)

@@ -104,6 +104,10 @@ func TestMove(t *testing.T) {
 		left, err := n.arena.client.Crossing(ctx, x.ID)
 		return err == nil && left.State == move.Gone && left.Departure != ""
 	})
+	eventually(t, "the clinic has arena's word, and has opened everything", func() bool {
+		there, err := n.clinic.client.Crossing(ctx, x.ID)
+		return err == nil && there.Departure != "" && there.Surveyed && there.Unfit == 0
+	})
 	if _, err := n.arena.client.Avatar(ctx, n.there); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("arena still has the avatar: %v", err)
 	}
