@@ -28,7 +28,7 @@ type taken struct {
 	Taken
 	version uint64
 	asking  bool      // a question is under way
-	again   bool      // it is to be asked for, whatever Renew says
+	again   int       // it is to be asked for, whatever Renew says
 	notTill time.Time // it isn't asked again before
 	refused int       // how often in a row the giver has said no
 }
@@ -126,7 +126,10 @@ func (a *Agent) question(ctx context.Context, id carnet.ShareID, believed int) e
 		if refused != nil || !ok {
 			return refused
 		}
-		now.State, now.Answer, now.again, now.refused = state, &answer, false, 0
+		now.State, now.Answer, now.refused = state, &answer, 0
+		if now.again == t.again { // else another process of the giver began meanwhile
+			now.again = 0
+		}
 		now.Renew = answer.Until.Add(-min(renewAhead, answer.Until.Sub(a.Now())/2))
 		return a.keepTaken(ctx, now)
 	}
@@ -174,7 +177,7 @@ func (a *Agent) begun(giver carnet.PartyID, process link.Process) {
 	for id, t := range a.taken {
 		if t.Giver == giver && t.State == Taking {
 			again := *t
-			again.again = true
+			again.again++
 			a.taken[id] = &again
 		}
 	}
@@ -192,7 +195,7 @@ func (a *Agent) due() (all []*taken) {
 		}
 	}
 	for id, t := range a.taken {
-		is := t.State == Asked || t.State == Taking && (t.again || !now.Before(t.Renew))
+		is := t.State == Asked || t.State == Taking && (t.again > 0 || !now.Before(t.Renew))
 		if !is || t.asking || now.Before(t.notTill) || asking >= askAtOnce {
 			continue
 		}

@@ -141,9 +141,14 @@ func (a *asker) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Questi
 	if err := a.p.permits.Still(crossing.Given{}); err != nil {
 		return crossing.Answer{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // a world that is stopped meanwhile doesn't answer
+	defer cancel()
 	answer, err := a.p.arena.shares.Give(ctx, q, crossing.Permit{
 		Taker: "citadel", Grant: "g", GrantVersion: 1, View: a.view, Mandate: "m", Most: a.most, Until: time.Now().Add(time.Hour),
 	})
+	if ctx.Err() != nil {
+		return crossing.Answer{}, carnet.Errorf(carnet.Unavailable, "nobody answers")
+	}
 	if a.lose.Add(-1) >= 0 {
 		return crossing.Answer{}, carnet.Errorf(carnet.Unavailable, "the answer was lost")
 	}
