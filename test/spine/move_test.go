@@ -379,9 +379,8 @@ func following(t *testing.T, r *rand.Rand) {
 	told := p.order(m, room.Avatar)
 	some(30)
 	var then thing.MappingInfo
-	p.eventually("the mapping goes on", func() bool {
+	p.eventually("the mapping goes on", func() bool { // nobody is stopped meanwhile: what is told needs a link
 		p.tell(told)
-		some(2)
 		info, err := p.agent.Thing(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
