@@ -162,6 +162,8 @@ type Crossing struct {
 	Why       string            `json:"why,omitempty" doc:"It was called off or aborted."`
 	Request   RequestDocument   `json:"request,omitempty" doc:"What the owner is asked to approve."`
 	Progress  *move.Progress    `json:"progress,omitempty" doc:"Of the copying, since this process began."`
+	Steps     []move.Step       `json:"steps" doc:"Since when it is, or was, in each state." maxItems:"8"`
+	Amount    *move.Amount      `json:"amount,omitempty" doc:"How much moves, as the manifest lists it."`
 	Manifest  string            `json:"manifest,omitempty" doc:"SHA-256 of the list of all that moves."`
 	Decision  string            `json:"decision,omitempty" doc:"The registrar's, as a JWS."`
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
@@ -181,6 +183,13 @@ func when(t time.Time) *time.Time {
 	return &t
 }
 
+func amount(a move.Amount) *move.Amount {
+	if a == (move.Amount{}) {
+		return nil
+	}
+	return &a
+}
+
 func hash(f carnet.Fingerprint) string {
 	if f == (carnet.Fingerprint{}) {
 		return ""
@@ -192,7 +201,7 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 	c := Crossing{
 		ID: t.ID, Direction: arriving, State: t.State, World: t.From, Ours: t.To, Theirs: &t.Avatar, Begun: t.Begun, Until: when(t.Until), Ended: when(t.Ended),
 		Why: t.Why, Manifest: hash(t.Manifest), Decision: t.Decision, Departure: t.Departure,
-		Surveyed: t.Surveyed, Unfit: t.Unfit,
+		Surveyed: t.Surveyed, Unfit: t.Unfit, Steps: t.Steps, Amount: amount(t.Amount),
 	}
 	if t.State == move.Asked {
 		c.Request = RequestDocument(t.Request)
@@ -208,7 +217,7 @@ func (s *server) crossings() []Crossing {
 	for _, l := range s.moves.AtSource() {
 		all = append(all, Crossing{
 			ID: l.ID, Direction: departing, State: l.State, World: l.To, Ours: l.Avatar, Begun: l.Begun, Until: when(l.Until), Ended: when(l.Ended),
-			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure,
+			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure, Steps: l.Steps, Amount: amount(l.Amount),
 		})
 	}
 	targets, progress := s.moves.AtTarget()

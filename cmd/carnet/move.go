@@ -195,6 +195,9 @@ func writeCrossing(s streams, x crossingOf) error {
 	if p := x.Progress; p != nil && p.Waits != "" {
 		fmt.Fprintf(s.out, "  it waits, and is tried again: %s\n", plain(p.Waits))
 	}
+	if m := x.Amount; m != nil {
+		fmt.Fprintf(s.out, "  %d measurements in %d stretches of %d streams, %d bytes as they are stored; keys of %d epochs\n", m.Measurements, m.Stretches, m.Streams, m.Bytes, m.Keys)
+	}
 	if x.Unfit > 0 {
 		fmt.Fprintf(s.out, "  %d batches that came can't be used; the log of %s names them\n", x.Unfit, x.Party)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/identity"
 )
 
@@ -39,11 +40,31 @@ func TestAnAvatarMoves(t *testing.T) {
 	if !there.Surveyed || there.Unfit != 2 {
 		t.Errorf("surveyed %t, and found %d batches", there.Surveyed, there.Unfit)
 	}
+	was := func(steps []Step) (states []State) {
+		for _, one := range steps {
+			states = append(states, one.State)
+		}
+		return states
+	}
+	here := s.arena.left(s.crossing.ID)
+	if at, is := was(there.Steps), was(here.Steps); !slices.Equal(at, []State{Asked, Copying, Prepared, Home}) || !slices.Equal(is, []State{Offered, Frozen, Gone}) {
+		t.Errorf("the target's steps are %v and the source's %v", at, is)
+	}
 	if len(s.told) != 1 {
 		t.Errorf("things agents were told %d times", len(s.told))
 	}
 	if h, known := s.citadel.homeOf(s.crossing.To); !known || h.Owner != didOf("owner") {
 		t.Errorf("citadel knows of the home: %+v, %v", h, known)
+	}
+}
+
+func TestAmountIsWhatTheManifestLists(t *testing.T) {
+	m := &avatar.Manifest{
+		Streams: make([]avatar.MovedStream, 2), Keys: make([]avatar.MovedKey, 3), State: make([]avatar.MovedValue, 5),
+		Stretches: []avatar.MovedStretch{{Size: 1000, Batches: 7, Measurements: 70}, {Size: 24, Batches: 4, Measurements: 30}},
+	}
+	if got, want := amountOf(m), (Amount{Streams: 2, Stretches: 2, Batches: 11, Measurements: 100, Bytes: 1024, Keys: 3, Properties: 5}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

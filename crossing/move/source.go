@@ -31,6 +31,8 @@ type AtSource struct {
 	Departure string             `json:"departure,omitempty"`
 	Ended     time.Time          `json:"ended,omitzero"`
 	Why       string             `json:"why,omitempty"` // it was kept
+	Amount    Amount             `json:"amount,omitzero"`
+	Steps     []Step             `json:"steps,omitempty"`
 }
 
 type atSource struct {
@@ -58,6 +60,7 @@ func (a *Agent) left(id carnet.CrossingID) atSource {
 // changing.
 func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept) error {
 	l.version++
+	l.Steps = stepped(l.Steps, l.State, a.Now())
 	kept := append(more, avatar.Kept{Kind: kindSource, ID: l.ID.String(), Version: l.version, Body: l.AtSource})
 	if err := a.World.Keep(ctx, kept, nil); err != nil {
 		return err
@@ -262,7 +265,7 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	if err != nil {
 		return l, nil, err
 	}
-	l.State, l.Manifest = next, carnet.FingerprintOf(m)
+	l.State, l.Manifest, l.Amount = next, carnet.FingerprintOf(m), amountOf(made)
 	l.Release, err = identity.SignRelease(a.Key, identity.Release{
 		Crossing: x, Source: a.did, Order: carnet.FingerprintOf([]byte(l.Order)), Manifest: l.Manifest, Incarnations: []uint64{incarnation},
 	})

@@ -46,8 +46,10 @@ type AtTarget struct {
 	Why        string             `json:"why,omitempty"` // it was called off, or dropped
 	// Surveyed: since it is home, every batch has been opened; Unfit counts those that
 	// can't be used.
-	Surveyed bool `json:"surveyed,omitempty"`
-	Unfit    int  `json:"unfit,omitempty"`
+	Surveyed bool   `json:"surveyed,omitempty"`
+	Unfit    int    `json:"unfit,omitempty"`
+	Amount   Amount `json:"amount,omitzero"`
+	Steps    []Step `json:"steps,omitempty"`
 }
 
 // Progress is how far the copying has come since this process began.
@@ -89,6 +91,7 @@ func (a *Agent) came(id carnet.CrossingID) atTarget {
 // changing.
 func (a *Agent) keepTarget(ctx context.Context, t atTarget, more ...avatar.Kept) error {
 	t.version++
+	t.Steps = stepped(t.Steps, t.State, a.Now())
 	kept := append(more, avatar.Kept{Kind: kindTarget, ID: t.ID.String(), Version: t.version, Body: t.AtTarget})
 	if err := a.World.Keep(ctx, kept, nil); err != nil {
 		return err
@@ -352,7 +355,7 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 	if err := a.checkHome(ctx, t.Home, peer.DID()); err != nil {
 		return err
 	}
-	return a.accept(ctx, t, given.Release, document)
+	return a.accept(ctx, t, given.Release, document, amountOf(m))
 }
 
 // copyListed fetches the stretches that the source lists now.
@@ -458,7 +461,7 @@ func (a *Agent) released(t atTarget, release string, document []byte) (*avatar.M
 }
 
 // accept signs that everything is here, durably.
-func (a *Agent) accept(ctx context.Context, t atTarget, release string, document []byte) error {
+func (a *Agent) accept(ctx context.Context, t atTarget, release string, document []byte, amount Amount) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	t = a.came(t.ID)
@@ -467,7 +470,7 @@ func (a *Agent) accept(ctx context.Context, t atTarget, release string, document
 		return nil
 	}
 	var err error
-	t.State, t.Release, t.Manifest = next, release, carnet.FingerprintOf(document)
+	t.State, t.Release, t.Manifest, t.Amount = next, release, carnet.FingerprintOf(document), amount
 	t.Acceptance, err = identity.SignAcceptance(a.Key, identity.Acceptance{
 		Crossing: t.ID, Target: a.did, Order: carnet.FingerprintOf([]byte(t.Order)), Manifest: t.Manifest,
 	})
