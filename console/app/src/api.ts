@@ -33,6 +33,9 @@ export interface Reached {
 /** Whether a role may change what worlds get. */
 export const mayEdit = (p: Reached | undefined): boolean => p?.as === "administrator" || p?.as === "creator" || p?.as === "user";
 
+/** Whether a role may decide what its party does with others. */
+export const mayGovern = (p: Reached | undefined): boolean => p?.as === "administrator";
+
 /** Whether a role may read what was measured. */
 export const mayRead = (p: Reached | undefined): boolean => p?.as !== undefined && p.as !== "auditor";
 
@@ -359,6 +362,38 @@ export interface Share {
   purpose: string;
   view?: View;
   until?: string;
+}
+
+export interface CrossingProgress {
+  stretches: number;
+  of: number;
+  bytes: number;
+  of_bytes: number;
+  since?: string;
+  fetched: number;
+  waits?: string;
+}
+
+/** A move of an avatar, as one of its worlds sees it. */
+export interface Crossing {
+  id: string;
+  direction: string; // arriving or departing
+  state: string;
+  world: string; // the other one
+  ours: string; // the avatar here
+  theirs?: string;
+  begun: string;
+  ended?: string;
+  why?: string;
+  request?: unknown; // what its owner is asked to approve
+  progress?: CrossingProgress;
+  steps: { state: string; time: string }[] | null;
+  amount?: { streams: number; stretches: number; batches: number; measurements: number; bytes: number; keys: number; properties: number };
+  manifest?: string;
+  decision?: string;
+  departure?: string;
+  surveyed?: boolean;
+  unfit?: number;
 }
 
 /** Asks for what a party may not have, or not for this role: then there is nothing to show. */

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { asRefusal, type Identity, type Refusal, signOut, whenOver, whoAmI } from "./api.ts";
 import { Avatars } from "./avatars.tsx";
+import { Crossings } from "./crossings.tsx";
 import { Stamp, ThemeChoice } from "./frame.tsx";
 import { to, usePlace } from "./hooks.ts";
 import { Overview } from "./overview.tsx";
@@ -13,6 +14,7 @@ const pages = [
   { at: "overview", title: "Overview" },
   { at: "things", title: "Things" },
   { at: "avatars", title: "Avatars" },
+  { at: "crossings", title: "Crossings" },
 ] as const;
 
 type Who = { state: "asking" } | { state: "nobody"; why?: Refusal } | { state: "failed"; why: Refusal } | { state: "in"; who: Identity };
@@ -88,6 +90,7 @@ function Shell({ who, left }: { who: Identity; left: () => void }) {
         {page?.at === "overview" && <Overview who={who} />}
         {page?.at === "things" && <Things who={who} place={place.slice(1)} />}
         {page?.at === "avatars" && <Avatars who={who} place={place.slice(1)} />}
+        {page?.at === "crossings" && <Crossings who={who} place={place.slice(1)} />}
         {page === undefined && (
           <>
             <h1>Not found</h1>

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { signIn, Town, until } from "./town.mjs";
@@ -151,6 +152,62 @@ test("peers are told by the parties; grants and shares are shown where a world h
   await grants.getByText("application coach").waitFor();
   assert.equal(await page.getByText("application other").count(), 0, "another avatar's");
   await page.getByRole("cell", { name: "citadel" }).waitFor();
+  await page.context().close();
+});
+
+test("a move is shown step by step: called off, ordered, over, with its proof", limit, async () => {
+  const view = path.join(town.dir, "view.json");
+  fs.writeFileSync(view, '{"properties":{"heart_rate":{},"speed":{}},"purposes":["fitness"]}');
+  const { avatar } = JSON.parse(town.carnet("thing", "map", town.access.things[0].id, "--world", "arena", "--view", view, "--title", "Second runner", "--json", ...town.owner));
+  await until("measurements of the second avatar", async () => (await town.ask("arena", "GET", `/v1/avatars/${avatar}`)).measurements > 0);
+  const begin = (file) => JSON.parse(town.carnet("avatar", "move", avatar, "--from", "arena", "--to", "citadel", "--request", file, "--json"));
+  const page = await town.signedIn();
+  await go(page, "Crossings");
+  await page.getByText("Nothing has moved yet.").waitFor();
+
+  const first = begin("first.json");
+  await page.goto(`${town.base}/#/crossings/${first.id}`);
+  await page.getByRole("heading", { name: "Second runner from arena to citadel" }).waitFor();
+  await page.getByText("Its owner hasn’t ordered it yet.").waitFor();
+  const wanted = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Get the request" }).click();
+  assert.deepEqual(JSON.parse(fs.readFileSync(await (await wanted).path(), "utf8")), JSON.parse(fs.readFileSync(path.join(town.dir, "first.json"), "utf8")));
+  await page.getByRole("button", { name: "Call it off" }).click();
+  await page.getByRole("button", { name: "Let it go on" }).click();
+  assert.equal((await town.ask("citadel", "GET", `/v1/crossings/${first.id}`)).state, "asked", "nobody was sure");
+  await page.getByRole("button", { name: "Call it off" }).click();
+  await page.getByRole("button", { name: "Yes, it stays in arena" }).click();
+  await page.getByText("It stays in arena.", { exact: true }).waitFor();
+  await page.getByText("Called off by operator.").waitFor();
+  assert.equal((await town.ask("citadel", "GET", `/v1/crossings/${first.id}`)).state, "dropped");
+
+  // While it is copied: progress, and what it waits for, as a world tells them.
+  const second = begin("second.json");
+  const copying = {
+    ...second, state: "copying", steps: [{ state: "asked", time: second.begun }, { state: "copying", time: second.begun }],
+    progress: { stretches: 1, of: 4, bytes: 1_000_000, of_bytes: 4_000_000, since: second.begun, fetched: 1_000_000, waits: "arena doesn't answer" },
+  };
+  await page.route("**/api/citadel/v1/crossings", (r) => r.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify({ crossings: [copying] }) }));
+  await page.goto(`${town.base}/#/crossings/${second.id}`);
+  await page.getByRole("progressbar", { name: "Copied: 1.0 MB of 4.0 MB" }).waitFor();
+  await page.getByText("It waits, and is tried again: Arena doesn't answer.").waitFor();
+  await page.unroute("**/api/citadel/v1/crossings");
+
+  town.carnet("owner", "approve", "second.json", "--party", "citadel", "--yes", ...town.owner);
+  for (const step of ["ordered", "copied", "fixed", "checked", "decided", "home", "cleared"]) await page.locator(`[data-step="${step}"].done`).waitFor();
+  await page.getByText("It lives in citadel now.", { exact: true }).waitFor();
+  await page.getByText(/^it kept still for [\d.]+ s$/).waitFor();
+  const told = await town.ask("citadel", "GET", `/v1/crossings/${second.id}`);
+  assert.ok(told.amount.measurements > 0);
+  await page.getByRole("region", { name: "What moved" }).getByText(String(told.amount.measurements), { exact: true }).first().waitFor();
+  await page.getByText("Every batch has been opened at its new home, and fits.").waitFor();
+  for (const name of ["decision", "departure"]) {
+    const got = page.waitForEvent("download");
+    await page.getByRole("row", { name: new RegExp(`^${name}`) }).getByRole("button", { name: "Get it" }).click();
+    assert.equal(fs.readFileSync(await (await got).path(), "utf8"), told[name], `the ${name} as citadel has it`);
+  }
+  assert.equal(await page.getByRole("button", { name: "Call it off" }).count(), 0, "it is over");
+  await town.collect(page);
   await page.context().close();
 });
 
@@ -328,6 +385,9 @@ test("axe finds no violation on any page, in both themes", { timeout: 240_000 },
     await page.getByRole("img", { name: /from/ }).waitFor();
     await page.locator(".values summary").click();
     await check(page, `an avatar, ${colorScheme}`);
+    await go(page, "Crossings");
+    await page.locator('[data-step="cleared"].done').waitFor();
+    await check(page, `a crossing, ${colorScheme}`);
     await page.goto(`${town.base}/#/nowhere`);
     await page.getByText("There is no such page.").waitFor();
     await check(page, `no page, ${colorScheme}`);
@@ -363,6 +423,9 @@ test("nothing is wider than a phone", limit, async () => {
   await go(page, "Avatars");
   await page.getByRole("img", { name: /from/ }).waitFor();
   await fits("an avatar");
+  await go(page, "Crossings");
+  await page.locator('[data-step="cleared"].done').waitFor();
+  await fits("a crossing");
   await town.collect(page);
   await page.context().close();
 });

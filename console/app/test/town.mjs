@@ -109,6 +109,18 @@ export class Town {
     });
   }
 
+  /** Runs a command of the program as the demo's operator or owner, and returns what it printed. */
+  carnet(...args) {
+    const r = spawnSync(carnet, args, { cwd: this.dir, env: { ...process.env, CARNET_ACCESS: path.join(this.dir, "demo", "demo.json") }, encoding: "utf8", timeout: 60_000 });
+    assert.equal(r.status, 0, `carnet ${args.join(" ")}: ${r.stderr}`);
+    return r.stdout;
+  }
+
+  /** What opens the keystore of the demo's owner. */
+  get owner() {
+    return ["--keystore", path.join(this.dir, "demo", "owner", "keystore"), "--passphrase-file", path.join(this.dir, "demo", "owner", "passphrase")];
+  }
+
   /** Publishes as the demo's watch, with Mosquitto's client. */
   publish(payload) {
     const t = this.access.things[0];
