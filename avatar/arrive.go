@@ -20,10 +20,21 @@ import (
 // arrivingDocument is an avatar that is to come from another world.
 type arrivingDocument struct {
 	Crossing carnet.CrossingID `json:"crossing"`
+	// Passport is the id of the one by which it comes: what its manifest names; zero of
+	// a move.
+	Passport carnet.CrossingID `json:"passport,omitzero"`
 	Title    string            `json:"title,omitempty"`
 	Created  time.Time         `json:"created"`
 	Key      []byte            `json:"key"`
 	Streams  []arrivingStream  `json:"streams,omitempty"`
+}
+
+// names is what the manifest names by which the avatar comes.
+func (d *arrivingDocument) names() carnet.CrossingID {
+	if d.Passport != (carnet.CrossingID{}) {
+		return d.Passport
+	}
+	return d.Crossing
 }
 
 type arrivingStream struct {
@@ -53,12 +64,12 @@ type arrival struct {
 	id  carnet.AvatarID
 	key [ed25519.PublicKeySize]byte
 
-	mu      sync.Mutex // held while something of it changes; guards what follows
-	doc     arrivingDocument
-	version uint64
-	dropped bool // it is being deleted
-	provers map[carnet.StreamID]*prover
-	coming  map[seal.Path]*coming
+	mu       sync.Mutex // held while something of it changes; guards what follows
+	doc      arrivingDocument
+	version  uint64
+	dropped  bool // it is being deleted
+	verifier StretchVerifier
+	coming   map[seal.Path]*coming
 }
 
 type coming struct {
@@ -92,15 +103,25 @@ func arrivingKey(id carnet.AvatarID, at seal.Path) keys.ID {
 // world by a crossing. It is durable on return, and shown to nobody until Arrive;
 // but it can ask other worlds (PublicKey, Holder). Each call makes another.
 func (a *Agent) Expect(ctx context.Context, x carnet.CrossingID, title string) (Info, error) {
-	if len(title) > maxTitle {
-		return Info{}, carnet.Errorf(carnet.TooLarge, "an avatar's title has %d bytes, at most %d are accepted", len(title), maxTitle)
+	return a.expect(ctx, arrivingDocument{Crossing: x, Title: title})
+}
+
+// ExpectBy is Expect for an avatar that comes by a passport, by a recovery.
+func (a *Agent) ExpectBy(ctx context.Context, x, passport carnet.CrossingID, title string) (Info, error) {
+	return a.expect(ctx, arrivingDocument{Crossing: x, Passport: passport, Title: title})
+}
+
+func (a *Agent) expect(ctx context.Context, doc arrivingDocument) (Info, error) {
+	if len(doc.Title) > maxTitle {
+		return Info{}, carnet.Errorf(carnet.TooLarge, "an avatar's title has %d bytes, at most %d are accepted", len(doc.Title), maxTitle)
 	}
 	id := carnet.NewAvatarID()
 	key, err := a.keys.MakeSigner(ctx, keys.ID{Kind: "avatar", Name: id.String()})
 	if err != nil {
 		return Info{}, err
 	}
-	r := newArrival(id, arrivingDocument{Crossing: x, Title: title, Created: a.now().UTC(), Key: key.Public().(ed25519.PublicKey)})
+	doc.Created, doc.Key = a.now().UTC(), key.Public().(ed25519.PublicKey)
+	r := newArrival(id, doc)
 	if err := a.saveArrival(ctx, r); err != nil {
 		return Info{}, err
 	}
@@ -111,7 +132,7 @@ func (a *Agent) Expect(ctx context.Context, x carnet.CrossingID, title string) (
 }
 
 func newArrival(id carnet.AvatarID, doc arrivingDocument) *arrival {
-	return &arrival{id: id, key: [ed25519.PublicKeySize]byte(doc.Key), doc: doc, provers: make(map[carnet.StreamID]*prover), coming: make(map[seal.Path]*coming)}
+	return &arrival{id: id, key: [ed25519.PublicKeySize]byte(doc.Key), doc: doc, coming: make(map[seal.Path]*coming)}
 }
 
 func (r *arrival) info() Info {
@@ -287,11 +308,12 @@ func (a *Agent) TakeStretch(ctx context.Context, id carnet.AvatarID, m MovedStre
 		Stream: s.ID, Class: m.Class, FirstBatch: m.First, LastBatch: m.Last, Batches: m.Batches, Measurements: m.Measurements,
 		FromMinute: m.FromMinute, ToMinute: m.ToMinute, Received: m.Received, Fingerprint: m.Fingerprint, Body: body,
 	}
-	headers, err := r.verify(&m, s, &row, proof)
+	verified, err := r.verifier.Verify(&m, &s.Origin, body, proof)
 	if err != nil {
 		return err
 	}
-	changed, documents, err := a.noteComing(r, &row, headers)
+	row.Origins = verified.origins.append(nil)
+	changed, documents, err := a.noteComing(r, &row, verified.Headers)
 	if err != nil {
 		return err
 	}
@@ -315,64 +337,6 @@ func (a *Agent) TakeStretch(ctx context.Context, id carnet.AvatarID, m MovedStre
 	}
 	maps.Copy(r.coming, changed)
 	return nil
-}
-
-// verify checks a stretch's bytes by its proof, fills in its origins, and returns
-// its batches' headers.
-func (r *arrival) verify(m *MovedStretch, s *arrivingStream, row *StretchRow, proof []byte) (headers []seal.Header, err error) {
-	bad := func(format string, args ...any) ([]seal.Header, error) {
-		return nil, carnet.Errorf(carnet.Tampered, "stretch %s of stream %s "+format, append([]any{m.Fingerprint, m.Stream}, args...)...)
-	}
-	if len(row.Body) != m.Size || carnet.FingerprintOf(row.Body) != m.Fingerprint {
-		return bad("has other bytes than its fingerprint says")
-	}
-	p, err := parseProof(proof)
-	if err != nil {
-		return nil, err
-	}
-	from := origins{first: m.FirstNumber, next: m.NextNumber}
-	var prints []carnet.Fingerprint
-	err = eachBatch(row.Body, func(_, from, to int) error {
-		h, _, err := seal.ParseHeader(row.Body[from:to])
-		if err != nil {
-			return err
-		}
-		if h.Stream != m.Stream || len(headers) > 0 && h.Number <= headers[len(headers)-1].Number {
-			return carnet.Errorf(carnet.Tampered, "batch %d of stream %s is out of its place", h.Number, h.Stream)
-		}
-		headers, prints = append(headers, h), append(prints, carnet.FingerprintOf(row.Body[from:to]))
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if n := len(headers); n != int(m.Batches) || headers[0].Number != m.First || headers[n-1].Number != m.Last {
-		return bad("has other batches than it is said to have")
-	}
-	v := r.provers[m.Stream]
-	if v == nil {
-		if v, err = newProver(s.Origin); err != nil {
-			return nil, err
-		}
-		r.provers[m.Stream] = v
-	}
-	frames, err := v.verify(&p, prints)
-	if err != nil {
-		return nil, err
-	}
-	received := int64(0)
-	for i := range frames {
-		received = max(received, frames[i].received)
-	}
-	if received != m.Received {
-		return bad("was received at another time than it is said")
-	}
-	for i, h := range headers {
-		frame, leaf := p.at(i)
-		from.batches = append(from.batches, origin{h.Number, uint64(frame), uint32(leaf)})
-	}
-	row.Origins = from.append(nil)
-	return headers, nil
 }
 
 // noteComing notes which epochs a stretch needs, and until when.

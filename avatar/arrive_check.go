@@ -32,8 +32,8 @@ func (a *Agent) checkArrival(ctx context.Context, r *arrival, m *Manifest) ([]la
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	if m.Crossing != r.doc.Crossing {
-		return nil, carnet.Errorf(carnet.Conflict, "the manifest is of crossing %s, and the avatar comes by %s", m.Crossing, r.doc.Crossing)
+	if want := r.doc.names(); m.Crossing != want {
+		return nil, carnet.Errorf(carnet.Conflict, "the manifest is of crossing %s, and the avatar comes by %s", m.Crossing, want)
 	}
 	rest := m.Stretches
 	rows := make(map[carnet.StreamID][]StretchRow) // by their streams' names

@@ -408,6 +408,21 @@ func (a *Agent) Manifest(ctx context.Context, id carnet.AvatarID, x carnet.Cross
 	if had, frozen := a.frozenFor(v); !frozen || had != x {
 		return nil, carnet.Errorf(carnet.Conflict, "the avatar doesn't keep still for crossing %s", x)
 	}
+	return a.manifest(ctx, v, x, vouch)
+}
+
+// PassportManifest is Manifest for a passport, of an avatar that goes on living: what
+// was folded until now, and nothing that came since.
+func (a *Agent) PassportManifest(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error)) (*Manifest, error) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return nil, err
+	}
+	return a.manifest(ctx, v, passport, vouch)
+}
+
+func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error)) (*Manifest, error) {
+	id := v.id
 	if err := a.settled(ctx); err != nil {
 		return nil, err
 	}

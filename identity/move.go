@@ -26,6 +26,9 @@ type HomeAnswer struct {
 	// Incarnation counts the world's claims of the home (docs/design/crossing.md).
 	Incarnation uint64 `json:"incarnation"`
 	Asked       string `json:"asked"` // the asker's nonce, so that no older answer serves
+	// Recovery is what somebody asks for whom its owner ordered to be its home next;
+	// absent: nobody does.
+	Recovery Petitioned `json:"recovery,omitzero"`
 }
 
 // Order is what an owner wants: these homes go from one world to another, until a
@@ -40,6 +43,9 @@ type Order struct {
 	Terms     carnet.Fingerprint `json:"terms"`
 	Made      time.Time          `json:"made"`
 	Until     time.Time          `json:"until"`
+	// Recovers makes it a recovery, which is another message: without a release by the
+	// source, and of one passport.
+	Recovers *Recovers `json:"recovers,omitempty"`
 }
 
 // MoveTerms is what source, target and the owner's things agents know of a move
@@ -52,6 +58,9 @@ type MoveTerms struct {
 	// View is what the things agents may send to the target; absent: what they may
 	// send to the source now.
 	View json.RawMessage `json:"view,omitempty"`
+	// Heads says of a recovery where each stream stands by the passport's manifest: its
+	// things agents go on from there.
+	Heads []Head `json:"heads,omitempty"`
 }
 
 // Release is the source's word that it keeps still: exactly this moves. It holds
@@ -182,12 +191,12 @@ func OpenHome(token string) (HomeAnswer, error) {
 
 // SignOrder signs an order with the owner's key that is registered for its homes.
 func SignOrder(key ed25519.PrivateKey, o Order) (string, error) {
-	return signAs(key, orderType, o.Owner, o, o.Check())
+	return signAs(key, orderType, o.Owner, o, o.checkMove())
 }
 
-// OpenOrder reads an order, by the owner's key that it names.
+// OpenOrder reads the order of a move, by the owner's key that it names.
 func OpenOrder(token string) (Order, error) {
-	return openAs(token, orderType, func(o *Order) string { return o.Owner }, Order.Check)
+	return openAs(token, orderType, func(o *Order) string { return o.Owner }, Order.checkMove)
 }
 
 // SignRelease signs the source's release.
@@ -234,6 +243,9 @@ func (h HomeAnswer) check() error {
 	if nonce, err := hex.DecodeString(h.Asked); err != nil || len(nonce) != 16 || h.Version == 0 || h.Incarnation == 0 {
 		return carnet.Errorf(carnet.Malformed, "the answer about a home has the version %d and incarnation %d, and answers %.40q", h.Version, h.Incarnation, h.Asked)
 	}
+	if err := h.Recovery.check(); err != nil {
+		return err
+	}
 	return dids(h.World, h.Owner)
 }
 
@@ -246,8 +258,8 @@ func (o Order) Check() error {
 		return carnet.Errorf(carnet.Malformed, "the order names %d homes, want 1 to %d", len(o.Homes), maxHomes)
 	case !ascending(o.Homes):
 		return carnet.Errorf(carnet.Malformed, "the order's homes don't ascend")
-	case !whole(o.Made) || !whole(o.Until) || !o.Made.Before(o.Until) || o.Until.Sub(o.Made) > OrderLife:
-		return carnet.Errorf(carnet.Malformed, "the order is made at %v and good until %v: want whole seconds, at most %v apart", o.Made, o.Until, OrderLife)
+	case !whole(o.Made) || !whole(o.Until) || !o.Made.Before(o.Until) || o.Until.Sub(o.Made) > o.life():
+		return carnet.Errorf(carnet.Malformed, "the order is made at %v and good until %v: want whole seconds, at most %v apart", o.Made, o.Until, o.life())
 	}
 	return dids(o.Registrar, o.Owner, o.Source, o.Target)
 }
@@ -288,6 +300,9 @@ func (t MoveTerms) Marshal() ([]byte, error) {
 	if err := dids(t.Owner); err != nil {
 		return nil, err
 	}
+	if len(t.Heads) > maxHeads {
+		return nil, carnet.Errorf(carnet.TooLarge, "the terms name %d streams, at most %d are taken", len(t.Heads), maxHeads)
+	}
 	return json.Marshal(t)
 }
 
@@ -304,6 +319,9 @@ func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
 	}
 	if !slices.Contains(o.Homes, t.Home) {
 		return t, carnet.Errorf(carnet.Malformed, "the order doesn't name the avatar's home")
+	}
+	if len(t.Heads) > 0 && o.Recovers == nil {
+		return t, carnet.Errorf(carnet.Malformed, "the terms of a move say where streams stand, which its manifest does")
 	}
 	return t, nil
 }

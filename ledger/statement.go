@@ -48,6 +48,7 @@ const (
 	HomeEnrolled    Kind = 32 // a registrar enrolled a home, by this answer of its
 	CrossingDecided Kind = 33 // a registrar decided a crossing, by this decision
 	HomeClaimed     Kind = 34 // a home was claimed anew by its world, by this answer
+	RecoveryAsked   Kind = 35 // a recovery of a home was petitioned for, by this answer about it
 	MappingMoved    Kind = 40 // a mapping to peer has ended: its avatar moved, by this decision
 	MoveRefused     Kind = 41 // peer told of a move, in this notice, that isn't one
 	Departed        Kind = 36 // an avatar has moved to peer, by the decision whose fingerprint is Object
@@ -189,6 +190,8 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"crossing_decided", set(fObject), 0}, true
 	case HomeClaimed:
 		return kindRule{"home_claimed", set(fObject), 0}, true
+	case RecoveryAsked:
+		return kindRule{"recovery_asked", set(fObject), 0}, true
 	case MappingMoved:
 		return kindRule{"mapping_moved", set(fPeer, fMapping, fAvatar, fObject), set(fThing)}, true
 	case MoveRefused:

@@ -57,6 +57,7 @@ func everyKind() []Statement {
 		{Kind: MoveRefused, Who: "hub", Time: 41, Peer: "arena", Mapping: mapping, Thing: "watch-1", Object: fill(9), Reason: "another's order"},
 		{Kind: Departed, Who: "arena", Time: 13, Peer: "citadel", Avatar: avatar, Object: fill(9)},
 		{Kind: Arrived, Who: "citadel", Time: 14, Peer: "arena", Avatar: avatar, Object: fill(10)},
+		{Kind: RecoveryAsked, Who: "vault", Time: 35, Object: fill(17)},
 	}
 }
 

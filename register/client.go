@@ -118,7 +118,7 @@ func outcome(d identity.Decision, p Petition) (identity.Outcome, error) {
 	if out == identity.Abort {
 		return out, nil
 	}
-	o, err := identity.OpenOrder(p.Order)
+	o, err := identity.OpenWish(p.Order)
 	if err != nil {
 		return "", err
 	}
@@ -129,6 +129,9 @@ func outcome(d identity.Decision, p Petition) (identity.Outcome, error) {
 	if p.Release != "" {
 		r, err := identity.OpenRelease(p.Release)
 		right = right && err == nil && r.Manifest == *d.Manifest
+	}
+	if o.Recovers != nil {
+		right = right && o.Recovers.Manifest == *d.Manifest
 	}
 	if !right {
 		return "", carnet.Errorf(carnet.Tampered, "the registrar's commit isn't what was ordered and released")

@@ -16,6 +16,9 @@ type Home struct {
 	Owner   string        `json:"owner"`   // did:key; never changes
 	// Incarnation counts claims and moves: it never comes again.
 	Incarnation uint64 `json:"incarnation"`
+	// Recovery is what was petitioned for and is carried out once its time has come;
+	// absent: nothing is.
+	Recovery identity.Petitioned `json:"recovery,omitzero"`
 }
 
 // Want is what somebody asks a registrar to do about a crossing.
@@ -35,10 +38,11 @@ type Question struct {
 	Crossing carnet.CrossingID
 	Want     Want
 
-	Order      *identity.Order // nil: only what was decided can be answered
+	Order      *identity.Order // of a move, or a recovery; nil: only what was decided can be answered
 	Hash       carnet.Fingerprint
 	Release    *identity.Release    // nil: none
 	Acceptance *identity.Acceptance // nil: none
+	Farewell   *identity.Farewell   // nil: none
 }
 
 // Known is what the register holds that bears on a question.
@@ -46,12 +50,14 @@ type Known struct {
 	Registrar string                 // did:key of this registrar
 	Decision  *identity.Decision     // about the crossing; nil: there is none
 	Homes     map[carnet.HomeID]Home // of those that the order names, as far as they are enrolled
+	Wait      time.Duration          // how long a source is given to show itself before a recovery
 }
 
 // Decide is the one rule of a register: what follows from a question. It returns
 // the decision (that in k, if there is one: the first stands) and the homes that
-// change with it, all or none; nil without an error while nothing is decided. An
-// error refuses the question, and decides nothing.
+// change with it, all or none; nil without an error while nothing is decided. Homes
+// without a decision have a petition now, which is recorded. An error refuses the
+// question, and decides nothing.
 func Decide(k Known, q Question, now time.Time) (*identity.Decision, []Home, error) {
 	if k.Decision != nil {
 		return k.Decision, nil, nil
@@ -80,6 +86,9 @@ func Decide(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 		}
 		return nil, nil, carnet.Errorf(carnet.Forbidden, "before its time is over, only source and target may end a crossing")
 	case Commit:
+		if q.Order.Recovers != nil {
+			return commitRecovery(k, q, now)
+		}
 		return commit(k, q, now)
 	}
 	return nil, nil, carnet.Errorf(carnet.Malformed, "a registrar can't be asked to %.20q", q.Want)
@@ -116,8 +125,6 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 	case r.Manifest != a.Manifest:
 		return abort(k, q, now, "the target accepted something else than the source released"), nil, nil
 	}
-	moved := make([]Home, 0, len(o.Homes))
-	at := make([]identity.HomeAt, 0, len(o.Homes))
 	for i, id := range o.Homes {
 		h := k.Homes[id]
 		if h.World != o.Source {
@@ -126,12 +133,22 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 		if h.Incarnation != r.Incarnations[i] {
 			return abort(k, q, now, fmt.Sprintf("the source has claimed the home %s again since it released it", id)), nil, nil
 		}
-		h.Version, h.World, h.Incarnation = h.Version+1, o.Target, h.Incarnation+1
-		moved, at = append(moved, h), append(at, identity.HomeAt{Home: id, Version: h.Version, World: h.World})
 	}
-	d := decided(k, q, now, identity.Commit)
-	d.Manifest, d.Homes = &r.Manifest, at
+	d, moved := moves(k, q, now, r.Manifest)
 	return d, moved, nil
+}
+
+// moves has all homes of an order go to its target.
+func moves(k Known, q Question, now time.Time, manifest carnet.Fingerprint) (*identity.Decision, []Home) {
+	d := decided(k, q, now, identity.Commit)
+	d.Manifest = &manifest
+	moved := make([]Home, 0, len(q.Order.Homes))
+	for _, id := range q.Order.Homes {
+		h := k.Homes[id]
+		h.Version, h.World, h.Incarnation, h.Recovery = h.Version+1, q.Order.Target, h.Incarnation+1, identity.Petitioned{}
+		moved, d.Homes = append(moved, h), append(d.Homes, identity.HomeAt{Home: id, Version: h.Version, World: h.World})
+	}
+	return d, moved
 }
 
 func abort(k Known, q Question, now time.Time, why string) *identity.Decision {
@@ -161,12 +178,13 @@ func Enrol(known *Home, id carnet.HomeID, by, owner string) (h Home, changed boo
 }
 
 // Claim is the rule for a world that begins anew to act as home: releases from before
-// are worth nothing any more. A home that isn't enrolled looks like one elsewhere.
+// are worth nothing any more, and neither are recoveries. A home that isn't enrolled looks like one elsewhere.
 func Claim(known *Home, id carnet.HomeID, by string) (Home, error) {
 	if known == nil || known.World != by {
 		return Home{}, carnet.Errorf(carnet.Forbidden, "the home %s isn't at this world", id)
 	}
 	h := *known
 	h.Incarnation++
+	h.Recovery = identity.Petitioned{} // whose source has shown itself
 	return h, nil
 }

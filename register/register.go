@@ -64,6 +64,9 @@ type Config struct {
 	Item   func(statement []byte, salt ledger.Salt) (ledger.Item, error)
 	Store  Store
 	Ledger Ledger
+	// RecoveryWait is how long a source is given to show itself before a recovery is
+	// carried out. What was petitioned for keeps the time that it was given.
+	RecoveryWait time.Duration // default 7 days
 
 	Logger *slog.Logger // default slog.Default()
 }
@@ -92,6 +95,12 @@ func New(cfg Config) (*Registrar, error) {
 	}
 	if len(cfg.Key) != ed25519.PrivateKeySize || len(cfg.Secret) != sha256.Size {
 		return nil, errors.New("make registrar: Key and a Secret of 32 bytes are needed")
+	}
+	if cfg.RecoveryWait < 0 {
+		return nil, errors.New("make registrar: RecoveryWait is less than nothing")
+	}
+	if cfg.RecoveryWait == 0 {
+		cfg.RecoveryWait = 7 * 24 * time.Hour
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -175,6 +184,7 @@ type Petition struct {
 	Order      string `json:"order,omitempty"`
 	Release    string `json:"release,omitempty"`
 	Acceptance string `json:"acceptance,omitempty"`
+	Farewell   string `json:"farewell,omitempty"` // of a recovery
 }
 
 // open reads the messages of a petition by who asks about a crossing.
@@ -187,7 +197,7 @@ func (p Petition) open(by string, id carnet.CrossingID) (Question, error) {
 		return q, carnet.Errorf(carnet.Malformed, "a registrar can't be asked to %.20q", p.Want)
 	}
 	if p.Order != "" {
-		o, err := identity.OpenOrder(p.Order)
+		o, err := identity.OpenWish(p.Order)
 		if err != nil {
 			return q, err
 		}
@@ -206,6 +216,13 @@ func (p Petition) open(by string, id carnet.CrossingID) (Question, error) {
 			return q, err
 		}
 		q.Acceptance = &m
+	}
+	if p.Farewell != "" {
+		m, err := identity.OpenFarewell(p.Farewell)
+		if err != nil {
+			return q, err
+		}
+		q.Farewell = &m
 	}
 	return q, nil
 }
@@ -227,16 +244,20 @@ func (r *Registrar) Decide(ctx context.Context, by string, id carnet.CrossingID,
 			return nil, known, err
 		}
 		d, moved, err := Decide(k, q, time.Now())
-		if open = d == nil; err != nil || open {
+		if open = d == nil; err != nil || open && len(moved) == 0 {
 			return nil, 0, err
+		}
+		if open {
+			signed, err := identity.SignHome(r.cfg.Key, moved[0].answer(r.did, identity.NewNonce()))
+			return &record{Signed: signed, Homes: moved}, 0, err
 		}
 		signed, err := identity.SignDecision(r.cfg.Key, *d)
 		return &record{Signed: signed, Homes: moved, Crossing: id}, 0, err
 	})
-	if err != nil || open {
+	if err != nil || open && n == 0 {
 		return nil, err
 	}
-	if err := r.settled(ctx, n); err != nil {
+	if err := r.settled(ctx, n); err != nil || open {
 		return nil, err
 	}
 	rec, proof, err := r.told(ctx, n)
@@ -249,7 +270,7 @@ func (r *Registrar) Decide(ctx context.Context, by string, id carnet.CrossingID,
 // known reads what bears on a question; n is the change that decided the crossing,
 // 0 if none did.
 func (r *Registrar) known(ctx context.Context, q Question) (k Known, n uint64, err error) {
-	k = Known{Registrar: r.did, Homes: make(map[carnet.HomeID]Home)}
+	k = Known{Registrar: r.did, Homes: make(map[carnet.HomeID]Home), Wait: r.cfg.RecoveryWait}
 	c, err := r.cfg.Store.Decided(ctx, q.Crossing)
 	if carnet.CodeOf(err) != carnet.NotFound || q.Order == nil {
 		if carnet.CodeOf(err) == carnet.NotFound {
@@ -350,7 +371,7 @@ func (r *Registrar) stand(ctx context.Context, id carnet.HomeID, asked string, r
 
 // answer is what is said of a home to who asked with a nonce.
 func (h Home) answer(registrar, asked string) identity.HomeAnswer {
-	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked}
+	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked, Recovery: h.Recovery}
 }
 
 // maxTries bounds how often a change is made anew since another came first.

@@ -1,0 +1,148 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"carnet"
+)
+
+// RecoveryRequest is what a world asks an owner to order: that an avatar comes to
+// live there by a passport, since its home is gone for good.
+type RecoveryRequest struct {
+	Recovery carnet.CrossingID `json:"recovery"` // the crossing
+	Passport string            `json:"passport"` // its word (OpenPassport)
+	Target   carnet.PartyID    `json:"target"`   // as it calls itself
+	// TargetKey is its did:key, To the avatar that it will be there.
+	TargetKey   string          `json:"target_key"`
+	To          carnet.AvatarID `json:"to"`
+	Incarnation uint64          `json:"incarnation"` // of the home, as the registrar says now
+	View        json.RawMessage `json:"view,omitempty"`
+	Heads       []Head          `json:"heads"` // of the passport's manifest
+	// Reception is the target's announcement, to which the passport's keys are sealed
+	// anew. It is good for a day.
+	Reception   []byte   `json:"reception"`
+	Purpose     string   `json:"purpose"` // what the target uses data for
+	Sensitivity string   `json:"sensitivity"`
+	Residency   []string `json:"residency,omitempty"`
+	Report      []string `json:"report"`
+}
+
+// Recovered is what an owner signed for a RecoveryRequest, with the passport's keys,
+// sealed to the target.
+type Recovered struct {
+	Recovery string          `json:"recovery"`
+	Terms    json.RawMessage `json:"terms"`
+	Bags     [][]byte        `json:"bags"`
+}
+
+// Marshal writes the request as the JSON document that ParseRecoveryRequest reads.
+func (r RecoveryRequest) Marshal() ([]byte, error) {
+	if _, err := r.check(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+// maxRecoveryRequest bounds the request's document.
+const maxRecoveryRequest = 256 << 10
+
+// ParseRecoveryRequest reads a recovery request strictly, with the passport's word.
+// Nobody signed the request: what it says is what somebody wants.
+func ParseRecoveryRequest(data []byte) (r RecoveryRequest, p Passport, err error) {
+	if len(data) > maxRecoveryRequest {
+		return r, p, carnet.Errorf(carnet.TooLarge, "the recovery request has %d bytes, at most %d are read", len(data), maxRecoveryRequest)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, p, carnet.Errorf(carnet.Malformed, "the recovery request can't be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return r, p, carnet.Errorf(carnet.Malformed, "the recovery request goes on after its object")
+	}
+	if p, err = r.check(); err != nil {
+		return r, p, err
+	}
+	again, err := json.Marshal(r)
+	if err == nil && !bytes.Equal(again, bytes.TrimSpace(data)) {
+		err = carnet.Errorf(carnet.Malformed, "the recovery request isn't in the one form that recovery requests have")
+	}
+	return r, p, err
+}
+
+// IsRecoveryRequest reports whether a document is meant as a recovery request.
+func IsRecoveryRequest(data []byte) bool {
+	var has struct {
+		Recovery json.RawMessage `json:"recovery"`
+	}
+	return json.Unmarshal(data, &has) == nil && has.Recovery != nil
+}
+
+func (r RecoveryRequest) check() (p Passport, err error) {
+	if err := dids(r.TargetKey); err != nil {
+		return p, err
+	}
+	if _, err := carnet.ParsePartyID(string(r.Target)); err != nil {
+		return p, err
+	}
+	if _, err := carnet.ParseSensitivity(r.Sensitivity); err != nil {
+		return p, err
+	}
+	if len(r.Report) > maxReport || len(r.Heads) > maxHeads || r.Incarnation == 0 {
+		return p, carnet.Errorf(carnet.Malformed, "the recovery request has %d lines, %d streams and the incarnation %d, which can't be", len(r.Report), len(r.Heads), r.Incarnation)
+	}
+	for _, line := range r.Report {
+		if err := checkText(line); err != nil {
+			return p, err
+		}
+	}
+	return OpenPassport(r.Passport)
+}
+
+// Clearance is what the target says that it may hold.
+func (r RecoveryRequest) Clearance() (c carnet.Clearance, err error) {
+	c.Sensitivity, err = carnet.ParseSensitivity(r.Sensitivity)
+	c.Purposes, c.Residency = carnet.NewSet(r.Purpose), carnet.NewSet(r.Residency...)
+	return c, err
+}
+
+// Sign makes the recovery and its terms. owner is the key that is registered for the
+// home, there the owner's key for the target.
+func (r RecoveryRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now time.Time, life time.Duration) (recovery string, terms []byte, err error) {
+	p, err := r.check()
+	if err != nil {
+		return "", nil, err
+	}
+	terms, err = MoveTerms{Avatar: p.Avatar, Home: p.Home, To: r.To, Owner: DID(there), View: r.View, Heads: r.Heads}.Marshal()
+	if err != nil {
+		return "", nil, err
+	}
+	now = now.UTC().Truncate(time.Second)
+	recovery, err = SignRecovery(owner, Order{
+		Crossing: r.Recovery, Registrar: p.Registrar, Owner: p.Owner, Source: p.Source, Target: r.TargetKey,
+		Homes: []carnet.HomeID{p.Home}, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
+		Recovers: &Recovers{Manifest: p.Manifest, Incarnations: []uint64{r.Incarnation}},
+	})
+	return recovery, terms, err
+}
+
+// Explain says for people what ordering would do.
+func (r RecoveryRequest) Explain(p Passport) []string {
+	sent := "What your things send goes there from then on, as it went to where it lived; tell your things agent with carnet owner recovered."
+	if len(r.View) > 0 {
+		sent = "What your things send goes there from then on, as far as this view lets it: " + string(r.View)
+	}
+	return []string{
+		fmt.Sprintf("Your avatar %s gets a new home, %s, whose key is %s, since the world where it lives is gone for good.", p.Avatar, r.Target, r.TargetKey),
+		fmt.Sprintf("It comes as it was at %s, when its passport was made. What came to the world since then, and your things don't have any more, is lost.", p.Made.Format(time.RFC3339)),
+		fmt.Sprintf("The registrar whose key is %s gives the world whose key is %s time to show itself; if it does, everything stays as it is.", p.Registrar, p.Source),
+		fmt.Sprintf("The keys to its history are given to %s, which says that it uses them for %s and may hold %s.", r.Target, r.Purpose, r.Sensitivity),
+		sent,
+	}
+}
