@@ -62,6 +62,7 @@ var rows = []row{
 	{10, "share: device to subscriber in the other world", share},
 	{11, "token exchanges", exchanges},
 	{12, "revocation", revocations},
+	{13, "moves", moves},
 }
 
 // companions are measured in the course of another row.

@@ -14,6 +14,7 @@ import (
 	"carnet/identity"
 	"carnet/owner"
 	"carnet/policy"
+	"carnet/thing"
 )
 
 // neighbours are arena, which gives, and citadel, which takes, with the keystore of
@@ -39,27 +40,32 @@ func (s *system) neighbours(ctx context.Context, b *bench, row string) (n *neigh
 // what is measured.
 const citadelView = `{"properties": {"d": {}}, "purposes": ["fitness"]}`
 
+// own has a world know an avatar as its owner's.
+func (n *neighbours) own(ctx context.Context, m thing.MappingInfo) error {
+	world := owner.World{Party: m.WorldName, Key: m.WorldKey}
+	key, err := n.keystore.Key(world)
+	if err != nil {
+		return err
+	}
+	word, err := identity.SignOwnership(key, identity.Ownership{Audience: world.Party, Avatar: m.Avatar, Issued: time.Now()})
+	if err != nil {
+		return err
+	}
+	if _, err := n.hub.client.Own(ctx, m.ID, word); err != nil {
+		return fmt.Errorf("own an avatar: %w", err)
+	}
+	return n.keystore.Pinned(world, m.Avatar)
+}
+
 // permit has arena know a device's avatar as its owner's, and gives citadel's avatar
 // of the device the owner's mandate. It returns the did of that avatar.
 func (n *neighbours) permit(ctx context.Context, d device) (did string, err error) {
 	there, here := d.mappings[0], d.mappings[1]
-	world := owner.World{Party: there.WorldName, Key: there.WorldKey}
-	key, err := n.keystore.Key(world)
-	if err != nil {
-		return "", err
-	}
-	word, err := identity.SignOwnership(key, identity.Ownership{Audience: world.Party, Avatar: there.Avatar, Issued: time.Now()})
-	if err != nil {
-		return "", err
-	}
-	if _, err := n.hub.client.Own(ctx, there.ID, word); err != nil {
-		return "", fmt.Errorf("own an avatar: %w", err)
-	}
-	if err := n.keystore.Pinned(world, there.Avatar); err != nil {
+	if err := n.own(ctx, there); err != nil {
 		return "", err
 	}
 	asked, err := n.citadel.client.AskMandate(ctx, here.Avatar, api.NewMandate{
-		World: world.Party, Avatar: there.Avatar, Actions: []identity.Action{identity.ActionSubscribe}, Purpose: "fitness",
+		World: there.WorldName, Avatar: there.Avatar, Actions: []identity.Action{identity.ActionSubscribe}, Purpose: "fitness",
 		Sensitivity: "personal+health", Text: "To be measured.",
 	})
 	if err != nil {
@@ -79,14 +85,14 @@ func (n *neighbours) permit(ctx context.Context, d device) (did string, err erro
 	return identity.DID(request.Subject), nil
 }
 
-// give has arena give a grant about an avatar of its own.
-func (p *party) give(ctx context.Context, avatar carnet.AvatarID, to entity.To, document string) (g entity.Grant, err error) {
+// give has a world give a grant about an avatar of its own.
+func (p *party) give(ctx context.Context, avatar carnet.AvatarID, to entity.To, document string, action identity.Action) (g entity.Grant, err error) {
 	view, err := policy.ParseView([]byte(document))
 	if err != nil {
 		return g, err
 	}
 	terms := entity.Terms{
-		Avatar: avatar, To: to, Actions: []identity.Action{identity.ActionSubscribe}, View: view, Purpose: "fitness",
+		Avatar: avatar, To: to, Actions: []identity.Action{action}, View: view, Purpose: "fitness",
 		Ceiling: &entity.Clearance{Sensitivity: carnet.Personal | carnet.Health}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
 	}
 	report, err := p.client.Assess(ctx, terms)

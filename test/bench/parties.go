@@ -316,7 +316,7 @@ func (s *system) addOne(ctx context.Context, description string, views map[carne
 		if err != nil {
 			return d, err
 		}
-		m, err := s.mapTo(ctx, d.id, w.name, view)
+		m, err := s.mapTo(ctx, d.id, api.NewMapping{World: w.name, View: view})
 		if err != nil {
 			return d, fmt.Errorf("map a thing to %s: %w", w.name, err)
 		}
@@ -326,9 +326,9 @@ func (s *system) addOne(ctx context.Context, description string, views map[carne
 }
 
 // mapTo maps a thing, once the link is up.
-func (s *system) mapTo(ctx context.Context, id carnet.ThingID, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
+func (s *system) mapTo(ctx context.Context, id carnet.ThingID, n api.NewMapping) (m thing.MappingInfo, err error) {
 	for range 200 {
-		m, err = s.hub.client.Map(ctx, id, api.NewMapping{World: world, View: view})
+		m, err = s.hub.client.Map(ctx, id, n)
 		if carnet.CodeOf(err) != carnet.Unavailable {
 			return m, err
 		}

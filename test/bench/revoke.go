@@ -17,6 +17,7 @@ import (
 	"carnet/api/client"
 	"carnet/crossing"
 	"carnet/entity"
+	"carnet/identity"
 	"carnet/node"
 
 	"golang.org/x/sync/errgroup"
@@ -60,7 +61,7 @@ func subscribed(ctx context.Context, s *system, n int) (*subscribers, entity.Gra
 	if err != nil {
 		return nil, entity.Grant{}, fmt.Errorf("add an application: %w", err)
 	}
-	grant, err := arena.give(ctx, id, entity.To{Application: application.ID}, `{"properties": {"a": {}}}`)
+	grant, err := arena.give(ctx, id, entity.To{Application: application.ID}, `{"properties": {"a": {}}}`, identity.ActionSubscribe)
 	if err != nil {
 		return nil, grant, err
 	}
@@ -222,7 +223,7 @@ func revokeShares(ctx context.Context, b *bench, n int) (f Figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	grant, err := nb.arena.give(ctx, devices[0].mappings[0].Avatar, entity.To{Platform: "citadel", DID: did}, `{"properties": {"a": {}}}`)
+	grant, err := nb.arena.give(ctx, devices[0].mappings[0].Avatar, entity.To{Platform: "citadel", DID: did}, `{"properties": {"a": {}}}`, identity.ActionSubscribe)
 	if err != nil {
 		return f, err
 	}

@@ -14,6 +14,7 @@ import (
 	"carnet/api/client"
 	"carnet/avatar"
 	"carnet/entity"
+	"carnet/identity"
 	"carnet/node"
 
 	"golang.org/x/sync/errgroup"
@@ -101,7 +102,7 @@ func (r *shareRow) run(ctx context.Context) (err error) {
 func (r *shareRow) shared(ctx context.Context, view string) (st shareStage, err error) {
 	var grants []string
 	for i, d := range r.devices {
-		grant, err := r.arena.give(ctx, d.mappings[0].Avatar, entity.To{Platform: "citadel", DID: r.dids[i]}, view)
+		grant, err := r.arena.give(ctx, d.mappings[0].Avatar, entity.To{Platform: "citadel", DID: r.dids[i]}, view, identity.ActionSubscribe)
 		if err != nil {
 			return st, err
 		}
