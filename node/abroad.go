@@ -118,7 +118,7 @@ func (n *Node) callAbroad(ctx context.Context, at carnet.PartyID, as carnet.Avat
 		return nil, err
 	}
 	defer got.Body.Close()
-	answer, err := wholeBody(got.Body, most)
+	answer, err := wholeBody(got.Body, got.ContentLength, most)
 	switch {
 	case err != nil:
 		return nil, carnet.Errorf(carnet.Unavailable, "the answer of %s can't be taken: %v", at, err)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -78,10 +79,14 @@ func (n *Node) moveRoutes() map[string]callRoute {
 				refuseAbroad(w, err)
 				return
 			}
-			if raw, ok := answer.([]byte); ok {
+			if octets, ok := answer.(net.Buffers); ok {
+				length := 0
+				for _, part := range octets {
+					length += len(part)
+				}
 				w.Header().Set("Content-Type", "application/octet-stream")
-				w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-				_, _ = w.Write(raw) // a failed write means that the caller went away
+				w.Header().Set("Content-Length", strconv.Itoa(length))
+				_, _ = octets.WriteTo(w) // a failed write means that the caller went away
 				return
 			}
 			w.Header().Set("Content-Type", "application/json")
@@ -116,18 +121,18 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err != nil {
 			return nil, err
 		}
-		both := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)+len(proof)), uint32(len(body)))
-		return append(append(both, body...), proof...), nil
+		return net.Buffers{binary.BigEndian.AppendUint32(nil, uint32(len(body))), body, proof}, nil
 	})
 	handle(http.MethodPost, "/freeze", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		announcement, err := wholeBody(r.Body, maxMoveBody)
+		announcement, err := wholeBody(r.Body, r.ContentLength, maxMoveBody)
 		if err != nil {
 			return nil, err
 		}
 		return moves.Freeze(r.Context(), c.Platform, c.Avatar, x, announcement)
 	})
 	handle(http.MethodGet, "/manifest", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		return moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)
+		manifest, err := moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)
+		return net.Buffers{manifest}, err
 	})
 	handle(http.MethodPost, "/decision", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
 		var d move.Decided
@@ -145,21 +150,25 @@ const (
 	maxListing  = 1 << 20
 	maxPiece    = 64 << 20 // a stretch with its proof
 	maxFreezing = 64 << 20
+	maxTrusted  = 8 << 20 // as long as that a body is believed to be before it is here
 )
 
-func wholeBody(r io.Reader, most int64) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
+// wholeBody reads a body of at most so many bytes, which is said to have length of
+// them (less than 0: nobody said).
+func wholeBody(r io.Reader, length, most int64) ([]byte, error) {
+	var body bytes.Buffer
+	body.Grow(int(min(max(length, 0), most, maxTrusted)) + bytes.MinRead)
+	if _, err := body.ReadFrom(io.LimitReader(r, most+1)); err != nil {
 		return nil, carnet.Errorf(carnet.Unavailable, "what is said breaks off: %v", err)
 	}
-	if int64(len(body)) > most {
+	if int64(body.Len()) > most {
 		return nil, carnet.Errorf(carnet.TooLarge, "what is said has more than %d bytes", most)
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 func strictBody(r *http.Request, into any, most int64) error {
-	body, err := wholeBody(r.Body, most)
+	body, err := wholeBody(r.Body, r.ContentLength, most)
 	if err != nil {
 		return err
 	}

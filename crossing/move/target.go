@@ -404,9 +404,12 @@ func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStre
 			p.Since = a.Now().UTC()
 		}
 	})
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	coming := a.ahead(ctx, t.visit(), missing)
 	for i := range missing {
 		m := &missing[i]
-		body, proof, err := a.Far.Stretch(ctx, t.visit(), *m)
+		body, proof, err := coming(i)
 		if carnet.CodeOf(err) == carnet.NotFound {
 			continue // its retention has ended meanwhile
 		}
@@ -425,6 +428,34 @@ func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStre
 		}
 	}
 	return fetched, nil
+}
+
+// fetchAhead is how many stretches are under way while one is checked and stored.
+const fetchAhead = 3
+
+// ahead asks for stretches a few at a time, and returns the way to have each: in
+// their order, once. What is under way ends with ctx.
+func (a *Agent) ahead(ctx context.Context, to Visit, all []avatar.MovedStretch) func(i int) (body, proof []byte, err error) {
+	type piece struct {
+		body, proof []byte
+		err         error
+	}
+	pieces := make([]chan piece, len(all))
+	asked := 0
+	return func(i int) (body, proof []byte, err error) {
+		for ; asked < len(all) && asked <= i+fetchAhead; asked++ {
+			m, here := all[asked], make(chan piece, 1)
+			pieces[asked] = here
+			go func() {
+				var p piece
+				p.body, p.proof, p.err = a.Far.Stretch(ctx, to, m)
+				here <- p
+			}()
+		}
+		p := <-pieces[i]
+		pieces[i] = nil
+		return p.body, p.proof, p.err
+	}
 }
 
 func (a *Agent) note(x carnet.CrossingID, change func(*Progress)) {

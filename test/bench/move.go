@@ -333,11 +333,11 @@ func (r *moveRow) together(ctx context.Context, many int) ([]Figure, error) {
 	}
 	took, frozen := make([]time.Duration, many), make([]time.Duration, many)
 	begun := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
+	group, ordering := errgroup.WithContext(ctx)
 	group.SetLimit(16)
 	for _, a := range all {
 		group.Go(func() error {
-			_, err := r.citadel.client.OrderCrossing(ctx, a.id, a.Ordered)
+			_, err := r.citadel.client.OrderCrossing(ordering, a.id, a.Ordered)
 			return err
 		})
 	}
