@@ -364,6 +364,27 @@ func TestRefusalsForTheMomentAreTriedAgain(t *testing.T) {
 	}
 }
 
+// TestASourceThatBeginsAnewIsNotPutOff: it is no failure, so the waits don't grow.
+func TestASourceThatBeginsAnewIsNotPutOff(t *testing.T) {
+	n := newNet(t, nil)
+	source := newSource(n.hub, n.arena.id, 3, 1)
+	var times int
+	source.onNext = func(uint64) error {
+		if times++; times <= 12 {
+			return ErrAnew
+		}
+		return nil
+	}
+	cfg := n.config(source)
+	cfg.MinBackoff, cfg.MaxBackoff = 5*time.Millisecond, time.Minute
+	began := time.Now()
+	n.run(t, cfg)
+	await(t, "the last acknowledgement", source.done)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("after 12 beginnings the first frame came after %v", took)
+	}
+}
+
 func TestSourceErrorEndsRun(t *testing.T) {
 	n := newNet(t, nil)
 	source := newSource(n.hub, n.arena.id, 10, 1)

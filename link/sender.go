@@ -139,7 +139,9 @@ func (s *Sender) Run(ctx context.Context) error {
 		s.Log.Info("link will connect again", "peer", s.Peer.Party, "after", backoff, "error", err)
 		// Half of it is jitter, so that senders don't come back all at once.
 		wait := backoff/2 + mathrand.N(backoff/2+1)
-		backoff = min(2*backoff, s.MaxBackoff)
+		if !errors.Is(err, ErrAnew) {
+			backoff = min(2*backoff, s.MaxBackoff)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -147,6 +149,10 @@ func (s *Sender) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// ErrAnew is what a Source's Next returns where it wants the link to begin anew. It
+// is no failure: the link does so without waiting longer from time to time.
+var ErrAnew = carnet.Errorf(carnet.Unavailable, "the link begins anew")
 
 // sourceError marks an error of the Source: it ends Run, unless it says that it
 // is for the moment.

@@ -82,7 +82,7 @@ func (r *run) build(now time.Time) (*frame, error) {
 		r.prompt.Store(now.UnixNano())
 	}
 	for _, c := range r.touched {
-		c.touched, c.recorded = false, true
+		c.touched, c.recorded, c.frame = false, true, r.number+1
 		b.state = c.appendChange(b.state)
 	}
 	r.touched = r.touched[:0]
@@ -120,6 +120,9 @@ func (r *run) decideDue(now time.Time) (prompt bool, err error) {
 		r.held -= l.weight
 		if m.stopped {
 			l.drop()
+		} else if m.held > 0 {
+			l.park(time.Time{})
+			r.parked = append(r.parked, l)
 		} else if open, until := m.maySend(now); !open {
 			l.park(until)
 			r.parked = append(r.parked, l)

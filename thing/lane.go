@@ -41,6 +41,7 @@ type course struct {
 	delta    counts // what was counted since the last frame
 	touched  bool   // changed since the last frame
 	recorded bool   // in a frame's record or a snapshot
+	frame    uint64 // the last frame that was built with something of it; 0: none in this run
 }
 
 // counts says, per property, how many measurements had which verdict.
@@ -57,8 +58,9 @@ type lane struct {
 	texts         texts // of pending
 	weight        int   // of pending
 	queued        time.Time
-	parked        bool      // closed by the view: what comes stays in the log
+	parked        bool      // closed by the view, or held: what comes stays in the log
 	reopen        time.Time // zero: when the view changes
+	turn          uint64    // the mapping's, when it was parked
 }
 
 // first is the position of the oldest pending measurement.
@@ -156,7 +158,7 @@ func (c *course) take(position uint64, hour uint32, samples []sample, texts text
 
 // park closes a lane: what it held, and what comes, stays in the log.
 func (l *lane) park(until time.Time) {
-	l.parked, l.reopen, l.taken = true, until, l.first()
+	l.parked, l.reopen, l.turn, l.taken = true, until, l.course.mapping.turn.Load(), l.first()
 	l.clear()
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -36,7 +37,9 @@ type Mapping struct {
 	bears   bool
 	made    time.Time
 	table   *policy.Table
-	cut     uint64 // grows when the next batch must begin a new epoch
+	cut     uint64        // grows when the next batch must begin a new epoch
+	held    int           // changes that wait until what was decided before has left
+	turn    atomic.Uint64 // grows when lanes that are parked may find it otherwise
 	stopped bool
 	moved   *movedOn // where its avatar went; nil while it is here
 	version uint64   // of the document
@@ -233,6 +236,7 @@ func (a *Agent) enforce(m *Mapping, doc mappingDocument, table *policy.Table) {
 		m.world = *doc.Bears
 	}
 	m.cut++
+	m.turn.Add(1)
 	defer a.tellRuns(m.World)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
@@ -328,22 +332,13 @@ func (a *Agent) decideAnew(ctx context.Context, c mappingChange) error {
 		c.done()
 	}
 	if kind != ledger.Mapped {
-		a.recall(m.World)
+		a.recall(m)
 	}
 	a.stored(documents...)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
 	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
 	return nil
-}
-
-// recall takes back the frames to a world that were built and have not left:
-// they were decided under the policy before. Their run ends, and the link begins
-// anew from what the world has. The caller holds the policy lock.
-func (a *Agent) recall(world carnet.PartyID) {
-	if r := a.sender(world).current(); r != nil && r.frames.Load() > 0 {
-		r.cancel(errAnew)
-	}
 }
 
 // tellRuns wakes the world's run, if there is one, after a mapping to it changed.
@@ -510,12 +505,16 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 }
 
 func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingID, change func(*mappingDocument) error) (MappingInfo, error) {
-	a.changeMu.Lock()
-	defer a.changeMu.Unlock()
 	m, err := a.mapping(id)
 	if err != nil {
 		return MappingInfo{}, err
 	}
+	if err := a.hold(ctx, m); err != nil {
+		return MappingInfo{}, err
+	}
+	defer a.letGo(m)
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
 	doc := a.mappingDocument(m)
 	if err := change(&doc); err != nil {
 		return MappingInfo{}, err

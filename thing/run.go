@@ -48,6 +48,7 @@ type run struct {
 
 	// What is built and not yet on its way.
 	frames, bytes atomic.Int64
+	gone          atomic.Uint64 // the last frame that is on its way
 	// prompt is when a frame was last built of what may not wait, ns; 0: never.
 	prompt atomic.Int64
 
@@ -78,6 +79,7 @@ func newRun(ctx context.Context, s *sender, at link.Resume) *run {
 		position: 1, courses: make(map[uint32]*course), queues: make(map[time.Duration]*queue), progress: s.agent.now(),
 		builder: builder{limit: min(maxFrameBytes, at.MaxFrame/2)},
 	}
+	r.gone.Store(at.Last.Number)
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
 }
@@ -132,7 +134,7 @@ func (r *run) adopt() {
 	}
 }
 
-// notice takes up what has changed of mappings. A parked lane is opened: its
+// notice takes up what has changed of mappings. A parked lane of one is opened: its
 // view may have changed, and closes it again if not.
 func (r *run) notice() {
 	changes := r.sender.agent.changes.Load()
@@ -141,10 +143,13 @@ func (r *run) notice() {
 	}
 	r.changes = changes
 	r.adopt()
-	for _, l := range r.parked {
+	r.parked = slices.DeleteFunc(r.parked, func(l *lane) bool {
+		if l.turn == l.course.mapping.turn.Load() {
+			return false
+		}
 		r.unpark(l)
-	}
-	r.parked = r.parked[:0]
+		return true
+	})
 }
 
 func (r *run) unpark(l *lane) {
@@ -220,6 +225,7 @@ func (r *run) recorded(f *frame) { r.ready <- f }
 func (r *run) taken(f *frame) {
 	r.bytes.Add(-int64(len(f.wire)))
 	r.frames.Add(-1)
+	r.gone.Store(f.number)
 	r.rouse()
 }
 

@@ -191,7 +191,7 @@ func (s *sender) awaitNew(ctx context.Context) {
 const awaitAnew = 2 * time.Second
 
 // errAnew ends the run of a connection that is over.
-var errAnew = carnet.Errorf(carnet.Unavailable, "the link begins anew")
+var errAnew = link.ErrAnew
 
 // end stops the run of the connection before and waits until no frame of it is
 // with the committer.
