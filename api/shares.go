@@ -61,7 +61,7 @@ func (s *server) shareRoutes(h huma.API) {
 			return nil, err
 		}
 		stop := s.shares.StopGiving
-		if c.Direction == taking {
+		if c.Direction == Taking {
 			stop = s.shares.StopTaking
 		}
 		if err := stop(ctx, in.ID, caller(ctx).Name, "stopped by "+caller(ctx).Name); err != nil {
@@ -81,8 +81,8 @@ type NewShare struct {
 
 // The directions of a share, seen from here.
 const (
-	giving = "giving"
-	taking = "taking"
+	Giving = "giving"
+	Taking = "taking"
 )
 
 // CrossShare is a share between this world and another.
@@ -109,7 +109,7 @@ type ShareList struct {
 
 func taken(t crossing.Taken) CrossShare {
 	c := CrossShare{
-		ID: t.ID, Direction: taking, State: t.State, World: t.Giver, Ours: t.For, Theirs: t.Avatar, Purpose: t.Purpose, Begun: t.Asked, Ended: t.End,
+		ID: t.ID, Direction: Taking, State: t.State, World: t.Giver, Ours: t.For, Theirs: t.Avatar, Purpose: t.Purpose, Begun: t.Asked, Ended: t.End,
 	}
 	if t.Answer != nil {
 		c.View, c.Onward, c.Until = &t.Answer.View, t.Answer.Onward, &t.Answer.Until
@@ -119,7 +119,7 @@ func taken(t crossing.Taken) CrossShare {
 
 func (s *server) given(g crossing.Given) CrossShare {
 	c := CrossShare{
-		ID: g.ID, Direction: giving, State: crossing.Giving, World: g.Taker, Ours: g.Avatar, Theirs: g.For, Purpose: g.Purpose,
+		ID: g.ID, Direction: Giving, State: crossing.Giving, World: g.Taker, Ours: g.Avatar, Theirs: g.For, Purpose: g.Purpose,
 		View: &g.View, Onward: g.Onward, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Ended: g.End,
 	}
 	if g.End != nil {

@@ -336,6 +336,7 @@ type Info struct {
 	// OwnerKey is its owner's Ed25519 public key for this world, if one is pinned.
 	OwnerKey     []byte     `json:"owner_key,omitempty"`
 	Streams      int        `json:"streams"`
+	Shared       int        `json:"shared_streams,omitempty"` // of them, that come by shares of other worlds
 	Measurements uint64     `json:"measurements"`
 	Batches      uint64     `json:"batches"`
 	Properties   []string   `json:"properties"`
@@ -371,8 +372,13 @@ func (a *Agent) Avatar(id carnet.AvatarID) (Info, error) {
 }
 
 func (a *Agent) info(v *Avatar) Info {
-	streams := a.streamsOf(v)
-	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], OwnerKey: a.ownerOf(v), Streams: len(streams), Properties: []string{}}
+	streams, shared := a.streamsOf(v), 0
+	for _, s := range streams {
+		if _, ok := a.shareOf(s.id); ok {
+			shared++
+		}
+	}
+	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], OwnerKey: a.ownerOf(v), Streams: len(streams), Shared: shared, Properties: []string{}}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range streams {

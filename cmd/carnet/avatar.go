@@ -190,7 +190,7 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	old, err := c.withdrawn(ctx, state)
+	old, err := c.withdrawn(ctx, cl, i, state)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,6 +89,7 @@ func TestInADemo(t *testing.T) {
 	if out := u.does("avatar", "show", "--access=d/stale.json", avatar); !strings.Contains(out, "speed") || strings.Contains(out, "no longer given") {
 		t.Errorf("without a good token at the agent:\n%s", out)
 	}
+	u.marksWhatNobodyGives(f, watch)
 	// Evidence is fetched, and not over what is there.
 	u.does("avatar", "evidence", file, "--out=proof", avatar)
 	if r := u.try("", "avatar", "evidence", file, "--out=proof", avatar); r.code != 1 || !strings.Contains(r.err, "is there already") || !strings.Contains(r.err, "name another directory") {
@@ -117,6 +119,58 @@ func TestInADemo(t *testing.T) {
 	}
 	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {
 		t.Errorf("the demo ended with %v", demo.out.all())
+	}
+}
+
+// marksWhatNobodyGives looks at avatars that get something by a share, or got it by a
+// mapping that is stopped, with an access file that doesn't name them.
+func (u user) marksWhatNobodyGives(f *access.File, watch string) {
+	u.t.Helper()
+	bare, err := access.Read(filepath.Join(u.dir, "d/demo.json"))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	bare.Avatars = nil
+	if err := bare.Write(filepath.Join(u.dir, "d/bare.json")); err != nil {
+		u.t.Fatal(err)
+	}
+	const file = "--access=d/bare.json"
+	of := make(map[carnet.PartyID]string)
+	for _, a := range f.Avatars {
+		of[a.World] = a.ID.String()
+	}
+	shown := func(world carnet.PartyID) (s struct {
+		Properties, Withdrawn []string
+	}) {
+		return reads[struct{ Properties, Withdrawn []string }](u, "avatar", "show", file, of[world])
+	}
+	for shown("citadel").Properties == nil || !slices.Contains(shown("citadel").Properties, "speed") {
+		if err := u.ctx.Err(); err != nil {
+			u.t.Fatal("citadel is given no speed: ", err)
+		}
+	}
+	if s := shown("citadel"); len(s.Withdrawn) != 0 {
+		u.t.Errorf("citadel is given this by a share, and it is marked: %v", s.Withdrawn)
+	}
+	share := reads[[]shareOf](u, "share", "list", file, "--party=citadel")[0]
+	u.does("share", "stop", file, "--party=citadel", share.ID.String())
+	if s := shown("citadel"); !slices.Contains(s.Withdrawn, "speed") {
+		u.t.Errorf("the share has ended, and of %v these are marked: %v", s.Properties, s.Withdrawn)
+	}
+	if s := shown("clinic"); len(s.Withdrawn) != 0 {
+		u.t.Errorf("clinic is given all of it, and these are marked: %v", s.Withdrawn)
+	}
+	u.does("owner", "stop", file, watch+"/clinic")
+	if s := shown("clinic"); len(s.Properties) == 0 || !slices.Equal(s.Properties, s.Withdrawn) {
+		u.t.Errorf("clinic is given nothing more, and of %v these are marked: %v", s.Properties, s.Withdrawn)
+	}
+	// Without the operator's token the watch's mappings aren't all seen.
+	bare.Tokens = slices.DeleteFunc(bare.Tokens, func(t access.Token) bool { return t.Party == "hub" })
+	if err := bare.Write(filepath.Join(u.dir, "d/bare.json")); err != nil {
+		u.t.Fatal(err)
+	}
+	if s := shown("clinic"); len(s.Withdrawn) != 0 {
+		u.t.Errorf("nobody can tell, and these are marked: %v", s.Withdrawn)
 	}
 }
 

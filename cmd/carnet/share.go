@@ -128,7 +128,7 @@ func (c shareStop) Run(ctx context.Context, s streams) error {
 // writeShare tells of a share in sentences.
 func writeShare(s streams, c api.CrossShare) error {
 	way := fmt.Sprintf("%s gets what avatar %s is given, for its avatar %s", c.World, c.Ours, c.Theirs)
-	if c.Direction == "taking" {
+	if c.Direction == api.Taking {
 		way = fmt.Sprintf("Avatar %s gets what avatar %s of %s is given", c.Ours, c.Theirs, c.World)
 	}
 	fmt.Fprintf(s.out, "%s\n%s, for %s, since %s.\n", c.ID, way, plain(c.Purpose), clock(c.Begun))

@@ -2,68 +2,99 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"carnet"
 	"carnet/access"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/avatar"
 	"carnet/identity"
 	"carnet/policy"
+	"carnet/thing"
 )
 
-// withdrawn names the properties that an avatar keeps a last value of though no
-// view in force gives them any more. A world isn't told; it is known where the
-// access file reaches the things agent, too, and without that nothing is named.
-func (c avatarShow) withdrawn(ctx context.Context, state []carnet.Measurement) (names []string, err error) {
-	f, err := c.file()
-	if err != nil {
+// withdrawn names the properties that an avatar keeps a last value of though
+// nothing in force gives them any more: no mapping's view, and no share's. A world
+// isn't told of views; they are known where the access file reaches the things
+// agents, too. Where a stream's source isn't known, nothing is named.
+func (c avatarShow) withdrawn(ctx context.Context, world *client.Client, i avatar.Info, state []carnet.Measurement) (names []string, err error) {
+	views, ok := c.shares(ctx, world, i)
+	if !ok {
+		return nil, nil
+	}
+	mapped, ok, err := c.mappings(ctx, i)
+	if err != nil || !ok {
 		return nil, err
 	}
-	views, err := c.views(ctx, f)
-	if err != nil || views == nil {
-		return nil, err
-	}
+	views = append(views, mapped...)
 	for _, m := range state {
-		given := false
-		for _, v := range views {
-			given = given || gives(v, m.Name)
-		}
-		if !given {
+		if !slices.ContainsFunc(views, func(v policy.View) bool { return gives(v, m.Name) }) {
 			names = append(names, m.Name)
 		}
 	}
 	return names, nil
 }
 
-// views are the views in force for the avatar's mappings; nil where that can't be
-// told, and not nil where there is none in force.
-func (c avatarShow) views(ctx context.Context, f *access.File) ([]policy.View, error) {
-	agents := f.Having(identity.Things)
-	var views []policy.View
-	for _, a := range f.Avatars {
-		if a.ID != c.ID || a.Mapping == nil || len(agents) != 1 {
-			continue
-		}
-		// It is the world that was asked: it answers also who can't ask the agent.
-		cl, err := reaching{}.dial(f, agents[0], administrator, creator, ownUser)
-		if err != nil {
-			return nil, nil
-		}
-		m, err := cl.Mapping(ctx, *a.Mapping)
-		switch carnet.CodeOf(err) {
-		case carnet.Unavailable, carnet.NotFound, carnet.Unauthenticated, carnet.Forbidden:
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if views == nil {
-			views = []policy.View{}
-		}
-		if !m.Stopped {
-			views = append(views, m.View)
+// shares are the views of the shares in force that the avatar takes, and false where
+// that can't be told.
+func (c avatarShow) shares(ctx context.Context, world *client.Client, i avatar.Info) (views []policy.View, ok bool) {
+	if i.Shared == 0 {
+		return nil, true
+	}
+	all, err := world.Shares(ctx)
+	if err != nil { // the token that may see the avatar needn't see these
+		return nil, false
+	}
+	for _, share := range all {
+		if share.Ours == c.ID && share.Direction == api.Taking && share.Ended == nil && share.View != nil {
+			views = append(views, *share.View)
 		}
 	}
-	return views, nil
+	return views, true
+}
+
+// mappings are the views of the mappings in force that give to the avatar, and false
+// where there are others than those that can be asked for.
+func (c avatarShow) mappings(ctx context.Context, i avatar.Info) (views []policy.View, ok bool, err error) {
+	f, err := c.file()
+	if err != nil {
+		return nil, false, err
+	}
+	found := 0
+	for _, agent := range f.Having(identity.Things) {
+		things, err := thingsOf(ctx, f, agent)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, t := range things {
+			for _, m := range t.Mappings {
+				if m.Avatar != c.ID {
+					continue
+				}
+				if found++; !m.Stopped {
+					views = append(views, m.View)
+				}
+			}
+		}
+	}
+	return views, found >= i.Streams-i.Shared, nil
+}
+
+// thingsOf lists a things agent's things; none where it can't be asked: it is the
+// world that was asked, which answers also who can't ask the agent.
+func thingsOf(ctx context.Context, f *access.File, agent access.Party) ([]thing.Info, error) {
+	cl, err := reaching{}.dial(f, agent, administrator, creator, ownUser)
+	if err != nil {
+		return nil, nil
+	}
+	things, err := cl.Things(ctx)
+	switch carnet.CodeOf(err) {
+	case carnet.Unavailable, carnet.NotFound, carnet.Unauthenticated, carnet.Forbidden:
+		return nil, nil
+	}
+	return things, err
 }
 
 // gives reports whether a view names a property, or the object that it is a
