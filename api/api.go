@@ -141,7 +141,7 @@ type entities interface {
 	AddPrincipal(ctx context.Context, by string, n entity.NewPrincipal) (entity.Principal, string, error)
 	RemovePrincipal(ctx context.Context, id string) (entity.Principal, error)
 	Removed() <-chan struct{}
-	Assess(t entity.Terms) (entity.Assessment, error)
+	Assess(ctx context.Context, t entity.Terms) (entity.Assessment, error)
 	Give(ctx context.Context, by string, t entity.Terms, fingerprint string) (entity.Grant, error)
 	Revoke(ctx context.Context, by, id string) (entity.Grant, error)
 	Grant(id string) (entity.Grant, error)

@@ -101,7 +101,7 @@ func (s *server) grantRoutes(h huma.API) {
 		if err := s.mayGive(ctx, in.Body); err != nil {
 			return nil, err
 		}
-		return answer(s.entities.Assess(in.Body))
+		return answer(s.entities.Assess(ctx, in.Body))
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "give-grant", Method: http.MethodPost, Path: "/v1/grants", Tags: tags, DefaultStatus: http.StatusCreated,

@@ -116,6 +116,17 @@ func (a *Agent) Latest(id carnet.AvatarID) ([]carnet.Measurement, error) {
 	return ms, nil
 }
 
+// newest returns the newest measurement of a property, and false if there is none.
+func (v *Avatar) newest(property string) (latest, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := slices.IndexFunc(v.latest, func(l latest) bool { return l.property.Value().name == property })
+	if i < 0 {
+		return latest{}, false
+	}
+	return v.latest[i], true
+}
+
 // valuesEvery is how often it is looked at which values' retention has ended.
 const valuesEvery = time.Minute
 

@@ -3,6 +3,7 @@ package avatar
 import (
 	"context"
 	"slices"
+	"time"
 
 	"carnet"
 	"carnet/ledger"
@@ -68,6 +69,31 @@ func (a *Agent) Onward(id carnet.AvatarID) (some, all bool) {
 		}
 	}
 	return some || len(streams) == 0, all
+}
+
+// lately is how far back of a property's newest measurement OnwardOf looks.
+const lately = int64(time.Hour)
+
+// OnwardOf reports whether what an avatar is given of a property may be passed on:
+// some of it, if it was given by several lately.
+func (a *Agent) OnwardOf(ctx context.Context, id carnet.AvatarID, property string) (bool, error) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return false, err
+	}
+	if some, all := a.Onward(id); !some || all {
+		return some, nil
+	}
+	newest, ok := v.newest(property)
+	streams := a.streamsOf(v)
+	if ok && int(newest.place) < len(streams) && !a.inward(streams[newest.place]) {
+		return true, nil
+	}
+	ms, _, err := a.History(ctx, id, Query{From: newest.time - lately, To: newest.time + 1, Property: property, Limit: 1, Onward: true})
+	if carnet.CodeOf(err) == carnet.TooOld { // nobody can read it any more
+		return false, nil
+	}
+	return len(ms) > 0, err
 }
 
 // Enter gives a stream that another world shares, from a batch on, the avatar that

@@ -1,6 +1,7 @@
 package entity
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -37,7 +38,7 @@ type Assessment struct {
 }
 
 // Assess says what terms would give, of what the avatar has shown so far.
-func (a *Agent) Assess(t Terms) (Assessment, error) {
+func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 	if err := t.check(a.cfg.Now()); err != nil {
 		return Assessment{}, err
 	}
@@ -72,6 +73,12 @@ func (a *Agent) Assess(t Terms) (Assessment, error) {
 			continue
 		case !res.Admit:
 			add(Denied, p.Name, "%s", res.Decision.Sentence)
+			continue
+		}
+		if may, err := a.cfg.Avatars.OnwardOf(ctx, t.Avatar, p.Name); err != nil {
+			return Assessment{}, err
+		} else if !may {
+			add(Denied, p.Name, "%s is withheld: it comes by a share of another world, which doesn't let it be passed on", p.Name)
 			continue
 		}
 		report.Shown++

@@ -49,6 +49,8 @@ type Avatars interface {
 	// be passed on: what comes by a share of another world may not, unless that one
 	// says so.
 	Onward(id carnet.AvatarID) (some, all bool)
+	// OnwardOf says whether some of what it was given of one property lately may be.
+	OnwardOf(ctx context.Context, id carnet.AvatarID, property string) (bool, error)
 }
 
 // Config makes an Agent. Every field without a stated default is required.

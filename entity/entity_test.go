@@ -118,11 +118,18 @@ func (s *rows) Put(_ context.Context, more []keys.Row) error {
 func (s *rows) Delete(context.Context, []keys.ID) error { return nil }
 
 // watch is what the one avatar has shown.
-type watch struct{ some, all bool } // of it may be passed on
+type watch struct {
+	some, all bool            // of it may be passed on
+	inward    map[string]bool // these properties may not
+}
 
 var avatarID = carnet.AvatarID{7}
 
 func (w watch) Onward(carnet.AvatarID) (some, all bool) { return w.some, w.all }
+
+func (w watch) OnwardOf(_ context.Context, _ carnet.AvatarID, property string) (bool, error) {
+	return w.some && !w.inward[property], nil
+}
 
 func (watch) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 	if id != avatarID {
@@ -151,7 +158,7 @@ func start(t *testing.T, m *memory, table *keys.Table) process {
 		t.Fatal(err)
 	}
 	a, err := New(t.Context(), Config{
-		Party: "arena", Store: m, Keys: table, Avatars: watch{true, true}, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
+		Party: "arena", Store: m, Keys: table, Avatars: watch{some: true, all: true}, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
 		State: func(s ledger.Statement) (ledger.Item, error) {
 			s.Who = "arena"
 			b, err := s.Marshal()
@@ -203,7 +210,7 @@ func offer(t *testing.T, p Principal, text string) Terms {
 
 func give(t *testing.T, a process, terms Terms) Grant {
 	t.Helper()
-	r, err := a.Assess(terms)
+	r, err := a.Assess(t.Context(), terms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +340,7 @@ func TestAssessment(t *testing.T) {
 	a := start(t, m, table)
 	terms := offer(t, coach(t, a), `{"properties":{"heart_rate":{"round":5,"rate":"10s"},"stress":{},"mood":{}}}`)
 	terms.Units = map[string]string{"heart_rate": "Hz"}
-	r, err := a.Assess(terms)
+	r, err := a.Assess(t.Context(), terms)
 	if err != nil || r.Shown != 1 || r.To != "the application Coach" {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -369,6 +376,25 @@ func TestAssessment(t *testing.T) {
 	}
 }
 
+// What comes by a share that doesn't let it be passed on is counted for nothing.
+func TestAssessmentOfWhatIsntPassedOn(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	terms := offer(t, coach(t, a), `{"properties":{"heart_rate":{}}}`)
+	for _, of := range []watch{{some: true, inward: map[string]bool{"heart_rate": true}}, {}} {
+		a.cfg.Avatars = of
+		r, err := a.Assess(t.Context(), terms)
+		if err != nil || r.Shown != 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if !slices.ContainsFunc(r.Lines, func(l Line) bool {
+			return l.Kind == Denied && l.Property == "heart_rate" && strings.Contains(l.Text, "by a share")
+		}) || slices.ContainsFunc(r.Lines, func(l Line) bool { return l.Kind == Matches }) {
+			t.Errorf("it says %+v", r.Lines)
+		}
+	}
+}
+
 func TestTermsThatCantBe(t *testing.T) {
 	m, table := fresh(t)
 	a := start(t, m, table)
@@ -395,7 +421,7 @@ func TestTermsThatCantBe(t *testing.T) {
 	} {
 		terms := offer(t, p, `{"properties":{"heart_rate":{}}}`)
 		c.change(&terms)
-		if _, err := a.Assess(terms); carnet.CodeOf(err) != c.code {
+		if _, err := a.Assess(t.Context(), terms); carnet.CodeOf(err) != c.code {
 			t.Errorf("%s: %v, want %s", name, err, c.code)
 		}
 		if _, err := a.Give(t.Context(), "ops", terms, fmt.Sprint(64)); carnet.CodeOf(err) != c.code {

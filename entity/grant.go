@@ -172,7 +172,7 @@ func (t Terms) check(now time.Time) error {
 func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string) (Grant, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	report, err := a.Assess(t)
+	report, err := a.Assess(ctx, t)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -213,6 +213,13 @@ func TestSharedStream(t *testing.T) {
 			if got := len(w.history(own.avatar, avatar.Query{Onward: true})); got != n {
 				t.Errorf("%d measurements may be passed on, want %d", got, n)
 			}
+			of, err := w.agent.Properties(own.avatar)
+			if err != nil || len(of) != 1 {
+				t.Fatal(of, err)
+			}
+			if may, err := w.agent.OnwardOf(w.ctx, own.avatar, of[0].Name); may != (n > 0) || err != nil {
+				t.Errorf("may %s be passed on: %v, %v", of[0].Name, may, err)
+			}
 		}
 		onward(true, false, 0)
 		sub, err := w.agent.Subscribe(own.avatar, &avatar.Cursor{})
@@ -232,6 +239,7 @@ func TestSharedStream(t *testing.T) {
 				onward(true, false, 3)
 				from.send(s.run(carnet.Day, time.Now(), 3))
 				from.heads()
+				onward(true, false, 3) // of what came lately, though not the newest
 			}
 		}
 		check(4)
