@@ -71,7 +71,7 @@ func (c grantTerms) terms() (t entity.Terms, err error) {
 
 // showAssessment shows an assessment.
 func showAssessment(s streams, a entity.Assessment) error {
-	fmt.Fprintf(s.out, "%s would be shown %d properties:\n", plain(a.To), a.Shown)
+	fmt.Fprintf(s.out, "%s would be shown %s:\n", plain(a.To), number(uint64(a.Shown), "property", "properties"))
 	t := table{{"KIND", "WHAT"}}
 	for _, l := range a.Lines {
 		t.add(l.Kind, l.Text)
@@ -131,6 +131,9 @@ func (c grantGive) Run(ctx context.Context, s streams) error {
 	shown.out = s.err
 	if err := showAssessment(shown, a); err != nil {
 		return err
+	}
+	if a.Shown == 0 {
+		fmt.Fprintln(s.err, "As things are, this grant shows nothing: see above why.")
 	}
 	if !c.Yes {
 		fmt.Fprint(s.err, "Give it? (yes) ")
