@@ -65,7 +65,7 @@ func TestMovedAvatar(t *testing.T) {
 	home, former, o := movedScene(t, 2)
 	r := verify(t, home.write(o), nil)
 	want(t, r, True)
-	if len(r.Trust.Worlds) != 2 || len(r.Trust.Ledgers) != 2 || len(r.Trust.Senders) != 4 {
+	if len(r.Trust.Worlds) != 2 || len(r.Trust.Ledgers) != 2 || len(r.Trust.Senders) != 3 {
 		t.Errorf("the bundle's parties are %+v", r.Trust)
 	}
 	trust := home.trust()

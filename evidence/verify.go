@@ -179,14 +179,26 @@ func (v *verification) openManifest() (bool, error) {
 		return false, nil
 	} else {
 		v.own, r.Trust = *own, *own
+		r.Trust.Senders = v.signers()
 	}
 	if !v.checkSignature(m, sameTrust) {
 		return false, nil
 	}
 	if v.trust != nil {
-		r.add(v.own.against(v.trust)...)
+		r.add(r.Trust.against(v.trust)...)
 	}
 	return v.prepare(), nil
+}
+
+// signers are the senders that streams of the bundle are of: a bundle of an older
+// program names others, too, which signed nothing in it.
+func (v *verification) signers() (all []Sender) {
+	for i, s := range v.own.Senders {
+		if slices.ContainsFunc(v.manifest.Streams, func(e streamEntry) bool { return e.Sender == i }) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // checkSignature verifies the manifest, and says which of the two files is at

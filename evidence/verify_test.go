@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -458,6 +459,37 @@ func TestTrustFile(t *testing.T) {
 	for _, bad := range []string{"", "{}", "null", string(text), `{"version":1,"extra":1}`, `{"version":1} x`, `{"version":1,"worlds":[{"party":"arena"}]}`} {
 		if _, err := ParseTrust([]byte(bad)); err == nil {
 			t.Errorf("trust file %q is accepted", bad)
+		}
+	}
+}
+
+// A bundle names those that signed something in it, and nobody's key else is asked
+// for: not even where an older program named more.
+func TestOnlyWhoSignedIsNamed(t *testing.T) {
+	s := scene(t)
+	o, trust := s.options(), s.trust()
+	citadel := Sender{Party: "citadel", Audience: s.name, Key: o.Trust.Worlds[0].Key, Shares: true}
+	o.Trust.Senders = append([]Sender{citadel}, o.Trust.Senders...)
+	older := filepath.Join(t.TempDir(), "older")
+	w, err := newWriter(older, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	w.name(0)
+	err = s.Frames(t.Context(), func(f *Frame) error { return w.take(t.Context(), f) })
+	if err := errors.Join(err, w.flush(t.Context()), w.finish()); err != nil {
+		t.Fatal(err)
+	}
+	for dir, named := range map[string]bool{s.write(o): false, older: true} {
+		r := verify(t, dir, &trust)
+		want(t, r, True)
+		if told := r.Explain(); strings.Contains(told, "citadel") || !strings.Contains(told, "hub") || !strings.Contains(told, "bike") {
+			t.Errorf("it explains\n%s", told)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, FileTrust))
+		if err != nil || bytes.Contains(text, []byte("citadel")) != named {
+			t.Errorf("%s, %v", text, err)
 		}
 	}
 }

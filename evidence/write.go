@@ -139,8 +139,9 @@ type writer struct {
 
 	waiting []waiting // frames whose receipts are asked for
 
-	trust  Trust
+	trust  Trust                   // all that may be named
 	former map[carnet.StreamID]int // the senders of streams that came with a move, by their place in trust
+	named  []int                   // the places of those senders that signed frames: the bundle names no others
 }
 
 // waiting is what is left of a frame when its batches are written.
@@ -174,14 +175,7 @@ func newWriter(dir string, o Options) (*writer, error) {
 		}
 		w.out[name] = &output{f: f, b: bufio.NewWriterSize(f, 1<<18), hash: sha256.New()}
 	}
-	err := w.passages()
-	if err == nil {
-		var text []byte
-		if text, err = w.trust.marshal(); err == nil {
-			err = w.out[FileTrust].write(text)
-		}
-	}
-	if err != nil {
+	if err := w.passages(); err != nil {
 		w.close()
 		return nil, err
 	}
@@ -242,7 +236,7 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 	if err != nil {
 		return err
 	}
-	r := frameRecord{number: h.Number, first: w.m.Counts.Batches, sender: uint16(sender)}
+	r := frameRecord{number: h.Number, first: w.m.Counts.Batches}
 	var own []int
 	for i, batch := range f.Batches {
 		bh, _, err := seal.ParseHeader(batch)
@@ -258,7 +252,9 @@ func (w *writer) take(ctx context.Context, f *Frame) error {
 		if former, ok := w.former[bh.Stream]; ok && former != sender || !ok && f.Path != nil {
 			return carnet.Errorf(carnet.Malformed, "frame %d has batches that two worlds received", h.Number)
 		}
-		if err := w.batch(sender, uint32(f.Own[i]), bh, batch, f.Keys[i]); err != nil {
+		place := w.name(sender)
+		r.sender = uint16(place)
+		if err := w.batch(place, uint32(f.Own[i]), bh, batch, f.Keys[i]); err != nil {
 			return err
 		}
 		own = append(own, f.Own[i])
@@ -301,6 +297,29 @@ func (w *writer) sender(f *Frame) (int, error) {
 		}
 	}
 	return 0, carnet.Errorf(carnet.NotFound, "the trust section has no key of the sender %s", f.Sender)
+}
+
+// name has the bundle name a sender, and returns its place there.
+func (w *writer) name(sender int) int {
+	place := slices.Index(w.named, sender)
+	if place < 0 {
+		place, w.named = len(w.named), append(w.named, sender)
+	}
+	return place
+}
+
+// writeTrust writes the trust section.
+func (w *writer) writeTrust() error {
+	t := w.trust
+	t.Senders = []Sender{}
+	for _, place := range w.named {
+		t.Senders = append(t.Senders, w.trust.Senders[place])
+	}
+	text, err := t.marshal()
+	if err != nil {
+		return err
+	}
+	return w.out[FileTrust].write(text)
 }
 
 func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key seal.Key) error {
@@ -399,6 +418,9 @@ func (w *writer) ask(ctx context.Context) error {
 
 // finish makes everything durable, the manifest last.
 func (w *writer) finish() error {
+	if err := w.writeTrust(); err != nil {
+		return err
+	}
 	for _, name := range dataFiles {
 		o := w.out[name]
 		if err := o.b.Flush(); err != nil {
