@@ -90,6 +90,11 @@ func TestAShareIsAudited(t *testing.T) {
 			t.Errorf("%s: %+v, %q", c.what, share, findings)
 		}
 	}
+	// Of one that has ended, what was given last counts as given.
+	ended, findings := judged(t, s, func(c *crossed) { c.share.End = new(crossing.End) })
+	if ended.Given != ended.Taken || ended.Given != r.Shares[0].Given || ended.Lost+ended.Doubled+ended.Extra > 0 {
+		t.Errorf("once it has ended: %+v, %q", ended, findings)
+	}
 	var text strings.Builder
 	r.Write(&text)
 	if !strings.Contains(text.String(), "citadel    from arena by a share: ") {

@@ -220,7 +220,8 @@ func (c crossed) held(ctx context.Context, s *Share) (map[carnet.StreamID][]audi
 }
 
 // compare has the oracle work out what the share's view admits of a stream's batches.
-// What a share that has ended didn't give any more isn't missed.
+// What a share that has ended didn't give any more isn't missed: it gave batches in
+// their order, each whole, and so all up to the one that its last measurement is of.
 func (c crossed) compare(ctx context.Context, log []batch, held []audit.Held) (audit.Result, error) {
 	view, err := c.share.View.MarshalJSON()
 	if err != nil {
@@ -232,13 +233,12 @@ func (c crossed) compare(ctx context.Context, log []batch, held []audit.Held) (a
 	}
 	config := audit.Config{Views: []audit.ViewVersion{{Version: 1, View: view, Properties: properties, Since: map[int64]uint64{0: 0}}}}
 	if c.share.End != nil {
-		done := uint64(0)
+		upto := 0
 		if len(held) > 0 {
-			done = held[len(held)-1].Number
-		}
-		upto := slices.IndexFunc(log, func(b batch) bool { return b.end > done })
-		if upto < 0 {
-			upto = len(log)
+			done := held[len(held)-1].Number
+			if upto = 1 + slices.IndexFunc(log, func(b batch) bool { return b.end > done }); upto == 0 {
+				upto = len(log)
+			}
 		}
 		config.Upto = map[int64]uint64{0: uint64(upto)}
 	}
