@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -77,11 +79,15 @@ func (c peerInvite) Run(ctx context.Context, s streams) error {
 		at := now.Add(c.Open)
 		n.Until = &at
 	}
-	p, err := cl.Invite(ctx, n)
+	out, err := openMessage(s, c.Out) // before anything is changed
 	if err != nil {
 		return err
 	}
-	if err := writeMessage(s, c.Out, p.Invitation); err != nil {
+	p, err := cl.Invite(ctx, n)
+	if err != nil {
+		return errors.Join(err, out.drop())
+	}
+	if err := out.write(p.Invitation); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.err, "%s invites %s until %s. Hand the invitation over to its operator, who accepts it:\n  carnet peer accept %s INVITATION-FILE\n",
@@ -89,19 +95,51 @@ func (c peerInvite) Run(ctx context.Context, s streams) error {
 	return nil
 }
 
-// writeMessage writes a message to a file that only its owner reads, or to
+// message is where a message is written: a file that only its owner reads, or
 // standard output.
-func writeMessage(s streams, file, message string) error {
+type message struct {
+	file *os.File // nil: standard output
+	out  io.Writer
+}
+
+// openMessage makes the file, which must not be there; "" is standard output.
+func openMessage(s streams, file string) (message, error) {
 	if file == "" {
-		_, err := fmt.Fprintln(s.out, message)
-		return err
+		return message{out: s.out}, nil
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the message: %w", err)
+	if errors.Is(err, fs.ErrExist) {
+		return message{}, carnet.Errorf(carnet.Conflict, "%s is there already", file).WithFix("name another file with --out")
 	}
-	_, err = f.WriteString(message + "\n")
-	return errors.Join(err, f.Close())
+	if err != nil {
+		return message{}, fmt.Errorf("write the message: %w", err)
+	}
+	return message{f, f}, nil
+}
+
+func (m message) write(text string) error {
+	_, err := fmt.Fprintln(m.out, text)
+	if m.file != nil {
+		err = errors.Join(err, m.file.Close())
+	}
+	return err
+}
+
+// drop takes the file away again.
+func (m message) drop() error {
+	if m.file == nil {
+		return nil
+	}
+	return errors.Join(m.file.Close(), os.Remove(m.file.Name()))
+}
+
+// writeMessage writes what there is already.
+func writeMessage(s streams, file, text string) error {
+	m, err := openMessage(s, file)
+	if err != nil {
+		return err
+	}
+	return m.write(text)
 }
 
 type peerAccept struct {
@@ -129,6 +167,10 @@ func (c peerAccept) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	out, err := openMessage(s, c.Out) // before anything is changed
+	if err != nil {
+		return err
+	}
 	var p api.Peer
 	switch {
 	case c.Words != "":
@@ -137,21 +179,26 @@ func (c peerAccept) Run(ctx context.Context, s streams) error {
 		p, err = c.carry(ctx, s, cl)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, out.drop())
 	}
 	if c.Out != "" {
-		message := p.Acceptance
-		if p.Inviter {
-			message = p.Confirmation
-		}
-		if message == "" {
-			return carnet.Errorf(carnet.NotFound, "%s has nothing to say yet", c.Name).WithFix("compare the words first")
-		}
-		if err := writeMessage(s, c.Out, message); err != nil {
+		if err := c.answer(out, p); err != nil {
 			return err
 		}
 	}
 	return showPeer(s, p, c.JSON)
+}
+
+// answer writes what this side says.
+func (c peerAccept) answer(out message, p api.Peer) error {
+	text := p.Acceptance
+	if p.Inviter {
+		text = p.Confirmation
+	}
+	if text == "" {
+		return errors.Join(carnet.Errorf(carnet.NotFound, "%s has nothing to say yet", c.Name).WithFix("compare the words first"), out.drop())
+	}
+	return out.write(text)
 }
 
 // carry brings the message in a file.
