@@ -28,6 +28,7 @@ func (s *server) describeOthers(document *huma.OpenAPI) {
 	b := between{document}
 	if s.r2 != "" {
 		b.describeR2(s.r2)
+		b.describeRegister(s.r2)
 	}
 	if s.r5 != "" {
 		b.describeR5(s.r5)
@@ -191,6 +192,7 @@ func (b between) describeR5(at string) {
 		OperationID: "end-share", Method: http.MethodDelete, Path: "/r5/avatars/{id}/shares/{share}", Parameters: []*huma.Param{avatar, share},
 		Summary: "Says that the taker wants a share no more.", Responses: told("204", "It has ended."),
 	}, identity.ActionSubscribe)
+	b.describeMoves(add, told)
 }
 
 // CallPatterns lists what is described of R5, by net/http's patterns.

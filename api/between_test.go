@@ -23,6 +23,7 @@ import (
 	"carnet/entity"
 	"carnet/identity"
 	"carnet/ledger"
+	"carnet/register"
 	"carnet/store/sqlite"
 )
 
@@ -69,7 +70,7 @@ func TestTheDocumentHasAllOfR2(t *testing.T) {
 			described[op.method+" "+op.path] = true
 		}
 	}
-	for _, pattern := range depot.Patterns() {
+	for _, pattern := range append(depot.Patterns(), register.Patterns()...) {
 		if pattern = strings.ReplaceAll(pattern, "...", ""); !described[pattern] {
 			t.Errorf("%s is served and not described", pattern)
 		}

@@ -53,6 +53,7 @@ type served struct {
 	*pair
 	hubURL, arenaURL string
 	shares           *crossing.Agent         // arena's
+	homes            *homes                  // as arena asks for them
 	r5               net.Listener            // arena's; nobody serves there unless a test does
 	records          *records                // of both
 	handlers         map[string]http.Handler // by URL
@@ -110,7 +111,7 @@ func newServed(t *testing.T) *served {
 	}
 	t.Cleanup(func() { s.r5.Close() })
 	s.shares = s.newShares()
-	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Entities: s.entities, Activity: s.activity,
+	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

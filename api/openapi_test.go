@@ -85,8 +85,16 @@ func TestTheDocumentIsTrue(t *testing.T) {
 			q := r.question(base, op)
 			if example, media := exampleOf(op); example != nil {
 				check(t, op.id+"'s example", schemas(op.path, op.method, "requestBody", "content", media, "schema"), marshal(t, example))
-			} else if op.doc["requestBody"] != nil && op.id != "state-entries" { // bytes
+			} else if op.doc["requestBody"] != nil && op.id != "state-entries" && op.id != "freeze-avatar" { // bytes
 				t.Errorf("%s has a body and no example of it", op.id)
+			}
+			if ofMoves(op) {
+				for status, answer := range find(op.doc, "responses").(map[string]any) {
+					if example := find(answer, "content", "application/json", "example"); example != nil {
+						check(t, op.id+"'s example of an answer", schemas(op.path, op.method, "responses", status, "content", "application/json", "schema"), marshal(t, example))
+					}
+				}
+				continue
 			}
 			a := r.put(q)
 			kind := a.header.Get("Content-Type")
@@ -126,6 +134,13 @@ func last(op operation) string {
 	return fmt.Sprint(op.method == "DELETE", op.method != "PUT", op.path, op.method)
 }
 
+// ofMoves reports what needs two worlds and a register that are in the midst of a
+// move: only the examples are held against the schemas here. test/faults TestMove and
+// TestRegister have it called, by the types that the schemas are made of.
+func ofMoves(op operation) bool {
+	return strings.Contains(op.path, "/moves/{crossing}") || strings.HasPrefix(op.path, "/r2/homes/") || strings.HasPrefix(op.path, "/r2/crossings/")
+}
+
 // exampleOf finds the example of an operation's request.
 func exampleOf(op operation) (example any, media string) {
 	content, _ := find(op.doc, "requestBody", "content").(map[string]any)
@@ -151,7 +166,7 @@ func query(t testing.TB, op operation) string {
 			v.Set(name, fmt.Sprint(find(p, "example")))
 		}
 	}
-	for _, name := range []string{"id", "name", "peer", "share", "fingerprint"} {
+	for _, name := range []string{"id", "name", "peer", "share", "fingerprint", "home", "crossing", "stream"} {
 		if strings.Contains(op.path, "{"+name+"}") != named[name] {
 			t.Errorf("%s: the path and the parameters disagree on %s", op.id, name)
 		}

@@ -147,7 +147,7 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 		}
 		return AtTarget{}, errors.Join(err, a.World.Drop(ctx, room.ID))
 	}
-	return t.AtTarget, nil
+	return a.came(t.ID).AtTarget, nil
 }
 
 // askFor makes what the owner is asked to order, and stores the move.
@@ -219,7 +219,8 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 		return t.AtTarget, nil
 	}
 	t.State, t.SignedOrder, t.Until = next, SignedOrder{o.Order, o.Terms}, until
-	return t.AtTarget, a.keepTarget(ctx, t)
+	err = a.keepTarget(ctx, t)
+	return a.came(x).AtTarget, err
 }
 
 // checkOrdered refuses what isn't what was asked for.

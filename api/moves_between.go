@@ -1,0 +1,110 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/crossing/move"
+	"carnet/identity"
+	"carnet/register"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// What is said of moves between parties: a world and the register that a depot keeps
+// (R2), and the two worlds (R5). docs/design/crossing.md has the messages.
+
+// HomeQuestion is what a world asks of a home.
+type HomeQuestion struct {
+	Owner string `json:"owner,omitempty" doc:"The owner's key, as a did:key: to enrol the home, and then only."`
+	Asked string `json:"asked" doc:"A nonce, so that no older answer serves."`
+}
+
+// What examples name.
+const (
+	examplePlace = "112233445566778899aabbccddeeff00"
+	exampleNonce = "AAECAwQFBgcICQoLDA0ODw"
+	exampleDID   = "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"
+)
+
+// exampleCrossing is a crossing's id.
+var exampleCrossing = carnet.CrossingID{2, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
+
+// describeRegister describes what register.Registrar.Handler serves.
+func (b between) describeRegister(at string) {
+	home := pathParam("home", "The home's id, which its world drew.", examplePlace)
+	shown := &huma.Param{
+		Name: register.CheckpointHeader, In: "header", Description: "The newest checkpoint of the depot's ledger that the caller has, in base64. A register that is older answers nothing from then on.",
+		Schema: &huma.Schema{Type: "string"},
+	}
+	body := func(t reflect.Type, hint string, value any) *huma.RequestBody {
+		return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeJSON: {Schema: b.schema(t, hint), Example: plain(value)}}}
+	}
+	proof := register.Proof{Statement: []byte("statement"), Salt: make([]byte, 32), Receipt: []byte("receipt")}
+	answer := func(t reflect.Type, hint string, value any) map[string]*huma.Response {
+		return responses("200", "The register's word, signed, with the receipt of the statement about it.", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(t, hint), Example: plain(value)}})
+	}
+	add := func(id, method, path, summary string, parameters []*huma.Param, body *huma.RequestBody, answers map[string]*huma.Response) {
+		b.add(at, "The depot's listener for its peers, behind mutual TLS.", huma.Operation{
+			OperationID: id, Method: method, Path: path, Tags: []string{atR2}, Summary: summary, Parameters: append(parameters, shown), RequestBody: body, Responses: answers,
+			Security: []map[string][]string{{"peer": {}}},
+		})
+	}
+	question := reflect.TypeFor[HomeQuestion]()
+	reply := func() map[string]*huma.Response {
+		return answer(reflect.TypeFor[register.HomeReply](), "HomeReply", register.HomeReply{Home: exampleToken, Record: exampleToken, Proof: proof})
+	}
+	add("enrol-home", http.MethodPut, "/r2/homes/{home}", "Enrols a home for the calling world, with its owner's key. The same again is answered the same.", []*huma.Param{home},
+		body(question, "HomeQuestion", HomeQuestion{Owner: exampleDID, Asked: exampleNonce}), reply())
+	add("get-home", http.MethodGet, "/r2/homes/{home}", "Which world is home, and whose the home is.",
+		[]*huma.Param{home, {Name: "asked", In: "query", Required: true, Description: "A nonce.", Schema: &huma.Schema{Type: "string"}, Example: exampleNonce}}, nil, reply())
+	add("claim-home", http.MethodPost, "/r2/homes/{home}/claims", "Raises the home's incarnation, for the home alone: what it released before is worth nothing then.", []*huma.Param{home},
+		body(question, "HomeQuestion", HomeQuestion{Asked: exampleNonce}), reply())
+	decided := answer(reflect.TypeFor[register.DecisionReply](), "DecisionReply", register.DecisionReply{Decision: exampleToken, Proof: proof})
+	decided["202"] = &huma.Response{Description: "Nothing is decided yet."}
+	add("decide-crossing", http.MethodPost, "/r2/crossings/{crossing}", "Puts a petition about a crossing, and says what is decided. The first decision stands, whatever is asked for later.",
+		[]*huma.Param{pathParam("crossing", "The crossing's id.", exampleCrossing.String())},
+		body(reflect.TypeFor[register.Petition](), "Petition", register.Petition{Want: register.Ask, Order: exampleToken}), decided)
+}
+
+// describeMoves describes what a source serves its target. add adds an operation of R5.
+func (b between) describeMoves(add func(huma.Operation, identity.Action), told func(status, description string) map[string]*huma.Response) {
+	avatarID := pathParam("id", "This world's avatar, which is to move.", exampleAvatar.String())
+	crossingID := pathParam("crossing", "The crossing, which the target drew.", exampleCrossing.String())
+	const at = "/r5/avatars/{id}/moves/{crossing}"
+	text := func(t reflect.Type, hint string, value any) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{typeJSON: {Schema: b.schema(t, hint), Example: plain(value)}}
+	}
+	octets := func(what string) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{typeObject: {Schema: bytesOf(what)}}
+	}
+	op := func(id, method, path, summary string, body, answer map[string]*huma.MediaType, more ...*huma.Param) {
+		o := huma.Operation{
+			OperationID: id, Method: method, Path: at + path, Summary: summary, Parameters: append([]*huma.Param{avatarID, crossingID}, more...), Responses: told("200", "OK"),
+		}
+		o.Responses["200"].Content = answer
+		if body != nil {
+			o.RequestBody = &huma.RequestBody{Required: true, Content: body}
+		}
+		add(o, identity.ActionMove)
+	}
+	order := move.SignedOrder{Order: exampleToken, Terms: []byte(`{}`)}
+	stretch := avatar.MovedStretch{
+		Fingerprint: carnet.FingerprintOf([]byte(exampleObject)), Size: len(exampleObject), Stream: carnet.StreamID(exampleAvatar), Class: carnet.Month,
+		Batches: 1, Measurements: 1, NextNumber: 1,
+	}
+	op("offer-move", http.MethodPut, "", "Offers the owner's order, and lists the streams that there are. Nothing changes for the avatar.",
+		text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order), text(reflect.TypeFor[move.Standing](), "MoveStanding", move.Standing{State: move.Offered, Streams: []avatar.MovedStream{}}))
+	op("list-stretches", http.MethodGet, "/streams/{stream}", "The next stretches of a stream, at most 512.", nil, text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch}),
+		pathParam("stream", "The stream.", exampleAvatar.String()),
+		&huma.Param{Name: "from", In: "query", Required: true, Description: "From this batch on.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
+	op("fetch-stretch", http.MethodPost, "/stretches", "A stretch as it was listed, with its proof: the stretch's length in 4 bytes, big endian, the stretch, the proof.",
+		text(reflect.TypeFor[avatar.MovedStretch](), "MovedStretch", stretch), octets("A stretch and its proof."))
+	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",
+		octets("An announcement (docs/design/seal.md)."), text(reflect.TypeFor[move.Freezing](), "MoveFreezing", move.Freezing{Release: exampleToken, Size: 400, Bags: [][]byte{[]byte("key bag")}}))
+	op("get-manifest", http.MethodGet, "/manifest", "The manifest that was released.", nil, octets("JSON in the one form whose hash is signed."))
+	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided. The source says when it has deleted what moved.",
+		text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken}), text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken}))
+}
