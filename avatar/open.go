@@ -288,6 +288,8 @@ func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Bo
 		return carnet.Errorf(carnet.TooLarge, "batch %d of stream %s begins at measurement %d: numbers end before %d", h.Number, h.Stream, b.First, uint64(maxNumber))
 	case int(b.Count) != n:
 		return carnet.Errorf(carnet.Tampered, "batch %d of stream %s holds %d measurements and says %d", h.Number, h.Stream, n, b.Count)
+	case b.Count == 0:
+		return carnet.Errorf(carnet.Malformed, "batch %d of stream %s holds no measurement", h.Number, h.Stream)
 	case fold && (h.Number < s.nextBatch || b.First < s.nextFirst):
 		return carnet.Errorf(carnet.Conflict, "batch %d of stream %s comes twice: the next is %d, its measurements begin at %d, the next at %d",
 			h.Number, h.Stream, s.nextBatch, b.First, s.nextFirst)

@@ -163,8 +163,17 @@ type Report struct {
 	Trust    Trust           `json:"trust"`          // the bundle's own parties
 	Ledger   Ledgered        `json:"ledger"`
 	Counts   Counts          `json:"counts"`
+	Skipped  []Skipped       `json:"skipped,omitempty"` // of streams that come by a share
 	Findings []Finding       `json:"findings"`
 	More     uint64          `json:"more,omitempty"` // findings beyond MaxFindings
+}
+
+// Skipped says how many of a share's batches, by their numbers, aren't in the bundle
+// though later ones are: who shares leaves out what isn't to be shown, and whether
+// the world left out more can't be told.
+type Skipped struct {
+	Stream  carnet.StreamID `json:"stream"`
+	Batches uint64          `json:"batches"`
 }
 
 // Ledgered is how far the bundle's receipts go.

@@ -22,6 +22,10 @@ func (r *Report) Summary() string {
 		fmt.Fprintf(&b, "%s at world %s, written %s: %s, %s, %s.\n", what, r.World, r.Made.Format("2006-01-02 15:04:05 MST"),
 			number(c.Frames, "frame", "frames"), number(c.Batches, "batch", "batches"), number(c.Measurements, "measurement", "measurements"))
 	}
+	for _, s := range r.Skipped {
+		fmt.Fprintf(&b, "Stream %s comes by a share, and %s of its numbers aren't here: whether they were shared and left out can't be told.\n",
+			s.Stream, number(s.Batches, "batch", "batches"))
+	}
 	for _, f := range r.Findings {
 		b.WriteString(f.String() + "\n")
 	}
@@ -83,6 +87,7 @@ func (r *Report) Explain() string {
 	if r.Only != nil {
 		line("- Anything about other batches: which there are, before or after this one, and what they hold.")
 	} else {
+		line("- That the avatar has no other streams: the world can leave out a whole stream, or everything.")
 		line("- That nothing came after the last batch: the world says so alone. In between, a missing batch shows by its number.")
 	}
 	line("- When something was received: the world says so; the order on the ledger bounds it.")

@@ -35,6 +35,7 @@ type head struct {
 
 	over    Range // in which batches are missing that retention is said to have ended
 	missing uint64
+	skipped uint64 // numbers of a share's batches that aren't here
 }
 
 func newJoin(v *verification) *join {
@@ -102,6 +103,9 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 	h, r := &j.heads[b.record.stream], &b.record
 	shares := j.v.shares(int(r.stream))
 	missing := Finding{Verdict: False, File: FileBatchIndex, Offset: int64(b.place) * batchRecordSize}
+	if shares && r.number > h.batch {
+		h.skipped += r.number - h.batch
+	}
 	switch {
 	case r.number > h.batch && !shares:
 		s := &j.v.manifest.Streams[r.stream]
@@ -172,10 +176,17 @@ func (j *join) end(sums []carnet.Fingerprint) {
 		if m.Only == nil {
 			j.ended(i, &h)
 		}
+		if h.skipped > 0 {
+			v.report.Skipped = append(v.report.Skipped, Skipped{s.Stream, h.skipped})
+		}
 		if m.Only == nil && s.From > 0 && !v.shares(i) {
 			v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &Range{0, s.From - 1},
 				Text: "the world has these batches no more: what was in them can't be told"})
 		}
+	}
+	if j.counts.Frames == 0 {
+		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, All: true,
+			Text: "the bundle holds nothing: that the avatar was told nothing is the world's word alone"})
 	}
 	j.files(sums)
 	if only := m.Only; only != nil && (len(m.Streams) != 1 || m.Counts.Batches != 1 || m.Streams[0].Stream != only.Stream || m.Streams[0].From != only.Number) {

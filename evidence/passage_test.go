@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"carnet"
@@ -103,6 +104,28 @@ func TestDishonestHome(t *testing.T) {
 		pinned.Join(&theirs)
 		t.Run(what, func(t *testing.T) { want(t, verify(t, home.write(o), &pinned), False, c.says) })
 	}
+}
+
+// The home can't call a former world's things agent a world that shares, to leave out
+// batches in the middle of what moved.
+func TestAHomeDoesNotSayWhatAFormerSenderWas(t *testing.T) {
+	home, _, o := movedScene(t, 4)
+	home.frames = slices.Delete(home.frames, 2, 5)
+	dir := home.write(o)
+	own, err := ReadTrust(filepath.Join(dir, FileTrust))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range own.Senders {
+		own.Senders[i].Shares = own.Senders[i].Audience == "arena"
+	}
+	text, err := own.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, verify(t, dir, nil), False, "missing")
+	forge(t, home, dir, FileTrust, func([]byte) []byte { return text }, nil)
+	want(t, verify(t, dir, nil), False, "calls its sender something else")
 }
 
 // What retention has ended, as the world says, can't be told; what else is missing

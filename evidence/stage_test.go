@@ -27,6 +27,7 @@ type agent struct {
 	key    ed25519.PrivateKey
 	number uint64
 	last   carnet.Fingerprint
+	shares bool // it is a world
 }
 
 // course is a stream of an agent, about the avatar in question or another.
@@ -120,8 +121,12 @@ func (s *stage) send(courses ...*course) *Frame {
 func (s *stage) sendBatches(a *agent, courses []*course, batches [][]byte) *Frame {
 	s.t.Helper()
 	a.number++
+	header := seal.FrameHeader{Audience: s.name, Incarnation: 1, Number: a.number, Previous: a.last, Policy: 4, Time: made.UnixNano()}
+	if !a.shares {
+		header.Covers[15] = 1
+	}
 	var f seal.Frame
-	if err := f.Sign(a.key, seal.FrameHeader{Audience: s.name, Incarnation: 1, Number: a.number, Previous: a.last, Policy: 4, Time: made.UnixNano()}, batches); err != nil {
+	if err := f.Sign(a.key, header, batches); err != nil {
 		s.t.Fatal(err)
 	}
 	a.last = f.Hash()

@@ -274,8 +274,8 @@ func (v *verification) passage(i int) string {
 		from.ledger = slices.Index(v.own.Ledgers, p.Ledger)
 		is := &v.own.Senders[s.Sender]
 		switch {
-		case from.world < 0 || from.ledger < 0 || is.Party != p.Sender.Party || is.Audience != p.Sender.Audience || !bytes.Equal(is.Key, p.Sender.Key):
-			return "the trust section has other keys than " + string(p.World.Party) + " says"
+		case from.world < 0 || from.ledger < 0 || is.Party != p.Sender.Party || is.Audience != p.Sender.Audience || is.Shares != p.Sender.Shares || !bytes.Equal(is.Key, p.Sender.Key):
+			return "the trust section has other keys than " + string(p.World.Party) + " says, or calls its sender something else"
 		case p.Stream != s.Stream || s.Next > p.Next:
 			return "it is another stream than " + string(p.World.Party) + " says, or goes on further"
 		}

@@ -368,10 +368,11 @@ func TestDishonestSender(t *testing.T) {
 	}
 }
 
-// A world that shares sends what its share shows: gaps are no fault, but doubles are.
-// Who calls a things agent one hides nothing from who pins its key.
+// A world that shares sends what its share shows: gaps are no fault and are said,
+// but doubles are.
 func TestShares(t *testing.T) {
 	s := newStage(t)
+	s.hub.shares = true
 	watch := s.course(s.hub, true)
 	s.batch(watch)
 	s.send(watch)
@@ -380,21 +381,75 @@ func TestShares(t *testing.T) {
 	s.send(watch)
 	s.receipts()
 	options := s.options()
-	dir := s.write(options)
-	want(t, verify(t, dir, nil), False, "missing", "batch 2 of")
+	want(t, verify(t, s.write(options), nil), False, "missing", "batch 2 of")
 	pinned := options.Trust
-	options.Trust.Senders = slices.Clone(options.Trust.Senders)
-	for i := range options.Trust.Senders {
-		options.Trust.Senders[i].Shares = true
+	callSharing(&options)
+	dir := s.write(options)
+	r := verify(t, dir, nil)
+	want(t, r, True)
+	if said := r.Summary(); !strings.Contains(said, "comes by a share, and 1 batch of its numbers") {
+		t.Errorf("of the gap the summary says nothing:\n%s", said)
 	}
-	dir = s.write(options)
-	want(t, verify(t, dir, nil), True)
 	want(t, verify(t, dir, &options.Trust), True)
 	want(t, verify(t, dir, &pinned), False, "is not the one in the trust file given")
 	watch.first -= 8
 	s.send(watch)
 	s.receipts()
 	want(t, verify(t, s.write(options), nil), False, "ended before")
+}
+
+// callSharing has the trust section call every sender a world that shares.
+func callSharing(o *Options) {
+	o.Trust.Senders = slices.Clone(o.Trust.Senders)
+	for i := range o.Trust.Senders {
+		o.Trust.Senders[i].Shares = true
+	}
+}
+
+// TestAThingsAgentIsNoWorldThatShares: a world that leaves batches out and calls
+// their sender a world that shares is found out by what the sender signed.
+func TestAThingsAgentIsNoWorldThatShares(t *testing.T) {
+	s := newStage(t)
+	watch := s.course(s.hub, true)
+	for range 9 {
+		s.send(watch)
+	}
+	s.receipts()
+	s.frames = slices.Delete(s.frames, 2, 7)
+	options := s.options()
+	want(t, verify(t, s.write(options), nil), False, "missing", "batch 2 to 6 of")
+	callSharing(&options)
+	dir := s.write(options)
+	want(t, verify(t, dir, nil), False, "the trust section calls it a world that shares")
+	want(t, verify(t, dir, &options.Trust), False, "the trust section calls it a world that shares")
+}
+
+// TestAnEmptyBatchHidesNothing: behind a batch without measurements others must be
+// numbered as before.
+func TestAnEmptyBatchHidesNothing(t *testing.T) {
+	for name, jump := range map[string]func(*course){
+		"dropped": func(c *course) { c.first += 1000 },
+		"doubled": func(c *course) { c.first = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			watch := s.course(s.hub, true)
+			s.send(watch)
+			s.size = 0
+			s.send(watch)
+			s.size = 5
+			jump(watch)
+			s.send(watch)
+			s.receipts()
+			want(t, verify(t, s.write(s.options()), nil), False, "holds no measurement", "the one before ended before 5")
+		})
+	}
+}
+
+// TestNothingProvesNothing: a bundle without a frame is the world's word.
+func TestNothingProvesNothing(t *testing.T) {
+	s := newStage(t)
+	want(t, verify(t, s.write(s.options()), nil), Unknown, "the bundle holds nothing")
 }
 
 // Who edits a bundle and signs the manifest anew needs the keys of the other

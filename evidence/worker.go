@@ -348,6 +348,8 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 		return false, nil
 	case h.Audience != from.Audience:
 		bad("the frame is for %s, not for %s", h.Audience, from.Audience)
+	case from.Shares && !h.Shares():
+		bad("the frame is of a things agent's log, as %s signed, and the trust section calls it a world that shares", from.Party)
 	}
 	f.read = true
 	w.claims = append(w.claims, claim{append([]byte(nil), w.proof.Sign1...), len(w.result.frames) - 1, batches})
@@ -458,7 +460,7 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) (whole bool) {
 	if !b.whole && err == nil && known {
 		b.record, res.record, res.read = is, is, true // for the finding, and for what follows
 	}
-	res.loose = b.record.count == 0
+	res.loose = b.record.count == 0 && (closed || err != nil)
 	switch {
 	case !b.whole:
 		bad(FileBatchIndex, b.place*batchRecordSize, "the record of the batch was changed")
@@ -472,6 +474,8 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) (whole bool) {
 		c.Closed++
 		w.addTo([]sealed{*b}, r, Finding{Verdict: Unknown, File: FileKeys, Offset: int64(b.place * hashSize),
 			Text: "the world has no key of the batch any more: what is in it can't be told"})
+	case b.in.count == 0:
+		bad(FileBatches, b.record.offset, "the batch holds no measurement: nobody who is honest makes one")
 	case is != b.record:
 		bad(FileBatchIndex, b.place*batchRecordSize, "the record says other numbers or times than the batch")
 	default:

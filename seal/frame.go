@@ -20,8 +20,12 @@ type FrameHeader struct {
 	Count       uint32             // of batches
 	Policy      uint64             // version of the policy that let the batches go
 	Time        int64              // of signing, nanoseconds since the Unix epoch
-	Covers      [16]byte           // position of the sender's log, sealed by and for the sender
+	Covers      [16]byte           // position of the sender's log, sealed by and for the sender; zeros in a frame of shares
 }
+
+// Shares reports whether the frame is of what a world shares: it has no log whose
+// position it could cover. A things agent's position is never sealed as zeros.
+func (h *FrameHeader) Shares() bool { return h.Covers == [16]byte{} }
 
 // Frame is what one sender sends one receiver at once. A Frame may be used for
 // one frame after the other, by one goroutine at a time: Sign and Parse reuse

@@ -62,6 +62,10 @@ func TestBadBatches(t *testing.T) {
 			other := *s
 			return other.seal(carnet.Day, func(b *seal.Body) { b.Count = 2 }, carnet.Measurement{Name: "steps", Time: 1e18, Value: carnet.Float(-1)})
 		}},
+		{"nothing in it", func(w *world, s *source) []byte {
+			other := *s
+			return other.seal(carnet.Day, nil)
+		}},
 		{"no batch at all", func(*world, *source) []byte { return []byte("not a batch") }},
 	} {
 		t.Run(c.name, func(t *testing.T) { eachStore(t, func(t *testing.T, w *world) { badBatch(t, w, c.make) }) })
