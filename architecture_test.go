@@ -22,6 +22,7 @@ var ranks = map[string]int{
 
 	"carnet/policy": 2, "carnet/identity": 2, "carnet/ledger": 2, "carnet/revocation": 2,
 	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3, "carnet/mandate": 3, "carnet/activity": 3, "carnet/peering": 3,
+	"carnet/shelf": 3,
 
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4,
 	"carnet/account": 4, "carnet/register": 4,

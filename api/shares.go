@@ -18,6 +18,7 @@ type shares interface {
 	Given() []crossing.Given
 	Taken() []crossing.Taken
 	Waits(carnet.ShareID) bool
+	Reach(other carnet.PartyID, gives bool) (reachable bool, through *crossing.Storage)
 	Links() []crossing.Link
 	StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error
 	StopTaking(ctx context.Context, id carnet.ShareID, by, why string) error
@@ -44,7 +45,7 @@ func (s *server) shareRoutes(h huma.API) {
 		RequestBody: example(NewShare{World: "arena", Avatar: carnet.AvatarID{1}, For: carnet.AvatarID{2}, Purpose: "fitness"}),
 	}, func(ctx context.Context, in *struct{ Body NewShare }) (*body[CrossShare], error) {
 		t, err := s.shares.Take(ctx, in.Body.World, in.Body.Avatar, in.Body.For, in.Body.Purpose)
-		return answer(taken(t), err)
+		return answer(s.taken(t), err)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-share", Method: http.MethodGet, Path: "/v1/shares/{id}", Tags: tags,
@@ -87,19 +88,21 @@ const (
 
 // CrossShare is a share between this world and another.
 type CrossShare struct {
-	ID        carnet.ShareID  `json:"id"`
-	Direction string          `json:"direction" enum:"giving,taking"`
-	State     crossing.State  `json:"state" enum:"asked,taking,giving,ended"`
-	World     carnet.PartyID  `json:"world" doc:"The other world, as this one calls it."`
-	Ours      carnet.AvatarID `json:"ours"`
-	Theirs    carnet.AvatarID `json:"theirs"`
-	Purpose   string          `json:"purpose"`
-	View      *policy.View    `json:"view,omitempty" doc:"In force; absent while there is no answer."`
-	Onward    bool            `json:"onward" doc:"Whether who takes it may pass it on."`
-	Begun     time.Time       `json:"begun"`
-	Until     *time.Time      `json:"until,omitempty"`
-	Waits     bool            `json:"waits" doc:"Nothing is sent at the moment, since it isn't known whether it still may be."`
-	Ended     *crossing.End   `json:"ended,omitempty"`
+	ID        carnet.ShareID    `json:"id"`
+	Direction string            `json:"direction" enum:"giving,taking"`
+	State     crossing.State    `json:"state" enum:"asked,taking,giving,ended"`
+	World     carnet.PartyID    `json:"world" doc:"The other world, as this one calls it."`
+	Ours      carnet.AvatarID   `json:"ours"`
+	Theirs    carnet.AvatarID   `json:"theirs"`
+	Purpose   string            `json:"purpose"`
+	View      *policy.View      `json:"view,omitempty" doc:"In force; absent while there is no answer."`
+	Onward    bool              `json:"onward" doc:"Whether who takes it may pass it on."`
+	Begun     time.Time         `json:"begun"`
+	Until     *time.Time        `json:"until,omitempty"`
+	Waits     bool              `json:"waits" doc:"Nothing is sent at the moment, since it isn't known whether it still may be."`
+	Reachable bool              `json:"reachable" doc:"Whether what is shared comes from world to world, over their link."`
+	Storage   *crossing.Storage `json:"storage,omitempty" doc:"How it goes on through a depot meanwhile; absent while the other world can be reached, and once the share has ended."`
+	Ended     *crossing.End     `json:"ended,omitempty"`
 }
 
 // ShareList is all shares of a world.
@@ -107,13 +110,21 @@ type ShareList struct {
 	Shares []CrossShare `json:"shares"`
 }
 
-func taken(t crossing.Taken) CrossShare {
+// reach says how a share that is in force comes across.
+func (s *server) reach(c *CrossShare) {
+	if c.Ended == nil && c.State != crossing.Asked {
+		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == giving)
+	}
+}
+
+func (s *server) taken(t crossing.Taken) CrossShare {
 	c := CrossShare{
 		ID: t.ID, Direction: Taking, State: t.State, World: t.Giver, Ours: t.For, Theirs: t.Avatar, Purpose: t.Purpose, Begun: t.Asked, Ended: t.End,
 	}
 	if t.Answer != nil {
 		c.View, c.Onward, c.Until = &t.Answer.View, t.Answer.Onward, &t.Answer.Until
 	}
+	s.reach(&c)
 	return c
 }
 
@@ -125,6 +136,7 @@ func (s *server) given(g crossing.Given) CrossShare {
 	if g.End != nil {
 		c.State = crossing.Ended
 	}
+	s.reach(&c)
 	return c
 }
 
@@ -134,7 +146,7 @@ func (s *server) shareList() ShareList {
 		list.Shares = append(list.Shares, s.given(g))
 	}
 	for _, t := range s.shares.Taken() {
-		list.Shares = append(list.Shares, taken(t))
+		list.Shares = append(list.Shares, s.taken(t))
 	}
 	return list
 }

@@ -29,6 +29,8 @@ import (
 	"carnet/link"
 	"carnet/policy"
 	"carnet/seal"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // World is the world on whose side this is: an *avatar.Agent.
@@ -79,9 +81,17 @@ type Config struct {
 	Judge       *policy.Judge
 	Own         *policy.View // what this world wants or bears; nil: whatever it is given
 
-	AskPause time.Duration    // until a question that had no answer is put again; default 2 s
-	Now      func() time.Time // default time.Now
-	Log      *slog.Logger     // default slog.Default()
+	// Depot keeps the shelves of what this world shares; nil: there are none. It is asked
+	// for at each use: what it returns may change.
+	Depot func() (Depot, error)
+	// ShelfAt says where that depot is; nil, or what returns nil: nobody is told.
+	ShelfAt func() *ShelfAt
+
+	ShelveAfter time.Duration    // how long a taker is away until what it would get is shelved; default 5 s
+	ReadEvery   time.Duration    // how often a giver's depot is asked then; default 1 s
+	AskPause    time.Duration    // until a question that had no answer is put again; default 2 s
+	Now         func() time.Time // default time.Now
+	Log         *slog.Logger     // default slog.Default()
 }
 
 // Agent is a world's side of its shares, given and taken.
@@ -100,6 +110,8 @@ type Agent struct {
 	taken     map[carnet.ShareID]*taken
 	sources   map[carnet.PartyID]*Source
 	processes map[carnet.PartyID]link.Process // the last of each giver
+	readings  map[carnet.PartyID]*Storage     // of givers that can't be reached
+	shelves   map[carnet.PartyID]*keeping     // for each taker
 }
 
 // New reads the shares that there are.
@@ -113,6 +125,12 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.ShelveAfter == 0 {
+		cfg.ShelveAfter = 5 * time.Second
+	}
+	if cfg.ReadEvery == 0 {
+		cfg.ReadEvery = time.Second
+	}
 	if cfg.AskPause == 0 {
 		cfg.AskPause = 2 * time.Second
 	}
@@ -120,8 +138,13 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		Config: cfg, given: make(map[carnet.ShareID]*given), taken: make(map[carnet.ShareID]*taken), sources: make(map[carnet.PartyID]*Source),
 		recheck:   make(chan struct{}, 1),
 		processes: make(map[carnet.PartyID]link.Process),
+		readings:  make(map[carnet.PartyID]*Storage),
+		shelves:   make(map[carnet.PartyID]*keeping),
 	}
 	if err := a.loadGiven(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.loadShelves(ctx); err != nil {
 		return nil, err
 	}
 	return a, a.loadTaken(ctx)
@@ -133,6 +156,7 @@ const (
 	kindMark  = "share-at"
 	kindTaken = "share-in"
 	kindLink  = "share-link"
+	kindShelf = "share-shelf"
 )
 
 // It is looked every lookEvery at the time, and at what is paused; and at whether
@@ -152,10 +176,17 @@ func (a *Agent) Recheck() {
 	}
 }
 
-// Run ends what no longer holds, and asks for what was asked and not answered,
-// until ctx ends. It returns an error only when the process must recover at its
-// next start.
+// Run ends what no longer holds, asks for what was asked and not answered, and
+// withdraws shelves, until ctx ends. It returns an error only when the process must
+// recover at its next start.
 func (a *Agent) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return a.keepLooking(ctx) })
+	work.Go(func() error { return a.keepShelves(ctx) })
+	return work.Wait()
+}
+
+func (a *Agent) keepLooking(ctx context.Context) error {
 	defer a.questions.Wait()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

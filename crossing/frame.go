@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-
+	"maps"
+	"slices"
 	"time"
 
 	"carnet"
@@ -28,7 +29,8 @@ type building struct {
 	of      map[carnet.ShareID]bool // whose batches they are
 	pairs   []carnet.Fingerprint    // of derived batches: the hash of source and derived
 	marks   []mark
-	keys    []key     // which the taker must have first
+	keys    []key // which the taker must have first
+	heads   []carnet.StreamHead
 	version uint64    // the greatest of the grants' versions
 	until   time.Time // the least of the shares' ends
 }
@@ -123,6 +125,8 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 			}
 		case flows && (f == nil || !same(*f.share, g.Given) || f.again != g.Again):
 			return errAnew // it goes on from where the taker says, under the view of now
+		case !flows && f != nil && s.onShelf:
+			return errAnew // what is on the shelf of it isn't to be read any more
 		case !flows && f != nil:
 			f.following.Close()
 			delete(s.shares, id)
@@ -132,6 +136,9 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		}
 	}
 	s.changes = changes
+	if s.onShelf {
+		untold = nil // the taker is told when it can answer
+	}
 	if len(untold) > tellAtOnce { // what flows isn't to wait for all of them
 		untold, s.changes = untold[:tellAtOnce], 0
 		s.rouse()
@@ -343,8 +350,8 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 // copy sends a batch as it is, with the key of its slot. It reports false where
 // the taker has the stream already for something else.
 func (s *Source) copy(ctx context.Context, f *flowing, st *flow, b *building, batch *avatar.Batch) (bool, error) {
-	if st.elsewhere {
-		return false, nil
+	if st.elsewhere || s.onShelf && s.copies[batch.Header.Stream] != f.share.ID {
+		return false, nil // on a shelf nobody says whether the taker has the stream for something else
 	}
 	err := s.enter(ctx, f, st, batch.Stream, batch.Header.Number)
 	if st.elsewhere = carnet.CodeOf(err) == carnet.Conflict; st.elsewhere {
@@ -352,6 +359,7 @@ func (s *Source) copy(ctx context.Context, f *flowing, st *flow, b *building, ba
 	} else if err != nil {
 		return false, err
 	}
+	s.copies[batch.Header.Stream] = f.share.ID
 	at := seal.Path{Level: seal.SlotLevel, Stream: batch.Header.Stream, Epoch: batch.Header.Epoch, Slot: batch.Header.Slot}
 	if !st.granted[at] {
 		k, err := s.agent.World.SlotKey(ctx, batch.Header)
@@ -362,6 +370,7 @@ func (s *Source) copy(ctx context.Context, f *flowing, st *flow, b *building, ba
 		b.keys = append(b.keys, key{seal.Entry{Key: k, Ceiling: batch.Label}, batch.Retention})
 	}
 	b.add(batch.Bytes)
+	b.heads = append(b.heads, carnet.StreamHead{Stream: batch.Stream, NextBatch: batch.Header.Number + 1, NextFirst: batch.End()})
 	return true, nil
 }
 
@@ -392,6 +401,7 @@ func (s *Source) derive(ctx context.Context, f *flowing, st *flow, b *building, 
 	source, derived := carnet.FingerprintOf(batch.Bytes), carnet.FingerprintOf(sealed)
 	b.pairs = append(b.pairs, carnet.FingerprintOf(append(source[:], derived[:]...)))
 	b.add(sealed)
+	b.heads = append(b.heads, carnet.StreamHead{Stream: st.derived, NextBatch: st.next, NextFirst: batch.End()})
 	return nil
 }
 
@@ -497,7 +507,7 @@ func (s *Source) giveBag(ctx context.Context, b *building, entries []seal.Entry,
 		return nil
 	}
 	now := s.agent.Now()
-	bag, err := seal.Grant(s.to.Key, s.reception, seal.Terms{
+	bag, err := seal.Grant(s.to.Key, s.reception.Reception, seal.Terms{
 		Granter: s.to.Self, Grant: carnet.NewShareID(), Purpose: s.purpose(b), Clearance: s.to.Clearance, Time: now, NotAfter: now.Add(life),
 	}, entries)
 	if err != nil {
@@ -549,7 +559,7 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 	if err := s.frame.Sign(s.to.Key, header, b.batches); err != nil {
 		return nil, false, err
 	}
-	sent := sentFrame{number: header.Number, marks: b.marks, statements: []ledger.Statement{{
+	sent := sentFrame{number: header.Number, hash: s.frame.Hash(), heads: b.heads, marks: b.marks, statements: []ledger.Statement{{
 		Kind: ledger.SentRoot, Time: header.Time, Who: a.Party, Peer: s.to.Party, Frame: header.Number, Root: s.frame.Root, Header: s.frame.Hash(),
 		PolicyVersion: b.version,
 	}}}
@@ -558,9 +568,17 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 			Kind: ledger.Derived, Time: header.Time, Who: a.Party, Peer: s.to.Party, Frame: header.Number, Root: seal.Root(b.pairs),
 		})
 	}
-	s.number, s.parent, s.last = header.Number, s.frame.Hash(), time.Now()
+	sent.of = slices.Collect(maps.Keys(b.of))
+	for _, h := range b.heads {
+		s.heads[h.Stream] = h
+	}
+	wire = s.frame.AppendWire(nil)
+	if !s.onShelf {
+		sent.wire = wire
+	}
+	s.number, s.parent, s.last = header.Number, sent.hash, time.Now()
 	s.mu.Lock()
 	s.sent, s.filling = append(s.sent, sent), false
 	s.mu.Unlock()
-	return s.frame.AppendWire(nil), true, nil
+	return wire, true, nil
 }

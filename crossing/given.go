@@ -27,6 +27,8 @@ type Answer struct {
 	View   policy.View `json:"view"` // in force: the strictest of the grant's and the taker's
 	Until  time.Time   `json:"until"`
 	Onward bool        `json:"onward"` // whether the taker may pass it on
+	// Shelf is where the taker finds what comes while the giver can't be reached.
+	Shelf *ShelfAt `json:"shelf,omitempty"`
 }
 
 // Permit is what a proven caller's question is permitted by.
@@ -171,7 +173,11 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		}
 	}
 	a.rouse(g.Taker)
-	return Answer{View: g.View, Until: g.Until, Onward: g.Onward}, nil
+	answer := Answer{View: g.View, Until: g.Until, Onward: g.Onward}
+	if a.ShelfAt != nil {
+		answer.Shelf = a.ShelfAt()
+	}
+	return answer, nil
 }
 
 // same reports whether two of a share's documents say the same of what flows.

@@ -66,6 +66,9 @@ func (a *Agent) restored(ctx context.Context, by carnet.PartyID) error {
 	return a.keepGiven(ctx, all, nil)
 }
 
+// errUnasked is why a share that begins anew isn't shelved.
+var errUnasked = carnet.Errorf(carnet.Unavailable, "a share begins anew, and the taker must be asked what it has")
+
 // settle asks what the taker has of a share that begins anew, and makes durable which
 // derived streams it goes on with.
 func (s *Source) settle(ctx context.Context, id carnet.ShareID) (*given, error) {
@@ -77,6 +80,9 @@ func (s *Source) settle(ctx context.Context, id carnet.ShareID) (*given, error) 
 	a.mu.RUnlock()
 	if g.Again == nil || g.Again.Generation > 0 {
 		return &g, nil
+	}
+	if s.onShelf {
+		return nil, errUnasked
 	}
 	settled := *g.Again
 	settled.Generation, settled.Copied = 1, make(map[carnet.StreamID]uint64)

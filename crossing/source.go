@@ -14,6 +14,8 @@ import (
 	"carnet/link"
 	"carnet/policy"
 	"carnet/seal"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Neighbour is a world that this one shares with.
@@ -65,20 +67,23 @@ const (
 type Source struct {
 	agent *Agent
 	to    Neighbour
-	call  Caller
+	call  Caller // the link's, or what records for a shelf
+	link  Caller
+	shelf *keeping
 
 	wake chan struct{}
 
 	mu      sync.Mutex // guards what follows; held for moments only
 	dirty   map[carnet.ShareID]bool
 	demands map[carnet.StreamID]bool
-	renewed *seal.Reception
+	renewed *announced
 	sent    []sentFrame // not acknowledged
 	done    []sentFrame // acknowledged, not yet kept
 	known   link.Known
 	// begunAll: every share in force flows on this connection. filling: a frame is in
 	// the making.
 	begunAll, filling bool
+	away              away
 
 	keeping     sync.Mutex // held while the documents of the link and of marks change
 	linkVersion uint64
@@ -86,12 +91,14 @@ type Source struct {
 	keep        chan struct{} // something was acknowledged
 
 	// Owner: the goroutine that calls Resume and Next.
-	reception   *seal.Reception
+	reception   *announced
+	onShelf     bool                               // what is made is for the shelf
+	copies      map[carnet.StreamID]carnet.ShareID // that the taker has entered on this connection
 	incarnation uint64
 	number      uint64
 	parent      carnet.Fingerprint
 	maxFrame    int
-	heads       map[carnet.StreamID]carnet.StreamHead
+	heads       map[carnet.StreamID]carnet.StreamHead // after every frame that was signed
 	shares      map[carnet.ShareID]*flowing
 	begun       map[carnet.ShareID]bool // on this connection
 	changes     uint64                  // of the agent's shares, as they were taken up
@@ -99,11 +106,17 @@ type Source struct {
 	frame       seal.Frame
 }
 
-// sentFrame is what is kept of a frame once it is acknowledged.
+// sentFrame is what is known of a frame that isn't acknowledged, and what is kept of
+// it once it is.
 type sentFrame struct {
 	number     uint64
+	hash       carnet.Fingerprint
 	statements []ledger.Statement
 	marks      []mark
+
+	wire  []byte // of one that went over the link
+	of    []carnet.ShareID
+	heads []carnet.StreamHead // of the streams that it has batches of, after it
 }
 
 // mark is what the view of a stream remembers when everything before a
@@ -171,6 +184,7 @@ type slotClass struct {
 func (a *Agent) Source(ctx context.Context, to Neighbour) (*Source, error) {
 	s := &Source{
 		agent: a, to: to, wake: make(chan struct{}, 1), dirty: make(map[carnet.ShareID]bool), demands: make(map[carnet.StreamID]bool),
+		shelf: a.shelfFor(to.Party), away: away{since: a.Now()},
 		shares: make(map[carnet.ShareID]*flowing), marks: make(map[carnet.ShareID]*marks), keep: make(chan struct{}, 1),
 	}
 	err := a.World.EachKept(ctx, kindLink, func(id string, version uint64, open func(any) error) error {
@@ -203,7 +217,7 @@ func (a *Agent) Source(ctx context.Context, to Neighbour) (*Source, error) {
 
 // Connect gives the source the way to ask the taker. It is called before the link
 // runs.
-func (s *Source) Connect(c Caller) { s.call = c }
+func (s *Source) Connect(c Caller) { s.call, s.link = c, c }
 
 // rouse has the source to a taker look at what has changed.
 func (a *Agent) rouse(taker carnet.PartyID) {
@@ -232,23 +246,52 @@ func (s *Source) Known(context.Context) (link.Known, error) {
 // Resume implements link.Source. Nothing is carried over from the connection
 // before: the taker says where everything stands.
 func (s *Source) Resume(ctx context.Context, at link.Resume) error {
-	reception, err := seal.ParseReception(at.Announcement, s.to.WorldKey, s.agent.Now())
+	reception, err := s.to.announced(at.Announcement, s.agent.Now())
 	if err != nil {
 		return err
 	}
-	if reception.Reader != s.to.OwnName {
-		return carnet.Errorf(carnet.Tampered, "the reception key is %s's, not %s's", reception.Reader, s.to.OwnName)
-	}
+	s.takeBack()
 	s.close()
 	s.mu.Lock()
+	done := stored(s.sent, at.Last)
 	s.sent, s.demands, s.renewed = nil, make(map[carnet.StreamID]bool), nil
 	s.mu.Unlock()
-	if err := s.keepLink(ctx, linkDocument{at.Incarnation, at.Last.Number}, nil); err != nil {
+	if err := s.keepLink(ctx, linkDocument{at.Incarnation, at.Last.Number}, done); err != nil {
 		return err
 	}
 	s.reception, s.incarnation, s.number, s.parent, s.maxFrame = reception, at.Incarnation, at.Last.Number, at.Last.Hash, at.MaxFrame
+	s.copies = make(map[carnet.StreamID]carnet.ShareID)
 	s.heads, err = s.ask(ctx)
+	s.resumed(err == nil)
 	return err
+}
+
+// announced is a taker's reception key, and how it announced it.
+type announced struct {
+	*seal.Reception
+	signed []byte
+}
+
+func (n *Neighbour) announced(signed []byte, now time.Time) (*announced, error) {
+	reception, err := seal.ParseReception(signed, n.WorldKey, now)
+	if err != nil {
+		return nil, err
+	}
+	if reception.Reader != n.OwnName {
+		return nil, carnet.Errorf(carnet.Tampered, "the reception key is %s's, not %s's", reception.Reader, n.OwnName)
+	}
+	return &announced{reception, bytes.Clone(signed)}, nil
+}
+
+// stored are those of the frames sent that the taker turns out to have: up to the
+// last that it has, if that is one of them.
+func stored(sent []sentFrame, last link.Position) []sentFrame {
+	for n := range sent {
+		if sent[n].number == last.Number && sent[n].hash == last.Hash {
+			return sent[:n+1]
+		}
+	}
+	return nil
 }
 
 // close ends what the last connection followed.
@@ -329,8 +372,8 @@ func (s *Source) Notice(kind string, body []byte) {
 		s.mu.Unlock()
 		s.rouse()
 	case carnet.NoticeReception:
-		reception, err := seal.ParseReception(body, s.to.WorldKey, s.agent.Now())
-		if err != nil || reception.Reader != s.to.OwnName {
+		reception, err := s.to.announced(body, s.agent.Now())
+		if err != nil {
 			s.agent.Log.Warn("a taker's new reception key is refused", "taker", s.to.Party, "err", err)
 			return
 		}
@@ -343,8 +386,15 @@ func (s *Source) Notice(kind string, body []byte) {
 // maxDemands bounds what a taker can have remembered between two frames.
 const maxDemands = 1 << 16
 
-// Run keeps what is acknowledged until ctx ends.
+// Run keeps what is acknowledged, and what is shelved, until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return s.keepAcked(ctx) })
+	work.Go(func() error { return s.keepShelf(ctx) })
+	return work.Wait()
+}
+
+func (s *Source) keepAcked(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():

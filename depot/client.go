@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"carnet"
 	"carnet/ledger"
@@ -94,9 +95,13 @@ func (c *Client) Totals(ctx context.Context) (t TotalsAnswer, err error) {
 
 // do sends one request and reads at most limit bytes of the answer.
 func (c *Client) do(ctx context.Context, method, path, contentType, retention string, body []byte, limit int64) ([]byte, error) {
+	path, query, _ := strings.Cut(path, "?")
 	target, err := url.JoinPath(c.Base, "r2", path)
 	if err != nil {
 		return nil, fmt.Errorf("join %q: %w", c.Base, err)
+	}
+	if query != "" {
+		target += "?" + query
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {

@@ -58,6 +58,8 @@ type Agent struct {
 	// shards order what happens to one fingerprint, by its first byte: naming
 	// or erasing the body together with its row.
 	shards [256]sync.Mutex
+
+	shelving sync.Mutex // held while a shelf changes
 }
 
 // New opens the depot in cfg.Dir, or makes it. The caller must call Run.

@@ -22,10 +22,11 @@ type memoryStore struct {
 	leaves  map[ledger.Entry]uint64
 	indexed uint64
 	fail    error // by PutObject, once
+	docs    map[string]carnet.Document
 }
 
 func newStore() *memoryStore {
-	return &memoryStore{objects: make(map[objectKey]Object), leaves: make(map[ledger.Entry]uint64)}
+	return &memoryStore{objects: make(map[objectKey]Object), leaves: make(map[ledger.Entry]uint64), docs: make(map[string]carnet.Document)}
 }
 
 func (m *memoryStore) PutObject(_ context.Context, o Object) error {
@@ -136,4 +137,31 @@ func (m *memoryStore) Indexed(context.Context) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.indexed, nil
+}
+
+func (m *memoryStore) Document(_ context.Context, kind, id string) (carnet.Document, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.docs[kind+" "+id]
+	if !ok {
+		return d, carnet.Errorf(carnet.NotFound, "no document")
+	}
+	return d, nil
+}
+
+func (m *memoryStore) Put(_ context.Context, docs []carnet.Document, _ []ledger.Item) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range docs {
+		key := d.Kind + " " + d.ID
+		if m.docs[key].Version+1 != d.Version {
+			return carnet.Errorf(carnet.Conflict, "another version")
+		}
+		if d.Body == nil {
+			delete(m.docs, key)
+		} else {
+			m.docs[key] = d
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/ledger"
 	"carnet/ledger/tlog"
 )
 
@@ -44,6 +45,12 @@ type Store interface {
 	Unowned(ctx context.Context, fs []carnet.Fingerprint) ([]carnet.Fingerprint, error)
 	// Totals counts an owner's objects, and everybody's for owner "".
 	Totals(ctx context.Context, owner carnet.PartyID) (Totals, error)
+
+	// Document returns one document; carnet.NotFound if there is none. Put stores
+	// documents of the next versions, or deletes those without a body; another version
+	// is carnet.Conflict.
+	Document(ctx context.Context, kind, id string) (carnet.Document, error)
+	Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error
 
 	// The ledger's entries, found again: entry → leaf index.
 	tlog.Index

@@ -64,6 +64,11 @@ type Source interface {
 	Notice(kind string, body []byte)
 }
 
+// Parting is a Source that is told when a connection has ended: none of its methods
+// but Known is called from then on until the next Resume. Parted is called by the
+// goroutine that calls Resume, and must not block.
+type Parting interface{ Parted() }
+
 // Arrival is a frame that arrived from a sender, parsed and verified: signature,
 // sender's key, audience and the fingerprints of all batches hold. It belongs to
 // the Sink that it is given to.

@@ -208,6 +208,9 @@ func (s *Sender) connect(ctx context.Context, connection uint64) error {
 	s.mu.Lock()
 	s.current, s.status.Connected = nil, false
 	s.mu.Unlock()
+	if source, ok := s.Source.(Parting); ok {
+		source.Parted()
+	}
 	return err
 }
 

@@ -126,6 +126,10 @@ type WorldConfig struct {
 	View string `toml:"view,omitempty"`
 	// CompactEvery is how often frames are compacted; default 30s.
 	CompactEvery Duration `toml:"compact_every,omitempty"`
+	// ShelveAfter is how long a world that this one shares with is away until what it
+	// would get is kept at the depot for it, and until this one asks a giver's depot;
+	// default 5s.
+	ShelveAfter Duration `toml:"shelve_after,omitempty"`
 }
 
 // Duration is written as in Go: 90s, 5m, 720h.
@@ -211,6 +215,9 @@ func (c Config) check() error {
 		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
+	}
+	if c.World.ShelveAfter < 0 {
+		return bad("world.shelve_after is less than nothing")
 	}
 	if c.Activity.Keep < 0 {
 		return bad("activity.keep is less than nothing")

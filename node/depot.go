@@ -133,6 +133,10 @@ func (n *Node) listenR2(ctx context.Context) error {
 		p, err := n.caller(r, peering.R2)
 		return p.Name, err
 	}))
+	shelves := n.api.Depot.ShelfHandler(shelfParties{n})
+	for _, pattern := range depot.ShelfPatterns() {
+		served.Handle(pattern, shelves)
+	}
 	if n.registrar != nil {
 		handler := n.registrar.Handler(func(r *http.Request) (register.Caller, error) {
 			p, err := n.caller(r, peering.R2)

@@ -29,6 +29,7 @@ func (n *Node) openShares(ctx context.Context, agent *avatar.Agent, own *policy.
 	}
 	n.api.Shares, err = crossing.New(ctx, crossing.Config{
 		Party: n.config.Party, World: agent, Permits: permits{n}, Revocations: n.revocations, Asker: sharing{n}, Judge: judge, Own: own, Log: n.log,
+		Depot: n.shelves, ShelfAt: n.shelfAt, ShelveAfter: time.Duration(n.config.World.ShelveAfter),
 	})
 	if err != nil {
 		return err
@@ -196,6 +197,7 @@ func (n *Node) shareWith(ctx context.Context, p peering.Peering) error {
 	}
 	source.Connect(sender)
 	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return n.readShelf(ctx, p, local) })
 	work.Go(func() error { return source.Run(ctx) })
 	work.Go(func() error { return n.keepSending(ctx, p.Name, sender) })
 	return work.Wait()

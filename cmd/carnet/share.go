@@ -8,6 +8,7 @@ import (
 	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
+	"carnet/crossing"
 	"carnet/identity"
 )
 
@@ -62,9 +63,9 @@ func (c shareList) Run(ctx context.Context, s streams) error {
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
-	t := table{{"SHARE", "PARTY", "STATE", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE"}}
+	t := table{{"SHARE", "PARTY", "STATE", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE", "OVER"}}
 	for _, o := range all {
-		t.add(o.ID.String(), string(o.Party), o.Direction+", "+string(o.State), string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun))
+		t.add(o.ID.String(), string(o.Party), o.Direction+", "+string(o.State), string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare))
 	}
 	return t.write(s.out)
 }
@@ -125,6 +126,34 @@ func (c shareStop) Run(ctx context.Context, s streams) error {
 	return writeShare(s, share)
 }
 
+// writeStorage tells how a share goes on while the other world can't be reached.
+func writeStorage(s streams, c api.CrossShare, t *crossing.Storage) {
+	fmt.Fprintf(s.out, "%s can't be reached since %s.", c.World, clock(t.Since))
+	switch {
+	case t.Frame > 0 && c.Direction == "taking":
+		fmt.Fprintf(s.out, " What it left at %s is here up to frame %d, good until %s.", t.Depot, t.Frame, moment(&t.Until))
+	case t.Frame > 0:
+		fmt.Fprintf(s.out, " What it would get is at the depot up to frame %d, until %s.", t.Frame, moment(&t.Until))
+	}
+	if t.Why != "" {
+		fmt.Fprintf(s.out, " Through storage: %s.", plain(t.Why))
+	}
+	fmt.Fprintln(s.out)
+}
+
+// reached is a word for how a share comes across.
+func reached(c api.CrossShare) string {
+	switch {
+	case c.Reachable:
+		return "link"
+	case c.Storage != nil && c.Storage.Frame > 0:
+		return fmt.Sprintf("storage, to frame %d", c.Storage.Frame)
+	case c.Storage != nil:
+		return "away"
+	}
+	return "-"
+}
+
 // writeShare tells of a share in sentences.
 func writeShare(s streams, c api.CrossShare) error {
 	way := fmt.Sprintf("%s gets what avatar %s is given, for its avatar %s", c.World, c.Ours, c.Theirs)
@@ -139,6 +168,9 @@ func writeShare(s streams, c api.CrossShare) error {
 		fmt.Fprintf(s.out, "%s hasn't answered yet; it is asked again.\n", c.World)
 	case c.Waits:
 		fmt.Fprintln(s.out, "Nothing is sent at the moment: it isn't known whether it still may be.")
+	}
+	if t := c.Storage; t != nil {
+		writeStorage(s, c, t)
 	}
 	if c.View == nil {
 		return nil
