@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -13,6 +15,7 @@ import (
 	"carnet/crossing/r5"
 	"carnet/depot"
 	"carnet/identity"
+	"carnet/shelf"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -109,6 +112,17 @@ func (b between) describeR2(at string) {
 		{Name: "after", In: "query", Description: "Those after this fingerprint.", Schema: &huma.Schema{Type: "string"}, Example: strings.Repeat("0", 64)},
 		{Name: "limit", In: "query", Description: "At most this many.", Schema: &huma.Schema{Type: "integer", Minimum: new(1.0)}, Example: 100},
 	}, nil, responses("200", "OK", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[[]depot.ObjectAnswer](), "Objects")}}))
+	taker := pathParam("taker", "The did:key of the key that the taker shows its peers.", exampleTaker())
+	of := &huma.Param{Name: "of", In: "query", Required: true, Description: "The did:key of the key that the giver shows its peers.", Schema: &huma.Schema{Type: "string"}, Example: exampleGiver()}
+	shelved := map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[shelf.Signed](), "Shelf"), Example: plain(exampleShelf())}}
+	add("put-shelf", http.MethodPut, "/r2/shelves/{taker}", "Lets a taker read objects of the caller's while the caller can't be reached: the next index, with its list. It is durable when it is answered.", []*huma.Param{taker},
+		&huma.RequestBody{Required: true, Content: shelved}, responses("204", "It is kept in the place of the one before.", nil))
+	add("get-own-shelf", http.MethodGet, "/r2/shelves/{taker}", "What the caller has put for a taker.", []*huma.Param{taker}, nil, responses("200", "OK", shelved))
+	add("delete-shelf", http.MethodDelete, "/r2/shelves/{taker}", "Has the taker read nothing any more. The objects are the caller's to erase.", []*huma.Param{taker}, nil,
+		responses("204", "It is gone.", nil))
+	add("read-shelf", http.MethodGet, "/r2/shelves", "What a giver has for the caller, until the end that it names.", []*huma.Param{of}, nil, responses("200", "OK", shelved))
+	add("read-shelved", http.MethodGet, "/r2/shelves/objects/{fingerprint}", "An object of a giver's that its shelf names for the caller.", []*huma.Param{fingerprint, of}, nil,
+		responses("200", "Its bytes.", map[string]*huma.MediaType{typeObject: {Schema: bytesOf("The bytes."), Example: exampleObject}}))
 	add("get-totals", http.MethodGet, "/r2/totals", "How much the caller has here, and how large the ledger is.", nil, nil,
 		responses("200", "OK", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[depot.TotalsAnswer](), "Totals")}}))
 	add("get-checkpoint", http.MethodGet, "/r2/checkpoint", "The ledger's signed checkpoint (C2SP tlog-checkpoint).", nil, nil,
@@ -116,6 +130,24 @@ func (b between) describeR2(at string) {
 	add("get-tile", http.MethodGet, "/r2/ledger/{tile}", "The ledger as C2SP tlog-tiles: checkpoint, tile/LEVEL/INDEX, tile/entries/INDEX. The path has slashes.",
 		[]*huma.Param{pathParam("tile", "A resource of C2SP tlog-tiles; it may have slashes.", "checkpoint")}, nil,
 		responses("200", "OK", map[string]*huma.MediaType{typeNote: {Schema: &huma.Schema{Type: "string"}}, typeObject: {Schema: bytesOf("Hashes, or entries.")}}))
+}
+
+// The parties of the example of a shelf.
+func exampleKey(of byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{of}, ed25519.SeedSize))
+}
+func exampleGiver() string { return shelf.Name(exampleKey(1).Public().(ed25519.PublicKey)) }
+func exampleTaker() string { return shelf.Name(exampleKey(2).Public().(ed25519.PublicKey)) }
+
+func exampleShelf() shelf.Signed {
+	begun := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	signed, err := shelf.Sign(exampleKey(1), shelf.Index{
+		Taker: exampleTaker(), Incarnation: 4, Serial: 1, First: 18, Time: begun.Unix(), Until: begun.AddDate(100, 0, 0).Unix(),
+	}, []shelf.Object{{Fingerprint: carnet.FingerprintOf([]byte(exampleObject)), Last: 21}})
+	if err != nil {
+		panic(err) // it is the same each time
+	}
+	return signed
 }
 
 // exampleQuestion asks for the share whose id is in the path.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,12 @@ func newVault(t *testing.T) (api.Config, *http.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Run(ctx) }()
-	server := httptest.NewTLSServer(agent.Handler(func(*http.Request) (carnet.PartyID, error) { return "arena", nil }))
+	served := http.NewServeMux()
+	served.Handle("/", agent.Handler(func(*http.Request) (carnet.PartyID, error) { return "arena", nil }))
+	for _, pattern := range depot.ShelfPatterns() {
+		served.Handle(pattern, agent.ShelfHandler(shelfParties{}))
+	}
+	server := httptest.NewTLSServer(served)
 	t.Cleanup(func() {
 		server.Close()
 		cancel()
@@ -58,6 +64,24 @@ func newVault(t *testing.T) (api.Config, *http.Client) {
 		db.Close()
 	})
 	return api.Config{Party: "vault", Depot: agent, Tokens: tokens, R2: server.URL, Log: quiet()}, server.Client()
+}
+
+// shelfParties takes who asks for a giver's shelf for the example's taker, and others
+// for its giver.
+type shelfParties struct{}
+
+func (shelfParties) Caller(r *http.Request) (depot.Party, error) {
+	if r.FormValue("of") != "" {
+		return depot.Party{Name: "citadel", DID: api.ShelfTaker()}, nil
+	}
+	return depot.Party{Name: "arena", DID: api.ShelfGiver()}, nil
+}
+
+func (shelfParties) Named(did string) (carnet.PartyID, error) {
+	if did != api.ShelfGiver() {
+		return "", carnet.Errorf(carnet.NotFound, "no such peer")
+	}
+	return "arena", nil
 }
 
 // What a depot serves at R2 is what its document says, and nothing else.
@@ -70,7 +94,7 @@ func TestTheDocumentHasAllOfR2(t *testing.T) {
 			described[op.method+" "+op.path] = true
 		}
 	}
-	for _, pattern := range append(depot.Patterns(), register.Patterns()...) {
+	for _, pattern := range slices.Concat(depot.Patterns(), depot.ShelfPatterns(), register.Patterns()) {
 		if pattern = strings.ReplaceAll(pattern, "...", ""); !described[pattern] {
 			t.Errorf("%s is served and not described", pattern)
 		}

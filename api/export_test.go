@@ -24,3 +24,7 @@ func NewHasty(cfg Config, ping, frame time.Duration) (http.Handler, error) {
 	s.limits.ping, s.limits.frame = ping, frame
 	return s.handler()
 }
+
+// The parties of the example of a shelf.
+func ShelfGiver() string { return exampleGiver() }
+func ShelfTaker() string { return exampleTaker() }

@@ -238,7 +238,7 @@ func untilAnEvent(t testing.TB, body io.Reader) (text string) {
 // answered collects what an operation answered.
 func (r *review) answered(base string, op operation, a answered) {
 	kind := a.header.Get("Content-Type")
-	if slices.Contains([]string{"exchange-token", "give-share", "get-object"}, op.id) || !readable(kind) { // their examples stand in the code
+	if slices.Contains([]string{"exchange-token", "give-share", "get-object", "get-own-shelf", "read-shelf", "read-shelved"}, op.id) || !readable(kind) { // their examples stand in the code
 		return
 	}
 	var body any = neutralise(a.body)
@@ -282,7 +282,11 @@ func differing(op operation) (summary string, c api.Call, ok bool) {
 		return "With a limit of none.", api.Call{Query: map[string]string{"limit": "0"}}, true
 	case "put-object":
 		return "Under another fingerprint than the bytes have.", api.Call{Path: map[string]string{"fingerprint": nothing}}, true
-	case "get-object", "delete-object":
+	case "get-own-shelf", "delete-shelf":
+		return "There is no such shelf.", api.Call{Path: map[string]string{"taker": "nobody"}}, true
+	case "read-shelf":
+		return "Of who has nothing for the caller.", api.Call{Query: map[string]string{"of": "nobody"}}, true
+	case "get-object", "delete-object", "read-shelved":
 		return "An object that isn't there, or is another party's.", api.Call{Path: map[string]string{"fingerprint": nothing}}, true
 	case "add-thing":
 		return "Without a description.", api.Call{Body: json.RawMessage(`{"owner":"alice"}`)}, true
@@ -332,7 +336,7 @@ func (r *review) refused(base string, op operation, q question, check func(name,
 	}
 	q.noToken = c.NoToken
 	a := r.put(q)
-	if a.status < 400 || a.status >= 500 || strings.HasPrefix(summary, "There is no such") != (a.status == http.StatusNotFound) && op.id != "get-object" && op.id != "delete-object" {
+	if a.status < 400 || a.status >= 500 || strings.HasPrefix(summary, "There is no such") != (a.status == http.StatusNotFound) && op.id != "get-object" && op.id != "delete-object" && op.id != "read-shelf" && op.id != "read-shelved" {
 		r.t.Errorf("%s. %s is answered with %d %s", op.id, summary, a.status, a.body)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"carnet/depot"
 	"carnet/policy"
 	"carnet/senml"
+	"carnet/shelf"
 	"carnet/thing"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -27,6 +28,10 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[crossing.Answer]():    "ShareAnswer",
 		reflect.TypeFor[depot.ObjectAnswer](): "StoredObject",
 		reflect.TypeFor[depot.TotalsAnswer](): "StoredTotals",
+		reflect.TypeFor[shelf.Signed]():       "Shelf",
+		reflect.TypeFor[shelf.Object]():       "ShelvedObject",
+		reflect.TypeFor[crossing.Storage]():   "ShareStorage",
+		reflect.TypeFor[crossing.ShelfAt]():   "ShelfAt",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		if name, ok := names[t]; ok {

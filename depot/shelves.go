@@ -54,7 +54,7 @@ func (a *Agent) PutShelf(ctx context.Context, giver Party, taker string, s shelf
 		return err
 	}
 	if now := time.Now().Unix(); next.Until <= now {
-		return carnet.Errorf(carnet.TooOld, "the shelf is over")
+		return carnet.Errorf(carnet.Malformed, "the shelf is over at %d, and it is %d", next.Until, now)
 	}
 	a.shelving.Lock()
 	defer a.shelving.Unlock()
