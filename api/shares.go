@@ -113,7 +113,7 @@ type ShareList struct {
 // reach says how a share that is in force comes across.
 func (s *server) reach(c *CrossShare) {
 	if c.Ended == nil && c.State != crossing.Asked {
-		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == giving)
+		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == Giving)
 	}
 }
 

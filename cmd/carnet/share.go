@@ -130,7 +130,7 @@ func (c shareStop) Run(ctx context.Context, s streams) error {
 func writeStorage(s streams, c api.CrossShare, t *crossing.Storage) {
 	fmt.Fprintf(s.out, "%s can't be reached since %s.", c.World, clock(t.Since))
 	switch {
-	case t.Frame > 0 && c.Direction == "taking":
+	case t.Frame > 0 && c.Direction == api.Taking:
 		fmt.Fprintf(s.out, " What it left at %s is here up to frame %d, good until %s.", t.Depot, t.Frame, moment(&t.Until))
 	case t.Frame > 0:
 		fmt.Fprintf(s.out, " What it would get is at the depot up to frame %d, until %s.", t.Frame, moment(&t.Until))
