@@ -61,7 +61,16 @@ type MoveTerms struct {
 	// Heads says of a recovery where each stream stands by the passport's manifest: its
 	// things agents go on from there.
 	Heads []Head `json:"heads,omitempty"`
+
+	Items   []MovingItem `json:"items,omitempty"`   // that go along
+	Retired []MovingItem `json:"retired,omitempty"` // that end when the avatar moves
+	// Alone: the one item goes to the avatar To, which is at the target already; the
+	// home is the item's, Avatar who had it.
+	Alone bool `json:"alone,omitempty"`
 }
+
+// Homes are the homes that the order must name, ascending.
+func (t MoveTerms) Homes() []carnet.HomeID { return homesOf(t.Home, t.Items, t.Alone) }
 
 // Release is the source's word that it keeps still: exactly this moves. It holds
 // under these incarnations of the order's homes, in their order.
@@ -303,6 +312,9 @@ func (t MoveTerms) Marshal() ([]byte, error) {
 	if len(t.Heads) > maxHeads {
 		return nil, carnet.Errorf(carnet.TooLarge, "the terms name %d streams, at most %d are taken", len(t.Heads), maxHeads)
 	}
+	if err := checkMoving(t.Items, t.Retired, t.Alone); err != nil {
+		return nil, err
+	}
 	return json.Marshal(t)
 }
 
@@ -322,6 +334,9 @@ func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
 	}
 	if len(t.Heads) > 0 && o.Recovers == nil {
 		return t, carnet.Errorf(carnet.Malformed, "the terms of a move say where streams stand, which its manifest does")
+	}
+	if !slices.Equal(o.Homes, t.Homes()) {
+		return t, carnet.Errorf(carnet.Malformed, "the order names other homes than those of the avatar and the items in its terms")
 	}
 	return t, nil
 }

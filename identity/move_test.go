@@ -24,7 +24,7 @@ func newMoving(t testing.TB) moving {
 		owner: testKey(t, strings.Repeat("11", 32)), source: testKey(t, strings.Repeat("22", 32)),
 		target: testKey(t, strings.Repeat("33", 32)), registrar: testKey(t, strings.Repeat("44", 32)),
 	}
-	m.terms = MoveTerms{Avatar: carnet.AvatarID{1}, Home: carnet.HomeID{2}, To: carnet.AvatarID{3}, Owner: did(testKey(t, strings.Repeat("55", 32)))}
+	m.terms = MoveTerms{Avatar: carnet.AvatarID{1}, Home: carnet.HomeID{2}, To: carnet.AvatarID{3}, Items: []MovingItem{{Item: carnet.ItemID{6}, Home: carnet.HomeID{5}, Kind: "sword", Title: "Oathkeeper", As: "blade"}}, Owner: did(testKey(t, strings.Repeat("55", 32)))}
 	text, err := m.terms.Marshal()
 	if err != nil {
 		t.Fatal(err)

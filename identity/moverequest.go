@@ -26,6 +26,11 @@ type MoveRequest struct {
 	To        carnet.AvatarID   `json:"to"` // the avatar that it will be
 	// View is what the things agents may send there; absent: what they send now.
 	View json.RawMessage `json:"view,omitempty"`
+	// Items go along, Retired end with the move; Alone: the one item goes without the
+	// avatar, to To, which is at the target already, and Home is its own.
+	Items   []MovingItem `json:"items,omitempty"`
+	Retired []MovingItem `json:"retired,omitempty"`
+	Alone   bool         `json:"alone,omitempty"`
 	// Report is what the target found: what fits, and what would be lost.
 	Report []string `json:"report"`
 	// Mandate is the request for the mandate (MandateRequest.Marshal).
@@ -98,10 +103,15 @@ func (r MoveRequest) check() (m MandateRequest, err error) {
 			return m, err
 		}
 	}
+	if err := checkMoving(r.Items, r.Retired, r.Alone); err != nil {
+		return m, err
+	}
 	if m, err = ParseMandateRequest(r.Mandate); err != nil {
 		return m, err
 	}
 	switch {
+	case r.Alone && (r.Home != r.Items[0].Home || len(r.View) > 0):
+		return m, carnet.Errorf(carnet.Malformed, "the item that moves alone has another home than the request, or a view")
 	case DID(m.Platform) != r.TargetKey:
 		return m, carnet.Errorf(carnet.Malformed, "the mandate is for another world than the move's target")
 	case !slices.Equal(m.Actions, []Action{ActionMove}):
@@ -117,29 +127,47 @@ func (r MoveRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now
 	if err != nil {
 		return "", nil, err
 	}
-	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View}.Marshal()
+	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View, Items: r.Items, Retired: r.Retired, Alone: r.Alone}.Marshal()
 	if err != nil {
 		return "", nil, err
 	}
 	now = now.UTC().Truncate(time.Second)
 	order, err = SignOrder(owner, Order{
 		Crossing: r.Crossing, Registrar: r.Registrar, Owner: r.Owner, Source: r.Source, Target: r.TargetKey,
-		Homes: []carnet.HomeID{r.Home}, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
+		Homes: r.Homes(), Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
 	})
 	return order, terms, err
 }
 
+// Homes are the homes that move, ascending.
+func (r MoveRequest) Homes() []carnet.HomeID { return homesOf(r.Home, r.Items, r.Alone) }
+
 // Explain says for people what ordering would do.
 func (r MoveRequest) Explain(m MandateRequest) []string {
+	decides := fmt.Sprintf("Whether it moves is decided by the registrar whose key is %s; if it can't be done in time, everything stays as it is.", r.Registrar)
+	if r.Alone {
+		i := r.Items[0]
+		return []string{
+			fmt.Sprintf("The item %s (%s, a %s) of your avatar %s goes from %s to %s, whose key is %s. There your avatar %s has it, and it counts as %s.",
+				i.Item, i.Title, i.Kind, m.Avatar, m.Audience, r.Target, r.TargetKey, r.To, i.As),
+			decides,
+		}
+	}
 	sent := "What your things send goes there from then on, as it goes to where it lives now."
 	if len(r.View) > 0 {
 		sent = "What your things send goes there from then on, as far as this view lets it: " + string(r.View)
 	}
-	return []string{
+	lines := []string{
 		fmt.Sprintf("Your avatar %s moves from %s to %s, whose key is %s, and lives there from then on: its history, its state, and the keys to both.",
 			m.Avatar, m.Audience, r.Target, r.TargetKey),
 		fmt.Sprintf("In %s all of it is deleted then. There it is the avatar %s.", m.Audience, r.To),
 		sent,
-		fmt.Sprintf("Whether it moves is decided by the registrar whose key is %s; if it can't be done in time, everything stays as it is.", r.Registrar),
 	}
+	for _, i := range r.Items {
+		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) goes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
+	}
+	for _, i := range r.Retired {
+		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) does not go along: it ends for ever when the avatar moves.", i.Item, i.Title, i.Kind))
+	}
+	return append(lines, decides)
 }

@@ -53,6 +53,14 @@ const (
 	MoveRefused     Kind = 41 // peer told of a move, in this notice, that isn't one
 	Departed        Kind = 36 // an avatar has moved to peer, by the decision whose fingerprint is Object
 	Arrived         Kind = 37 // an avatar has come from peer with all that the manifest says, whose fingerprint is Object
+
+	ItemIssued   Kind = 48 // avatar has an item, by this entry of its chain, as for those that follow
+	ItemGiven    Kind = 49 // avatar has an item by its owner's gift
+	ItemEquipped Kind = 50 // avatar has put an item on, or off: the reason says where
+	ItemDeparted Kind = 51 // avatar's item has moved to peer
+	ItemArrived  Kind = 52 // avatar has an item that came from peer
+	ItemRetired  Kind = 53 // avatar's item is no more
+	ItemAccepted Kind = 54 // what is accepted of others' items, from now on: its document
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -200,6 +208,20 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"departed", set(fPeer, fAvatar, fObject), 0}, true
 	case Arrived:
 		return kindRule{"arrived", set(fPeer, fAvatar, fObject), 0}, true
+	case ItemIssued:
+		return kindRule{"item_issued", set(fAvatar, fObject), 0}, true
+	case ItemGiven:
+		return kindRule{"item_given", set(fAvatar, fObject), 0}, true
+	case ItemEquipped:
+		return kindRule{"item_equipped", set(fAvatar, fObject, fReason), 0}, true
+	case ItemDeparted:
+		return kindRule{"item_departed", set(fPeer, fAvatar, fObject), 0}, true
+	case ItemArrived:
+		return kindRule{"item_arrived", set(fPeer, fAvatar, fObject), 0}, true
+	case ItemRetired:
+		return kindRule{"item_retired", set(fAvatar, fObject), 0}, true
+	case ItemAccepted:
+		return kindRule{"item_accepted", set(fObject), 0}, true
 	}
 	return kindRule{}, false
 }

@@ -58,6 +58,13 @@ func everyKind() []Statement {
 		{Kind: Departed, Who: "arena", Time: 13, Peer: "citadel", Avatar: avatar, Object: fill(9)},
 		{Kind: Arrived, Who: "citadel", Time: 14, Peer: "arena", Avatar: avatar, Object: fill(10)},
 		{Kind: RecoveryAsked, Who: "vault", Time: 35, Object: fill(17)},
+		{Kind: ItemIssued, Who: "arena", Time: 48, Avatar: avatar, Object: fill(11)},
+		{Kind: ItemGiven, Who: "arena", Time: 49, Avatar: avatar, Object: fill(12)},
+		{Kind: ItemEquipped, Who: "arena", Time: 50, Avatar: avatar, Object: fill(12), Reason: "hand"},
+		{Kind: ItemDeparted, Who: "arena", Time: 51, Peer: "citadel", Avatar: avatar, Object: fill(12)},
+		{Kind: ItemArrived, Who: "citadel", Time: 52, Peer: "arena", Avatar: avatar, Object: fill(13)},
+		{Kind: ItemRetired, Who: "arena", Time: 53, Avatar: avatar, Object: fill(14)},
+		{Kind: ItemAccepted, Who: "citadel", Time: 54, Object: fill(15)},
 	}
 }
 
