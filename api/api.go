@@ -28,6 +28,7 @@ import (
 	"carnet/crossing/move"
 	"carnet/depot"
 	"carnet/entity"
+	"carnet/item"
 	"carnet/ledger"
 	"carnet/mandate"
 	"carnet/policy"
@@ -51,6 +52,8 @@ type Config struct {
 	// Shares are the world's shares with other worlds; nil: the interface has
 	// nothing of them.
 	Shares *crossing.Agent
+	// Items are what the world's avatars have; nil: the interface has no routes for them.
+	Items *item.Book
 	// Moves are the avatars that come from and go to other worlds; nil: the interface
 	// has nothing of them.
 	Moves *move.Agent
@@ -162,6 +165,7 @@ type server struct {
 	mandates mandates // nil, or with world
 	shares   shares   // nil, or with world
 	moves    moves    // nil, or with world
+	items    items    // nil, or with world
 	abroad   Abroad   // nil, or with world
 	tokens   Authenticator
 	guard    *activity.Guard
@@ -194,6 +198,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Shares != nil {
 		s.shares = cfg.Shares
+	}
+	if cfg.Items != nil {
+		s.items = cfg.Items
 	}
 	if cfg.Moves != nil {
 		s.moves = cfg.Moves

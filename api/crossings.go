@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"carnet"
@@ -102,13 +103,25 @@ type Traveller struct {
 	Purposes    []string        `json:"purposes,omitempty" doc:"To which its data is bound." maxItems:"64"`
 	Residency   []string        `json:"residency,omitempty" doc:"To which places its data is bound." maxItems:"64"`
 	Properties  []string        `json:"properties" doc:"What it has." maxItems:"4096"`
+	Items       []CarriedItem   `json:"items,omitempty" doc:"The items that it has. Of an item that moves alone: that one." maxItems:"256"`
+}
+
+// CarriedItem is an item of an avatar that is to move.
+type CarriedItem struct {
+	ID         carnet.ItemID `json:"id"`
+	Credential string        `json:"credential" doc:"What its issuer says of it, as a JWS." maxLength:"8192"`
+	Owner      string        `json:"owner" doc:"The owner's key that is registered for it, as a did:key." maxLength:"64"`
 }
 
 func traveller(d move.Described) Traveller {
-	return Traveller{
+	t := Traveller{
 		Avatar: d.Avatar, Home: d.Home, Registrar: d.Registrar, Owner: d.Owner, Title: d.Title, Sensitivity: d.Ceiling.Sensitivity.String(),
 		Purposes: d.Ceiling.Purposes.Words(), Residency: d.Ceiling.Residency.Words(), Properties: d.Properties,
 	}
+	for _, i := range d.Items {
+		t.Items = append(t.Items, CarriedItem{i.ID, i.Credential, i.Owner})
+	}
+	return t
 }
 
 // NewMove asks for an avatar of another world to come here.
@@ -117,6 +130,11 @@ type NewMove struct {
 	Traveller Traveller      `json:"traveller" doc:"As the other world describes it: the answer to enrol-avatar there. It is compared with what that world gives."`
 	View      *policy.View   `json:"view,omitempty" doc:"What its things send here from then on; left out, what they send now."`
 	Text      string         `json:"text,omitempty" doc:"What for, to the owner, on one line." maxLength:"512"`
+
+	Items  []carnet.ItemID  `json:"items,omitempty" doc:"Those of its items that come along: each must be accepted here." maxItems:"256"`
+	Retire []carnet.ItemID  `json:"retire,omitempty" doc:"Those that end when it moves. Each of its items must be in one of the two lists." maxItems:"256"`
+	Alone  bool             `json:"alone,omitempty" doc:"Its one item comes without it: home and owner of the traveller are the item's."`
+	To     *carnet.AvatarID `json:"to,omitempty" doc:"Of an item that comes alone: the avatar here that is to have it, of the same owner."`
 }
 
 func exampleMove() NewMove {
@@ -129,6 +147,16 @@ func exampleMove() NewMove {
 func (n NewMove) wanted() (w move.Wanted, err error) {
 	t := n.Traveller
 	w = move.Wanted{From: n.World, Home: move.Registered{Avatar: t.Avatar, Home: t.Home, Registrar: t.Registrar, Owner: t.Owner}, Title: t.Title, Properties: t.Properties, Text: n.Text}
+	w.Along, w.End, w.Alone = n.Items, n.Retire, n.Alone
+	for _, i := range t.Items {
+		w.Has = append(w.Has, move.Possession{Credential: i.Credential, Owner: i.Owner})
+	}
+	if n.Alone != (n.To != nil) || n.Alone && n.View != nil {
+		return w, carnet.Errorf(carnet.Malformed, "an item that comes alone comes to an avatar that is here, and without a view; nothing else does")
+	}
+	if n.To != nil {
+		w.To = *n.To
+	}
 	if w.Ceiling.Sensitivity, err = carnet.ParseSensitivity(t.Sensitivity); err != nil {
 		return w, err
 	}
@@ -167,8 +195,25 @@ type Crossing struct {
 	Manifest  string            `json:"manifest,omitempty" doc:"SHA-256 of the list of all that moves."`
 	Decision  string            `json:"decision,omitempty" doc:"The registrar's, as a JWS."`
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
+	Items     []MovingItem      `json:"items,omitempty" doc:"What goes along, and what ends."`
+	Alone     bool              `json:"alone,omitempty" doc:"The item moves, and not the avatar."`
 	Surveyed  bool              `json:"surveyed,omitempty" doc:"Since it is home, every batch that came has been opened."`
 	Unfit     int               `json:"unfit,omitempty" doc:"How many of them can't be used; the log names them."`
+}
+
+// MovingItem is an item of a crossing.
+type MovingItem struct {
+	ID    carnet.ItemID `json:"id"`
+	Kind  string        `json:"kind" doc:"Of its issuer's."`
+	Title string        `json:"title"`
+	As    string        `json:"as,omitempty" doc:"What it counts as where it goes; absent: it ends."`
+}
+
+func movingItems(t identity.MoveTerms) (all []MovingItem) {
+	for _, m := range slices.Concat(t.Items, t.Retired) {
+		all = append(all, MovingItem{m.Item, m.Kind, m.Title, m.As})
+	}
+	return all
 }
 
 // CrossingList is all crossings of a world.
@@ -203,6 +248,8 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 		Why: t.Why, Manifest: hash(t.Manifest), Decision: t.Decision, Departure: t.Departure,
 		Surveyed: t.Surveyed, Unfit: t.Unfit, Steps: t.Steps, Amount: amount(t.Amount),
 	}
+	moving := t.Moving()
+	c.Items, c.Alone = movingItems(moving), moving.Alone
 	if t.State == move.Asked {
 		c.Request = RequestDocument(t.Request)
 	}
@@ -215,9 +262,11 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 func (s *server) crossings() []Crossing {
 	all := []Crossing{}
 	for _, l := range s.moves.AtSource() {
+		moving := l.Moving()
 		all = append(all, Crossing{
 			ID: l.ID, Direction: departing, State: l.State, World: l.To, Ours: l.Avatar, Begun: l.Begun, Until: when(l.Until), Ended: when(l.Ended),
 			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure, Steps: l.Steps, Amount: amount(l.Amount),
+			Items: movingItems(moving), Alone: moving.Alone,
 		})
 	}
 	targets, progress := s.moves.AtTarget()

@@ -51,6 +51,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.shares != nil {
 			s.shareRoutes(h)
 		}
+		if s.items != nil {
+			s.itemRoutes(h)
+		}
 		if s.moves != nil {
 			s.crossingRoutes(h)
 		}

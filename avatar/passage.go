@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/identity"
 	"carnet/seal"
 )
 
@@ -104,6 +105,8 @@ type Manifest struct {
 	Stretches []MovedStretch    `json:"stretches"` // by stream, then by first batch
 	Keys      []MovedKey        `json:"keys"`      // by stream, then by epoch
 	State     []MovedValue      `json:"state"`     // by name
+	// Items go along, in the order of the terms; the package item reads them.
+	Items []identity.ItemProof `json:"items,omitempty"`
 }
 
 // MaxManifest bounds a manifest, which has some 350 bytes for each stretch.

@@ -149,7 +149,7 @@ func (t Terms) check(now time.Time) error {
 		return carnet.Errorf(carnet.Malformed, "only another world may take an avatar over").WithFix("leave out move")
 	case !word(t.Purpose):
 		return carnet.Errorf(carnet.Malformed, "the purpose %.80q is not a word of a-z, 0-9, '_', '.' and '-'", t.Purpose)
-	case len(t.View.Properties) == 0:
+	case len(t.View.Properties) == 0 && (len(t.Actions) > 1 || !seen[identity.ActionMove]): // an item may move without what was measured
 		return carnet.Errorf(carnet.Malformed, "the grant's view shows nothing").WithFix("name at least one property")
 	case len(t.View.Properties) > maxShown:
 		return carnet.Errorf(carnet.TooLarge, "the grant's view names %d properties: at most %d, since a cursor carries what their rates remember", len(t.View.Properties), maxShown).

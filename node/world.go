@@ -59,6 +59,9 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openShares(ctx, agent, own); err != nil {
 		return err
 	}
+	if err := n.openItems(ctx, store, local.Key, agent); err != nil {
+		return err
+	}
 	if err := n.openMoves(ctx, agent, local.Key); err != nil {
 		return err
 	}

@@ -112,10 +112,11 @@ const (
 	MandateResource   ResourceKind = "Mandate"
 	ShareResource     ResourceKind = "Share"
 	CrossingResource  ResourceKind = "Crossing"
+	ItemResource      ResourceKind = "Item"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"

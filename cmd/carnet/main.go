@@ -41,6 +41,7 @@ type commands struct {
 	Thing    thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
 	Owner    ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`
 	Avatar   avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
+	Item     itemCommands    `cmd:"" help:"Items of avatars: what worlds issue, take and give." group:"ask"`
 	Share    shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
 	Grant    grantCommands   `cmd:"" help:"Who may read avatars, and how exactly." group:"ask"`
 	Activity activityCommand `cmd:"" help:"Who asked a party for what, and what was decided." group:"ask"`

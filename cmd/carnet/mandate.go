@@ -149,7 +149,12 @@ func (c ownerApprove) ask(s streams, r identity.MandateRequest) error {
 		fmt.Fprintln(s.err, plain(line))
 	}
 	fmt.Fprintf(s.err, "It holds for %v from now on, or until you withdraw it.\nThey write, and nobody has checked it: %q\n", c.For, r.Text)
-	if c.Yes {
+	return confirm(s, c.Yes)
+}
+
+// confirm asks whether to sign, unless that was said before.
+func confirm(s streams, yes bool) error {
+	if yes {
 		return nil
 	}
 	fmt.Fprint(s.err, "Sign it? Type yes: ")

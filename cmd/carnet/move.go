@@ -25,6 +25,7 @@ type avatarMove struct {
 	Avatar  carnet.AvatarID `arg:"" help:"The avatar that is to move."`
 	From    carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
 	To      carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
+	belongings
 	View    string          `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
 	Text    string          `placeholder:"LINE" help:"What for, to its owner, on one line."`
 	Request string          `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: CROSSING.json"`
@@ -65,6 +66,9 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 		}
 		n.View = &v
 	}
+	if n.Items, n.Retire, err = c.sort(ctx, s, target, c.To, traveller); err != nil {
+		return err
+	}
 	crossing, err := target.BeginCrossing(ctx, n)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.To, err)
@@ -87,8 +91,7 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 	for _, line := range asked.Report {
 		fmt.Fprintf(s.out, "  %s\n", plain(line))
 	}
-	_, err = fmt.Fprintf(s.out, "Its owner orders it, and then it goes on by itself:\n  carnet owner approve %s --keystore FILE --party %s\nFollow it:\n  carnet avatar status %s --party %s\n", file, c.To, crossing.ID, c.To)
-	return err
+	return howToOrder(s, file, c.To, crossing)
 }
 
 // grantLife is how long the target may fetch the avatar: as long as an order holds,
@@ -185,7 +188,17 @@ func writeCrossing(s streams, x crossingOf) error {
 	if x.Theirs == nil {
 		way = fmt.Sprintf("avatar %s to %s", x.Ours, x.World)
 	}
+	if x.Alone {
+		way = strings.Replace(way, "avatar", "an item of avatar", 1)
+	}
 	fmt.Fprintf(s.out, "%s: %s\n  %s: %s.\n", x.Party, way, x.State, meaning[x.State])
+	for _, i := range x.Items {
+		becomes := "ends with the move"
+		if i.As != "" {
+			becomes = "goes along, as a " + i.As
+		}
+		fmt.Fprintf(s.out, "  item %s, %s, a %s: %s\n", i.ID, plain(i.Title), i.Kind, becomes)
+	}
 	if x.Why != "" {
 		fmt.Fprintf(s.out, "  %s\n", plain(x.Why))
 	}

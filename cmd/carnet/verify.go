@@ -13,7 +13,7 @@ import (
 )
 
 type verifyCommand struct {
-	Bundle  string   `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest."`
+	Bundle  string   `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest; or an item's proof, as 'carnet item export' wrote it."`
 	Trust   []string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way: what 'carnet party trust' of a world and of its depot wrote; may be given several times. Without them only the bundle's own are used."`
 	Explain bool     `help:"Say who is trusted for what."`
 	JSON    bool     `help:"As JSON."`
@@ -28,6 +28,9 @@ type verified struct {
 // Run ends with 0 if every bundle is proved, 1 if something in one is false, 2 if
 // nothing is false and something can't be told.
 func (c verifyCommand) Run(ctx context.Context, s streams) error {
+	if p, is := itemProof(c.Bundle); is {
+		return c.verifyItem(s, p)
+	}
 	all, err := c.verify(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

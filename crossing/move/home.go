@@ -8,6 +8,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/register"
 )
 
@@ -30,6 +31,7 @@ type Described struct {
 	Title      string
 	Ceiling    carnet.Label // of all that would move
 	Properties []string
+	Items      []item.Info
 }
 
 // Enrol has an avatar's home registered, if it isn't, with the owner's key that is
@@ -39,7 +41,7 @@ func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID) (Described, error
 	if err != nil {
 		return Described{}, err
 	}
-	d := Described{Title: v.Title, Properties: v.Properties}
+	d := Described{Title: v.Title, Properties: v.Properties, Items: a.Items.Of(id)}
 	if d.Ceiling, err = a.World.MovedCeiling(ctx, id); err != nil {
 		return Described{}, err
 	}
@@ -107,8 +109,8 @@ func (a *Agent) claimAll(ctx context.Context) {
 	for n := 0; ; n++ {
 		left := 0
 		for _, h := range a.unclaimed() {
-			if _, err := a.claim(ctx, h); final(err) {
-				a.Log.Error("an avatar that is here is said to live elsewhere", "avatar", h.Avatar, "err", err)
+			if _, err := a.claim(ctx, h.Registrar, h.Home); final(err) {
+				a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
 			} else if err != nil {
 				left++
 			}
@@ -124,49 +126,83 @@ func (a *Agent) claimAll(ctx context.Context) {
 	}
 }
 
-// unclaimed lists the homes that weren't claimed since the start, of avatars that are
-// here and aren't frozen.
-func (a *Agent) unclaimed() (all []Registered) {
+// unclaimedHome is the home of an avatar or item.
+type unclaimedHome struct {
+	Registered
+	item carnet.ItemID // zero: it is the avatar's
+}
+
+// unclaimed lists the homes that weren't claimed since the start, of avatars and items
+// that are here and aren't frozen.
+func (a *Agent) unclaimed() (all []unclaimedHome) {
+	items := a.Items.Homes()
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	frozen := make(map[carnet.AvatarID]bool)
 	for _, l := range a.sources {
-		frozen[l.Avatar] = frozen[l.Avatar] || l.State == Frozen || l.State == Gone
+		frozen[l.Avatar] = frozen[l.Avatar] || !l.alone() && (l.State == Frozen || l.State == Gone)
 	}
 	for id, h := range a.homes {
-		if _, err := a.World.Avatar(id); err == nil && a.claimed[id] == 0 && !frozen[id] {
-			all = append(all, h.Registered)
+		if _, err := a.World.Avatar(id); err == nil && a.claimed[h.Home] == 0 && !frozen[id] {
+			all = append(all, unclaimedHome{Registered: h.Registered})
+		}
+	}
+	for _, h := range items {
+		if a.claimed[h.Home] == 0 && h.Frozen == (carnet.CrossingID{}) {
+			all = append(all, unclaimedHome{Registered{Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}, h.Item})
 		}
 	}
 	return all
 }
 
-// claim raises the home's incarnation at the register, once since the start, and
+// claim raises a home's incarnation at the register, once since the start, and
 // returns it: what was released before this process began is worth nothing then,
-// unless the avatar was frozen, and isn't claimed.
-func (a *Agent) claim(ctx context.Context, h Registered) (uint64, error) {
+// unless the avatar or item was frozen, and isn't claimed.
+func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint64, error) {
 	a.mu.RLock()
-	incarnation := a.claimed[h.Avatar]
+	incarnation := a.claimed[home]
 	a.mu.RUnlock()
 	if incarnation != 0 {
 		return incarnation, nil
 	}
-	registrar, err := a.registrarOf(h.Registrar)
+	registrar, err := a.registrarOf(did)
 	if err != nil {
 		return 0, err
 	}
-	answer, _, err := registrar.Claim(ctx, h.Home)
+	answer, _, err := registrar.Claim(ctx, home)
 	if carnet.CodeOf(err) == carnet.Forbidden {
-		return 0, carnet.Errorf(carnet.Conflict, "the register says that the avatar's home is elsewhere by now").
-			WithFix("this world's store may have been restored from an older copy; the world where it lives has its history")
+		return 0, carnet.Errorf(carnet.Conflict, "the register says that the home %s is elsewhere by now", home).
+			WithFix("this world's store may have been restored from an older copy; the world where it is has it")
 	}
 	if err != nil {
 		return 0, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.claimed[h.Avatar] = answer.Incarnation
+	a.claimed[home] = answer.Incarnation
 	return answer.Incarnation, nil
+}
+
+// EnrolItem implements item.Homes: with the owner's key that is registered for the
+// avatar's home, so that one order can name both.
+func (a *Agent) EnrolItem(ctx context.Context, avatar carnet.AvatarID) (item.Enrolled, error) {
+	h, err := a.enrol(ctx, avatar)
+	if err != nil {
+		return item.Enrolled{}, err
+	}
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return item.Enrolled{}, err
+	}
+	home := carnet.NewHomeID()
+	_, reply, err := registrar.Enrol(ctx, home, h.Owner)
+	return item.Enrolled{Home: home, Registrar: h.Registrar, Owner: h.Owner, Answer: reply.Record, Proof: identity.OnLedger(reply.Proof)}, err
+}
+
+// OwnerOf implements item.Homes.
+func (a *Agent) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, error) {
+	h, err := a.enrol(ctx, avatar)
+	return h.Owner, err
 }
 
 // checkHome refuses what the register doesn't say of a home: that it is at a world, and

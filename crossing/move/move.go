@@ -22,6 +22,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/ledger"
 	"carnet/mandate"
 	"carnet/register"
@@ -102,6 +103,24 @@ type Far interface {
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
 }
 
+// Items are this world's items: an *item.Book.
+type Items interface {
+	Homes() []item.Home
+	Of(carnet.AvatarID) []item.Info
+
+	// The source's side.
+	Leaves(l item.Leaving, owner string) error
+	Freeze(ctx context.Context, l item.Leaving, owner string) ([]identity.ItemProof, error)
+	Still(carnet.AvatarID, carnet.CrossingID)
+	Thaw(context.Context, carnet.CrossingID) error
+	Depart(ctx context.Context, l item.Leaving, to carnet.PartyID, d item.Committed) error
+
+	// The target's.
+	Fit(credential string) (identity.Item, item.Looks, error)
+	Check(c item.Coming, proofs []identity.ItemProof) ([]item.Checked, error)
+	Land(context.Context, item.Landing) error
+}
+
 // Mandates are the requests and mandates of this world's avatars: a *mandate.Book.
 type Mandates interface {
 	Ask(ctx context.Context, by string, avatar carnet.AvatarID, want mandate.Wanted) (mandate.Request, error)
@@ -155,6 +174,7 @@ type Config struct {
 	Party carnet.PartyID
 	Key   ed25519.PrivateKey // by which peers and registrars know this world
 	World World
+	Items Items
 	Peers Peers
 	Far   Far
 	// Registrar returns the register that this world asks now, with its did:key;
@@ -188,14 +208,14 @@ type Agent struct {
 	sources map[carnet.CrossingID]*atSource
 	targets map[carnet.CrossingID]*atTarget
 	homes   map[carnet.AvatarID]*knownHome
-	claimed map[carnet.AvatarID]uint64 // incarnations claimed since the start
+	claimed map[carnet.HomeID]uint64 // incarnations claimed since the start
 }
 
 // New reads the moves that there are.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
-	if cfg.World == nil || cfg.Peers == nil || cfg.Far == nil || cfg.Vouch == nil || cfg.Announce == nil || cfg.Mandates == nil || cfg.Moved == nil || cfg.Registrar == nil ||
+	if cfg.World == nil || cfg.Items == nil || cfg.Peers == nil || cfg.Far == nil || cfg.Vouch == nil || cfg.Announce == nil || cfg.Mandates == nil || cfg.Moved == nil || cfg.Registrar == nil ||
 		len(cfg.Key) != ed25519.PrivateKeySize {
-		return nil, carnet.Errorf(carnet.Malformed, "moves need a world with its key, peers, ways to them, and to things agents")
+		return nil, carnet.Errorf(carnet.Malformed, "moves need a world with its key and items, peers, ways to them, and to things agents")
 	}
 	if cfg.Unrecoverable == 0 {
 		cfg.Unrecoverable = 30 * 24 * time.Hour
@@ -209,7 +229,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1),
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
-		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.AvatarID]uint64),
+		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, err
@@ -244,8 +264,11 @@ func (a *Agent) load(ctx context.Context) error {
 			return err
 		}
 		a.sources[l.ID] = l
-		if l.State == Gone {
+		switch {
+		case l.State == Gone:
 			a.Moved(l.Heads)
+		case l.State == Frozen && !l.alone():
+			a.Items.Still(l.Avatar, l.ID)
 		}
 		return nil
 	})

@@ -273,7 +273,7 @@ func TestASourceIsRestored(t *testing.T) {
 	s.stores["arena"] = older
 	s.start("arena")
 	h, _ := s.arena.homeOf(s.avatar)
-	if _, err := s.arena.claim(t.Context(), h); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("the restored source claims to be home: %v", err)
 	}
 	there := s.citadel.came(s.crossing.ID)

@@ -3,12 +3,14 @@ package move
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/register"
 	"carnet/seal"
 )
@@ -33,6 +35,22 @@ type AtSource struct {
 	Why       string             `json:"why,omitempty"` // it was kept
 	Amount    Amount             `json:"amount,omitzero"`
 	Steps     []Step             `json:"steps,omitempty"`
+}
+
+// alone reports whether an item moves, and not the avatar.
+func (o SignedOrder) alone() bool { return o.Moving().Alone }
+
+// Moving is what the order's terms say, which were held against the order when it
+// came; the zero MoveTerms without an order.
+func (o SignedOrder) Moving() (t identity.MoveTerms) {
+	_ = json.Unmarshal(o.Terms, &t)
+	return t
+}
+
+// leaving are the items of a move at its source.
+func (l *AtSource) leaving() item.Leaving {
+	t := l.Moving()
+	return item.Leaving{Crossing: l.ID, Avatar: l.Avatar, Items: t.Items, Retired: t.Retired, Alone: t.Alone}
 }
 
 type atSource struct {
@@ -75,8 +93,8 @@ func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept)
 // here, to a world that may have all of it. Offered again it is answered again.
 func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (Standing, error) {
 	state, err := a.takeOffer(ctx, by, about, x, o)
-	if err != nil {
-		return Standing{}, err
+	if err != nil || o.alone() {
+		return Standing{state, []avatar.MovedStream{}}, err
 	}
 	if err := a.World.Pack(ctx); err != nil {
 		return Standing{}, err
@@ -103,10 +121,13 @@ func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if err != nil {
 		return None, err
 	}
-	if err := a.checkMay(ctx, by, about, order); err != nil {
+	if err := a.checkMay(ctx, by, about, order, o.alone()); err != nil {
 		return None, err
 	}
 	l.AtSource = AtSource{ID: x, Avatar: about, To: by, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
+	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
+		return None, err
+	}
 	return next, a.keepSource(ctx, l)
 }
 
@@ -129,26 +150,32 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 	}
 	h, enrolled := a.homeOf(about)
 	switch {
-	case !enrolled: // whoever asks the register of the home believes no other
-		return refuse("is about an avatar whose home isn't registered here")
 	case order.Crossing != x:
 		return refuse("is for another crossing")
 	case order.Source != a.did || order.Target != peer.DID():
 		return refuse("is between other worlds")
-	case order.Registrar != h.Registrar || terms.Home != h.Home || terms.Avatar != about:
+	case terms.Avatar != about:
+		return refuse("is about another avatar")
+	case terms.Alone: // its item's home and owner are checked where it leaves
+		_, err := a.registrarOf(order.Registrar)
+		return order, err
+	case !enrolled: // whoever asks the register of the home believes no other
+		return refuse("is about an avatar whose home isn't registered here")
+	case order.Registrar != h.Registrar || terms.Home != h.Home:
 		return refuse("is about another home")
 	case order.Owner != h.Owner:
 		return refuse("isn't by the owner")
-	case len(order.Homes) != 1:
-		return refuse("is about %d homes: items don't move yet", len(order.Homes))
 	}
 	return order, nil
 }
 
 // checkMay refuses what may not move to the target, or not any more.
-func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order) error {
+func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order, alone bool) error {
 	if !a.Now().Before(order.Until) {
 		return carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("its owner orders it anew")
+	}
+	if alone { // an item says nothing that was measured
+		return nil
 	}
 	peer, err := a.Peers.Named(by)
 	if err != nil {
@@ -183,12 +210,21 @@ func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.Cros
 	return l, nil
 }
 
+// historyOf refuses a move whose avatar stays: only its item may be fetched.
+func (a *Agent) historyOf(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) error {
+	l, err := a.readable(by, about, x)
+	if err == nil && l.alone() {
+		err = carnet.Errorf(carnet.Forbidden, "the crossing %s is of an item, and the avatar stays", x)
+	}
+	return err
+}
+
 // pageOfStretches is how many stretches are listed at once.
 const pageOfStretches = 512
 
 // Stretches lists stretches for the target, those of a stream from a batch on.
 func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
-	if _, err := a.readable(by, about, x); err != nil {
+	if err := a.historyOf(by, about, x); err != nil {
 		return nil, err
 	}
 	return a.World.MovedStretches(ctx, about, stream, from, pageOfStretches)
@@ -196,7 +232,7 @@ func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.A
 
 // Stretch gives the target one stretch, with what proves it.
 func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, m avatar.MovedStretch) (body, proof []byte, err error) {
-	if _, err := a.readable(by, about, x); err != nil {
+	if err := a.historyOf(by, about, x); err != nil {
 		return nil, nil, err
 	}
 	if body, err = a.World.StretchBytes(ctx, about, m); err != nil {
@@ -249,15 +285,23 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 		m, err := a.manifest(ctx, x)
 		return l, m, err
 	}
-	h, _ := a.homeOf(about)
-	incarnation, err := a.claim(ctx, h)
+	order, err := identity.OpenOrder(l.Order)
 	if err != nil {
 		return l, nil, err
 	}
-	if err := a.World.Freeze(ctx, about, x); err != nil {
+	if err := a.free(about); err != nil {
 		return l, nil, err
 	}
-	made, err := a.World.Manifest(ctx, about, x, a.Vouch)
+	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
+		return l, nil, err
+	}
+	incarnations := make([]uint64, len(order.Homes))
+	for i, home := range order.Homes {
+		if incarnations[i], err = a.claim(ctx, order.Registrar, home); err != nil {
+			return l, nil, err
+		}
+	}
+	made, err := a.fix(ctx, l, order)
 	if err != nil {
 		return l, nil, err
 	}
@@ -267,7 +311,7 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	}
 	l.State, l.Manifest, l.Amount = next, carnet.FingerprintOf(m), amountOf(made)
 	l.Release, err = identity.SignRelease(a.Key, identity.Release{
-		Crossing: x, Source: a.did, Order: carnet.FingerprintOf([]byte(l.Order)), Manifest: l.Manifest, Incarnations: []uint64{incarnation},
+		Crossing: x, Source: a.did, Order: carnet.FingerprintOf([]byte(l.Order)), Manifest: l.Manifest, Incarnations: incarnations,
 	})
 	if err != nil {
 		return l, nil, err
@@ -277,6 +321,36 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 		l.Heads = append(l.Heads, carnet.Moved{Stream: s.Stream, Order: l.Order, Terms: l.Terms, NextBatch: s.NextBatch, NextFirst: s.NextFirst})
 	}
 	return l, m, a.keepSource(ctx, l, a.manifestDocument(x, m))
+}
+
+// fix has what moves keep still, and says exactly what it is.
+func (a *Agent) fix(ctx context.Context, l atSource, order identity.Order) (m *avatar.Manifest, err error) {
+	if l.alone() {
+		m = &avatar.Manifest{
+			Version: 1, Crossing: l.ID, Avatar: l.Avatar, Created: l.Begun,
+			Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
+		}
+	} else if err = a.World.Freeze(ctx, l.Avatar, l.ID); err == nil {
+		m, err = a.World.Manifest(ctx, l.Avatar, l.ID, a.Vouch)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.Items, err = a.Items.Freeze(ctx, l.leaving(), order.Owner)
+	return m, err
+}
+
+// free refuses to freeze an avatar for which an item is on its way: it has it soon, or
+// not at all.
+func (a *Agent) free(id carnet.AvatarID) error {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, t := range a.targets {
+		if t.To == id && t.State == Prepared && t.alone() {
+			return carnet.Errorf(carnet.Unavailable, "an item is on its way to the avatar by the crossing %s", t.ID)
+		}
+	}
+	return nil
 }
 
 // manifestDocument is the document of a manifest, which is stored once.
@@ -358,8 +432,10 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 	}
 	outcome := d.Of(carnet.FingerprintOf([]byte(was.Order)))
 	if outcome == identity.Commit {
-		moved := slices.ContainsFunc(d.Homes, func(h identity.HomeAt) bool { return h.Home == order.Homes[0] && h.World == order.Target })
-		if !moved || was.Manifest != (carnet.Fingerprint{}) && was.Manifest != *d.Manifest {
+		moved := func(home carnet.HomeID) bool {
+			return slices.ContainsFunc(d.Homes, func(h identity.HomeAt) bool { return h.Home == home && h.World == order.Target })
+		}
+		if slices.ContainsFunc(order.Homes, func(home carnet.HomeID) bool { return !moved(home) }) || was.Manifest != (carnet.Fingerprint{}) && was.Manifest != *d.Manifest {
 			return carnet.Errorf(carnet.Tampered, "the registrar's commit of crossing %s isn't of what was ordered and released", was.ID)
 		}
 		was.Manifest = *d.Manifest
@@ -373,17 +449,14 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 	}
 	switch next {
 	case Gone:
-		if err := a.World.Freeze(ctx, was.Avatar, was.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-			return err
-		}
-		if err := a.World.Depart(ctx, was.Avatar, was.ID, was.To, carnet.FingerprintOf([]byte(token))); err != nil {
+		if err := a.send(ctx, was, d, token); err != nil {
 			return err
 		}
 		for i := range was.Heads {
 			was.Heads[i].Decision = token
 		}
 	case Kept:
-		if err := a.World.Thaw(ctx, was.Avatar, was.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		if err := a.thaw(ctx, was); err != nil {
 			return err
 		}
 		was.Why = "the registrar decided abort"
@@ -397,6 +470,30 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		a.Moved(was.Heads)
 	}
 	return nil
+}
+
+// send notes that what moved has gone: the avatar, unless the item moved alone, and
+// then the items, whose retirement is of an avatar that is no more.
+func (a *Agent) send(ctx context.Context, l atSource, d identity.Decision, token string) error {
+	if !l.alone() {
+		if err := a.World.Freeze(ctx, l.Avatar, l.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		if err := a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(token))); err != nil {
+			return err
+		}
+	}
+	return a.Items.Depart(ctx, l.leaving(), l.To, item.Committed{Order: l.Order, Terms: l.Terms, Decision: token, Homes: d.Homes})
+}
+
+// thaw has what kept still go on as before.
+func (a *Agent) thaw(ctx context.Context, l atSource) error {
+	if !l.alone() {
+		if err := a.World.Thaw(ctx, l.Avatar, l.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+	}
+	return a.Items.Thaw(ctx, l.ID)
 }
 
 // keepFor is how long what has moved is kept here, where nobody can read it, for a
@@ -448,17 +545,10 @@ func (a *Agent) askAtSource(ctx context.Context, l atSource) error {
 
 // depart deletes what is left of an avatar that has moved, and signs for it.
 func (a *Agent) depart(ctx context.Context, l atSource) error {
-	if err := a.World.Clear(ctx, l.Avatar); err != nil {
-		return err
-	}
-	gone, err := a.World.Departed(l.Avatar)
+	since, err := a.cleared(ctx, l)
 	if err != nil {
 		return err
 	}
-	if gone.Cleared.IsZero() {
-		return carnet.Errorf(carnet.Unavailable, "what the avatar left behind is still being deleted")
-	}
-	since := gone.Cleared.UTC().Truncate(time.Second)
 	departure, err := identity.SignDeparture(a.Key, identity.Departure{
 		Crossing: l.ID, Source: a.did, Manifest: l.Manifest, Unreadable: since, Unrecoverable: since.Add(a.Unrecoverable),
 	})
@@ -470,6 +560,24 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 	l = a.left(l.ID)
 	l.Departure = departure
 	return a.keepSource(ctx, l)
+}
+
+// cleared deletes what is left of what has moved, and says since when nothing is.
+func (a *Agent) cleared(ctx context.Context, l atSource) (time.Time, error) {
+	if l.alone() { // its chain went in the transaction in which it did
+		return l.Ended.UTC().Truncate(time.Second), nil
+	}
+	if err := a.World.Clear(ctx, l.Avatar); err != nil {
+		return time.Time{}, err
+	}
+	gone, err := a.World.Departed(l.Avatar)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if gone.Cleared.IsZero() {
+		return time.Time{}, carnet.Errorf(carnet.Unavailable, "what the avatar left behind is still being deleted")
+	}
+	return gone.Cleared.UTC().Truncate(time.Second), nil
 }
 
 // Cancel calls a move off, at either side, as far as that is still possible here.
@@ -492,7 +600,7 @@ func (a *Agent) Cancel(ctx context.Context, x carnet.CrossingID, by string) erro
 	case next == l.State:
 		return nil
 	}
-	if err := a.World.Thaw(ctx, l.Avatar, x); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+	if err := a.thaw(ctx, l); err != nil {
 		return err
 	}
 	l.State, l.Why, l.Ended = next, "called off by "+by, a.Now().UTC()

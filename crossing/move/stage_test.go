@@ -15,6 +15,9 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
+	"carnet/item/itemtest"
+	"carnet/keys"
 	"carnet/ledger"
 	"carnet/mandate"
 	"carnet/register"
@@ -38,12 +41,15 @@ type store struct {
 	failCheck error
 	keys      int // bags taken
 	unfit     int // batches that a survey finds
+	items     *itemtest.Memory
+	table     *keys.Table // of items
 }
 
 func newStore() *store {
 	return &store{
 		documents: make(map[[2]string][]byte), versions: make(map[[2]string]uint64), avatars: make(map[carnet.AvatarID]avatar.Info),
 		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), rooms: make(map[carnet.AvatarID]carnet.CrossingID), gone: make(map[carnet.AvatarID]avatar.Destination),
+		items: itemtest.NewMemory(),
 	}
 }
 
@@ -54,6 +60,7 @@ func (s *store) copied() *store {
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
 		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling,
+		items: s.items.Copied(), table: s.table,
 	}
 }
 
@@ -256,7 +263,8 @@ func (s *store) OneKept(_ context.Context, kind, id string, body any) (uint64, e
 
 // registrar is a register in memory, by the production rules.
 type registrar struct {
-	key ed25519.PrivateKey
+	key    ed25519.PrivateKey
+	ledger *itemtest.Ledger
 
 	mu      sync.Mutex
 	homes   map[carnet.HomeID]register.Home
@@ -291,10 +299,13 @@ func (d desk) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity
 		known = &h
 	}
 	h, _, err := register.Enrol(known, id, d.by, owner)
-	if err == nil {
-		d.homes[id] = h
+	if err != nil {
+		return identity.HomeAnswer{}, register.HomeReply{}, err
 	}
-	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
+	d.homes[id] = h
+	a := identity.HomeAnswer{Registrar: d.did(), Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: identity.NewNonce()}
+	token, err := identity.SignHome(d.key, a)
+	return a, register.HomeReply{Home: token, Record: token, Proof: register.Proof(d.ledger.State(ledger.HomeEnrolled, token))}, err
 }
 
 func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
@@ -321,7 +332,7 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 	}
 	defer done()
 	h := d.homes[id]
-	return identity.HomeAnswer{Home: id, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation}, register.HomeReply{}, nil
+	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation}, register.HomeReply{}, nil
 }
 
 func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
@@ -361,7 +372,9 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 	}
 	d.decided[x] = decision
 	token, err := identity.SignDecision(d.key, *decision)
-	return &register.Decided{Outcome: decision.Of(q.Hash), Decision: *decision, Reply: register.DecisionReply{Decision: token}}, err
+	return &register.Decided{Outcome: decision.Of(q.Hash), Decision: *decision, Reply: register.DecisionReply{
+		Decision: token, Proof: register.Proof(d.ledger.State(ledger.CrossingDecided, token)),
+	}}, err
 }
 
 func (r *registrar) did() string { return identity.DID(r.key.Public().(ed25519.PublicKey)) }
@@ -400,6 +413,7 @@ type stage struct {
 	t               *testing.T
 	registrar       *registrar
 	arena, citadel  *Agent
+	items           map[carnet.PartyID]*item.Book
 	stores          map[carnet.PartyID]*store
 	avatar          carnet.AvatarID
 	mangle          func(what string, v any) // changes what the source answers
@@ -413,9 +427,9 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	s := &stage{
-		t: t, registrar: &registrar{key: keyOf("vault"), homes: make(map[carnet.HomeID]register.Home), decided: make(map[carnet.CrossingID]*identity.Decision)},
+		t: t, registrar: &registrar{key: keyOf("vault"), ledger: itemtest.NewLedger(t, "vault"), homes: make(map[carnet.HomeID]register.Home), decided: make(map[carnet.CrossingID]*identity.Decision)},
 		stores: map[carnet.PartyID]*store{"arena": newStore(), "citadel": newStore()}, avatar: carnet.AvatarID{1},
-		cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
+		items: make(map[carnet.PartyID]*item.Book), cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
 	}
 	s.stores["arena"].avatars[s.avatar] = avatar.Info{ID: s.avatar, Title: "Runner", OwnerKey: s.owner.Public().(ed25519.PublicKey), Properties: []string{"heart_rate"}}
 	s.stores["arena"].title = "Runner"
@@ -432,8 +446,20 @@ func (s *stage) start(name carnet.PartyID) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	a, err := New(s.t.Context(), Config{
-		Party: name, Key: keyOf(string(name)), World: s.stores[name], Peers: s, Far: s, Mandates: &books{}, Clearance: clearance,
+	var a *Agent
+	if s.stores[name].table == nil {
+		s.stores[name].table = s.stores[name].items.Table(s.t)
+	}
+	s.items[name], err = item.New(s.t.Context(), item.Config{
+		Party: name, Key: keyOf(string(name)), Store: s.stores[name].items, Keys: s.stores[name].table, Homes: homesOf{&a},
+		Ledger: func(string) (ledger.Key, error) { return s.registrar.ledger.Key(), nil },
+		State:  func(ledger.Statement) (ledger.Item, error) { return ledger.Item{}, nil }, Recorded: func() {},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err = New(s.t.Context(), Config{
+		Party: name, Key: keyOf(string(name)), World: s.stores[name], Items: s.items[name], Peers: s, Far: s, Mandates: &books{}, Clearance: clearance,
 		Registrar: func() (Registrar, string, error) {
 			return desk{s.registrar, didOf(string(name))}, s.registrar.did(), nil
 		},
@@ -452,6 +478,17 @@ func (s *stage) start(name carnet.PartyID) {
 	} else {
 		s.citadel = a
 	}
+}
+
+// homesOf is an agent that is there once it is asked.
+type homesOf struct{ agent **Agent }
+
+func (h homesOf) EnrolItem(ctx context.Context, id carnet.AvatarID) (item.Enrolled, error) {
+	return (*h.agent).EnrolItem(ctx, id)
+}
+
+func (h homesOf) OwnerOf(ctx context.Context, id carnet.AvatarID) (string, error) {
+	return (*h.agent).OwnerOf(ctx, id)
 }
 
 // Named implements Peers.

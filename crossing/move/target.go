@@ -15,6 +15,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/mandate"
 	"carnet/register"
 	"carnet/seal"
@@ -44,6 +45,8 @@ type AtTarget struct {
 	Departure  string             `json:"departure,omitempty"`
 	Ended      time.Time          `json:"ended,omitzero"`
 	Why        string             `json:"why,omitempty"` // it was called off, or dropped
+	// Looks are what the order's items look like here, since they were checked.
+	Looks []item.Looks `json:"looks,omitempty"`
 	// Surveyed: since it is home, every batch has been opened; Unfit counts those that
 	// can't be used.
 	Surveyed bool   `json:"surveyed,omitempty"`
@@ -113,6 +116,20 @@ type Wanted struct {
 	Properties []string        // what it has
 	View       json.RawMessage // of what its things send from then on; nil: as now
 	Text       string          // for the owner, in this world's words
+
+	Has   []Possession    // its items
+	Along []carnet.ItemID // those that come with it
+	End   []carnet.ItemID // those that are retired, since they don't
+	// Alone: the one item that it has comes to an avatar that is here, and Home is the
+	// item's.
+	Alone bool
+	To    carnet.AvatarID
+}
+
+// Possession is an item of an avatar, as its world describes it.
+type Possession struct {
+	Credential string
+	Owner      string // the key that is registered for its home
 }
 
 // Ask makes room for an avatar of another world, and says what its owner is asked to
@@ -132,29 +149,49 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 	if err != nil {
 		return AtTarget{}, err
 	}
-	t := atTarget{AtTarget: AtTarget{
-		ID: carnet.NewCrossingID(), From: w.From, Avatar: w.Home.Avatar, State: Asked, Home: w.Home, By: by, Begun: a.Now().UTC(),
-	}}
-	room, err := a.World.Expect(ctx, t.ID, w.Title)
+	moving, err := a.assessItems(w)
 	if err != nil {
 		return AtTarget{}, err
 	}
-	t.To = room.ID
-	if err := a.askFor(ctx, &t, by, w, peer, report); err != nil {
+	t := atTarget{AtTarget: AtTarget{
+		ID: carnet.NewCrossingID(), From: w.From, Avatar: w.Home.Avatar, State: Asked, Home: w.Home, By: by, Begun: a.Now().UTC(),
+	}}
+	if t.To, err = a.room(ctx, t.ID, w); err != nil {
+		return AtTarget{}, err
+	}
+	moving.report = append(report, moving.report...)
+	if err := a.askFor(ctx, &t, by, w, peer, moving); err != nil {
 		if t.Asked != "" {
 			_, failed := a.Mandates.Remove(ctx, t.Asked)
 			err = errors.Join(err, failed)
 		}
-		return AtTarget{}, errors.Join(err, a.World.Drop(ctx, room.ID))
+		if !w.Alone {
+			err = errors.Join(err, a.World.Drop(ctx, t.To))
+		}
+		return AtTarget{}, err
 	}
 	return a.came(t.ID).AtTarget, nil
 }
 
+// room is where what comes is to be: a new avatar, or one that is here.
+func (a *Agent) room(ctx context.Context, x carnet.CrossingID, w Wanted) (carnet.AvatarID, error) {
+	if !w.Alone {
+		room, err := a.World.Expect(ctx, x, w.Title)
+		return room.ID, err
+	}
+	v, err := a.World.Avatar(w.To)
+	if err == nil && len(v.OwnerKey) != ed25519.PublicKeySize {
+		err = carnet.Errorf(carnet.Forbidden, "no owner's key is pinned with the avatar %s, so it can't get an item", w.To).
+			WithFix("its owner pins one: carnet owner claim THING/WORLD --keystore FILE")
+	}
+	return v.ID, err
+}
+
 // askFor makes what the owner is asked to order, and stores the move.
-func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, peer Peer, report []string) error {
+func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, peer Peer, moving assessed) error {
 	asked, err := a.Mandates.Ask(ctx, by, t.To, mandate.Wanted{
 		Audience: peer.OwnName, About: w.Home.Avatar, Actions: []identity.Action{identity.ActionMove}, Purpose: a.purpose(), Clearance: a.Clearance,
-		Text: cmp.Or(w.Text, fmt.Sprintf("Your avatar comes to live in %s.", a.Party)),
+		Text: cmp.Or(w.Text, a.says(w)),
 	})
 	if err != nil {
 		return err
@@ -162,7 +199,7 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	t.Asked = asked.ID
 	t.Request, err = identity.MoveRequest{
 		Crossing: t.ID, Registrar: w.Home.Registrar, Home: w.Home.Home, Owner: w.Home.Owner, Source: peer.DID(), Target: a.Party, TargetKey: a.did,
-		To: t.To, View: w.View, Report: report, Mandate: asked.Request,
+		To: t.To, View: w.View, Items: moving.items, Retired: moving.retired, Alone: w.Alone, Report: moving.report, Mandate: asked.Request,
 	}.Marshal()
 	if err != nil {
 		return err
@@ -170,6 +207,14 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	return a.keepTarget(ctx, *t)
+}
+
+// says is what an owner is told that the mandate is for.
+func (a *Agent) says(w Wanted) string {
+	if w.Alone {
+		return fmt.Sprintf("An item of your avatar comes to %s.", a.Party)
+	}
+	return fmt.Sprintf("Your avatar comes to live in %s.", a.Party)
 }
 
 // purpose is what this world uses data for.
@@ -180,6 +225,9 @@ func (a *Agent) assess(w Wanted) (report []string, err error) {
 	if over := w.Ceiling.Exceeds(a.Clearance); over != "" {
 		return nil, carnet.Errorf(carnet.Forbidden, "the avatar can't come: its history has what %s may not hold: %s", a.Party, over).
 			WithFix("share with %s what may be shared, or move to a world that is cleared for all of it", a.Party)
+	}
+	if w.Alone {
+		return nil, nil
 	}
 	if len(w.Properties) == 0 {
 		return []string{"It has shown nothing yet: its history is empty, or over."}, nil
@@ -239,14 +287,37 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 	}
 	switch {
 	case order.Crossing != t.ID || order.Source != asked.Source || order.Target != asked.TargetKey || order.Registrar != asked.Registrar ||
-		!slices.Equal(order.Homes, []carnet.HomeID{asked.Home}) || order.Owner != asked.Owner:
+		!slices.Equal(order.Homes, asked.Homes()) || order.Owner != asked.Owner:
 		return until, carnet.Errorf(carnet.Forbidden, "the order isn't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
-	case terms.Avatar != t.Avatar || terms.Home != asked.Home || terms.To != t.To || string(terms.View) != string(asked.View):
+	case terms.Avatar != t.Avatar || terms.Home != asked.Home || terms.To != t.To || string(terms.View) != string(asked.View) ||
+		!slices.Equal(terms.Items, asked.Items) || !slices.Equal(terms.Retired, asked.Retired) || terms.Alone != asked.Alone:
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms aren't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
 	case !a.Now().Before(order.Until):
 		return until, carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
 	}
+	if terms.Alone {
+		return order.Until, a.has(t.To, terms.Owner)
+	}
 	return order.Until, nil
+}
+
+// has refuses an avatar that isn't here under an owner's key, or that is leaving.
+func (a *Agent) has(id carnet.AvatarID, owner string) error {
+	v, err := a.World.Avatar(id)
+	if err != nil {
+		return err
+	}
+	if identity.DID(v.OwnerKey) != owner {
+		return carnet.Errorf(carnet.Forbidden, "the avatar %s is another owner's than who ordered the item here", id).WithFix("order it with the keystore with which that avatar was claimed")
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, l := range a.sources {
+		if l.Avatar == id && l.State == Frozen && !l.alone() {
+			return carnet.Errorf(carnet.Unavailable, "the avatar %s keeps still for the crossing %s", id, l.ID)
+		}
+	}
+	return nil
 }
 
 // goOnAtTarget does what is due of a move at its target.
@@ -304,6 +375,9 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 		if err != nil {
 			return err
 		}
+		if t.alone() {
+			break
+		}
 		if err := a.World.TakeStreams(ctx, t.To, standing.Streams); err != nil {
 			return err
 		}
@@ -334,17 +408,35 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 	if err != nil {
 		return err
 	}
+	peer, err := a.Peers.Named(t.From)
+	if err != nil {
+		return err
+	}
+	if err := a.copyAvatar(ctx, t, peer, m, given.Bags); err != nil {
+		return err
+	}
+	looks, err := a.checkItems(ctx, t, peer, m)
+	if err != nil {
+		return err
+	}
+	return a.accept(ctx, t, given.Release, m, document, looks)
+}
+
+// copyAvatar fetches the rest of an avatar, takes its keys and checks everything.
+func (a *Agent) copyAvatar(ctx context.Context, t atTarget, peer Peer, m *avatar.Manifest, bags [][]byte) error {
+	if t.alone() {
+		if len(m.Streams) > 0 {
+			return carnet.Errorf(carnet.Forbidden, "%s gives the streams of an avatar with an item that moves alone", t.From)
+		}
+		return nil
+	}
 	if err := a.World.TakeStreams(ctx, t.To, m.Streams); err != nil {
 		return err
 	}
 	if _, err := a.fetch(ctx, t, m.Stretches); err != nil {
 		return err
 	}
-	peer, err := a.Peers.Named(t.From)
-	if err != nil {
-		return err
-	}
-	for _, bag := range given.Bags {
+	for _, bag := range bags {
 		err := a.World.TakeKeys(ctx, t.To, bag, seal.Expected{Granter: peer.OwnName, Signer: peer.Key, Reader: a.Party})
 		if err != nil {
 			return err
@@ -353,10 +445,7 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 	if err := a.World.Check(ctx, t.To, m); err != nil {
 		return err
 	}
-	if err := a.checkHome(ctx, t.Home, peer.DID()); err != nil {
-		return err
-	}
-	return a.accept(ctx, t, given.Release, document, amountOf(m))
+	return a.checkHome(ctx, t.Home, peer.DID())
 }
 
 // copyListed fetches the stretches that the source lists now.
@@ -493,16 +582,21 @@ func (a *Agent) released(t atTarget, release string, document []byte) (*avatar.M
 }
 
 // accept signs that everything is here, durably.
-func (a *Agent) accept(ctx context.Context, t atTarget, release string, document []byte, amount Amount) error {
+func (a *Agent) accept(ctx context.Context, t atTarget, release string, m *avatar.Manifest, document []byte, looks []item.Looks) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	t = a.came(t.ID)
+	if moving := t.Moving(); moving.Alone {
+		if err := a.has(t.To, moving.Owner); err != nil { // from now on it can't leave
+			return err
+		}
+	}
 	next, ok := Target(t.State, Checked)
 	if !ok || t.State == next {
 		return nil
 	}
 	var err error
-	t.State, t.Release, t.Manifest, t.Amount = next, release, carnet.FingerprintOf(document), amount
+	t.State, t.Release, t.Manifest, t.Amount, t.Looks = next, release, carnet.FingerprintOf(document), amountOf(m), looks
 	t.Acceptance, err = identity.SignAcceptance(a.Key, identity.Acceptance{
 		Crossing: t.ID, Target: a.did, Order: carnet.FingerprintOf([]byte(t.Order)), Manifest: t.Manifest,
 	})
@@ -548,8 +642,10 @@ func (a *Agent) cancelAtTarget(ctx context.Context, x carnet.CrossingID, by stri
 // drop deletes what came, and notes that nothing more does. The caller holds
 // changing.
 func (a *Agent) drop(ctx context.Context, t atTarget) error {
-	if err := a.World.Drop(ctx, t.To); err != nil {
-		return err
+	if !t.Moving().Alone {
+		if err := a.World.Drop(ctx, t.To); err != nil {
+			return err
+		}
 	}
 	if _, err := a.Mandates.Remove(ctx, t.Asked); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
@@ -577,11 +673,11 @@ func (a *Agent) decide(ctx context.Context, t atTarget, p register.Petition) err
 		t.Why = cmp.Or(t.Why, d.Decision.Why, "the registrar decided abort")
 		return a.drop(ctx, t)
 	}
-	return a.arrive(ctx, t)
+	return a.arrive(ctx, t, d)
 }
 
-// arrive makes the avatar one of this world's. The caller holds changing.
-func (a *Agent) arrive(ctx context.Context, t atTarget) error {
+// arrive makes what came this world's. The caller holds changing.
+func (a *Agent) arrive(ctx context.Context, t atTarget, d *register.Decided) error {
 	document, err := a.manifest(ctx, t.ID)
 	if err != nil {
 		return err
@@ -598,8 +694,26 @@ func (a *Agent) arrive(ctx context.Context, t atTarget) error {
 	if err != nil {
 		return err
 	}
-	var owner ed25519.PublicKey
-	if owner, err = identity.ParseDID(terms.Owner); err != nil {
+	if !terms.Alone {
+		if err := a.arriveAvatar(ctx, t, m, terms); err != nil {
+			return err
+		}
+	}
+	err = a.Items.Land(ctx, item.Landing{
+		From: t.From, Avatar: t.To, Proofs: m.Items, Looks: t.Looks,
+		Committed: item.Committed{Order: t.Order, Terms: t.Terms, Decision: d.Reply.Decision, Proof: identity.OnLedger(d.Reply.Proof), Homes: d.Decision.Homes},
+	})
+	if err != nil {
+		return err
+	}
+	t.State, t.Ended, t.Surveyed = Home, a.Now().UTC(), terms.Alone
+	return a.keepTarget(ctx, t)
+}
+
+// arriveAvatar makes the avatar one of this world's.
+func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest, terms identity.MoveTerms) error {
+	owner, err := identity.ParseDID(terms.Owner)
+	if err != nil {
 		return err
 	}
 	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner}); err != nil {
@@ -607,13 +721,10 @@ func (a *Agent) arrive(ctx context.Context, t atTarget) error {
 	}
 	here := t.Home
 	here.Avatar = t.To
-	if _, known := a.homeOf(t.To); !known {
-		if err := a.keepHome(ctx, knownHome{Registered: here}); err != nil {
-			return err
-		}
+	if _, known := a.homeOf(t.To); known {
+		return nil
 	}
-	t.State, t.Ended = Home, a.Now().UTC()
-	return a.keepTarget(ctx, t)
+	return a.keepHome(ctx, knownHome{Registered: here})
 }
 
 // tellSource tells the source until it has deleted everything and signed for it.

@@ -1,0 +1,241 @@
+package item
+
+import (
+	"context"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+	"carnet/ledger"
+)
+
+// New is an item that is to be issued.
+type Draft struct {
+	Avatar     carnet.AvatarID // that is to have it
+	Kind       string
+	Title      string
+	Attributes identity.Attributes
+}
+
+// maxOf bounds the items of one avatar: they move by one order.
+const maxOf = 200
+
+// Issue makes an item for an avatar: its home is registered, then item, serial and
+// statement are stored in one transaction.
+func (b *Book) Issue(ctx context.Context, n Draft) (Info, error) {
+	if n.Attributes == nil {
+		n.Attributes = identity.Attributes{}
+	}
+	// Refused before a home is registered for nothing.
+	probe := identity.Item{ID: carnet.NewItemID(), World: b.cfg.Party, Home: carnet.NewHomeID(), Registrar: b.did, Kind: n.Kind, Title: n.Title, Serial: 1, Attributes: n.Attributes, Issued: b.cfg.Now()}
+	if _, err := identity.IssueItem(b.cfg.Key, probe); err != nil {
+		return Info{}, err
+	}
+	if err := b.room(n.Avatar); err != nil {
+		return Info{}, err
+	}
+	home, err := b.cfg.Homes.EnrolItem(ctx, n.Avatar)
+	if err != nil {
+		return Info{}, err
+	}
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	if err := b.room(n.Avatar); err != nil {
+		return Info{}, err
+	}
+	b.mu.RLock()
+	s := b.serials[n.Kind]
+	b.mu.RUnlock()
+	s.Serial, s.version = s.Serial+1, s.version+1
+	now := b.cfg.Now().UTC().Truncate(time.Second)
+	i := identity.Item{
+		ID: probe.ID, World: b.cfg.Party, Home: home.Home, Registrar: home.Registrar, Kind: n.Kind, Title: n.Title, Serial: s.Serial, Attributes: n.Attributes, Issued: now,
+	}
+	k := kept{document: document{State: Here, Avatar: n.Avatar, Owner: home.Owner, Version: 1, Since: now}}
+	if k.Credential, err = identity.IssueItem(b.cfg.Key, i); err != nil {
+		return Info{}, err
+	}
+	if k.item, err = identity.OpenItem(k.Credential); err != nil {
+		return Info{}, err
+	}
+	k.Last = carnet.FingerprintOf([]byte(k.Credential))
+	token, err := b.entry(&k, identity.ItemEntry{What: identity.ItemIssued, Avatar: n.Avatar, Owner: home.Owner, Home: home.Answer, Proof: &home.Proof})
+	if err != nil {
+		return Info{}, err
+	}
+	counted, err := b.document(kindSerial, n.Kind, s.version, s)
+	if err != nil {
+		return Info{}, err
+	}
+	var c change
+	if err := b.setChain(&c, k, []string{token}); err != nil {
+		return Info{}, err
+	}
+	c.state(ledger.ItemIssued)
+	if err := b.apply(ctx, c, counted); err != nil {
+		return Info{}, err
+	}
+	b.mu.Lock()
+	b.serials[n.Kind] = s
+	b.mu.Unlock()
+	return c.items[0].info(), nil
+}
+
+// state adds a statement about the newest of a change's items.
+func (c *change) state(kind ledger.Kind) {
+	k := c.items[len(c.items)-1]
+	c.statements = append(c.statements, ledger.Statement{Kind: kind, Avatar: k.Avatar, Object: k.Last})
+}
+
+// room refuses an avatar that can't get another item now.
+func (b *Book) room(avatar carnet.AvatarID) error {
+	b.mu.RLock()
+	x, still := b.still[avatar]
+	b.mu.RUnlock()
+	if still {
+		return carnet.Errorf(carnet.Conflict, "the avatar %s keeps still for the crossing %s", avatar, x).WithFix("wait until that is decided: carnet avatar status %s", x)
+	}
+	if n := len(b.Of(avatar)); n >= maxOf {
+		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, and at most so many", avatar, n).WithFix("retire or give some")
+	}
+	return nil
+}
+
+// Equip has an item's avatar put it on, in a slot, which must be free, or off, where
+// slot is empty.
+func (b *Book) Equip(ctx context.Context, id carnet.ItemID, slot string) (Info, error) {
+	if slot != "" {
+		if err := identity.CheckItemWord("slot", slot); err != nil {
+			return Info{}, err
+		}
+	}
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	k, err := b.here(id)
+	if err != nil {
+		return Info{}, err
+	}
+	if k.Slot == slot {
+		return k.info(), nil
+	}
+	for _, other := range b.Of(k.Avatar) {
+		if slot != "" && other.Slot == slot {
+			return Info{}, carnet.Errorf(carnet.Conflict, "the avatar has the item %s in its %s already", other.ID, slot).WithFix("take that off first: carnet item unequip %s", other.ID)
+		}
+	}
+	next := *k
+	next.Slot = slot
+	var c change
+	if err := b.set(&c, next); err != nil {
+		return Info{}, err
+	}
+	reason := slot
+	if slot == "" {
+		reason = "no longer " + k.Slot
+	}
+	c.statements = []ledger.Statement{{Kind: ledger.ItemEquipped, Avatar: k.Avatar, Object: k.Last, Reason: reason}}
+	if err := b.apply(ctx, c); err != nil {
+		return Info{}, err
+	}
+	return c.items[0].info(), nil
+}
+
+// Give takes an owner's gift: another avatar of this world has the item from now on,
+// under the same owner's key. Handed in again it is answered the same.
+func (b *Book) Give(ctx context.Context, token string) (Info, error) {
+	g, err := identity.OpenGift(token)
+	if err != nil {
+		return Info{}, err
+	}
+	owner, err := b.cfg.Homes.OwnerOf(ctx, g.To)
+	if err != nil {
+		return Info{}, err
+	}
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	k, err := b.here(g.Item)
+	if err != nil {
+		return Info{}, err
+	}
+	entries, err := b.entries(ctx, g.Item)
+	if err != nil {
+		return Info{}, err
+	}
+	if last, err := identity.OpenItemEntry(entries[len(entries)-1]); err == nil && last.Gift == token {
+		return k.info(), nil
+	}
+	now := b.cfg.Now()
+	switch {
+	case g.World != b.did || g.Owner != k.Owner:
+		return Info{}, carnet.Errorf(carnet.Forbidden, "the gift isn't by the item's owner, for this world").WithFix("give it with the keystore of its owner")
+	case g.From != k.Avatar || g.After != k.Last:
+		return Info{}, carnet.Errorf(carnet.Conflict, "the item has changed hands since the gift was signed").WithFix("sign it anew: carnet item give")
+	case now.Add(skew).Before(g.Made) || !now.Before(g.Until):
+		return Info{}, carnet.Errorf(carnet.Forbidden, "the gift is good from %s until %s", g.Made.Format(time.RFC3339), g.Until.Format(time.RFC3339)).WithFix("sign it anew: carnet item give")
+	case owner != k.Owner:
+		return Info{}, carnet.Errorf(carnet.Forbidden, "the avatar %s is under another owner's key, and the register keeps an item's owner for ever", g.To).
+			WithFix("give it to an avatar of the same owner")
+	}
+	if err := b.room(g.To); err != nil {
+		return Info{}, err
+	}
+	entry, err := b.entry(k, identity.ItemEntry{What: identity.ItemGiven, Avatar: g.To, Owner: k.Owner, Gift: token})
+	if err != nil {
+		return Info{}, err
+	}
+	next := *k
+	next.Avatar, next.Slot, next.Since = g.To, "", now.UTC().Truncate(time.Second)
+	var c change
+	if err := b.setChain(&c, next, append(entries, entry)); err != nil {
+		return Info{}, err
+	}
+	c.state(ledger.ItemGiven)
+	if err := b.apply(ctx, c); err != nil {
+		return Info{}, err
+	}
+	return c.items[0].info(), nil
+}
+
+// Retire ends an item of this world's own for ever.
+func (b *Book) Retire(ctx context.Context, id carnet.ItemID) (Info, error) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	if k, err := b.item(id); err == nil && k.State == Retired {
+		return k.info(), nil
+	}
+	k, err := b.here(id)
+	if err != nil {
+		return Info{}, err
+	}
+	if k.item.Issuer != b.did {
+		return Info{}, carnet.Errorf(carnet.Forbidden, "the item %s was issued by %s, who alone retires it", id, k.item.World).
+			WithFix("its owner can have it end when its avatar moves on: carnet avatar move --leave")
+	}
+	var c change
+	if err := b.retire(ctx, &c, *k, identity.ItemEntry{}); err != nil {
+		return Info{}, err
+	}
+	if err := b.apply(ctx, c); err != nil {
+		return Info{}, err
+	}
+	return c.items[0].info(), nil
+}
+
+// retire adds that an item ends. why has the order by which, if there is one.
+func (b *Book) retire(ctx context.Context, c *change, k kept, why identity.ItemEntry) error {
+	entries, err := b.entries(ctx, k.item.ID)
+	if err != nil {
+		return err
+	}
+	why.What, why.Avatar, why.Owner = identity.ItemRetired, k.Avatar, k.Owner
+	entry, err := b.entry(&k, why)
+	if err != nil {
+		return err
+	}
+	k.State, k.Slot, k.Frozen, k.Since = Retired, "", carnet.CrossingID{}, b.cfg.Now().UTC().Truncate(time.Second)
+	if err := b.setChain(c, k, append(entries, entry)); err != nil {
+		return err
+	}
+	c.state(ledger.ItemRetired)
+	return nil
+}
