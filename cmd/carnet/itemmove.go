@@ -219,4 +219,3 @@ func (c verifyCommand) onLedger(p identity.ItemProof) error {
 	}
 	return err
 }
-

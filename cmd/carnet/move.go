@@ -22,14 +22,14 @@ import (
 
 type avatarMove struct {
 	reaching
-	Avatar  carnet.AvatarID `arg:"" help:"The avatar that is to move."`
-	From    carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
-	To      carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
+	Avatar carnet.AvatarID `arg:"" help:"The avatar that is to move."`
+	From   carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
+	To     carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
 	belongings
-	View    string          `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
-	Text    string          `placeholder:"LINE" help:"What for, to its owner, on one line."`
-	Request string          `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: CROSSING.json"`
-	JSON    bool            `help:"As JSON."`
+	View    string `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
+	Text    string `placeholder:"LINE" help:"What for, to its owner, on one line."`
+	Request string `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: CROSSING.json"`
+	JSON    bool   `help:"As JSON."`
 }
 
 // at is the way to a party that isn't the one of --party.
