@@ -71,7 +71,7 @@ func (neighbours) Named(name carnet.PartyID) (move.Peer, error) {
 func (s *served) newMoves() *move.Agent {
 	s.homes = &homes{all: make(map[carnet.HomeID]identity.HomeAnswer)}
 	a, err := move.New(s.t.Context(), move.Config{
-		Party: "arena", Key: s.ids.arena.Key, World: s.world, Peers: neighbours{}, Far: struct{ move.Far }{}, Mandates: s.mandates, Clearance: clearance,
+		Party: "arena", Key: s.ids.arena.Key, World: s.world, Items: s.items, Peers: neighbours{}, Far: struct{ move.Far }{}, Mandates: s.mandates, Clearance: clearance,
 		Registrar: func() (move.Registrar, string, error) { return s.homes, identity.DID(public(registrarKey)), nil },
 		Announce:  func() ([]byte, error) { return s.world.AnnounceTo(s.ids.arena.Key, "arena") },
 		Moved:     func([]carnet.Moved) {},

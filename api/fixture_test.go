@@ -18,6 +18,7 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/crossing"
+	"carnet/item"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -54,6 +55,7 @@ type served struct {
 	hubURL, arenaURL string
 	shares           *crossing.Agent         // arena's
 	homes            *homes                  // as arena asks for them
+	items            *item.Book              // likewise
 	r5               net.Listener            // arena's; nobody serves there unless a test does
 	records          *records                // of both
 	handlers         map[string]http.Handler // by URL
@@ -111,7 +113,8 @@ func newServed(t *testing.T) *served {
 	}
 	t.Cleanup(func() { s.r5.Close() })
 	s.shares = s.newShares()
-	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
+	s.items = s.newItems()
+	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Items: s.items, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

@@ -101,6 +101,9 @@ func (s *server) itemRoutes(h huma.API) {
 		OfItem
 		Body SignedGift
 	}) (*body[Item], error) {
+		if _, err := s.items.Item(in.ID); err != nil {
+			return nil, err
+		}
 		g, err := identity.OpenGift(in.Body.Gift)
 		if err == nil && g.Item != in.ID {
 			err = carnet.Errorf(carnet.Malformed, "the gift is of the item %s", g.Item)
@@ -144,15 +147,19 @@ func (s *server) acceptanceRoutes(h huma.API) {
 		OperationID: "list-accepted-items", Method: http.MethodGet, Path: "/v1/accepted-items", Tags: tags,
 		Summary: "Which items of other issuers this world takes, and as what; and as whom it issues its own.",
 	}, func(context.Context, *struct{}) (*body[AcceptedItems], error) {
-		return answer(AcceptedItems{s.items.Issuer(), s.items.Acceptances()}, nil)
+		all := AcceptedItems{s.items.Issuer(), []ItemAcceptance{}}
+		for _, a := range s.items.Acceptances() {
+			all.Accepted = append(all.Accepted, ItemAcceptance(a))
+		}
+		return answer(all, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "accept-items", Method: http.MethodPut, Path: "/v1/accepted-items", Tags: tags,
 		Summary:     "Takes items of a kind of another issuer from now on, as a kind of this world's.",
 		Description: "What stood for that kind before is replaced. An item keeps its issuer's credential; what it counts as here ends when it moves on.",
 		RequestBody: example(exampleAcceptance()),
-	}, func(ctx context.Context, in *struct{ Body item.Acceptance }) (*body[item.Acceptance], error) {
-		return answer(in.Body, s.items.Accept(ctx, in.Body))
+	}, func(ctx context.Context, in *struct{ Body ItemAcceptance }) (*body[ItemAcceptance], error) {
+		return answer(in.Body, s.items.Accept(ctx, item.Acceptance(in.Body)))
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "refuse-items", Method: http.MethodDelete, Path: "/v1/accepted-items", Tags: tags, DefaultStatus: http.StatusOK,
@@ -160,8 +167,9 @@ func (s *server) acceptanceRoutes(h huma.API) {
 	}, func(ctx context.Context, in *struct {
 		Issuer string `query:"issuer" required:"true" doc:"The issuer, as a did:key." maxLength:"64" example:"did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"`
 		Kind   string `query:"kind" required:"true" doc:"The kind, as the issuer calls it." maxLength:"32" example:"sword"`
-	}) (*body[item.Acceptance], error) {
-		return answer(s.items.Refuse(ctx, in.Issuer, in.Kind))
+	}) (*body[ItemAcceptance], error) {
+		a, err := s.items.Refuse(ctx, in.Issuer, in.Kind)
+		return answer(ItemAcceptance(a), err)
 	})
 }
 
@@ -177,9 +185,9 @@ func exampleItem() NewItem {
 	return NewItem{Avatar: carnet.AvatarID{1}, Kind: "sword", Title: "Oathkeeper", Attributes: identity.Attributes{"damage": 12.0}}
 }
 
-func exampleAcceptance() item.Acceptance {
+func exampleAcceptance() ItemAcceptance {
 	most := 50.0
-	return item.Acceptance{
+	return ItemAcceptance{
 		Issuer: "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH", Kind: "sword", As: "blade",
 		Attributes: map[string]item.Attribute{"damage": {As: "power", Max: &most}},
 	}
@@ -214,8 +222,16 @@ type ItemAssessments struct {
 
 // AcceptedItems is what a world takes of other issuers.
 type AcceptedItems struct {
-	Issuer   string            `json:"issuer" doc:"This world's name as an issuer of items, as a did:key."`
-	Accepted []item.Acceptance `json:"accepted"`
+	Issuer   string           `json:"issuer" doc:"This world's name as an issuer of items, as a did:key."`
+	Accepted []ItemAcceptance `json:"accepted"`
+}
+
+// ItemAcceptance says which items of another issuer a world takes, and as what.
+type ItemAcceptance struct {
+	Issuer     string                    `json:"issuer" doc:"The other issuer, as a did:key." maxLength:"64"`
+	Kind       string                    `json:"kind" doc:"The issuer's word." example:"sword" minLength:"1" maxLength:"32"`
+	As         string                    `json:"as" doc:"What it counts as here." example:"blade" minLength:"1" maxLength:"32"`
+	Attributes map[string]item.Attribute `json:"attributes,omitempty" doc:"Those that carry over, by the issuer's name: what each is called here, and within which bounds a number is taken."`
 }
 
 // ItemProof is all that proves an item.

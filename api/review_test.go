@@ -156,6 +156,8 @@ func (r *review) fill(q *question) {
 		set(r.sharing(op.id, r.m))
 	case strings.HasPrefix(op.path, "/v1/crossings"):
 		set(r.moving(op.id))
+	case strings.HasPrefix(op.path, "/v1/items"):
+		set(r.ofItem(op.id, r.m.Avatar))
 	case slices.Contains([]string{"remove-principal", "assess-grant", "give-grant", "get-grant", "revoke-grant"}, op.id):
 		set(r.granting(op.id, r.m))
 	default:
@@ -296,7 +298,7 @@ func differing(op operation) (summary string, c api.Call, ok bool) {
 		return "Without the invitation's secret.", api.Call{NoToken: true}, true
 	}
 	for name, absent := range map[string][2]string{
-		"/v1/things/{id}": {"watch-9", "thing"}, "/v1/mappings/{id}": {nobody, "mapping"}, "/v1/avatars/{id}": {nobody, "avatar"}, "/v1/grants/{id}": {nobody, "grant"},
+		"/v1/things/{id}": {"watch-9", "thing"}, "/v1/mappings/{id}": {nobody, "mapping"}, "/v1/items/{id}": {nobody, "item"}, "/v1/avatars/{id}": {nobody, "avatar"}, "/v1/grants/{id}": {nobody, "grant"},
 		"/v1/principals/{id}": {nobody, "principal"}, "/v1/shares/{id}": {nobody, "share"}, "/v1/crossings/{id}": {nobody, "crossing"}, "/v1/mandates/{id}": {nobody, "request"},
 		"/v1/peers/{peer}": {"nobody", "peer"}, "/v1/owners/{name}": {"nobody", "owner"},
 	} {

@@ -202,7 +202,7 @@ func (b *Book) Fit(credential string) (identity.Item, Looks, error) {
 	b.mu.RUnlock()
 	if !ok {
 		return i, Looks{}, carnet.Errorf(carnet.Forbidden, "%s accepts no %s of the issuer %s", b.cfg.Party, i.Kind, i.Issuer).
-			WithFix("its administrator can: carnet item accept --issuer %s --kind %s --as KIND", i.Issuer, i.Kind)
+			WithFix("its administrator can: carnet item accept --issuer %s --kind %s --counts-as KIND", i.Issuer, i.Kind)
 	}
 	l, err := a.fit(i)
 	return i, l, err

@@ -7,7 +7,6 @@ import (
 
 	"carnet"
 	"carnet/api"
-	"carnet/item"
 )
 
 // Items lists a world's items.
@@ -69,13 +68,13 @@ func (c *Client) AcceptedItems(ctx context.Context) (api.AcceptedItems, error) {
 }
 
 // AcceptItems takes items of a kind of another issuer.
-func (c *Client) AcceptItems(ctx context.Context, a item.Acceptance) (item.Acceptance, error) {
-	return send[item.Acceptance](ctx, c, http.MethodPut, "/v1/accepted-items", a)
+func (c *Client) AcceptItems(ctx context.Context, a api.ItemAcceptance) (api.ItemAcceptance, error) {
+	return send[api.ItemAcceptance](ctx, c, http.MethodPut, "/v1/accepted-items", a)
 }
 
 // RefuseItems takes no more items of a kind of another issuer.
-func (c *Client) RefuseItems(ctx context.Context, issuer, kind string) (item.Acceptance, error) {
-	return send[item.Acceptance](ctx, c, http.MethodDelete, "/v1/accepted-items?"+url.Values{"issuer": {issuer}, "kind": {kind}}.Encode(), nil)
+func (c *Client) RefuseItems(ctx context.Context, issuer, kind string) (api.ItemAcceptance, error) {
+	return send[api.ItemAcceptance](ctx, c, http.MethodDelete, "/v1/accepted-items?"+url.Values{"issuer": {issuer}, "kind": {kind}}.Encode(), nil)
 }
 
 func itemPath(id carnet.ItemID) string { return "/v1/items/" + id.String() }

@@ -305,13 +305,13 @@ type itemAccept struct {
 	reaching
 	Issuer    string   `required:"" placeholder:"DID" help:"The other issuer: 'carnet item accepted' there shows it."`
 	Kind      string   `required:"" placeholder:"WORD" help:"Its kind."`
-	As        string   `required:"" placeholder:"WORD" help:"The kind of this world that it counts as."`
+	CountsAs  string   `required:"" placeholder:"WORD" help:"The kind of this world that it counts as."`
 	Attribute []string `sep:"none" placeholder:"THEIRS=OURS[:LEAST..MOST]" help:"An attribute that carries over, what it is called here, and within which bounds a number is taken: damage=power:0..50. May be given several times."`
 	JSON      bool     `help:"As JSON."`
 }
 
 func (c itemAccept) Run(ctx context.Context, s streams) error {
-	a := item.Acceptance{Issuer: c.Issuer, Kind: c.Kind, As: c.As}
+	a := api.ItemAcceptance{Issuer: c.Issuer, Kind: c.Kind, As: c.CountsAs}
 	for _, text := range c.Attribute {
 		theirs, is, err := parseCarried(text)
 		if err != nil {
@@ -356,7 +356,7 @@ func parseCarried(text string) (theirs string, is item.Attribute, err error) {
 }
 
 // carried says which attributes carry over.
-func carried(a item.Acceptance) string {
+func carried(a api.ItemAcceptance) string {
 	text := ""
 	for _, theirs := range slices.Sorted(maps.Keys(a.Attributes)) {
 		is := a.Attributes[theirs]

@@ -19,13 +19,19 @@ import (
 // begin makes room in the clinic for arena's avatar, with the grant by which the
 // clinic may fetch it, and returns the crossing with what the owner is asked.
 func (n *neighbours) begin() (api.Crossing, identity.MoveRequest) {
-	t, ctx := n.t, n.t.Context()
-	t.Helper()
-	traveller, err := n.arena.client.Enrol(ctx, n.there)
+	n.t.Helper()
+	traveller, err := n.arena.client.Enrol(n.t.Context(), n.there)
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	x, err := n.clinic.client.BeginCrossing(ctx, api.NewMove{World: "arena", Traveller: traveller, Text: "The clinic looks after you."})
+	return n.beginWith(api.NewMove{World: "arena", Traveller: traveller, Text: "The clinic looks after you."})
+}
+
+// beginWith does so for what exactly is to move.
+func (n *neighbours) beginWith(move api.NewMove) (api.Crossing, identity.MoveRequest) {
+	t, ctx, traveller := n.t, n.t.Context(), move.Traveller
+	t.Helper()
+	x, err := n.clinic.client.BeginCrossing(ctx, move)
 	if err != nil {
 		t.Fatal(err)
 	}
