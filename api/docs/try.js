@@ -70,6 +70,26 @@ function remember(path, body) {
 const quote = (text) => (/^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
 /** @param {number} n */
+/**
+ * JSON on lines of its own, with every digit as it was sent: reading numbers would round them.
+ * @param {string} text JSON
+ */
+function indented(text) {
+  const out = [];
+  let depth = 0, opened = false; // opened: a bracket, and nothing since
+  const line = () => out.push("\n", "  ".repeat(depth));
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s"[\]{},:]+/g)) {
+    const closes = token === "]" || token === "}";
+    if (closes) depth--;
+    if (opened !== closes) line(); // before what is first in brackets, and before what closes some
+    opened = token === "[" || token === "{";
+    if (opened) depth++;
+    out.push(token === ":" ? ": " : token);
+    if (token === ",") line();
+  }
+  return out.join("");
+}
+
 const counted = (n, /** @type {string} */ what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 class Trial {
@@ -262,7 +282,7 @@ class Trial {
     if (/json$/.test(type)) {
       try {
         const body = JSON.parse(text);
-        pretty = JSON.stringify(body, null, 2);
+        pretty = indented(text);
         if (answer.ok) remember(this.path, body);
       } catch {
         // It isn't what it says: it is shown as it is.

@@ -333,6 +333,7 @@ export interface Refused {
 
 export interface Peer {
   name: string;
+  role?: string; // once it is known
   state: string;
   scope: string[];
   not_after: string;

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Identity, type Peer, type Reached, type Status } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Identity, type Peer, type Reached, type Refusal, type Status } from "./api.ts";
 import { type Answer, type Flow, Meter } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
 import { to, useAsk, useWidth } from "./hooks.ts";
@@ -14,6 +14,7 @@ function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[]
   const [answers, setAnswers] = useState<Answer[]>();
   const [flows, setFlows] = useState<Flow[]>([]);
   const meter = useRef(new Meter());
+  const forbidden = useRef(new Map<string, Refusal>()); // a role doesn't change under a session: it is asked once
   useEffect(() => {
     const leave = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -22,10 +23,14 @@ function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[]
         const all = await Promise.all(
           who.parties.map(async (party): Promise<Answer> => {
             if (!party.as) return { party };
+            const no = forbidden.current.get(party.name);
+            if (no) return { party, error: no };
             try {
               return { party, status: await ask<Status>(party.name, "/v1/status", leave.signal) };
             } catch (e) {
-              return { party, error: asRefusal(e) };
+              const error = asRefusal(e);
+              if (error.status === 403) forbidden.current.set(party.name, error);
+              return { party, error };
             }
           }),
         );
@@ -67,7 +72,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
       {asked && (
         <Section title="Over each reference point" note="Counted by the parties themselves, every two seconds.">
-          <Table caption="What goes over each reference point">
+          <Table caption="What goes over each reference point" whole>
             <thead>
               <tr>
                 <th scope="col">Point</th>
@@ -173,14 +178,26 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
 
 /** Whom a party trusts for something, where it tells. */
 function Peers({ of }: { of: Reached }) {
-  const { data } = useAsk<Peer[] | undefined>(async (signal) => (await askIfThere<{ peers: Peer[] }>(of.name, "/v1/peers", signal))?.peers, [of.name], 10_000);
+  const [there, setThere] = useState(true);
+  const { data } = useAsk<Peer[] | undefined>(
+    async (signal) => {
+      const all = (await askIfThere<{ peers: Peer[] }>(of.name, "/v1/peers", signal))?.peers;
+      setThere(all !== undefined);
+      return all;
+    },
+    [of.name],
+    there ? 10_000 : 0,
+  );
   if (!data || data.length === 0) return null;
   return (
     <ul class="peers" aria-label={`Peers of ${of.name}`}>
       {data.map((p) => (
         <li key={p.name}>
-          <span class={"standing " + (p.state === "active" ? "good" : "other")}>{p.name}</span>{" "}
+          <span class={"standing " + (p.state === "active" ? "good" : "other")} title={p.name}>
+            {agent(p) ? "a things agent" : p.name}
+          </span>{" "}
           <span class="soft">
+            {agent(p) && `called ${p.name.slice(0, 8)}… here, `}
             {p.scope.map((s) => s.toUpperCase()).join(", ")}
             {p.state !== "active" && `, ${p.state}`}
           </span>
@@ -190,6 +207,9 @@ function Peers({ of }: { of: Reached }) {
     </ul>
   );
 }
+
+/** Whether a peer is a things agent that shows this party a name made for it alone, so that parties can't compare. */
+const agent = (p: Peer): boolean => p.role === "things" && p.name.startsWith("p-");
 
 /** Why there are no rates, where no party tells its status. */
 function NoStatus({ answers, who }: { answers: Answer[]; who: Identity }) {

@@ -47,14 +47,18 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
     });
     return { nodes, height, across };
   }
-  const gap = 112;
-  const height = steps.length * gap - 36;
+  const gap = 134;
+  const height = steps.length * gap - 60;
+  const inner = width - lane;
   steps.forEach((step, i) => {
-    const w = Math.min(150, (width - 12 * (step.length + 1)) / step.length);
-    step.forEach((n, j) => nodes.push({ ...n, x: (width * (j + 0.5)) / step.length, y: 34 + i * gap, w, h: 56 }));
+    const w = Math.min(150, (inner - 12 * (step.length + 1)) / step.length);
+    step.forEach((n, j) => nodes.push({ ...n, x: (inner * (j + 0.5)) / step.length, y: 34 + i * gap, w, h: 56 }));
   });
   return { nodes, height, across };
 }
+
+/** What is free at the right of a narrow picture, for what goes past a row. */
+const lane = 26;
 
 interface Edge {
   flow: Flow;
@@ -64,7 +68,7 @@ interface Edge {
 }
 
 /** Draws a flow from one party to another, around those between them. */
-function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | undefined {
+function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: number): Edge | undefined {
   if (f.to === readers) return undefined; // stands at the world
   const a = nodes.find((n) => n.name === f.from);
   const b = nodes.find((n) => n.name === f.to);
@@ -90,11 +94,20 @@ function edge(f: Flow, nodes: Node[], across: boolean, height: number): Edge | u
     const m = (x1 + x2) / 2;
     return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
   }
-  if (Math.abs(a.y - b.y) < 1) return undefined; // no room; the table says it
+  if (Math.abs(a.y - b.y) < 1) {
+    // Between two of one row: above those between them.
+    const y = a.y - a.h / 2;
+    return { flow: f, path: `M${a.x},${y} C${a.x},${y - 30} ${b.x},${y - 30} ${b.x},${y}`, x: (a.x + b.x) / 2, y: y - 23 };
+  }
   const y1 = a.y + a.h / 2;
   const y2 = b.y - b.h / 2;
   const between = nodes.some((n) => n.y > a.y + 1 && n.y < b.y - 1);
-  if (between) return undefined; // the table says it
+  if (between) {
+    // Past the row between them, at the right.
+    const x = width - lane / 2 - 4;
+    const from = a.x + a.w / 2;
+    return { flow: f, path: `M${from},${a.y} L${x - 14},${a.y} Q${x},${a.y} ${x},${a.y + 14} L${x},${b.y - 14} Q${x},${b.y} ${x - 14},${b.y} L${b.x + b.w / 2},${b.y}`, x: (from + x) / 2, y: a.y };
+  }
   const m = (y1 + y2) / 2;
   // What it says stands on the side where there are more.
   const row = (y: number): number => nodes.filter((n) => Math.abs(n.y - y) < 1).length;
@@ -106,7 +119,7 @@ const label = (f: Flow): string => (f.now !== undefined ? `${f.now} live` : f.pe
 
 export function Picture({ width, who, answers, flows }: { width: number; who: Identity; answers: Answer[]; flows: Flow[] }) {
   const { nodes, height, across } = layout(width, who, answers);
-  const edges = flows.map((f) => edge(f, nodes, across, height)).filter((e) => e !== undefined);
+  const edges = flows.map((f) => edge(f, nodes, across, width, height)).filter((e) => e !== undefined);
   return (
     <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={described(nodes, flows)}>
       <defs>

@@ -71,9 +71,10 @@ export function Plot({ lines, range, label, unit, height, zoom }: Plotted) {
         ],
         series: [
           {},
-          ...lines.map((l): uPlot.Series => {
+          // The later ones are dashed, so that one doesn't hide another with the same values.
+          ...lines.map((l, i): uPlot.Series => {
             const c = colour(l.colour);
-            return { label: l.name, stroke: c, width: 2, spanGaps: true, points: { size: 4, fill: c, show: (_u, _i, from, to) => to - from < 90 } };
+            return { label: l.name, stroke: c, width: 2, ...(i > 0 && { dash: [8, 4 + 4 * i] }), spanGaps: true, points: { size: 4, fill: c, show: (_u, _i, from, to) => to - from < 90 } };
           }),
         ],
         hooks: {

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, follow, history, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Thing } from "./api.ts";
+import { ask, askIfThere, follow, history, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
 import { ago, count, date, plural, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
@@ -76,6 +76,7 @@ interface World {
   readable: boolean;
   series: Series;
   live: LiveState;
+  shares: Share[]; // that its avatar there takes
 }
 
 const colours = ["line-1", "line-2", "line-3", "line-4"];
@@ -104,6 +105,7 @@ function add(series: Series, ms: Measurement[]): void {
 function useWorlds(mappings: Mapping[], who: Identity): World[] {
   const series = useRef(new Map<string, Series>());
   const states = useRef(new Map<string, LiveState>());
+  const shares = useShares(mappings);
   const [, shown] = useReducer((n: number) => n + 1, 0);
   const readable = (m: Mapping): boolean => mayRead(who.parties.find((p) => p.name === m.world));
   const which = mappings.filter((m) => !m.stopped && readable(m)).map((m) => `${m.world}/${m.avatar}`);
@@ -138,8 +140,28 @@ function useWorlds(mappings: Mapping[], who: Identity): World[] {
     readable: readable(mapping),
     series: series.current.get(`${mapping.world}/${mapping.avatar}`) ?? new Map(),
     live: states.current.get(`${mapping.world}/${mapping.avatar}`) ?? "connecting",
+    shares: shares.filter((s) => s.ours === mapping.avatar),
   }));
 }
+
+/** What the avatars of a thing take from other worlds, where their worlds tell. */
+function useShares(mappings: Mapping[]): Share[] {
+  const worlds = [...new Set(mappings.map((m) => m.world))].sort();
+  const [there, setThere] = useState(true);
+  const { data } = useAsk<Share[]>(
+    async (signal) => {
+      const all = await Promise.all(worlds.map((w) => askIfThere<{ shares: Share[] | null }>(w, "/v1/shares", signal).catch(() => undefined)));
+      setThere(all.some((a) => a !== undefined));
+      return all.flatMap((a) => a?.shares ?? []).filter((s) => s.direction === "taking" && s.state === "taking");
+    },
+    [worlds.join()],
+    there ? 5000 : 0,
+  );
+  return data ?? [];
+}
+
+/** The share by which a world gets a property of another one. */
+const shareOf = (w: World, name: string): Share | undefined => w.shares.find((s) => s.view !== undefined && (name in s.view.properties || name.split("/")[0]! in s.view.properties));
 
 function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity; changed: () => void }) {
   const mappings = thing.mappings.filter((m) => !m.stopped);
@@ -256,8 +278,9 @@ function Properties({ thing, worlds }: { thing: Thing; worlds: World[] }) {
   );
 }
 
-/** Whether a world gets a property, by its view in force or by what it got. */
+/** Whether a world gets a property, by its view in force, by what it got, or by a share. */
 function got(w: World, name: string): boolean {
+  if (shareOf(w, name)) return true;
   const g = w.mapping.got.find((g) => g.property === name);
   const view = w.mapping.view.properties;
   return (g?.sent ?? 0) > 0 || name in view || name.split("/")[0]! in view;
@@ -309,6 +332,9 @@ function howExactly(v: PropertyView | undefined, u: string): string {
   return said.length > 0 ? said.join(", ") : "as measured";
 }
 
+/** Why a property is sent or isn't, with its name as people write it. */
+const called = (g: Got): string => g.why.replaceAll(g.property, words(g.property));
+
 function Side({ world: w, group }: { world: World; group: Group }) {
   const counts = group.leaves.map((l) => w.mapping.got.find((g) => g.property === l.name)).filter((g) => g !== undefined);
   const sent = Math.max(0, ...counts.map((c) => c.sent));
@@ -316,7 +342,8 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   for (const c of counts) for (const [r, n] of Object.entries(c.withheld ?? {})) reasons.set(r, Math.max(reasons.get(r) ?? 0, n));
   const last = group.leaves.map((l) => w.series.get(l.name)?.last).filter((m) => m !== undefined);
   const gives = got(w, group.leaves[0]!.name);
-  const exactly = howExactly(w.mapping.view.properties[group.name], unit(group.leaves[0]!.unit));
+  const share = sent > 0 ? undefined : shareOf(w, group.leaves[0]!.name);
+  const exactly = howExactly((share?.view ?? w.mapping.view).properties[group.name], unit(group.leaves[0]!.unit));
   return (
     <div class={"side" + (gives ? "" : " none")} data-world={w.mapping.world} data-property={group.name}>
       <dt>
@@ -326,8 +353,10 @@ function Side({ world: w, group }: { world: World; group: Group }) {
         {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : gives ? (w.readable ? "nothing yet" : "not shown to you") : "withheld"}
       </dd>
       {exactly !== "" && <dd class="how-exactly">{exactly}</dd>}
+      {share && <dd class="by-share">From {share.world}, by a share.</dd>}
       <dd class="soft">
-        {counts[0] && sentence(counts[0].why)}{" "}
+        {share && "The thing itself sends it nothing of it: "}
+        {counts[0] && (share ? called(counts[0]) + "." : sentence(called(counts[0])))}{" "}
         <span>
           {plural(sent, "sent", "sent")}
           {[...reasons].map(([r, n]) => (

@@ -80,9 +80,9 @@ export const Choice = ({ label, items }: { label: string; items: { href: string;
   </nav>
 );
 
-/** A table that scrolls by itself where it is too wide, by keyboard as well. */
-export const Table = ({ caption, children }: { caption: string; children: ComponentChildren }) => (
-  <div class="scroll" role="region" aria-label={caption} tabIndex={0}>
+/** A table that scrolls by itself where it is too wide or long, by keyboard as well; whole: never for its length. */
+export const Table = ({ caption, children, whole }: { caption: string; children: ComponentChildren; whole?: boolean }) => (
+  <div class={whole ? "scroll whole" : "scroll"} role="region" aria-label={caption} tabIndex={0}>
     <table>
       <caption class="unseen">{caption}</caption>
       {children}

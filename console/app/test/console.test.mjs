@@ -58,6 +58,11 @@ test("a thing's values arrive live in each world, as its view shows them", limit
   await until("another heart rate in clinic", async () => values.add(await now("clinic")).size > 1, 30_000);
   assert.equal((await page.locator('[data-world="arena"][data-property="stress"] .now').textContent()).trim(), "withheld");
   await page.locator('[data-world="arena"][data-property="stress"]').getByText(/withheld: not in view/).waitFor();
+  // What comes by a share isn't called withheld.
+  const shared = page.locator('[data-world="citadel"][data-property="heart_rate"]');
+  await shared.getByText("From arena, by a share.").waitFor();
+  await until("a heart rate by the share", async () => /^\d+ bpm$/.test(await now("citadel")));
+  assert.ok(!/Heart_rate/.test(await shared.textContent()), "names are written as people write them");
   await page.getByText("No world gets").waitFor();
   await page.getByRole("img", { name: /heart rate, last two minutes.*arena: \d+ values.*clinic: \d+ values/ }).waitFor();
   await page.getByText("Heart rate as a table").click().catch(() => page.getByText("heart rate as a table").click());
@@ -407,6 +412,9 @@ test("nothing is wider than a phone", limit, async () => {
   await signIn(page, "operator", town.password);
   await page.locator('[data-flow="hub>arena"]').waitFor();
   await fits("the overview");
+  await page.locator('[data-flow="arena>citadel"]').waitFor();
+  const flows = await page.locator("[data-flow]").evaluateAll((all) => all.filter((f) => !f.dataset.flow.endsWith("people and programs")).length);
+  assert.equal(await page.locator(".picture .way").count(), flows, "every flow between parties is drawn on a phone, too");
   await page.locator("summary").filter({ hasText: "operator" }).tap();
   await page.getByRole("button", { name: "Sign out everywhere" }).waitFor();
   await fits("the account");

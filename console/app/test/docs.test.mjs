@@ -83,6 +83,12 @@ test("an operation is tried, with a token that stays where it was pasted", limit
   assert.ok((await state.locator("datalist option").evaluateAll((o) => o.map((e) => e.value))).includes(id), "an id that was answered is suggested");
   await state.getByLabel("id", { exact: true }).fill(id);
   await until("a heart rate", async () => /^200/.test(await sent(state)) && (await bodyOf(state)).includes('"heart_rate"'));
+  // Digits are shown as they were sent, though no number of the page could hold them.
+  await page.route("**/state", (route) => route.fulfill({ status: 200, contentType: "application/senml+json", body: '[{"bt":1795905617.863859189,"n":"heart_rate","v":72},{}]' }));
+  await sent(state);
+  assert.equal(await bodyOf(state), '[\n  {\n    "bt": 1795905617.863859189,\n    "n": "heart_rate",\n    "v": 72\n  },\n  {}\n]');
+  await page.unroute("**/state");
+  await until("the party's own answer", async () => /^200/.test(await sent(state)) && !(await bodyOf(state)).includes("863859189"));
   await state.getByText(/\d+ headers/).click();
   assert.match(await state.getByRole("region", { name: /^Headers/ }).textContent(), /content-security-policy: default-src 'none'[^]*content-type: application\/senml\+json/);
   // The line does the same in a shell, and the token isn't in it.
@@ -265,7 +271,7 @@ test("an avatar is read in TypeScript as docs/read-an-avatar.md has it", limit, 
       if (/^data: \[/m.test(shown)) break;
     }
     assert.match(shown, /^heart_rate \d+ beat\/min$/m);
-    assert.match(shown, /^data: \[\{"n":"/m);
+    assert.match(shown, /^data: \[\{"b?n":"/m);
   } finally {
     run.kill("SIGKILL");
   }
