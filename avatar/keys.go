@@ -92,9 +92,14 @@ func (a *Agent) takeBag(ctx context.Context, from Sender, sealed []byte) error {
 
 // Reception keys are announced for a day; each stays for another hour, for bags
 // under way, and is destroyed then.
+//
+// A world that shares is told a day more: what it leaves at its depot while this
+// world is away is sealed to the key that it heard of last. A key that such a world
+// was told of is destroyed a day later.
 const (
-	receptionLife = 24 * time.Hour
-	receptionOver = time.Hour
+	receptionLife   = 24 * time.Hour
+	receptionOver   = time.Hour
+	receptionWorlds = 24 * time.Hour
 )
 
 const kindReceptionKey = "reception" // in the key table
@@ -113,9 +118,18 @@ type receptionDocument struct {
 type receptionEntry struct {
 	ID       carnet.Fingerprint `json:"id"`
 	NotAfter time.Time          `json:"not_after"`
+	Worlds   bool               `json:"worlds,omitempty"` // a world that shares was told of it
 }
 
-func (e receptionEntry) destroyAt() time.Time { return e.NotAfter.Add(receptionOver) }
+// until is when what is sealed to the key is read last.
+func (e receptionEntry) until() time.Time {
+	if e.Worlds {
+		return e.NotAfter.Add(receptionWorlds)
+	}
+	return e.NotAfter
+}
+
+func (e receptionEntry) destroyAt() time.Time { return e.until().Add(receptionOver) }
 
 // turnReceptions draws a new reception key if the newest one is nearly over, or
 // at a start, and destroys those that are. A crash leaves keys in the table that
@@ -136,7 +150,7 @@ func (a *Agent) turnReceptions(ctx context.Context, start bool) (fresh bool, err
 		if key, err = a.makeReception(ctx); err != nil {
 			return false, err
 		}
-		doc.Keys, changed = append(doc.Keys, receptionEntry{key.ID(), now.Add(receptionLife).Truncate(time.Second)}), true
+		doc.Keys, changed = append(doc.Keys, receptionEntry{ID: key.ID(), NotAfter: now.Add(receptionLife).Truncate(time.Second)}), true
 	}
 	if changed {
 		if err := a.put(ctx, kindReception, receptionDocumentID, version+1, doc); err != nil {
@@ -240,19 +254,53 @@ func (a *Agent) untilTurn() time.Duration {
 	a.receptionMu.Lock()
 	defer a.receptionMu.Unlock()
 	at := a.announced[len(a.announced)-1].NotAfter.Add(-receptionOver)
-	if first := a.announced[0].destroyAt(); first.Before(at) {
-		at = first
+	for _, e := range a.announced {
+		if over := e.destroyAt(); over.Before(at) {
+			at = over
+		}
 	}
 	return at.Sub(a.now())
 }
 
 // Announcement implements link.Sink.
-func (a *Agent) Announcement(_ context.Context, party carnet.PartyID) ([]byte, error) {
+func (a *Agent) Announcement(ctx context.Context, party carnet.PartyID) ([]byte, error) {
 	s, ok := a.sender(party)
 	if !ok {
 		return nil, carnet.Errorf(carnet.NotFound, "%s is not a sender of this world", party)
 	}
+	if s.Shares {
+		if err := a.keepForWorlds(ctx); err != nil {
+			return nil, err
+		}
+	}
 	a.receptionMu.Lock()
 	defer a.receptionMu.Unlock()
-	return a.reception.Announce(s.Own, s.Self, a.announced[len(a.announced)-1].NotAfter)
+	newest := a.announced[len(a.announced)-1]
+	if s.Shares && newest.Worlds {
+		return a.reception.Announce(s.Own, s.Self, newest.until())
+	}
+	return a.reception.Announce(s.Own, s.Self, newest.NotAfter)
+}
+
+// keepForWorlds has the newest reception key stay as long as worlds that share may
+// seal to it. It is durable on return.
+func (a *Agent) keepForWorlds(ctx context.Context) error {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	doc, version, err := loadOne[receptionDocument](ctx, a, kindReception, receptionDocumentID)
+	if err != nil {
+		return err
+	}
+	newest := &doc.Keys[len(doc.Keys)-1]
+	if newest.Worlds {
+		return nil
+	}
+	newest.Worlds = true
+	if err := a.put(ctx, kindReception, receptionDocumentID, version+1, doc); err != nil {
+		return err
+	}
+	a.receptionMu.Lock()
+	defer a.receptionMu.Unlock()
+	a.announced = doc.Keys
+	return nil
 }

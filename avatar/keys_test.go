@@ -99,6 +99,40 @@ func TestReceptionKeysTurn(t *testing.T) {
 	})
 }
 
+// A world that shares may seal to a key for a day more than a things agent, also once
+// this one was started again: it is destroyed a day later.
+func TestReceptionKeysForWorldsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newProvenWorld(t)
+		if err := w.agent.SetSender(Sender{Party: "citadel", Key: w.key.Public().(ed25519.PublicKey), Self: "arena", Own: w.key, Shares: true}); err != nil {
+			t.Fatal(err)
+		}
+		announced, err := w.agent.Announcement(t.Context(), "citadel")
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := seal.ParseReception(announced, w.key.Public().(ed25519.PublicKey), time.Now())
+		if err != nil || time.Until(to.NotAfter) < 47*time.Hour {
+			t.Fatalf("it is announced until %v, %v", to.NotAfter, err)
+		}
+		there := func() bool {
+			if err := w.agent.loadReceptions(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := w.agent.keys.Get(t.Context(), receptionID(to.ID))
+			return err == nil
+		}
+		time.Sleep(48*time.Hour + 30*time.Minute)
+		if !there() {
+			t.Error("it is destroyed before its end")
+		}
+		time.Sleep(time.Hour)
+		if there() {
+			t.Error("it is there an hour and a half after its end")
+		}
+	})
+}
+
 // bag makes a key bag for one of the streams.
 func (w *provenWorld) bag(t *testing.T, whose int) []byte {
 	t.Helper()

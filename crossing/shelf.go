@@ -213,6 +213,11 @@ func (a *Agent) withdraw(ctx context.Context, taker carnet.PartyID, k *keeping, 
 			return err
 		}
 	}
+	// A put that was given up may have come meanwhile: one that comes now is refused,
+	// since its objects aren't there.
+	if err := depot.DeleteShelf(ctx, doc.Taker); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
 	if err := a.keepShelf(ctx, taker, k, nil); err != nil {
 		return err
 	}
