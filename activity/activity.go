@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,6 +94,7 @@ type Log struct {
 	log     *slog.Logger
 	queue   chan *waiting
 	stopped chan struct{} // closed when Run has ended
+	most    int           // read for one answer
 }
 
 // waiting is a record whose caller waits for it.
@@ -117,7 +119,7 @@ func NewLog(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Keep < 0 {
 		return nil, carnet.Errorf(carnet.Malformed, "activity can't be kept for %s", cfg.Keep)
 	}
-	l := &Log{store: cfg.Store, keep: cfg.Keep, now: cfg.Now, log: cfg.Log, queue: make(chan *waiting, maxWaiting), stopped: make(chan struct{})}
+	l := &Log{store: cfg.Store, keep: cfg.Keep, now: cfg.Now, log: cfg.Log, queue: make(chan *waiting, maxWaiting), stopped: make(chan struct{}), most: maxRead}
 	if l.keep == 0 {
 		l.keep = 366 * 24 * time.Hour
 	}
@@ -260,6 +262,7 @@ func aad(time int64) []byte { return fmt.Appendf(nil, "activity %d", time) }
 // Query asks for a part of the log.
 type Query struct {
 	After   *uint64 // records after this one, oldest first; nil: the newest ones
+	Before  *uint64 // records before this one
 	Limit   int     // at most this many; 0: 100, at most 1000
 	Who     string  // a principal's name
 	Action  policy.Action
@@ -278,9 +281,16 @@ const (
 	maxRead  = 50_000
 )
 
-// Page returns records in the order of their numbers, and the number to go on
-// after.
-func (l *Log) Page(ctx context.Context, q Query) (found []Record, next uint64, err error) {
+// Found is what a search found.
+type Found struct {
+	Records []Record `json:"records"`
+	Next    uint64   `json:"next" doc:"Go on after this one."`
+	Stopped uint64   `json:"stopped,omitempty" doc:"The search looked through as many records as one may, and stopped at this one: go on after it, or, where the newest were asked for, before it. Left out: it found as many as were asked for, or looked through all."`
+}
+
+// Page returns records in the order of their numbers, the number to go on after,
+// and where the search stopped before it was through.
+func (l *Log) Page(ctx context.Context, q Query) (f Found, err error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
@@ -288,19 +298,26 @@ func (l *Log) Page(ctx context.Context, q Query) (found []Record, next uint64, e
 	if q.After == nil {
 		return l.newest(ctx, q)
 	}
-	next = *q.After
-	for read := 0; read < maxRead && len(found) < q.Limit; {
-		rows, err := l.store.After(ctx, next, pageRows)
+	f.Next = *q.After
+	for read := 0; len(f.Records) < q.Limit; {
+		if read >= l.most {
+			f.Stopped = f.Next
+			break
+		}
+		rows, err := l.store.After(ctx, f.Next, pageRows)
 		if err != nil {
-			return nil, 0, err
+			return f, err
 		}
 		for i := range rows {
 			r, err := l.open(&rows[i])
 			if err != nil {
-				return nil, 0, err
+				return f, err
 			}
-			if next = r.ID; q.matches(&r) {
-				if found = append(found, r); len(found) == q.Limit {
+			if q.Before != nil && r.ID >= *q.Before {
+				return f, nil
+			}
+			if f.Next = r.ID; q.matches(&r) {
+				if f.Records = append(f.Records, r); len(f.Records) == q.Limit {
 					break
 				}
 			}
@@ -309,35 +326,40 @@ func (l *Log) Page(ctx context.Context, q Query) (found []Record, next uint64, e
 			break
 		}
 	}
-	return found, next, nil
+	return f, nil
 }
 
 // newest finds the last records that match.
-func (l *Log) newest(ctx context.Context, q Query) (found []Record, next uint64, err error) {
+func (l *Log) newest(ctx context.Context, q Query) (f Found, err error) {
 	before := uint64(1<<63 - 1)
-	for read := 0; read < maxRead && len(found) < q.Limit; {
+	if q.Before != nil {
+		before = *q.Before
+	}
+	for read := 0; len(f.Records) < q.Limit; {
+		if read >= l.most {
+			f.Stopped = before
+			break
+		}
 		rows, err := l.store.Before(ctx, before, pageRows)
 		if err != nil {
-			return nil, 0, err
+			return f, err
 		}
 		for i := range rows {
 			r, err := l.open(&rows[i])
 			if err != nil {
-				return nil, 0, err
+				return f, err
 			}
-			next, before = max(next, r.ID), r.ID
-			if q.matches(&r) && len(found) < q.Limit {
-				found = append(found, r)
+			f.Next, before = max(f.Next, r.ID), r.ID
+			if q.matches(&r) && len(f.Records) < q.Limit {
+				f.Records = append(f.Records, r)
 			}
 		}
 		if read += len(rows); len(rows) < pageRows {
 			break
 		}
 	}
-	for i, j := 0, len(found)-1; i < j; i, j = i+1, j-1 {
-		found[i], found[j] = found[j], found[i]
-	}
-	return found, next, nil
+	slices.Reverse(f.Records)
+	return f, nil
 }
 
 func (l *Log) open(row *Row) (r Record, err error) {

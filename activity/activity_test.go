@@ -237,8 +237,8 @@ func TestTooManyWaitForRoom(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		go l.Run(ctx)
 		synctest.Wait()
-		if found, _, err := l.Page(t.Context(), Query{After: new(uint64), Limit: 1000}); err != nil || len(found) != 1000 {
-			t.Errorf("%d records, %v", len(found), err)
+		if found, err := l.Page(t.Context(), Query{After: new(uint64), Limit: 1000}); err != nil || len(found.Records) != 1000 {
+			t.Errorf("%d records, %v", len(found.Records), err)
 		}
 		stop()
 	})
@@ -255,38 +255,43 @@ func TestPages(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		ids := func(q Query) (got []uint64, next uint64) {
+		l.most = 1000
+		ids := func(q Query) (got []uint64, next, stopped uint64) {
 			t.Helper()
-			found, next, err := l.Page(t.Context(), q)
+			found, err := l.Page(t.Context(), q)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range found {
+			for _, r := range found.Records {
 				want := record(int(r.ID) - 1)
 				if r.Who != want.Who || r.Resource != want.Resource || r.Permitted != want.Permitted || r.Rule != want.Rule || r.Time.IsZero() {
 					t.Fatalf("record %d came back as %+v", r.ID, r)
 				}
 				got = append(got, r.ID)
 			}
-			return got, next
+			return got, found.Next, found.Stopped
 		}
 		after := func(n uint64) *uint64 { return &n }
 		for _, c := range []struct {
-			q    Query
-			want []uint64
-			next uint64
+			q             Query
+			want          []uint64
+			next, stopped uint64
 		}{
-			{Query{Limit: 3}, []uint64{1198, 1199, 1200}, 1200},
-			{Query{After: after(0), Limit: 2}, []uint64{1, 2}, 2},
-			{Query{After: after(1199)}, []uint64{1200}, 1200},
-			{Query{After: after(1200)}, nil, 1200},
-			{Query{After: after(700), About: "t700"}, []uint64{701}, 1200},
-			{Query{About: "t7"}, []uint64{8}, 1200},
-			{Query{After: after(0), Who: "user1", Refused: true, Limit: 2}, []uint64{2, 8}, 8},
-			{Query{Action: "add-thing"}, nil, 1200},
+			{Query{Limit: 3}, []uint64{1198, 1199, 1200}, 1200, 0},
+			{Query{Before: after(1199), Limit: 2}, []uint64{1197, 1198}, 1198, 0},
+			{Query{After: after(0), Limit: 2}, []uint64{1, 2}, 2, 0},
+			{Query{After: after(4), Before: after(7)}, []uint64{5, 6}, 6, 0},
+			{Query{After: after(1199)}, []uint64{1200}, 1200, 0},
+			{Query{After: after(1200)}, nil, 1200, 0},
+			{Query{After: after(700), About: "t700"}, []uint64{701}, 1200, 0},
+			{Query{About: "t7", Limit: 1}, nil, 1200, 201}, // there is one, beyond what one answer looks through
+			{Query{About: "t7", Before: after(201)}, []uint64{8}, 200, 0},
+			{Query{About: "t1100", After: after(0)}, nil, 1000, 1000},
+			{Query{About: "t1100", After: after(1000)}, []uint64{1101}, 1200, 0},
+			{Query{After: after(0), Who: "user1", Refused: true, Limit: 2}, []uint64{2, 8}, 8, 0},
 		} {
-			if got, next := ids(c.q); !slices.Equal(got, c.want) || next != c.next {
-				t.Errorf("%+v: %v and then %d, want %v and %d", c.q, got, next, c.want, c.next)
+			if got, next, stopped := ids(c.q); !slices.Equal(got, c.want) || next != c.next || stopped != c.stopped {
+				t.Errorf("%+v: %v and then %d, stopped at %d, want %v, %d and %d", c.q, got, next, stopped, c.want, c.next, c.stopped)
 			}
 		}
 		// Rows hold nothing in the clear, and belong where they are.
@@ -296,7 +301,7 @@ func TestPages(t *testing.T) {
 			}
 		}
 		store.all[3].Time++
-		if _, _, err := l.Page(t.Context(), Query{After: after(2)}); carnet.CodeOf(err) != carnet.Tampered {
+		if _, err := l.Page(t.Context(), Query{After: after(2)}); carnet.CodeOf(err) != carnet.Tampered {
 			t.Errorf("a row that was moved: %v", err)
 		}
 		stop()

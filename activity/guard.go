@@ -1,8 +1,12 @@
 package activity
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"carnet"
 	"carnet/policy"
@@ -20,6 +24,11 @@ type Guard struct {
 	Authorizer *policy.Authorizer
 	Recorder   Recorder
 	Log        *slog.Logger
+	Refusals   int              // of each principal, recorded one by one in a minute; default 600
+	Now        func() time.Time // default time.Now
+
+	once   sync.Once
+	budget *Budget[policy.Principal]
 }
 
 // Known is what was found out about a principal and a resource.
@@ -57,7 +66,11 @@ type Answer struct {
 	All bool
 }
 
-// Ask decides a call and records it. What it refuses is a *carnet.Error:
+// defaultRefusals is as many as a person who tries things out doesn't reach.
+const defaultRefusals = 600
+
+// Ask decides a call and records it; refusals beyond the principal's budget are
+// counted with the next that is recorded. What it refuses is a *carnet.Error:
 // carnet.Forbidden with the rule, or Absent. No answer comes before its record
 // is on disk.
 func (g *Guard) Ask(ctx context.Context, c Call) (Answer, error) {
@@ -65,22 +78,42 @@ func (g *Guard) Ask(ctx context.Context, c Call) (Answer, error) {
 	if err != nil {
 		return a, err
 	}
-	why := a.Decision.Sentence
-	if c.Proven != "" {
-		why = c.Proven + "; " + why
-	}
-	err = g.Recorder.Add(ctx, Record{
+	r := Record{
 		Who: c.Who, Action: c.Action, Resource: c.Resource, Via: c.Via, Purpose: a.Known.Facts.Purpose, Permitted: refused == nil,
-		Rule: a.Decision.Policy, Why: why, Grant: a.Known.Grant, Policy: g.Authorizer.Version(),
-	})
-	if err != nil && refused != nil {
-		g.Log.Error("a refusal could not be recorded", "who", c.Who.String(), "action", c.Action, "err", err)
+		Rule: a.Decision.Policy, Why: a.Decision.Sentence, Grant: a.Known.Grant, Policy: g.Authorizer.Version(),
+	}
+	if c.Proven != "" {
+		r.Why = c.Proven + "; " + r.Why
+	}
+	if refused != nil {
+		g.refusal(ctx, r)
 		return a, refused
 	}
-	if err != nil {
-		return a, err
+	return a, g.Recorder.Add(ctx, r)
+}
+
+// Refuse records a call that is refused before it is decided, since who makes it
+// couldn't prove what it goes by. Why says what they lack.
+func (g *Guard) Refuse(ctx context.Context, c Call, why error) {
+	g.refusal(ctx, Record{Who: c.Who, Action: c.Action, Resource: c.Resource, Via: c.Via, Why: why.Error(), Policy: g.Authorizer.Version()})
+}
+
+func (g *Guard) refusal(ctx context.Context, r Record) {
+	g.once.Do(func() { g.budget = NewBudget[policy.Principal](cmp.Or(g.Refusals, defaultRefusals)) })
+	now := time.Now
+	if g.Now != nil {
+		now = g.Now
 	}
-	return a, refused
+	more, ok := g.budget.Take(r.Who, now())
+	if !ok {
+		return
+	}
+	if more > 0 {
+		r.Why += fmt.Sprintf("; %d more were refused since the record before", more)
+	}
+	if err := g.Recorder.Add(ctx, r); err != nil {
+		g.Log.Error("a refusal could not be recorded", "who", r.Who.String(), "action", r.Action, "err", err)
+	}
 }
 
 // Judge is Ask without a record: for what was recorded and is asked again, and

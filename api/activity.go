@@ -13,21 +13,19 @@ import (
 )
 
 // ActivityList is a part of the activity log.
-type ActivityList struct {
-	Records []activity.Record `json:"records"`
-	Next    uint64            `json:"next" doc:"Go on after this one."`
-}
+type ActivityList = activity.Found
 
 func (s *server) activityRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-activity", Method: http.MethodGet, Path: "/v1/activity", Tags: []string{ofActivity},
 		Summary:     "Who asked for what, and what was decided: the newest records, or those after one.",
-		Description: "Records are in the order of their numbers. One answer looks through 50,000 records at most: go on after next, also when there is none among them.",
+		Description: "Records are in the order of their numbers. One answer looks through 50,000 records at most; stopped says where it ended then: go on after it, or, for the newest, before it.",
 	}, s.listActivity)
 }
 
 type activityQuery struct {
 	After    string `query:"after" doc:"Records after this one, oldest first; left out: the newest." example:"0" maxLength:"20"`
+	Before   string `query:"before" doc:"Records before this one; without after the newest of them." example:"1000" maxLength:"20"`
 	Limit    int    `query:"limit" doc:"At most this many." default:"100" minimum:"1" maximum:"1000"`
 	Who      string `query:"who" doc:"Of a principal with this name only." maxLength:"256"`
 	Action   string `query:"action" doc:"Of this action only." maxLength:"64"`
@@ -37,18 +35,24 @@ type activityQuery struct {
 
 func (s *server) listActivity(ctx context.Context, in *activityQuery) (*body[ActivityList], error) {
 	q := activity.Query{Limit: in.Limit, Who: in.Who, Action: policy.Action(in.Action), About: in.Resource, Refused: in.Refused}
-	if in.After != "" {
-		after, err := strconv.ParseUint(in.After, 10, 63)
-		if err != nil {
-			return nil, carnet.Errorf(carnet.Malformed, "after=%.40q is no record's number", in.After).WithFix("give the number that next had")
+	for _, n := range []struct {
+		name, text string
+		to         **uint64
+	}{{"after", in.After, &q.After}, {"before", in.Before, &q.Before}} {
+		if n.text == "" {
+			continue
 		}
-		q.After = &after
+		number, err := strconv.ParseUint(n.text, 10, 63)
+		if err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "%s=%.40q is no record's number", n.name, n.text).WithFix("give the number that next or stopped had")
+		}
+		*n.to = &number
 	}
-	found, next, err := s.activity.Page(ctx, q)
-	if found == nil {
-		found = []activity.Record{}
+	found, err := s.activity.Page(ctx, q)
+	if found.Records == nil {
+		found.Records = []activity.Record{}
 	}
-	return answer(ActivityList{found, next}, err)
+	return answer(found, err)
 }
 
 // Check asks what would be decided about a call.

@@ -131,7 +131,7 @@ type store interface {
 
 // records is what the handler needs of an activity log: an *activity.Log.
 type records interface {
-	Page(ctx context.Context, q activity.Query) ([]activity.Record, uint64, error)
+	Page(ctx context.Context, q activity.Query) (activity.Found, error)
 }
 
 // entities is what the handler needs of an entity agent: an *entity.Agent.

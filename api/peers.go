@@ -28,6 +28,7 @@ type Peers interface {
 	Remove(ctx context.Context, name carnet.PartyID) (peering.Peering, error)
 	Answer(ctx context.Context, id peering.InvitationID, secret, acceptance string) (confirmation string, err error)
 	Confirmed(id peering.InvitationID, secret string) (confirmation string, err error)
+	Invited(id peering.InvitationID, secret string) error
 }
 
 // Peer is one peering as the operator sees it.
@@ -113,6 +114,13 @@ func (in OfInvitation) read() (id peering.InvitationID, secret string) {
 
 // invitationPaths is below what an invitation's secret stands for a token.
 const invitationPaths = "/v1/peerings/"
+
+// invited checks the secret of an invitation before anything else is done with a
+// call that goes by it.
+func (s *server) invited(r *http.Request) error {
+	in := OfInvitation{ID: strings.TrimPrefix(r.URL.Path, invitationPaths), Secret: r.Header.Get("Authorization")}
+	return s.peers.Invited(in.read())
+}
 
 // take serves what a peering takes from the other side, by its operator's hand.
 func take[B any](s *server, h huma.API, id, path, summary string, given B, do func(context.Context, carnet.PartyID, B) (peering.Peering, error)) {

@@ -3,9 +3,13 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/peering"
@@ -69,6 +73,11 @@ func (r registry) Confirmed(id peering.InvitationID, shown string) (string, erro
 	return r.Answer(context.Background(), id, shown, "")
 }
 
+func (r registry) Invited(id peering.InvitationID, shown string) error {
+	_, err := r.Confirmed(id, shown)
+	return err
+}
+
 func TestPeersAreTheOperatorsAffair(t *testing.T) {
 	s := newServed(t)
 	c := &client.Client{Base: s.arenaURL, Token: "operator-token"}
@@ -122,5 +131,48 @@ func TestAnInvitationsSecretStandsForAToken(t *testing.T) {
 		if a := ask(t, "POST", s.arenaURL+path, secret, `{"acceptance":"mine"}`); a.status != 401 {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
+	}
+}
+
+// TestWhoGuessesFillsNoLog: what is refused for want of an invitation's secret, or
+// of one token's rights, is recorded as refused, a few times a minute, and then
+// counted.
+func TestWhoGuessesFillsNoLog(t *testing.T) {
+	s := newServed(t)
+	g := guard(t, s.records)
+	now := time.Now()
+	g.Refusals, g.Now = 5, func() time.Time { return now }
+	base := s.serve(api.Config{Party: "arena", World: s.world, Peers: registry{}, Guard: g, Tokens: s.tokens, Log: quiet()})
+	for what, c := range map[string]struct {
+		path, token string
+		status      int
+	}{
+		"an invitation": {"/v1/peerings/" + invitation, "a-guess", 401},
+		"a token":       {"/v1/status", "alice-token", 403},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for range 50 {
+				if a := ask(t, "GET", base+c.path, c.token, ""); a.status != c.status {
+					t.Fatalf("%d %s", a.status, a.body)
+				}
+			}
+			all := s.records.take()
+			if len(all) != 5 || slices.ContainsFunc(all, func(r activity.Record) bool { return r.Permitted }) {
+				t.Errorf("50 refusals left %d records: %+v", len(all), all)
+			}
+			now = now.Add(time.Minute)
+			ask(t, "GET", base+c.path, c.token, "")
+			if all := s.records.take(); len(all) != 1 || !strings.Contains(all[0].Why, "45 more were refused") {
+				t.Errorf("a minute later there is %+v", all)
+			}
+		})
+	}
+	for range 50 {
+		if a := ask(t, "GET", base+"/v1/peerings/"+invitation, secret, ""); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	if all := s.records.take(); len(all) != 50 || !all[0].Permitted {
+		t.Errorf("50 calls with the secret left %d records", len(all))
 	}
 }

@@ -55,7 +55,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var p Principal
 	var err error
 	known := !slices.Contains(open, r.URL.Path)
-	if known && !strings.HasPrefix(r.URL.Path, invitationPaths) {
+	invited := strings.HasPrefix(r.URL.Path, invitationPaths)
+	if known && !invited {
 		if p, err = g.authenticate(r); err != nil {
 			g.refuse(w, r, err)
 			return
@@ -69,6 +70,13 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if known {
 		a := admitted{who: p, call: g.callFor(r, p, pattern, g.mux.actions[pattern])}
 		r = r.WithContext(withAdmitted(r.Context(), admitted{who: p}))
+		if invited {
+			if err := g.invited(r); err != nil {
+				g.guard.Refuse(r.Context(), a.call, err)
+				g.refuse(w, r, err)
+				return
+			}
+		}
 		if a.Answer, err = g.guard.Ask(r.Context(), a.call); err != nil {
 			g.refuse(w, r, err)
 			return

@@ -490,6 +490,12 @@ func (r *Registry) byInvitation(id InvitationID, secret string) (Peering, error)
 		WithFix("ask the other side's operator for a new one")
 }
 
+// Invited refuses who has no invitation's secret.
+func (r *Registry) Invited(id InvitationID, secret string) error {
+	_, err := r.byInvitation(id, secret)
+	return err
+}
+
 // Answer takes an acceptance that came from outside with the invitation's secret,
 // and returns the confirmation; "" while the operator hasn't compared the words.
 func (r *Registry) Answer(ctx context.Context, id InvitationID, secret, acceptance string) (string, error) {

@@ -22,6 +22,9 @@ func (c *Client) Activity(ctx context.Context, q activity.Query) (api.ActivityLi
 	if q.After != nil {
 		v.Set("after", strconv.FormatUint(*q.After, 10))
 	}
+	if q.Before != nil {
+		v.Set("before", strconv.FormatUint(*q.Before, 10))
+	}
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}

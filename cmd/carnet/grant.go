@@ -296,6 +296,7 @@ func (c principalRemove) Run(ctx context.Context, s streams) error {
 type activityCommand struct {
 	reaching
 	After    *uint64       `placeholder:"NUMBER" help:"Records after this one, oldest first. Default: the newest."`
+	Before   *uint64       `placeholder:"NUMBER" help:"Records before this one."`
 	Limit    int           `default:"50" help:"At most so many, up to 1000."`
 	Who      string        `placeholder:"NAME" help:"Of one principal."`
 	Action   policy.Action `help:"Of one action, such as get-state."`
@@ -327,7 +328,7 @@ func (c activityCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	list, err := cl.Activity(ctx, activity.Query{After: c.After, Limit: c.Limit, Who: c.Who, Action: c.Action, About: c.Resource, Refused: c.Refused})
+	list, err := cl.Activity(ctx, activity.Query{After: c.After, Before: c.Before, Limit: c.Limit, Who: c.Who, Action: c.Action, About: c.Resource, Refused: c.Refused})
 	if err != nil || c.JSON {
 		return orJSON(s, list, err)
 	}
@@ -335,7 +336,15 @@ func (c activityCommand) Run(ctx context.Context, s streams) error {
 	for _, r := range list.Records {
 		t.add(fmt.Sprint(r.ID), clock(r.Time), string(r.Via), fmt.Sprint(r.Permitted), r.Rule, r.Why)
 	}
-	return t.write(s.out)
+	if err := t.write(s.out); err != nil || list.Stopped == 0 {
+		return err
+	}
+	on := "--before"
+	if c.After != nil {
+		on = "--after"
+	}
+	_, err = fmt.Fprintf(s.err, "The search looked as far as record %d and stopped; go on with %s %d.\n", list.Stopped, on, list.Stopped)
+	return err
 }
 
 type policyCommands struct {

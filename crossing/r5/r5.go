@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/identity"
 )
 
@@ -196,7 +197,7 @@ type Server struct {
 	tokens *tokens
 	seen   *memory
 	live   *registry
-	told   *budget
+	told   *activity.Budget[carnet.PartyID]
 	decoy  ed25519.PublicKey // nobody has the private key
 
 	recheck chan struct{}
@@ -224,7 +225,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), decoy: decoy, recheck: make(chan struct{}, 1),
-		tokens: newTokens(cfg.Key.Public().(ed25519.PublicKey), cfg.Party), seen: seen, live: newRegistry(l.Connections, l.Calls), told: newBudget(l.Refusals),
+		tokens: newTokens(cfg.Key.Public().(ed25519.PublicKey), cfg.Party), seen: seen, live: newRegistry(l.Connections, l.Calls), told: activity.NewBudget[carnet.PartyID](l.Refusals),
 	}
 	s.mux.HandleFunc("POST "+TokenPath, s.exchange)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -5,10 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"sync"
-	"time"
-
-	"carnet"
 )
 
 // Rule names the check that refused, in the order in which they are made.
@@ -94,7 +90,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, d Decision, err 
 // note records a refusal, unless its peer has had as many as are recorded one by
 // one: then it is counted with the next.
 func (s *Server) note(ctx context.Context, d Decision) bool {
-	more, ok := s.told.take(d.Peer, d.Time)
+	more, ok := s.told.Take(d.Peer, d.Time)
 	if !ok {
 		return true
 	}
@@ -104,44 +100,4 @@ func (s *Server) note(ctx context.Context, d Decision) bool {
 		return false
 	}
 	return true
-}
-
-// budget is how many refusals of each peer are recorded one by one in a minute.
-type budget struct {
-	limit int
-
-	mu    sync.Mutex
-	peers map[carnet.PartyID]*spent
-}
-
-type spent struct {
-	since time.Time
-	count int
-	more  uint64 // refused and not recorded
-}
-
-func newBudget(limit int) *budget {
-	return &budget{limit: limit, peers: make(map[carnet.PartyID]*spent)}
-}
-
-// take says whether a refusal is to be recorded, and how many weren't since the
-// last that was.
-func (b *budget) take(peer carnet.PartyID, now time.Time) (more uint64, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.peers[peer]
-	if p == nil {
-		p = &spent{since: now}
-		b.peers[peer] = p
-	}
-	if since := now.Sub(p.since); since >= time.Minute || since < 0 {
-		p.since, p.count = now, 0
-	}
-	if p.count >= b.limit {
-		p.more++
-		return 0, false
-	}
-	p.count++
-	more, p.more = p.more, 0
-	return more, true
 }
