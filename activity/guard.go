@@ -128,8 +128,10 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 	}
 	best := g.Best(c.Who, c.Action, c.Resource.Kind, c.Purpose)
 	if !best.Allow {
-		a.Decision = best
-		return a, forbidden(best), nil
+		if a.Decision.Policy != best.Policy { // else what was said names the resource
+			a.Decision = best
+		}
+		return a, forbidden(a.Decision), nil
 	}
 	if c.Look == nil {
 		a.Decision, a.Known.Facts = best, policy.Facts{Own: true, Purpose: c.Purpose}

@@ -318,6 +318,16 @@ func TestTrimming(t *testing.T) {
 	if _, err := h.agent.Unmap(t.Context(), "ann", m.ID); err != nil {
 		t.Fatal(err)
 	}
+	stopped, err := h.agent.Views(m.ID)
+	if err != nil || stopped[len(stopped)-1].By != "ann" {
+		t.Fatal(stopped, err)
+	}
+	if info, err := h.agent.Unmap(t.Context(), "bob", m.ID); err != nil || !info.Stopped {
+		t.Errorf("stopped again: %+v, %v", info, err)
+	}
+	if again, err := h.agent.Views(m.ID); err != nil || len(again) != len(stopped) {
+		t.Errorf("stopped again, the views are %+v, %v", again, err)
+	}
 	ahead.Add(int64(100 * 24 * time.Hour))
 	if err := h.agent.trim(t.Context()); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package thing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -490,6 +491,9 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 		return a.endPending(ctx, p)
 	}
 	info, err := a.changeMapping(ctx, by, id, func(doc *mappingDocument) error {
+		if doc.Stopped {
+			return errAsItIs // whoever stopped it, and when, stands
+		}
 		doc.Stopped = true
 		return nil
 	})
@@ -504,6 +508,9 @@ func (a *Agent) Unmap(ctx context.Context, by string, id carnet.MappingID) (Mapp
 	return info, nil
 }
 
+// errAsItIs says that a mapping is as it is to be already.
+var errAsItIs = errors.New("the mapping is so already")
+
 func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingID, change func(*mappingDocument) error) (MappingInfo, error) {
 	m, err := a.mapping(id)
 	if err != nil {
@@ -516,7 +523,9 @@ func (a *Agent) changeMapping(ctx context.Context, by string, id carnet.MappingI
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	doc := a.mappingDocument(m)
-	if err := change(&doc); err != nil {
+	if err := change(&doc); errors.Is(err, errAsItIs) {
+		return a.info(m), nil
+	} else if err != nil {
 		return MappingInfo{}, err
 	}
 	if err := a.decideAnew(ctx, mappingChange{by: by, mapping: m, doc: doc, kind: ledger.ViewSet}); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,17 +103,25 @@ func (c ofAvatar) find(ctx context.Context) (*client.Client, avatar.Info, error)
 			}
 		}
 	}
-	var missed []error
+	var missed []error // but for those that don't have it
+	var lack []string
 	for _, w := range worlds {
-		cl, err := c.dial(f, w, administrator, service)
+		cl, err := c.dial(f, w, administrator, service, ownUser)
 		if err != nil {
 			return nil, avatar.Info{}, err
 		}
 		i, err := cl.Avatar(ctx, c.ID)
-		if err == nil {
+		switch {
+		case err == nil:
 			return cl, i, nil
+		case carnet.CodeOf(err) == carnet.NotFound:
+			lack = append(lack, string(w.Name))
+		default:
+			missed = append(missed, fmt.Errorf("%s: %w", w.Name, err))
 		}
-		missed = append(missed, fmt.Errorf("%s: %w", w.Name, err))
+	}
+	if len(lack) > 0 {
+		missed = append(missed, carnet.Errorf(carnet.NotFound, "there is no avatar %s in %s", c.ID, strings.Join(lack, ", ")).WithFix("see: carnet avatar list"))
 	}
 	return nil, avatar.Info{}, errors.Join(missed...)
 }
@@ -201,11 +210,16 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 		}
 		return writeJSON(s.out, struct {
 			avatar.Info
+			DID       string          `json:"did,omitempty"`
 			State     json.RawMessage `json:"state"`
 			Withdrawn []string        `json:"withdrawn,omitempty"`
-		}{i, pack, old})
+		}{i, didOf(i), pack, old})
 	}
-	fmt.Fprintf(s.out, "%s\n%s in %s of %s, since %s\n\n", strings.TrimSpace(i.ID.String()+" "+plain(i.Title)), number(i.Measurements, "measurement", "measurements"),
+	fmt.Fprintln(s.out, strings.TrimSpace(i.ID.String()+" "+plain(i.Title)))
+	if did := didOf(i); did != "" {
+		fmt.Fprintln(s.out, did)
+	}
+	fmt.Fprintf(s.out, "%s in %s of %s, since %s\n\n", number(i.Measurements, "measurement", "measurements"),
 		number(i.Batches, "batch", "batches"), number(uint64(i.Streams), "stream", "streams"), clock(i.Created))
 	t := measurements(state)
 	for i := range state {
@@ -214,6 +228,14 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return t.write(s.out)
+}
+
+// didOf is what an avatar is called by its key, as a grant of another world names it.
+func didOf(i avatar.Info) string {
+	if len(i.Key) != ed25519.PublicKeySize {
+		return ""
+	}
+	return identity.DID(i.Key)
 }
 
 type avatarAbroad struct {
@@ -305,6 +327,9 @@ func (c avatarHistory) pages(ctx context.Context, cl *client.Client, q client.Hi
 
 func (c avatarHistory) show(s streams, ms []carnet.Measurement) error {
 	if c.Format == "table" {
+		if len(ms) == 0 {
+			fmt.Fprintln(s.err, "There is no such measurement; see 'carnet avatar list' for properties, and when the newest came.")
+		}
 		return measurements(ms).write(s.out)
 	}
 	pack, err := senml.Append(nil, formats[c.Format], ms)

@@ -40,7 +40,7 @@ func TestInADemo(t *testing.T) {
 	}
 	u.sees([]string{"arena gets nothing more of mine"}, "owner", "stop", file, "mine/arena")
 	u.sees([]string{"stopped: gets nothing more"}, "thing", "view", "explain", file, "mine/arena")
-	u.sees([]string{"policy version", "; stopped: gets nothing more"}, "owner", "show", file)
+	u.sees([]string{"  stopped by owner at ", "; gets nothing more"}, "owner", "show", file)
 	if r := u.try("", "thing", "view", "set", file, "mine/arena", "--file=view.json"); r.code != 1 || !strings.Contains(r.err, "map it again: carnet thing map mine --world arena --avatar ") {
 		t.Errorf("view set on a mapping that is stopped: %+v", r)
 	}

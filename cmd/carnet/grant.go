@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/access"
 	"carnet/activity"
 	"carnet/api"
 	"carnet/api/client"
@@ -43,7 +44,7 @@ type grantTerms struct {
 	Actions     []identity.Action `default:"read,subscribe" help:"read, subscribe, move."`
 	View        string            `required:"" type:"existingfile" placeholder:"FILE" help:"A view document: what is shown, and how exactly."`
 	Purpose     string            `required:"" help:"What it may be used for, in one word."`
-	Sensitivity string            `help:"The most that may flow: public, or personal, health, location joined by +. Default: the receiver's clearance."`
+	Sensitivity string            `help:"The most that may flow: public, or personal, health, location joined by +. Wanted with --platform; default otherwise: the receiver's clearance."`
 	Residency   []string          `help:"Where the receiver keeps it."`
 	For         time.Duration     `default:"720h" help:"How long, at most 8784h."`
 	Onward      bool              `help:"The receiver may pass on what it reads."`
@@ -54,6 +55,10 @@ func (c grantTerms) terms() (t entity.Terms, err error) {
 	text, err := os.ReadFile(c.View)
 	if err != nil {
 		return t, fmt.Errorf("read the view: %w", err)
+	}
+	if c.Platform != "" && c.Sensitivity == "" {
+		return t, carnet.Errorf(carnet.Malformed, "a grant to another world says the most that may flow").
+			WithFix("add --sensitivity: public, or personal, health, location joined by +")
 	}
 	t = entity.Terms{
 		Avatar: c.Avatar, To: entity.To{Application: c.Application, Avatar: c.ToAvatar, Platform: c.Platform, DID: c.DID}, Actions: c.Actions,
@@ -156,25 +161,34 @@ type grantList struct {
 }
 
 func (c grantList) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
-	if err != nil {
+	all := []grantOf{}
+	err := c.each(func(w access.Party, cl *client.Client) error {
+		list, err := cl.Grants(ctx)
+		for _, g := range list {
+			all = append(all, grantOf{w.Name, g})
+		}
 		return err
-	}
-	all, err := cl.Grants(ctx)
+	}, administrator, string(policy.Auditor))
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
 	return grantTable(all).write(s.out)
 }
 
-func grantTable(all []entity.Grant) table {
-	t := table{{"GRANT", "AVATAR", "TO", "ACTIONS", "PURPOSE", "SHOWS", "UNTIL", "REVOKED"}}
+// grantOf is a grant with the world that was asked.
+type grantOf struct {
+	Party carnet.PartyID `json:"party"`
+	entity.Grant
+}
+
+func grantTable(all []grantOf) table {
+	t := table{{"GRANT", "PARTY", "AVATAR", "TO", "ACTIONS", "PURPOSE", "SHOWS", "UNTIL", "REVOKED"}}
 	for _, g := range all {
 		var actions []string
 		for _, a := range g.Actions {
 			actions = append(actions, string(a))
 		}
-		t.add(g.ID, g.Avatar.String(), g.To.String(), strings.Join(actions, " "), g.Purpose, strings.Join(slices.Sorted(maps.Keys(g.View.Properties)), " "), clock(g.Expires), moment(g.Revoked))
+		t.add(g.ID, string(g.Party), g.Avatar.String(), g.To.String(), strings.Join(actions, " "), g.Purpose, strings.Join(slices.Sorted(maps.Keys(g.View.Properties)), " "), clock(g.Expires), moment(g.Revoked))
 	}
 	return t
 }
@@ -188,7 +202,15 @@ type ofGrant struct {
 type grantShow struct{ ofGrant }
 
 func (c grantShow) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
+	w, err := c.meant(f, identity.World)
+	if err != nil {
+		return err
+	}
+	cl, err := c.dial(f, w, administrator, string(policy.Auditor))
 	if err != nil {
 		return err
 	}
@@ -196,7 +218,7 @@ func (c grantShow) Run(ctx context.Context, s streams) error {
 	if err != nil || c.JSON {
 		return orJSON(s, g, err)
 	}
-	return grantTable([]entity.Grant{g}).write(s.out)
+	return grantTable([]grantOf{{w.Name, g}}).write(s.out)
 }
 
 type grantRevoke struct{ ofGrant }
@@ -305,26 +327,33 @@ type activityCommand struct {
 	JSON     bool          `help:"As JSON."`
 }
 
-// party is the way to the party that is meant, with a token that may audit.
-func (r reaching) party() (*client.Client, error) {
+// party is the way to the party that is meant, with a token that may audit, and as
+// whom.
+func (r reaching) party() (*client.Client, access.Token, error) {
 	f, err := r.file()
 	if err != nil {
-		return nil, err
+		return nil, access.Token{}, err
 	}
 	if r.Party == "" && len(f.Parties) != 1 {
-		return nil, carnet.Errorf(carnet.Malformed, "the access file has %d parties", len(f.Parties)).WithFix("name one with --party")
+		return nil, access.Token{}, carnet.Errorf(carnet.Malformed, "the access file has %d parties", len(f.Parties)).WithFix("name one with --party")
 	}
 	p := f.Parties[0]
 	if r.Party != "" {
 		if p, err = f.Party(r.Party); err != nil {
-			return nil, err
+			return nil, access.Token{}, err
 		}
 	}
-	return r.dial(f, p, string(policy.Auditor), administrator, ownUser, creator, service)
+	roles := []string{string(policy.Auditor), administrator, ownUser, creator, service}
+	token, err := f.Token(p.Name, r.As, roles...)
+	if err != nil {
+		return nil, token, err
+	}
+	cl, err := r.dial(f, p, roles...)
+	return cl, token, err
 }
 
 func (c activityCommand) Run(ctx context.Context, s streams) error {
-	cl, err := c.party()
+	cl, _, err := c.party()
 	if err != nil {
 		return err
 	}
@@ -349,7 +378,17 @@ func (c activityCommand) Run(ctx context.Context, s streams) error {
 
 type policyCommands struct {
 	Show    policyShow    `cmd:"" help:"Print the built-in roles, in Cedar."`
+	Actions policyActions `cmd:"" help:"List what can be done at a party: the actions that explain takes."`
 	Explain policyExplain `cmd:"" help:"May somebody do something at a party, and why."`
+}
+
+// roles lists them.
+func roles() string {
+	var names []string
+	for _, r := range policy.Roles() {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ", ")
 }
 
 type policyShow struct{}
@@ -359,9 +398,24 @@ func (policyShow) Run(s streams) error {
 	return err
 }
 
+type policyActions struct{}
+
+func (policyActions) Run(s streams) error {
+	all := policy.Actions()
+	t := table{{"ACTION", "GROUP", "ABOUT"}}
+	for _, a := range slices.Sorted(maps.Keys(all)) {
+		id := "ID"
+		if all[a].Param == "" {
+			id = policy.Any
+		}
+		t.add(string(a), string(all[a].Group), string(all[a].Resource)+":"+id)
+	}
+	return t.write(s.out)
+}
+
 type policyExplain struct {
 	reaching
-	Action    policy.Action `arg:"" help:"The operation's id, such as get-state."`
+	Action    policy.Action `arg:"" help:"The operation's id, such as get-state; carnet policy actions lists them."`
 	Resource  string        `arg:"" help:"KIND:ID, such as Avatar:0011… or Thing:watch-7; KIND:* for a list."`
 	Principal string        `placeholder:"KIND:NAME" help:"Who: Person:alice, Service:poller, Application:ID, Avatar:ID, Thing:ID. Default: whose token it is."`
 	Role      policy.Role   `help:"The role, of a person or service."`
@@ -374,6 +428,11 @@ func (c policyExplain) Run(ctx context.Context, s streams) error {
 	if !ok {
 		return carnet.Errorf(carnet.Malformed, "the resource is %q", c.Resource).WithFix("write KIND:ID, such as Thing:watch-7")
 	}
+	if use, ok := policy.UseOf(c.Action); !ok {
+		return carnet.Errorf(carnet.Malformed, "there is no action %.40q", c.Action).WithFix("see: carnet policy actions")
+	} else if string(use.Resource) != kind {
+		return carnet.Errorf(carnet.Malformed, "%s is about the kind %s, not %.40q", c.Action, use.Resource, kind).WithFix("write %s:ID", use.Resource)
+	}
 	of := api.Check{Action: c.Action, Resource: policy.Resource{Kind: policy.ResourceKind(kind), ID: id}, Purpose: c.Purpose}
 	if c.Principal != "" {
 		kind, name, ok := strings.Cut(c.Principal, ":")
@@ -381,10 +440,16 @@ func (c policyExplain) Run(ctx context.Context, s streams) error {
 			return carnet.Errorf(carnet.Malformed, "the principal is %q", c.Principal).WithFix("write KIND:NAME, such as Person:alice, with --role")
 		}
 		of.Principal = &policy.Principal{Kind: policy.PrincipalKind(kind), Name: name, Role: c.Role}
+		if (of.Principal.Kind == policy.Person || of.Principal.Kind == policy.Program) && c.Role == "" {
+			return carnet.Errorf(carnet.Malformed, "what a person or service may do goes by the role").WithFix("add --role: %s", roles())
+		}
 	}
-	cl, err := c.party()
+	cl, token, err := c.party()
 	if err != nil {
 		return err
+	}
+	if c.Principal == "" {
+		fmt.Fprintf(s.err, "Asked about %s (%s), whose token it is. Of others: --principal, or --as.\n", plain(token.Name), token.Role)
 	}
 	a, err := cl.Check(ctx, of)
 	if err != nil || c.JSON {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,25 +24,24 @@ func (r reaching) world() (*client.Client, error) {
 }
 
 type ownerRequests struct {
-	reaching
-	Avatar carnet.AvatarID `arg:"" help:"The avatar that is to act, at the world that asks."`
-	ID     string          `placeholder:"ID" help:"Write this request alone, as carnet owner approve reads it."`
-	JSON   bool            `help:"As JSON."`
+	ofAvatar
+	Request string `name:"id" placeholder:"ID" help:"Write this request alone, as carnet owner approve reads it."`
+	JSON    bool   `help:"As JSON."`
 }
 
 func (c ownerRequests) Run(ctx context.Context, s streams) error {
-	cl, err := c.world()
+	cl, err := c.asking(ctx)
 	if err != nil {
 		return err
 	}
-	all, err := cl.Mandates(ctx, c.Avatar)
+	all, err := cl.Mandates(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	if c.ID != "" {
-		i := slices.IndexFunc(all, func(r api.MandateRequest) bool { return r.ID == c.ID })
+	if c.Request != "" {
+		i := slices.IndexFunc(all, func(r api.MandateRequest) bool { return r.ID == c.Request })
 		if i < 0 {
-			return carnet.Errorf(carnet.NotFound, "the avatar has no request %.40q", c.ID).WithFix("leave --id out to list them")
+			return carnet.Errorf(carnet.NotFound, "the avatar has no request %.40q", c.Request).WithFix("leave --id out to list them")
 		}
 		_, err := fmt.Fprintf(s.out, "%s\n", all[i].Request)
 		return err
@@ -58,6 +58,20 @@ func (c ownerRequests) Run(ctx context.Context, s streams) error {
 		t.add(r.ID, clock(r.Made), string(asked.Audience), asked.Avatar.String(), actionsOf(asked.MandateTerms), asked.Purpose, moment(r.Expires), asked.Text)
 	}
 	return t.write(s.out)
+}
+
+// asking is the way to the world that has the avatar: where several may, the one
+// that says so.
+func (c ownerRequests) asking(ctx context.Context) (*client.Client, error) {
+	f, err := c.file()
+	if err != nil {
+		return nil, err
+	}
+	if c.Party != "" || len(f.Having(identity.World)) < 2 {
+		return c.world() // whose token needn't let its bearer see the avatar
+	}
+	cl, _, err := c.find(ctx)
+	return cl, err
 }
 
 func actionsOf(t identity.MandateTerms) string {
@@ -209,10 +223,35 @@ func (c ownerApprove) handOver(ctx context.Context, s streams, m owner.Mandate) 
 		return writeJSON(s.out, shownMandate(m))
 	case c.Party == "":
 		fmt.Fprintln(s.out, m.Token)
-		_, err := fmt.Fprintf(s.err, "Signed the mandate %s, good until %s. Give it to the world that asked.\n", m.ID, clock(m.Expires))
+		_, err := fmt.Fprintf(s.err, "Signed the mandate %s, good until %s. Hand it over to the world that asked: carnet owner hand-over FILE --party WORLD\n", m.ID, clock(m.Expires))
 		return err
 	}
 	_, err := fmt.Fprintf(s.out, "Signed the mandate %s, good until %s; %s has it.\n", m.ID, clock(m.Expires), c.Party)
+	return err
+}
+
+type ownerHandOver struct {
+	reaching
+	Mandate string `arg:"" help:"The file with the mandate, as carnet owner approve wrote it; - for standard input."`
+	JSON    bool   `help:"As JSON."`
+}
+
+// Run gives a signed mandate to the world that asked for it: its owner, or whom the
+// owner gave it to. It needs no keystore.
+func (c ownerHandOver) Run(ctx context.Context, s streams) error {
+	data, err := readDocument(s, c.Mandate)
+	if err != nil {
+		return fmt.Errorf("read the mandate: %w", err)
+	}
+	cl, err := c.world()
+	if err != nil {
+		return err
+	}
+	r, err := cl.GiveMandate(ctx, strings.TrimSpace(string(data)))
+	if err != nil || c.JSON {
+		return orJSON(s, r, err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s has the mandate for its request %s, good until %s.\n", cmp.Or(string(c.Party), "The world"), r.ID, moment(r.Expires))
 	return err
 }
 

@@ -22,6 +22,7 @@ type ownerCommands struct {
 	Claim    ownerClaim       `cmd:"" help:"Have a world know an avatar as yours, by a key of your keystore."`
 	Requests ownerRequests    `cmd:"" help:"What a world asks you to permit its avatar elsewhere."`
 	Approve  ownerApprove     `cmd:"" help:"Read a request, and sign the mandate that it asks for."`
+	HandOver ownerHandOver    `cmd:"" help:"Give a mandate that was signed to the world that asked for it."`
 	Mandates ownerMandates    `cmd:"" help:"The mandates that you signed."`
 	Withdraw ownerWithdraw    `cmd:"" help:"End a mandate before its time."`
 }
@@ -152,11 +153,18 @@ func showOwner(s streams, r api.OwnerReport) error {
 }
 
 func showShare(s streams, w api.Share) error {
-	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s\n  view set by %s at %s, policy version %d; ", w.World, w.Avatar, clock(w.Since), plain(w.By), clock(w.Decided), w.PolicyVersion)
-	if how := ended(w.Stopped, w.Moved); how != "" {
-		fmt.Fprintf(s.out, "%s: gets nothing more\n", how)
-	} else {
+	did := "view set"
+	if w.Stopped && w.Moved == nil {
+		did = "stopped"
+	}
+	fmt.Fprintf(s.out, "\n  %s, avatar %s, since %s\n  %s by %s at %s, policy version %d; ", w.World, w.Avatar, clock(w.Since), did, plain(w.By), clock(w.Decided), w.PolicyVersion)
+	switch how := ended(w.Stopped, w.Moved); how {
+	case "":
 		fmt.Fprintf(s.out, "to stop it: carnet owner stop %s\n", w.Mapping)
+	case did:
+		fmt.Fprintln(s.out, "gets nothing more")
+	default:
+		fmt.Fprintf(s.out, "%s: gets nothing more\n", how)
 	}
 	t := table{{"  PROPERTY", "SENT", "WITHHELD", "WHY"}}
 	for _, p := range w.Got {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,17 +10,23 @@ import (
 	"testing"
 )
 
-const page = "../../docs/first-thing.md"
+// TestTheFirstThing plays docs/first-thing.md.
+func TestTheFirstThing(t *testing.T) { playsPage(t, "../../docs/first-thing.md") }
 
-// TestTheFirstThing plays docs/first-thing.md: it writes the page's files, runs
-// its commands in their order beside a demo, and compares what they show. Ids,
-// times and the like are others each time; a command gets those that were shown
-// before in their place.
-func TestTheFirstThing(t *testing.T) {
+// TestTheFirstShare plays docs/first-share.md.
+func TestTheFirstShare(t *testing.T) { playsPage(t, "../../docs/first-share.md") }
+
+// playsPage writes a page's files, runs its commands in their order beside a demo, and
+// compares what they show. Ids, times and the like are others each time; a command gets
+// those that were shown before in their place.
+func playsPage(t *testing.T, page string) {
 	if _, err := exec.LookPath("mosquitto_pub"); err != nil {
 		t.Skip("mosquitto_pub is not installed")
 	}
 	u := newUser(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	u.ctx = ctx
 	demo := u.starts("demo", "--data=demo", "--speed=1", "--for=40s")
 	demo.says(demo.err, "everything about this demo")
 	if err := os.Mkdir(filepath.Join(u.dir, "bin"), 0o700); err != nil {
@@ -50,7 +57,7 @@ type follower struct {
 }
 
 // changing is what is another each time.
-var changing = regexp.MustCompile(`[0-9a-f]{32}|\d{4}-\d\d-\d\dT[0-9:.]+Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|localhost:\d+|\b[a-z2-7]{26,}\b|\b[0-9a-f]{64}\b|\bproof-\d+\b`)
+var changing = regexp.MustCompile(`[0-9a-f]{32}|\d{4}-\d\d-\d\dT[0-9:.]+Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|localhost:\d+|\b[a-z2-7]{26,}\b|did:key:z[1-9A-HJ-NP-Za-km-z]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b|\bproof-\d+\b`)
 
 // block plays a block of commands.
 func (r *follower) block(block string) {
@@ -83,7 +90,7 @@ func (r *follower) run(command string) string {
 	if err != nil {
 		r.u.t.Fatalf("%s: %v\n%s", command, err, got)
 	}
-	return string(got)
+	return strings.ReplaceAll(string(got), r.u.dir, "/home/you")
 }
 
 // compare holds what is shown against the page, and notes what is another here.

@@ -42,7 +42,8 @@ func (c shareTake) Run(ctx context.Context, s streams) error {
 
 type shareList struct {
 	reaching
-	JSON bool `help:"As JSON."`
+	All  bool `help:"Also what was asked for and refused, so that nothing ever came of it."`
+	JSON bool `help:"As JSON: all of them."`
 }
 
 // shareOf is a share with the world that was asked.
@@ -59,19 +60,45 @@ func (c shareList) Run(ctx context.Context, s streams) error {
 			all = append(all, shareOf{w.Name, share})
 		}
 		return err
-	})
+	}, administrator)
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
-	t := table{{"SHARE", "PARTY", "STATE", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE", "OVER"}}
+	t, refused := table{{"SHARE", "PARTY", "WAY", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE", "OVER", "STATE"}}, uint64(0)
 	for _, o := range all {
-		t.add(o.ID.String(), string(o.Party), o.Direction+", "+string(o.State), string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare))
+		if o.Ended != nil && o.View == nil && !c.All {
+			refused++
+			continue
+		}
+		way := "gives to"
+		if o.Direction == api.Taking {
+			way = "takes from"
+		}
+		t.add(o.ID.String(), string(o.Party), way, string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare), shareState(o.CrossShare))
+	}
+	if refused > 0 {
+		fmt.Fprintf(s.err, "%s left out that nothing came of; see --all\n", number(refused, "question is", "questions are"))
 	}
 	return t.write(s.out)
 }
 
-// each asks every world that is meant.
-func (r reaching) each(do func(access.Party, *client.Client) error) error {
+// shareState says in a word or two how a share is.
+func shareState(c api.CrossShare) string {
+	switch {
+	case c.Ended != nil && c.View == nil:
+		return "refused: " + c.Ended.Why
+	case c.Ended != nil:
+		return "ended: " + c.Ended.Why
+	case c.View == nil:
+		return "asked, not answered yet"
+	case c.Waits:
+		return "waits"
+	}
+	return "in force"
+}
+
+// each asks every world that is meant, with a token of one of the roles.
+func (r reaching) each(do func(access.Party, *client.Client) error, tokens ...string) error {
 	f, err := r.file()
 	if err != nil {
 		return err
@@ -81,7 +108,7 @@ func (r reaching) each(do func(access.Party, *client.Client) error) error {
 		return err
 	}
 	for _, w := range worlds {
-		cl, err := r.dial(f, w, administrator)
+		cl, err := r.dial(f, w, tokens...)
 		if err == nil {
 			err = do(w, cl)
 		}

@@ -317,12 +317,20 @@ func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSO
 	if err != nil {
 		return err
 	}
+	before, err := cl.Mapping(ctx, id)
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound { // one that waits is none yet
+		return err
+	}
 	m, err := cl.Unmap(ctx, id)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		return writeJSON(s.out, m)
+	}
+	if before.Stopped {
+		_, err = fmt.Fprintf(s.out, "%s was stopped already from getting more of %s.\n", m.World, m.Thing)
+		return err
 	}
 	_, err = fmt.Fprintf(s.out, "%s gets nothing more of %s. What it has it keeps, as the view let it.\n", m.World, m.Thing)
 	return err

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"carnet/access"
+	"carnet/api"
+	"carnet/td"
+	"carnet/thing"
+)
+
+// TestAnswersSayWhatToDo is what commands say beside a demo where there is nothing,
+// something ended, or something else was meant.
+func TestAnswersSayWhatToDo(t *testing.T) {
+	u := newUser(t)
+	demo := u.starts("demo", "--data=d", "--speed=1", "--for=40s")
+	demo.says(demo.err, "everything about this demo")
+	const at = "--access=d/demo.json"
+	f, err := access.Read(filepath.Join(u.dir, "d/demo.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := make(map[string]string)
+	for _, a := range f.Avatars {
+		of[string(a.World)] = a.ID.String()
+	}
+	says := func(out, err []string, args ...string) {
+		t.Helper()
+		r := u.try("", args...)
+		for _, w := range out {
+			if !strings.Contains(r.out, w) {
+				t.Errorf("carnet %s: no %q in\n%s%s", strings.Join(args, " "), w, r.out, r.err)
+			}
+		}
+		for _, w := range err {
+			if !strings.Contains(r.err, w) {
+				t.Errorf("carnet %s: no %q in\n%s%s", strings.Join(args, " "), w, r.out, r.err)
+			}
+		}
+	}
+
+	// Avatars: one that no world has is told of once.
+	nobody := strings.Repeat("0", 31) + "1"
+	r := u.try("", "avatar", "show", at, nobody)
+	if r.code != 1 || strings.Count(r.err, nobody) != 1 || !strings.Contains(r.err, "in arena, citadel, clinic; see: carnet avatar list") {
+		t.Errorf("an avatar of nobody's: %+v", r)
+	}
+	says([]string{"TIME"}, []string{"There is no such measurement"}, "avatar", "history", at, of["arena"], "--property=mood")
+	says([]string{"did:key:z"}, nil, "avatar", "show", at, of["arena"])
+
+	// All worlds are asked where none is named.
+	says([]string{"REQUEST", "fitness"}, nil, "owner", "requests", at, of["citadel"])
+	says([]string{"PARTY", "arena", "of citadel"}, nil, "grant", "list", at)
+
+	// Policies: a list of what there is, as whom, about what.
+	says([]string{"get-state", "Avatar:ID"}, nil, "policy", "actions")
+	says([]string{"no: auditor (auditor) may not get-state of avatar " + of["arena"]}, []string{"Asked about auditor (auditor), whose token it is"},
+		"policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", at)
+	u.refuses("carnet policy actions", "policy", "explain", "get-stat", "Avatar:"+of["arena"], "--party=arena", at)
+	u.refuses("write Avatar:ID", "policy", "explain", "get-state", "Thing:watch", "--party=arena", at)
+	u.refuses("add --role: user, creator", "policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", "--principal=Person:owner", at)
+	says([]string{"yes: "}, nil, "policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", "--principal=Person:owner", "--role=administrator", at)
+
+	// Grants: what is wanted for another world, and one that shows nothing.
+	u.write("view.json", `{"properties":{"mood":{}},"purposes":["fitness"]}`)
+	give := []string{"grant", "give", of["arena"], "--party=arena", "--platform=citadel", "--did=did:key:z6MktbxL1z351n6B4RXT254RbwuV8SJWJePHKLfAhUwGmAmh", "--view=view.json", "--purpose=fitness", at}
+	u.refuses("add --sensitivity: public, or personal", append(give, "--yes")...)
+	r = u.try("", append(give, "--sensitivity=personal")...)
+	if r.code != 1 || !strings.Contains(r.err, "would be shown 0 properties") || !strings.Contains(r.err, "this grant shows nothing") || !strings.Contains(r.err, "the grant is not given") {
+		t.Errorf("a grant of nothing: %+v", r)
+	}
+
+	// Shares: how they are, and without those of which nothing came.
+	says([]string{"takes from  arena", "in force"}, nil, "share", "list", at, "--party=citadel")
+	u.refuses("", "share", "take", of["arena"], "--party=citadel", "--from=arena", "--for="+of["citadel"], "--purpose=nonsense", at)
+	says([]string{"takes from"}, []string{"1 question is left out that nothing came of; see --all"}, "share", "list", at, "--party=citadel")
+	if r := u.try("", "share", "list", at, "--party=citadel"); strings.Contains(r.out, "nonsense") {
+		t.Errorf("what nothing came of is listed:\n%s", r.out)
+	}
+	says([]string{"nonsense", "refused: "}, nil, "share", "list", at, "--party=citadel", "--all")
+	if all := reads[[]shareOf](u, "share", "list", at, "--party=citadel"); len(all) != 2 {
+		t.Errorf("in JSON there are %+v", all)
+	}
+
+	// Mappings: one that is stopped says so, and when, and by whom it was.
+	u.write("mine.td.json", string(td.Watch()))
+	reads[api.AddedThing](u, "thing", "add", at, "--id=mine", "--description=mine.td.json")
+	m := reads[thing.MappingInfo](u, "thing", "map", at, "mine", "--world=arena")
+	says([]string{"arena gets nothing more of mine"}, nil, "owner", "stop", at, "mine/arena")
+	says([]string{"arena was stopped already"}, nil, "owner", "stop", at, m.ID.String())
+	says([]string{"  stopped by owner at ", "; gets nothing more"}, nil, "owner", "show", at)
+}
