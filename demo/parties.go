@@ -175,7 +175,7 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 		}
 		return n.Run(ctx)
 	}
-	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file())
+	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file(), "--log-level", levelOf(log).String())
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -183,6 +183,15 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 		return fmt.Errorf("%s ended: %w", p.name, err)
 	}
 	return nil
+}
+
+// levelOf is the level from which on a logger logs.
+func levelOf(log *slog.Logger) slog.Level {
+	level := slog.LevelDebug
+	for level < slog.LevelError && !log.Enabled(context.Background(), level) {
+		level += slog.LevelInfo - slog.LevelDebug
+	}
+	return level
 }
 
 // setUp makes the parties, or takes up those that the directory has.

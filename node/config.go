@@ -2,9 +2,12 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"time"
 
 	"carnet"
@@ -155,13 +158,57 @@ func ReadConfig(path string) (Config, error) {
 	d := toml.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return c, carnet.Errorf(carnet.Malformed, "configuration %s: %v", path, err)
+		return c, unreadable(path, err)
 	}
 	c.dir, c.file = filepath.Dir(path), path
 	if err := c.check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// unreadable says where in a configuration something is that can't be read, and what
+// may be there.
+func unreadable(path string, err error) error {
+	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
+		first := &strict.Errors[0]
+		line, _ := first.Position()
+		key := first.Key()
+		within := "a configuration"
+		if len(key) > 1 {
+			within = strings.Join(key[:len(key)-1], ".")
+		}
+		return carnet.Errorf(carnet.Malformed, "configuration %s, line %d: there is no %s", path, line, strings.Join(key, ".")).
+			WithFix("%s may have %s", within, strings.Join(mayHave(reflect.TypeFor[Config](), key), ", "))
+	}
+	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, column := wrong.Position()
+		at := ""
+		if key := wrong.Key(); len(key) > 0 {
+			at = ", " + strings.Join(key, ".")
+		}
+		return carnet.Errorf(carnet.Malformed, "configuration %s, line %d, column %d%s: %s", path, line, column, at, strings.TrimPrefix(wrong.Error(), "toml: "))
+	}
+	return carnet.Errorf(carnet.Malformed, "configuration %s: %v", path, err)
+}
+
+// mayHave lists what may stand in the table of a configuration that a key is in.
+func mayHave(table reflect.Type, key []string) (names []string) {
+	for f := range table.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		if name == "" {
+			continue
+		}
+		inner := f.Type
+		if inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		if len(key) > 1 && name == key[0] && inner.Kind() == reflect.Struct {
+			return mayHave(inner, key[1:])
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // Write writes the configuration to a new file that only its owner reads.

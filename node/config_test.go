@@ -113,6 +113,29 @@ func TestConfigFiles(t *testing.T) {
 	}
 }
 
+// What can't be read in a configuration is named with its line, and what may be there.
+func TestConfigNamesWhatItCantRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "carnet.toml")
+	for text, says := range map[string][]string{
+		"party = 'a'\npartei = 'b'\n":                     {"line 2: there is no partei; a configuration may have party, role, data, key_file, store, listen,"},
+		"party = 'a'\n\n[listen]\nhttps = 'x:1'\n":        {"line 4: there is no listen.https; listen may have http, mqtt, link, r2, r5"},
+		"party = 'a'\n[[tokens]]\nname='ann'\nrolle=''\n": {"line 4: there is no tokens.rolle; tokens may have name, role, salt, hash"},
+		"[things]\nmax_age = 'long'\n":                    {"line 2", "max_age", "long"},
+		"party = 'a'\nrole = \n":                          {"line 2"},
+		"limits = 7\n":                                    {"line 1", "limits"},
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadConfig(path)
+		for _, want := range says {
+			if carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v, want %q", text, err, want)
+			}
+		}
+	}
+}
+
 func TestTokens(t *testing.T) {
 	token, ann := NewToken("ann", "user")
 	other, ops := NewToken("ops", "administrator")
