@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +19,10 @@ import (
 // its access file: nobody has to say as whom.
 func TestInADemo(t *testing.T) {
 	u := newUser(t)
-	demo := u.starts("demo", "--data=d", "--speed=1", "--for=40s")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // there is much to do
+	t.Cleanup(cancel)
+	u.ctx = ctx
+	demo := u.starts("demo", "--data=d", "--speed=1", "--for=3m")
 	demo.says(demo.err, "everything about this demo")
 	file := "--access=d/demo.json"
 	f, err := access.Read(filepath.Join(u.dir, "d/demo.json"))

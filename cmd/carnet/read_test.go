@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -48,6 +51,7 @@ func TestReadAnAvatar(t *testing.T) {
 	u.write("read.go", all[2].Code)
 	who := all[0].Code
 	u.until("something is there", who+all[1].Code[:strings.IndexByte(all[1].Code, '\n')+1], `"heart_rate"`)
+	u.looksLike(who+all[1].Code[:strings.IndexByte(all[1].Code, '\n')+1], all[3].Code)
 	for name, script := range map[string]string{
 		"curl": all[1].Code,
 		"Go":   "go run read.go /state && go run read.go /live",
@@ -58,6 +62,40 @@ func TestReadAnAvatar(t *testing.T) {
 				t.Errorf("it shows %s", got)
 			}
 		})
+	}
+}
+
+// looksLike holds a state against what the page says that it looks like: its example,
+// and the type in TypeScript.
+func (u user) looksLike(script, typescript string) {
+	u.t.Helper()
+	text, err := os.ReadFile("../../docs/read-an-avatar.md")
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	records := func(pack string) (all []map[string]any) {
+		if err := json.Unmarshal([]byte(pack), &all); err != nil || len(all) < 2 {
+			u.t.Fatalf("%s: %v", pack, err)
+		}
+		return all
+	}
+	_, rest, _ := strings.Cut(string(text), "says in clinic\n\n")
+	example, _, _ := strings.Cut(rest, "\n\n")
+	u.until("several properties are there", script, "position/lat")
+	out, err := u.shell(u.ctx, script).Output()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	said, got := records(example), records(string(out))
+	if fmt.Sprint(slices.Sorted(maps.Keys(said[0]))) != fmt.Sprint(slices.Sorted(maps.Keys(got[0]))) {
+		u.t.Errorf("the page has %s, and it is %s", example, out)
+	}
+	for _, r := range append(said, got...) {
+		for name := range r {
+			if !strings.Contains(typescript, " "+name+"?: ") {
+				u.t.Errorf("the type has no %s that may be missing, and there is %v", name, r)
+			}
+		}
 	}
 }
 
