@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"carnet"
+
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -54,10 +56,21 @@ func (s *server) thingsStatus(ctx context.Context) (*ThingsStatus, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range st.Links {
+		st.Links[i].Trouble = s.troubleWith(st.Links[i].World)
+	}
 	return &ThingsStatus{
 		Things: len(all), PolicyVersion: st.PolicyVersion, Messages: max(st.LogNext, 1) - 1, SentFrames: st.SentFrames,
 		SentBatches: st.SentBatches, Refusals: st.Refusals, Statements: st.Statements, Receipts: st.Receipts, Links: st.Links,
 	}, nil
+}
+
+// troubleWith says why a peer can't be reached.
+func (s *server) troubleWith(peer carnet.PartyID) string {
+	if s.peers == nil {
+		return ""
+	}
+	return s.peers.Trouble(peer)
 }
 
 func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
@@ -71,6 +84,9 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 	}
 	if s.shares != nil {
 		st.Shares = s.shares.Links()
+		for i := range st.Shares {
+			st.Shares[i].Trouble = s.troubleWith(st.Shares[i].World)
+		}
 	}
 	for _, v := range s.world.Avatars() {
 		st.Avatars++

@@ -16,6 +16,7 @@ type Link struct {
 	Taking  int            `json:"taking" doc:"Shares in force that it takes."`
 	Acked   uint64         `json:"acked" doc:"Frames that the other world has acknowledged."`
 	Waiting bool           `json:"waiting" doc:"Something that is given isn't acknowledged yet."`
+	Trouble string         `json:"trouble,omitempty" doc:"Since when the other world can't be reached, and why."` // filled in by who runs the link
 }
 
 // Links lists the worlds with which there are shares, or were since the start, in

@@ -37,10 +37,11 @@ type SenderConfig struct {
 type Status struct {
 	Connected   bool // registered, and the source has been resumed or is about to be
 	Incarnation uint64
-	Acked       uint64 // greatest acknowledged number
-	InFlight    int    // frames sent and not acknowledged
-	Connections uint64 // begun since the start
-	LastError   string // why the last connection ended or could not be made
+	Acked       uint64    // greatest acknowledged number
+	InFlight    int       // frames sent and not acknowledged
+	Connections uint64    // begun since the start
+	LastError   string    // why the last connection ended or could not be made
+	Down        time.Time // since when there is none, and LastError stands; zero: there is one, or none was tried
 }
 
 // Sender is the end of a link that has frames. Make one for each peer and
@@ -172,6 +173,9 @@ func (s *Sender) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.LastError = err.Error()
+	if s.status.Down.IsZero() {
+		s.status.Down = time.Now()
+	}
 }
 
 // Status returns the link's state.
@@ -199,7 +203,7 @@ func (s *Sender) connect(ctx context.Context, connection uint64) error {
 	}
 	o := newOutgoing(s, c, w, cancel)
 	s.mu.Lock()
-	s.current, s.status.Connected, s.status.Incarnation, s.status.Acked = o, true, w.Incarnation, w.Number
+	s.current, s.status.Connected, s.status.Incarnation, s.status.Acked, s.status.Down = o, true, w.Incarnation, w.Number, time.Time{}
 	s.mu.Unlock()
 	s.Log.Info("link registered", "peer", s.Peer.Party, "incarnation", w.Incarnation, "last", w.Number)
 

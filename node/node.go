@@ -61,6 +61,7 @@ type Node struct {
 	abroad      *abroad             // of a world: its calls to others
 	clearance   carnet.Clearance    // of a world: what it may hold
 	fenced      sync.Map            // carnet.PartyID of worlds that this process may send nothing more to
+	senders     sync.Map            // carnet.PartyID → *link.Sender: links that this party keeps up
 	inbound     inbound
 }
 
@@ -100,7 +101,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openActivity(ctx); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: n.peers, Log: n.log,
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: peersOf{n.peers, n}, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch reached := n.config.Reached(); {
 	case n.config.Role == identity.Depot:

@@ -106,6 +106,8 @@ func (n *Node) sendTo(ctx context.Context, p peering.Peering) error {
 // keepSending runs a link. One that ends for good (another process took its
 // place, or the world has other frames) leaves the rest of the party at work.
 func (n *Node) keepSending(ctx context.Context, to carnet.PartyID, sender *link.Sender) error {
+	n.senders.Store(to, sender)
+	defer n.senders.Delete(to)
 	err := sender.Run(ctx)
 	if ctx.Err() != nil || Durability(err) {
 		return err

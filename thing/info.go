@@ -320,6 +320,9 @@ type LinkStatus struct {
 	// Waiting counts the frames that are due, or built and not acknowledged by
 	// the world.
 	Waiting uint64 `json:"waiting"`
+	// Trouble says since when the world can't be reached, and why: who runs the link
+	// fills it in.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Status counts what the agent has.

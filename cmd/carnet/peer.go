@@ -234,9 +234,9 @@ func (c peerList) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, peers)
 	}
-	t := table{{"PEER", "ROLE", "STATE", "SINCE", "SCOPE", "PURPOSES", "SENSITIVITY", "UNTIL"}}
+	t := table{{"PEER", "ROLE", "STATE", "SINCE", "SCOPE", "PURPOSES", "SENSITIVITY", "UNTIL", "TROUBLE"}}
 	for _, p := range peers {
-		t.add(string(p.Name), string(p.Role), string(p.State), clock(p.Since), strings.Join(p.Scope, " "), strings.Join(p.Purposes, " "), p.Sensitivity, clock(p.NotAfter))
+		t.add(string(p.Name), string(p.Role), string(p.State), clock(p.Since), strings.Join(p.Scope, " "), strings.Join(p.Purposes, " "), p.Sensitivity, clock(p.NotAfter), p.Trouble)
 	}
 	return t.write(s.out)
 }

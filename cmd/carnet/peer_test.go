@@ -3,7 +3,9 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"carnet/api"
 )
@@ -30,4 +32,55 @@ func TestAnInvitationThatCantBeWritten(t *testing.T) {
 	if p := peers(); len(p) != 1 || p[0].Name != "arena" {
 		t.Errorf("it invites %+v", p)
 	}
+}
+
+// TestARefusedPeerSeesThatItIs is what one side sees when the other suspends a peering,
+// takes that back, or removes it: since when it is refused, in words that say what that
+// may mean, and no more than a stranger is told.
+func TestARefusedPeerSeesThatItIs(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--listen-http="+address(t), "--listen-mqtt="+address(t))
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--listen-http="+address(t), "--listen-link="+address(t), "--purpose=care", "--sensitivity=health")
+	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault", "--listen-http="+address(t), "--listen-r2="+address(t))
+	u.runs("things", "hub")
+	u.runs("world", "arena")
+	u.runs("depot", "vault")
+	u.peers("arena", "watches", "hub", "gym", "--scope=r1", "--purpose=care", "--sensitivity=health")
+	u.peers("vault", "watches", "hub", "keeper", "--scope=r2")
+	const hub = "--access=hub/access.json"
+	shows := func(what string, want func(string) bool, args ...string) {
+		t.Helper()
+		out := u.does(args...)
+		for ; !want(out) && u.ctx.Err() == nil; out = u.does(args...) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !want(out) {
+			t.Fatalf("%s: %s", what, out)
+		}
+	}
+	refused := func(by string) func(string) bool {
+		return func(out string) bool {
+			return strings.Contains(out, by+" refuses this party's connections since 20") && strings.Contains(out, "suspended or removed the peering") && strings.Contains(out, "active")
+		}
+	}
+	fine := func(out string) bool {
+		return !strings.Contains(out, "refuses") && !strings.Contains(out, "no connection to")
+	}
+
+	shows("before", fine, "peer", "show", "gym", hub)
+	u.does("peer", "suspend", "watches", "--access=arena/access.json")
+	shows("suspended", refused("gym"), "peer", "show", "gym", hub)
+	shows("suspended", refused("gym"), "peer", "list", hub)
+	u.sees([]string{"link to gym", "down", "gym refuses this party's connections since "}, "status", hub)
+	u.does("peer", "resume", "watches", "--access=arena/access.json")
+	shows("resumed", fine, "peer", "show", "gym", hub)
+	shows("resumed", fine, "status", hub)
+	u.does("peer", "suspend", "gym", hub) // by oneself: nobody else refuses then
+	shows("suspended here", fine, "peer", "list", hub)
+	u.does("peer", "resume", "gym", hub)
+
+	u.does("peer", "remove", "watches", "--access=vault/access.json")
+	u.write("watch.td.json", `{"@context":["https://www.w3.org/2022/wot/td/v1.1"],"title":"Watch","securityDefinitions":{"p":{"scheme":"basic"}},"security":"p","properties":{"heart_rate":{"type":"number","forms":[{"href":"h"}]}}}`)
+	u.does("thing", "add", hub, "--description=watch.td.json") // a statement, which the depot is to take
+	shows("removed", refused("keeper"), "peer", "show", "keeper", hub)
 }

@@ -101,6 +101,13 @@ func showStatus(s streams, st api.Status) error {
 		n("receipts", v.Receipts)
 		n("no receipt yet", v.Statements-min(v.Statements, v.Receipts))
 		n("live subscriptions", uint64(v.Live))
+		for _, l := range v.Shares {
+			state := fmt.Sprintf("%s given, %d taken", number(uint64(l.Giving), "share", "shares"), l.Taking)
+			if l.Trouble != "" {
+				state += "; " + l.Trouble
+			}
+			t.add("  with "+string(l.World), state)
+		}
 	}
 	if v := st.Depot; v != nil {
 		n("objects", uint64(v.Objects))
@@ -115,5 +122,9 @@ func linkState(l thing.LinkStatus) string {
 	if l.Up {
 		up = "up"
 	}
-	return fmt.Sprintf("%s, %s acknowledged, %s behind", up, number(l.Acked, "frame", "frames"), number(l.Lag, "message", "messages"))
+	state := fmt.Sprintf("%s, %s acknowledged, %s behind", up, number(l.Acked, "frame", "frames"), number(l.Lag, "message", "messages"))
+	if l.Trouble != "" {
+		state += "; " + l.Trouble
+	}
+	return state
 }

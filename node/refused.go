@@ -1,0 +1,52 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/link"
+	"carnet/peering"
+)
+
+// peersOf are the party's peerings, each with what stands in the way of using it.
+type peersOf struct {
+	*peering.Registry
+	node *Node
+}
+
+// Trouble implements api.Peers.
+func (p peersOf) Trouble(name carnet.PartyID) string {
+	return cmp.Or(p.Registry.Trouble(name), p.node.trouble(name))
+}
+
+// trouble says since when a peer whose peering is active here can't be reached, and
+// how that looks from here: nobody is told more than that by a peer that has
+// suspended or removed the peering (docs/design/peering.md).
+func (n *Node) trouble(name carnet.PartyID) string {
+	if p, err := n.peers.Named(name); err != nil || p.State != peering.Active {
+		return ""
+	}
+	if s, ok := n.senders.Load(name); ok {
+		if st := s.(*link.Sender).Status(); !st.Connected && !st.Down.IsZero() {
+			return unreached(name, st.Down, st.LastError)
+		}
+	}
+	if away := n.depot.away(); away != nil && n.depot.Party() == name {
+		return unreached(name, away.Since, away.Why)
+	}
+	return ""
+}
+
+// unreached tells of a peer that doesn't let this party connect, or isn't there. What
+// came from its side of TLS is a refusal of this party's key: it looks the same to
+// everybody whose key it doesn't take.
+func unreached(name carnet.PartyID, since time.Time, why string) string {
+	at := since.UTC().Format(time.RFC3339)
+	if strings.Contains(why, "remote error: tls: ") {
+		return fmt.Sprintf("%s refuses this party's connections since %s (%s): it has suspended or removed the peering, the terms have ended there, or it takes another key; ask its operator", name, at, why)
+	}
+	return fmt.Sprintf("no connection to %s since %s: %s", name, at, why)
+}
