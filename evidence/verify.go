@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,6 +65,7 @@ type verification struct {
 	verifiers []*ledger.Verifier // of its ledgers
 	senders   []sender
 	passages  []*Passage // of its streams; nil: received by the bundle's world
+	keys      int64      // how many keys the file of keys has, where that was cut
 	streams   map[carnet.StreamID]uint32
 	results   sync.Pool // of *result that the join is done with
 }
@@ -253,9 +255,13 @@ func (v *verification) prepare() bool {
 		}
 	}
 	indexed := true
+	v.keys = math.MaxInt64
 	for _, f := range v.manifest.Files {
 		if info, err := v.files[f.Name].Stat(); err != nil || info.Size() != f.Length {
 			v.whole(f.Name, "the file has another length than the %d bytes that the manifest says", f.Length)
+			if f.Name == FileKeys && err == nil {
+				v.keys = info.Size() / hashSize
+			}
 			indexed = indexed && f.Name != FileFrameIndex && f.Name != FileBatchIndex
 		}
 	}

@@ -518,6 +518,26 @@ func TestTrustFile(t *testing.T) {
 	}
 }
 
+// A file of keys that was cut is said to be: nobody says that the world has no keys.
+func TestKeysThatWereCut(t *testing.T) {
+	s := scene(t)
+	dir := s.write(s.options())
+	file := filepath.Join(dir, FileKeys)
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := verify(t, dir, nil).Counts
+	if err := os.Truncate(file, info.Size()/2/hashSize*hashSize); err != nil {
+		t.Fatal(err)
+	}
+	r := verify(t, dir, nil)
+	want(t, r, False, "keys.bin", "the file was cut: it has no key of the batch")
+	if strings.Contains(r.Summary(), "any more") || r.Counts.Closed != 0 || r.Counts.Measurements == 0 || r.Counts.Measurements >= all.Measurements {
+		t.Errorf("of %+v it counts %+v:\n%s", all, r.Counts, r.Summary())
+	}
+}
+
 // A bundle names those that signed something in it, and nobody's key else is asked
 // for: not even where an older program named more.
 func TestOnlyWhoSignedIsNamed(t *testing.T) {

@@ -88,6 +88,7 @@ type sealed struct {
 	whole  bool // the record is not damaged
 	bytes  []byte
 	secret [hashSize]byte
+	cut    bool // the file of keys ends before its key
 	in     contents
 
 	fingerprint carnet.Fingerprint
@@ -263,7 +264,8 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := w.secrets.get(r.first*hashSize, len(batches)*hashSize)
+	there := int(min(int64(len(batches)), max(0, w.v.keys-int64(r.first)))) // fewer: the file was cut
+	keys, err := w.secrets.get(r.first*hashSize, there*hashSize)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +276,7 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 			b.bytes = body[at:end:end]
 		}
 		b.fingerprint = carnet.FingerprintOf(b.bytes)
-		if keys != nil {
+		if b.cut = i >= there; !b.cut && keys != nil {
 			copy(b.secret[:], keys[i*hashSize:])
 		}
 	}
@@ -470,6 +472,8 @@ func (w *worker) openBatch(r frameRecord, b *sealed, proved bool) (whole bool) {
 		bad(FileBatches, b.record.offset, err.Error())
 	case !known || stream != b.record.stream || h.Number != b.record.number || w.v.manifest.Streams[stream].Sender != int(r.sender):
 		bad(FileBatches, b.record.offset, fmt.Sprintf("here is batch %d of stream %s, which doesn't belong here", h.Number, h.Stream))
+	case b.cut:
+		bad(FileKeys, b.place*hashSize, "the file was cut: it has no key of the batch")
 	case closed:
 		c.Closed++
 		w.addTo([]sealed{*b}, r, Finding{Verdict: Unknown, File: FileKeys, Offset: int64(b.place * hashSize),
