@@ -151,6 +151,9 @@ func (b *Book) Give(ctx context.Context, token string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	if err := b.claim(ctx, g.Item); err != nil {
+		return Info{}, err
+	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	k, err := b.here(g.Item)
@@ -196,13 +199,26 @@ func (b *Book) Give(ctx context.Context, token string) (Info, error) {
 	return c.items[0].info(), nil
 }
 
+// claim makes sure that the register has an item here: this world's store may be an
+// older copy, and what has left it since isn't changed any more.
+func (b *Book) claim(ctx context.Context, id carnet.ItemID) error {
+	k, err := b.here(id)
+	if err != nil {
+		return err
+	}
+	return b.cfg.Homes.ClaimItem(ctx, k.item.Registrar, k.item.Home)
+}
+
 // Retire ends an item of this world's own for ever.
 func (b *Book) Retire(ctx context.Context, id carnet.ItemID) (Info, error) {
-	b.changing.Lock()
-	defer b.changing.Unlock()
 	if k, err := b.item(id); err == nil && k.State == Retired {
 		return k.info(), nil
 	}
+	if err := b.claim(ctx, id); err != nil {
+		return Info{}, err
+	}
+	b.changing.Lock()
+	defer b.changing.Unlock()
 	k, err := b.here(id)
 	if err != nil {
 		return Info{}, err

@@ -32,6 +32,11 @@ func (h homes) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, err
 	return h.node.api.Moves.OwnerOf(ctx, avatar)
 }
 
+// ClaimItem implements item.Homes.
+func (h homes) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
+	return h.node.api.Moves.ClaimItem(ctx, registrar, home)
+}
+
 // ledgerOf returns the key of a registrar's ledger, if the world's depot is that
 // registrar.
 func (n *Node) ledgerOf(registrar string) (ledger.Key, error) {

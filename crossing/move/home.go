@@ -205,6 +205,12 @@ func (a *Agent) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, er
 	return h.Owner, err
 }
 
+// ClaimItem implements item.Homes.
+func (a *Agent) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
+	_, err := a.claim(ctx, registrar, home)
+	return err
+}
+
 // checkHome refuses what the register doesn't say of a home: that it is at a world, and
 // whose it is.
 func (a *Agent) checkHome(ctx context.Context, h Registered, world string) error {

@@ -414,6 +414,7 @@ type stage struct {
 	registrar       *registrar
 	arena, citadel  *Agent
 	items           map[carnet.PartyID]*item.Book
+	other           carnet.ItemID // one that isn't ordered
 	stores          map[carnet.PartyID]*store
 	avatar          carnet.AvatarID
 	mangle          func(what string, v any) // changes what the source answers
@@ -489,6 +490,10 @@ func (h homesOf) EnrolItem(ctx context.Context, id carnet.AvatarID) (item.Enroll
 
 func (h homesOf) OwnerOf(ctx context.Context, id carnet.AvatarID) (string, error) {
 	return (*h.agent).OwnerOf(ctx, id)
+}
+
+func (h homesOf) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
+	return (*h.agent).ClaimItem(ctx, registrar, home)
 }
 
 // Named implements Peers.
