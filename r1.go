@@ -24,6 +24,12 @@ const (
 	// It is said at each connection until the agent has ended the stream, and again
 	// whenever something comes for it.
 	NoticeMoved = "moved"
+	// NoticeErased tells the agent that an avatar is erased by its owner's order:
+	// Erased. It is said at each connection until the agent has answered by
+	// CallErased, and again whenever something comes for the stream.
+	NoticeErased = "erased"
+	// CallErased answers NoticeErased: Unmapped → nothing.
+	CallErased = "erased"
 )
 
 // MapRequest asks a world for an avatar that a stream will speak about.
@@ -103,4 +109,17 @@ type SeenMeasurement struct {
 type Demand struct {
 	Stream StreamID `json:"stream"`
 	On     bool     `json:"on"`
+}
+
+// Erased tells that the avatar of a stream is erased.
+type Erased struct {
+	Stream StreamID `json:"stream"`
+	Order  string   `json:"order"` // the owner's
+}
+
+// Unmapped answers Erased: nothing more comes of the stream, or why that isn't so.
+type Unmapped struct {
+	Stream   StreamID `json:"stream"`
+	Deletion string   `json:"deletion,omitempty"` // the agent's, as a compact JWS
+	Why      string   `json:"why,omitempty"`
 }

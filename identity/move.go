@@ -29,6 +29,9 @@ type HomeAnswer struct {
 	// Recovery is what somebody asks for whom its owner ordered to be its home next;
 	// absent: nobody does.
 	Recovery Petitioned `json:"recovery,omitzero"`
+	// Erased is the owner's order to erase what the home is of (ErasureOrder): it
+	// never moves again.
+	Erased string `json:"erased,omitempty"`
 }
 
 // Order is what an owner wants: these homes go from one world to another, until a

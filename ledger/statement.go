@@ -61,6 +61,12 @@ const (
 	ItemArrived  Kind = 52 // avatar has an item that came from peer
 	ItemRetired  Kind = 53 // avatar's item is no more
 	ItemAccepted Kind = 54 // what is accepted of others' items, from now on: its document
+
+	ErasureOrdered Kind = 60 // an avatar is erased from now on, by the order whose fingerprint is Object; told by peer
+	Erased         Kind = 61 // nothing of it is left here, by the deletion whose fingerprint is Object
+	DeletionTaken  Kind = 62 // peer has deleted what it had of it, by its deletion
+	HomeErased     Kind = 63 // a registrar noted that what a home is of is erased, by this answer
+	MappingErased  Kind = 64 // a mapping to peer has ended: its avatar is erased, by the order
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -222,6 +228,16 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"item_retired", set(fAvatar, fObject), 0}, true
 	case ItemAccepted:
 		return kindRule{"item_accepted", set(fObject), 0}, true
+	case ErasureOrdered:
+		return kindRule{"erasure_ordered", set(fAvatar, fObject), set(fPeer)}, true
+	case Erased:
+		return kindRule{"erased", set(fObject), set(fAvatar, fPeer)}, true
+	case DeletionTaken:
+		return kindRule{"deletion_taken", set(fPeer, fObject), set(fAvatar)}, true
+	case HomeErased:
+		return kindRule{"home_erased", set(fObject), 0}, true
+	case MappingErased:
+		return kindRule{"mapping_erased", set(fPeer, fMapping, fAvatar, fObject), set(fThing)}, true
 	}
 	return kindRule{}, false
 }

@@ -65,6 +65,11 @@ func everyKind() []Statement {
 		{Kind: ItemArrived, Who: "citadel", Time: 52, Peer: "arena", Avatar: avatar, Object: fill(13)},
 		{Kind: ItemRetired, Who: "arena", Time: 53, Avatar: avatar, Object: fill(14)},
 		{Kind: ItemAccepted, Who: "citadel", Time: 54, Object: fill(15)},
+		{Kind: ErasureOrdered, Who: "arena", Time: 15, Peer: "citadel", Avatar: avatar, Object: fill(11)},
+		{Kind: Erased, Who: "arena", Time: 16, Peer: "citadel", Avatar: avatar, Object: fill(12)},
+		{Kind: DeletionTaken, Who: "arena", Time: 17, Peer: "citadel", Avatar: avatar, Object: fill(13)},
+		{Kind: HomeErased, Who: "vault", Time: 18, Object: fill(14)},
+		{Kind: MappingErased, Who: "hub", Time: 19, Peer: "arena", Mapping: mapping, Avatar: avatar, Thing: "watch-1", Object: fill(15)},
 	}
 }
 

@@ -39,7 +39,7 @@ const maxReply = 256 << 10
 // Enrol registers a home for the party, with the owner's key.
 func (c *Client) Enrol(ctx context.Context, id carnet.HomeID, owner string) (identity.HomeAnswer, HomeReply, error) {
 	asked := identity.NewNonce()
-	a, reply, err := c.stands(ctx, http.MethodPut, "", id, asked, homeRequest{owner, asked})
+	a, reply, err := c.stands(ctx, http.MethodPut, "", id, asked, homeRequest{Owner: owner, Asked: asked})
 	if err == nil && a.Owner != owner {
 		err = carnet.Errorf(carnet.Tampered, "the registrar enrolled the home %s for another owner", id)
 	}
@@ -55,6 +55,32 @@ func (c *Client) Claim(ctx context.Context, id carnet.HomeID) (identity.HomeAnsw
 // Home asks who is home.
 func (c *Client) Home(ctx context.Context, id carnet.HomeID) (identity.HomeAnswer, HomeReply, error) {
 	return c.stands(ctx, http.MethodGet, "", id, identity.NewNonce(), nil)
+}
+
+// Erase notes the owner's order to erase what a home of this party is of.
+func (c *Client) Erase(ctx context.Context, id carnet.HomeID, order string) (identity.HomeAnswer, HomeReply, error) {
+	asked := identity.NewNonce()
+	a, reply, err := c.stands(ctx, http.MethodPost, "erasure", id, asked, homeRequest{Asked: asked, Order: order})
+	if err == nil && a.Erased == "" {
+		err = carnet.Errorf(carnet.Tampered, "the registrar answered an order to erase the home %s as if there were none", id)
+	}
+	return a, reply, err
+}
+
+// Erased asks of which homes what they are of is erased; Home proves each.
+func (c *Client) Erased(ctx context.Context, ids []carnet.HomeID) (erased []carnet.HomeID, err error) {
+	for some := range slices.Chunk(ids, maxErased) {
+		var reply homeList
+		if _, err := c.do(ctx, http.MethodPost, []string{"erased"}, "", homeList{some}, &reply); err != nil {
+			return nil, fmt.Errorf("ask which homes are erased: %w", err)
+		}
+		for _, id := range reply.Homes {
+			if slices.Contains(some, id) {
+				erased = append(erased, id)
+			}
+		}
+	}
+	return erased, nil
 }
 
 // stands asks about a home with a nonce, and takes the answer to that nonce only.

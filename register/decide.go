@@ -19,6 +19,9 @@ type Home struct {
 	// Recovery is what was petitioned for and is carried out once its time has come;
 	// absent: nothing is.
 	Recovery identity.Petitioned `json:"recovery,omitzero"`
+	// Erased is the order by which what it is the home of was erased; empty: it
+	// wasn't. It never changes again then.
+	Erased string `json:"erased,omitempty"`
 }
 
 // Want is what somebody asks a registrar to do about a crossing.
@@ -127,6 +130,9 @@ func commit(k Known, q Question, now time.Time) (*identity.Decision, []Home, err
 	}
 	for i, id := range o.Homes {
 		h := k.Homes[id]
+		if h.Erased != "" {
+			return abort(k, q, now, fmt.Sprintf("what the home %s is of is erased", id)), nil, nil
+		}
 		if h.World != o.Source {
 			return abort(k, q, now, fmt.Sprintf("the home %s isn't at the source", id)), nil, nil
 		}
@@ -178,13 +184,38 @@ func Enrol(known *Home, id carnet.HomeID, by, owner string) (h Home, changed boo
 }
 
 // Claim is the rule for a world that begins anew to act as home: releases from before
-// are worth nothing any more, and neither are recoveries. A home that isn't enrolled looks like one elsewhere.
+// are worth nothing any more, and neither are recoveries. A home that isn't enrolled looks
+// like one elsewhere. One that is erased is answered as it is: the world learns it so.
 func Claim(known *Home, id carnet.HomeID, by string) (Home, error) {
 	if known == nil || known.World != by {
 		return Home{}, carnet.Errorf(carnet.Forbidden, "the home %s isn't at this world", id)
 	}
 	h := *known
-	h.Incarnation++
-	h.Recovery = identity.Petitioned{} // whose source has shown itself
+	if h.Erased == "" {
+		h.Incarnation++
+		h.Recovery = identity.Petitioned{} // whose source has shown itself
+	}
 	return h, nil
+}
+
+// Erase is the rule for a world that has its owner's order to erase what a home of
+// it is of. The first order stands. The order is one that is signed by who it names,
+// and token its exact form.
+func Erase(known *Home, registrar, by string, o identity.ErasureOrder, token string) (h Home, changed bool, err error) {
+	switch {
+	case o.Registrar != registrar:
+		return Home{}, false, carnet.Errorf(carnet.Forbidden, "the order to erase is for another registrar")
+	case known == nil || known.World != by || known.ID != o.Home:
+		return Home{}, false, carnet.Errorf(carnet.Forbidden, "the home %s isn't at this world", o.Home)
+	case o.World != by:
+		return Home{}, false, carnet.Errorf(carnet.Forbidden, "the order to erase is for another world")
+	case o.Owner != known.Owner:
+		return Home{}, false, carnet.Errorf(carnet.Forbidden, "the order to erase isn't by the home's owner")
+	}
+	h = *known
+	if h.Erased != "" {
+		return h, false, nil
+	}
+	h.Erased, h.Recovery = token, identity.Petitioned{}
+	return h, true, nil
 }

@@ -20,8 +20,8 @@ func crossing() (Known, Question) {
 	}
 	hash, manifest := carnet.Fingerprint{4}, carnet.Fingerprint{5}
 	return Known{Registrar: "vault", Homes: map[carnet.HomeID]Home{
-			{2}: {carnet.HomeID{2}, 1, "arena", "alice", 4, identity.Petitioned{}},
-			{3}: {carnet.HomeID{3}, 7, "arena", "alice", 1, identity.Petitioned{}},
+			{2}: {carnet.HomeID{2}, 1, "arena", "alice", 4, identity.Petitioned{}, ""},
+			{3}: {carnet.HomeID{3}, 7, "arena", "alice", 1, identity.Petitioned{}, ""},
 		}}, Question{
 			By: "stranger", Crossing: order.Crossing, Want: Commit, Order: &order, Hash: hash,
 			Release:    &identity.Release{Crossing: order.Crossing, Source: "arena", Order: hash, Manifest: manifest, Incarnations: []uint64{4, 1}},
@@ -40,7 +40,7 @@ func TestACommitMovesAllHomesOfItsOrder(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Fatalf("decided %+v, %v; want %+v", d, err, want)
 	}
-	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 5, identity.Petitioned{}}, {carnet.HomeID{3}, 8, "citadel", "alice", 2, identity.Petitioned{}}}; !reflect.DeepEqual(moved, want) {
+	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 5, identity.Petitioned{}, ""}, {carnet.HomeID{3}, 8, "citadel", "alice", 2, identity.Petitioned{}, ""}}; !reflect.DeepEqual(moved, want) {
 		t.Fatalf("moved %+v, want %+v", moved, want)
 	}
 }
@@ -75,14 +75,17 @@ func TestWhatFollowsFromAQuestion(t *testing.T) {
 		"another's order, to end it":              {func(_ *Known, q *Question) { q.Order.Owner, q.Want, q.By = "mallory", Abort, "arena" }, 0, open, carnet.Forbidden},
 		"another's order, late":                   {func(_ *Known, q *Question) { q.Order.Owner = "mallory" }, time.Hour, open, carnet.Forbidden},
 		"one home is another's": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "bob", 1, identity.Petitioned{}}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "bob", 1, identity.Petitioned{}, ""}
 		}, 0, open, carnet.Forbidden},
+		"one home is erased": {func(k *Known, _ *Question) {
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "alice", 1, identity.Petitioned{}, "order"}
+		}, 0, aborts, ""},
 		"one home isn't enrolled": {func(k *Known, _ *Question) { delete(k.Homes, carnet.HomeID{3}) }, 0, open, carnet.Forbidden},
 		"one home is elsewhere": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice", 1, identity.Petitioned{}}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice", 1, identity.Petitioned{}, ""}
 		}, 0, aborts, ""},
 		"one home is there already": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice", 1, identity.Petitioned{}}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice", 1, identity.Petitioned{}, ""}
 		}, 0, aborts, ""},
 		"no release":                        {func(_ *Known, q *Question) { q.Release = nil }, 0, open, carnet.Malformed},
 		"no acceptance":                     {func(_ *Known, q *Question) { q.Acceptance = nil }, 0, open, carnet.Malformed},
@@ -154,8 +157,8 @@ func TestTwoOrdersOfOneHome(t *testing.T) {
 
 func TestEnrol(t *testing.T) {
 	id := carnet.HomeID{2}
-	fresh := Home{id, 1, "arena", "alice", 1, identity.Petitioned{}}
-	moved := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}}
+	fresh := Home{id, 1, "arena", "alice", 1, identity.Petitioned{}, ""}
+	moved := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, ""}
 	for name, c := range map[string]struct {
 		known     *Home
 		by, owner string
@@ -179,20 +182,58 @@ func TestEnrol(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	id := carnet.HomeID{2}
-	home := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}}
+	home := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, ""}
+	erased := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "order"}
 	for name, c := range map[string]struct {
 		known *Home
 		by    string
 		want  Home
 		code  carnet.Code
 	}{
-		"the home":                {&home, "citadel", Home{id, 3, "citadel", "alice", 7, identity.Petitioned{}}, ""},
+		"the home":                {&home, "citadel", Home{id, 3, "citadel", "alice", 7, identity.Petitioned{}, ""}, ""},
 		"the world it has left":   {&home, "arena", Home{}, carnet.Forbidden},
 		"the owner isn't a world": {&home, "alice", Home{}, carnet.Forbidden},
 		"not enrolled":            {nil, "arena", Home{}, carnet.Forbidden},
+		"the home, erased":        {&erased, "citadel", erased, ""},
+		"another, erased":         {&erased, "arena", Home{}, carnet.Forbidden},
 	} {
 		if h, err := Claim(c.known, id, c.by); h != c.want || carnet.CodeOf(err) != c.code {
 			t.Errorf("%s: %+v, %v", name, h, err)
+		}
+	}
+}
+
+func TestErase(t *testing.T) {
+	id := carnet.HomeID{2}
+	home, first := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, ""}, Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "another"}
+	order := identity.ErasureOrder{Registrar: "vault", Owner: "alice", World: "citadel", Home: id}
+	with := func(change func(*identity.ErasureOrder)) identity.ErasureOrder {
+		o := order
+		change(&o)
+		return o
+	}
+	for name, c := range map[string]struct {
+		known   *Home
+		by      string
+		order   identity.ErasureOrder
+		want    Home
+		changed bool
+		code    carnet.Code
+	}{
+		"the home":                   {&home, "citadel", order, Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "token"}, true, ""},
+		"again, by another order":    {&first, "citadel", order, first, false, ""},
+		"the world it has left":      {&home, "arena", order, Home{}, false, carnet.Forbidden},
+		"not enrolled":               {nil, "citadel", order, Home{}, false, carnet.Forbidden},
+		"for another world":          {&home, "citadel", with(func(o *identity.ErasureOrder) { o.World = "arena" }), Home{}, false, carnet.Forbidden},
+		"for another registrar":      {&home, "citadel", with(func(o *identity.ErasureOrder) { o.Registrar = "shed" }), Home{}, false, carnet.Forbidden},
+		"by another than its owner":  {&home, "citadel", with(func(o *identity.ErasureOrder) { o.Owner = "mallory" }), Home{}, false, carnet.Forbidden},
+		"about another home":         {&home, "citadel", with(func(o *identity.ErasureOrder) { o.Home[0]++ }), Home{}, false, carnet.Forbidden},
+		"its owner isn't a world":    {&home, "alice", order, Home{}, false, carnet.Forbidden},
+		"erased, by another's order": {&first, "citadel", with(func(o *identity.ErasureOrder) { o.Owner = "mallory" }), Home{}, false, carnet.Forbidden},
+	} {
+		h, changed, err := Erase(c.known, "vault", c.by, c.order, "token")
+		if h != c.want || changed != c.changed || carnet.CodeOf(err) != c.code {
+			t.Errorf("%s: %+v, %v, %v", name, h, changed, err)
 		}
 	}
 }

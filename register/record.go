@@ -30,6 +30,8 @@ func (rec *record) kind() ledger.Kind {
 	switch {
 	case rec.Crossing != carnet.CrossingID{}:
 		return ledger.CrossingDecided
+	case rec.Homes[0].Erased != "":
+		return ledger.HomeErased
 	case rec.Homes[0].Recovery != identity.Petitioned{}:
 		return ledger.RecoveryAsked
 	case rec.Homes[0].Incarnation == 1:
@@ -208,14 +210,14 @@ func (h HomeReply) verify(registrar string, key ledger.Key) (identity.HomeAnswer
 		if record.Asked = answer.Asked; record != answer {
 			return answer, carnet.Errorf(carnet.Tampered, "the registrar's answer and its record differ")
 		}
-		return answer, h.Proof.verify(key, h.Record, ledger.HomeEnrolled, ledger.HomeClaimed, ledger.RecoveryAsked)
+		return answer, h.Proof.verify(key, h.Record, ledger.HomeEnrolled, ledger.HomeClaimed, ledger.RecoveryAsked, ledger.HomeErased)
 	}
 	decision, err := identity.OpenDecision(h.Record)
 	if err != nil {
 		return answer, err
 	}
 	at := identity.HomeAt{Home: answer.Home, Version: answer.Version, World: answer.World}
-	if decision.Registrar != registrar || !decision.Moves(at) {
+	if decision.Registrar != registrar || !decision.Moves(at) || answer.Erased != "" {
 		return answer, carnet.Errorf(carnet.Tampered, "the registrar's answer and its record differ")
 	}
 	return answer, h.Proof.verify(key, h.Record, ledger.CrossingDecided)

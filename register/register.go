@@ -304,8 +304,52 @@ func (r *Registrar) Enrol(ctx context.Context, by string, id carnet.HomeID, owne
 func (r *Registrar) Claim(ctx context.Context, by string, id carnet.HomeID, asked string) (HomeReply, error) {
 	return r.stand(ctx, id, asked, func(known *Home) (Home, bool, error) {
 		h, err := Claim(known, id, by)
-		return h, err == nil, err
+		return h, err == nil && h != *known, err
 	})
+}
+
+// Erase notes, for the world by, its owner's order to erase what a home is of.
+func (r *Registrar) Erase(ctx context.Context, by string, id carnet.HomeID, order, asked string) (HomeReply, error) {
+	o, err := identity.OpenErasure(order)
+	if err != nil {
+		return HomeReply{}, err
+	}
+	if o.Home != id {
+		return HomeReply{}, carnet.Errorf(carnet.Malformed, "the order to erase is about another home")
+	}
+	return r.stand(ctx, id, asked, func(known *Home) (Home, bool, error) { return Erase(known, r.did, by, o, order) })
+}
+
+// maxErased bounds how many homes are asked about at once.
+const maxErased = 1024
+
+// Erased says of which homes what they are of is erased. Who asks has each proved by
+// Home.
+func (r *Registrar) Erased(ctx context.Context, ids []carnet.HomeID) (erased []carnet.HomeID, err error) {
+	if err := r.answering(); err != nil {
+		return nil, err
+	}
+	if len(ids) > maxErased {
+		return nil, carnet.Errorf(carnet.TooLarge, "%d homes are asked about, at most %d are answered", len(ids), maxErased)
+	}
+	changes, err := r.cfg.Store.Homes(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, c := range changes {
+		rec, err := r.open(c)
+		if err != nil {
+			return nil, err
+		}
+		h, err := rec.home(id)
+		if err != nil {
+			return nil, err
+		}
+		if h.Erased != "" {
+			erased = append(erased, id)
+		}
+	}
+	return erased, nil
 }
 
 // Home answers who is home.
@@ -371,7 +415,7 @@ func (r *Registrar) stand(ctx context.Context, id carnet.HomeID, asked string, r
 
 // answer is what is said of a home to who asked with a nonce.
 func (h Home) answer(registrar, asked string) identity.HomeAnswer {
-	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked, Recovery: h.Recovery}
+	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked, Recovery: h.Recovery, Erased: h.Erased}
 }
 
 // maxTries bounds how often a change is made anew since another came first.

@@ -3,6 +3,7 @@ package register
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/identity"
@@ -57,5 +58,54 @@ func TestAHomeMovesByItsOwnersOrder(t *testing.T) {
 	}
 	if h, _, err := s.by(clinic).Home(ctx, homes[0]); err != nil || h.Incarnation != 3 {
 		t.Errorf("after a restart: %+v, %v", h, err)
+	}
+}
+
+func TestAnErasedHomeNeverMovesAgain(t *testing.T) {
+	s, ctx := newStage(t), t.Context()
+	homes := s.enrolled(arena, 3)
+	erasure := func(home carnet.HomeID, owner byte) string {
+		made := time.Now().UTC().Truncate(time.Second)
+		order, err := identity.SignErasure(key(owner), identity.ErasureOrder{
+			Erasure: carnet.ErasureID{7}, Registrar: did(theRegistrar), Owner: did(owner), World: did(arena), Home: home,
+			Avatar: identity.ErasedMark(carnet.ErasureID{7}, carnet.AvatarID{9}), Made: made, Until: made.Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return order
+	}
+	for who, order := range map[string]string{"another's order": erasure(homes[0], mallory), "nonsense": "a.b.c", "another home's": erasure(homes[1], alice)} {
+		if _, _, err := s.by(arena).Erase(ctx, homes[0], order); err == nil {
+			t.Errorf("%s erased the home", who)
+		}
+	}
+	if _, _, err := s.by(citadel).Erase(ctx, homes[0], erasure(homes[0], alice)); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("another world erased the home: %v", err)
+	}
+	if erased, err := s.by(arena).Erased(ctx, homes); err != nil || len(erased) != 0 {
+		t.Fatalf("erased before any order: %v, %v", erased, err)
+	}
+	signed := erasure(homes[0], alice)
+	h, reply, err := s.by(arena).Erase(ctx, homes[0], signed)
+	if err != nil || h.Erased != signed {
+		t.Fatalf("erased as %+v, %v", h, err)
+	}
+	if _, err := reply.Verify(did(theRegistrar), s.ledger.Key()); err != nil {
+		t.Errorf("the answer doesn't hold offline: %v", err)
+	}
+	s.restart()
+	o := order(homes...)
+	if d, err := s.by(citadel).Decide(ctx, o.Crossing, petition(t, o)); err != nil || d.Outcome != identity.Abort {
+		t.Errorf("a move of an erased home was decided %+v, %v", d, err)
+	}
+	if h, _, err := s.by(arena).Claim(ctx, homes[0]); err != nil || h.Erased != signed || h.Incarnation != 1 {
+		t.Errorf("claimed as %+v, %v", h, err)
+	}
+	if h, _, err := s.by(clinic).Home(ctx, homes[0]); err != nil || h.Erased != signed {
+		t.Errorf("another world is told %+v, %v", h, err)
+	}
+	if erased, err := s.by(arena).Erased(ctx, append(homes, carnet.NewHomeID())); err != nil || len(erased) != 1 || erased[0] != homes[0] {
+		t.Errorf("erased are %v, %v; want the first", erased, err)
 	}
 }

@@ -44,6 +44,8 @@ type server struct {
 //	PUT  /r2/homes/{home}             {owner, asked} → HomeReply; enrols it for the caller
 //	GET  /r2/homes/{home}?asked=NONCE → HomeReply
 //	POST /r2/homes/{home}/claims      {asked} → HomeReply; for the home alone
+//	POST /r2/homes/{home}/erasure     {asked, order} → HomeReply; for the home alone
+//	POST /r2/erased                   {homes} → {homes}: those of which it was noted
 //	POST /r2/crossings/{crossing}     Petition → DecisionReply, or 202 {} while it is open
 //
 // Refusals are problem+json (RFC 9457) with the members code and fix.
@@ -64,6 +66,8 @@ func (s *server) routes() map[string]handler {
 		"PUT /r2/homes/{home}":          s.enrol,
 		"GET /r2/homes/{home}":          s.home,
 		"POST /r2/homes/{home}/claims":  s.claim,
+		"POST /r2/homes/{home}/erasure": s.erase,
+		"POST /r2/erased":               s.erased,
 		"POST /r2/crossings/{crossing}": s.decide,
 	}
 }
@@ -105,6 +109,12 @@ func (s *server) known(h handler) http.Handler {
 type homeRequest struct {
 	Owner string `json:"owner,omitempty"` // to enrol it
 	Asked string `json:"asked"`
+	Order string `json:"order,omitempty"` // to erase what it is of
+}
+
+// homeList is what is asked and answered of several homes.
+type homeList struct {
+	Homes []carnet.HomeID `json:"homes"`
 }
 
 func (s *server) enrol(ctx context.Context, who Caller, r *http.Request) (any, error) {
@@ -129,6 +139,27 @@ func (s *server) claim(ctx context.Context, who Caller, r *http.Request) (any, e
 		return nil, carnet.Errorf(carnet.Malformed, "a claim names no owner")
 	}
 	return s.registrar.Claim(ctx, who.DID, id, q.Asked)
+}
+
+func (s *server) erase(ctx context.Context, who Caller, r *http.Request) (any, error) {
+	var id carnet.HomeID
+	var q homeRequest
+	if err := errors.Join(id.UnmarshalText([]byte(r.PathValue("home"))), read(r, &q)); err != nil {
+		return nil, err
+	}
+	return s.registrar.Erase(ctx, who.DID, id, q.Order, q.Asked)
+}
+
+func (s *server) erased(ctx context.Context, _ Caller, r *http.Request) (any, error) {
+	var q homeList
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	erased, err := s.registrar.Erased(ctx, q.Homes)
+	if err != nil {
+		return nil, err
+	}
+	return homeList{append([]carnet.HomeID{}, erased...)}, nil
 }
 
 func (s *server) home(ctx context.Context, _ Caller, r *http.Request) (any, error) {
