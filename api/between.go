@@ -108,6 +108,11 @@ func (b between) describeR2(at string) {
 		responses("200", "Its bytes.", map[string]*huma.MediaType{typeObject: {Schema: bytesOf("The bytes."), Example: exampleObject}}))
 	add("delete-object", http.MethodDelete, "/r2/objects/{fingerprint}", "Erases an object that the caller has put.", []*huma.Param{fingerprint}, nil,
 		responses("204", "It is erased.", nil))
+	add("erase-objects", http.MethodPost, "/r2/deletions", "Erases objects of the caller by an erasure, and signs that they are gone (docs/design/erasure.md).", nil,
+		&huma.RequestBody{Required: true, Description: "The erasure, the hash of its order, and up to 16,384 fingerprints.", Content: map[string]*huma.MediaType{typeJSON: {
+			Schema: b.schema(reflect.TypeFor[depot.Erasing](), "Erasing"), Example: depot.Erasing{Objects: []carnet.Fingerprint{}},
+		}}},
+		responses("200", "OK", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[depot.ErasingAnswer](), "ErasingAnswer")}}))
 	add("list-objects", http.MethodGet, "/r2/objects", "The caller's objects, by fingerprint.", []*huma.Param{
 		{Name: "after", In: "query", Description: "Those after this fingerprint.", Schema: &huma.Schema{Type: "string"}, Example: strings.Repeat("0", 64)},
 		{Name: "limit", In: "query", Description: "At most this many.", Schema: &huma.Schema{Type: "integer", Minimum: new(1.0)}, Example: 100},

@@ -130,22 +130,27 @@ type Agent struct {
 
 	mu          sync.RWMutex // guards what follows
 	notifier    Notifier
-	arrivals    Arrivals // nil: no avatar comes by a move
+	arrivals    Arrivals   // nil: no avatar comes by a move
+	unmappings  Unmappings // nil: nothing is erased
 	avatars     map[carnet.AvatarID]*Avatar
 	streams     map[carnet.StreamID]*stream
 	shared      map[carnet.StreamID]Shared            // of streams that come from other worlds
 	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
 	formerNames map[carnet.StreamID][]carnet.StreamID // the same ids, by the streams' names
-	departed    map[carnet.AvatarID]*Avatar           // those that have moved away
+	departed    map[carnet.AvatarID]*Avatar           // those that have moved away, or are erased
+	erased      map[carnet.StreamID]carnet.ErasureID  // of streams that are erased while their avatars stay
 	arriving    map[carnet.AvatarID]*arrival          // those that aren't here yet
 	tail        tail
 	classes     classes
 	folded      uint64 // the id of the last frame folded
 	defects     uint64
 
+	withheld atomic.Bool // avatars with an owner's key aren't shown
+
 	demandMu sync.Mutex
 	demanded map[*Avatar]struct{}             // whose senders know that somebody waits
 	onwards  map[carnet.StreamID]carnet.Moved // what senders of streams are told until they have ended them
+	erasures map[carnet.StreamID]carnet.Erased
 
 	receptionMu sync.Mutex
 	reception   *seal.ReceptionKey
@@ -153,6 +158,7 @@ type Agent struct {
 	announced   []receptionEntry                          // the newest last
 
 	clearMu   sync.Mutex // held while what has moved away, or doesn't come, is deleted; before the others
+	depotMu   sync.Mutex // held while an object is put at the depot, so that none is that is erased there
 	changeMu  sync.Mutex // held while documents change
 	epochsDue time.Time  // when it is next looked at which keys are over; owner: compactLoop
 	valuesDue time.Time  // which values are; owner: compactLoop
@@ -172,6 +178,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
 		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
+		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),
 		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
 		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),

@@ -280,7 +280,7 @@ func (a *Agent) replace(ctx context.Context, stream carnet.StreamID, m *MovedStr
 	if err != nil || len(rows) == 0 || rows[0].FirstBatch != m.First {
 		return err
 	}
-	return a.drop(ctx, rows, "it was packed anew", nil)
+	return a.drop(ctx, rows, "it was packed anew", carnet.ErasureID{}, nil)
 }
 
 // TakeStretch verifies a stretch of an arriving avatar by its proof and stores
@@ -476,7 +476,7 @@ func (a *Agent) Drop(ctx context.Context, id carnet.AvatarID) error {
 	}
 	why := fmt.Sprintf("its avatar didn't come by crossing %s", r.doc.Crossing)
 	for i := range r.doc.Streams {
-		if err := a.deleteStretches(ctx, r.doc.Streams[i].ID, why); err != nil {
+		if err := a.deleteStretches(ctx, r.doc.Streams[i].ID, why, carnet.ErasureID{}); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,7 @@ func (a *Agent) checkStretches(ctx context.Context, s *arrivingStream, listed []
 			}
 		}
 		if len(surplus) > 0 {
-			if err := a.drop(ctx, surplus, "it is not in the manifest of its move", nil); err != nil {
+			if err := a.drop(ctx, surplus, "it is not in the manifest of its move", carnet.ErasureID{}, nil); err != nil {
 				return nil, err
 			}
 		}

@@ -84,7 +84,10 @@ type streamDocument struct {
 	Share  *Shared         `json:"share,omitempty"`  // by which it comes from another world
 	Former *former         `json:"former,omitempty"` // it came with a move
 
-	// Where it stood when its avatar moved away.
+	// Erased is by which erasure it is erased while its avatar stays.
+	Erased carnet.ErasureID `json:"erased,omitzero"`
+
+	// Where it stood when its avatar moved away, or it was erased.
 	NextBatch uint64 `json:"next_batch,omitempty"`
 	NextFirst uint64 `json:"next_first,omitempty"`
 }
@@ -103,7 +106,7 @@ func (a *Agent) avatar(id carnet.AvatarID) (*Avatar, error) {
 		return v, nil
 	}
 	if v := a.departed[id]; v != nil {
-		return nil, carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, v.passing.gone.World).WithFix("ask there for it")
+		return nil, v.passing.gone.why(id)
 	}
 	return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id).WithFix("list the avatars")
 }
@@ -150,6 +153,8 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 			return nil, carnet.Errorf(carnet.Malformed, "an owner's word can't be read: %v", err)
 		}
 		return nil, a.pinOwner(ctx, from, r.Ownership)
+	case carnet.CallErased:
+		return nil, a.heardErased(ctx, from, body)
 	case carnet.CallHeads:
 		var r carnet.HeadsRequest
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -277,6 +282,9 @@ func (a *Agent) saveOwned(ctx context.Context, v *Avatar, owner ed25519.PublicKe
 		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending, Former: a.formerOf(s.id)}
 		if share, ok := a.shareOf(s.id); ok {
 			d.Share = &share
+		}
+		if by, erased := a.erasedBy(s.id); erased {
+			d.Erased, d.NextBatch, d.NextFirst = by, s.nextBatch, s.nextFirst
 		}
 		doc.Streams = append(doc.Streams, d)
 	}

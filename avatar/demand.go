@@ -51,6 +51,11 @@ func (a *Agent) remind(party carnet.PartyID) {
 			a.notifyMoved(a.stream(id))
 		}
 	}
+	for id := range a.erasures {
+		if a.hasGone(id, party) {
+			a.notifyErased(a.stream(id))
+		}
+	}
 }
 
 func (a *Agent) notifyDemand(s *stream, on bool) {

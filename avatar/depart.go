@@ -12,23 +12,34 @@ import (
 	"carnet/seal"
 )
 
-// goneDocument says where an avatar went. It stays when all else of the avatar is
-// deleted.
+// goneDocument says where an avatar went, or that it is erased. It stays when all
+// else of the avatar is deleted.
 type goneDocument struct {
-	Crossing carnet.CrossingID  `json:"crossing"`
-	World    carnet.PartyID     `json:"world"`    // as this world calls it
-	Decision carnet.Fingerprint `json:"decision"` // the registrar's
-	At       time.Time          `json:"at"`
+	Crossing carnet.CrossingID  `json:"crossing,omitzero"`
+	World    carnet.PartyID     `json:"world,omitempty"`   // as this world calls it
+	Decision carnet.Fingerprint `json:"decision,omitzero"` // the registrar's
+	// Erasure is by which it is erased, and Order the owner's.
+	Erasure carnet.ErasureID   `json:"erasure,omitzero"`
+	Order   carnet.Fingerprint `json:"order,omitzero"`
+	At      time.Time          `json:"at"`
+	// Had is what there was of it then.
+	Had Extent `json:"had,omitzero"`
 	// Cleared is when nothing of it was left here; absent: it is being deleted.
 	Cleared time.Time `json:"cleared,omitzero"`
 }
 
-// Destination is where an avatar has moved to.
+// erased reports whether the avatar is erased, rather than somewhere else.
+func (g *goneDocument) erased() bool { return g.Erasure != carnet.ErasureID{} }
+
+// Destination is where an avatar has moved to, or what erased it.
 type Destination struct {
 	Crossing carnet.CrossingID
 	World    carnet.PartyID // as this world calls it
 	Decision carnet.Fingerprint
+	Erasure  carnet.ErasureID
+	Order    carnet.Fingerprint
 	At       time.Time
+	Had      Extent
 	Cleared  time.Time // zero: it isn't deleted yet
 }
 
@@ -62,8 +73,23 @@ func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.Crossin
 	if had, frozen := a.frozenFor(v); !frozen || had != x {
 		return carnet.Errorf(carnet.Conflict, "the avatar doesn't keep still for crossing %s", x)
 	}
-	gone := &goneDocument{Crossing: x, World: to, Decision: decision, At: a.now().UTC()}
-	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: a.ownerOf(v), Streams: []streamDocument{}, Gone: gone}
+	return a.bury(ctx, v, goneDocument{Crossing: x, World: to, Decision: decision}, ledger.Statement{Kind: ledger.Departed, Peer: to, Object: decision})
+}
+
+// why says to who asks for the avatar that it isn't here.
+func (g *goneDocument) why(id carnet.AvatarID) error {
+	if g.erased() {
+		return carnet.Errorf(carnet.NotFound, "the avatar %s is erased, by its owner's order", id)
+	}
+	return carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, g.World).WithFix("ask there for it")
+}
+
+// bury makes an avatar's document a tombstone, durably, and states why. The caller
+// holds moveMu and changeMu.
+func (a *Agent) bury(ctx context.Context, v *Avatar, gone goneDocument, why ledger.Statement) error {
+	id := v.id
+	gone.At, gone.Had = a.now().UTC(), a.extent(v.streams)
+	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: a.ownerOf(v), Streams: []streamDocument{}, Gone: &gone}
 	for _, s := range v.streams {
 		share, shared := a.shareOf(s.id)
 		d := streamDocument{ID: s.id, Sender: s.sender, Ended: true, Former: a.formerOf(s.id), NextBatch: s.nextBatch, NextFirst: s.nextFirst}
@@ -76,7 +102,8 @@ func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.Crossin
 	if err != nil {
 		return err
 	}
-	item, err := a.Statement(ledger.Statement{Kind: ledger.Departed, Time: gone.At.UnixNano(), Peer: to, Avatar: id, Object: decision})
+	why.Time, why.Avatar = gone.At.UnixNano(), id
+	item, err := a.Statement(why)
 	if err != nil {
 		return err
 	}
@@ -95,7 +122,7 @@ func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.Crossin
 	a.pending.avatars = slices.DeleteFunc(a.pending.avatars, func(other *Avatar) bool { return other == v })
 	a.mu.Lock()
 	delete(a.avatars, id)
-	v.passing = &passing{gone: gone}
+	v.passing = &passing{gone: &gone}
 	a.departed[id] = v
 	for _, s := range v.streams {
 		s.ended, s.gone = true, true
@@ -108,7 +135,7 @@ func (a *Agent) Depart(ctx context.Context, id carnet.AvatarID, x carnet.Crossin
 	v.mu.Lock()
 	v.latest = nil
 	for s := range v.subscribers.each() {
-		s.end(carnet.Errorf(carnet.NotFound, "the avatar %s has moved to %s", id, to).WithFix("ask there for it"))
+		s.end(gone.why(id))
 	}
 	v.mu.Unlock()
 	return nil
@@ -158,11 +185,14 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 	v := a.departed[id]
 	a.mu.RUnlock()
 	why := fmt.Sprintf("its avatar has moved to %s by crossing %s", to.World, to.Crossing)
+	if (to.Erasure != carnet.ErasureID{}) {
+		why = fmt.Sprintf("its avatar is erased by %s", to.Erasure)
+	}
 	if err := a.destroyStreams(ctx, v.streams, why); err != nil {
 		return err
 	}
 	for _, s := range v.streams {
-		if err := a.deleteStretches(ctx, s.id, why); err != nil {
+		if err := a.deleteStretches(ctx, s.id, why, to.Erasure); err != nil {
 			return err
 		}
 	}
@@ -210,8 +240,8 @@ func (a *Agent) setCleared(ctx context.Context, v *Avatar) error {
 }
 
 // deleteStretches deletes everything that the store has of a stream, by its id
-// there.
-func (a *Agent) deleteStretches(ctx context.Context, id carnet.StreamID, why string) error {
+// there. Their objects wait to be deleted at the depot by an erasure, if it is by one.
+func (a *Agent) deleteStretches(ctx context.Context, id carnet.StreamID, why string, by carnet.ErasureID) error {
 	for {
 		rows, err := a.store.StretchPage(ctx, id, 0, dropAtOnce)
 		if err != nil {
@@ -221,7 +251,7 @@ func (a *Agent) deleteStretches(ctx context.Context, id carnet.StreamID, why str
 			return a.deleteDocument(ctx, kindOver, id.String())
 		}
 		// What its retention ends at the same time is gone then.
-		if err := a.drop(ctx, rows, why, nil); err != nil && carnet.CodeOf(err) != carnet.Conflict {
+		if err := a.drop(ctx, rows, why, by, nil); err != nil && carnet.CodeOf(err) != carnet.Conflict {
 			return err
 		}
 	}

@@ -121,7 +121,7 @@ func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, upTo uint64, do 
 // received them signed, and of all its streams what retention has ended: what
 // evidence of the avatar says beside its frames.
 func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (passages map[carnet.StreamID][]byte, over map[carnet.StreamID][]Over, err error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,7 +145,7 @@ func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (passages map[ca
 // ProvenOf is Proven for those batches alone that hold a measurement which fits
 // the query, whose limit isn't looked at.
 func (a *Agent) ProvenOf(ctx context.Context, id carnet.AvatarID, upTo uint64, q Query, do func(*ProvenFrame) error) error {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return err
 	}

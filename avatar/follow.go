@@ -49,7 +49,7 @@ type Following struct{ s *Subscription }
 // is called when there is something to take after Take has said that there is
 // none; it must neither block nor call the agent.
 func (a *Agent) Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wake func()) (*Following, error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ const MaxHistory = 100_000
 // more than the limit. If there are none but for those whose keys were destroyed
 // when their grant was over, it says so (carnet.TooOld).
 func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []carnet.Measurement, more bool, err error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, false, err
 	}

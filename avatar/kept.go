@@ -68,6 +68,8 @@ func (a *Agent) storeSome(ctx context.Context, after uint64) (last uint64, rest 
 
 // storeStretch puts one stretch into the depot and makes the statement of it.
 func (a *Agent) storeStretch(ctx context.Context, row *StretchRow) (item ledger.Item, err error) {
+	a.depotMu.Lock()
+	defer a.depotMu.Unlock()
 	body, err := a.store.StretchBody(ctx, row.ID)
 	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return item, err
@@ -103,6 +105,8 @@ var lives = map[carnet.Retention]time.Duration{
 // depot; its document's id is the fingerprint.
 type doomedDocument struct {
 	Class carnet.Retention `json:"class"`
+	// Erasure is whose deletion the depot is to sign; zero: nobody's.
+	Erasure carnet.ErasureID `json:"erasure,omitzero"`
 }
 
 // dropAtOnce is how many stretches are dropped in one commit.
@@ -124,7 +128,7 @@ func (a *Agent) DropOver(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := a.drop(ctx, rows, "", documents); err != nil {
+			if err := a.drop(ctx, rows, "", carnet.ErasureID{}, documents); err != nil {
 				return err
 			}
 		}
@@ -135,7 +139,7 @@ func (a *Agent) DropOver(ctx context.Context) error {
 // drop deletes stretches with their proofs, states it, and notes in the same
 // transaction, beside other documents, what the depot is to delete: also what
 // isn't marked as stored may be there. Without a reason, their retention has ended.
-func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, documents []carnet.Document) error {
+func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, by carnet.ErasureID, documents []carnet.Document) error {
 	var ids []uint64
 	var items []ledger.Item
 	for i := range rows {
@@ -155,7 +159,7 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, docu
 			}
 		}
 		if doomed {
-			d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class})
+			d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class, by})
 			if err != nil {
 				return err
 			}
@@ -203,6 +207,13 @@ func (a *Agent) deleteDoomed(ctx context.Context) error {
 		var f carnet.Fingerprint
 		if err := f.UnmarshalText([]byte(d.ID)); err != nil {
 			return err
+		}
+		var doc doomedDocument
+		if err := a.openDocument(d, &doc); err != nil {
+			return err
+		}
+		if (doc.Erasure != carnet.ErasureID{}) {
+			return nil // by DeleteErased
 		}
 		err := a.depot.DeleteObject(ctx, f)
 		if code := carnet.CodeOf(err); code == carnet.Unavailable || ctx.Err() != nil {

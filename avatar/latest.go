@@ -99,7 +99,7 @@ func (v *Avatar) takeOne(m *carnet.Measurement, l latest, received int64) {
 // Latest returns an avatar's newest measurement of each property, in order of
 // names. One whose retention has ended is none.
 func (a *Agent) Latest(id carnet.AvatarID) ([]carnet.Measurement, error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (a *Agent) classOf(c policy.Class) classID {
 // property's unit and kind, and the label and retention class of its newest
 // measurement. One whose retention has ended is none.
 func (a *Agent) Properties(id carnet.AvatarID) ([]policy.Property, error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ type Subscription struct {
 // Subscribe opens a subscription after a cursor. Without one (nil) it begins
 // with what comes from now on.
 func (a *Agent) Subscribe(id carnet.AvatarID, after *Cursor) (*Subscription, error) {
-	v, err := a.avatar(id)
+	v, err := a.readable(id)
 	if err != nil {
 		return nil, err
 	}

@@ -101,6 +101,10 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			if s.Share != nil {
 				a.shared[s.ID] = *s.Share
 			}
+			if (s.Erased != carnet.ErasureID{}) {
+				st.gone, st.nextBatch, st.nextFirst = true, s.NextBatch, s.NextFirst
+				a.erased[s.ID] = s.Erased
+			}
 		}
 		if doc.Gone != nil {
 			a.loadDeparted(v, &doc)

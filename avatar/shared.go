@@ -138,6 +138,8 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 func (a *Agent) enterAgain(ctx context.Context, s *stream, from carnet.PartyID, v *Avatar, share Shared, batch uint64) error {
 	had, ok := a.shareOf(s.id)
 	switch {
+	case s.gone:
+		return carnet.Errorf(carnet.Forbidden, "the stream is erased")
 	case !ok || s.sender != from || s.avatar != v || had.ID != share.ID && !had.ended():
 		return carnet.Errorf(carnet.Conflict, "the stream is here already, for something else")
 	case had.ID == share.ID && !had.ended():

@@ -17,6 +17,7 @@ package depot
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +44,13 @@ type Config struct {
 	MaxObject          int64         // bytes of an object; default 64 MiB
 	CheckpointInterval time.Duration // of the ledger; default tlog's
 	MaxOutstanding     int           // entries of one party that wait for receipts; default tlog's
+
+	// Key signs deletions, and is the one that peers know the depot by; nil: it signs
+	// none. State states one before it is answered; nil: nobody does.
+	Key   ed25519.PrivateKey
+	State func(context.Context, ledger.Statement) error
+	// Backups is how long copies of objects are kept elsewhere; default 30 days.
+	Backups time.Duration
 
 	Logger *slog.Logger // default slog.Default()
 }
@@ -74,6 +82,9 @@ func open(ctx context.Context, cfg Config, files fileSystem) (*Agent, error) {
 	}
 	if cfg.MaxObject == 0 {
 		cfg.MaxObject = 64 << 20
+	}
+	if cfg.Backups == 0 {
+		cfg.Backups = 30 * 24 * time.Hour
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()

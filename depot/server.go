@@ -48,6 +48,7 @@ type server struct {
 //	GET    /r2/objects/{fingerprint}  → body
 //	DELETE /r2/objects/{fingerprint}  → 204
 //	GET    /r2/objects?after&limit    → JSON list of the caller's objects
+//	POST   /r2/deletions              {erasure, order, objects} → {deletion}: erases them, and signs for it
 //	GET    /r2/totals                 → JSON: the caller's objects and bytes, the ledger's size
 //	GET    /r2/checkpoint             → the ledger's signed checkpoint
 //	GET    /r2/ledger/…               → the ledger as C2SP tlog-tiles
@@ -72,6 +73,7 @@ func (s *server) routes() map[string]handler {
 		"GET /r2/objects/{fingerprint}":    s.getObject,
 		"DELETE /r2/objects/{fingerprint}": s.deleteObject,
 		"GET /r2/objects":                  s.listObjects,
+		"POST /r2/deletions":               s.erase,
 		"GET /r2/totals":                   s.totals,
 		"GET /r2/checkpoint":               s.checkpoint,
 		"GET /r2/ledger/{tile...}":         s.tile,

@@ -36,6 +36,7 @@ type Config struct {
 	Limits    Limits    `toml:"limits,omitempty"`
 	Roles     Roles     `toml:"roles,omitempty"`
 	Activity  Activity  `toml:"activity,omitempty"`
+	Backups   Backups   `toml:"backups,omitempty"`
 
 	// Things is for the role things.
 	Things ThingsConfig `toml:"things,omitempty"`
@@ -100,6 +101,21 @@ type Roles struct {
 	Policies []string `toml:"policies,omitempty"`
 	// Replace leaves out the built-in policies.
 	Replace bool `toml:"replace,omitempty"`
+}
+
+// Backups says what is done with copies of the party's keys and, of a depot, of its
+// objects.
+type Backups struct {
+	// Keep is how long a copy is kept at most: what is erased can't be recovered from
+	// then on, and receipts say so. Default 720h, 30 days.
+	Keep Duration `toml:"keep,omitempty"`
+}
+
+func (b Backups) keep() time.Duration {
+	if b.Keep > 0 {
+		return time.Duration(b.Keep)
+	}
+	return 30 * 24 * time.Hour
 }
 
 // Activity says what is remembered of who did what.

@@ -23,7 +23,21 @@ func (n *Node) openDepot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	agent, err := depot.New(ctx, depot.Config{Dir: n.config.path(n.config.Data), Signer: signer, Store: store, Logger: n.log})
+	local, err := identity.Load(ctx, n.table, self)
+	if err != nil {
+		return err
+	}
+	agent, err := depot.New(ctx, depot.Config{
+		Dir: n.config.path(n.config.Data), Signer: signer, Store: store, Key: local.Key, Backups: n.config.Backups.keep(), Logger: n.log,
+		State: func(ctx context.Context, s ledger.Statement) error {
+			item, err := n.depotStatement(ctx, s)
+			if err == nil {
+				err = n.records.Put(ctx, nil, []ledger.Item{item})
+			}
+			n.depot.wake()
+			return err
+		},
+	})
 	if err != nil {
 		return err
 	}
