@@ -28,6 +28,8 @@ var ranks = map[string]int{
 	"carnet/account": 4, "carnet/register": 4, "carnet/item/itemtest": 4,
 	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5, "carnet/crossing/move": 5,
 
+	"carnet/erasure": 6, // above shares and moves, whose others it tells
+
 	"carnet/store/sqlite":     6,
 	"carnet/store/postgres":   6,
 	"carnet/store/storetest":  6,

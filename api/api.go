@@ -17,6 +17,7 @@ package api
 
 import (
 	"context"
+	"crypto/ed25519"
 	"log/slog"
 	"net/http"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"carnet/crossing/move"
 	"carnet/depot"
 	"carnet/entity"
+	"carnet/erasure"
 	"carnet/item"
 	"carnet/ledger"
 	"carnet/mandate"
@@ -57,6 +59,12 @@ type Config struct {
 	// Moves are the avatars that come from and go to other worlds; nil: the interface
 	// has nothing of them.
 	Moves *move.Agent
+	// Erasures are what is erased by its owner's order; nil: the interface has nothing of
+	// them. ErasureKey is the did:key by which a party is known; "": none.
+	Erasures   *erasure.Agent
+	ErasureKey func(carnet.PartyID) string
+	// ErasureSigner is the key of this world's evidence.
+	ErasureSigner func(context.Context) (ed25519.PrivateKey, error)
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
@@ -153,27 +161,30 @@ type entities interface {
 
 // server answers requests. Its fields don't change after New.
 type server struct {
-	party    carnet.PartyID
-	things   things   // nil unless the party is a things agent
-	world    world    // nil unless it is a world
-	depot    store    // nil unless it is a depot
-	outbox   *Outbox  // nil for a depot
-	r2, r5   string   // empty: there is no such listener
-	mqtt     string   // likewise
-	proofs   Proofs   // with world
-	peers    Peers    // nil: not served
-	mandates mandates // nil, or with world
-	shares   shares   // nil, or with world
-	moves    moves    // nil, or with world
-	items    items    // nil, or with world
-	abroad   Abroad   // nil, or with world
-	tokens   Authenticator
-	guard    *activity.Guard
-	activity records  // nil: it isn't shown
-	entities entities // nil, or with world
-	now      func() time.Time
-	log      *slog.Logger
-	limits   limits
+	party         carnet.PartyID
+	things        things   // nil unless the party is a things agent
+	world         world    // nil unless it is a world
+	depot         store    // nil unless it is a depot
+	outbox        *Outbox  // nil for a depot
+	r2, r5        string   // empty: there is no such listener
+	mqtt          string   // likewise
+	proofs        Proofs   // with world
+	peers         Peers    // nil: not served
+	mandates      mandates // nil, or with world
+	shares        shares   // nil, or with world
+	moves         moves    // nil, or with world
+	items         items    // nil, or with world
+	erasures      erasures // nil, or with world
+	erasureKey    func(carnet.PartyID) string
+	erasureSigner func(context.Context) (ed25519.PrivateKey, error)
+	abroad        Abroad // nil, or with world
+	tokens        Authenticator
+	guard         *activity.Guard
+	activity      records  // nil: it isn't shown
+	entities      entities // nil, or with world
+	now           func() time.Time
+	log           *slog.Logger
+	limits        limits
 
 	queries, bundles, live places // of history, of evidence, and live subscriptions
 }
@@ -204,6 +215,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Moves != nil {
 		s.moves = cfg.Moves
+	}
+	if cfg.Erasures != nil {
+		s.erasures, s.erasureKey, s.erasureSigner = cfg.Erasures, cfg.ErasureKey, cfg.ErasureSigner
 	}
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot

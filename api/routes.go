@@ -57,6 +57,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.moves != nil {
 			s.crossingRoutes(h)
 		}
+		if s.erasures != nil {
+			s.erasureRoutes(h)
+		}
 		if s.abroad != nil {
 			s.abroadRoutes(h)
 		}

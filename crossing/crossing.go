@@ -87,6 +87,10 @@ type Config struct {
 	// ShelfAt says where that depot is; nil, or what returns nil: nobody is told.
 	ShelfAt func() *ShelfAt
 
+	// Connected is told that the link to a world has begun anew; it must not block. nil:
+	// nobody is.
+	Connected func(carnet.PartyID)
+
 	ShelveAfter time.Duration    // how long a taker is away until what it would get is shelved; default 5 s
 	ReadEvery   time.Duration    // how often a giver's depot is asked then; default 1 s
 	AskPause    time.Duration    // until a question that had no answer is put again; default 2 s

@@ -76,6 +76,8 @@ type given struct {
 	From  map[carnet.StreamID]uint64 `json:"from"`
 	Again *again                     `json:"again,omitempty"` // nil: this store was never restored meanwhile
 	Told  bool                       `json:"told,omitempty"`
+	// Erased: the avatar is erased, and nothing of what the share showed is remembered.
+	Erased bool `json:"erased,omitempty"`
 
 	version uint64
 	// Nothing is sent while one of them is set: paused, since it isn't known whether

@@ -263,6 +263,9 @@ func (s *Source) Resume(ctx context.Context, at link.Resume) error {
 	s.copies = make(map[carnet.StreamID]carnet.ShareID)
 	s.heads, err = s.ask(ctx)
 	s.resumed(err == nil)
+	if err == nil && s.agent.Connected != nil {
+		s.agent.Connected(s.to.Party)
+	}
 	return err
 }
 
@@ -318,6 +321,9 @@ func (s *Source) keepLink(ctx context.Context, d linkDocument, done []sentFrame)
 	for i := range done {
 		statements = append(statements, done[i].statements...)
 		for _, m := range done[i].marks {
+			if s.agent.forgotten(m.share) {
+				continue
+			}
 			if s.marks[m.share] == nil {
 				s.marks[m.share] = &marks{of: make(map[carnet.StreamID]markOf)}
 			}

@@ -166,6 +166,8 @@ type Report struct {
 	Skipped  []Skipped       `json:"skipped,omitempty"` // of streams that come by a share
 	Findings []Finding       `json:"findings"`
 	More     uint64          `json:"more,omitempty"` // findings beyond MaxFindings
+	// Erased is of a bundle that proves an erasure: nothing else is said of it then.
+	Erased *ErasedReport `json:"erased,omitempty"`
 }
 
 // Skipped says how many of a share's batches, by their numbers, aren't in the bundle

@@ -14,7 +14,9 @@ func (r *Report) Summary() string {
 		b.WriteString("Checked with the bundle's own keys: who made it is not proved. Give --trust FILE with keys from another source.\n")
 	}
 	c := r.Counts
-	if r.World != "" {
+	if r.Erased != nil {
+		b.WriteString(r.Erased.summary(r.World))
+	} else if r.World != "" {
 		what := fmt.Sprintf("Avatar %s", r.Avatar)
 		if r.Only != nil {
 			what = fmt.Sprintf("Batch %d of stream %s alone, of avatar %s", r.Only.Number, r.Only.Stream, r.Avatar)

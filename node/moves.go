@@ -25,6 +25,7 @@ func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.P
 	n.api.Moves, err = move.New(ctx, move.Config{
 		Party: n.config.Party, Key: key, World: agent, Items: n.api.Items, Peers: neighbours{n}, Far: far{n}, Registrar: n.register, Mandates: n.api.Mandates,
 		Clearance: n.clearance, Announce: func() ([]byte, error) { return agent.AnnounceTo(key, n.config.Party) }, Moved: agent.TellMoved,
+		Unrecoverable: n.config.Backups.keep(),
 		Vouch: func(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
 			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.Vouch(ctx, s)
 		},

@@ -65,6 +65,9 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openMoves(ctx, agent, local.Key); err != nil {
 		return err
 	}
+	if err := n.openErasures(ctx, agent, local.Key); err != nil {
+		return err
+	}
 	n.work = append(n.work, agent.Run)
 	n.api.World, n.api.Proofs = agent, proofs{n, local.Key}
 	return nil
@@ -107,12 +110,13 @@ func (n *Node) listenLink(ctx context.Context) error {
 	if err := removeBundles(c.path(c.Data)); err != nil {
 		return fmt.Errorf("remove evidence that was not sent: %w", err)
 	}
+	n.api.Erasures.Withhold()
 	local, err := identity.Load(ctx, n.table, self)
 	if err != nil {
 		return err
 	}
 	server, err := link.NewServer(link.ServerConfig{
-		Self: c.Party, Certificate: local.Certificate, Sink: crossing.Sink{Sink: agent, Shares: n.api.Shares}, Log: n.log,
+		Self: c.Party, Certificate: local.Certificate, Sink: erasingSink{crossing.Sink{Sink: agent, Shares: n.api.Shares}, n.api.Erasures}, Log: n.log,
 		Peer: n.sender,
 		Alarm: func(party carnet.PartyID, err *carnet.Error) {
 			n.log.Error("a link needs a person's look", "sender", party, "code", err.Code, "err", err)

@@ -279,3 +279,36 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 	}
 	return identity.Ordered{Order: order, Terms: terms, Mandate: m.Token}, nil
 }
+
+// KnowsErasure reports whether the keystore could order an erasure: it has the key
+// that is registered for the avatar's home, and knows the world by its key.
+func (k *Keystore) KnowsErasure(r identity.ErasureRequest) error {
+	_, err := k.erases(r)
+	return err
+}
+
+// erases is the key that is registered for the home of an avatar that is to be erased.
+func (k *Keystore) erases(r identity.ErasureRequest) (ed25519.PrivateKey, error) {
+	if !slices.ContainsFunc(k.inside.Keys, func(w worldKey) bool {
+		return w.World.Party == r.World && w.World.Key == r.WorldKey && slices.Contains(w.Avatars, r.Avatar)
+	}) {
+		return nil, carnet.Errorf(carnet.NotFound, "the request is about the avatar %s of %s with the key %s, with which no key of this keystore is pinned", r.Avatar, r.World, r.WorldKey).
+			WithFix("if it is yours, pin one: carnet owner claim THING/WORLD --keystore FILE")
+	}
+	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == r.Owner })
+	if i < 0 {
+		return nil, carnet.Errorf(carnet.NotFound, "the avatar's home is registered for the key %s, which this keystore doesn't have", r.Owner).
+			WithFix("use the keystore with which it was claimed first")
+	}
+	return k.inside.Keys[i].private(), nil
+}
+
+// OrderErasure signs what a request to erase asks for. Nothing is kept of it: once the
+// home has it, it can't be taken back.
+func (k *Keystore) OrderErasure(r identity.ErasureRequest, now time.Time) (identity.Erasing, error) {
+	key, err := k.erases(r)
+	if err != nil {
+		return identity.Erasing{}, err
+	}
+	return r.Sign(key, now)
+}

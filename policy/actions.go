@@ -107,6 +107,12 @@ var actions = map[Action]Use{
 	"accept-items":        {Govern, ItemResource, ""},
 	"refuse-items":        {Govern, ItemResource, ""},
 
+	"list-erasures": {See, ErasureResource, ""},
+	"begin-erasure": {Govern, ErasureResource, ""},
+	"get-erasure":   {See, ErasureResource, "id"},
+	"prove-erasure": {Govern, ErasureResource, "id"},
+	"order-erasure": {Deliver, ErasureResource, "id"},
+
 	"list-peers":        {See, PeerResource, ""},
 	"invite-peer":       {Govern, PeerResource, ""},
 	"get-peer":          {Govern, PeerResource, "peer"},

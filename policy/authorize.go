@@ -113,10 +113,11 @@ const (
 	ShareResource     ResourceKind = "Share"
 	CrossingResource  ResourceKind = "Crossing"
 	ItemResource      ResourceKind = "Item"
+	ErasureResource   ResourceKind = "Erasure"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"

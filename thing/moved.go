@@ -31,9 +31,10 @@ type following struct {
 	Begin    beginning         `json:"begin"`
 }
 
-// tidings is what a world told of a move, as it came.
+// tidings is what a world told of a move, as it came; or of an erasure.
 type tidings struct {
 	mapping *Mapping
+	erased  *carnet.Erased
 	moved   carnet.Moved
 	hash    carnet.Fingerprint // of the notice
 	size    int

@@ -268,6 +268,10 @@ func (a *Agent) mayFollow(s *sender) bool {
 
 func (a *Agent) follow(ctx context.Context, s *sender) {
 	for t, some := s.nextTold(); some && ctx.Err() == nil; t, some = s.nextTold() {
+		if t.erased != nil {
+			a.takeErased(ctx, s, t)
+			continue
+		}
 		a.takeMove(ctx, s, t)
 	}
 	for _, p := range a.allPending() {

@@ -355,6 +355,8 @@ func (s *sender) Notice(kind string, body []byte) {
 		}
 	case carnet.NoticeMoved:
 		s.hear(body)
+	case carnet.NoticeErased:
+		s.hearErased(body)
 	case carnet.NoticeReception:
 		reception, err := seal.ParseReception(body, s.peer.WorldKey, s.agent.now())
 		if err != nil || reception.Reader != s.peer.OwnName {

@@ -32,6 +32,7 @@ type avatarCommands struct {
 	Move   avatarMove   `cmd:"" help:"Move an avatar to another world: make room there, and ask its owner."`
 	Status avatarStatus `cmd:"" help:"Show how far moves are, and how they ended."`
 	Cancel avatarCancel `cmd:"" help:"Call a move off, while that is possible."`
+	Erase  avatarErase  `cmd:"" help:"Have an avatar erased here and at everybody who got something of it, by its owner's order."`
 }
 
 type avatarEvidence struct {

@@ -262,7 +262,7 @@ func (c itemGive) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	fmt.Fprintf(s.err, "The item %s (%s, a %s) goes from your avatar %s to the avatar %s.\n", c.ID, plain(h.Title), h.Kind, h.Avatar, c.To)
-	if err := confirm(s, c.Yes); err != nil {
+	if err := confirm(s, c.Yes, "Sign it"); err != nil {
 		return err
 	}
 	gift, err := k.Give(identity.Gift{Item: h.ID, Owner: h.Owner, World: h.World, From: h.Avatar, To: c.To, After: h.Last}, time.Now(), giftLife)

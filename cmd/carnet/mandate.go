@@ -113,6 +113,9 @@ func (c ownerApprove) Run(ctx context.Context, s streams) error {
 	if identity.IsMoveRequest(data) {
 		return c.approveMove(ctx, s, k, data)
 	}
+	if identity.IsErasureRequest(data) {
+		return c.approveErasure(ctx, s, k, data)
+	}
 	r, err := c.request(k, data)
 	if err != nil {
 		return err
@@ -163,15 +166,15 @@ func (c ownerApprove) ask(s streams, r identity.MandateRequest) error {
 		fmt.Fprintln(s.err, plain(line))
 	}
 	fmt.Fprintf(s.err, "It holds for %v from now on, or until you withdraw it.\nThey write, and nobody has checked it: %q\n", c.For, r.Text)
-	return confirm(s, c.Yes)
+	return confirm(s, c.Yes, "Sign it")
 }
 
-// confirm asks whether to sign, unless that was said before.
-func confirm(s streams, yes bool) error {
+// confirm asks whether to do it, unless that was said before.
+func confirm(s streams, yes bool, what string) error {
 	if yes {
 		return nil
 	}
-	fmt.Fprint(s.err, "Sign it? Type yes: ")
+	fmt.Fprintf(s.err, "%s? Type yes: ", what)
 	answer, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the answer: %w", err)

@@ -76,7 +76,12 @@ func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
 		return nil, err
 	}
 	for _, dir := range dirs {
-		r, err := evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
+		var r *evidence.Report
+		if file := filepath.Join(dir, evidence.ErasureFile); isThere(file) {
+			r, err = evidence.VerifyErasure(file, trust)
+		} else {
+			r, err = evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
+		}
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", dir, err)
 		}
@@ -122,7 +127,7 @@ func bundles(path string) ([]string, error) {
 		return nil, noBundle("%v", err)
 	}
 	if !info.IsDir() {
-		if filepath.Base(path) != evidence.FileManifest {
+		if base := filepath.Base(path); base != evidence.FileManifest && base != evidence.ErasureFile {
 			return nil, noBundle("%s is no bundle's manifest", path)
 		}
 		return []string{filepath.Dir(path)}, nil
@@ -160,5 +165,10 @@ func noBundle(format string, args ...any) error {
 // bundled reports whether any file of a bundle is in a directory.
 func bundled(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return evidence.IsFile(e.Name()) }), err
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return evidence.IsFile(e.Name()) || e.Name() == evidence.ErasureFile }), err
+}
+
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }

@@ -67,7 +67,7 @@ func (a *Agent) enrol(ctx context.Context, id carnet.AvatarID) (Registered, erro
 	h, had := a.homeOf(id)
 	if !had {
 		// Stored first: asked again after a crash, the register knows the same home.
-		h = Registered{Avatar: id, Home: carnet.NewHomeID(), Registrar: did, Owner: identity.DID(v.OwnerKey)}
+		h = Registered{Avatar: id, Home: a.homeFor(id), Registrar: did, Owner: identity.DID(v.OwnerKey)}
 		if err := a.keepHome(ctx, knownHome{Registered: h}); err != nil {
 			return Registered{}, err
 		}
@@ -176,6 +176,10 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint
 	}
 	if err != nil {
 		return 0, err
+	}
+	if answer.Erased != "" {
+		return 0, carnet.Errorf(carnet.Conflict, "the register says that the avatar is erased, by its owner's order").
+			WithFix("this world's store may have been restored from an older copy; what it still has is erased at its next start")
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

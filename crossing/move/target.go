@@ -53,6 +53,8 @@ type AtTarget struct {
 	Unfit    int    `json:"unfit,omitempty"`
 	Amount   Amount `json:"amount,omitzero"`
 	Steps    []Step `json:"steps,omitempty"`
+	// Erased: it was home here, and is erased.
+	Erased bool `json:"erased,omitempty"`
 }
 
 // Progress is how far the copying has come since this process began.
@@ -76,7 +78,7 @@ type atTarget struct {
 
 // open reports whether there is something to do without being asked.
 func (t *atTarget) open() bool {
-	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && (t.Departure == "" || !t.Surveyed)
+	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && !t.Erased && (t.Departure == "" || !t.Surveyed)
 }
 
 func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar} }

@@ -1,0 +1,149 @@
+package erasure
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/crossing/move"
+	"carnet/identity"
+)
+
+// answerTime is how long a world that tells waits while something is deleted.
+const answerTime = 10 * time.Second
+
+// Handle answers another world's call.
+func (a *Agent) Handle(ctx context.Context, world carnet.PartyID, body []byte) ([]byte, error) {
+	var t Telling
+	if err := json.Unmarshal(body, &t); err != nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an erasure can't be read: %v", err)
+	}
+	told, err := a.Told(ctx, world, t)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(told)
+}
+
+// Told erases what another world has given, by a share or a crossing, since the owner
+// of what it is of has ordered it. Told again it answers how that stands by now.
+func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told, error) {
+	order, err := identity.OpenErasure(t.Order)
+	if err != nil {
+		return Told{}, err
+	}
+	e := Erasure{ID: order.Erasure, Order: t.Order, From: world, Streams: t.Streams}
+	var none bool
+	switch {
+	case (t.Share == nil) == (t.Crossing == nil):
+		return Told{}, carnet.Errorf(carnet.Malformed, "an erasure is of a share or of a crossing")
+	case t.Share != nil:
+		none, err = a.toldOfShare(&e, world, *t.Share)
+	default:
+		none, err = a.toldOfCrossing(ctx, &e, order, world, *t.Crossing)
+	}
+	if err != nil {
+		return Told{}, err
+	}
+	if none {
+		deletion, err := a.sign(e.ID, e.Order, e.Role, e.Of, avatar.Extent{}, a.Now())
+		return Told{State: Over, Deletions: []string{deletion}}, err
+	}
+	if had := a.erasure(e.key()); had.State != None && had.Order != t.Order {
+		return Told{}, carnet.Errorf(carnet.Conflict, "the erasure %s is another one", e.ID)
+	}
+	if e, err = a.begin(ctx, e); err != nil {
+		return Told{}, err
+	}
+	a.rouse()
+	return a.standing(ctx, e.key()), nil
+}
+
+// standing waits a moment for what is being deleted, and says how it stands.
+func (a *Agent) standing(ctx context.Context, key string) Told {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	for {
+		h := a.erasure(key)
+		if h.State == Over || ctx.Err() != nil {
+			told := Told{State: h.State, Deletions: h.Erasure.Deletions(), Waiting: h.Waits()}
+			if h.Why != "" {
+				told.Waiting = append(told.Waiting, Waiting{Role: h.Role, Party: "itself", Why: h.Why})
+			}
+			return told
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// toldOfShare fills in what is erased of a share that a giver names; none: nothing of
+// it is here. The giver's word is enough: it is what it gave.
+func (a *Agent) toldOfShare(e *Erasure, giver carnet.PartyID, id carnet.ShareID) (none bool, err error) {
+	e.Role, e.Of = identity.DeletedShare, id.String()
+	taken, known := a.Shares.TakenAs(id)
+	if known && taken.Giver != giver {
+		return false, carnet.Errorf(carnet.NotFound, "there is no share %s", id)
+	}
+	e.Avatar = taken.For
+	return !known, nil
+}
+
+// toldOfCrossing fills in what is erased of a move.
+func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.ErasureOrder, world carnet.PartyID, x carnet.CrossingID) (none bool, err error) {
+	e.Of = x.String()
+	targets, _ := a.Moves.AtTarget()
+	if i := slices.IndexFunc(targets, func(t move.AtTarget) bool { return t.ID == x && t.From == world }); i >= 0 {
+		e.Role = identity.DeletedComing
+		return true, a.notArriving(ctx, &targets[i])
+	}
+	for _, l := range a.Moves.AtSource() {
+		if l.ID == x && l.To == world && l.State == move.Gone {
+			e.Role, e.Avatar = identity.DeletedFormer, l.Avatar
+			return false, a.isOwners(order, l.Avatar)
+		}
+	}
+	// This store may be an older copy, from before the crossing: the home says which.
+	for _, h := range a.Moves.ByHome(order.Home) {
+		if _, err := a.World.Avatar(h.Avatar); err == nil && order.World != a.did {
+			e.Role, e.Avatar = identity.DeletedFormer, h.Avatar
+			return false, a.isOwners(order, h.Avatar)
+		}
+	}
+	if order.World == a.did {
+		return false, carnet.Errorf(carnet.Malformed, "the order is for this world, which tells others")
+	}
+	e.Role = identity.DeletedFormer
+	return true, nil
+}
+
+// notArriving reports that nothing comes by a move, and calls it off if it still may.
+func (a *Agent) notArriving(ctx context.Context, t *move.AtTarget) error {
+	switch t.State {
+	case move.Dropped:
+		return nil
+	case move.Home:
+		return carnet.Errorf(carnet.Conflict, "the avatar has arrived by the crossing %s, and its owner orders its erasure here", t.ID)
+	}
+	if err := a.Moves.Cancel(ctx, t.ID, "its owner, who has it erased"); err != nil && carnet.CodeOf(err) != carnet.Conflict {
+		return err
+	}
+	return carnet.Errorf(carnet.Unavailable, "the crossing %s is being called off", t.ID)
+}
+
+// isOwners refuses an order that isn't by the owner of an avatar that was here.
+func (a *Agent) isOwners(order identity.ErasureOrder, id carnet.AvatarID) error {
+	h, err := a.Moves.HomeOf(id)
+	if err != nil {
+		return err
+	}
+	if order.Owner != h.Owner || order.Home != h.Home {
+		return carnet.Errorf(carnet.Forbidden, "the order to erase isn't by the owner of what was here")
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+)
+
+// ErasureFile is the one file of a bundle that proves an erasure.
+const ErasureFile = "erasure.json"
+
+// Erasure proves an erasure: the owner's order, what everybody signed who had something,
+// and the home's word, by the key of its evidence, on who that is.
+type Erasure struct {
+	Version   int      `json:"version"` // 1
+	Order     string   `json:"order"`
+	Deletions []string `json:"deletions"`
+	Word      string   `json:"word"` // ErasureWord, signed
+}
+
+// ErasureWord is what the home says of an erasure.
+type ErasureWord struct {
+	World   carnet.PartyID     `json:"world"`
+	By      string             `json:"by"` // did:key of its evidence
+	Made    time.Time          `json:"made"`
+	Order   carnet.Fingerprint `json:"order"`
+	Parties []ErasureParty     `json:"parties"`
+	// Waiting are those who haven't signed.
+	Waiting []string `json:"waiting"`
+}
+
+// ErasureParty is somebody who had something of what was erased.
+type ErasureParty struct {
+	Party carnet.PartyID        `json:"party"` // as the home calls it
+	Key   string                `json:"key"`   // did:key
+	Role  identity.DeletionRole `json:"role"`
+	Of    string                `json:"of,omitempty"`
+	// Through says by way of whom it was told; empty: the home told it.
+	Through carnet.PartyID `json:"through,omitempty"`
+}
+
+const erasureWordType = "carnet-erased+jwt"
+
+// SignErasure makes the bundle, with the home's evidence key.
+func SignErasure(key ed25519.PrivateKey, order string, deletions []string, w ErasureWord) (e Erasure, err error) {
+	w.By, w.Order = identity.DID(key.Public().(ed25519.PublicKey)), carnet.FingerprintOf([]byte(order))
+	w.Made = w.Made.UTC().Truncate(time.Second)
+	e = Erasure{Version: 1, Order: order, Deletions: deletions}
+	e.Word, err = identity.SignMessage(key, erasureWordType, w)
+	return e, err
+}
+
+// Write writes the bundle's file.
+func (e Erasure) Write(path string) error {
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o600)
+}
+
+// maxErasure bounds the file of a bundle.
+const maxErasure = 16 << 20
+
+// VerifyErasure verifies a bundle that proves an erasure, offline: true if everybody
+// has signed whom the home names, false if something doesn't hold, and it can't be told
+// while somebody waits.
+func VerifyErasure(path string, trust *Trust) (*Report, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Verdict: True, Pinned: trust != nil}
+	if len(data) > maxErasure {
+		r.wrong("the file has %d bytes, at most %d are read", len(data), maxErasure)
+		return r, nil
+	}
+	var e Erasure
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil || e.Version != 1 {
+		r.wrong("the file can't be read as an erasure's: %v", err)
+		return r, nil
+	}
+	order, err := identity.OpenErasure(e.Order)
+	if err != nil {
+		r.wrong("the owner's order doesn't hold: %v", err)
+		return r, nil
+	}
+	w, err := openWord(&e)
+	if err != nil {
+		r.wrong("%v", err)
+		return r, nil
+	}
+	r.World, r.Made = w.World, w.Made
+	if trust != nil && !slices.ContainsFunc(trust.Worlds, func(t World) bool { return identity.DID(ed25519.PublicKey(t.Key)) == w.By }) {
+		r.wrong("the home's word is signed by a key that isn't among those trusted")
+	}
+	r.verifyDeletions(&e, order, w)
+	for _, who := range w.Waiting {
+		r.add(Finding{Verdict: Unknown, File: ErasureFile, Offset: -1, Text: "hasn't signed: " + who})
+	}
+	return r, nil
+}
+
+func openWord(e *Erasure) (w ErasureWord, err error) {
+	err = identity.OpenMessage(e.Word, erasureWordType, &w, func() (ed25519.PublicKey, error) { return identity.ParseDID(w.By) })
+	if err != nil {
+		return w, fmt.Errorf("the home's word doesn't hold: %w", err)
+	}
+	if w.Order != carnet.FingerprintOf([]byte(e.Order)) {
+		return w, fmt.Errorf("the home's word is about another order")
+	}
+	return w, nil
+}
+
+func (r *Report) wrong(format string, args ...any) {
+	r.add(Finding{Verdict: False, File: ErasureFile, Offset: -1, Text: fmt.Sprintf(format, args...)})
+}
+
+// verifyDeletions holds what was signed against whom the home names.
+func (r *Report) verifyDeletions(e *Erasure, order identity.ErasureOrder, w ErasureWord) {
+	var own *identity.Deletion
+	var signed []identity.Deletion
+	for i, token := range e.Deletions {
+		d, err := identity.OpenDeletion(token)
+		switch {
+		case err != nil:
+			r.wrong("receipt %d doesn't hold: %v", i, err)
+		case d.Erasure != order.Erasure || d.Order != carnet.FingerprintOf([]byte(e.Order)):
+			r.wrong("receipt %d is of another erasure or order", i)
+		case d.Role == identity.DeletedAtHome && d.By == order.World:
+			own = &d
+		case d.Role == identity.DeletedAtHome:
+			r.wrong("receipt %d is of a home that the order doesn't name", i)
+		case !slices.ContainsFunc(w.Parties, func(p ErasureParty) bool { return p.Key == d.By && p.Role == d.Role && p.Of == d.Of }):
+			r.wrong("receipt %d is by %s as %s, whom the home doesn't name", i, d.By, d.Role)
+		default:
+			signed = append(signed, d)
+		}
+	}
+	if own == nil {
+		r.add(Finding{Verdict: Unknown, File: ErasureFile, Offset: -1, Text: "the home hasn't signed that it has deleted everything"})
+	}
+	for _, p := range w.Parties {
+		if !slices.ContainsFunc(signed, func(d identity.Deletion) bool { return p.Key == d.By && p.Role == d.Role && p.Of == d.Of }) {
+			r.add(Finding{Verdict: Unknown, File: ErasureFile, Offset: -1, Text: fmt.Sprintf("there is no receipt of %s as %s", p.Party, p.Role)})
+		}
+	}
+	if own != nil {
+		signed = append([]identity.Deletion{*own}, signed...)
+	}
+	r.Erased = &ErasedReport{Erasure: order.Erasure, Owner: order.Owner, Deletions: signed}
+	for _, d := range signed {
+		if d.Unreadable.After(r.Erased.Unreadable) {
+			r.Erased.Unreadable = d.Unreadable
+		}
+		if d.Unrecoverable.After(r.Erased.Unrecoverable) {
+			r.Erased.Unrecoverable = d.Unrecoverable
+		}
+	}
+}
+
+// ErasedReport is what a verification found of an erasure.
+type ErasedReport struct {
+	Erasure       carnet.ErasureID    `json:"erasure"`
+	Owner         string              `json:"owner"`
+	Deletions     []identity.Deletion `json:"deletions"`
+	Unreadable    time.Time           `json:"unreadable"` // at the last
+	Unrecoverable time.Time           `json:"unrecoverable"`
+}
+
+func (e *ErasedReport) summary(world carnet.PartyID) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Erasure %s at world %s, by the order of %s: %s.\n", e.Erasure, world, e.Owner, number(uint64(len(e.Deletions)), "receipt", "receipts"))
+	for _, d := range e.Deletions {
+		fmt.Fprintf(&b, "  %s by %s: unreadable since %s, unrecoverable from %s on (%d streams, %d batches, %d objects)\n",
+			d.Role, d.By, d.Unreadable.Format(time.RFC3339), d.Unrecoverable.Format(time.RFC3339), d.Streams, d.Batches, d.Objects)
+	}
+	if len(e.Deletions) > 0 {
+		fmt.Fprintf(&b, "Nobody of them can read anything of it since %s, and none has it in a backup from %s on.\n", e.Unreadable.Format(time.RFC3339), e.Unrecoverable.Format(time.RFC3339))
+	}
+	return b.String()
+}
