@@ -110,7 +110,7 @@ func (b between) describeR2(at string) {
 		responses("204", "It is erased.", nil))
 	add("erase-objects", http.MethodPost, "/r2/deletions", "Erases objects of the caller by an erasure, and signs that they are gone (docs/design/erasure.md).", nil,
 		&huma.RequestBody{Required: true, Description: "The erasure, the hash of its order, and up to 16,384 fingerprints.", Content: map[string]*huma.MediaType{typeJSON: {
-			Schema: b.schema(reflect.TypeFor[depot.Erasing](), "Erasing"), Example: depot.Erasing{Objects: []carnet.Fingerprint{}},
+			Schema: b.schema(reflect.TypeFor[depot.Erasing](), "Erasing"), Example: depot.Erasing{Erasure: carnet.ErasureID{1}, Objects: []carnet.Fingerprint{}},
 		}}},
 		responses("200", "OK", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[depot.ErasingAnswer](), "ErasingAnswer")}}))
 	add("list-objects", http.MethodGet, "/r2/objects", "The caller's objects, by fingerprint.", []*huma.Param{

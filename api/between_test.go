@@ -44,7 +44,7 @@ func newVault(t *testing.T) (api.Config, *http.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	agent, err := depot.New(t.Context(), depot.Config{Dir: t.TempDir(), Signer: signer, Store: store, Logger: quiet()})
+	agent, err := depot.New(t.Context(), depot.Config{Dir: t.TempDir(), Signer: signer, Store: store, Key: key, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

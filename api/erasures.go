@@ -62,7 +62,7 @@ func (s *server) erasureRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "prove-erasure", Method: http.MethodGet, Path: "/v1/erasures/{id}/evidence", Tags: tags,
 		Summary: "What proves an erasure of an avatar of this world, for carnet verify: the order, all receipts, and this world's word on who had something.",
-	}, func(ctx context.Context, in *OfErasure) (*body[evidence.Erasure], error) {
+	}, func(ctx context.Context, in *OfErasure) (*body[evidence.ErasureBundle], error) {
 		return answer(s.proofOf(ctx, in.ID))
 	})
 	serving(s, h, huma.Operation{
@@ -80,14 +80,14 @@ func (s *server) erasureRoutes(h huma.API) {
 }
 
 // proofOf makes what proves an erasure of an avatar of this world.
-func (s *server) proofOf(ctx context.Context, id carnet.ErasureID) (evidence.Erasure, error) {
+func (s *server) proofOf(ctx context.Context, id carnet.ErasureID) (evidence.ErasureBundle, error) {
 	for _, e := range s.erasures.All() {
 		if e.ID != id || e.Role != identity.DeletedAtHome {
 			continue
 		}
 		key, err := s.erasureSigner(ctx)
 		if err != nil {
-			return evidence.Erasure{}, err
+			return evidence.ErasureBundle{}, err
 		}
 		w := evidence.ErasureWord{World: s.party, Made: s.now(), Parties: []evidence.ErasureParty{}, Waiting: []string{}}
 		for _, o := range e.Others {
@@ -98,7 +98,7 @@ func (s *server) proofOf(ctx context.Context, id carnet.ErasureID) (evidence.Era
 		}
 		return evidence.SignErasure(key, e.Order, append([]string{}, e.Deletions()...), w)
 	}
-	return evidence.Erasure{}, carnet.Errorf(carnet.NotFound, "there is no erasure %s of an avatar of this world", id).WithFix("ask the avatar's home")
+	return evidence.ErasureBundle{}, carnet.Errorf(carnet.NotFound, "there is no erasure %s of an avatar of this world", id).WithFix("ask the avatar's home")
 }
 
 // partiesOf lists somebody who was told, with whom it has told.
@@ -156,13 +156,13 @@ type Erasure struct {
 	Ended     *time.Time       `json:"ended,omitempty" doc:"Everybody has signed since then."`
 	Order     string           `json:"order" doc:"The owner's, as a JWS."`
 	Deletion  string           `json:"deletion,omitempty" doc:"This world's receipt, as a JWS."`
-	Others    []Erasing        `json:"others" doc:"Who else had something."`
+	Others    []ErasedElsewhere        `json:"others" doc:"Who else had something."`
 	Waiting   []ErasureWaits   `json:"waiting" doc:"Who hasn't answered, here and further down."`
 	Deletions []string         `json:"deletions" doc:"All receipts, as JWS: this world's and the others'."`
 }
 
-// Erasing is somebody else who had something of what is erased.
-type Erasing struct {
+// ErasedElsewhere is somebody else who had something of what is erased.
+type ErasedElsewhere struct {
 	Role      string         `json:"role" enum:"former,arriving,share,things,depot,registrar"`
 	Party     carnet.PartyID `json:"party" doc:"As this world calls it."`
 	Of        string         `json:"of,omitempty"`
@@ -207,10 +207,10 @@ func (s *server) erased(id *carnet.ErasureID) []Erasure {
 func erasureOf(e erasure.Erasure) Erasure {
 	shown := Erasure{
 		ID: e.ID, State: e.State, Role: string(e.Role), Of: e.Of, Avatar: e.Avatar, From: e.From, Asked: e.Asked, Why: e.Why, Hidden: when(e.Hidden), Cleared: when(e.Cleared),
-		Ended: when(e.Ended), Order: e.Order, Deletion: e.Deletion, Others: []Erasing{}, Waiting: []ErasureWaits{}, Deletions: append([]string{}, e.Deletions()...),
+		Ended: when(e.Ended), Order: e.Order, Deletion: e.Deletion, Others: []ErasedElsewhere{}, Waiting: []ErasureWaits{}, Deletions: append([]string{}, e.Deletions()...),
 	}
 	for _, o := range e.Others {
-		shown.Others = append(shown.Others, Erasing{
+		shown.Others = append(shown.Others, ErasedElsewhere{
 			Role: string(o.Role), Party: o.Party, Of: o.Of, Heard: when(o.Heard), Since: when(o.Since), Why: o.Why, Deletions: append([]string{}, o.Deletions...),
 		})
 	}

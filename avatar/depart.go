@@ -202,6 +202,9 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 	if err := a.Compact(ctx, 1); err != nil { // frames that hold batches of it
 		return err
 	}
+	if err := a.store.Overwrite(ctx); err != nil { // their bodies, and its state
+		return err
+	}
 	return a.setCleared(ctx, v)
 }
 

@@ -183,8 +183,14 @@ func (a *Agent) ClearShared(ctx context.Context, share carnet.ShareID, only []ca
 			return err
 		}
 	}
-	return a.Compact(ctx, 1) // saves the states, and frames lose their batches of it
+	if err := a.Compact(ctx, 1); err != nil { // saves the states, and frames lose their batches of it
+		return err
+	}
+	return a.store.Overwrite(ctx)
 }
+
+// Overwrite leaves nothing in the store's files of what was deleted or replaced.
+func (a *Agent) Overwrite(ctx context.Context) error { return a.store.Overwrite(ctx) }
 
 // dropErased deletes all stretches of a stream whose avatar stays, and notes which
 // batches that were, as for those whose retention has ended.
@@ -258,16 +264,13 @@ func (a *Agent) Undoomed(ctx context.Context, objects []carnet.Fingerprint) (doc
 	return documents, nil
 }
 
-// TellErased tells the senders of streams whose avatar is erased: now, at each
-// connection, and whenever something comes for them, until HeardErased.
+// TellErased tells the senders of streams whose avatar is erased: now, and whenever a
+// connection's first call or frame comes.
 func (a *Agent) TellErased(erased []carnet.Erased) {
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()
 	for i := range erased {
 		e := &erased[i]
-		if a.erasures[e.Stream] == *e {
-			continue
-		}
 		a.erasures[e.Stream] = *e
 		if s := a.stream(e.Stream); s != nil && a.hasGone(s.id, s.sender) {
 			a.notifyErased(s)

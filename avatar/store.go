@@ -64,6 +64,10 @@ type Store interface {
 	// fails the whole with carnet.Conflict.
 	DropStretches(ctx context.Context, ids []uint64, documents []carnet.Document, statements []ledger.Item) error
 
+	// Overwrite leaves nothing, in any file of the store, of what was deleted or
+	// replaced before: rows, bodies of frames, documents.
+	Overwrite(ctx context.Context) error
+
 	// Put stores documents (nil Body: delete) with statements about the change.
 	// A document whose stored version isn't Version-1 fails the whole with
 	// carnet.Conflict.

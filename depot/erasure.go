@@ -1,6 +1,7 @@
 package depot
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -64,8 +65,13 @@ func (s *server) erase(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 		return readFailure(err)
 	}
 	var q Erasing
-	if err := json.Unmarshal(body, &q); err != nil {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
 		return carnet.Errorf(carnet.Malformed, "what is to be erased can't be read: %v", err)
+	}
+	if q.Erasure == (carnet.ErasureID{}) || q.Objects == nil {
+		return carnet.Errorf(carnet.Malformed, "no erasure or no list of objects is named")
 	}
 	deletion, err := s.agent.Erase(r.Context(), who, q)
 	if err != nil {

@@ -275,6 +275,9 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 		if err := a.Moves.Forget(ctx, h.Avatar); err != nil {
 			return err
 		}
+		if err := a.World.Overwrite(ctx); err != nil {
+			return err
+		}
 	}
 	a.changing.Lock()
 	defer a.changing.Unlock()

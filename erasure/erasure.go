@@ -52,6 +52,7 @@ type World interface {
 	Undoomed(context.Context, []carnet.Fingerprint) ([]carnet.Document, error)
 	AtDepot(func() error) error
 	DestroyAgain(context.Context, []carnet.StreamID) error
+	Overwrite(context.Context) error
 
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error

@@ -25,7 +25,7 @@ func (a *Agent) askRegister(ctx context.Context) {
 			a.World.Withhold(false)
 			return
 		}
-		if ctx.Err() == nil && n == 0 {
+		if ctx.Err() == nil && n == 3 { // at the start its depot isn't connected yet
 			a.Log.Warn("whether avatars are erased can't be asked of the register yet; those with an owner's key aren't shown", "err", err)
 		}
 		select {

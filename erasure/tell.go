@@ -45,6 +45,7 @@ func (a *Agent) tellAll(ctx context.Context, key string, telling *sync.WaitGroup
 		o := h.Others[i]
 		if o.Role == identity.DeletedThings {
 			a.tryAgain(key, &o, nil)
+			a.tellSpeakers(&Erasure{Order: h.Order, Others: []Other{o}})
 			telling.Go(func() { a.awaitSpeaker(ctx, key, o) })
 			continue
 		}

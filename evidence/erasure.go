@@ -17,9 +17,9 @@ import (
 // ErasureFile is the one file of a bundle that proves an erasure.
 const ErasureFile = "erasure.json"
 
-// Erasure proves an erasure: the owner's order, what everybody signed who had something,
+// ErasureBundle proves an erasure: the owner's order, what everybody signed who had something,
 // and the home's word, by the key of its evidence, on who that is.
-type Erasure struct {
+type ErasureBundle struct {
 	Version   int      `json:"version"` // 1
 	Order     string   `json:"order"`
 	Deletions []string `json:"deletions"`
@@ -50,16 +50,16 @@ type ErasureParty struct {
 const erasureWordType = "carnet-erased+jwt"
 
 // SignErasure makes the bundle, with the home's evidence key.
-func SignErasure(key ed25519.PrivateKey, order string, deletions []string, w ErasureWord) (e Erasure, err error) {
+func SignErasure(key ed25519.PrivateKey, order string, deletions []string, w ErasureWord) (e ErasureBundle, err error) {
 	w.By, w.Order = identity.DID(key.Public().(ed25519.PublicKey)), carnet.FingerprintOf([]byte(order))
 	w.Made = w.Made.UTC().Truncate(time.Second)
-	e = Erasure{Version: 1, Order: order, Deletions: deletions}
+	e = ErasureBundle{Version: 1, Order: order, Deletions: deletions}
 	e.Word, err = identity.SignMessage(key, erasureWordType, w)
 	return e, err
 }
 
 // Write writes the bundle's file.
-func (e Erasure) Write(path string) error {
+func (e ErasureBundle) Write(path string) error {
 	data, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func VerifyErasure(path string, trust *Trust) (*Report, error) {
 		r.wrong("the file has %d bytes, at most %d are read", len(data), maxErasure)
 		return r, nil
 	}
-	var e Erasure
+	var e ErasureBundle
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&e); err != nil || e.Version != 1 {
@@ -111,7 +111,7 @@ func VerifyErasure(path string, trust *Trust) (*Report, error) {
 	return r, nil
 }
 
-func openWord(e *Erasure) (w ErasureWord, err error) {
+func openWord(e *ErasureBundle) (w ErasureWord, err error) {
 	err = identity.OpenMessage(e.Word, erasureWordType, &w, func() (ed25519.PublicKey, error) { return identity.ParseDID(w.By) })
 	if err != nil {
 		return w, fmt.Errorf("the home's word doesn't hold: %w", err)
@@ -127,7 +127,7 @@ func (r *Report) wrong(format string, args ...any) {
 }
 
 // verifyDeletions holds what was signed against whom the home names.
-func (r *Report) verifyDeletions(e *Erasure, order identity.ErasureOrder, w ErasureWord) {
+func (r *Report) verifyDeletions(e *ErasureBundle, order identity.ErasureOrder, w ErasureWord) {
 	var own *identity.Deletion
 	var signed []identity.Deletion
 	for i, token := range e.Deletions {

@@ -35,6 +35,6 @@ func (c *Client) OrderErasure(ctx context.Context, id carnet.ErasureID, e identi
 func erasurePath(id carnet.ErasureID) string { return "/v1/erasures/" + id.String() }
 
 // ErasureEvidence returns what proves an erasure at its home.
-func (c *Client) ErasureEvidence(ctx context.Context, id carnet.ErasureID) (evidence.Erasure, error) {
-	return get[evidence.Erasure](ctx, c, erasurePath(id)+"/evidence")
+func (c *Client) ErasureEvidence(ctx context.Context, id carnet.ErasureID) (evidence.ErasureBundle, error) {
+	return get[evidence.ErasureBundle](ctx, c, erasurePath(id)+"/evidence")
 }

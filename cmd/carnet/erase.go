@@ -249,11 +249,11 @@ func (c *eraseStatus) writeBundle(ctx context.Context, s streams, dir string, al
 	return err
 }
 
-func (c *eraseStatus) bundle(ctx context.Context, home *erasureOf) (evidence.Erasure, error) {
+func (c *eraseStatus) bundle(ctx context.Context, home *erasureOf) (evidence.ErasureBundle, error) {
 	r := c.reaching
 	world, err := r.at(home.Party, administrator)
 	if err != nil {
-		return evidence.Erasure{}, err
+		return evidence.ErasureBundle{}, err
 	}
 	return world.ErasureEvidence(ctx, home.ID)
 }

@@ -461,6 +461,12 @@ func (s *Worlds) DropStretches(ctx context.Context, ids []uint64, docs []carnet.
 	return s.db.vacuum(ctx, `VACUUM world_stretch, world_stretch_body`)
 }
 
+// Overwrite implements avatar.Store, as far as PostgreSQL can: what was deleted is
+// vacuumed.
+func (s *Worlds) Overwrite(ctx context.Context) error {
+	return s.db.vacuum(ctx, `VACUUM world_stretch, world_stretch_body, world_frame, world_frame_body, world_document`)
+}
+
 // record puts documents, and queues statements for the outbox.
 func (s *Worlds) record(t *tx, n *worldTotals, b *pgx.Batch, docs []carnet.Document, items []ledger.Item) error {
 	if err := s.put(t, docs); err != nil {

@@ -418,6 +418,25 @@ func TestOverwritten(t *testing.T) {
 	if onDisk(t, dir, stretch) {
 		t.Fatal("a dropped stretch is still in a file")
 	}
+	document := bytes.Repeat([]byte("document that goes"), 500)
+	if err := w.Put(ctx, []carnet.Document{{Kind: "a", ID: "a", Version: 1, Body: document}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Overwrite(ctx); err != nil { // so that it is in the file, not in the log alone
+		t.Fatal(err)
+	}
+	if !onDisk(t, dir, document[:200]) {
+		t.Fatal("the search doesn't find a document that is there")
+	}
+	if err := w.Put(ctx, []carnet.Document{{Kind: "a", ID: "a", Version: 2}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Overwrite(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if onDisk(t, dir, document[:200]) {
+		t.Fatal("a deleted document is still in a file")
+	}
 	if err := k.Delete(ctx, []keys.ID{id}); err != nil {
 		t.Fatal(err)
 	}

@@ -410,6 +410,10 @@ func (s *Worlds) DropStretches(ctx context.Context, ids []uint64, docs []carnet.
 	return s.db.scrub(ctx)
 }
 
+// Overwrite implements avatar.Store: what was deleted is zeros by now, in the log or in
+// the file, and the log is emptied into it.
+func (s *Worlds) Overwrite(ctx context.Context) error { return s.db.scrub(ctx) }
+
 // record puts documents, and statements into the outbox.
 func (s *Worlds) record(t *tx, n *worldTotals, docs []carnet.Document, items []ledger.Item) error {
 	if err := s.put(t, docs); err != nil {

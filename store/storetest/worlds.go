@@ -453,6 +453,8 @@ func testDrop(t *testing.T, fresh Fresh[avatar.Store]) {
 	note := []carnet.Document{{Kind: "doomed", ID: "a", Version: 1, Body: []byte("1")}}
 	must(t, s.DropStretches(ctx, []uint64{all[0].ID, all[2].ID}, note, []ledger.Item{statement(1), statement(2)}))
 	must(t, s.DropStretches(ctx, nil, nil, nil))
+	must(t, s.Overwrite(ctx))
+	must(t, s.Overwrite(ctx)) // with nothing to do
 	close()
 	s = open(t, db)
 	have := get(s.Unstored(ctx, 0, 9))(t)

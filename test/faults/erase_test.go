@@ -1,0 +1,424 @@
+package faults_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/avatar"
+	"carnet/crossing"
+	"carnet/erasure"
+	"carnet/evidence"
+	"carnet/identity"
+	"carnet/keys"
+	"carnet/node"
+	"carnet/store/sqlite"
+)
+
+// share has the clinic take what arena's avatar gives: heart rate as it is, so that
+// batches are copied, and speed rounded, so that others are derived.
+func (n *neighbours) share() api.CrossShare {
+	n.t.Helper()
+	request := n.ask(identity.ActionSubscribe)
+	n.approve(request)
+	n.give(request, identity.ActionSubscribe, `{"properties": {"heart_rate": {}, "speed": {"round": 10}}}`)
+	share, err := n.clinic.client.TakeShare(n.t.Context(), api.NewShare{World: "arena", Avatar: n.there, For: n.here, Purpose: "care"})
+	if err != nil || share.State != crossing.Taking {
+		n.t.Fatalf("%+v, %v", share, err)
+	}
+	return share
+}
+
+// order has the owner order that arena's avatar is erased.
+func (n *neighbours) order() carnet.ErasureID {
+	n.t.Helper()
+	ctx := n.t.Context()
+	asked, err := n.arena.client.BeginErasure(ctx, api.NewErasure{Avatar: n.there, Text: "You asked for it."})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	r, err := identity.ParseErasureRequest(asked.Request)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	e, err := n.store.OrderErasure(r, time.Now())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.arena.client.OrderErasure(ctx, asked.ID, e); err != nil {
+		n.t.Fatal(err)
+	}
+	return asked.ID
+}
+
+// erased returns how the erasure stands at arena.
+func (n *neighbours) erased(id carnet.ErasureID) (e api.Erasure, ok bool) {
+	n.t.Helper()
+	list, err := n.arena.client.Erasure(n.t.Context(), id)
+	if err != nil || len(list) != 1 {
+		return e, false
+	}
+	return list[0], true
+}
+
+// over waits until everybody has signed.
+func (n *neighbours) over(id carnet.ErasureID) (e api.Erasure) {
+	n.t.Helper()
+	defer func() {
+		if n.t.Failed() {
+			e, _ := n.erased(id)
+			n.t.Logf("the erasure: %s, waiting %+v, others %+v", e.State, e.Waiting, e.Others)
+		}
+	}()
+	eventually(n.t, "the erasure is over", func() bool {
+		var ok bool
+		e, ok = n.erased(id)
+		return ok && e.State == erasure.Over
+	})
+	return e
+}
+
+// unreadable checks that nobody is shown anything of arena's avatar.
+func (n *neighbours) unreadable(when string) {
+	n.t.Helper()
+	ctx := n.t.Context()
+	if ms, err := n.arena.client.State(ctx, n.there); err == nil {
+		n.t.Errorf("%s arena shows a state: %v", when, ms)
+	}
+	if ms, _, err := n.arena.client.History(ctx, n.there, client.HistoryQuery{}); err == nil {
+		n.t.Errorf("%s arena shows a history: %v", when, ms)
+	}
+}
+
+// shared are the heart rates and speeds that the clinic has by the share.
+func (n *neighbours) shared() (all []carnet.Measurement) {
+	n.t.Helper()
+	for _, name := range []string{"heart_rate", "speed"} {
+		ms, _, err := n.clinic.client.History(n.t.Context(), n.here, client.HistoryQuery{Property: name})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		all = append(all, ms...)
+	}
+	return all
+}
+
+// keyNames lists the names of the keys of epochs and slots that a party, which has
+// ended, has in its key table.
+func keyNames(t *testing.T, p *party) (names []string) {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(p.data(), "keys.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	store, err := db.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after := (keys.ID{Kind: "a", Name: "a"}); ; {
+		page, err := store.Page(t.Context(), after, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range page {
+			after = row.ID
+			names = append(names, row.ID.Kind+" "+row.ID.Name)
+		}
+		if len(page) == 0 {
+			return names
+		}
+	}
+}
+
+// copyTo copies a party's data directory, while the party doesn't run.
+func copyTo(t *testing.T, p *party, dir string) {
+	t.Helper()
+	if err := os.CopyFS(dir, os.DirFS(p.data())); err != nil {
+		t.Fatal(err)
+	}
+	private(t, dir)
+}
+
+// An avatar that was shared is erased by its owner's order, as processes: nobody reads
+// anything of it from then on, no party has a byte or key of it any more, an old copy of
+// the bytes can't be opened by anybody, and an old copy of everything isn't shown.
+func TestErase(t *testing.T) {
+	t.Parallel()
+	n := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`)
+	ctx := t.Context()
+	share := n.share()
+	for range 20 { // so many frames that they are compacted
+		n.watch.send(1)
+		time.Sleep(30 * time.Millisecond)
+	}
+	n.settle()
+	eventually(t, "the clinic has it", func() bool { return len(n.shared()) >= 20 })
+	time.Sleep(3 * time.Second) // until worlds have compacted
+	before := n.shared()
+	n.settle()
+
+	// What there was, as it was.
+	old := make(map[carnet.PartyID]string)
+	for _, p := range []*party{n.arena, n.clinic} {
+		p.kill(t)
+		old[p.name] = filepath.Join(t.TempDir(), "data")
+		copyTo(t, p, old[p.name])
+	}
+	objects := readStore(t, filepath.Join(n.vault.data(), "objects"))
+	ofClinic := objectsOf(t, n, objects)
+	n.restart(n.arena)
+	n.restart(n.clinic)
+
+	n.watch.send(3) // so that some of it isn't compacted
+	id := n.order()
+	n.unreadable("once it is ordered")
+	e := n.over(id)
+	n.unreadable("at the end")
+	if got := n.shared(); len(got) != 0 {
+		t.Errorf("the clinic still has %d of %d measurements of it", len(got), len(before))
+	}
+	if ms, err := n.clinic.client.State(ctx, n.here); err != nil || slices.ContainsFunc(ms, func(m carnet.Measurement) bool { return m.Name != "steps" }) {
+		t.Errorf("the clinic's state is %v, %v", ms, err)
+	}
+	n.signedByAll(e, share)
+	n.proved(id)
+
+	// What the watch says goes nowhere, and the mapping has ended.
+	n.watch.send(3)
+	n.settle()
+	if m, err := n.hub.client.Mapping(ctx, n.watch.mappings["arena"].ID); err != nil || !m.Stopped {
+		t.Errorf("the mapping to arena is %+v, %v", m, err)
+	}
+	n.unreadable("after the watch has gone on")
+
+	for _, p := range n.parties() {
+		p.kill(t)
+	}
+	n.nothingLeft(objects, ofClinic)
+	n.oldBytesStayClosed(old[n.arena.name])
+	n.oldCopyIsErasedAgain(old[n.arena.name])
+}
+
+// objectsOf tells which objects are of what arena's avatar said: all but those of the
+// clinic's own stream.
+func objectsOf(t *testing.T, n *neighbours, objects store) (own []string) {
+	t.Helper()
+	stream := n.watch.mappings["clinic"].Stream
+	for name, body := range objects {
+		if bytes.Contains(body, stream[:]) {
+			own = append(own, name)
+		}
+	}
+	if len(objects) <= len(own) {
+		t.Fatalf("the depot has %d objects, of which %d are of the clinic's own stream", len(objects), len(own))
+	}
+	return own
+}
+
+// signedByAll checks who has signed.
+func (n *neighbours) signedByAll(e api.Erasure, share api.CrossShare) {
+	n.t.Helper()
+	roles := make(map[identity.DeletionRole]int)
+	for _, token := range e.Deletions {
+		d, err := identity.OpenDeletion(token)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		roles[d.Role]++
+		if d.Erasure != e.ID || d.Unrecoverable.Before(d.Unreadable) || d.Unreadable.Before(e.Hidden.Truncate(time.Second)) {
+			n.t.Errorf("signed %+v", d)
+		}
+		if keepsKeys := d.Role != identity.DeletedThings; keepsKeys && d.Unrecoverable.Sub(d.Unreadable) != 30*24*time.Hour {
+			n.t.Errorf("as %s it is unrecoverable %v after it is unreadable", d.Role, d.Unrecoverable.Sub(d.Unreadable))
+		}
+		if d.Role == identity.DeletedShare && (d.Of != share.ID.String() || d.Streams < 2 || d.Batches == 0) {
+			n.t.Errorf("the clinic signed %+v", d)
+		}
+	}
+	want := map[identity.DeletionRole]int{identity.DeletedAtHome: 1, identity.DeletedShare: 1, identity.DeletedThings: 1, identity.DeletedAtDepot: 2}
+	if fmt.Sprint(roles) != fmt.Sprint(want) {
+		n.t.Errorf("signed were %v, want %v", roles, want)
+	}
+	if !slices.ContainsFunc(e.Others, func(o api.ErasedElsewhere) bool { return o.Role == string(erasure.Registers) && o.Heard != nil }) {
+		n.t.Error("the register doesn't know it")
+	}
+}
+
+// proved verifies the bundle offline, with and without the world's key from outside; and
+// finds what was changed.
+func (n *neighbours) proved(id carnet.ErasureID) {
+	t := n.t
+	t.Helper()
+	bundle, err := n.arena.client.ErasureEvidence(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, evidence.ErasureFile)
+	if err := bundle.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	trust := filepath.Join(t.TempDir(), "trust.json")
+	run := func(args ...string) int {
+		cmd := exec.CommandContext(t.Context(), *program, args...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		t.Logf("carnet %v:\n%s", args, out)
+		return cmd.ProcessState.ExitCode()
+	}
+	if code := run("verify", dir); code != 0 {
+		t.Errorf("the bundle isn't proved: %d", code)
+	}
+	n.arena.kill(t) // its files alone say whom it is
+	if code := run("party", "trust", "--config", n.arena.file(), "--out", trust); code != 0 {
+		t.Fatalf("no trust file: %d", code)
+	}
+	n.restart(n.arena)
+	if code := run("verify", dir, "--trust", trust); code != 0 {
+		t.Errorf("the bundle isn't proved with arena's key: %d", code)
+	}
+	left := bundle
+	left.Deletions = left.Deletions[:len(left.Deletions)-1]
+	if err := left.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if code := run("verify", dir); code != 2 {
+		t.Errorf("without a receipt: %d", code)
+	}
+	bent := bundle
+	bent.Deletions = slices.Clone(bundle.Deletions)
+	d := []byte(bent.Deletions[1])
+	d[len(d)/2] ^= 1
+	bent.Deletions[1] = string(d)
+	if err := bent.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if code := run("verify", dir); code != 1 {
+		t.Errorf("with a changed receipt: %d", code)
+	}
+}
+
+// nothingLeft searches every file of every party for what was sealed, and the key
+// tables for its keys.
+func (n *neighbours) nothingLeft(objects store, ofClinic []string) {
+	t := n.t
+	t.Helper()
+	const run = 64
+	stores := make(map[carnet.PartyID]store)
+	for _, p := range n.parties() {
+		stores[p.name] = readStore(t, p.data())
+	}
+	searched := 0
+	for name, body := range objects {
+		own := slices.Contains(ofClinic, name)
+		for at := 0; at+run <= len(body) && searched < 4000; at += run {
+			searched++
+			for party, s := range stores {
+				if file := s.find(body[at : at+run]); file != "" && !own {
+					t.Errorf("%s has a part of an object of the erased avatar in %s (object %s at %d)", party, file, name, at)
+					return
+				} else if own && party == "vault" && file == "" {
+					t.Errorf("the clinic's own object %s isn't found: the search finds nothing", name)
+					return
+				}
+			}
+		}
+	}
+	stream := n.watch.mappings["arena"].Stream.String()
+	for _, p := range n.worlds() {
+		for _, name := range keyNames(t, p) {
+			if strings.Contains(name, stream) || strings.Contains(name, n.there.String()) {
+				t.Errorf("%s has the key %s", p.name, name)
+			}
+		}
+	}
+	if len(keyNames(t, n.clinic)) == 0 {
+		t.Error("no key is found at the clinic, which has some")
+	}
+}
+
+// oldBytesStayClosed opens an old copy of arena's store with the key table of now:
+// nothing of the avatar opens, though its bytes are there.
+func (n *neighbours) oldBytesStayClosed(old string) {
+	t := n.t
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "arena")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := n.arena.config
+	copied := &party{name: "arena", dir: dir}
+	copyTo(t, &party{dir: n.arena.dir}, copied.data())
+	for _, name := range []string{"state.db", "state.db-wal", "state.db-shm"} {
+		from, err := os.ReadFile(filepath.Join(old, name))
+		to := filepath.Join(copied.data(), name)
+		if err != nil {
+			os.Remove(to)
+			continue
+		}
+		if err := os.WriteFile(to, from, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened := func(data string) int {
+		config.Data, config.KeyFile = data, filepath.Join(n.arena.dir, "kek")
+		i, err := node.Inspect(t.Context(), config, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		ms, _, err := i.World.History(t.Context(), n.there, avatar.Query{From: 0, To: 1 << 62, Limit: 1000})
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound && carnet.CodeOf(err) != carnet.TooOld {
+			t.Fatal(err)
+		}
+		return len(ms)
+	}
+	if got := opened(old); got == 0 {
+		t.Error("the old copy with the old keys opens nothing, so the test says nothing")
+	}
+	if got := opened(copied.data()); got != 0 {
+		t.Errorf("%d measurements of an old copy of the bytes open with the keys of now", got)
+	}
+}
+
+// oldCopyIsErasedAgain gives arena an old copy of everything: while the register can't be
+// asked it shows nothing, and then it erases it again.
+func (n *neighbours) oldCopyIsErasedAgain(old string) {
+	t := n.t
+	t.Helper()
+	if err := os.RemoveAll(n.arena.data()); err != nil {
+		t.Fatal(err)
+	}
+	copyTo(t, &party{dir: filepath.Dir(old)}, n.arena.data())
+	n.restart(n.arena)
+	if _, err := n.arena.client.Avatar(t.Context(), n.there); err != nil {
+		t.Fatalf("the old copy doesn't have the avatar: %v", err)
+	}
+	n.unreadable("while an old copy can't ask the register")
+	n.restart(n.vault)
+	eventually(t, "it is found to be erased", func() bool {
+		n.unreadable("while it is found out")
+		_, err := n.arena.client.Avatar(t.Context(), n.there)
+		return carnet.CodeOf(err) == carnet.NotFound
+	})
+	n.restart(n.clinic)
+	n.restart(n.hub)
+	list, err := n.arena.client.Erasures(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("arena lists the erasures %+v, %v", list, err)
+	}
+	n.over(list[0].ID)
+}
