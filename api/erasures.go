@@ -143,22 +143,22 @@ type AskedErasure struct {
 
 // Erasure is an erasure, as one party sees it.
 type Erasure struct {
-	ID        carnet.ErasureID `json:"id"`
-	State     erasure.State    `json:"state" enum:"ordered,hiding,erased,over,elsewhere"`
-	Role      string           `json:"role" enum:"home,former,arriving,share,things,depot" doc:"As what this world had it."`
-	Of        string           `json:"of,omitempty" doc:"The share or crossing by which it had it."`
-	Avatar    carnet.AvatarID  `json:"avatar" doc:"Of this world; of a share, whose it was here."`
-	From      carnet.PartyID   `json:"from,omitempty" doc:"Who told; absent: the owner."`
-	Asked     time.Time        `json:"asked"`
-	Why       string           `json:"why,omitempty" doc:"It waits here, or wasn't here."`
-	Hidden    *time.Time       `json:"hidden,omitempty" doc:"Nobody reads anything of it since then."`
-	Cleared   *time.Time       `json:"cleared,omitempty" doc:"Its keys and bytes here are gone since then."`
-	Ended     *time.Time       `json:"ended,omitempty" doc:"Everybody has signed since then."`
-	Order     string           `json:"order" doc:"The owner's, as a JWS."`
-	Deletion  string           `json:"deletion,omitempty" doc:"This world's receipt, as a JWS."`
-	Others    []ErasedElsewhere        `json:"others" doc:"Who else had something."`
-	Waiting   []ErasureWaits   `json:"waiting" doc:"Who hasn't answered, here and further down."`
-	Deletions []string         `json:"deletions" doc:"All receipts, as JWS: this world's and the others'."`
+	ID        carnet.ErasureID  `json:"id"`
+	State     erasure.State     `json:"state" enum:"ordered,hiding,erased,over,elsewhere"`
+	Role      string            `json:"role" enum:"home,former,arriving,share,things,depot" doc:"As what this world had it."`
+	Of        string            `json:"of,omitempty" doc:"The share or crossing by which it had it."`
+	Avatar    carnet.AvatarID   `json:"avatar" doc:"Of this world; of a share, whose it was here."`
+	From      carnet.PartyID    `json:"from,omitempty" doc:"Who told; absent: the owner."`
+	Asked     time.Time         `json:"asked"`
+	Why       string            `json:"why,omitempty" doc:"It waits here, or wasn't here."`
+	Hidden    *time.Time        `json:"hidden,omitempty" doc:"Nobody reads anything of it since then."`
+	Cleared   *time.Time        `json:"cleared,omitempty" doc:"Its keys and bytes here are gone since then."`
+	Ended     *time.Time        `json:"ended,omitempty" doc:"Everybody has signed since then."`
+	Order     string            `json:"order" doc:"The owner's, as a JWS."`
+	Deletion  string            `json:"deletion,omitempty" doc:"This world's receipt, as a JWS."`
+	Others    []ErasedElsewhere `json:"others" doc:"Who else had something."`
+	Waiting   []ErasureWaits    `json:"waiting" doc:"Who hasn't answered, here and further down."`
+	Deletions []string          `json:"deletions" doc:"All receipts, as JWS: this world's and the others'."`
 }
 
 // ErasedElsewhere is somebody else who had something of what is erased.
