@@ -39,8 +39,8 @@ func (n *neighbours) share() api.CrossShare {
 	return share
 }
 
-// order has the owner order that arena's avatar is erased.
-func (n *neighbours) order() carnet.ErasureID {
+// orderErasure has the owner order that arena's avatar is erased.
+func (n *neighbours) orderErasure() carnet.ErasureID {
 	n.t.Helper()
 	ctx := n.t.Context()
 	asked, err := n.arena.client.BeginErasure(ctx, api.NewErasure{Avatar: n.there, Text: "You asked for it."})
@@ -181,7 +181,7 @@ func TestErase(t *testing.T) {
 	n.restart(n.clinic)
 
 	n.watch.send(3) // so that some of it isn't compacted
-	id := n.order()
+	id := n.orderErasure()
 	n.unreadable("once it is ordered")
 	e := n.over(id)
 	n.unreadable("at the end")
