@@ -159,7 +159,7 @@ func (s *stage) ordered(from, to string, version uint64, items, retired []Info) 
 }
 
 // moves has items move from arena to citadel.
-func (s *stage) moves(items, retired []Info) {
+func (s *stage) moves(items, retired []Info) (landing Landing) {
 	s.t.Helper()
 	ctx := s.t.Context()
 	l, d := s.ordered("arena", "citadel", 2, items, retired)
@@ -175,14 +175,16 @@ func (s *stage) moves(items, retired []Info) {
 	for _, c := range checked {
 		looks = append(looks, c.Looks)
 	}
+	landing = Landing{From: "arena", Avatar: bob, Proofs: proofs, Looks: looks, Committed: d}
 	for range 2 { // done again, it stays done
-		if err := s.books["citadel"].Land(ctx, Landing{From: "arena", Avatar: bob, Proofs: proofs, Looks: looks, Committed: d}); err != nil {
+		if err := s.books["citadel"].Land(ctx, landing); err != nil {
 			s.t.Fatal(err)
 		}
 		if err := s.books["arena"].Depart(ctx, l, "citadel", d); err != nil {
 			s.t.Fatal(err)
 		}
 	}
+	return landing
 }
 
 // accepts has citadel take arena's swords.
@@ -215,7 +217,16 @@ func TestAnItemIsProvedFromItsIssuerOn(t *testing.T) {
 		t.Errorf("a gift was taken twice: %v", err)
 	}
 	again, _ := s.books["arena"].Item(i.ID)
-	s.moves([]Info{again}, nil)
+	landing := s.moves([]Info{again}, nil)
+	if _, err := s.books["citadel"].Equip(t.Context(), i.ID, "hand"); err != nil {
+		t.Error(err)
+	}
+	if err := s.books["citadel"].Land(t.Context(), landing); err != nil {
+		t.Error(err)
+	}
+	if is, err := s.books["citadel"].Item(i.ID); err != nil || is.Slot != "hand" {
+		t.Errorf("landed again, it is %+v, %v", is, err)
+	}
 	p := s.proof("citadel", i.ID)
 	key := s.ledger.Key()
 	h, err := Read(p, &key)
@@ -315,6 +326,14 @@ func TestWhatASourceMakesUpOfItems(t *testing.T) {
 			next(e)
 			e.What, e.Gift, e.Avatar = identity.ItemGiven, forgedGift, bob
 		})), "who isn't the item's owner"},
+		"an end of another chain": {nil, with(genuine.Entries[0], entry("arena", func(e *identity.ItemEntry) {
+			next(e)
+			e.What, e.Before = identity.ItemRetired, carnet.Fingerprint{7}
+		})), "doesn't follow what is before it"},
+		"one that is retired": {nil, with(genuine.Entries[0], entry("arena", func(e *identity.ItemEntry) {
+			next(e)
+			e.What = identity.ItemRetired
+		})), "it is retired"},
 		"no receipt": {nil, with(entry("arena", func(e *identity.ItemEntry) {
 			e.Proof = &identity.OnLedger{Statement: e.Proof.Statement, Salt: e.Proof.Salt, Receipt: []byte{1}}
 		})), "receipt"},

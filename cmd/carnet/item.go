@@ -134,7 +134,7 @@ func (c itemList) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	})
+	}, administrator, creator, service)
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
@@ -386,7 +386,7 @@ func (c itemAccepted) Run(ctx context.Context, s streams) error {
 		a, err := cl.AcceptedItems(ctx)
 		all = append(all, of{w.Name, a})
 		return err
-	})
+	}, administrator, creator, service)
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}

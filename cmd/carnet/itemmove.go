@@ -159,7 +159,7 @@ func (c verifyCommand) verifyItem(s streams, p api.ItemProof) error {
 			Ledger  bool                 `json:"ledger"`
 		}{h.Item, h.Entries, h.World, h.Avatar, h.Owner, h.Retired, len(c.Trust) > 0})
 	}
-	fmt.Fprintf(s.out, "%s: proved from its issuer on: item %s, %s, a %s, number %d of %s\n  issuer %s\n", plain(c.Bundle), h.ID, plain(h.Title), h.Kind, h.Serial, h.World, h.Issuer)
+	fmt.Fprintf(s.out, "%s: proved from its issuer on: item %s, %s, a %s, number %d of %s\n  issuer %s\n", plain(c.Bundle), h.ID, plain(h.Title), h.Kind, h.Serial, h.Item.World, h.Issuer)
 	if err := writeHistory(s, h.Entries); err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func (c avatarStatus) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	})
+	}, administrator)
 	if err == nil && c.ID != "" && len(all) == 0 {
 		err = carnet.Errorf(carnet.NotFound, "no world here has a crossing %.40q", c.ID).WithFix("list them: carnet avatar status")
 	}
