@@ -128,10 +128,8 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 	}
 	best := g.Best(c.Who, c.Action, c.Resource.Kind, c.Purpose)
 	if !best.Allow {
-		if a.Decision.Policy != best.Policy { // else what was said names the resource
-			a.Decision = best
-		}
-		return a, forbidden(a.Decision), nil
+		a.Decision = best
+		return a, forbidden(best), nil
 	}
 	if c.Look == nil {
 		a.Decision, a.Known.Facts = best, policy.Facts{Own: true, Purpose: c.Purpose}

@@ -121,6 +121,16 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	screen.Go(func() { s.screen.follow(watching, s) })
 	defer screen.Wait()
 	defer stopWatching()
+	ending := sync.OnceFunc(func() {
+		stopWatching()
+		screen.Wait()
+		again := ""
+		if playing.Err() != nil {
+			again = "; Ctrl-C again ends at once, and checks nothing"
+		}
+		s.screen.say("ending: what was sent is passed on, then what each world holds is checked%s", again)
+	})
+	defer context.AfterFunc(playing, ending)()
 	var work errgroup.Group
 	for _, d := range s.devices {
 		work.Go(func() error { return d.send(playing) })
@@ -134,6 +144,7 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 		s.screen.say("the recordings have ended; Ctrl-C ends the demo")
 		<-playing.Done()
 	}
+	ending()
 	p.device, p.ended = s.sent(), ended
 	p.settled = s.settle(running)
 	p.duplicates, err = s.duplicates(running)

@@ -11,6 +11,7 @@ import (
 
 	"carnet"
 	"carnet/access"
+	"carnet/evidence"
 	"carnet/node"
 	"carnet/td"
 )
@@ -85,22 +86,18 @@ func (p *party) free(dir string) error {
 	return nil
 }
 
-// canProve refuses a directory that has an earlier run's evidence, before
+// canProve refuses a directory that has evidence already, of whatever demo, before
 // anything is played.
 func (s *setup) canProve(o Options) error {
 	if o.Evidence == "" {
 		return nil
 	}
-	for _, w := range s.sensors {
-		for _, world := range w.in() {
-			dir := filepath.Join(o.Evidence, node.BundleName(world, w.mappings[world].Avatar))
-			if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-				return errors.Join(err, carnet.Errorf(carnet.Conflict, "%s has a bundle of an earlier run", dir).
-					WithFix("name another directory with --evidence, or remove that one"))
-			}
-		}
+	found, err := filepath.Glob(filepath.Join(o.Evidence, "*", evidence.FileManifest))
+	if err == nil && len(found) > 0 {
+		err = carnet.Errorf(carnet.Conflict, "%s has a bundle already: of an earlier run, or of another demo", filepath.Dir(found[0])).
+			WithFix("name another directory with --evidence, or remove that one")
 	}
-	return nil
+	return err
 }
 
 // move writes the party's configuration anew.

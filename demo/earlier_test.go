@@ -13,6 +13,7 @@ import (
 
 	"carnet"
 	"carnet/access"
+	"carnet/evidence"
 	"carnet/identity"
 	"carnet/wire/file"
 )
@@ -150,6 +151,14 @@ func TestWhatCantGoOnIsRefused(t *testing.T) {
 		}
 	}
 	refused("evidence of an earlier run", dir, "--evidence", o)
+	o.Evidence = t.TempDir() // with a bundle of another demo
+	if err := os.Mkdir(filepath.Join(o.Evidence, "arena-of-another"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(o.Evidence, "arena-of-another", evidence.FileManifest), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("evidence of another demo", dir, "--evidence", o)
 	o.Evidence = ""
 
 	s, err := setUp(t.Context(), dir, Options{})

@@ -85,16 +85,26 @@ func leftOut(recordings []*file.Recording) (all []LeftOut) {
 const mostLeftOut = 12
 
 func (in Input) writeLeftOut(w io.Writer) {
-	for i, l := range in.LeftOut {
-		if i == mostLeftOut {
-			fmt.Fprintf(w, "             and %d kinds more, which --json lists\n", len(in.LeftOut)-i)
-			return
+	kinds, messages, told := 0, 0, 0
+	for _, l := range in.LeftOut {
+		if strings.HasSuffix(l.Why, file.NoMeasurement) {
+			kinds, messages = kinds+1, messages+l.Count
+			continue
+		}
+		if told++; told > mostLeftOut {
+			continue
 		}
 		of := ""
 		if in.Files > 1 {
 			of = " of " + l.File
 		}
 		fmt.Fprintf(w, "             left out: %s%s\n", file.Skip{Why: l.Why, First: l.First, Count: l.Count, Place: l.Place}, of)
+	}
+	if told > mostLeftOut {
+		fmt.Fprintf(w, "             and %d kinds more, which --json lists\n", told-mostLeftOut)
+	}
+	if kinds > 0 {
+		fmt.Fprintf(w, "             left out: %s of %s that hold no measurement (--json lists them)\n", number(messages, "message"), number(kinds, "kind"))
 	}
 }
 
@@ -177,11 +187,13 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
+	proved := make(map[carnet.AvatarID]bool)
 	for _, sensor := range s.sensors {
 		mapping, mapped := sensor.mappings[name]
 		if !mapped {
 			continue
 		}
+		proved[mapping.Avatar] = true
 		if err := audited(ctx, r, hub.Things, world.World, mapping); err != nil {
 			return err
 		}
@@ -191,7 +203,15 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 		}
 		w.Thing = sensor.name
 		r.Worlds = append(r.Worlds, w)
-		if err := s.proved(ctx, r, world, name, mapping, o); err != nil {
+		if err := s.proved(ctx, r, world, name, mapping.Avatar, o); err != nil {
+			return err
+		}
+	}
+	for _, i := range world.World.Avatars() { // that somebody added
+		if o.Evidence == "" || proved[i.ID] || i.Batches == 0 {
+			continue
+		}
+		if err := s.proved(ctx, r, world, name, i.ID, o); err != nil {
 			return err
 		}
 	}
@@ -372,8 +392,8 @@ func kindOf(name string) (carnet.Kind, error) {
 }
 
 // proved writes the avatar's evidence bundle and verifies it.
-func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, name carnet.PartyID, m thing.MappingInfo, o Options) error {
-	dir := filepath.Join(o.Evidence, node.BundleName(name, m.Avatar))
+func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, name carnet.PartyID, id carnet.AvatarID, o Options) error {
+	dir := filepath.Join(o.Evidence, node.BundleName(name, id))
 	if o.Evidence == "" {
 		temporary, err := os.MkdirTemp("", "carnet-evidence-")
 		if err != nil {
@@ -383,7 +403,7 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 		dir = filepath.Join(temporary, "bundle")
 	}
 	prover := node.Prover{World: world.World, Party: name, Peers: world.Peers, UpTo: avatar.AllFolded}
-	if err := prover.Write(ctx, m.Avatar, dir); err != nil {
+	if err := prover.Write(ctx, id, dir); err != nil {
 		return err
 	}
 	report, err := evidence.Verify(ctx, dir, nil, evidence.VerifyOptions{})

@@ -114,6 +114,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 	d, took := s.sent(), time.Since(v.begun)
 	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %.0f measurements/s",
 		took.Seconds(), d.Acknowledged, s.total(), d.Refused, float64(d.Measurements)/took.Seconds())}
+	behind := s.behind(ctx)
 	for _, world := range worlds {
 		c := s.party(world).client
 		for _, w := range s.sensors {
@@ -129,10 +130,27 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 			if err != nil {
 				state = nil // shown as nothing yet
 			}
-			lines = append(lines, fmt.Sprintf("%s  the %s: %s, now %s", way(world), w.name, number(int(info.Measurements), "measurement"), shown(state)))
+			now := "now " + shown(state)
+			if n := behind[world]; info.Measurements == 0 && n > 0 {
+				now = fmt.Sprintf("nothing has come yet: hub has %s to decide for it", number(int(n), "message"))
+			}
+			lines = append(lines, fmt.Sprintf("%s  the %s: %s, %s", way(world), w.name, number(int(info.Measurements), "measurement"), now))
 		}
 	}
 	return lines
+}
+
+// behind says how many messages hub hasn't decided for each world yet.
+func (s *setup) behind(ctx context.Context) map[carnet.PartyID]uint64 {
+	all := make(map[carnet.PartyID]uint64)
+	st, err := s.party("hub").client.Status(ctx)
+	if err != nil || st.Things == nil {
+		return all // it is shown with the next lines
+	}
+	for _, l := range st.Things.Links {
+		all[l.World] = l.Lag
+	}
+	return all
 }
 
 // way is how a world gets what it holds: citadel most of it by arena's share.

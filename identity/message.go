@@ -27,6 +27,14 @@ func SignMessage(key ed25519.PrivateKey, typ string, message any) (string, error
 // form only. signer returns the key that must have signed; it is asked after
 // message was filled, since a party's first message brings its key itself.
 func OpenMessage(token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
+	err := openMessage(token, typ, message, signer)
+	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code == carnet.Malformed && e.Fix == "" {
+		return carnet.Errorf(e.Code, "this is no %s: %s", typ, e.Reason).WithFix("give the file whole, as the other side's 'carnet peer' wrote it")
+	}
+	return err
+}
+
+func openMessage(token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
 	if len(token) > MaxMessage {
 		return carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are taken", typ, len(token), MaxMessage)
 	}

@@ -83,3 +83,14 @@ func FuzzOpenMessage(f *testing.F) {
 		}
 	})
 }
+
+// What is no message of the kind says so, and what to give instead.
+func TestWhatIsNoMessageSaysWhatToGive(t *testing.T) {
+	for _, text := range []string{"{}", "a.b.c", "-----BEGIN CERTIFICATE-----", "/w.e30.AA"} {
+		var into struct{}
+		err := OpenMessage(text, "carnet-invitation+jws", &into, func() (ed25519.PublicKey, error) { return make([]byte, ed25519.PublicKeySize), nil })
+		if carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), "this is no carnet-invitation+jws: ") || !strings.Contains(err.Error(), "give the file whole") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

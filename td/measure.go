@@ -15,7 +15,7 @@ import (
 // that equal measurements are equal however the device wrote them.
 func (d *Description) Check(p *Property, m *carnet.Measurement) *carnet.Error {
 	if m.Value.Kind != p.Kind {
-		return carnet.Errorf(carnet.WrongType, "%s is a %s, want a %s", p.Name, m.Value.Kind, p.Kind)
+		return carnet.Errorf(carnet.WrongType, "%s is a %s, want a %s", p.Name, m.Value.Kind, p.Kind).WithFix("send it as %s (RFC 8428)", members[p.Kind])
 	}
 	if m.Unit != "" && m.Unit != p.Unit && !means(m.Unit, p.Unit) {
 		return p.wrongUnit(m.Unit)
@@ -136,4 +136,9 @@ func show(v carnet.Value) string {
 		return strconv.Quote(v.Str[:32]) + "…"
 	}
 	return strconv.Quote(v.Str)
+}
+
+// members say as which member of a SenML record a value of a kind is sent.
+var members = map[carnet.Kind]string{
+	carnet.Number: "v, a number without quotes", carnet.Boolean: "vb, true or false", carnet.Text: "vs, a string", carnet.Data: "vd, in base64url",
 }

@@ -48,7 +48,7 @@ func TestCheck(t *testing.T) {
 		{"whole", f(60.5), "", carnet.WrongType, "whole is 60.5 beat/min, want a whole number"},
 		{"whole", f(math.NaN()), "", carnet.OutOfRange, "want a finite number"},
 		{"whole", f(math.Inf(1)), "", carnet.OutOfRange, "want a finite number"},
-		{"whole", carnet.String("60"), "", carnet.WrongType, "whole is a text, want a number"},
+		{"whole", carnet.String("60"), "", carnet.WrongType, "whole is a text, want a number; send it as v, a number without quotes (RFC 8428)"},
 		{"whole", carnet.Bool(true), "", carnet.WrongType, "whole is a boolean, want a number"},
 		{"open", f(0.5), "1", "", ""},
 		{"open", f(0.5), "%", carnet.WrongUnit, `open has the unit "%", want none`},

@@ -60,7 +60,7 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 
 	// Policies: a list of what there is, as whom, about what.
 	says([]string{"get-state", "Avatar:ID"}, nil, "policy", "actions")
-	says([]string{"no: auditor (auditor) may not get-state of avatar " + of["arena"]}, []string{"Asked about auditor (auditor), whose token it is"},
+	says([]string{"no: auditor (auditor) may not get-state of any avatar", "So not of avatar " + of["arena"] + " either"}, []string{"Asked about auditor (auditor), whose token it is"},
 		"policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", at)
 	u.refuses("carnet policy actions", "policy", "explain", "get-stat", "Avatar:"+of["arena"], "--party=arena", at)
 	u.refuses("write Avatar:ID", "policy", "explain", "get-state", "Thing:watch", "--party=arena", at)

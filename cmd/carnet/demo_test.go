@@ -124,6 +124,9 @@ func TestInADemo(t *testing.T) {
 	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {
 		t.Errorf("the demo ended with %v", demo.out.all())
 	}
+	if !strings.Contains(strings.Join(demo.err.all(), "\n"), "ending: what was sent is passed on, then what each world holds is checked; Ctrl-C again ends at once") {
+		t.Errorf("nothing says that it is ending: %v", demo.err.all())
+	}
 }
 
 // marksWhatNobodyGives looks at avatars that get something by a share, or got it by a

@@ -460,6 +460,9 @@ func (c policyExplain) Run(ctx context.Context, s streams) error {
 		verdict = "yes"
 	}
 	fmt.Fprintf(s.out, "%s: %s\n", verdict, plain(a.Why))
+	if !a.Permitted && id != policy.Any && strings.Contains(a.Why, policy.Resource{Kind: of.Resource.Kind, ID: policy.Any}.String()) {
+		fmt.Fprintf(s.out, "So not %s either: it isn't looked up.\n", of.Resource)
+	}
 	if a.Hidden {
 		fmt.Fprintln(s.out, "It would be answered as though there were no such resource.")
 	}

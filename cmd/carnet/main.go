@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(s.err, "carnet: %v; see %s --help\n", err, called(err))
+		fmt.Fprintf(s.err, "carnet: %s; see %s --help\n", plainUsage(err, args), called(err))
 		return exitUsage
 	}
 	err = command.Run()
@@ -107,6 +107,23 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitInterrupted
 	}
 	return report(s, err)
+}
+
+// plainUsage says what the parser of arguments means.
+func plainUsage(err error, args []string) string {
+	text := err.Error()
+	if _, got, ok := strings.Cut(text, "value but got \""); ok && strings.Contains(text, " flag)") {
+		value, _, _ := strings.Cut(got, "\"")
+		for i, arg := range args {
+			if i > 0 && arg == value && strings.HasPrefix(args[i-1], "--") {
+				return fmt.Sprintf("%s wants a value, and %s looks like a flag; if it is meant, write %s=%s", args[i-1], value, args[i-1], value)
+			}
+		}
+	}
+	if strings.Contains(text, "in duration") {
+		text += "; write a time as 90s, 5m or 720h, in the units h, m, s and ms"
+	}
+	return text
 }
 
 // interrupted reports whether err is what an interrupt makes of a command: a

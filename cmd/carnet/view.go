@@ -38,7 +38,10 @@ func readView(s streams, path string) (policy.View, error) {
 	}
 	v, err := policy.ParseView(data)
 	if err != nil {
-		return v, fmt.Errorf("view %s: %w", path, err)
+		if path == "-" {
+			path = "standard input"
+		}
+		return v, fmt.Errorf("%s: %w", path, err)
 	}
 	return v, nil
 }

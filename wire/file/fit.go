@@ -173,9 +173,14 @@ func (f *fitReader) message(m *proto.Message) error {
 			return carnet.Errorf(carnet.TooLarge, "%s declares more than %d developer fields", f.rec.Name, maxFieldDescriptions)
 		}
 	}
-	f.skip(f.messages, messageName(m.Num)+" messages hold no measurement that is taken")
+	if m.Num != mesgnum.FileId { // which says what the file is: each has one
+		f.skip(f.messages, messageName(m.Num)+NoMeasurement)
+	}
 	return nil
 }
+
+// NoMeasurement ends the reason why messages of a kind are left out that hold none.
+const NoMeasurement = " messages hold no measurement that is taken"
 
 func messageName(n typedef.MesgNum) string {
 	if s := n.String(); !strings.HasPrefix(s, "MesgNumInvalid") {
