@@ -17,7 +17,7 @@ import (
 // mandates is what the handler needs of a world's book of mandates: a
 // *mandate.Book.
 type mandates interface {
-	Withdraw(ctx context.Context, avatar carnet.AvatarID, withdrawal string) error
+	Withdraw(ctx context.Context, avatar carnet.AvatarID, withdrawal string) (kept bool, err error)
 	Ask(ctx context.Context, by string, avatar carnet.AvatarID, want mandate.Wanted) (mandate.Request, error)
 	Requests(avatar carnet.AvatarID) ([]mandate.Request, error)
 	Give(ctx context.Context, token string) (mandate.Request, error)
@@ -77,7 +77,8 @@ func (s *server) mandateRoutes(h huma.API) {
 		OfAvatar
 		Body SignedWithdrawal
 	}) (*body[Acknowledged], error) {
-		return answer(Acknowledged{true}, s.mandates.Withdraw(ctx, in.ID, in.Body.Withdrawal))
+		kept, err := s.mandates.Withdraw(ctx, in.ID, in.Body.Withdrawal)
+		return answer(Acknowledged{Acknowledged: kept, Over: !kept}, err)
 	})
 }
 
@@ -127,9 +128,10 @@ type SignedWithdrawal struct {
 	Withdrawal string `json:"withdrawal" doc:"A compact JWS with the type carnet-withdrawal+jwt." minLength:"1" maxLength:"4096"`
 }
 
-// Acknowledged says that what was handed in is on disk.
+// Acknowledged says what became of a withdrawal.
 type Acknowledged struct {
-	Acknowledged bool `json:"acknowledged"`
+	Acknowledged bool `json:"acknowledged" doc:"It is on disk."`
+	Over         bool `json:"over,omitempty" doc:"It was signed so long ago that every mandate that it could be of is over by itself: it isn't kept."`
 }
 
 // RequestDocument is what an owner approves, byte by byte as it is stored.

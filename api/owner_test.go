@@ -118,19 +118,19 @@ func TestMandatesAreAskedForGivenAndWithdrawnOverHTTP(t *testing.T) {
 		t.Errorf("of no avatar: %v", err)
 	}
 	word := withdraw(t, ownerKey(1), aMandate)
-	if err := reader.Withdraw(t.Context(), m.Avatar, word); carnet.CodeOf(err) != carnet.NotFound {
+	if _, err := reader.Withdraw(t.Context(), m.Avatar, word); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("withdrawn where no key is pinned: %v", err)
 	}
 	s.pinned(m)
-	if err := reader.Withdraw(t.Context(), m.Avatar, withdraw(t, ownerKey(2), aMandate)); carnet.CodeOf(err) != carnet.Unauthenticated {
+	if _, err := reader.Withdraw(t.Context(), m.Avatar, withdraw(t, ownerKey(2), aMandate)); carnet.CodeOf(err) != carnet.Unauthenticated {
 		t.Errorf("withdrawn by somebody else: %v", err)
 	}
 	for range 2 {
-		if err := reader.Withdraw(t.Context(), m.Avatar, word); err != nil {
+		if _, err := reader.Withdraw(t.Context(), m.Avatar, word); err != nil {
 			t.Error(err)
 		}
 	}
-	if !s.mandates.Withdrawn(aMandate) {
+	if !s.mandates.Withdrawn(ownerKey(1).Public().(ed25519.PublicKey), aMandate) {
 		t.Error("it isn't withdrawn")
 	}
 	if _, err := ops.RemoveMandate(t.Context(), r.ID); err != nil {

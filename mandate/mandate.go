@@ -14,13 +14,17 @@ package mandate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,7 +85,7 @@ type Book struct {
 	changing sync.Mutex // held while something is stored
 
 	mu        sync.RWMutex // guards what follows
-	withdrawn map[string]withdrawal
+	withdrawn map[mandateOf]withdrawal
 	requests  map[string]request
 }
 
@@ -165,8 +169,11 @@ func (b *Book) Run(ctx context.Context) error {
 }
 
 func (b *Book) load(ctx context.Context) error {
-	withdrawn, requests := make(map[string]withdrawal), make(map[string]request)
-	err := each(ctx, b, kindWithdrawal, func(d carnet.Document, w withdrawal) { w.version = d.Version; withdrawn[d.ID] = w })
+	withdrawn, requests := make(map[mandateOf]withdrawal), make(map[string]request)
+	err := each(ctx, b, kindWithdrawal, func(d carnet.Document, w withdrawal) {
+		w.document, w.version = d.ID, d.Version
+		withdrawn[w.of(d.ID)] = w
+	})
 	if err != nil {
 		return err
 	}
@@ -229,50 +236,83 @@ type withdrawal struct {
 	Avatar carnet.AvatarID `json:"avatar"`
 	Until  time.Time       `json:"until"` // the mandate has ended by itself then
 
-	version uint64
+	document string // its id
+	version  uint64
+}
+
+// mandateOf names a mandate: its signer chose the id, so it means something with
+// the signer's key alone.
+type mandateOf struct {
+	owner [ed25519.PublicKeySize]byte
+	id    string
+}
+
+func nameOf(owner ed25519.PublicKey, id string) (m mandateOf) {
+	copy(m.owner[:], owner)
+	m.id = id
+	return m
+}
+
+// document is where a withdrawal of the mandate is stored.
+func (m mandateOf) document() string { return hex.EncodeToString(m.owner[:8]) + " " + m.id }
+
+// of names what a stored withdrawal is of. Documents of before have the mandate's id
+// alone.
+func (w *withdrawal) of(document string) mandateOf {
+	if _, id, with := strings.Cut(document, " "); with {
+		document = id
+	}
+	return nameOf(w.Owner, document)
 }
 
 // maxWithdrawn bounds the withdrawals of one owner that matter at once: of
 // mandates that never were, too.
 const maxWithdrawn = 1000
 
-// Withdraw takes a withdrawal by the owner of an avatar. When it returns nil the
+// Withdraw takes a withdrawal by the owner of an avatar. When it returns kept, the
 // withdrawal is on disk, with the next revocation number, and whoever lives by the
-// mandate was told; handed in again it is answered the same.
-func (b *Book) Withdraw(ctx context.Context, avatar carnet.AvatarID, token string) error {
+// mandate was told; handed in again it is answered the same. Not kept is one that
+// was signed so long ago that every mandate that it could be of is over by itself.
+func (b *Book) Withdraw(ctx context.Context, avatar carnet.AvatarID, token string) (kept bool, err error) {
 	owner, err := b.cfg.Avatars.Owner(avatar)
 	if err != nil {
-		return err
+		return false, err
 	}
 	now := b.cfg.Now()
 	w, err := identity.VerifyWithdrawal(token, identity.WithdrawalExpectation{Owner: owner, Audience: b.cfg.Party, Now: now, Skew: skew})
 	if err != nil {
-		return err
+		return false, err
 	}
-	until := w.Ends().Add(skew)
-	if b.Withdrawn(w.Mandate) || !now.Before(until) {
-		return nil
+	of, until := nameOf(owner, w.Mandate), w.Ends().Add(skew)
+	if b.has(of, until) {
+		return true, nil
+	}
+	if !now.Before(until) {
+		return false, nil
 	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	if b.Withdrawn(w.Mandate) {
-		return nil
+	if b.has(of, until) {
+		return true, nil
 	}
-	over, living := b.over(now, owner)
+	over, living := b.over(now, owner, of)
 	if living >= maxWithdrawn {
-		return carnet.Errorf(carnet.TooLarge, "the owner has %d withdrawals here that still matter, and more aren't kept", living).
+		return false, carnet.Errorf(carnet.TooLarge, "the owner has %d withdrawals here that still matter, and more aren't kept", living).
 			WithFix("wait a day, or stop the mapping")
 	}
-	kept := withdrawal{Owner: owner, Avatar: avatar, Until: until, version: 1}
-	d, err := b.document(kindWithdrawal, w.Mandate, 1, kept)
+	b.mu.RLock()
+	was := b.withdrawn[of] // an earlier one, which ends before
+	b.mu.RUnlock()
+	next := withdrawal{Owner: owner, Avatar: avatar, Until: until, document: cmp.Or(was.document, of.document()), version: was.version + 1}
+	d, err := b.document(kindWithdrawal, next.document, next.version, next)
 	if err != nil {
-		return err
+		return false, err
 	}
 	item, err := b.cfg.State(ledger.Statement{
 		Kind: ledger.MandateWithdrawn, Time: now.UnixNano(), Avatar: avatar, Object: carnet.FingerprintOf([]byte(token)),
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = b.cfg.Revocations.End(ctx, func(number carnet.Document) error {
 		if err := b.cfg.Store.Put(ctx, append([]carnet.Document{d, number}, over...), []ledger.Item{item}); err != nil {
@@ -280,35 +320,46 @@ func (b *Book) Withdraw(ctx context.Context, avatar carnet.AvatarID, token strin
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.withdrawn[w.Mandate] = kept
+		gone := make(map[string]bool)
 		for _, o := range over {
-			delete(b.withdrawn, o.ID)
+			gone[o.ID] = true
 		}
+		maps.DeleteFunc(b.withdrawn, func(_ mandateOf, w withdrawal) bool { return gone[w.document] })
+		b.withdrawn[of] = next
 		return nil
 	})
 	if carnet.CodeOf(err) == carnet.Conflict { // another process was first with something of it
 		if err := b.load(ctx); err != nil {
-			return err
+			return false, err
 		}
-		if b.Withdrawn(w.Mandate) {
-			return nil
+		if b.has(of, until) {
+			return true, nil
 		}
 	}
 	if err == nil {
 		b.cfg.Recorded()
 	}
-	return err
+	return err == nil, err
+}
+
+// has reports whether a withdrawal of a mandate is kept that holds as long.
+func (b *Book) has(of mandateOf, until time.Time) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	w, is := b.withdrawn[of]
+	return is && !w.Until.Before(until)
 }
 
 // over makes the deletions of what matters no more, some at a time, and counts
-// what of an owner still does.
-func (b *Book) over(now time.Time, owner ed25519.PublicKey) (over []carnet.Document, living int) {
+// what of an owner still does, but for one.
+func (b *Book) over(now time.Time, owner ed25519.PublicKey, but mandateOf) (over []carnet.Document, living int) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	for id, w := range b.withdrawn {
+	for of, w := range b.withdrawn {
 		switch {
+		case of == but:
 		case now.After(w.Until) && len(over) < pageSize:
-			over = append(over, carnet.Document{Kind: kindWithdrawal, ID: id, Version: w.version + 1})
+			over = append(over, carnet.Document{Kind: kindWithdrawal, ID: w.document, Version: w.version + 1})
 		case now.Before(w.Until) && owner.Equal(ed25519.PublicKey(w.Owner)):
 			living++
 		}
@@ -316,12 +367,12 @@ func (b *Book) over(now time.Time, owner ed25519.PublicKey) (over []carnet.Docum
 	return over, living
 }
 
-// Withdrawn reports whether a mandate was withdrawn by its owner. It answers from
-// memory.
-func (b *Book) Withdrawn(id string) bool {
+// Withdrawn reports whether a mandate that an owner signed was withdrawn by them. It
+// answers from memory.
+func (b *Book) Withdrawn(owner ed25519.PublicKey, id string) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	_, is := b.withdrawn[id]
+	_, is := b.withdrawn[nameOf(owner, id)]
 	return is
 }
 

@@ -233,25 +233,25 @@ func TestAWithdrawalIsStoredWithTheNextNumber(t *testing.T) {
 	w := begin(t, newMemory())
 	var told []revocation.State
 	w.watch.Subscribe(func(s revocation.State) {
-		if !w.Withdrawn(anID) {
+		if !w.Withdrawn(public(1), anID) {
 			t.Error("whoever lives by the mandate was told before it counts as withdrawn")
 		}
 		told = append(told, s)
 	})
-	if w.Withdrawn(anID) {
+	if w.Withdrawn(public(1), anID) {
 		t.Fatal("withdrawn at the beginning")
 	}
 	token := w.withdrawal(1, anID)
 	for range 2 { // the answer was lost: it is sent again
-		if err := w.Withdraw(t.Context(), owned, token); err != nil {
+		if _, err := w.Withdraw(t.Context(), owned, token); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !w.Withdrawn(anID) || w.watch.Number() != 1 || len(told) != 1 || told[0].Number != 1 || w.store.stated != 1 || w.recorded != 1 {
-		t.Errorf("withdrawn %v, number %d, told %v, stated %d", w.Withdrawn(anID), w.watch.Number(), told, w.store.stated)
+	if !w.Withdrawn(public(1), anID) || w.watch.Number() != 1 || len(told) != 1 || told[0].Number != 1 || w.store.stated != 1 || w.recorded != 1 {
+		t.Errorf("withdrawn %v, number %d, told %v, stated %d", w.Withdrawn(public(1), anID), w.watch.Number(), told, w.store.stated)
 	}
 	w.reopen()
-	if !w.Withdrawn(anID) || w.Withdrawn(uuid(1)) {
+	if !w.Withdrawn(public(1), anID) || w.Withdrawn(public(1), uuid(1)) {
 		t.Error("after a start it isn't withdrawn, or another one is")
 	}
 }
@@ -262,22 +262,22 @@ func TestACrashWhileWithdrawing(t *testing.T) {
 	w := begin(t, newMemory())
 	token := w.withdrawal(1, anID)
 	w.store.fail = errors.New("no room")
-	if err := w.Withdraw(t.Context(), owned, token); err == nil || w.Withdrawn(anID) || w.watch.Number() != 0 {
+	if _, err := w.Withdraw(t.Context(), owned, token); err == nil || w.Withdrawn(public(1), anID) || w.watch.Number() != 0 {
 		t.Errorf("acknowledged though not stored: %v, number %d", err, w.watch.Number())
 	}
 	w.reopen()
-	if w.Withdrawn(anID) {
+	if w.Withdrawn(public(1), anID) {
 		t.Error("withdrawn though not stored")
 	}
 	w.store.fail, w.store.lost = nil, true
-	if err := w.Withdraw(t.Context(), owned, token); err == nil {
+	if _, err := w.Withdraw(t.Context(), owned, token); err == nil {
 		t.Error("acknowledged by a process that died")
 	}
 	w.reopen()
-	if !w.Withdrawn(anID) {
+	if !w.Withdrawn(public(1), anID) {
 		t.Error("stored, and not withdrawn at the next start")
 	}
-	if err := w.Withdraw(t.Context(), owned, token); err != nil {
+	if _, err := w.Withdraw(t.Context(), owned, token); err != nil {
 		t.Errorf("sent again: %v", err)
 	}
 }
@@ -306,34 +306,69 @@ func TestOnlyTheAvatarsOwnerWithdraws(t *testing.T) {
 		"cut short":         {owned, good[:50], carnet.Malformed},
 		"nothing":           {owned, "", carnet.Malformed},
 	} {
-		if err := w.Withdraw(t.Context(), test.avatar, test.token); carnet.CodeOf(err) != test.want {
+		if _, err := w.Withdraw(t.Context(), test.avatar, test.token); carnet.CodeOf(err) != test.want {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
-	if w.watch.Number() != 0 || w.Withdrawn(anID) {
+	if w.watch.Number() != 0 || w.Withdrawn(public(1), anID) {
 		t.Error("something was withdrawn")
+	}
+}
+
+// TestAnOwnersWithdrawalIsTheirOwn: another owner's of the same id ends nothing of
+// theirs and doesn't stand in its way, and of two of one owner the later holds.
+func TestAnOwnersWithdrawalIsTheirOwn(t *testing.T) {
+	w := begin(t, newMemory())
+	dated := func(by byte, at time.Time) string {
+		token, err := identity.SignWithdrawal(key(by), identity.Withdrawal{Audience: "arena", Mandate: anID, Issued: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	long := w.now.Add(time.Minute - identity.MandateLife) // matters for a minute and a half still
+	if kept, err := w.Withdraw(t.Context(), others, dated(2, long)); !kept || err != nil {
+		t.Fatal(kept, err)
+	}
+	if w.Withdrawn(public(1), anID) {
+		t.Error("another owner has ended owner 1's mandate")
+	}
+	for _, at := range []time.Time{long, w.now, long} {
+		if kept, err := w.Withdraw(t.Context(), owned, dated(1, at)); !kept || err != nil {
+			t.Fatal(kept, err)
+		}
+	}
+	w.now = w.now.Add(2 * time.Minute)
+	if _, err := w.Withdraw(t.Context(), others, w.withdrawal(2, uuid(7))); err != nil { // clears up
+		t.Fatal(err)
+	}
+	for range 2 {
+		if !w.Withdrawn(public(1), anID) || w.Withdrawn(public(2), anID) {
+			t.Error("owner 1's mandate is in force again, or owner 2's never ends")
+		}
+		w.reopen()
 	}
 }
 
 func TestWithdrawalsAreKeptUntilTheMandateHasEnded(t *testing.T) {
 	w := begin(t, newMemory())
-	if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, anID)); err != nil {
+	if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, anID)); err != nil {
 		t.Fatal(err)
 	}
 	old := w.withdrawal(1, uuid(2))
 	w.now = w.now.Add(identity.MandateLife + 29*time.Second)
-	if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(1))); err != nil || !w.Withdrawn(anID) {
+	if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(1))); err != nil || !w.Withdrawn(public(1), anID) {
 		t.Errorf("forgotten while a mandate could hold: %v", err)
 	}
 	w.now = w.now.Add(2 * time.Second)
-	if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(3))); err != nil {
+	if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(3))); err != nil {
 		t.Fatal(err)
 	}
-	if w.Withdrawn(anID) || w.store.count("withdrawal") != 2 {
+	if w.Withdrawn(public(1), anID) || w.store.count("withdrawal") != 2 {
 		t.Errorf("kept for ever: %d are stored", w.store.count("withdrawal"))
 	}
 	number := w.watch.Number()
-	if err := w.Withdraw(t.Context(), owned, old); err != nil || w.watch.Number() != number || w.Withdrawn(uuid(2)) {
+	if kept, err := w.Withdraw(t.Context(), owned, old); kept || err != nil || w.watch.Number() != number || w.Withdrawn(public(1), uuid(2)) {
 		t.Errorf("one that means nothing any more: %v, number %d", err, w.watch.Number())
 	}
 }
@@ -341,18 +376,18 @@ func TestWithdrawalsAreKeptUntilTheMandateHasEnded(t *testing.T) {
 func TestAnOwnerCannotFillTheStore(t *testing.T) {
 	w := begin(t, newMemory())
 	for n := range 1000 {
-		if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(n))); err != nil {
+		if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(n))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, anID)); carnet.CodeOf(err) != carnet.TooLarge {
+	if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, anID)); carnet.CodeOf(err) != carnet.TooLarge {
 		t.Errorf("one more: %v", err)
 	}
-	if err := w.Withdraw(t.Context(), others, w.withdrawal(2, anID)); err != nil {
+	if _, err := w.Withdraw(t.Context(), others, w.withdrawal(2, anID)); err != nil {
 		t.Errorf("of another owner: %v", err)
 	}
 	w.now = w.now.Add(25 * time.Hour)
-	if err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(5000))); err != nil {
+	if _, err := w.Withdraw(t.Context(), owned, w.withdrawal(1, uuid(5000))); err != nil {
 		t.Errorf("a day later: %v", err)
 	}
 }
@@ -372,16 +407,16 @@ func TestAProcessBesideHearsOfIt(t *testing.T) {
 	work.Go(func() { beside.Run(ctx) })
 	defer work.Wait()
 	defer cancel()
-	if err := here.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
+	if _, err := here.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Fatal(err)
 	}
-	for !beside.Withdrawn(anID) {
+	for !beside.Withdrawn(public(1), anID) {
 		if t.Context().Err() != nil {
 			t.Fatal("it never hears")
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err := beside.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
+	if _, err := beside.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Errorf("handed to both: %v", err)
 	}
 }

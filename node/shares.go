@@ -64,7 +64,11 @@ func (p permits) Still(g crossing.Given) error {
 		}
 		return carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force", g.Taker)
 	}
-	if n.api.Mandates.Withdrawn(g.Mandate) {
+	owner, err := n.api.World.Owner(g.Avatar)
+	if err != nil {
+		return err
+	}
+	if n.api.Mandates.Withdrawn(owner, g.Mandate) {
 		return carnet.Errorf(carnet.Forbidden, "the owner has withdrawn the mandate")
 	}
 	_, err = n.api.Entities.Holds(g.Grant, g.GrantVersion)

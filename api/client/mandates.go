@@ -30,8 +30,9 @@ func (c *Client) GiveMandate(ctx context.Context, token string) (api.MandateRequ
 }
 
 // Withdraw hands in a signed withdrawal of a mandate about an avatar. When it
-// returns nil, the world has it on disk.
-func (c *Client) Withdraw(ctx context.Context, avatar carnet.AvatarID, withdrawal string) error {
-	_, err := send[api.Acknowledged](ctx, c, http.MethodPost, avatarPath(avatar)+"/withdrawals", api.SignedWithdrawal{Withdrawal: withdrawal})
-	return err
+// returns kept, the world has it on disk; else, without an error, the mandate is
+// over by itself.
+func (c *Client) Withdraw(ctx context.Context, avatar carnet.AvatarID, withdrawal string) (kept bool, err error) {
+	a, err := send[api.Acknowledged](ctx, c, http.MethodPost, avatarPath(avatar)+"/withdrawals", api.SignedWithdrawal{Withdrawal: withdrawal})
+	return a.Acknowledged, err
 }

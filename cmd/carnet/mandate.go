@@ -360,8 +360,10 @@ func (c ownerWithdraw) tell(ctx context.Context, s streams, k *owner.Keystore, w
 	if err != nil {
 		return err
 	}
+	kept := false
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		err := cl.Withdraw(ctx, w.Avatar, w.Token)
+		var err error
+		kept, err = cl.Withdraw(ctx, w.Avatar, w.Token)
 		if err == nil {
 			break
 		}
@@ -378,6 +380,10 @@ func (c ownerWithdraw) tell(ctx context.Context, s streams, k *owner.Keystore, w
 		}
 	}
 	if err := k.Acknowledge(w.Mandate); err != nil {
+		return err
+	}
+	if !kept {
+		_, err = fmt.Fprintf(s.out, "%s is over by itself: %s keeps no withdrawal of it.\n", w.Mandate, w.World)
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "%s is withdrawn: %s lets nothing more be done by it.\n", w.Mandate, w.World)

@@ -133,7 +133,7 @@ func TestAnOwnersKeys(t *testing.T) {
 	if left := reads[[]signed](u, "owner", "mandates", key, secret); len(left) != 0 {
 		t.Errorf("in force: %+v", left)
 	}
-	u.knowsWithdrawn("arena", mine[0].ID, renewed.ID)
+	u.knowsWithdrawn("arena", a.Avatar, mine[0].ID, renewed.ID)
 
 	for _, party := range []*process{p.hub, p.citadel, p.vault} {
 		if code := party.stop(syscall.SIGTERM); code != 0 {
@@ -159,7 +159,7 @@ func (u user) refuses(reason string, args ...string) {
 }
 
 // knowsWithdrawn looks into the store of a world that doesn't run.
-func (u user) knowsWithdrawn(world string, ids ...string) {
+func (u user) knowsWithdrawn(world string, avatar carnet.AvatarID, ids ...string) {
 	u.t.Helper()
 	config, err := node.ReadConfig(filepath.Join(u.dir, world, configFile))
 	if err != nil {
@@ -170,8 +170,12 @@ func (u user) knowsWithdrawn(world string, ids ...string) {
 		u.t.Fatal(err)
 	}
 	defer i.Close()
+	owner, err := i.World.Owner(avatar)
+	if err != nil {
+		u.t.Fatal(err)
+	}
 	for _, id := range ids {
-		if !i.Mandates.Withdrawn(id) {
+		if !i.Mandates.Withdrawn(owner, id) {
 			u.t.Errorf("%s doesn't know at its next start that %s is withdrawn", world, id)
 		}
 	}

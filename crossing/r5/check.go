@@ -294,11 +294,15 @@ func (s *Server) mandate(f form, peer Peer, a identity.Assertion, d *Decision) (
 		return about, m, refusal(MandateRule, err)
 	}
 	d.Mandate, d.Purpose = m.ID, m.Purpose
-	return about, m, s.notWithdrawn(m.ID)
+	return about, m, s.notWithdrawn(about, m.ID)
 }
 
-func (s *Server) notWithdrawn(mandate string) error {
-	if s.cfg.Mandates.Withdrawn(mandate) {
+func (s *Server) notWithdrawn(about carnet.AvatarID, mandate string) error {
+	owner, err := s.cfg.Avatars.Owner(about)
+	if err != nil {
+		return refusal(AvatarRule, err)
+	}
+	if s.cfg.Mandates.Withdrawn(owner, mandate) {
 		return refusal(MandateRule, carnet.Errorf(carnet.Unauthenticated, "the owner has withdrawn the mandate %s", mandate))
 	}
 	return nil
@@ -423,7 +427,7 @@ func (s *Server) standing(c Call) error {
 	if err != nil {
 		return refusal(PlatformRule, err)
 	}
-	if err := s.notWithdrawn(c.Mandate); err != nil {
+	if err := s.notWithdrawn(c.Avatar, c.Mandate); err != nil {
 		return err
 	}
 	grant, err := s.cfg.Grants.Still(c.Ask, c.Grant.ID, c.Grant.Version)

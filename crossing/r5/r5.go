@@ -60,8 +60,8 @@ type Avatars interface {
 // Mandates knows what owners took back. It may be called concurrently, and answers
 // from memory.
 type Mandates interface {
-	// Withdrawn reports whether the owner has withdrawn a mandate.
-	Withdrawn(id string) bool
+	// Withdrawn reports whether an owner has withdrawn a mandate that they signed.
+	Withdrawn(owner ed25519.PublicKey, id string) bool
 }
 
 // Ask is who wants to do what.

@@ -110,7 +110,10 @@ func (w *world) Owner(id carnet.AvatarID) (ed25519.PublicKey, error) {
 	return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
 }
 
-func (w *world) Withdrawn(id string) bool { defer w.ask("withdrawn")(); return w.withdrawn[id] }
+func (w *world) Withdrawn(_ ed25519.PublicKey, id string) bool {
+	defer w.ask("withdrawn")()
+	return w.withdrawn[id]
+}
 
 func (w *world) Find(_ context.Context, a Ask) (Grant, error) {
 	defer w.ask("grant")()

@@ -227,7 +227,7 @@ func TestAbroad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.arena.client.Withdraw(ctx, there, withdrawal.Token); err != nil {
+	if _, err := v.arena.client.Withdraw(ctx, there, withdrawal.Token); err != nil {
 		t.Fatal(err)
 	}
 	refused("once the mandate is withdrawn", carnet.Forbidden)
