@@ -50,6 +50,9 @@ type MapRequest struct {
 type MapAnswer struct {
 	Avatar AvatarID `json:"avatar"`
 	View   []byte   `json:"view,omitempty"`
+	// Moved says that the avatar, which came by the order asked with, has moved on
+	// since: nothing is mapped here, and nothing of the stream moved.
+	Moved *Moved `json:"moved,omitempty"`
 }
 
 // Moved tells how the avatar of a stream moved, and how much of the stream moved

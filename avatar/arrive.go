@@ -325,18 +325,29 @@ func (a *Agent) TakeStretch(ctx context.Context, id carnet.AvatarID, m MovedStre
 		return err
 	}
 	documents = append(documents, d)
-	// It went before, and comes again: the depot is to have it after all.
-	doomed, err := a.store.Document(ctx, kindDoomed, m.Fingerprint.String())
-	if err == nil {
-		documents = append(documents, carnet.Document{Kind: kindDoomed, ID: doomed.ID, Version: doomed.Version + 1})
-	} else if carnet.CodeOf(err) != carnet.NotFound {
-		return err
-	}
-	if err := a.store.Compact(ctx, Compaction{Stretches: []StretchRow{row}, Documents: documents}); err != nil {
+	if err := a.takeRow(ctx, row, documents); err != nil {
 		return err
 	}
 	maps.Copy(r.coming, changed)
 	return nil
+}
+
+// takeRow stores a stretch that has come.
+func (a *Agent) takeRow(ctx context.Context, row StretchRow, documents []carnet.Document) error {
+	for tries := 0; ; tries++ {
+		c := Compaction{Stretches: []StretchRow{row}, Documents: slices.Clone(documents)}
+		// It went before, and comes again: the depot is to have it after all.
+		doomed, err := a.store.Document(ctx, kindDoomed, row.Fingerprint.String())
+		if err == nil {
+			c.Documents = append(c.Documents, carnet.Document{Kind: kindDoomed, ID: doomed.ID, Version: doomed.Version + 1})
+		} else if carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		// The depot may say meanwhile that it is gone.
+		if err = a.store.Compact(ctx, c); carnet.CodeOf(err) != carnet.Conflict || tries > 0 {
+			return err
+		}
+	}
 }
 
 // noteComing notes which epochs a stretch needs, and until when.

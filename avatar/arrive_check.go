@@ -161,6 +161,11 @@ func (a *Agent) checkKeys(ctx context.Context, r *arrival, m *Manifest, rows map
 		}
 		secret, err := a.keys.Get(ctx, arrivingKey(r.id, at))
 		if carnet.CodeOf(err) == carnet.NotFound {
+			if under, err := a.anyUnder(ctx, rows[at.Stream], at); err != nil {
+				return err
+			} else if !under {
+				continue // it came after the manifest was fixed, with what isn't in it
+			}
 			return carnet.Errorf(carnet.NotFound, "the key of %s hasn't come", at)
 		} else if err != nil {
 			return err
@@ -171,6 +176,27 @@ func (a *Agent) checkKeys(ctx context.Context, r *arrival, m *Manifest, rows map
 		}
 	}
 	return nil
+}
+
+// anyUnder reports whether a batch of stretches is under an epoch.
+func (a *Agent) anyUnder(ctx context.Context, rows []StretchRow, at seal.Path) (under bool, err error) {
+	for i := range rows {
+		body, err := a.stretchBody(ctx, rows[i])
+		if errors.Is(err, errMoved) {
+			continue // its retention has ended
+		} else if err != nil {
+			return false, err
+		}
+		err = eachBatch(body, func(_, from, to int) error {
+			h, _, err := seal.ParseHeader(body[from:to])
+			under = under || err == nil && epochOf(h) == at
+			return err
+		})
+		if err != nil || under {
+			return under, err
+		}
+	}
+	return false, nil
 }
 
 // arrivedState makes the state of the values that a manifest names, of the batches

@@ -129,12 +129,15 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		if err := json.Unmarshal(body, &r); err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "a mapping request can't be read: %v", err)
 		}
-		if r.Order != "" {
-			to, err := a.onward(ctx, r)
+		if r.Order != "" && a.stream(r.Stream) == nil {
+			came, err := a.onward(ctx, r)
 			if err != nil {
 				return nil, err
 			}
-			r.Avatar = &to
+			if came.Moved != nil {
+				return json.Marshal(came)
+			}
+			r.Avatar = &came.Avatar
 		}
 		answer, err := a.mapStream(ctx, party, r)
 		if err != nil {
@@ -173,12 +176,12 @@ const maxTitle = 200
 
 // Arrivals knows the moves by which avatars come to this world.
 type Arrivals interface {
-	// Onward returns the avatar that came by the move of a mapping request's order
-	// and terms, if who asks may go on with what it sent to the avatar before: by its
+	// Onward answers with the avatar that came by the move of a mapping request's
+	// order and terms, and with how it moved on if it did, if who asks may go on with what it sent to the avatar before: by its
 	// word (identity.OpenOnward), whose sender is the one that the manifest names for
 	// the former stream, and whose stream is the one asked for. Else it is
 	// carnet.NotFound; and carnet.Unavailable while the move isn't decided.
-	Onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error)
+	Onward(ctx context.Context, r carnet.MapRequest) (carnet.MapAnswer, error)
 }
 
 // Receive gives the agent the way to ask about moves, before links are taken.
@@ -189,12 +192,12 @@ func (a *Agent) Receive(arrivals Arrivals) {
 }
 
 // onward is the avatar that a things agent goes on with.
-func (a *Agent) onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error) {
+func (a *Agent) onward(ctx context.Context, r carnet.MapRequest) (carnet.MapAnswer, error) {
 	a.mu.RLock()
 	arrivals := a.arrivals
 	a.mu.RUnlock()
 	if arrivals == nil {
-		return carnet.AvatarID{}, carnet.Errorf(carnet.Unavailable, "%s takes no avatars of other worlds", a.party)
+		return carnet.MapAnswer{}, carnet.Errorf(carnet.Unavailable, "%s takes no avatars of other worlds", a.party)
 	}
 	return arrivals.Onward(ctx, r)
 }

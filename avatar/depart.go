@@ -214,7 +214,8 @@ func (a *Agent) setCleared(ctx context.Context, v *Avatar) error {
 	defer a.changeMu.Unlock()
 	gone := *v.passing.gone
 	gone.Cleared = a.now().UTC()
-	doc := avatarDocument{Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Streams: []streamDocument{}, Gone: &gone}
+	// The owner's key stays: by it the next home may ask again for what it didn't hear.
+	doc := avatarDocument{Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: a.ownerOf(v), Streams: []streamDocument{}, Gone: &gone}
 	for _, s := range v.streams {
 		if s.sender != "" {
 			doc.Streams = append(doc.Streams, streamDocument{ID: s.id, Sender: s.sender, Ended: true, NextBatch: s.nextBatch, NextFirst: s.nextFirst})
@@ -238,7 +239,7 @@ func (a *Agent) setCleared(ctx context.Context, v *Avatar) error {
 			delete(a.streams, s.id)
 		}
 	}
-	v.title, v.owner = "", nil
+	v.title = ""
 	return nil
 }
 

@@ -107,11 +107,15 @@ func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocum
 		ended[l.Manifest.Keys[i].path()] = &l.Manifest.Keys[i]
 	}
 	for at, c := range r.coming {
+		documents = append(documents, carnet.Document{Kind: kindComing, ID: comingID(r.id, at), Version: c.version + 1})
+		if c.doc.NotAfter.IsZero() && ended[at] == nil {
+			continue // nothing that the manifest names is under it
+		}
 		d, err := a.landedEpoch(ctx, at, c, ended[at], l.From)
 		if err != nil {
 			return err
 		}
-		documents = append(documents, d, carnet.Document{Kind: kindComing, ID: comingID(r.id, at), Version: c.version + 1})
+		documents = append(documents, d)
 	}
 	for i := range l.Manifest.Streams {
 		m := &l.Manifest.Streams[i]

@@ -130,10 +130,25 @@ func (a *Agent) moving(v *Avatar) (streams []*stream) {
 	return streams
 }
 
+// leaves finds an avatar that may move, or has moved and isn't deleted yet: its next
+// home may need of it again what it lost.
+func (a *Agent) leaves(id carnet.AvatarID) (*Avatar, error) {
+	v, err := a.avatar(id)
+	if err == nil {
+		return v, nil
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if gone := a.departed[id]; gone != nil && gone.passing.gone.Cleared.IsZero() {
+		return gone, nil
+	}
+	return nil, err
+}
+
 // MovedStreams lists the streams that move with an avatar, as they stand. What
 // came by shares doesn't move, and neither do batches that were refused.
 func (a *Agent) MovedStreams(ctx context.Context, id carnet.AvatarID) ([]MovedStream, error) {
-	v, err := a.avatar(id)
+	v, err := a.leaves(id)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +181,7 @@ func (a *Agent) describe(ctx context.Context, v *Avatar, moved []MovedStream) er
 			m.Stream, m.Origin, m.Passage = f.Name, f.Origin, f.Passage
 			continue
 		}
-		if a.origin == nil {
+		if m.Here = true; a.origin == nil {
 			return carnet.Errorf(carnet.Unavailable, "this world can't say where it proves what it received")
 		}
 		if m.Origin, err = a.origin(a.stream(m.Stream).sender); err != nil {
@@ -178,7 +193,7 @@ func (a *Agent) describe(ctx context.Context, v *Avatar, moved []MovedStream) er
 
 // movingStream finds one of the streams that move with an avatar by its name.
 func (a *Agent) movingStream(id carnet.AvatarID, name carnet.StreamID) (*stream, error) {
-	v, err := a.avatar(id)
+	v, err := a.leaves(id)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,8 @@ type MovedStream struct {
 	// Passage is what the world that received the stream signs of it
 	// (evidence.Passage); empty in a listing.
 	Passage []byte `json:"passage,omitempty"`
+	// Here: it was received by the avatar that leaves, and not by one that came.
+	Here bool `json:"-"`
 }
 
 // Over says that batches of a retention class were dropped when it ended: none but

@@ -100,6 +100,11 @@ func (a actor) Mandate(_ context.Context, use r5.Use) (string, error) {
 	return a.node.api.Mandates.Mandate(a.id, mandate.Use{Audience: a.at, About: use.Avatar, Action: use.Action, Purpose: use.Purpose})
 }
 
+// unheard is why a call wasn't heard: nobody answered, or this world wasn't let in.
+type unheard struct{ error }
+
+func (u unheard) Unwrap() error { return u.error }
+
 // callAbroad asks another world something as an avatar of this one, and returns its
 // answer of at most so many bytes. What it refuses for good has a code other than
 // carnet.Unavailable.
@@ -115,7 +120,7 @@ func (n *Node) callAbroad(ctx context.Context, at carnet.PartyID, as carnet.Avat
 	r.Header.Set("Content-Type", "application/json")
 	got, err := client.Do(ctx, actor{n, as, client.to.Party}, use, r)
 	if err != nil {
-		return nil, err
+		return nil, unheard{err}
 	}
 	defer got.Body.Close()
 	answer, err := wholeBody(got.Body, got.ContentLength, most)

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -250,5 +251,10 @@ func (f far) json(ctx context.Context, to move.Visit, method, rest string, quest
 
 func (f far) call(ctx context.Context, to move.Visit, method, rest string, body []byte, most int64) ([]byte, error) {
 	path := "/r5/avatars/" + to.About.String() + "/moves/" + to.Crossing.String() + rest
-	return f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
+	answer, err := f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
+	if _, out := errors.AsType[unheard](err); out && carnet.CodeOf(err) == carnet.Unauthenticated {
+		// Who doesn't let it in doesn't say why: it may be for the moment, as after its start.
+		return nil, carnet.Errorf(carnet.Unavailable, "%v", err)
+	}
+	return answer, err
 }

@@ -246,6 +246,7 @@ type world struct {
 	asked  []carnet.StreamID // for avatars
 	mute   bool              // answers no question for an avatar
 	maps   []carnet.MapRequest
+	moved  *carnet.Moved // what it answers: the avatar has moved on
 	ended  []carnet.StreamID
 
 	end func()
@@ -286,7 +287,7 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 		if w.avatar != nil {
 			a = *w.avatar
 		}
-		return json.Marshal(carnet.MapAnswer{Avatar: a})
+		return json.Marshal(carnet.MapAnswer{Avatar: a, Moved: w.moved})
 	case carnet.CallUnmap:
 		var r carnet.Unmap
 		if err := json.Unmarshal(body, &r); err != nil {

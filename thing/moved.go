@@ -91,13 +91,19 @@ type movement struct {
 
 // prove holds what a world told against what is known of the mapping. Of all that
 // was told only the two numbers are the world's own word.
-func (s *sender) prove(m *Mapping, told carnet.Moved) (v movement, err error) {
-	refused := func(format string, args ...any) *carnet.Error {
-		return carnet.Errorf(carnet.Forbidden, format, args...)
-	}
+func (s *sender) prove(m *Mapping, told carnet.Moved) (movement, error) {
 	key := s.agent.orderKey(m)
 	if key == nil {
-		return v, refused("no owner's key is known for the avatar").WithFix("carnet owner claim %s/%s, before it moves", m.thing.id, m.World)
+		return movement{}, carnet.Errorf(carnet.Forbidden, "no owner's key is known for the avatar").WithFix("carnet owner claim %s/%s, before it moves", m.thing.id, m.World)
+	}
+	return proveMove(told, key, ident.DID(s.peer.WorldKey), m.Avatar)
+}
+
+// proveMove holds what was told of a move against who may order it, which world it is to
+// leave, and which avatar.
+func proveMove(told carnet.Moved, key ed25519.PublicKey, from string, avatar carnet.AvatarID) (v movement, err error) {
+	refused := func(format string, args ...any) *carnet.Error {
+		return carnet.Errorf(carnet.Forbidden, format, args...)
 	}
 	if v.order, err = ident.OpenOrder(told.Order); err != nil {
 		return v, err
@@ -105,13 +111,13 @@ func (s *sender) prove(m *Mapping, told carnet.Moved) (v movement, err error) {
 	switch o := v.order; {
 	case o.Owner != ident.DID(key):
 		return v, refused("the order isn't by the avatar's owner")
-	case o.Source != ident.DID(s.peer.WorldKey):
+	case o.Source != from:
 		return v, refused("the order is for another world to leave")
 	}
 	if v.terms, err = ident.ParseMoveTerms(told.Terms, v.order); err != nil {
 		return v, err
 	}
-	if v.terms.Avatar != m.Avatar {
+	if v.terms.Avatar != avatar {
 		return v, refused("the order is for another avatar")
 	}
 	d, err := ident.OpenDecision(told.Decision)

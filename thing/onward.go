@@ -71,29 +71,86 @@ func (a *Agent) waits(p *onward) onwardDocument {
 
 // newPending makes what follows a mapping whose avatar has moved.
 func (a *Agent) newPending(ctx context.Context, s *sender, m *Mapping, told carnet.Moved, v movement, at standing) (*onward, error) {
-	stream, err := a.onwardStream(ctx, v.order.Crossing, m.Stream)
-	if err != nil {
-		return nil, err
-	}
-	word, err := ident.SignOnward(s.peer.Key, ident.Onward{
-		Crossing: v.order.Crossing, Sender: ident.DID(s.peer.Key.Public().(ed25519.PublicKey)), Target: v.order.Target, Former: m.Stream, Stream: stream,
-	})
-	if err != nil {
-		return nil, err
-	}
 	doc := onwardDocument{
-		ID: carnet.NewMappingID(), Thing: m.thing.id, Former: m.Number, Crossing: v.order.Crossing, Target: v.order.Target, Avatar: v.terms.To, Stream: stream,
-		Owner: publicKey(v.terms.Owner), Orders: publicKey(v.order.Owner), Order: told.Order, Terms: told.Terms, Onward: word,
-		View: a.mappingDocument(m).Owner, Begin: at.begin, Made: a.now().UTC(),
+		ID: carnet.NewMappingID(), Thing: m.thing.id, Former: m.Number, View: a.mappingDocument(m).Owner, Begin: at.begin, Made: a.now().UTC(),
 	}
-	if v.terms.View != nil {
-		view, err := m.thing.viewOf(v.terms.View)
-		if err != nil {
-			doc.Unfit = err.Error()
-		}
-		doc.View = view
+	if err := a.goesTo(ctx, &doc, s, m, told, v); err != nil {
+		return nil, err
 	}
 	return newOnward(doc, m.thing, 1), nil
+}
+
+// goesTo says of what follows a mapping to s's world where a move went.
+func (a *Agent) goesTo(ctx context.Context, doc *onwardDocument, s *sender, m *Mapping, told carnet.Moved, v movement) (err error) {
+	if doc.Stream, err = a.onwardStream(ctx, v.order.Crossing, m.Stream); err != nil {
+		return err
+	}
+	doc.Onward, err = ident.SignOnward(s.peer.Key, ident.Onward{
+		Crossing: v.order.Crossing, Sender: ident.DID(s.peer.Key.Public().(ed25519.PublicKey)), Target: v.order.Target, Former: m.Stream, Stream: doc.Stream,
+	})
+	if err != nil {
+		return err
+	}
+	doc.Crossing, doc.Target, doc.Avatar = v.order.Crossing, v.order.Target, v.terms.To
+	doc.Owner, doc.Orders, doc.Order, doc.Terms = publicKey(v.terms.Owner), publicKey(v.order.Owner), told.Order, told.Terms
+	if v.terms.View != nil {
+		doc.Unfit = ""
+		if doc.View, err = m.thing.viewOf(v.terms.View); err != nil {
+			doc.Unfit = err.Error()
+		}
+	}
+	return nil
+}
+
+// moveOn has a waiting mapping wait for another world: its avatar has moved on from the
+// one that was asked. Nothing of the thing's data is there.
+func (a *Agent) moveOn(ctx context.Context, asked *sender, p *onward, told carnet.Moved) error {
+	before := a.waits(p)
+	v, err := proveMove(told, before.Orders, before.Target, before.Avatar)
+	if err != nil {
+		return err
+	}
+	former := a.mappingByNumber(before.Former)
+	if former == nil {
+		return carnet.Errorf(carnet.NotFound, "the mapping %d, which the avatar left, isn't known", before.Former)
+	}
+	first := a.sender(former.World)
+	if first == nil || first.peer.Key == nil {
+		return carnet.Errorf(carnet.Conflict, "the peering with %s has ended, by whose key the avatar's next home would know this agent", former.World).
+			WithFix("end the mapping, and map the thing to the avatar's home")
+	}
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	if a.pendingByID(p.id) != p {
+		return nil // it was changed meanwhile
+	}
+	doc := a.waits(p)
+	if err := a.goesTo(ctx, &doc, first, former, told, v); err != nil {
+		return err
+	}
+	next := newOnward(doc, p.thing, 1)
+	d, err := a.document(kindOnward, next.key, next.version, next.doc)
+	if err != nil {
+		return err
+	}
+	item, err := a.Statement(ledger.Statement{
+		Kind: ledger.MappingMoved, Time: a.now().UnixNano(), Peer: asked.peer.Party, Thing: p.thing.id, Mapping: p.id, Avatar: before.Avatar,
+		Object: carnet.FingerprintOf([]byte(told.Decision)),
+	})
+	if err != nil {
+		return err
+	}
+	documents := []carnet.Document{d, {Kind: kindOnward, ID: p.key, Version: p.version + 1}}
+	if err := a.change(ctx, documents, []ledger.Item{item}); err != nil {
+		return err
+	}
+	a.registryMu.Lock()
+	delete(a.registry.onward, p.key)
+	a.registry.onward[next.key] = next
+	a.registryMu.Unlock()
+	a.lookAtMoves()
+	a.log.Info("an avatar has moved on; its thing's data waits to go where it went", "from", asked.peer.Party, "thing", p.thing.id, "target", v.order.Target)
+	return nil
 }
 
 // viewOf reads the view of a move's terms: what it says of this thing, for the avatar
@@ -328,6 +385,9 @@ func (a *Agent) goOn(ctx context.Context, s *sender, p *onward) error {
 	var got carnet.MapAnswer
 	if err := json.Unmarshal(answer, &got); err != nil {
 		return carnet.Errorf(carnet.Malformed, "it answered with something else than an avatar: %v", err)
+	}
+	if got.Moved != nil {
+		return a.moveOn(ctx, s, p, *got.Moved)
 	}
 	if got.Avatar != doc.Avatar {
 		return carnet.Errorf(carnet.Malformed, "it gives the avatar %s, and the order's terms name %s", got.Avatar, doc.Avatar)

@@ -2,6 +2,7 @@ package thing
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"carnet"
+	ident "carnet/identity"
 	"carnet/ledger"
 )
 
@@ -387,4 +389,128 @@ func TestWhatWasTrimmedIsAGap(t *testing.T) {
 	h.next.until("the last has come", func() bool {
 		return slices.ContainsFunc(h.next.got, func(g got) bool { return g.Time == at.Add(-time.Minute).UnixNano() })
 	})
+}
+
+// TestAnAvatarThatMovesOn: a target from which the avatar has left before its thing's
+// agent came says where it went, and that is followed if it is proved; over restarts.
+func TestAnAvatarThatMovesOn(t *testing.T) {
+	h := newUnmet(t)
+	d, m, first := h.moved(`{"properties":{"heart_rate":{}}}`, nil)
+	was := h.then(m)
+	d.send(heart(time.Now().Add(-30*time.Minute), 70))
+	back := *first
+	back.order.Crossing, back.order.Source, back.order.Target = carnet.NewCrossingID(), did(h.next.key), did(h.world.key)
+	back.terms.Avatar, back.terms.To = first.terms.To, carnet.NewAvatarID()
+	back.decision.Crossing, back.decision.Homes = back.order.Crossing, []ident.HomeAt{{Home: back.order.Homes[0], Version: 3, World: back.order.Target}}
+	tells := func(v relocation) {
+		var moved carnet.Moved
+		if err := json.Unmarshal(v.notice(t), &moved); err != nil {
+			t.Fatal(err)
+		}
+		moved.NextBatch, moved.NextFirst = 0, 0
+		h.next.mu.Lock()
+		defer h.next.mu.Unlock()
+		h.next.moved = &moved
+	}
+	forged := back
+	forged.owner = newKey()
+	forged.order.Owner = did(forged.owner)
+	tells(forged)
+	h.world.mu.Lock()
+	h.world.avatar = &back.terms.To
+	h.world.mu.Unlock()
+	h.meet()
+	h.connectNext()
+	h.next.until("it is asked", func() bool { return len(h.next.maps) > 0 })
+	h.untilWaits(m, "isn't by the avatar's owner")
+	tells(back)
+	then := h.untilThen(m)
+	if then.ID != was.ID || then.World != "arena" || then.Avatar != back.terms.To || then.Stream == m.Stream || then.From != was.From {
+		t.Errorf("it goes on as %+v, was to as %+v", then, was)
+	}
+	h.world.until("what came since is there", func() bool { return h.world.heads[then.Stream] != nil })
+	h.world.mu.Lock()
+	asked := h.world.maps[len(h.world.maps)-1]
+	h.world.mu.Unlock()
+	word, err := ident.OpenOnward(asked.Onward)
+	if err != nil || word.Crossing != back.order.Crossing || word.Former != m.Stream || word.Stream != then.Stream || word.Sender != did(h.key) || word.Target != did(h.world.key) {
+		t.Errorf("the agent's word is %+v, %v", word, err)
+	}
+	h.restart()
+	if again := h.then(m); again.ID != then.ID || again.Waits != nil {
+		t.Errorf("after a restart it is %+v", again)
+	}
+	if got := h.stated(t, ledger.MappingMoved); len(got) != 2 || got[1].Peer != "citadel" || got[1].Avatar != first.terms.To {
+		t.Errorf("stated: %+v", got)
+	}
+}
+
+// untilWaits waits until what follows a mapping says why it waits.
+func (h *movable) untilWaits(m MappingInfo, why string) {
+	h.tb.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if then := h.then(m); then.Waits != nil && strings.Contains(then.Waits.For, why) {
+			return
+		}
+	}
+	h.tb.Fatalf("it waits: %+v", h.then(m).Waits)
+}
+
+// TestAMappingThatMovesBeforeItsFirstFrame: it begins at the next home where it was to
+// begin, though frames of before it cover what came since.
+func TestAMappingThatMovesBeforeItsFirstFrame(t *testing.T) {
+	h := newUnmet(t)
+	d, m, first := h.moved(`{"properties":{"heart_rate":{}}}`, nil)
+	other := h.add(quick())
+	h.mapTo(other, `{"properties":{"heart_rate":{}}}`)
+	d.send(heart(time.Now().Add(-30*time.Minute), 70))
+	other.send(heart(time.Now().Add(-29*time.Minute), 50))
+	h.world.untilHolds(2)
+	h.world.disconnect()
+	back := h.onward(first, h.next, h.world)
+	h.next.mu.Lock()
+	h.next.moved = &back.moved
+	h.next.mu.Unlock()
+	h.world.mu.Lock()
+	h.world.avatar = &back.terms.To
+	h.world.mu.Unlock()
+	h.meet()
+	there := h.untilThen(m)
+	if there.World != "arena" {
+		t.Fatalf("it goes on as %+v", there)
+	}
+	again := h.onward(&back.relocation, h.world, h.next)
+	h.next.mu.Lock()
+	h.next.moved, h.next.avatar = nil, &again.terms.To
+	h.next.mu.Unlock()
+	again.moved.Stream = there.Stream
+	h.tell(told(t, again.moved))
+	then := h.untilThen(there)
+	if then.World != "citadel" || then.From != there.From {
+		t.Errorf("it goes on from %d as %+v, was to from %d", then.From, then, there.From)
+	}
+	h.connectNext()
+	h.next.untilHolds(1)
+	if got := h.next.values(then.Stream, "heart_rate"); len(got) != 1 || got[0].Value.Num != 70 {
+		t.Errorf("citadel holds %v", got)
+	}
+}
+
+// further is a move on from where another one went.
+type further struct {
+	relocation
+	moved carnet.Moved // of a stream of which nothing moved
+}
+
+func (h *movable) onward(before *relocation, from, to *world) further {
+	h.tb.Helper()
+	f := further{relocation: *before}
+	f.order.Crossing, f.order.Source, f.order.Target = carnet.NewCrossingID(), did(from.key), did(to.key)
+	f.terms.Avatar, f.terms.To = before.terms.To, carnet.NewAvatarID()
+	f.decision.Crossing, f.decision.Homes = f.order.Crossing, []ident.HomeAt{{Home: f.order.Homes[0], Version: before.decision.Homes[0].Version + 1, World: f.order.Target}}
+	if err := json.Unmarshal(f.notice(h.tb), &f.moved); err != nil {
+		h.tb.Fatal(err)
+	}
+	f.moved.NextBatch, f.moved.NextFirst = 0, 0
+	return f
 }

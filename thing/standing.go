@@ -206,6 +206,11 @@ func (w *walk) found() (standing, error) {
 		return standing{}, carnet.Errorf(carnet.NotFound, "no frame that was sent ended with batch %d and measurement %d of the stream", w.nextBatch, w.nextFirst)
 	}
 	begin, err := w.course.beginning()
+	if !w.course.recorded {
+		// Nothing was sent, and what frames cover may be of before the mapping began,
+		// which may go back behind them.
+		return standing{begin: begin}, err
+	}
 	for linger, at := range begin.Lanes {
 		begin.Lanes[linger] = max(at, w.covered)
 	}

@@ -62,8 +62,7 @@ func (a *Agent) enrol(ctx context.Context, id carnet.AvatarID) (Registered, erro
 		return Registered{}, carnet.Errorf(carnet.Forbidden, "no owner's key is pinned with the avatar, so nobody can order it to move").
 			WithFix("its owner pins one: carnet owner claim THING/WORLD --keystore FILE")
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(id)()
 	h, had := a.homeOf(id)
 	if !had {
 		// Stored first: asked again after a crash, the register knows the same home.
@@ -90,7 +89,8 @@ func (a *Agent) homeOf(id carnet.AvatarID) (Registered, bool) {
 	return Registered{}, false
 }
 
-// keepHome stores what is known of a home. The caller holds changing.
+// keepHome stores what is known of a home. The caller has
+// the avatar's turn.
 func (a *Agent) keepHome(ctx context.Context, h knownHome) error {
 	h.version++
 	kept := avatar.Kept{Kind: kindHome, ID: h.Avatar.String(), Version: h.version, Body: h.Registered}
@@ -159,6 +159,7 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 // returns it: what was released before this process began is worth nothing then,
 // unless the avatar or item was frozen, and isn't claimed.
 func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint64, error) {
+	defer a.claiming.of(home)() // twice at once would void what is released between
 	a.mu.RLock()
 	incarnation := a.claimed[home]
 	a.mu.RUnlock()

@@ -101,7 +101,7 @@ func (t *AtTarget) Moving() identity.MoveTerms {
 // checkItems verifies the items of a manifest: what proves them, what the order says,
 // what is accepted here, and that the register has each at the source, in the version
 // that its chain says.
-func (a *Agent) checkItems(ctx context.Context, t atTarget, peer Peer, m *avatar.Manifest) ([]item.Looks, error) {
+func (a *Agent) checkItems(ctx context.Context, t atTarget, peer Peer, m *avatar.Manifest, gone bool) ([]item.Looks, error) {
 	order, err := identity.OpenOrder(t.Order)
 	if err != nil {
 		return nil, err
@@ -123,6 +123,10 @@ func (a *Agent) checkItems(ctx context.Context, t atTarget, peer Peer, m *avatar
 		is, _, err := registrar.Home(ctx, c.Home)
 		if err != nil {
 			return nil, err
+		}
+		if came := is.World == a.did && is.Version == c.Version+1; gone && came && is.Owner == order.Owner {
+			looks = append(looks, c.Looks) // it is decided, and fetched again
+			continue
 		}
 		if is.World != peer.DID() || is.Owner != order.Owner || is.Version != c.Version {
 			return nil, carnet.Errorf(carnet.Forbidden, "the item %s is refused: its chain ends in version %d of its home at %s, and the register has it at %s in version %d", terms.Items[n].Item, c.Version, peer.DID(), is.World, is.Version)

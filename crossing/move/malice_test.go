@@ -182,7 +182,7 @@ func TestForgedDecisions(t *testing.T) {
 		"about another crossing": decision(keyOf("vault"), func(d *identity.Decision) { d.Crossing[0]++ }),
 		"that isn't one":         "e30.e30.AA",
 	} {
-		if _, err := s.Decided(t.Context(), there.visit(), Decided{there.SignedOrder, token}); !final(err) {
+		if _, err := s.Decided(t.Context(), there.visit(), Decided{SignedOrder: there.SignedOrder, Decision: token}); !final(err) {
 			t.Errorf("a decision %s was heard: %v", name, err)
 		}
 	}
@@ -200,14 +200,14 @@ func TestForgedDecisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, d := range map[string]Decided{
-		"a commit of its own order": {SignedOrder{forged, s.ordered.Terms}, decision(keyOf("mallory"), func(d *identity.Decision) {
+		"a commit of its own order": {SignedOrder: SignedOrder{forged, s.ordered.Terms}, Decision: decision(keyOf("mallory"), func(d *identity.Decision) {
 			d.Order = carnet.FingerprintOf([]byte(forged))
 		})},
-		"an abort of its own order": {SignedOrder{forged, s.ordered.Terms}, decision(keyOf("mallory"), func(d *identity.Decision) {
+		"an abort of its own order": {SignedOrder: SignedOrder{forged, s.ordered.Terms}, Decision: decision(keyOf("mallory"), func(d *identity.Decision) {
 			d.Order, d.Outcome, d.Manifest, d.Homes, d.Why = carnet.FingerprintOf([]byte(forged)), identity.Abort, nil, []identity.HomeAt{}, "no"
 		})},
-		"a commit of another home":  {there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].Home[0]++ })},
-		"a commit to another world": {there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].World = didOf("mallory") })},
+		"a commit of another home":  {SignedOrder: there.SignedOrder, Decision: decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].Home[0]++ })},
+		"a commit to another world": {SignedOrder: there.SignedOrder, Decision: decision(keyOf("vault"), func(d *identity.Decision) { d.Homes[0].World = didOf("mallory") })},
 	} {
 		if _, err := s.Decided(t.Context(), there.visit(), d); !final(err) {
 			t.Errorf("%s was heard: %v", name, err)
@@ -222,7 +222,7 @@ func TestForgedDecisions(t *testing.T) {
 		s.want("after "+name, None, Prepared, "arena")
 		s.arena.sources[s.crossing.ID] = known
 	}
-	other := Decided{there.SignedOrder, decision(keyOf("vault"), func(d *identity.Decision) { d.Manifest = &carnet.Fingerprint{9} })}
+	other := Decided{SignedOrder: there.SignedOrder, Decision: decision(keyOf("vault"), func(d *identity.Decision) { d.Manifest = &carnet.Fingerprint{9} })}
 	if _, err := s.Decided(t.Context(), there.visit(), other); carnet.CodeOf(err) != carnet.Tampered {
 		t.Errorf("a commit of something else than was released was heard: %v", err)
 	}

@@ -161,6 +161,16 @@ type Freezing struct {
 type Decided struct {
 	SignedOrder
 	Decision string `json:"decision"`
+	// Streams are how the streams stood that moved: for a source that doesn't know any
+	// more what it released, so that it tells its things agents.
+	Streams []Head `json:"streams,omitempty"`
+}
+
+// Head is where a stream stands in a manifest.
+type Head struct {
+	Stream    carnet.StreamID `json:"stream"`
+	NextBatch uint64          `json:"next_batch"`
+	NextFirst uint64          `json:"next_measurement"`
 }
 
 // Left is what a source says after a decision: a departure once all is deleted.
@@ -201,7 +211,8 @@ type Agent struct {
 	Config
 	did string
 
-	changing sync.Mutex // held while documents change; before mu
+	changing turns[carnet.AvatarID] // held while an avatar's documents change; before mu
+	claiming turns[carnet.HomeID]   // held while a home is claimed; after changing, before mu
 	wake     chan struct{}
 
 	mu      sync.RWMutex // guards what follows
@@ -362,7 +373,7 @@ func (a *Agent) due() (all []driven) {
 		}
 	}
 	for id, c := range a.targets {
-		if c.open() && !now.Before(c.notTill) {
+		if (c.open() || c.forgotten(now)) && !now.Before(c.notTill) {
 			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtTarget(ctx, id) }})
 		}
 	}

@@ -1,8 +1,11 @@
 package move
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,6 +264,7 @@ func TestAHomeThatTheRegisterDoesNotKnow(t *testing.T) {
 // worth nothing once it has gone on, and if it was used, the register knows.
 func TestASourceIsRestored(t *testing.T) {
 	s := newStage(t)
+	s.stores["arena"].streams = []avatar.MovedStream{hubs}
 	s.ask()
 	s.order(time.Hour)
 	s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
@@ -277,8 +281,206 @@ func TestASourceIsRestored(t *testing.T) {
 		t.Errorf("the restored source claims to be home: %v", err)
 	}
 	there := s.citadel.came(s.crossing.ID)
-	if _, err := s.Decided(t.Context(), there.visit(), Decided{there.SignedOrder, there.Decision}); err != nil {
+	s.told = nil
+	if err := s.citadel.tellSource(t.Context(), there); err != nil {
 		t.Fatal(err)
 	}
 	s.want("once it was told again", Gone, Home, "citadel")
+	// By the target's word things agents are told what the older copy doesn't know.
+	told := slices.Concat(s.told...)
+	if len(told) != 1 || told[0].Stream != hubs.Stream || told[0].NextFirst != hubs.NextFirst || told[0].Decision != there.Decision {
+		t.Errorf("things agents are told of %d", len(told))
+	}
+}
+
+// A move that nobody orders is called off by itself, and nothing of it is left.
+func TestAMoveThatNobodyOrders(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.goOn()
+	s.want("soon after", None, Asked, "arena")
+	s.citadel.Now = func() time.Time { return time.Now().Add(orderedWithin + time.Minute) }
+	s.goOn()
+	s.want("in the end", None, Dropped, "arena")
+	if n := len(s.stores["citadel"].arriving); n != 0 {
+		t.Errorf("%d rooms are left", n)
+	}
+}
+
+// While one avatar's move waits for the registrar, others go on.
+func TestAMoveHoldsUpNoOther(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	first, held := s.crossing, make(chan struct{})
+	waits := s.registrar.wait(first.Home.Home, held)
+	frozen := make(chan error, 1)
+	go func() { frozen <- s.citadel.copy(t.Context(), s.citadel.came(first.ID)) }()
+	<-waits
+	release := sync.OnceFunc(func() { close(held) })
+	time.AfterFunc(10*time.Second, release)
+	s.avatar = carnet.AvatarID{2}
+	s.stores["arena"].avatars[s.avatar] = avatar.Info{ID: s.avatar, Title: "Runner", OwnerKey: s.owner.Public().(ed25519.PublicKey), Properties: []string{"heart_rate"}}
+	s.ask()
+	s.order(time.Hour)
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-held:
+		t.Error("it waited for the other avatar's move")
+	default:
+		release()
+	}
+	if err := <-frozen; err != nil {
+		t.Error(err)
+	}
+}
+
+// A move that is ordered while another one isn't decided waits for that, and the
+// registrar is asked of it at once.
+func TestAMoveWaitsForAnother(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Fatal(err)
+	}
+	s.want("once both have signed", Frozen, Prepared, "arena")
+	first := s.arena.left(s.crossing.ID)
+	s.registrar.decided[first.ID] = &identity.Decision{
+		Registrar: s.registrar.did(), Crossing: first.ID, Order: carnet.FingerprintOf([]byte(first.Order)), Outcome: identity.Abort, Why: "it was called off", Time: time.Now().UTC().Truncate(time.Second),
+	}
+	if first.failed++; first.failed > 0 {
+		first.notTill = time.Now().Add(longPause) // it was asked often
+	}
+	s.arena.sources[first.ID] = &first
+	s.ask()
+	s.order(time.Hour)
+	second := s.crossing.ID
+	_ = s.citadel.goOnAtTarget(t.Context(), second)
+	if state := s.citadel.came(second).State; state != Copying {
+		t.Errorf("the second move is %s: %s", state, s.citadel.came(second).Why)
+	}
+	due := s.arena.due()
+	if !slices.ContainsFunc(due, func(d driven) bool { return d.id == first.ID }) {
+		t.Error("nobody asks of the first")
+	}
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+}
+
+// hubs is a stream of hub's that arena has received.
+var hubs = avatar.MovedStream{Stream: carnet.StreamID{1}, NextBatch: 3, NextFirst: 7, Here: true, Origin: avatar.Origin{
+	World: "arena", Ledger: "vault", LedgerKey: "key", Sender: "hub", Audience: "arena", Key: keyOf("hub").Public().(ed25519.PublicKey),
+}}
+
+// A things agent that comes for an avatar after that has moved on is told where it went,
+// and nobody else is; who sent to a former home of it isn't told again.
+func TestAThingsAgentThatComesLate(t *testing.T) {
+	s := newStage(t)
+	own, former := hubs, avatar.MovedStream{Stream: carnet.StreamID{2}, Origin: hubs.Origin}
+	s.stores["arena"].streams = []avatar.MovedStream{own, former}
+	s.ask()
+	s.order(time.Hour)
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+	if len(s.told) != 1 || len(s.told[0]) != 1 || s.told[0][0].Stream != own.Stream || s.told[0][0].NextFirst != own.NextFirst {
+		t.Errorf("things agents are told of %d", len(s.told))
+	}
+	asks := func(by string) (carnet.MapAnswer, error) {
+		word, err := identity.SignOnward(keyOf(by), identity.Onward{Crossing: s.crossing.ID, Sender: didOf(by), Target: didOf("citadel"), Former: own.Stream, Stream: carnet.StreamID{9}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.citadel.Onward(t.Context(), carnet.MapRequest{Stream: carnet.StreamID{9}, Order: s.ordered.Order, Terms: s.ordered.Terms, Onward: word})
+	}
+	if answer, err := asks("hub"); err != nil || answer.Avatar != s.crossing.To || answer.Moved != nil {
+		t.Errorf("at its home it is %+v, %v", answer, err)
+	}
+	on := atSource{AtSource: AtSource{ID: carnet.NewCrossingID(), Avatar: s.crossing.To, State: Gone, SignedOrder: SignedOrder{"order", []byte("terms")}, Decision: "decision"}}
+	s.citadel.sources[on.ID] = &on
+	answer, err := asks("hub")
+	if err != nil || answer.Moved == nil || answer.Moved.Order != on.Order || answer.Moved.Decision != on.Decision || answer.Moved.Stream != (carnet.StreamID{9}) {
+		t.Errorf("once it has moved on it is %+v, %v", answer, err)
+	}
+	if answer, err := asks("mallory"); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("mallory is told %+v, %v", answer, err)
+	}
+}
+
+// A target whose store is restored from before it had everything fetches it again from
+// the source, which gives it until it hears that the avatar is there; whatever the target
+// wants by then, since the registrar has decided.
+func TestATargetIsRestored(t *testing.T) {
+	for name, c := range map[string]struct {
+		then   func(*stage)
+		heard  bool
+		target State
+	}{
+		"while it copied":                      {func(*stage) {}, false, Home},
+		"and the move is called off":           {func(s *stage) { _ = s.citadel.Cancel(s.t.Context(), s.crossing.ID, "operator") }, false, Home},
+		"when the source has deleted it":       {func(*stage) {}, true, Leaving},
+		"from before the order, handed in now": {func(s *stage) { s.take() }, false, Home},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.ask()
+			older := s.stores["citadel"].copied()
+			s.order(time.Hour)
+			if name != "from before the order, handed in now" {
+				older = s.stores["citadel"].copied()
+			}
+			if !c.heard {
+				s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+			}
+			s.goOn()
+			s.want("before", Gone, Home, "citadel")
+			s.stores["citadel"] = older
+			s.start("citadel")
+			c.then(s)
+			s.goOn()
+			delete(s.cut, "decided")
+			s.goOn()
+			if c.target != Home {
+				s.want("in the end", Gone, c.target)
+				if waits := s.citadel.came(s.crossing.ID).progress.Waits; !strings.Contains(waits, "what it had isn't") {
+					t.Errorf("it says %q", waits)
+				}
+				return
+			}
+			s.want("in the end", Gone, Home, "citadel")
+			if l := s.arena.left(s.crossing.ID); l.Departure == "" {
+				t.Error("the source never hears of it")
+			}
+		})
+	}
+}
+
+// A home that is claimed after the start, while it is about to be released, is claimed
+// once: otherwise the release would be worth nothing.
+func TestAHomeIsClaimedOnce(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.start("arena")
+	over := make(chan struct{})
+	home := s.crossing.Home.Home
+	waits := s.registrar.wait(home, over)
+	all := make(chan struct{})
+	go func() { defer close(all); s.arena.claimAll(t.Context()) }()
+	<-waits
+	s.registrar.mu.Lock()
+	s.registrar.waiting = nil
+	s.registrar.mu.Unlock()
+	copied := make(chan error, 1)
+	go func() { copied <- s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)) }()
+	time.Sleep(50 * time.Millisecond) // it is at the claim by then, or has passed it
+	close(over)
+	<-all
+	if err := <-copied; err != nil {
+		t.Fatal(err)
+	}
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
 }

@@ -65,6 +65,10 @@ func (l *atSource) open() bool {
 	return l.State == Frozen || l.State == Offered || l.State == Gone && l.Departure == ""
 }
 
+// gives reports whether a target is still given what it asks for: one that has the
+// avatar says so, and may have lost what it had before.
+func (l *atSource) gives() bool { return l.State == Gone && !l.Heard && l.Release != "" }
+
 func (a *Agent) left(id carnet.CrossingID) atSource {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -74,8 +78,8 @@ func (a *Agent) left(id carnet.CrossingID) atSource {
 	return atSource{}
 }
 
-// keepSource stores a move's next document and takes it up. The caller holds
-// changing.
+// keepSource stores a move's next document and takes it up. The caller has the
+// avatar's turn.
 func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept) error {
 	l.version++
 	l.Steps = stepped(l.Steps, l.State, a.Now())
@@ -104,11 +108,13 @@ func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 }
 
 func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (State, error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(about)()
 	l := a.left(x)
 	if l.State != None && (l.Avatar != about || l.To != by || l.Order != o.Order) {
 		return None, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
+	}
+	if l.gives() {
+		return l.State, nil
 	}
 	next, ok := Source(l.State, Offer)
 	if !ok {
@@ -201,7 +207,7 @@ func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.Cros
 	if l.State == None || l.To != by || l.Avatar != about {
 		return l, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x).WithFix("offer its order first")
 	}
-	if l.State.Over() {
+	if l.State.Over() && !l.gives() {
 		return l, carnet.Errorf(carnet.Conflict, "the crossing %s is over here: %s", x, cmp.Or(l.Why, string(l.State)))
 	}
 	if l.State == Offered && !a.Now().Before(l.Until) {
@@ -271,17 +277,16 @@ func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 }
 
 func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (atSource, []byte, error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(about)()
 	l, err := a.readable(by, about, x)
 	if err != nil {
 		return l, nil, err
 	}
 	next, ok := Source(l.State, Freeze)
-	if !ok {
+	if !ok && !l.gives() {
 		return l, nil, carnet.Errorf(carnet.Conflict, "the crossing %s is %s here", x, l.State)
 	}
-	if l.State == Frozen {
+	if l.State != Offered {
 		m, err := a.manifest(ctx, x)
 		return l, m, err
 	}
@@ -289,7 +294,7 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	if err != nil {
 		return l, nil, err
 	}
-	if err := a.free(about); err != nil {
+	if err := a.free(l.AtSource); err != nil {
 		return l, nil, err
 	}
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
@@ -318,6 +323,9 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	}
 	for i := range made.Streams {
 		s := &made.Streams[i]
+		if !s.Here {
+			continue // whoever sent it was told when it left that world
+		}
 		l.Heads = append(l.Heads, carnet.Moved{Stream: s.Stream, Order: l.Order, Terms: l.Terms, NextBatch: s.NextBatch, NextFirst: s.NextFirst})
 	}
 	return l, m, a.keepSource(ctx, l, a.manifestDocument(x, m))
@@ -340,9 +348,21 @@ func (a *Agent) fix(ctx context.Context, l atSource, order identity.Order) (m *a
 	return m, err
 }
 
-// free refuses to freeze an avatar for which an item is on its way: it has it soon, or
-// not at all.
-func (a *Agent) free(id carnet.AvatarID) error {
+// free refuses to freeze an avatar that keeps still for another crossing, or for which
+// an item is on its way: it has it soon, or not at all.
+func (a *Agent) free(l AtSource) error {
+	if l.alone() {
+		return a.expects(l.Avatar)
+	}
+	if other, frozen := a.frozenFor(l.Avatar); frozen {
+		a.askNow(other) // it may be over, and not known here yet
+		return carnet.Errorf(carnet.Unavailable, "the avatar keeps still for crossing %s, which is to be decided first", other)
+	}
+	return a.expects(l.Avatar)
+}
+
+// expects refuses an avatar for which an item is on its way.
+func (a *Agent) expects(id carnet.AvatarID) error {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, t := range a.targets {
@@ -351,6 +371,30 @@ func (a *Agent) free(id carnet.AvatarID) error {
 		}
 	}
 	return nil
+}
+
+// frozenFor finds the crossing for which an avatar keeps still.
+func (a *Agent) frozenFor(id carnet.AvatarID) (x carnet.CrossingID, frozen bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, l := range a.sources {
+		if l.Avatar == id && l.State == Frozen && !l.alone() {
+			return l.ID, true
+		}
+	}
+	return x, false
+}
+
+// askNow has the registrar asked of a move from here without more waiting.
+func (a *Agent) askNow(x carnet.CrossingID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if is := a.sources[x]; is != nil {
+		again := *is
+		again.notTill = time.Time{}
+		a.sources[x] = &again
+		a.rouse()
+	}
 }
 
 // manifestDocument is the document of a manifest, which is stored once.
@@ -370,7 +414,7 @@ func (a *Agent) ManifestFor(ctx context.Context, by carnet.PartyID, about carnet
 	if err != nil {
 		return nil, err
 	}
-	if l.State != Frozen {
+	if l.State != Frozen && !l.gives() {
 		return nil, carnet.Errorf(carnet.Conflict, "the crossing %s has no manifest yet", x).WithFix("freeze it first")
 	}
 	return a.manifest(ctx, x)
@@ -397,10 +441,16 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	if decision.Registrar != order.Registrar || decision.Crossing != x {
 		return Left{}, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
 	}
+	var heads []carnet.Moved
+	if l.Release == "" { // this store is an older copy
+		if heads, err = a.headsOf(ctx, about, d); err != nil {
+			return Left{}, err
+		}
+	}
 	if err := a.decidedAtSource(ctx, l, order, decision, d.Decision); err != nil {
 		return Left{}, err
 	}
-	if err := a.heard(ctx, x); err != nil {
+	if err := a.heard(ctx, x, heads); err != nil {
 		return Left{}, err
 	}
 	if err := a.goOnAtSource(ctx, x); err != nil {
@@ -410,23 +460,51 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	return Left{l.State, l.Departure}, nil
 }
 
+// headsOf is what the things agents of an avatar are told of a move that this world
+// doesn't know of any more: by the target's word, of the streams that were received here.
+func (a *Agent) headsOf(ctx context.Context, about carnet.AvatarID, d Decided) (heads []carnet.Moved, err error) {
+	streams, err := a.World.MovedStreams(ctx, about)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil, nil // it isn't here any more, either
+	} else if err != nil {
+		return nil, err
+	}
+	for _, h := range d.Streams {
+		if slices.ContainsFunc(streams, func(s avatar.MovedStream) bool { return s.Stream == h.Stream && s.Here }) {
+			heads = append(heads, carnet.Moved{Stream: h.Stream, Order: d.Order, Terms: d.Terms, NextBatch: h.NextBatch, NextFirst: h.NextFirst})
+		}
+	}
+	return heads, nil
+}
+
 // heard notes that the target has the avatar, and knows it: what is left here is no
-// longer needed.
-func (a *Agent) heard(ctx context.Context, x carnet.CrossingID) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+// longer needed. heads are what things agents are told if nothing is known of that.
+func (a *Agent) heard(ctx context.Context, x carnet.CrossingID, heads []carnet.Moved) error {
+	defer a.changing.of(a.left(x).Avatar)()
 	l := a.left(x)
 	if l.State != Gone || l.Heard {
 		return nil
 	}
 	l.Heard = true
-	return a.keepSource(ctx, l)
+	late := l.Heads == nil && l.Release == ""
+	if late {
+		for _, h := range heads {
+			h.Decision = l.Decision
+			l.Heads = append(l.Heads, h)
+		}
+	}
+	if err := a.keepSource(ctx, l); err != nil {
+		return err
+	}
+	if late {
+		a.Moved(l.Heads)
+	}
+	return nil
 }
 
 // decidedAtSource makes a decision durable. What it was read from may be old.
 func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identity.Order, d identity.Decision, token string) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(was.Avatar)()
 	if l := a.left(was.ID); l.State != None {
 		was = l
 	}
@@ -555,8 +633,7 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 	if err != nil {
 		return err
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(l.Avatar)()
 	l = a.left(l.ID)
 	l.Departure = departure
 	return a.keepSource(ctx, l)
@@ -588,8 +665,7 @@ func (a *Agent) Cancel(ctx context.Context, x carnet.CrossingID, by string) erro
 	if comes {
 		return a.cancelAtTarget(ctx, x, by)
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(a.left(x).Avatar)()
 	l := a.left(x)
 	next, ok := Source(l.State, Cancel)
 	switch {

@@ -36,6 +36,7 @@ type store struct {
 	rooms     map[carnet.AvatarID]carnet.CrossingID // of those
 	gone      map[carnet.AvatarID]avatar.Destination
 	title     string // of what it would release
+	streams   []avatar.MovedStream
 	ceiling   carnet.Label
 	failKeep  error
 	failCheck error
@@ -59,7 +60,7 @@ func (s *store) copied() *store {
 	defer s.mu.Unlock()
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
-		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling,
+		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling, streams: s.streams,
 		items: s.items.Copied(), table: s.table,
 	}
 }
@@ -101,7 +102,7 @@ func (s *store) MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, er
 }
 
 func (s *store) MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedStream, error) {
-	return []avatar.MovedStream{}, nil
+	return append([]avatar.MovedStream{}, s.streams...), nil
 }
 
 func (s *store) MovedStretches(context.Context, carnet.AvatarID, carnet.StreamID, uint64, int) ([]avatar.MovedStretch, error) {
@@ -123,7 +124,7 @@ func (s *store) Manifest(_ context.Context, id carnet.AvatarID, x carnet.Crossin
 	}
 	return &avatar.Manifest{
 		Version: 1, Crossing: x, Avatar: id, Title: s.title, Created: noon,
-		Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
+		Streams: append([]avatar.MovedStream{}, s.streams...), Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
 	}, nil
 }
 
@@ -271,6 +272,14 @@ type registrar struct {
 	decided map[carnet.CrossingID]*identity.Decision
 	away    bool
 	asked   int
+	waiting map[carnet.HomeID]func() // before a claim is answered
+}
+
+// wait has the claim of a home wait until over is closed; the first one closes waits.
+func (r *registrar) wait(id carnet.HomeID, over <-chan struct{}) (waits <-chan struct{}) {
+	began := make(chan struct{})
+	r.waiting = map[carnet.HomeID]func(){id: func() { close(began); <-over }}
+	return began
 }
 
 // desk is a registrar as one world asks it.
@@ -309,6 +318,12 @@ func (d desk) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity
 }
 
 func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
+	d.mu.Lock()
+	wait := d.waiting[id]
+	d.mu.Unlock()
+	if wait != nil {
+		wait()
+	}
 	done, err := d.open()
 	if err != nil {
 		return identity.HomeAnswer{}, register.HomeReply{}, err
@@ -573,6 +588,12 @@ func (s *stage) order(life time.Duration) {
 		s.t.Fatal(err)
 	}
 	s.ordered = identity.Ordered{Order: order, Terms: terms, Mandate: "mandate"}
+	s.take()
+}
+
+// take hands the order in.
+func (s *stage) take() {
+	s.t.Helper()
 	if _, err := s.citadel.TakeOrder(s.t.Context(), s.crossing.ID, s.ordered); err != nil {
 		s.t.Fatal(err)
 	}

@@ -81,6 +81,14 @@ func (t *atTarget) open() bool {
 	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && !t.Erased && (t.Departure == "" || !t.Surveyed)
 }
 
+// orderedWithin is how long a move waits for its order.
+const orderedWithin = 7 * 24 * time.Hour
+
+// forgotten reports whether a move has waited long enough for its order.
+func (t *atTarget) forgotten(now time.Time) bool {
+	return t.State == Asked && !now.Before(t.Begun.Add(orderedWithin))
+}
+
 func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar} }
 
 func (a *Agent) came(id carnet.CrossingID) atTarget {
@@ -92,8 +100,8 @@ func (a *Agent) came(id carnet.CrossingID) atTarget {
 	return atTarget{}
 }
 
-// keepTarget stores a move's next document and takes it up. The caller holds
-// changing.
+// keepTarget stores a move's next document and takes it up. The caller has the
+// avatar's turn.
 func (a *Agent) keepTarget(ctx context.Context, t atTarget, more ...avatar.Kept) error {
 	t.version++
 	t.Steps = stepped(t.Steps, t.State, a.Now())
@@ -206,8 +214,7 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	if err != nil {
 		return err
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	return a.keepTarget(ctx, *t)
 }
 
@@ -256,8 +263,7 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	if _, err := a.Mandates.Give(ctx, o.Mandate); err != nil {
 		return AtTarget{}, err
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	t = a.came(x)
 	next, ok := Target(t.State, Order)
 	switch {
@@ -327,6 +333,10 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 	t := a.came(x)
 	var err error
 	switch t.State {
+	case Asked:
+		if t.forgotten(a.Now()) {
+			err = a.callOff(ctx, x, "its owner didn't order it within seven days")
+		}
 	case Copying:
 		if err = a.copy(ctx, t); err != nil && (final(err) || !a.Now().Before(t.Until)) {
 			err = a.leave(ctx, t, err.Error())
@@ -372,20 +382,39 @@ const fewLeft = 8 << 20
 // copy fetches what there is at the source, again and again until little is left;
 // then has the source keep still, fetches that, checks everything and accepts it.
 func (a *Agent) copy(ctx context.Context, t atTarget) error {
+	all, err := a.fetchAll(ctx, t)
+	if err != nil {
+		return err
+	}
+	return a.accept(ctx, t, all)
+}
+
+// fetched is what a source has released: all of it is here, and checked.
+type fetched struct {
+	release  string
+	document []byte // the manifest
+	amount   Amount
+	looks    []item.Looks
+}
+
+// fetchAll fetches what there is at the source until nothing lacks of what it releases.
+func (a *Agent) fetchAll(ctx context.Context, t atTarget) (all fetched, err error) {
+	none, gone := fetched{}, false
 	for {
 		standing, err := a.Far.Offer(ctx, t.visit(), t.SignedOrder)
 		if err != nil {
-			return err
+			return none, err
 		}
+		gone = standing.State == Gone
 		if t.alone() {
 			break
 		}
 		if err := a.World.TakeStreams(ctx, t.To, standing.Streams); err != nil {
-			return err
+			return none, err
 		}
 		fetched, err := a.copyListed(ctx, t, standing.Streams)
 		if err != nil {
-			return err
+			return none, err
 		}
 		if fetched <= fewLeft {
 			break
@@ -393,35 +422,37 @@ func (a *Agent) copy(ctx context.Context, t atTarget) error {
 	}
 	announcement, err := a.Announce()
 	if err != nil {
-		return err
+		return none, err
 	}
 	given, err := a.Far.Freeze(ctx, t.visit(), announcement)
 	if err != nil {
-		return err
+		return none, err
 	}
 	if given.Size <= 0 || given.Size > avatar.MaxManifest {
-		return carnet.Errorf(carnet.Malformed, "%s has a manifest of %d bytes", t.From, given.Size)
+		return none, carnet.Errorf(carnet.Malformed, "%s has a manifest of %d bytes", t.From, given.Size)
 	}
 	document, err := a.Far.Manifest(ctx, t.visit())
 	if err != nil {
-		return err
+		return none, err
 	}
 	m, err := a.released(t, given.Release, document)
 	if err != nil {
-		return err
+		return none, err
 	}
 	peer, err := a.Peers.Named(t.From)
 	if err != nil {
-		return err
+		return none, err
 	}
 	if err := a.copyAvatar(ctx, t, peer, m, given.Bags); err != nil {
-		return err
+		return none, err
 	}
-	looks, err := a.checkItems(ctx, t, peer, m)
-	if err != nil {
-		return err
+	if !gone && !t.alone() { // else the registrar says what was decided
+		if err := a.checkHome(ctx, t.Home, peer.DID()); err != nil {
+			return none, err
+		}
 	}
-	return a.accept(ctx, t, given.Release, m, document, looks)
+	looks, err := a.checkItems(ctx, t, peer, m, gone)
+	return fetched{given.Release, document, amountOf(m), looks}, err
 }
 
 // copyAvatar fetches the rest of an avatar, takes its keys and checks everything.
@@ -444,10 +475,7 @@ func (a *Agent) copyAvatar(ctx context.Context, t atTarget, peer Peer, m *avatar
 			return err
 		}
 	}
-	if err := a.World.Check(ctx, t.To, m); err != nil {
-		return err
-	}
-	return a.checkHome(ctx, t.Home, peer.DID())
+	return a.World.Check(ctx, t.To, m)
 }
 
 // copyListed fetches the stretches that the source lists now.
@@ -515,7 +543,7 @@ func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStre
 		a.note(t.ID, func(p *Progress) {
 			p.Stretches, p.Bytes, p.Fetched = p.Stretches+1, p.Bytes+int64(m.Size), p.Fetched+int64(m.Size)
 		})
-		if state := a.came(t.ID).State; state != Copying {
+		if state := a.came(t.ID).State; state != t.State {
 			return fetched, carnet.Errorf(carnet.Unavailable, "the crossing is %s by now", state)
 		}
 	}
@@ -584,9 +612,8 @@ func (a *Agent) released(t atTarget, release string, document []byte) (*avatar.M
 }
 
 // accept signs that everything is here, durably.
-func (a *Agent) accept(ctx context.Context, t atTarget, release string, m *avatar.Manifest, document []byte, looks []item.Looks) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+func (a *Agent) accept(ctx context.Context, t atTarget, all fetched) error {
+	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	if moving := t.Moving(); moving.Alone {
 		if err := a.has(t.To, moving.Owner); err != nil { // from now on it can't leave
@@ -598,20 +625,19 @@ func (a *Agent) accept(ctx context.Context, t atTarget, release string, m *avata
 		return nil
 	}
 	var err error
-	t.State, t.Release, t.Manifest, t.Amount, t.Looks = next, release, carnet.FingerprintOf(document), amountOf(m), looks
+	t.State, t.Release, t.Manifest, t.Amount, t.Looks = next, all.release, carnet.FingerprintOf(all.document), all.amount, all.looks
 	t.Acceptance, err = identity.SignAcceptance(a.Key, identity.Acceptance{
 		Crossing: t.ID, Target: a.did, Order: carnet.FingerprintOf([]byte(t.Order)), Manifest: t.Manifest,
 	})
 	if err != nil {
 		return err
 	}
-	return a.keepTarget(ctx, t, avatar.Kept{Kind: kindManifest, ID: t.ID.String(), Version: 1, Body: document})
+	return a.keepTarget(ctx, t, avatar.Kept{Kind: kindManifest, ID: t.ID.String(), Version: 1, Body: all.document})
 }
 
 // leave calls a move off that can't go on: the registrar is asked for abort.
 func (a *Agent) leave(ctx context.Context, t atTarget, why string) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	next, ok := Target(t.State, Cancel)
 	if !ok || next == t.State {
@@ -623,8 +649,11 @@ func (a *Agent) leave(ctx context.Context, t atTarget, why string) error {
 }
 
 func (a *Agent) cancelAtTarget(ctx context.Context, x carnet.CrossingID, by string) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	return a.callOff(ctx, x, "called off by "+by)
+}
+
+func (a *Agent) callOff(ctx context.Context, x carnet.CrossingID, why string) error {
+	defer a.changing.of(a.came(x).To)()
 	t := a.came(x)
 	next, ok := Target(t.State, Cancel)
 	if !ok {
@@ -633,7 +662,7 @@ func (a *Agent) cancelAtTarget(ctx context.Context, x carnet.CrossingID, by stri
 	if next == t.State {
 		return nil
 	}
-	t.Why = "called off by " + by
+	t.Why = why
 	if next == Dropped {
 		return a.drop(ctx, t)
 	}
@@ -641,8 +670,8 @@ func (a *Agent) cancelAtTarget(ctx context.Context, x carnet.CrossingID, by stri
 	return a.keepTarget(ctx, t)
 }
 
-// drop deletes what came, and notes that nothing more does. The caller holds
-// changing.
+// drop deletes what came, and notes that nothing more does. The caller has the
+// avatar's turn.
 func (a *Agent) drop(ctx context.Context, t atTarget) error {
 	if !t.Moving().Alone {
 		if err := a.World.Drop(ctx, t.To); err != nil {
@@ -662,8 +691,7 @@ func (a *Agent) decide(ctx context.Context, t atTarget, p register.Petition) err
 	if err != nil || d == nil {
 		return err
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	next, ok := Target(t.State, event(d.Outcome))
 	if !ok || next == t.State {
@@ -678,8 +706,54 @@ func (a *Agent) decide(ctx context.Context, t atTarget, p register.Petition) err
 	return a.arrive(ctx, t, d)
 }
 
-// arrive makes what came this world's. The caller holds changing.
+// arrive makes what came this world's, with what the manifest names that the registrar
+// has decided. What isn't here, since this store is an older copy, is fetched
+// again: the source has it until it hears that the avatar is here. The caller has its
+// turn.
 func (a *Agent) arrive(ctx context.Context, t atTarget, d *register.Decided) error {
+	manifest := *d.Decision.Manifest
+	if t.Manifest == manifest {
+		err := a.land(ctx, t, d)
+		if code := carnet.CodeOf(err); code != carnet.NotFound && code != carnet.Tampered {
+			return err
+		}
+	}
+	t, err := a.fetchAgain(ctx, t, manifest)
+	if err == nil {
+		err = a.land(ctx, t, d)
+	}
+	if final(err) {
+		return carnet.Errorf(carnet.Unavailable, "the avatar's home is here, and what it had isn't: %v", err).
+			WithFix("put back a newer copy of this world's store, if there is one")
+	}
+	return err
+}
+
+// fetchAgain fetches what is released once more, and notes that it is here.
+func (a *Agent) fetchAgain(ctx context.Context, t atTarget, manifest carnet.Fingerprint) (atTarget, error) {
+	a.Log.Warn("an avatar's home is here, and not all of it is: it is fetched again", "crossing", t.ID, "avatar", t.To, "from", t.From)
+	all, err := a.fetchAll(ctx, t)
+	if err != nil {
+		return t, err
+	}
+	if t.Manifest = carnet.FingerprintOf(all.document); t.Manifest != manifest {
+		return t, carnet.Errorf(carnet.Tampered, "%s has another manifest than was decided", t.From)
+	}
+	t.Release, t.Amount, t.Looks = all.release, all.amount, all.looks
+	version, err := a.World.OneKept(ctx, kindManifest, t.ID.String(), new([]byte))
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return t, err
+	}
+	if err := a.keepTarget(ctx, t, avatar.Kept{Kind: kindManifest, ID: t.ID.String(), Version: version + 1, Body: all.document}); err != nil {
+		return t, err
+	}
+	t = a.came(t.ID)
+	return t, nil
+}
+
+// land makes what came this world's, of which everything is here. The caller has its
+// turn.
+func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error {
 	document, err := a.manifest(ctx, t.ID)
 	if err != nil {
 		return err
@@ -731,7 +805,20 @@ func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest
 
 // tellSource tells the source until it has deleted everything and signed for it.
 func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
-	left, err := a.Far.Decided(ctx, t.visit(), Decided{t.SignedOrder, t.Decision})
+	document, err := a.manifest(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	m, err := avatar.ParseManifest(document)
+	if err != nil {
+		return err
+	}
+	tells := Decided{SignedOrder: t.SignedOrder, Decision: t.Decision}
+	for i := range m.Streams {
+		s := &m.Streams[i]
+		tells.Streams = append(tells.Streams, Head{s.Stream, s.NextBatch, s.NextFirst})
+	}
+	left, err := a.Far.Decided(ctx, t.visit(), tells)
 	if err != nil {
 		return err
 	}
@@ -749,8 +836,7 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 	if d.Crossing != t.ID || d.Source != order.Source || d.Manifest != t.Manifest {
 		return carnet.Errorf(carnet.Unavailable, "%s signs for another departure", t.From)
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	t.Departure = left.Departure
 	return a.keepTarget(ctx, t)
@@ -767,8 +853,7 @@ func (a *Agent) survey(ctx context.Context, t atTarget) error {
 	if err != nil {
 		return err
 	}
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	t.Surveyed, t.Unfit = true, unfit
 	return a.keepTarget(ctx, t)
@@ -789,43 +874,56 @@ func (a *Agent) AtTarget() (all []AtTarget, progress map[carnet.CrossingID]Progr
 	return all, progress
 }
 
-// Onward returns the avatar that came by the move of a mapping request's order and
-// terms, to a things agent that goes on with what it sent to it before: by its word,
+// Onward answers with the avatar that came by the move of a mapping request's order and
+// terms, and with how it moved on since if it did, to a things agent that goes on with what it sent to it before: by its word,
 // with the key by which the source knew it.
-func (a *Agent) Onward(ctx context.Context, r carnet.MapRequest) (carnet.AvatarID, error) {
-	refuse := func() (carnet.AvatarID, error) {
-		return carnet.AvatarID{}, carnet.Errorf(carnet.NotFound, "no avatar came here by this order, to who asks")
+func (a *Agent) Onward(ctx context.Context, r carnet.MapRequest) (carnet.MapAnswer, error) {
+	refuse := func() (carnet.MapAnswer, error) {
+		return carnet.MapAnswer{}, carnet.Errorf(carnet.NotFound, "no avatar came here by this order, to who asks")
 	}
 	t, found := a.byOrder(r.Order, r.Terms)
 	switch {
 	case !found:
 		return refuse()
 	case !t.State.Over():
-		return carnet.AvatarID{}, carnet.Errorf(carnet.Unavailable, "the avatar isn't here yet")
+		return carnet.MapAnswer{}, carnet.Errorf(carnet.Unavailable, "the avatar isn't here yet")
 	case t.State != Home:
 		return refuse()
 	}
 	word, err := identity.OpenOnward(r.Onward)
 	if err != nil {
-		return carnet.AvatarID{}, err
+		return carnet.MapAnswer{}, err
 	}
 	if word.Crossing != t.ID || word.Target != a.did || word.Stream != r.Stream {
 		return refuse()
 	}
 	document, err := a.manifest(ctx, t.ID)
 	if err != nil {
-		return carnet.AvatarID{}, err
+		return carnet.MapAnswer{}, err
 	}
 	m, err := avatar.ParseManifest(document)
 	if err != nil {
-		return carnet.AvatarID{}, err
+		return carnet.MapAnswer{}, err
 	}
 	for i := range m.Streams {
 		if s := &m.Streams[i]; s.Stream == word.Former && identity.DID(s.Origin.Key) == word.Sender {
-			return t.To, nil
+			return carnet.MapAnswer{Avatar: t.To, Moved: a.movedOn(t.To, r.Stream)}, nil
 		}
 	}
 	return refuse()
+}
+
+// movedOn is how an avatar has moved away from here, to the sender of a stream of
+// which nothing moved; nil: it hasn't.
+func (a *Agent) movedOn(id carnet.AvatarID, stream carnet.StreamID) *carnet.Moved {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, l := range a.sources {
+		if l.Avatar == id && l.State == Gone {
+			return &carnet.Moved{Stream: stream, Order: l.Order, Terms: l.Terms, Decision: l.Decision}
+		}
+	}
+	return nil
 }
 
 func (a *Agent) byOrder(order string, terms []byte) (AtTarget, bool) {

@@ -14,6 +14,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/evidence"
+	"carnet/identity"
 	"carnet/seal"
 )
 
@@ -347,6 +348,73 @@ func TestPassage(t *testing.T) {
 	arena.book.receipt(arena.store)
 	if r, err = evidence.Verify(t.Context(), arena.bundle(q.target), nil, evidence.VerifyOptions{}); err != nil || r.Verdict == evidence.False || r.Counts.Measurements != uint64(len(before)) {
 		t.Errorf("the evidence is %s, %v:\n%s", r.Verdict, err, r.Summary())
+	}
+}
+
+// A target that begins anew once the manifest is fixed lists what the source received
+// meanwhile, too, under an epoch that the manifest doesn't name: it comes without.
+func TestPassageListedAnew(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, streams := life(arena, 5)
+	p := newPassage(t, arena, citadel, id)
+	must(t, p.expect())
+	must(t, p.freeze())
+	before := arena.history(id)
+	streams[0].turn()
+	arena.hub.send(streams[0].seal(carnet.Keep, "heart_rate", 5))
+	arena.hub.settle()
+	must(t, arena.agent.Compact(t.Context(), 1))
+	must(t, p.copy())
+	must(t, p.prepare())
+	must(t, p.arrive())
+	if got := citadel.history(p.target); !slices.Equal(got, before) {
+		t.Errorf("the history has %d measurements, want %d", len(got), len(before))
+	}
+	if docs, err := citadel.store.DocumentPage(t.Context(), "epoch", "", 9); err != nil || len(docs) != len(p.parsed().Keys) {
+		t.Errorf("citadel notes %d epochs of %d, %v", len(docs), len(p.parsed().Keys), err)
+	}
+	must(t, p.depart())
+	nothingLeft(t, arena, streams[0].id, streams[1].id)
+}
+
+// An avatar comes back while its former home still asks the depot to delete what it had,
+// and hears that it is deleted while the same comes again.
+func TestPassageBack(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 9)
+	owner := draw()
+	word, err := identity.SignOwnership(owner, identity.Ownership{Audience: "arena", Avatar: id, Issued: time.Now()})
+	must(t, err)
+	must(t, arena.hub.call(carnet.CallOwn, carnet.Own{Ownership: word}, nil))
+	before := arena.history(id)
+	there := newPassage(t, arena, citadel, id)
+	for _, step := range []func() error{there.expect, there.copy, there.freeze, there.prepare, there.arrive, there.depart} {
+		must(t, step())
+	}
+	for range 2 { // its new home may ask again for the departure
+		if key, err := arena.agent.Owner(id); err != nil || !key.Equal(owner.Public()) {
+			t.Errorf("the owner of who has left is %v, %v", key, err)
+		}
+		arena.restart()
+	}
+	back := newPassage(t, citadel, arena, there.target)
+	must(t, back.expect())
+	ctx := t.Context()
+	arena.meanwhile = func() {
+		all, err := arena.store.DocumentPage(ctx, "doomed", "", 100)
+		must(t, err)
+		if len(all) == 0 {
+			t.Error("nothing is to be deleted at the depot")
+		}
+		for _, d := range all {
+			must(t, arena.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil))
+		}
+	}
+	for _, step := range []func() error{back.copy, back.freeze, back.prepare, back.arrive, back.depart} {
+		must(t, step())
+	}
+	if got := arena.history(back.target); !slices.Equal(got, before) {
+		t.Errorf("the history has %d measurements, want %d", len(got), len(before))
 	}
 }
 

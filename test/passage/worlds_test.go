@@ -152,6 +152,8 @@ func (d *disk) change(do func() error) error {
 type store struct {
 	avatar.Store
 	disk *disk
+	// meanwhile, if there is any, happens once before a compaction is stored.
+	meanwhile *func()
 }
 
 func (s store) Put(ctx context.Context, d []carnet.Document, i []ledger.Item) error {
@@ -159,6 +161,10 @@ func (s store) Put(ctx context.Context, d []carnet.Document, i []ledger.Item) er
 }
 
 func (s store) Compact(ctx context.Context, c avatar.Compaction) error {
+	if do := *s.meanwhile; do != nil {
+		*s.meanwhile = nil
+		do()
+	}
 	return s.disk.change(func() error { return s.Store.Compact(ctx, c) })
 }
 
@@ -191,13 +197,14 @@ type world struct {
 	hub       *hub
 	ahead     atomic.Int64
 
-	disk  *disk
-	kek   keys.KEK
-	dbs   []*sqlite.DB
-	table *keys.Table
-	store avatar.Store
-	agent *avatar.Agent
-	stop  func()
+	disk      *disk
+	meanwhile func()
+	kek       keys.KEK
+	dbs       []*sqlite.DB
+	table     *keys.Table
+	store     avatar.Store
+	agent     *avatar.Agent
+	stop      func()
 }
 
 var clearance = carnet.Clearance{Sensitivity: carnet.Personal | carnet.Health, Purposes: "fitness"}
@@ -242,7 +249,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store = store{worlds, w.disk}
+	w.store = store{worlds, w.disk, &w.meanwhile}
 	out := slog.New(slog.DiscardHandler)
 	if os.Getenv("CARNET_TEST_LOG") != "" {
 		out = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -343,8 +350,8 @@ func (h *hub) call(kind string, question, answer any) error {
 }
 
 // Onward implements avatar.Arrivals: whoever shows an order goes on with what it names.
-func (w *world) Onward(_ context.Context, r carnet.MapRequest) (id carnet.AvatarID, err error) {
-	return id, id.UnmarshalText([]byte(r.Order))
+func (w *world) Onward(_ context.Context, r carnet.MapRequest) (answer carnet.MapAnswer, err error) {
+	return answer, answer.Avatar.UnmarshalText([]byte(r.Order))
 }
 
 // settle waits until everything sent is folded.

@@ -162,12 +162,12 @@ type expected struct {
 }
 
 // Onward implements avatar.Arrivals.
-func (e *expected) Onward(_ context.Context, r carnet.MapRequest) (carnet.AvatarID, error) {
+func (e *expected) Onward(_ context.Context, r carnet.MapRequest) (carnet.MapAnswer, error) {
 	word, err := identity.OpenOnward(r.Onward)
 	if err != nil || r.Order != e.order || string(r.Terms) != string(e.terms) || word.Sender != e.sender || word.Former != e.former || word.Stream != r.Stream {
-		return e.to, carnet.Errorf(carnet.NotFound, "nobody comes by this order")
+		return carnet.MapAnswer{}, carnet.Errorf(carnet.NotFound, "nobody comes by this order")
 	}
-	return e.to, nil
+	return carnet.MapAnswer{Avatar: e.to}, nil
 }
 
 func (p *movers) eventually(what string, ok func() bool) {
