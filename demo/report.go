@@ -274,30 +274,9 @@ func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name ca
 	return w, nil
 }
 
-// audited has the oracle compare what the world may hold with what it holds. A
-// mapping whose avatar has moved is judged with the one that follows it.
+// audited has the oracle compare what the world may hold with what it holds.
 func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) error {
-	parts, err := partsOf(ctx, hub, world, m)
-	if err != nil {
-		return err
-	}
-	config, held, err := audit.Chain(parts...)
-	if err != nil {
-		return err
-	}
-	oracle, err := audit.New(config)
-	if err != nil {
-		return err
-	}
-	result, err := oracle.Audit(ctx,
-		func(ctx context.Context, from uint64, do func(audit.Message) error) error {
-			return hub.EachMessage(ctx, from, func(message thing.Message) error {
-				if message.Thing != m.Thing {
-					return nil
-				}
-				return do(audit.Message{Position: message.Position, Measurements: message.Measurements})
-			})
-		}, held)
+	result, err := Audit(ctx, hub, world, m)
 	if err != nil {
 		return err
 	}
@@ -310,6 +289,33 @@ func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Age
 		}
 	}
 	return nil
+}
+
+// Audit has the oracle work out, from a things agent's log and the views that it
+// recorded, what a world may hold of a mapping, and compare that with what it holds.
+// One that follows others, because its avatar moved, is judged with them.
+func Audit(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) (audit.Result, error) {
+	parts, err := partsOf(ctx, hub, world, m)
+	if err != nil {
+		return audit.Result{}, err
+	}
+	config, held, err := audit.Chain(parts...)
+	if err != nil {
+		return audit.Result{}, err
+	}
+	oracle, err := audit.New(config)
+	if err != nil {
+		return audit.Result{}, err
+	}
+	return oracle.Audit(ctx,
+		func(ctx context.Context, from uint64, do func(audit.Message) error) error {
+			return hub.EachMessage(ctx, from, func(message thing.Message) error {
+				if message.Thing != m.Thing {
+					return nil
+				}
+				return do(audit.Message{Position: message.Position, Measurements: message.Measurements})
+			})
+		}, held)
 }
 
 // partsOf are a mapping and those that it follows, oldest first, with what the

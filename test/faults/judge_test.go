@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 
 	"carnet"
-	"carnet/audit"
 	"carnet/avatar"
+	"carnet/demo"
 	"carnet/evidence"
 	"carnet/identity"
 	"carnet/node"
@@ -119,14 +118,14 @@ func (v *town) judgeLog(ctx context.Context, hub *thing.Agent, w *watch) (logged
 func (v *town) judgeWorld(ctx context.Context, hub *thing.Agent, world *node.Inspection, p *party, w *watch) (held int) {
 	v.t.Helper()
 	m := w.mappings[p.name]
-	result, err := audited(ctx, hub, world.World, m)
+	result, err := demo.Audit(ctx, hub, world.World, m)
 	if err != nil {
 		v.t.Fatalf("audit %s: %v", p.name, err)
 	}
 	if result.Faults() != 0 || result.Held == 0 {
 		v.t.Errorf("%s: %+v", p.name, result)
 	}
-	report, err := v.prove(ctx, world, p, m)
+	report, err := v.prove(ctx, world, p, m.Avatar)
 	if err != nil {
 		v.t.Fatalf("prove %s: %v", p.name, err)
 	}
@@ -136,85 +135,27 @@ func (v *town) judgeWorld(ctx context.Context, hub *thing.Agent, world *node.Ins
 	return result.Held
 }
 
-// audited has the oracle work out what the world may hold.
-func audited(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing.MappingInfo) (audit.Result, error) {
-	config, err := recorded(ctx, hub, m)
-	if err != nil {
-		return audit.Result{}, err
-	}
-	oracle, err := audit.New(config)
-	if err != nil {
-		return audit.Result{}, err
-	}
-	return oracle.Audit(ctx,
-		func(ctx context.Context, from uint64, do func(audit.Message) error) error {
-			return hub.EachMessage(ctx, from, func(message thing.Message) error {
-				if message.Thing != m.Thing {
-					return nil
-				}
-				return do(audit.Message{Position: message.Position, Measurements: message.Measurements})
-			})
-		},
-		func(ctx context.Context, do func(audit.Held) error) error {
-			return world.EachHeld(ctx, m.Avatar, func(h avatar.Held) error {
-				return do(audit.Held{Number: h.Number, Measurement: h.Measurement})
-			})
-		})
-}
-
-// recorded is the history of the mapping's views.
-func recorded(ctx context.Context, hub *thing.Agent, m thing.MappingInfo) (audit.Config, error) {
-	config := audit.Config{From: m.From}
-	info, err := hub.Thing(ctx, m.Thing)
-	if err != nil {
-		return config, err
-	}
-	lingers, err := hub.Lingers(m.Thing)
-	if err != nil {
-		return config, err
-	}
-	records, err := hub.Views(m.ID)
-	if err != nil {
-		return config, err
-	}
-	kinds := map[string]carnet.Kind{}
-	for _, k := range []carnet.Kind{carnet.Number, carnet.Boolean, carnet.Text, carnet.Data} {
-		kinds[k.String()] = k
-	}
-	for _, r := range records {
-		view, err := r.View.MarshalJSON()
-		if err != nil {
-			return config, err
-		}
-		version := audit.ViewVersion{Version: r.Version, View: view, Stopped: r.Stopped, Since: r.Since}
-		for _, p := range info.Properties {
-			version.Properties = append(version.Properties, audit.Property{
-				Name: p.Name, Unit: p.Unit, Kind: kinds[p.Kind], Linger: lingers[p.Name], Admit: !slices.Contains(r.Denied, p.Name),
-			})
-		}
-		config.Views = append(config.Views, version)
-	}
-	return config, nil
-}
-
-// frames turns what an avatar agent hands over into what a bundle takes.
-type frames struct {
-	world  *avatar.Agent
-	avatar carnet.AvatarID
-}
-
-// Frames implements evidence.Source.
-func (f frames) Frames(ctx context.Context, do func(*evidence.Frame) error) error {
-	return f.world.Proven(ctx, f.avatar, avatar.AllFolded, func(p *avatar.ProvenFrame) error {
-		frame := evidence.Frame(*p)
-		return do(&frame)
-	})
-}
-
 // prove writes the avatar's bundle and verifies it against the keys that the
-// world's operator has pinned.
-func (v *town) prove(ctx context.Context, world *node.Inspection, p *party, m thing.MappingInfo) (*evidence.Report, error) {
+// operators of its world, and of those where it lived before, have pinned.
+func (v *town) prove(ctx context.Context, world *node.Inspection, p *party, id carnet.AvatarID, former ...*evidence.Trust) (*evidence.Report, error) {
 	v.t.Helper()
+	trust, err := pinned(ctx, world, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range former {
+		trust.Join(t)
+	}
+	dir := filepath.Join(v.t.TempDir(), node.BundleName(p.name, id))
+	prover := node.Prover{World: world.World, Party: p.name, Peers: world.Peers, UpTo: avatar.AllFolded}
+	if err := prover.Write(ctx, id, dir); err != nil {
+		return nil, err
+	}
+	return evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
+}
+
+// pinned is what a world's operator trusts.
+func pinned(ctx context.Context, world *node.Inspection, p *party) (*evidence.Trust, error) {
 	signer, err := world.World.EvidenceSigner(ctx)
 	if err != nil {
 		return nil, err
@@ -223,7 +164,7 @@ func (v *town) prove(ctx context.Context, world *node.Inspection, p *party, m th
 	if err != nil {
 		return nil, err
 	}
-	trust := evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: p.name, Key: public}}}
+	trust := &evidence.Trust{Version: 1, Worlds: []evidence.World{{Party: p.name, Key: public}}}
 	for name, peer := range world.Peers {
 		switch peer.Role {
 		case identity.Things, identity.World: // whose shares are here
@@ -234,13 +175,7 @@ func (v *town) prove(ctx context.Context, world *node.Inspection, p *party, m th
 			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
 		}
 	}
-	dir := filepath.Join(v.t.TempDir(), fmt.Sprintf("%s-%s", p.name, m.Avatar))
-	if _, err := evidence.Write(ctx, dir, frames{world.World, m.Avatar}, evidence.Options{
-		World: p.name, Avatar: m.Avatar, Trust: trust, Signer: signer,
-	}); err != nil {
-		return nil, err
-	}
-	return evidence.Verify(ctx, dir, &trust, evidence.VerifyOptions{})
+	return trust, nil
 }
 
 func publicOf(key any) (evidence.PublicKey, error) {

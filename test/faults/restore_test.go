@@ -140,7 +140,7 @@ func (v *town) wantProved(w *watch) {
 	v.t.Helper()
 	for _, p := range v.worlds() {
 		world := v.inspect(p)
-		report, err := v.prove(v.t.Context(), world, p, w.mappings[p.name])
+		report, err := v.prove(v.t.Context(), world, p, w.mappings[p.name].Avatar)
 		if err != nil || report.Verdict != 0 {
 			v.t.Errorf("the evidence of %s: %v\n%s", p.name, err, report.Summary())
 		}

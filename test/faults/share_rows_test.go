@@ -406,7 +406,7 @@ func (n *sharing) judgeShares() {
 	for p, held := range map[*party]int{n.arena: 2 * len(n.w.packs), n.clinic: want} {
 		world := n.inspect(p)
 		m := n.w.mappings[p.name]
-		report, err := n.prove(ctx, world, p, m)
+		report, err := n.prove(ctx, world, p, m.Avatar)
 		if err != nil || report.Verdict != evidence.True || int(report.Counts.Measurements) != held {
 			n.t.Errorf("the evidence of %s, which is to hold %d: %v\n%s", p.name, held, err, report.Summary())
 		}
