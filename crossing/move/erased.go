@@ -48,8 +48,7 @@ func (a *Agent) HomeOf(id carnet.AvatarID) (Registered, error) {
 // NoteHome stores what an avatar's home is registered as, or is to be, if it isn't
 // stored. Nothing is asked of the register.
 func (a *Agent) NoteHome(ctx context.Context, h Registered) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(h.Avatar)()
 	if _, known := a.homeOf(h.Avatar); known {
 		return nil
 	}
@@ -72,8 +71,7 @@ func (a *Agent) ByHome(home carnet.HomeID) (all []Registered) {
 // their ids and what was signed of them: manifests, which name what it had, and what its
 // owner was asked.
 func (a *Agent) Forget(ctx context.Context, id carnet.AvatarID) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.of(id)()
 	for _, l := range a.AtSource() {
 		if l.Avatar == id && l.State.Over() {
 			if err := a.dropManifest(ctx, l.ID); err != nil {
