@@ -108,9 +108,16 @@ const (
 
 // Limits.
 const (
-	maxGrants     = 100_000
+	maxGrants     = 100_000 // in force
+	maxGrantsOfBy = 10_000  // in force, given by one
 	maxGrantsOfTo = 1000
 	maxPrincipals = 10_000
+
+	// How long a grant that has ended is kept to look up, and how many of one giver
+	// at most.
+	keepEnded  = 31 * 24 * time.Hour
+	endedOfBy  = 1000
+	clearEnded = 64 // deleted at once
 )
 
 var restKey = keys.ID{Kind: "rest", Name: "entities"}
@@ -354,7 +361,8 @@ type change struct {
 	kind, id string
 	version  uint64 // the document's new one
 	value    any
-	state    ledger.Statement // without who, when and about which bytes
+	state    ledger.Statement  // without who, when and about which bytes
+	gone     []carnet.Document // deleted with it
 }
 
 // store makes a change durable, with its statement and the next revocation
@@ -370,7 +378,7 @@ func (a *Agent) store(ctx context.Context, c change) error {
 		return err
 	}
 	err = a.cfg.Revocations.End(ctx, func(number carnet.Document) error {
-		return a.cfg.Store.Put(ctx, []carnet.Document{d, number}, []ledger.Item{item})
+		return a.cfg.Store.Put(ctx, append([]carnet.Document{d, number}, c.gone...), []ledger.Item{item})
 	})
 	if err != nil {
 		return err

@@ -459,3 +459,44 @@ func TestLabelsAreHeldBelowTheView(t *testing.T) {
 		}
 	}
 }
+
+// TestGrantsThatEndedUseNoPlaces: whoever gives and revokes again and again leaves
+// as many behind as are kept of one, and everybody can give on.
+func TestGrantsThatEndedUseNoPlaces(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	terms := offer(t, coach(t, a), `{"properties": {"temperature": {}}}`)
+	now := a.cfg.Now()
+	a.mu.Lock()
+	for n := range maxGrants { // as though they had been given, and revoked a moment ago
+		g := &Grant{ID: fmt.Sprintf("g%06d", n), Version: 2, Terms: terms, By: "mallory", Revoked: &now}
+		a.grants[g.ID] = g
+	}
+	a.mu.Unlock()
+	if all, of, _ := a.inForce(now, "mallory", terms.To); all != 0 || of != 0 {
+		t.Errorf("%d are in force, %d of mallory's", all, of)
+	}
+	if gone := a.ended(now, "ops"); len(gone) != 0 {
+		t.Errorf("%d are deleted when somebody else gives one", len(gone))
+	}
+	if gone := a.ended(now, "mallory"); len(gone) != clearEnded {
+		t.Errorf("%d are deleted when mallory gives one, want %d", len(gone), clearEnded)
+	}
+	if gone := a.ended(now.Add(keepEnded+time.Minute), "ops"); len(gone) != clearEnded {
+		t.Errorf("%d are deleted after their time, want %d", len(gone), clearEnded)
+	}
+	give(t, a, terms)
+	b := start(t, m, table)
+	old := give(t, b, terms)
+	if _, err := b.Revoke(t.Context(), "ops", old.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	long := now.Add(-keepEnded - time.Hour)
+	b.grants[old.ID].Revoked = &long
+	b.mu.Unlock()
+	give(t, b, terms)
+	if _, err := start(t, m, table).Grant(old.ID); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("the old one is still there: %v", err)
+	}
+}

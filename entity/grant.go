@@ -179,21 +179,72 @@ func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string
 	if fingerprint != report.Fingerprint {
 		return Grant{}, carnet.Errorf(carnet.Conflict, "the assessment isn't the one that was read").WithFix("assess it anew: what the avatar has, who receives it, or the terms are other ones than before")
 	}
+	now := a.cfg.Now()
+	all, ofBy, ofTo := a.inForce(now, by, t.To)
+	if all >= maxGrants || ofBy >= maxGrantsOfBy || ofTo >= maxGrantsOfTo {
+		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants in force, %d given by %s, and %d to that receiver: at most %d, %d and %d there may be",
+			all, ofBy, by, ofTo, maxGrants, maxGrantsOfBy, maxGrantsOfTo).WithFix("revoke some")
+	}
+	g := Grant{ID: newID(), Version: 1, Terms: t, Assessment: fingerprint, By: by, Given: now.UTC()}
+	g.Expires = g.Expires.UTC()
+	return g, a.store(ctx, change{kindGrant, g.ID, 1, &g, ledger.Statement{Kind: ledger.GrantGiven, Avatar: t.Avatar, PolicyVersion: 1}, a.ended(now, by)})
+}
+
+// inForce counts the grants that are: all, those that one gave, and those to a
+// receiver.
+func (a *Agent) inForce(now time.Time, by string, to To) (all, ofBy, ofTo int) {
 	a.mu.RLock()
-	all, of := len(a.grants), 0
+	defer a.mu.RUnlock()
 	for _, g := range a.grants {
-		if g.To == t.To && g.Revoked == nil {
-			of++
+		if !g.holds(now) {
+			continue
+		}
+		all++
+		if g.By == by {
+			ofBy++
+		}
+		if g.To == to {
+			ofTo++
 		}
 	}
-	a.mu.RUnlock()
-	if all >= maxGrants || of >= maxGrantsOfTo {
-		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants, and %d to that receiver: at most %d and %d there may be", all, of, maxGrants, maxGrantsOfTo).
-			WithFix("revoke some")
+	return all, ofBy, ofTo
+}
+
+// over is when a grant that isn't in force ended.
+func (g *Grant) over() time.Time {
+	if g.Revoked != nil && g.Revoked.Before(g.Expires) {
+		return *g.Revoked
 	}
-	g := Grant{ID: newID(), Version: 1, Terms: t, Assessment: fingerprint, By: by, Given: a.cfg.Now().UTC()}
-	g.Expires = g.Expires.UTC()
-	return g, a.store(ctx, change{kindGrant, g.ID, 1, &g, ledger.Statement{Kind: ledger.GrantGiven, Avatar: t.Avatar, PolicyVersion: 1}})
+	return g.Expires
+}
+
+// ended makes the deletions of grants that ended long ago, and of those beyond as
+// many as are kept of who gives one now, some at a time.
+func (a *Agent) ended(now time.Time, by string) (gone []carnet.Document) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	var own []*Grant
+	drop := func(g *Grant) {
+		if len(gone) < clearEnded {
+			gone = append(gone, carnet.Document{Kind: kindGrant, ID: g.ID, Version: g.Version + 1})
+		}
+	}
+	for _, g := range a.grants {
+		switch {
+		case g.holds(now):
+		case now.Sub(g.over()) > keepEnded:
+			drop(g)
+		case g.By == by:
+			own = append(own, g)
+		}
+	}
+	if len(own) >= endedOfBy {
+		slices.SortFunc(own, func(g, h *Grant) int { return g.over().Compare(h.over()) })
+		for _, g := range own[:len(own)-endedOfBy+1] {
+			drop(g)
+		}
+	}
+	return gone
 }
 
 // Revoke ends a grant, and what lives by it before it returns. Revoked again, it
@@ -207,7 +258,7 @@ func (a *Agent) Revoke(ctx context.Context, by, id string) (Grant, error) {
 	}
 	now := a.cfg.Now().UTC()
 	g.Version, g.Revoked, g.RevokedBy = g.Version+1, &now, by
-	err = a.store(ctx, change{kindGrant, id, g.Version, &g, ledger.Statement{Kind: ledger.GrantRevoked, Avatar: g.Avatar, PolicyVersion: g.Version}})
+	err = a.store(ctx, change{kindGrant, id, g.Version, &g, ledger.Statement{Kind: ledger.GrantRevoked, Avatar: g.Avatar, PolicyVersion: g.Version}, nil})
 	if carnet.CodeOf(err) == carnet.Conflict { // another process was first
 		if err := a.load(ctx); err != nil {
 			return g, err

@@ -135,7 +135,7 @@ func (a *Agent) AddPrincipal(ctx context.Context, by string, n NewPrincipal) (Pr
 	if n.Avatar != nil {
 		state.Avatar = *n.Avatar
 	}
-	return p, p.ID + "." + text, a.store(ctx, change{kindPrincipal, p.ID, 1, &p, state})
+	return p, p.ID + "." + text, a.store(ctx, change{kindPrincipal, p.ID, 1, &p, state, nil})
 }
 
 // RemovePrincipal takes a principal's token away, and ends all that it has open.
