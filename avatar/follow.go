@@ -3,6 +3,7 @@ package avatar
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"carnet"
 	"carnet/seal"
@@ -76,6 +77,12 @@ func (a *Agent) Heads(id carnet.AvatarID) (map[carnet.StreamID]uint64, error) {
 		heads[a.nameOf(s.id)] = s.nextFirst
 	}
 	return heads, nil
+}
+
+// Hears reports whether an avatar has a stream of a sender.
+func (a *Agent) Hears(id carnet.AvatarID, from carnet.PartyID) bool {
+	v, err := a.avatar(id)
+	return err == nil && slices.ContainsFunc(a.streamsOf(v), func(s *stream) bool { return s.sender == from })
 }
 
 // Take returns the next batch if there is one now.

@@ -37,6 +37,7 @@ import (
 type World interface {
 	Avatar(carnet.AvatarID) (avatar.Info, error)
 	Heads(carnet.AvatarID) (map[carnet.StreamID]uint64, error)
+	Hears(id carnet.AvatarID, from carnet.PartyID) bool
 	Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wake func()) (*avatar.Following, error)
 	ShareOf(carnet.StreamID) (avatar.Shared, bool)
 	SlotKey(context.Context, seal.Header) (seal.Key, error)
@@ -116,6 +117,7 @@ type Agent struct {
 	processes map[carnet.PartyID]link.Process // the last of each giver
 	readings  map[carnet.PartyID]*Storage     // of givers that can't be reached
 	shelves   map[carnet.PartyID]*keeping     // for each taker
+	believed  map[carnet.PartyID]bool         // who has told this process that its store was restored
 }
 
 // New reads the shares that there are.

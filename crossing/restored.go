@@ -38,12 +38,25 @@ const (
 	maxCompared = 1 << 20
 )
 
-// restored begins the streams of all shares anew. It is durable on return.
+// restored begins the streams of the shares anew that have something of the sender
+// which says that this store was restored. It is durable on return. No store is
+// restored under a process, so a sender that says it again doesn't tell the truth,
+// and isn't let in: each time costs a generation of derived streams.
 func (a *Agent) restored(ctx context.Context, by carnet.PartyID) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	a.mu.RLock()
+	told := a.believed[by]
+	a.mu.RUnlock()
+	if told {
+		return carnet.Errorf(carnet.Conflict, "%s names an incarnation of its link that nobody gave it, and this world took its word for one already since it started", by).
+			WithFix("give the sender the store that it had, or invite it anew; after a restore of this world's store, start the world")
+	}
 	var all []given
 	for _, g := range a.giving() {
+		if !a.World.Hears(g.Avatar, by) {
+			continue
+		}
 		heads, err := a.World.Heads(g.Avatar)
 		if carnet.CodeOf(err) == carnet.NotFound {
 			continue // its avatar isn't here any more
@@ -64,6 +77,16 @@ func (a *Agent) restored(ctx context.Context, by carnet.PartyID) error {
 	}
 	a.Log.Warn("this world's store was restored from an older copy: what it shares begins anew, without what the takers have", "known_by", by, "shares", len(all))
 	return a.keepGiven(ctx, all, nil)
+}
+
+// believe notes that a sender's word that this store was restored was taken.
+func (a *Agent) believe(by carnet.PartyID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.believed == nil {
+		a.believed = make(map[carnet.PartyID]bool)
+	}
+	a.believed[by] = true
 }
 
 // errUnasked is why a share that begins anew isn't shelved.

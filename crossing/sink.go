@@ -20,13 +20,17 @@ func (s Sink) Register(ctx context.Context, party carnet.PartyID, n link.Nonce, 
 	if err != nil {
 		return before, err
 	}
-	if above > before.Incarnation { // the party knows of a connection that this store doesn't
+	tells := above > before.Incarnation // the party knows of a connection that this store doesn't
+	if tells {
 		if err := s.Shares.restored(ctx, party); err != nil {
 			return before, err
 		}
 	}
 	st, err := s.Sink.Register(ctx, party, n, above)
 	if err == nil {
+		if tells {
+			s.Shares.believe(party)
+		}
 		s.Shares.begun(party, n.Process())
 	}
 	return st, err
