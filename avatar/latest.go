@@ -190,13 +190,18 @@ type classID uint16
 type classes struct {
 	all []policy.Class
 	ids map[policy.Class]classID
+	of  map[carnet.PartyID]int // how many each sender has brought since the start
 }
+
+// maxClassesOf is how many labels and retention classes one sender may bring: one
+// that brings more doesn't use up the numbers of others.
+const maxClassesOf = 1024
 
 // mostSensitive is what nothing is known of.
 var mostSensitive = policy.Class{Label: carnet.Label{Sensitivity: carnet.AllSensitive}, Retention: carnet.Keep}
 
 func newClasses() classes {
-	return classes{all: []policy.Class{mostSensitive}, ids: map[policy.Class]classID{mostSensitive: 0}}
+	return classes{all: []policy.Class{mostSensitive}, ids: map[policy.Class]classID{mostSensitive: 0}, of: make(map[carnet.PartyID]int)}
 }
 
 // classOf is the number of a label and retention class.
@@ -215,6 +220,26 @@ func (a *Agent) classOf(c policy.Class) classID {
 	id = classID(len(a.classes.all))
 	a.classes.all, a.classes.ids[c] = append(a.classes.all, c), id
 	return id
+}
+
+// bring takes up a class that a sender's batch has, or refuses it when the sender has
+// brought too many.
+func (a *Agent) bring(sender carnet.PartyID, c policy.Class) error {
+	a.mu.RLock()
+	_, known := a.classes.ids[c]
+	brought := a.classes.of[sender]
+	a.mu.RUnlock()
+	if known {
+		return nil
+	}
+	if brought >= maxClassesOf {
+		return carnet.Errorf(carnet.TooLarge, "%s has brought %d labels already, which is all that one sender may", sender, brought)
+	}
+	a.classOf(c)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.classes.of[sender]++
+	return nil
 }
 
 // Properties describes what an avatar has shown so far, in order of names: each

@@ -34,7 +34,16 @@ type opening struct {
 	noted   []noted
 	events  []published
 	refused []refusal
+	count   int // measurements so far
 }
+
+// How many measurements a batch and a frame may hold. Our senders put at most 10,000
+// into a batch and 512 batches into a frame. A byte can hold eight: without a bound
+// a few kilobytes of a sender's would keep all others waiting.
+const (
+	maxOfBatch = 1 << 14
+	maxOfFrame = 1 << 23
+)
 
 // refusal is a batch that must not be here.
 type refusal struct {
@@ -56,7 +65,7 @@ type published struct {
 }
 
 func newOpening() opening {
-	return opening{decoder: senml.NewDecoder(senml.Limits{Bytes: seal.MaxBatch, Records: 1 << 20})}
+	return opening{decoder: senml.NewDecoder(senml.Limits{Bytes: seal.MaxBatch, Records: maxOfBatch})}
 }
 
 // openLoop opens the batches of stored frames in the order of their commits,
@@ -135,7 +144,7 @@ func eachBatch(body []byte, do func(leaf, from, to int) error) error {
 func (a *Agent) foldFrame(ctx context.Context, o *opening, row *FrameRow, sound bool) error {
 	a.foldMu.Lock()
 	defer a.foldMu.Unlock()
-	o.noted, o.events, o.refused = o.noted[:0], o.events[:0], o.refused[:0]
+	o.noted, o.events, o.refused, o.count = o.noted[:0], o.events[:0], o.refused[:0], 0
 	fold := row.ID > a.folded // written under foldMu and mu
 	err := eachBatch(row.Body, func(leaf, from, to int) error {
 		ref := batchRef{batchAt: batchAt{row.ID, uint32(leaf)}, from: uint32(from), to: uint32(to)}
@@ -178,7 +187,14 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 		return nil
 	}
 	batch := row.Body[ref.from:ref.to]
+	if fold && o.count > maxOfFrame {
+		o.noted = append(o.noted, noted{&a.tail.outcast, refused(ref)})
+		o.refused = append(o.refused, refusal{ref.batchAt, carnet.FingerprintOf(batch),
+			carnet.Errorf(carnet.TooLarge, "the frame's batches before this one hold %d measurements, more than %d", o.count, maxOfFrame)})
+		return nil
+	}
 	h, b, err := a.open(ctx, o, batch, row.Received)
+	o.count += len(o.measurements)
 	if err != nil && carnet.CodeOf(err) == "" {
 		return err
 	}
@@ -299,6 +315,9 @@ func (a *Agent) check(s *stream, sender carnet.PartyID, h seal.Header, b seal.Bo
 	}
 	if over := b.Label.Exceeds(a.clearance); over != "" {
 		return carnet.Errorf(carnet.Forbidden, "batch %d of stream %s: %s", h.Number, h.Stream, over)
+	}
+	if fold {
+		return a.bring(sender, policy.Class{Label: b.Label, Retention: b.Retention})
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ const (
 	maxTrust         = 1 << 20
 	maxNames         = 1 << 12 // streams, and senders, of a bundle
 	hashSize         = 32
-	measurementLimit = 1 << 20 // of a batch, as the world's own decoder has it
+	measurementLimit = 1 << 20 // of a batch, as worlds have taken it
 )
 
 // dataFiles are the files that the manifest has the hashes of, in its order.

@@ -1,6 +1,7 @@
 package world_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,10 @@ func TestBadBatches(t *testing.T) {
 		{"nothing in it", func(w *world, s *source) []byte {
 			other := *s
 			return other.seal(carnet.Day, nil)
+		}},
+		{"more measurements than a batch may have", func(w *world, s *source) []byte {
+			other := *s
+			return other.seal(carnet.Day, nil, make([]carnet.Measurement, 1<<14+1)...)
 		}},
 		{"no batch at all", func(*world, *source) []byte { return []byte("not a batch") }},
 	} {
@@ -237,4 +242,28 @@ func TestFramesTwice(t *testing.T) {
 			t.Errorf("%d frames", n.Frames)
 		}
 	})
+}
+
+// TestLabelsOfOneSenderAreBound: one that sends ever new labels is refused, and what
+// another sends under a new label has it.
+func TestLabelsOfOneSenderAreBound(t *testing.T) {
+	w := newWorld(t, openSQLite(t))
+	hub, mallory := w.hubs[0], w.hubs[1]
+	watch, evil := hub.open(nil), mallory.open(nil)
+	one := carnet.Measurement{Name: "b", Time: 1e18, Value: carnet.Float(1)}
+	var all [][]byte
+	for n := range 1100 {
+		all = append(all, evil.seal(carnet.Hour, func(b *seal.Body) { b.Label.Purposes = carnet.NewSet("fitness", fmt.Sprintf("p%d", n)) }, one))
+	}
+	mallory.send(all...)
+	mallory.heads()
+	if n := w.agent.Defects(); n != 1100-1024 {
+		t.Errorf("%d batches are refused, want those beyond 1,024 labels", n)
+	}
+	label := carnet.Label{Sensitivity: carnet.Personal, Purposes: carnet.NewSet("fitness")}
+	hub.send(watch.seal(carnet.Year, func(b *seal.Body) { b.Label = label }, carnet.Measurement{Name: "steps", Time: time.Now().UnixNano(), Value: carnet.Float(1)}))
+	hub.heads()
+	if ps, err := w.agent.Properties(watch.avatar); err != nil || len(ps) != 1 || ps[0].Label != label {
+		t.Errorf("hub's steps are labelled %+v, %v", ps, err)
+	}
 }
