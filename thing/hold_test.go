@@ -56,3 +56,35 @@ func TestAViewThatChangesAllTheTimeDisturbsNobody(t *testing.T) {
 		t.Errorf("%d measurements are there that the view withholds", got-n+1)
 	}
 }
+
+// TestViewsThatDecideNothingAreNotKept: of changes between which nothing was
+// decided the last is kept, also over a restart.
+func TestViewsThatDecideNothingAreNotKept(t *testing.T) {
+	h := newHub(t)
+	d := h.add(quick())
+	m := h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	set := func(round int) {
+		if _, err := h.agent.SetView(t.Context(), "ann", m.ID, view(t, fmt.Sprintf(`{"properties":{"heart_rate":{"round":%d}}}`, round))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 20 {
+		set(2 + round)
+	}
+	d.send(heart(time.Now().Add(-time.Hour), 61))
+	h.connect()
+	h.world.untilHolds(1)
+	for round := range 20 {
+		set(22 + round)
+	}
+	for range 2 {
+		views, err := h.agent.Views(m.ID)
+		if err != nil || len(views) != 3 || views[1].Version != 21 || views[2].Version != 41 {
+			t.Errorf("the views are %+v, %v: want the first, the 21st and the 41st", views, err)
+		}
+		h.restart()
+	}
+	if got := h.world.values(m.Stream, "heart_rate"); len(got) != 1 || got[0].Value.Num != 63 { // to the nearest 21
+		t.Errorf("the world holds %+v", got)
+	}
+}

@@ -126,6 +126,9 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
 			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.allSenders())))
 	}
+	if err := a.mayMap(t.owner, world); err != nil {
+		return MappingInfo{}, err
+	}
 	stream, done, err := a.streamFor(ctx, askedKey(id, world, avatar))
 	if err != nil {
 		return MappingInfo{}, err
@@ -323,6 +326,10 @@ func (a *Agent) decideAnew(ctx context.Context, c mappingChange) error {
 		return err
 	}
 	documents = append(documents, c.documents...)
+	idle := a.idleView(m, since)
+	if idle != nil {
+		documents = append(documents, carnet.Document{Kind: kindView, ID: viewKey(*idle), Version: idle.document + 1})
+	}
 	if err := a.change(ctx, documents, append(c.statements, item)); err != nil {
 		return err
 	}
@@ -338,7 +345,43 @@ func (a *Agent) decideAnew(ctx context.Context, c mappingChange) error {
 	a.stored(documents...)
 	a.registryMu.Lock()
 	defer a.registryMu.Unlock()
-	a.registry.views[m.Number] = append(a.registry.views[m.Number], record)
+	views := a.registry.views[m.Number]
+	if idle != nil {
+		views = slices.Clone(views[:len(views)-1]) // others may still read the list
+	}
+	a.registry.views[m.Number] = append(views, record)
+	return nil
+}
+
+// idleView is the last view of a mapping if it has decided nothing: the next begins
+// where it did, and takes its place. The first one stays. Nil: there is none.
+func (a *Agent) idleView(m *Mapping, since map[int64]uint64) *ViewRecord {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	views := a.registry.views[m.Number]
+	if len(views) < 2 || !maps.Equal(views[len(views)-1].Since, since) {
+		return nil
+	}
+	return &views[len(views)-1]
+}
+
+// maxMappings bounds the mappings in force of one owner's things to one world.
+const maxMappings = 1000
+
+// mayMap refuses one more mapping than an owner may have.
+func (a *Agent) mayMap(owner string, world carnet.PartyID) error {
+	n := 0
+	a.policyMu.RLock()
+	for _, m := range a.mappingsTo(world) {
+		if m.thing.owner == owner && !m.stopped {
+			n++
+		}
+	}
+	a.policyMu.RUnlock()
+	if n >= maxMappings {
+		return carnet.Errorf(carnet.TooLarge, "the things of %s have %d mappings to %s in force, which is all that one owner's may", owner, n, world).
+			WithFix("end some: carnet thing unmap")
+	}
 	return nil
 }
 
