@@ -69,7 +69,11 @@ func TestBadBatches(t *testing.T) {
 		}},
 		{"more measurements than a batch may have", func(w *world, s *source) []byte {
 			other := *s
-			return other.seal(carnet.Day, nil, make([]carnet.Measurement, 1<<14+1)...)
+			all := make([]carnet.Measurement, 1<<14+1)
+			for i := range all {
+				all[i] = carnet.Measurement{Name: "b", Time: 1e18, Value: carnet.Value{Kind: carnet.Boolean}}
+			}
+			return other.seal(carnet.Day, nil, all...)
 		}},
 		{"no batch at all", func(*world, *source) []byte { return []byte("not a batch") }},
 	} {
