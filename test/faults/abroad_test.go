@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +63,8 @@ type neighbours struct {
 	watch       *watch
 	there, here carnet.AvatarID // in arena, in the clinic
 	store       *keystore.Keystore
+	signing     sync.Mutex // held while the keystore is used by several
+	askers      map[*party]*asker
 }
 
 var mostAbroad = carnet.Personal | carnet.Health
@@ -83,13 +86,9 @@ func newNeighbours(t *testing.T, view string, stores ...func(*testing.T, *party)
 	if err != nil {
 		t.Fatal(err)
 	}
-	arenas, err := node.Inspect(ctx, v.arena.config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := arenas.Self.Show(identity.World).Key
-	if err := arenas.Close(); err != nil {
-		t.Fatal(err)
+	n := &neighbours{town: v, askers: make(map[*party]*asker)}
+	for _, p := range v.worlds() {
+		n.askers[p] = v.asker(p)
 	}
 	for _, p := range v.parties() {
 		p.start(t)
@@ -97,30 +96,38 @@ func newNeighbours(t *testing.T, view string, stores ...func(*testing.T, *party)
 	for _, p := range v.parties() {
 		v.await(p)
 	}
-	n := &neighbours{town: v, watch: v.addPromptFor(map[carnet.PartyID]string{
-		"arena": `{"properties": {"heart_rate": {}, "speed": {}}, "purposes": ["care", "fitness"]}`, "clinic": view,
-	})}
+	n.watch = v.addPromptFor(map[carnet.PartyID]string{"arena": travels, "clinic": view})
 	n.there, n.here = n.watch.mappings["arena"].Avatar, n.watch.mappings["clinic"].Avatar
 	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.store.Close() })
-	arena := keystore.World{Party: "arena", Key: shown}
+	n.own(n.watch)
+	return n
+}
+
+// travels is the view of what may go to either world.
+const travels = `{"properties": {"heart_rate": {}, "speed": {}}, "purposes": ["care", "fitness"]}`
+
+// own has arena pin the owner's key with a watch's avatar.
+func (n *neighbours) own(w *watch) {
+	n.t.Helper()
+	m := w.mappings["arena"]
+	arena := keystore.World{Party: "arena", Key: n.askers[n.arena].self.Show(identity.World).Key}
 	key, err := n.store.Key(arena)
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	ownership, err := identity.SignOwnership(key, identity.Ownership{Audience: "arena", Avatar: n.there, Issued: time.Now()})
+	ownership, err := identity.SignOwnership(key, identity.Ownership{Audience: "arena", Avatar: m.Avatar, Issued: time.Now()})
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	if _, err := v.hub.client.Own(ctx, n.watch.mappings["arena"].ID, ownership); err != nil {
-		t.Fatal(err)
+	if _, err := n.hub.client.Own(n.t.Context(), m.ID, ownership); err != nil {
+		n.t.Fatal(err)
 	}
-	if err := n.store.Pinned(arena, n.there); err != nil {
-		t.Fatal(err)
+	if err := n.store.Pinned(arena, m.Avatar); err != nil {
+		n.t.Fatal(err)
 	}
-	return n
 }
 
 // ask has the clinic ask the owner for a mandate.

@@ -1,19 +1,14 @@
 package faults_test
 
 import (
-	"encoding/json"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"carnet"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/crossing/move"
-	"carnet/entity"
 	"carnet/identity"
-	"carnet/policy"
 )
 
 // begin makes room in the clinic for arena's avatar, with the grant by which the
@@ -29,39 +24,14 @@ func (n *neighbours) begin() (api.Crossing, identity.MoveRequest) {
 
 // beginWith does so for what exactly is to move.
 func (n *neighbours) beginWith(move api.NewMove) (api.Crossing, identity.MoveRequest) {
-	t, ctx, traveller := n.t, n.t.Context(), move.Traveller
-	t.Helper()
-	x, err := n.clinic.client.BeginCrossing(ctx, move)
+	n.t.Helper()
+	x, err := n.beginAt(n.t.Context(), n.arena, n.clinic, n.there, move)
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	r, m, err := identity.ParseMoveRequest(x.Request)
+	r, _, err := identity.ParseMoveRequest(x.Request)
 	if err != nil {
-		t.Fatal(err)
-	}
-	shown := make(map[string]struct{})
-	for _, name := range traveller.Properties {
-		object, _, _ := strings.Cut(name, "/")
-		shown[object] = struct{}{}
-	}
-	text, err := json.Marshal(map[string]any{"properties": shown})
-	if err != nil {
-		t.Fatal(err)
-	}
-	view, err := policy.ParseView(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terms := entity.Terms{
-		Avatar: n.there, To: entity.To{Platform: "clinic", DID: identity.DID(m.Subject)}, Actions: []identity.Action{identity.ActionMove},
-		View: view, Purpose: m.Purpose, Ceiling: &entity.Clearance{Sensitivity: m.Clearance.Sensitivity, Residency: m.Clearance.Residency.Words()}, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
-	}
-	a, err := n.arena.client.Assess(ctx, terms)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := n.arena.client.Give(ctx, api.NewGrant{Terms: terms, Assessment: a.Fingerprint}); err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	return x, r
 }
@@ -85,8 +55,8 @@ func TestMove(t *testing.T) {
 	n.watch.send(20)
 	n.settle()
 	before := beats(t, n.arena, n.there)
-	x, r := n.begin()
-	ordered, err := n.store.Order(r, time.Now(), time.Hour)
+	x, _ := n.begin()
+	ordered, err := n.sign(x)
 	if err != nil {
 		t.Fatal(err)
 	}

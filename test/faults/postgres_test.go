@@ -34,6 +34,7 @@ type database struct {
 	name    string
 	direct  string // past the gate
 	gate    *gate
+	copies  int // made of it
 }
 
 // onPostgres gives a party's stores to PostgreSQL.
@@ -69,7 +70,8 @@ func (d *database) command(t *testing.T, sql string) {
 // copied keeps a copy of a database whose party has ended, and returns what puts it back.
 func (d *database) copied(t *testing.T) (restore func()) {
 	t.Helper()
-	kept := d.name + "_copy"
+	d.copies++
+	kept := fmt.Sprintf("%s_copy_%d", d.name, d.copies)
 	d.command(t, `SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = '`+d.name+`'`)
 	d.command(t, `CREATE DATABASE `+kept+` TEMPLATE `+d.name)
 	t.Cleanup(func() { d.command(t, `DROP DATABASE IF EXISTS `+kept) })

@@ -47,14 +47,14 @@ func newOffice(t *testing.T) *office {
 }
 
 // asker makes a world's client from what the world has been given by the depot.
-func (o *office) asker(p *party) *asker {
-	o.t.Helper()
-	world := o.inspect(p)
+func (v *town) asker(p *party) *asker {
+	v.t.Helper()
+	world := v.inspect(p)
 	defer world.Close()
 	vault := world.Peers["vault"]
 	key, err := ledger.ParseKey(vault.Ledger)
 	if err != nil {
-		o.t.Fatal(err)
+		v.t.Fatal(err)
 	}
 	a := &asker{self: world.Self}
 	secure := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{world.Self.Certificate}, InsecureSkipVerify: true} // answers are signed
