@@ -65,10 +65,12 @@ func TestBadBatches(t *testing.T) {
 		}},
 		{"nothing in it", func(w *world, s *source) []byte {
 			other := *s
+			other.batch, other.first = other.batch+1, other.first+2 // as though it came next
 			return other.seal(carnet.Day, nil)
 		}},
 		{"more measurements than a batch may have", func(w *world, s *source) []byte {
 			other := *s
+			other.batch, other.first = other.batch+1, other.first+2 // as though it came next
 			all := make([]carnet.Measurement, 1<<14+1)
 			for i := range all {
 				all[i] = carnet.Measurement{Name: "b", Time: 1e18, Value: carnet.Value{Kind: carnet.Boolean}}
