@@ -93,6 +93,7 @@ type Config struct {
 	Connected func(carnet.PartyID)
 
 	ShelveAfter time.Duration    // how long a taker is away until what it would get is shelved; default 5 s
+	ShelveEach  time.Duration    // how long what is made waits for more, the longer the more there is; default 1 s
 	ReadEvery   time.Duration    // how often a giver's depot is asked then; default 1 s
 	AskPause    time.Duration    // until a question that had no answer is put again; default 2 s
 	Now         func() time.Time // default time.Now
@@ -133,6 +134,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	if cfg.ShelveAfter == 0 {
 		cfg.ShelveAfter = 5 * time.Second
+	}
+	if cfg.ShelveEach == 0 {
+		cfg.ShelveEach = time.Second
 	}
 	if cfg.ReadEvery == 0 {
 		cfg.ReadEvery = time.Second

@@ -322,13 +322,14 @@ type packer struct {
 const objectBytes = 1 << 20
 
 func (p *packer) wait() time.Duration {
+	each := p.source.agent.ShelveEach
 	switch n := len(p.doc.Signed.Objects); {
 	case n < 64:
-		return time.Second
+		return each
 	case n < 1024:
-		return 10 * time.Second
+		return 10 * each
 	}
-	return time.Minute
+	return 60 * each
 }
 
 func (p *packer) run(ctx context.Context, made <-chan said) error {

@@ -107,6 +107,7 @@ type pair struct {
 	proxy          *proxy
 	address        string
 	permits        permits
+	vault          *vault                        // arena's and citadel's depot
 	instead        func(crossing.Sink) link.Sink // citadel's end of links; nil: as it is
 	theirs, ours   carnet.AvatarID               // arena's, citadel's
 }
@@ -163,6 +164,7 @@ func newPair(t *testing.T, view string) *pair {
 	clearance := carnet.Clearance{Sensitivity: carnet.Personal | carnet.Health, Purposes: "fitness"}
 	p := &pair{t: t, arena: newWorld(t, "arena", clearance), citadel: newWorld(t, "citadel", clearance)}
 	_, key, _ := ed25519.GenerateKey(nil)
+	p.vault = &vault{objects: make(map[carnet.Fingerprint][]byte)}
 	p.hub = &hub{p: p, key: key, nonce: byte(1)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -190,7 +192,7 @@ func newPair(t *testing.T, view string) *pair {
 }
 
 // begin opens a world's agents on its store.
-func (w *world) begin(ask crossing.Asker, permits crossing.Permits, senders ...avatar.Sender) *revocation.Watcher {
+func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, senders ...avatar.Sender) *revocation.Watcher {
 	w.t.Helper()
 	ctx := w.t.Context()
 	var err error
@@ -217,6 +219,8 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, senders ...a
 	}
 	if w.shares, err = crossing.New(ctx, crossing.Config{
 		Party: w.name, World: w.agent, Permits: permits, Revocations: ends, Asker: ask, Judge: judge, AskPause: 20 * time.Millisecond, Log: quiet(),
+		Depot: func() (crossing.Depot, error) { return v, nil }, ShelfAt: func() *crossing.ShelfAt { return &crossing.ShelfAt{DID: "vault"} },
+		ShelveAfter: 50 * time.Millisecond, ShelveEach: 10 * time.Millisecond, ReadEvery: 10 * time.Millisecond,
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -225,7 +229,7 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, senders ...a
 
 func (p *pair) startArena(ask crossing.Asker) {
 	w := p.arena
-	ends := w.begin(ask, &p.permits, avatar.Sender{Party: "hub", Key: public(p.hub.key), Self: "arena", Own: w.id.Key})
+	ends := w.begin(ask, &p.permits, p.vault, avatar.Sender{Party: "hub", Key: public(p.hub.key), Self: "arena", Own: w.id.Key})
 	source, err := w.shares.Source(p.t.Context(), crossing.Neighbour{
 		Party: "citadel", OwnName: "citadel", Self: "arena", Key: w.id.Key, WorldKey: public(p.citadel.id.Key), Clearance: p.citadel.clearance,
 	})
@@ -248,7 +252,7 @@ func (p *pair) startArena(ask crossing.Asker) {
 
 func (p *pair) startCitadel(ask crossing.Asker) {
 	w := p.citadel
-	ends := w.begin(ask, &p.permits,
+	ends := w.begin(ask, &p.permits, p.vault,
 		avatar.Sender{Party: "arena", Key: public(p.arena.id.Key), Self: "citadel", Own: w.id.Key, Shares: true},
 		avatar.Sender{Party: "hub", Key: public(p.hub.key), Self: "citadel", Own: w.id.Key})
 	peer := link.Peer{Party: "arena", Pin: keys.Pin(p.arena.id.Certificate.Leaf), Key: public(p.arena.id.Key)}
@@ -269,7 +273,14 @@ func (p *pair) startCitadel(ask crossing.Asker) {
 		l, err = net.Listen("tcp", p.address)
 		return err == nil
 	})
-	w.run(w.agent.Run, w.shares.Run, ends.Run, func(ctx context.Context) error { return server.Serve(ctx, l) })
+	w.run(w.agent.Run, w.shares.Run, ends.Run, func(ctx context.Context) error { return server.Serve(ctx, l) }, func(ctx context.Context) error {
+		return w.shares.Read(ctx, crossing.Reading{
+			Giver: peer, Self: public(w.id.Key), Receiver: server, Sink: sink,
+			Depot: func(context.Context, crossing.ShelfAt) (crossing.ShelfReader, carnet.PartyID, error) {
+				return p.vault, "vault", nil
+			},
+		})
+	})
 }
 
 func (p *pair) ask() crossing.Asker { return p.arena.shares.Config.Asker }
