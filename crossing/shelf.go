@@ -198,12 +198,19 @@ func (a *Agent) withdraw(ctx context.Context, taker carnet.PartyID, k *keeping, 
 	if err != nil {
 		return err
 	}
+	// A store that was restored from an older copy doesn't know all that is there.
+	theirs, err := depot.OwnShelf(ctx, doc.Taker)
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
 	if err := depot.DeleteShelf(ctx, doc.Taker); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
 	}
 	objects := make([]carnet.Fingerprint, 0, len(doc.Signed.Objects)+1)
-	for _, o := range doc.Signed.Objects {
-		objects = append(objects, o.Fingerprint)
+	for _, o := range append(slices.Clone(doc.Signed.Objects), theirs.Objects...) {
+		if !slices.Contains(objects, o.Fingerprint) {
+			objects = append(objects, o.Fingerprint)
+		}
 	}
 	if doc.Staged != nil {
 		objects = append(objects, *doc.Staged)

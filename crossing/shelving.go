@@ -243,6 +243,11 @@ func (s *Source) goOn(ctx context.Context, doc *shelfDocument) (why string, err 
 	case shelf.Withdraw:
 		return "the depot has another index than this world: one of the two was restored from an older copy", nil
 	}
+	if doc.Staged != nil { // its frames are made anew, in another object
+		if err := depot.DeleteObject(ctx, *doc.Staged); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return "", err
+		}
+	}
 	reception, err := s.to.announced(doc.Announcement, s.agent.Now())
 	if err != nil {
 		return err.Error(), err
