@@ -222,7 +222,7 @@ func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, erro
 	}
 	copied, derived := s.heads[source], s.heads[st.derived]
 	if g.Again != nil {
-		st.began = g.Again.From[source]
+		st.began = min(g.Again.From[source], s.stood(g, source))
 	}
 	if g.Again == nil || copied.NextFirst > g.Again.Copied[source] { // else the numbers are those of before
 		st.began = max(st.began, copied.NextFirst)
@@ -244,6 +244,16 @@ func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, erro
 	}
 	f.streams[source] = st
 	return st, nil
+}
+
+// stood is where a share that begins anew stood in a source stream before: what the
+// taker lacks of the numbers that still mean what they meant is sent.
+func (s *Source) stood(g *given, source carnet.StreamID) uint64 {
+	at := max(g.From[source], g.Again.Copied[source])
+	for generation := range g.Again.Generation {
+		at = max(at, s.heads[derivedOf(g.ID, source, generation)].NextFirst)
+	}
+	return at
 }
 
 // from is the measurement from which on the source stream is followed: where what
