@@ -81,9 +81,7 @@ func (s *Source) tryShelf(ctx context.Context) error {
 	s.agent.Log.Info("nothing more is put on the shelf until the next connection", "taker", s.to.Party, "why", why)
 	doc := s.shelf.now()
 	if doc != nil && err == nil { // what is there isn't to be read any more
-		over := *doc
-		over.Over = why
-		return s.agent.keepShelf(ctx, s.to.Party, s.shelf, &over)
+		return s.agent.withdraw(ctx, s.to.Party, s.shelf, doc, why)
 	}
 	s.shelf.mu.Lock()
 	defer s.shelf.mu.Unlock()

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,10 +67,10 @@ func (n *shelving) shelved() {
 	})
 }
 
-// gone waits until the depot has nothing of arena's for the clinic.
+// gone waits until arena has had the depot delete its shelf.
 func (n *shelving) gone() {
 	n.t.Helper()
-	eventually(n.t, "the shelf is gone", func() bool { return n.storage(n.arena).Frame == 0 })
+	eventually(n.t, "the shelf is gone", func() bool { return strings.Contains(n.arena.log.String(), "a shelf is withdrawn") })
 }
 
 // count is how many measurements of a name the clinic has.
