@@ -65,6 +65,11 @@ type Config struct {
 	ErasureKey func(carnet.PartyID) string
 	// ErasureSigner is the key of this world's evidence.
 	ErasureSigner func(context.Context) (ed25519.PrivateKey, error)
+	// Recoveries: a things agent is told here of avatars that have a new home.
+	Recoveries bool
+	// Passports makes passports of avatars, and with Moves takes those of others; nil: the
+	// interface has nothing of them.
+	Passports Passports
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
@@ -115,6 +120,7 @@ type things interface {
 	SetView(ctx context.Context, by string, id carnet.MappingID, view policy.View) (thing.MappingInfo, error)
 	Unmap(ctx context.Context, by string, id carnet.MappingID) (thing.MappingInfo, error)
 	Own(ctx context.Context, id carnet.MappingID, ownership string) (thing.MappingInfo, error)
+	Recovered(ctx context.Context, recovery string, terms []byte, decision string) ([]thing.MappingInfo, error)
 	Explain(id carnet.MappingID) ([]string, error)
 	Views(id carnet.MappingID) ([]thing.ViewRecord, error)
 	Status(ctx context.Context) (thing.Status, error)
@@ -177,7 +183,10 @@ type server struct {
 	erasures      erasures // nil, or with world
 	erasureKey    func(carnet.PartyID) string
 	erasureSigner func(context.Context) (ed25519.PrivateKey, error)
-	abroad        Abroad // nil, or with world
+	abroad        Abroad     // nil, or with world
+	passports     Passports  // nil, or with world
+	recoveries    recoveries // with passports
+	recovered     bool       // a things agent is told of them
 	tokens        Authenticator
 	guard         *activity.Guard
 	activity      records  // nil: it isn't shown
@@ -199,7 +208,7 @@ func newServer(cfg Config) *server {
 		s.limits.liveOfOne = cfg.LiveOfToken
 	}
 	if cfg.Things != nil {
-		s.things = cfg.Things
+		s.things, s.recovered = cfg.Things, cfg.Recoveries
 	}
 	if cfg.World != nil {
 		s.world = cfg.World
@@ -215,6 +224,9 @@ func newServer(cfg Config) *server {
 	}
 	if cfg.Moves != nil {
 		s.moves = cfg.Moves
+		if cfg.Passports != nil {
+			s.passports, s.recoveries = cfg.Passports, cfg.Moves
+		}
 	}
 	if cfg.Erasures != nil {
 		s.erasures, s.erasureKey, s.erasureSigner = cfg.Erasures, cfg.ErasureKey, cfg.ErasureSigner

@@ -197,6 +197,7 @@ type Crossing struct {
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
 	Items     []MovingItem      `json:"items,omitempty" doc:"What goes along, and what ends."`
 	Alone     bool              `json:"alone,omitempty" doc:"The item moves, and not the avatar."`
+	Recovery  bool              `json:"recovery,omitempty" doc:"It comes by a passport, since its home is gone for good."`
 	Surveyed  bool              `json:"surveyed,omitempty" doc:"Since it is home, every batch that came has been opened."`
 	Unfit     int               `json:"unfit,omitempty" doc:"How many of them can't be used; the log names them."`
 }
@@ -250,6 +251,7 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 	}
 	moving := t.Moving()
 	c.Items, c.Alone = movingItems(moving), moving.Alone
+	c.Recovery = t.Passport != ""
 	if t.State == move.Asked {
 		c.Request = RequestDocument(t.Request)
 	}

@@ -55,6 +55,25 @@ func (s *server) mappingRoutes(h huma.API) {
 	}, s.own)
 }
 
+// recoveredRoutes serve who tells that an avatar has a new home.
+func (s *server) recoveredRoutes(h huma.API) {
+	tags := []string{atR1}
+	serving(s, h, huma.Operation{
+		OperationID: "recover-mappings", Method: http.MethodPost, Path: "/v1/recovered", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary:     "Tells that an avatar whose home is gone for good has another one: its things' data goes on there.",
+		Description: "It proves itself, by the owner's recovery and the registrar's decision: get-crossing-proof of the new home has them (docs/design/passport.md).",
+		RequestBody: example(CrossingProof{Order: exampleToken, Terms: []byte("{}"), Decision: exampleToken}),
+	}, func(ctx context.Context, in *struct{ Body CrossingProof }) (*body[MappingList], error) {
+		all, err := s.things.Recovered(ctx, in.Body.Order, in.Body.Terms, in.Body.Decision)
+		return answer(MappingList{all}, err)
+	})
+}
+
+// MappingList is what goes on elsewhere.
+type MappingList struct {
+	Mappings []thing.MappingInfo `json:"mappings"`
+}
+
 func (s *server) own(ctx context.Context, in *struct {
 	OfMapping
 	Body NewOwnership

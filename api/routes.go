@@ -32,6 +32,9 @@ func (s *server) routes() (http.Handler, error) {
 	if s.things != nil {
 		s.thingRoutes(h)
 		s.mappingRoutes(h)
+		if s.recovered {
+			s.recoveredRoutes(h)
+		}
 	}
 	if s.activity != nil {
 		s.activityRoutes(h)
@@ -59,6 +62,9 @@ func (s *server) routes() (http.Handler, error) {
 		}
 		if s.erasures != nil {
 			s.erasureRoutes(h)
+		}
+		if s.passports != nil {
+			s.passportRoutes(h)
 		}
 		if s.abroad != nil {
 			s.abroadRoutes(h)

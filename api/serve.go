@@ -83,7 +83,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		r = r.WithContext(withAdmitted(r.Context(), a))
 	}
-	if err := g.readBody(limit, w, r); err != nil {
+	if err := g.readBody(limit, w, r, isLarge(pattern)); err != nil {
 		g.refuse(w, r, err)
 		return
 	}
@@ -98,16 +98,20 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // readBody reads the body whole, under its own time limit, which must not hold
 // for the agent's answer as well.
-func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r *http.Request) error {
+func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r *http.Request, large bool) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	_ = limit.SetReadDeadline(time.Now().Add(g.limits.body))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	most, within := int64(maxBody), g.limits.body
+	if large {
+		most, within = maxLargeBody, largeBodyTime
+	}
+	_ = limit.SetReadDeadline(time.Now().Add(within))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", maxBody).WithFix("send less")
+		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", most).WithFix("send less")
 	} else if err != nil {
-		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", g.limits.body).WithFix("send it again")
+		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", within).WithFix("send it again")
 	}
 	_ = limit.SetReadDeadline(time.Time{})
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -647,6 +647,25 @@ type KeyTerms struct {
 	Reception *seal.Reception  // the other's
 	Clearance carnet.Clearance // the other's
 	Purpose   string
+	// Owner: the reader is the avatar's owner, who may have all of it: the clearance is
+	// that of each key's label, for what that lets it be used for.
+	Owner bool
+}
+
+// ownPurpose is what owners are given keys for that are bound to no purpose.
+const ownPurpose = "own"
+
+// of are the terms for keys with a label.
+func (t KeyTerms) of(label carnet.Label) KeyTerms {
+	if !t.Owner {
+		return t
+	}
+	t.Clearance, t.Purpose = carnet.Clearance{Sensitivity: carnet.AllSensitive, Purposes: label.Purposes, Residency: label.Residency}, ownPurpose
+	if words := label.Purposes.Words(); len(words) > 0 {
+		t.Purpose = words[0]
+	}
+	t.Clearance.Purposes = carnet.NewSet(t.Purpose)
+	return t
 }
 
 // keysAtOnce is how many keys a bag has at most.
@@ -679,14 +698,29 @@ func (a *Agent) KeyBags(ctx context.Context, m *Manifest, t KeyTerms) (bags [][]
 			until = k.NotAfter
 		}
 	}
-	for some := range slices.Chunk(entries, keysAtOnce) {
-		bag, err := seal.Grant(t.Signer, t.Reception, seal.Terms{
-			Granter: t.Granter, Grant: m.Crossing, Purpose: t.Purpose, Clearance: t.Clearance, Time: now, NotAfter: until,
-		}, some)
-		if err != nil {
-			return nil, err
+	alike := map[carnet.Label][]seal.Entry{}
+	var labels []carnet.Label
+	for _, e := range entries {
+		label := carnet.Label{}
+		if t.Owner {
+			label = e.Ceiling
 		}
-		bags = append(bags, bag)
+		if alike[label] == nil {
+			labels = append(labels, label)
+		}
+		alike[label] = append(alike[label], e)
+	}
+	for _, label := range labels {
+		t := t.of(label)
+		for some := range slices.Chunk(alike[label], keysAtOnce) {
+			bag, err := seal.Grant(t.Signer, t.Reception, seal.Terms{
+				Granter: t.Granter, Grant: m.Crossing, Purpose: t.Purpose, Clearance: t.Clearance, Time: now, NotAfter: until,
+			}, some)
+			if err != nil {
+				return nil, err
+			}
+			bags = append(bags, bag)
+		}
 	}
 	return bags, nil
 }

@@ -159,8 +159,9 @@ type Report struct {
 	World    carnet.PartyID  `json:"world,omitempty"`
 	Avatar   carnet.AvatarID `json:"avatar"`
 	Made     time.Time       `json:"made"`
-	Only     *Batch          `json:"only,omitempty"` // the one batch that it is about; nil: all of the avatar
-	Trust    Trust           `json:"trust"`          // the bundle's own parties
+	Only     *Batch          `json:"only,omitempty"`     // the one batch that it is about; nil: all of the avatar
+	Passport *PassportOf     `json:"passport,omitempty"` // it is one, whose keys are sealed (docs/design/passport.md)
+	Trust    Trust           `json:"trust"`              // the bundle's own parties
 	Ledger   Ledgered        `json:"ledger"`
 	Counts   Counts          `json:"counts"`
 	Skipped  []Skipped       `json:"skipped,omitempty"` // of streams that come by a share

@@ -28,6 +28,9 @@ func (r *Report) Summary() string {
 		fmt.Fprintf(&b, "Stream %s comes by a share, and %s of its numbers aren't here: whether they were shared and left out can't be told.\n",
 			s.Stream, number(s.Batches, "batch", "batches"))
 	}
+	if p := r.Passport; p != nil {
+		b.WriteString(p.summary())
+	}
 	for _, f := range r.Findings {
 		b.WriteString(f.String() + "\n")
 	}
@@ -36,6 +39,19 @@ func (r *Report) Summary() string {
 	}
 	fmt.Fprintf(&b, "Verdict: %s.\n", r.Verdict)
 	return b.String()
+}
+
+// summary says what a passport is, and what its verification leaves open.
+func (p *PassportOf) summary() string {
+	keys := "It has no keys: it proves, and opens nothing."
+	if p.Bags > 0 {
+		names := make([]string, len(p.Readers))
+		for i, r := range p.Readers {
+			names[i] = string(r)
+		}
+		keys = fmt.Sprintf("Keys are sealed to %s.", strings.Join(names, " and "))
+	}
+	return fmt.Sprintf("A passport of the home %s, whose owner is %s. %s Its batches are sealed and weren't opened: what they hold is their senders' signed word.\n", p.Home, p.Owner, keys)
 }
 
 func number(n uint64, one, many string) string {

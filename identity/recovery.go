@@ -41,6 +41,7 @@ type Petitioned struct {
 type Passport struct {
 	Passport  carnet.CrossingID  `json:"passport"` // its id: the crossing that its manifest names
 	Source    string             `json:"source"`
+	World     carnet.PartyID     `json:"world"`  // the source, as it calls itself
 	Signer    string             `json:"signer"` // did:key of the key that signs its head
 	Registrar string             `json:"registrar"`
 	Home      carnet.HomeID      `json:"home"`
@@ -145,6 +146,9 @@ func OpenFarewell(token string) (Farewell, error) {
 func (p Passport) check() error {
 	if p.Version == 0 || !whole(p.Made) || p.Passport == (carnet.CrossingID{}) {
 		return carnet.Errorf(carnet.Malformed, "a passport is of the version %d of a home, and made at %v: want one from 1 on, and whole seconds", p.Version, p.Made)
+	}
+	if _, err := carnet.ParsePartyID(string(p.World)); err != nil {
+		return err
 	}
 	return dids(p.Signer, p.Registrar, p.Owner, p.Key)
 }

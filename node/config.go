@@ -42,6 +42,8 @@ type Config struct {
 	Things ThingsConfig `toml:"things,omitempty"`
 	// World is for the role world.
 	World WorldConfig `toml:"world,omitempty"`
+	// Depot is for the role depot.
+	Depot DepotConfig `toml:"depot,omitempty"`
 
 	dir, file string // where it was read from
 }
@@ -149,6 +151,18 @@ type WorldConfig struct {
 	// would get is kept at the depot for it, and until this one asks a giver's depot;
 	// default 5s.
 	ShelveAfter Duration `toml:"shelve_after,omitempty"`
+	// HomeCheck is how often the register is asked about each avatar's home here, so
+	// that a recovery elsewhere is objected to; default 15m. Keep it far below the
+	// depot's recovery_wait.
+	HomeCheck Duration `toml:"home_check,omitempty"`
+}
+
+// DepotConfig is what only a depot has.
+type DepotConfig struct {
+	// RecoveryWait is how long a world is given to show itself before an avatar of its
+	// is recovered elsewhere by its owner's word; default 168h (7 days). What was
+	// asked for before a change keeps its time.
+	RecoveryWait Duration `toml:"recovery_wait,omitempty"`
 }
 
 // Duration is written as in Go: 90s, 5m, 720h.
@@ -276,6 +290,8 @@ func (c Config) check() error {
 		return bad("world.purpose and world.residency are words of a-z, 0-9 and '-'")
 	case c.Role != identity.World && c.Listen.R5 != "":
 		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
+	case c.World.HomeCheck < 0 || c.Depot.RecoveryWait < 0:
+		return bad("world.home_check and depot.recovery_wait are times from 0 on")
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"carnet"
 	"carnet/depot"
@@ -90,7 +91,7 @@ func (n *Node) openRegister(ctx context.Context, agent *depot.Agent) error {
 		Item: func(statement []byte, salt ledger.Salt) (ledger.Item, error) {
 			return sealItem(sealer, statement, salt)
 		},
-		Store: store, Ledger: ownLedger{agent, n.config.Party}, Logger: n.log,
+		Store: store, Ledger: ownLedger{agent, n.config.Party}, RecoveryWait: time.Duration(n.config.Depot.RecoveryWait), Logger: n.log,
 	})
 	if err != nil {
 		return err

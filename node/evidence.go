@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/passport"
 	"carnet/seal"
 )
 
@@ -169,38 +169,9 @@ func (p Prover) Vouch(ctx context.Context, s avatar.MovedStream) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	passage := passageOf(s)
+	passage := passport.PassageOf(s)
 	passage.World.Key = evidence.PublicKey(signer.Public().(ed25519.PublicKey))
 	return passage.Sign(signer)
-}
-
-// Vouched refuses a stream of which the world that received it has signed something
-// else than its next home is told, or nothing. What retention has ended since is the
-// homes' to say.
-func Vouched(s avatar.MovedStream) error {
-	passage, err := evidence.OpenPassage(s.Passage)
-	if err != nil {
-		return err
-	}
-	want := passageOf(s)
-	want.World.Key, want.Over, passage.Over = passage.World.Key, nil, nil
-	if !reflect.DeepEqual(&want, passage) {
-		return carnet.Errorf(carnet.Tampered, "%s signed something else of stream %s than what is said of it", passage.World.Party, s.Stream)
-	}
-	return nil
-}
-
-// passageOf is what is said of a stream, without the world's key.
-func passageOf(s avatar.MovedStream) evidence.Passage {
-	p := evidence.Passage{
-		Version: 1, World: evidence.World{Party: s.Origin.World}, Ledger: evidence.Ledger{Party: s.Origin.Ledger, Key: s.Origin.LedgerKey},
-		Sender: evidence.Sender{Party: s.Origin.Sender, Audience: s.Origin.Audience, Key: s.Origin.Key},
-		Stream: s.Stream, Next: s.NextBatch, End: s.NextFirst,
-	}
-	for _, o := range s.Over {
-		p.Over = append(p.Over, evidence.Over(o))
-	}
-	return p
 }
 
 // single is the source of a bundle of one frame.

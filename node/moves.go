@@ -30,11 +30,12 @@ func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.P
 		Vouch: func(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
 			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.Vouch(ctx, s)
 		},
-		Log: n.log,
+		HomeCheck: time.Duration(n.config.World.HomeCheck), Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
+	n.api.Passports = passports{n}
 	agent.Receive(n.api.Moves)
 	n.work = append(n.work, n.api.Moves.Run)
 	return nil
@@ -61,8 +62,22 @@ func (p neighbours) Named(name carnet.PartyID) (move.Peer, error) {
 	if !found.Allows(peering.R5, time.Now()) {
 		return move.Peer{}, carnet.Errorf(carnet.Unavailable, "the peering with %s isn't in force for calls", name).WithFix("see 'carnet peer show %s'", name)
 	}
-	peer := peerFile(found)
-	return move.Peer{Party: name, OwnName: peer.Party, Key: peer.Key, Clearance: peering.Within(found.Terms, peer.Clearance())}, nil
+	return asNeighbour(found), nil
+}
+
+// All implements move.Peers.
+func (p neighbours) All() (all []move.Peer) {
+	for _, found := range p.node.peers.All() {
+		if found.Allows(peering.R5, time.Now()) {
+			all = append(all, asNeighbour(found))
+		}
+	}
+	return all
+}
+
+func asNeighbour(p peering.Peering) move.Peer {
+	peer := peerFile(p)
+	return move.Peer{Party: p.Name, OwnName: peer.Party, Key: peer.Key, Clearance: peering.Within(p.Terms, peer.Clearance())}
 }
 
 // moveRoutes serve targets, which are proven callers for an avatar that is to come.

@@ -60,6 +60,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 		}
 		handle(pattern, route.action, route.handler)
 	}
+	server.HandlePeer("POST "+recoveredPath, n.hearRecovered)
 	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
 	listener, err := net.Listen("tcp", c.Listen.R5)

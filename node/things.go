@@ -43,7 +43,7 @@ func (n *Node) openThings(ctx context.Context) error {
 		return err
 	}
 	n.work = append(n.work, agent.Run)
-	n.api.Things = agent
+	n.api.Things, n.api.Recoveries = agent, true
 	return nil
 }
 

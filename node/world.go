@@ -15,6 +15,7 @@ import (
 	"carnet/identity"
 	"carnet/link"
 	"carnet/mandate"
+	"carnet/passport"
 	"carnet/peering"
 	"carnet/policy"
 )
@@ -43,7 +44,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 	config := avatar.Config{
 		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: &n.depot, Recorded: n.depot.wake, Log: n.log,
 		CompactEvery: time.Duration(c.World.CompactEvery),
-		Clearance:    n.clearance, Origin: n.origin, Vouched: Vouched,
+		Clearance:    n.clearance, Origin: n.origin, Vouched: passport.Vouched,
 	}
 	agent, err := avatar.New(ctx, config)
 	if err != nil {

@@ -103,6 +103,9 @@ type worldKey struct {
 	World   worldName         `json:"world"`
 	Seed    []byte            `json:"seed"`
 	Avatars []carnet.AvatarID `json:"avatars"` // pinned with this key
+	// Reception is the private part of the reception key to which that world seals keys
+	// in passports; absent: none was drawn yet.
+	Reception []byte `json:"reception,omitempty"`
 }
 
 type worldName struct {

@@ -31,6 +31,8 @@ func commitRecovery(k Known, q Question, now time.Time) (*identity.Decision, []H
 	switch {
 	case h.Erased != "":
 		return abort(k, q, now, fmt.Sprintf("what the home %s is of is erased", h.ID)), nil, nil
+	case h.Erased != "":
+		return abort(k, q, now, fmt.Sprintf("what the home %s is of is erased", h.ID)), nil, nil
 	case h.World != o.Source:
 		return abort(k, q, now, fmt.Sprintf("the home %s isn't at the source", h.ID)), nil, nil
 	case h.Incarnation != o.Recovers.Incarnations[0]:

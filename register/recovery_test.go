@@ -95,6 +95,7 @@ func TestWhatEndsARecovery(t *testing.T) {
 	}{
 		"nothing":                  {func(*Known, *Question) {}, commits, ""},
 		"a stranger brings it all": {func(_ *Known, q *Question) { q.By = "mallory" }, commits, ""},
+		"it is erased":             {func(k *Known, _ *Question) { h := k.Homes[carnet.HomeID{2}]; h.Erased = "order"; k.Homes[h.ID] = h }, aborts, ""},
 		"the source claims":        {claimed, aborts, ""},
 		"the source claims, twice": {func(k *Known, q *Question) { claimed(k, q); claimed(k, q) }, aborts, ""},
 		"it has moved":             {moved, aborts, ""},

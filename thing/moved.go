@@ -105,7 +105,7 @@ func proveMove(told carnet.Moved, key ed25519.PublicKey, from string, avatar car
 	refused := func(format string, args ...any) *carnet.Error {
 		return carnet.Errorf(carnet.Forbidden, format, args...)
 	}
-	if v.order, err = ident.OpenOrder(told.Order); err != nil {
+	if v.order, err = ident.OpenWish(told.Order); err != nil {
 		return v, err
 	}
 	switch o := v.order; {
@@ -120,6 +120,9 @@ func proveMove(told carnet.Moved, key ed25519.PublicKey, from string, avatar car
 	if v.terms.Avatar != avatar {
 		return v, refused("the order is for another avatar")
 	}
+	if v.order.Recovers != nil && !slices.Contains(v.terms.Heads, ident.Head{Stream: told.Stream, NextBatch: told.NextBatch, NextFirst: told.NextFirst}) {
+		return v, refused("the recovery doesn't say that the stream goes on there")
+	}
 	d, err := ident.OpenDecision(told.Decision)
 	switch {
 	case err != nil:
@@ -130,6 +133,8 @@ func proveMove(told carnet.Moved, key ed25519.PublicKey, from string, avatar car
 		return v, refused("the decision is about another crossing")
 	case d.Of(carnet.FingerprintOf([]byte(told.Order))) != ident.Commit:
 		return v, refused("the crossing wasn't decided as a commit of this order")
+	case v.order.Recovers != nil && v.order.Recovers.Manifest != *d.Manifest:
+		return v, refused("the decision is about another passport than the recovery")
 	case d.Time.After(v.order.Until):
 		return v, refused("the decision was made after the order's time was over")
 	case !slices.EqualFunc(d.Homes, v.order.Homes, func(at ident.HomeAt, id carnet.HomeID) bool { return at.Home == id && at.World == v.order.Target }):

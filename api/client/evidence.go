@@ -30,44 +30,51 @@ func (c *Client) Evidence(ctx context.Context, id carnet.AvatarID, q EvidenceQue
 	if v := part(q.From, q.To, q.Property); len(v) > 0 {
 		path += "?" + v.Encode()
 	}
-	answer, err := c.open(ctx, http.MethodGet, path, "application/x-tar", nil)
+	answer, err := c.open(ctx, http.MethodGet, path, typeTar, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer answer.Body.Close()
+	return unpackAll(answer.Body, dir, "evidence")
+}
+
+const typeTar = "application/x-tar"
+
+// unpackAll writes the directories of a tar below dir, and returns them. What the tar
+// names is a world's word: nothing outside dir is touched.
+func unpackAll(from io.Reader, dir, what string) (made []string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("write evidence: %w", err)
+		return nil, fmt.Errorf("write %s: %w", what, err)
 	}
-	// What the tar names is a world's word: nothing outside dir is touched.
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("write evidence: %w", err)
+		return nil, fmt.Errorf("write %s: %w", what, err)
 	}
 	defer root.Close()
-	for archive := tar.NewReader(answer.Body); ; {
+	for archive := tar.NewReader(from); ; {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return bundles, nil
+			return made, nil
 		} else if err != nil {
-			return nil, carnet.Errorf(carnet.Unavailable, "the evidence did not arrive whole: %v", err).WithFix("ask again")
+			return nil, carnet.Errorf(carnet.Unavailable, "the %s did not arrive whole: %v", what, err).WithFix("ask again")
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
 			err := root.Mkdir(filepath.Clean(h.Name), 0o700)
 			if errors.Is(err, fs.ErrExist) {
-				return nil, carnet.Errorf(carnet.Conflict, "%s is there already, and evidence is never written over", filepath.Join(dir, h.Name)).
+				return nil, carnet.Errorf(carnet.Conflict, "%s is there already, and %s is never written over", filepath.Join(dir, h.Name), what).
 					WithFix("name another directory, or remove that one")
 			}
 			if err != nil {
-				return nil, fmt.Errorf("write evidence: %w", err)
+				return nil, fmt.Errorf("write %s: %w", what, err)
 			}
-			bundles = append(bundles, filepath.Join(dir, h.Name))
+			made = append(made, filepath.Join(dir, h.Name))
 		case tar.TypeReg:
 			if err := unpack(root, h.Name, archive); err != nil {
 				return nil, err
 			}
 		default:
-			return nil, carnet.Errorf(carnet.Malformed, "the evidence has %q, which is neither a file nor a directory", h.Name)
+			return nil, carnet.Errorf(carnet.Malformed, "the %s has %q, which is neither a file nor a directory", what, h.Name)
 		}
 	}
 }

@@ -33,6 +33,10 @@ type avatarCommands struct {
 	Status avatarStatus `cmd:"" help:"Show how far moves are, and how they ended."`
 	Cancel avatarCancel `cmd:"" help:"Call a move off, while that is possible."`
 	Erase  avatarErase  `cmd:"" help:"Have an avatar erased here and at everybody who got something of it, by its owner's order."`
+
+	Export       avatarExport       `cmd:"" help:"Make an avatar's passport: by it its owner gets it a new home when its world is gone for good."`
+	Import       avatarImport       `cmd:"" help:"Bring an avatar by its passport to another world, and ask its owner."`
+	Announcement avatarAnnouncement `cmd:"" help:"Write a world's reception key, for a passport's keys."`
 }
 
 type avatarEvidence struct {

@@ -22,6 +22,8 @@ import (
 type keystoreCommands struct {
 	New  keystoreNew  `cmd:"" help:"Make an empty keystore."`
 	Show keystoreShow `cmd:"" help:"Show for which worlds there is a key. No secret is shown."`
+
+	Reception keystoreReception `cmd:"" help:"Write the public part of your reception key for a world: it seals passports' keys to it."`
 }
 
 // passphrase is how a keystore's passphrase is given: typed, or in a file; never

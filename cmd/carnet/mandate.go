@@ -88,8 +88,11 @@ type ownerApprove struct {
 	Request string        `arg:"" optional:"" help:"The request's file; - for standard input."`
 	Renew   string        `placeholder:"ID" help:"Instead of a request: sign the same again as this mandate said."`
 	For     time.Duration `default:"24h" help:"How long it is to hold: at most 24h."`
-	Yes     bool          `help:"Don't ask. For scripts that have read the request."`
-	JSON    bool          `help:"As JSON."`
+
+	Passport string `type:"existingdir" placeholder:"DIR" help:"Of a recovery: the passport, whose keys are sealed anew to the world that asks."`
+
+	Yes  bool `help:"Don't ask. For scripts that have read the request."`
+	JSON bool `help:"As JSON."`
 }
 
 func (c ownerApprove) Run(ctx context.Context, s streams) error {
@@ -109,6 +112,9 @@ func (c ownerApprove) Run(ctx context.Context, s streams) error {
 	data, err := c.document(s)
 	if err != nil {
 		return err
+	}
+	if identity.IsRecoveryRequest(data) {
+		return c.approveRecovery(ctx, s, k, data)
 	}
 	if identity.IsMoveRequest(data) {
 		return c.approveMove(ctx, s, k, data)

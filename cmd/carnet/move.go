@@ -202,6 +202,7 @@ func writeCrossing(s streams, x crossingOf) error {
 	if x.Why != "" {
 		fmt.Fprintf(s.out, "  %s\n", plain(x.Why))
 	}
+	whereARecoveryIs(s, x)
 	if p := x.Progress; p != nil && p.OfBytes > 0 {
 		fmt.Fprintf(s.out, "  %d of %d stretches, %d of %d bytes%s\n", p.Stretches, p.Of, p.Bytes, p.OfBytes, pace(p))
 	}

@@ -25,6 +25,8 @@ type ownerCommands struct {
 	HandOver ownerHandOver    `cmd:"" help:"Give a mandate that was signed to the world that asked for it."`
 	Mandates ownerMandates    `cmd:"" help:"The mandates that you signed."`
 	Withdraw ownerWithdraw    `cmd:"" help:"End a mandate before its time."`
+
+	Recovered ownerRecovered `cmd:"" help:"Tell the things agent that an avatar whose world is gone has a new home."`
 }
 
 // asking is a way to the things agent, and as whom.

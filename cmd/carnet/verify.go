@@ -10,6 +10,7 @@ import (
 
 	"carnet"
 	"carnet/evidence"
+	"carnet/passport"
 )
 
 type verifyCommand struct {
@@ -76,18 +77,25 @@ func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
 		return nil, err
 	}
 	for _, dir := range dirs {
-		var r *evidence.Report
-		if file := filepath.Join(dir, evidence.ErasureFile); isThere(file) {
-			r, err = evidence.VerifyErasure(file, trust)
-		} else {
-			r, err = evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
-		}
+		r, err := verifyOne(ctx, dir, trust)
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", dir, err)
 		}
 		all = append(all, verified{dir, r})
 	}
 	return all, nil
+}
+
+// verifyOne verifies an evidence bundle, a passport, or an erasure.
+func verifyOne(ctx context.Context, dir string, trust *evidence.Trust) (*evidence.Report, error) {
+	if file := filepath.Join(dir, evidence.ErasureFile); isThere(file) {
+		return evidence.VerifyErasure(file, trust)
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return passport.IsFile(e.Name()) }) {
+		return passport.Verify(ctx, dir, trust)
+	}
+	return evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{})
 }
 
 func (c verifyCommand) show(s streams, all []verified) error {
@@ -127,7 +135,7 @@ func bundles(path string) ([]string, error) {
 		return nil, noBundle("%v", err)
 	}
 	if !info.IsDir() {
-		if base := filepath.Base(path); base != evidence.FileManifest && base != evidence.ErasureFile {
+		if base := filepath.Base(path); base != evidence.FileManifest && base != evidence.ErasureFile && base != passport.FileHead {
 			return nil, noBundle("%s is no bundle's manifest", path)
 		}
 		return []string{filepath.Dir(path)}, nil
@@ -165,7 +173,9 @@ func noBundle(format string, args ...any) error {
 // bundled reports whether any file of a bundle is in a directory.
 func bundled(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return evidence.IsFile(e.Name()) || e.Name() == evidence.ErasureFile }), err
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return evidence.IsFile(e.Name()) || passport.IsFile(e.Name()) || e.Name() == evidence.ErasureFile
+	}), err
 }
 
 func isThere(file string) bool {

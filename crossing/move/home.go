@@ -104,15 +104,23 @@ func (a *Agent) keepHome(ctx context.Context, h knownHome) error {
 }
 
 // claimAll claims the homes of avatars that are here, once since the start: what was
-// released before is worth nothing then. Those that are frozen aren't claimed.
+// released before is worth nothing then, and neither is a recovery. Those that are
+// frozen aren't claimed; those whose home is elsewhere leave.
 func (a *Agent) claimAll(ctx context.Context) {
 	for n := 0; ; n++ {
 		left := 0
 		for _, h := range a.unclaimed() {
-			if _, err := a.claim(ctx, h.Registrar, h.Home); final(err) {
+			_, err := a.claim(ctx, h.Registrar, h.Home)
+			switch {
+			case h.item == (carnet.ItemID{}) && carnet.CodeOf(err) == carnet.Conflict:
+				err = a.gone(ctx, h.Registered)
+			case final(err):
 				a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
-			} else if err != nil {
+				continue
+			}
+			if err != nil {
 				left++
+				a.Log.Warn("a home isn't claimed yet; it is tried again", "avatar", h.Avatar, "err", err)
 			}
 		}
 		if left == 0 {
@@ -142,6 +150,9 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 	for _, l := range a.sources {
 		frozen[l.Avatar] = frozen[l.Avatar] || !l.alone() && (l.State == Frozen || l.State == Gone)
 	}
+	for id := range a.farewells {
+		frozen[id] = true
+	}
 	for id, h := range a.homes {
 		if _, err := a.World.Avatar(id); err == nil && a.claimed[h.Home] == 0 && !frozen[id] {
 			all = append(all, unclaimedHome{Registered: h.Registered})
@@ -165,6 +176,9 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint
 	a.mu.RUnlock()
 	if incarnation != 0 {
 		return incarnation, nil
+	}
+	if a.saidFarewellTo(home) {
+		return 0, carnet.Errorf(carnet.Conflict, "this world has said farewell to the avatar, which keeps still").WithFix("its owner brings its passport to another world: carnet avatar import")
 	}
 	registrar, err := a.registrarOf(did)
 	if err != nil {
@@ -245,7 +259,7 @@ func (a *Agent) registrarOf(did string) (Registrar, error) {
 
 // ask puts a petition to the registrar that an order names.
 func (a *Agent) ask(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
-	order, err := identity.OpenOrder(p.Order)
+	order, err := identity.OpenWish(p.Order)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,8 @@ type World interface {
 	StretchBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
 	ProofOf(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
 	Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
+	// PassportManifest is Manifest of an avatar that goes on living.
+	PassportManifest(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
 	KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error)
 	Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error
 	Departed(carnet.AvatarID) (avatar.Destination, error)
@@ -50,6 +52,7 @@ type World interface {
 
 	// The target's.
 	Expect(ctx context.Context, x carnet.CrossingID, title string) (avatar.Info, error)
+	ExpectBy(ctx context.Context, x, passport carnet.CrossingID, title string) (avatar.Info, error)
 	Arriving() map[carnet.AvatarID]carnet.CrossingID
 	TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error
 	Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error)
@@ -90,6 +93,7 @@ func (p Peer) DID() string { return identity.DID(p.Key) }
 // Peers are the worlds that this one deals with now.
 type Peers interface {
 	Named(carnet.PartyID) (Peer, error)
+	All() []Peer
 }
 
 // Far is the source of a move, as its target reaches it over R5. What the source
@@ -101,6 +105,8 @@ type Far interface {
 	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
 	Manifest(ctx context.Context, to Visit) ([]byte, error)
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
+	// Recovered tells a world that was away that an avatar of its lives here now.
+	Recovered(ctx context.Context, source carnet.PartyID, d Decided) (Left, error)
 }
 
 // Items are this world's items: an *item.Book.
@@ -199,6 +205,8 @@ type Config struct {
 	// Moved tells the things agents of an avatar that it moved, now and at each
 	// connection.
 	Moved func([]carnet.Moved)
+	// HomeCheck is how often the register is asked about each home here.
+	HomeCheck time.Duration // default 15 minutes
 	// Unrecoverable is how long what is deleted stays in backups of the key table.
 	Unrecoverable time.Duration // default 30 days
 
@@ -220,6 +228,9 @@ type Agent struct {
 	targets map[carnet.CrossingID]*atTarget
 	homes   map[carnet.AvatarID]*knownHome
 	claimed map[carnet.HomeID]uint64 // incarnations claimed since the start
+
+	farewells map[carnet.AvatarID]farewell
+	claims    chan Registered // homes to claim anew
 }
 
 // New reads the moves that there are.
@@ -231,6 +242,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if cfg.Unrecoverable == 0 {
 		cfg.Unrecoverable = 30 * 24 * time.Hour
 	}
+	if cfg.HomeCheck <= 0 {
+		cfg.HomeCheck = 15 * time.Minute
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -241,6 +255,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1),
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
+		farewells: make(map[carnet.AvatarID]farewell), claims: make(chan Registered, 1024),
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, err
@@ -297,6 +312,17 @@ func (a *Agent) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = a.World.EachKept(ctx, kindFarewell, func(_ string, _ uint64, open func(any) error) error {
+		var f farewell
+		if err := open(&f); err != nil {
+			return err
+		}
+		a.farewells[f.Avatar] = f
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return a.World.EachKept(ctx, kindHome, func(_ string, version uint64, open func(any) error) error {
 		h := &knownHome{version: version}
 		if err := open(&h.Registered); err != nil {
@@ -321,6 +347,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var driving sync.WaitGroup
 	defer driving.Wait()
 	driving.Go(func() { a.claimAll(ctx) })
+	driving.Go(func() { a.watchHomes(ctx) })
 	busy := make(map[carnet.CrossingID]bool)
 	done := make(chan carnet.CrossingID)
 	tick := time.NewTicker(shortPause)

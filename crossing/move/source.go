@@ -431,7 +431,7 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	switch {
 	case l.State == None:
 		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
-	case l.Avatar != about || l.To != by || l.Order != d.Order:
+	case l.Avatar != about || l.To != by && l.To != Elsewhere || l.Order != d.Order && l.Order != "": // the register told of it first
 		return Left{}, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
 	}
 	decision, err := identity.OpenDecision(d.Decision)
@@ -546,6 +546,15 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 	a.Log.Info("a move was decided", "crossing", was.ID, "avatar", was.Avatar, "to", was.To, "outcome", outcome)
 	if next == Gone {
 		a.Moved(was.Heads)
+		return nil
+	}
+	// What kept still objected to no recovery meanwhile: it claims anew before it is
+	// frozen again, and now, if the registrar answers.
+	if h, enrolled := a.homeOf(was.Avatar); enrolled && !was.alone() {
+		a.mu.Lock()
+		delete(a.claimed, h.Home)
+		a.mu.Unlock()
+		a.again(h)
 	}
 	return nil
 }
@@ -554,10 +563,7 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 // then the items, whose retirement is of an avatar that is no more.
 func (a *Agent) send(ctx context.Context, l atSource, d identity.Decision, token string) error {
 	if !l.alone() {
-		if err := a.World.Freeze(ctx, l.Avatar, l.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-			return err
-		}
-		if err := a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(token))); err != nil {
+		if err := a.departNow(ctx, l, token); err != nil {
 			return err
 		}
 	}

@@ -128,6 +128,16 @@ func (s *store) Manifest(_ context.Context, id carnet.AvatarID, x carnet.Crossin
 	}, nil
 }
 
+func (s *store) PassportManifest(ctx context.Context, id carnet.AvatarID, p carnet.CrossingID, _ func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error) {
+	if _, err := s.Avatar(id); err != nil {
+		return nil, err
+	}
+	return &avatar.Manifest{
+		Version: 1, Crossing: p, Avatar: id, Title: s.title, Created: noon,
+		Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
+	}, nil
+}
+
 func (s *store) KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error) {
 	return [][]byte{[]byte("keys")}, nil
 }
@@ -166,6 +176,10 @@ func (s *store) Expect(_ context.Context, x carnet.CrossingID, title string) (av
 	id := carnet.NewAvatarID()
 	s.arriving[id], s.rooms[id] = true, x
 	return avatar.Info{ID: id, Title: title}, nil
+}
+
+func (s *store) ExpectBy(ctx context.Context, x, _ carnet.CrossingID, title string) (avatar.Info, error) {
+	return s.Expect(ctx, x, title)
 }
 
 func (s *store) Arriving() map[carnet.AvatarID]carnet.CrossingID {
@@ -272,7 +286,10 @@ type registrar struct {
 	decided map[carnet.CrossingID]*identity.Decision
 	away    bool
 	asked   int
-	waiting map[carnet.HomeID]func() // before a claim is answered
+	// recoveryWait is how long a source is waited for.
+	recoveryWait time.Duration
+	now          time.Time                // zero: as it is
+	waiting      map[carnet.HomeID]func() // before a claim is answered
 }
 
 // wait has the claim of a home wait until over is closed; the first one closes waits.
@@ -347,7 +364,15 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 	}
 	defer done()
 	h := d.homes[id]
-	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation}, register.HomeReply{}, nil
+	reply := register.HomeReply{}
+	for x, decision := range d.decided { // the one that moved it there
+		if decision.Moves(identity.HomeAt{Home: id, Version: h.Version, World: h.World}) {
+			if reply.Record, err = identity.SignDecision(d.key, *d.decided[x]); err != nil {
+				return identity.HomeAnswer{}, reply, err
+			}
+		}
+	}
+	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Recovery: h.Recovery}, reply, nil
 }
 
 func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
@@ -358,7 +383,7 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 	defer done()
 	q := register.Question{By: d.by, Crossing: x, Want: p.Want, Hash: carnet.FingerprintOf([]byte(p.Order))}
 	if p.Order != "" {
-		o, err := identity.OpenOrder(p.Order)
+		o, err := identity.OpenWish(p.Order)
 		if err != nil {
 			return nil, err
 		}
@@ -378,12 +403,26 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 		}
 		q.Acceptance = &a
 	}
-	decision, homes, err := register.Decide(register.Known{Registrar: d.did(), Decision: d.decided[x], Homes: d.homes}, q, time.Now())
-	if err != nil || decision == nil {
+	if p.Farewell != "" {
+		f, err := identity.OpenFarewell(p.Farewell)
+		if err != nil {
+			return nil, err
+		}
+		q.Farewell = &f
+	}
+	now := d.now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	decision, homes, err := register.Decide(register.Known{Registrar: d.did(), Decision: d.decided[x], Homes: d.homes, Wait: d.recoveryWait}, q, now)
+	if err != nil {
 		return nil, err
 	}
 	for _, h := range homes {
 		d.homes[h.ID] = h
+	}
+	if decision == nil {
+		return nil, nil
 	}
 	d.decided[x] = decision
 	token, err := identity.SignDecision(d.key, *decision)
@@ -447,7 +486,7 @@ func newStage(t *testing.T) *stage {
 		stores: map[carnet.PartyID]*store{"arena": newStore(), "citadel": newStore()}, avatar: carnet.AvatarID{1},
 		items: make(map[carnet.PartyID]*item.Book), cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
 	}
-	s.stores["arena"].avatars[s.avatar] = avatar.Info{ID: s.avatar, Title: "Runner", OwnerKey: s.owner.Public().(ed25519.PublicKey), Properties: []string{"heart_rate"}}
+	s.stores["arena"].avatars[s.avatar] = avatar.Info{ID: s.avatar, Title: "Runner", Key: keyOf("runner").Public().(ed25519.PublicKey), OwnerKey: s.owner.Public().(ed25519.PublicKey), Properties: []string{"heart_rate"}}
 	s.stores["arena"].title = "Runner"
 	s.start("arena")
 	s.start("citadel")
@@ -517,6 +556,20 @@ func (s *stage) Named(name carnet.PartyID) (Peer, error) {
 		Party: name, OwnName: name, Key: keyOf(string(name)).Public().(ed25519.PublicKey),
 		Clearance: carnet.Clearance{Sensitivity: carnet.Health, Purposes: carnet.NewSet("care")},
 	}, nil
+}
+
+// All implements Peers.
+func (s *stage) All() (all []Peer) {
+	for _, name := range []carnet.PartyID{"arena", "citadel"} {
+		p, _ := s.Named(name)
+		all = append(all, p)
+	}
+	return all
+}
+
+// Recovered implements Far.
+func (s *stage) Recovered(ctx context.Context, _ carnet.PartyID, d Decided) (Left, error) {
+	return heard(s, "recovered", func() (Left, error) { return s.arena.HearRecovered(ctx, "citadel", d) })
 }
 
 // heard is one call of citadel's to arena.

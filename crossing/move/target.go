@@ -55,6 +55,12 @@ type AtTarget struct {
 	Steps    []Step `json:"steps,omitempty"`
 	// Erased: it was home here, and is erased.
 	Erased bool `json:"erased,omitempty"`
+
+	// Of a recovery: the passport's word, its source's farewell, and the incarnation of
+	// the home when the owner was asked.
+	Passport    string `json:"passport,omitempty"`
+	Farewell    string `json:"farewell,omitempty"`
+	Incarnation uint64 `json:"incarnation,omitempty"`
 }
 
 // Progress is how far the copying has come since this process began.
@@ -66,6 +72,8 @@ type Progress struct {
 	Since     time.Time `json:"since,omitzero"`
 	Fetched   int64     `json:"fetched"`         // bytes, since then
 	Waits     string    `json:"waits,omitempty"` // for what
+	// SourceUntil is until when the source of a recovery may still show itself.
+	SourceUntil time.Time `json:"source_until,omitzero"`
 }
 
 type atTarget struct {
@@ -338,12 +346,21 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 			err = a.callOff(ctx, x, "its owner didn't order it within seven days")
 		}
 	case Copying:
-		if err = a.copy(ctx, t); err != nil && (final(err) || !a.Now().Before(t.Until)) {
+		if t.recovers() {
+			err = a.acceptRecovery(ctx, t)
+		} else {
+			err = a.copy(ctx, t)
+		}
+		if err != nil && (final(err) || !a.Now().Before(t.Until)) {
 			err = a.leave(ctx, t, err.Error())
 		}
 	case Leaving:
 		err = a.decide(ctx, t, register.Petition{Want: register.Abort, Order: t.Order})
 	case Prepared:
+		if t.recovers() {
+			err = a.awaitSource(ctx, t)
+			break
+		}
 		err = a.decide(ctx, t, register.Petition{Want: register.Commit, Order: t.Order, Release: t.Release, Acceptance: t.Acceptance})
 	case Home:
 		if t.Departure == "" {
@@ -678,8 +695,10 @@ func (a *Agent) drop(ctx context.Context, t atTarget) error {
 			return err
 		}
 	}
-	if _, err := a.Mandates.Remove(ctx, t.Asked); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-		return err
+	if t.Asked != "" {
+		if _, err := a.Mandates.Remove(ctx, t.Asked); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
 	}
 	t.State, t.Ended = Dropped, a.Now().UTC()
 	return a.keepTarget(ctx, t)
@@ -762,7 +781,7 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 	if err != nil {
 		return err
 	}
-	order, err := identity.OpenOrder(t.Order)
+	order, err := identity.OpenWish(t.Order)
 	if err != nil {
 		return err
 	}
@@ -775,12 +794,14 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 			return err
 		}
 	}
-	err = a.Items.Land(ctx, item.Landing{
-		From: t.From, Avatar: t.To, Proofs: m.Items, Looks: t.Looks,
-		Committed: item.Committed{Order: t.Order, Terms: t.Terms, Decision: d.Reply.Decision, Proof: identity.OnLedger(d.Reply.Proof), Homes: d.Decision.Homes},
-	})
-	if err != nil {
-		return err
+	if !t.recovers() { // a passport has no items
+		err = a.Items.Land(ctx, item.Landing{
+			From: t.From, Avatar: t.To, Proofs: m.Items, Looks: t.Looks,
+			Committed: item.Committed{Order: t.Order, Terms: t.Terms, Decision: d.Reply.Decision, Proof: identity.OnLedger(d.Reply.Proof), Homes: d.Decision.Homes},
+		})
+		if err != nil {
+			return err
+		}
 	}
 	t.State, t.Ended, t.Surveyed = Home, a.Now().UTC(), terms.Alone
 	return a.keepTarget(ctx, t)
@@ -818,7 +839,15 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 		s := &m.Streams[i]
 		tells.Streams = append(tells.Streams, Head{s.Stream, s.NextBatch, s.NextFirst})
 	}
-	left, err := a.Far.Decided(ctx, t.visit(), tells)
+	var left Left
+	if t.recovers() {
+		if _, err := a.Peers.Named(t.From); err != nil {
+			return nil // nobody to tell; the register does, if it comes back
+		}
+		left, err = a.Far.Recovered(ctx, t.From, tells)
+	} else {
+		left, err = a.Far.Decided(ctx, t.visit(), tells)
+	}
 	if err != nil {
 		return err
 	}
@@ -829,7 +858,7 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 	if err != nil {
 		return err
 	}
-	order, err := identity.OpenOrder(t.Order)
+	order, err := identity.OpenWish(t.Order)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package r5
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -149,6 +150,21 @@ func (c *Client) Do(ctx context.Context, as Actor, use Use, r *http.Request) (*h
 		return nil, err
 	}
 	return c.send(ctx, r, text, hash)
+}
+
+// Tell tells the other world something that proves itself: by this world's TLS key,
+// and no avatar's token. The answer's body is the caller's to close.
+func (c *Client) Tell(ctx context.Context, path string, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.Base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return answer, nil
 }
 
 // discard reads what is left of an answer, so that its connection can be used

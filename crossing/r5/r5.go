@@ -273,6 +273,25 @@ func (s *Server) HandleRecorded(pattern string, action identity.Action, h Handle
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.guard(w, r, action, later, h) })
 }
 
+// HandlePeer adds what a peer may tell this world without any avatar's token, proved by
+// its TLS key alone: what is told must prove itself. An answer is recorded as a refusal
+// is; what was told is for the handler to record.
+func (s *Server) HandlePeer(pattern string, h func(http.ResponseWriter, *http.Request, Peer)) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		peer, pin, err := s.platform(r)
+		var leave func()
+		if err == nil {
+			leave, err = s.live.begin(pin)
+		}
+		if err != nil {
+			s.refuse(w, r, Decision{Peer: peer.Name}, err)
+			return
+		}
+		defer leave()
+		h(w, r, peer)
+	})
+}
+
 // ServeHTTP implements http.Handler, behind the mutual TLS of Serve.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer with a redirection

@@ -24,6 +24,7 @@ import (
 	"carnet/ledger"
 	"carnet/link"
 	"carnet/node"
+	"carnet/passport"
 	"carnet/seal"
 	"carnet/senml"
 	"carnet/store/sqlite"
@@ -258,7 +259,7 @@ func (w *world) start() {
 		Party: w.name, Store: w.store, Keys: w.table, Clearance: w.clearance, Depot: w.vault, Recorded: func() {}, CompactEvery: time.Hour, Log: out,
 		Now:     func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) },
 		Senders: []avatar.Sender{{Party: "hub", Key: public(w.hub.key), Self: w.name, Own: w.hub.own}},
-		Vouched: node.Vouched,
+		Vouched: passport.Vouched,
 		Origin: func(sender carnet.PartyID) (avatar.Origin, error) {
 			return avatar.Origin{World: w.name, Ledger: "vault", LedgerKey: w.book.signer.Key().String(), Sender: sender, Audience: w.name, Key: public(w.hub.key)}, nil
 		},

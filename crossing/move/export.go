@@ -1,0 +1,183 @@
+package move
+
+import (
+	"context"
+	"crypto/ed25519"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/identity"
+	"carnet/seal"
+)
+
+// OwnerReader is how an owner is called in key bags.
+const OwnerReader carnet.PartyID = "owner"
+
+// Wish is what somebody wants a passport of.
+type Wish struct {
+	Avatar   carnet.AvatarID
+	Signer   ed25519.PublicKey // that will sign its head
+	For      [][]byte          // announcements of reception keys: the owner's, or peers'
+	Farewell bool              // the avatar keeps still from now on, for good
+}
+
+// Exported is what a passport is made of, beside stretches and proofs.
+type Exported struct {
+	Word     string
+	Manifest []byte
+	Bags     [][]byte
+	Readers  []SealedTo
+	Farewell string
+}
+
+// SealedTo is to whom key bags are sealed.
+type SealedTo struct {
+	Reader    carnet.PartyID
+	Reception carnet.Fingerprint // id of the reception key
+}
+
+// kindFarewell are the documents of farewells, by avatar.
+const kindFarewell = "move-farewell"
+
+// farewell is one that this world has signed: it claims that home no more.
+type farewell struct {
+	Avatar   carnet.AvatarID   `json:"avatar"`
+	Passport carnet.CrossingID `json:"passport"` // for which the avatar keeps still
+	Farewell string            `json:"farewell"`
+}
+
+// Export makes what a passport of an avatar has that lives here, as it is at this
+// moment. The avatar goes on living, unless this is a farewell.
+func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
+	h, err := a.enrol(ctx, w.Avatar)
+	if err != nil {
+		return e, err
+	}
+	incarnation, err := a.claim(ctx, h.Registrar, h.Home)
+	if err != nil {
+		return e, err
+	}
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return e, err
+	}
+	is, _, err := registrar.Home(ctx, h.Home)
+	if err != nil {
+		return e, err
+	}
+	if is.World != a.did || is.Owner != h.Owner {
+		return e, carnet.Errorf(carnet.Conflict, "the register says that the avatar's home is elsewhere by now, or another owner's")
+	}
+	info, err := a.World.Avatar(w.Avatar)
+	if err != nil {
+		return e, err
+	}
+	id := carnet.NewCrossingID()
+	if w.Farewell {
+		if err := a.World.Freeze(ctx, w.Avatar, id); err != nil {
+			return e, err
+		}
+		defer func() {
+			if err != nil { // nothing was signed
+				_ = a.World.Thaw(context.WithoutCancel(ctx), w.Avatar, id)
+			}
+		}()
+	}
+	m, err := a.World.PassportManifest(ctx, w.Avatar, id, a.Vouch)
+	if err != nil {
+		return e, err
+	}
+	if e.Manifest, err = m.Marshal(); err != nil {
+		return e, err
+	}
+	for _, announcement := range w.For {
+		if err := a.exportKeys(ctx, &e, m, info.OwnerKey, announcement); err != nil {
+			return e, err
+		}
+	}
+	now, hash := a.Now().UTC().Truncate(time.Second), carnet.FingerprintOf(e.Manifest)
+	e.Word, err = identity.SignPassport(a.Key, identity.Passport{
+		Passport: id, Source: a.did, World: a.Party, Signer: identity.DID(w.Signer), Registrar: h.Registrar, Home: h.Home, Version: is.Version, Owner: h.Owner,
+		Avatar: w.Avatar, Key: identity.DID(info.Key), Manifest: hash, Made: now,
+	})
+	if err != nil || !w.Farewell {
+		return e, err
+	}
+	e.Farewell, err = identity.SignFarewell(a.Key, identity.Farewell{
+		Registrar: h.Registrar, Source: a.did, Home: h.Home, Incarnation: incarnation, Manifest: hash, Made: now,
+	})
+	if err != nil {
+		return e, err
+	}
+	return e, a.keepFarewell(ctx, farewell{w.Avatar, id, e.Farewell})
+}
+
+// exportKeys seals the keys of a manifest to an announced reception key: of the
+// avatar's owner, or of a world that is a peer.
+func (a *Agent) exportKeys(ctx context.Context, e *Exported, m *avatar.Manifest, owner ed25519.PublicKey, announcement []byte) error {
+	t := avatar.KeyTerms{Granter: a.Party, Signer: a.Key}
+	var err error
+	if t.Reception, err = seal.ParseReception(announcement, owner, a.Now()); err == nil && t.Reception.Reader == OwnerReader {
+		t.Owner = true
+	} else if t, err = a.peersTerms(t, announcement); err != nil {
+		return err
+	}
+	bags, err := a.World.KeyBags(ctx, m, t)
+	if err != nil {
+		return err
+	}
+	e.Bags = append(e.Bags, bags...)
+	e.Readers = append(e.Readers, SealedTo{t.Reception.Reader, t.Reception.ID})
+	return nil
+}
+
+// peersTerms finds the peer that announces a reception key.
+func (a *Agent) peersTerms(t avatar.KeyTerms, announcement []byte) (avatar.KeyTerms, error) {
+	for _, p := range a.Peers.All() {
+		reception, err := seal.ParseReception(announcement, p.Key, a.Now())
+		if err != nil || reception.Reader != p.OwnName {
+			continue
+		}
+		if p.Clearance.Purposes == "" {
+			return t, carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", p.Party).WithFix("agree on new terms: carnet peer invite")
+		}
+		t.Reception, t.Clearance, t.Purpose = reception, p.Clearance, p.Clearance.Purposes.Words()[0]
+		return t, nil
+	}
+	return t, carnet.Errorf(carnet.Forbidden, "a reception key is neither announced by the avatar's owner, with the key that is pinned here, nor by a world that is a peer; or its time is over").
+		WithFix("owner: carnet owner keystore reception; world: carnet avatar announcement")
+}
+
+func (a *Agent) keepFarewell(ctx context.Context, f farewell) error {
+	defer a.changing.of(f.Avatar)()
+	kept := avatar.Kept{Kind: kindFarewell, ID: f.Avatar.String() + "/" + f.Passport.String(), Version: 1, Body: f}
+	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.farewells[f.Avatar] = f
+	return nil
+}
+
+// saidFarewellTo reports whether this world has said farewell to the avatar of a home.
+func (a *Agent) saidFarewellTo(home carnet.HomeID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for id := range a.farewells {
+		if h := a.homes[id]; h != nil && h.Home == home {
+			return true
+		}
+	}
+	return false
+}
+
+// saidFarewell reports whether this world has said farewell to an avatar, and for
+// which passport it keeps still.
+func (a *Agent) saidFarewell(id carnet.AvatarID) (carnet.CrossingID, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	f, said := a.farewells[id]
+	return f.Passport, said
+}

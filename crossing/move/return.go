@@ -1,0 +1,255 @@
+package move
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+	"carnet/register"
+)
+
+// Elsewhere is what a world is called, in a tombstone, that isn't a peer.
+const Elsewhere carnet.PartyID = "elsewhere"
+
+// watchHomes asks about each home here, now and then, as long as ctx lasts: one that is
+// to be recovered is claimed, which ends that; one that is elsewhere is gone.
+func (a *Agent) watchHomes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h := <-a.claims:
+			_, err := a.claim(ctx, h.Registrar, h.Home)
+			if carnet.CodeOf(err) == carnet.Conflict {
+				err = a.gone(ctx, h)
+			}
+			if err != nil && ctx.Err() == nil {
+				a.Log.Warn("a home isn't claimed yet; it is when the register is asked about it", "avatar", h.Avatar, "err", err)
+			}
+			continue
+		case <-time.After(a.HomeCheck):
+		}
+		for _, h := range a.watched() {
+			if err := a.look(ctx, h); err != nil && ctx.Err() == nil {
+				a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "err", err)
+			}
+		}
+	}
+}
+
+// again has a home claimed anew, soon.
+func (a *Agent) again(h Registered) {
+	select {
+	case a.claims <- h:
+	default: // so many wait that the next look finds it
+	}
+}
+
+// watched are the homes of avatars that are here.
+func (a *Agent) watched() (all []Registered) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, h := range a.homes {
+		if _, err := a.World.Avatar(h.Avatar); err == nil {
+			all = append(all, h.Registered)
+		}
+	}
+	return all
+}
+
+// look asks the register about a home that is here.
+func (a *Agent) look(ctx context.Context, h Registered) error {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return err
+	}
+	is, reply, err := registrar.Home(ctx, h.Home)
+	if err != nil {
+		return err
+	}
+	if is.World != a.did {
+		return a.elsewhere(ctx, h, is, reply)
+	}
+	if is.Recovery == (identity.Petitioned{}) {
+		return nil
+	}
+	return a.object(ctx, h, is.Recovery)
+}
+
+// object claims a home that is to be recovered, though this world is there. One that
+// keeps still for a move isn't claimed: that move's decision says where it is.
+func (a *Agent) object(ctx context.Context, h Registered, r identity.Petitioned) error {
+	defer a.changing.of(h.Avatar)()
+	if _, said := a.saidFarewell(h.Avatar); said || a.keepsStill(h.Avatar) {
+		return nil
+	}
+	a.Log.Error("an avatar that lives here is to be recovered elsewhere; the home is claimed", "avatar", h.Avatar, "recovery", r.Crossing, "target", r.Target)
+	a.mu.Lock()
+	delete(a.claimed, h.Home)
+	a.mu.Unlock()
+	_, err := a.claim(ctx, h.Registrar, h.Home)
+	return err
+}
+
+// keepsStill reports whether an avatar is frozen for a move.
+func (a *Agent) keepsStill(id carnet.AvatarID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, l := range a.sources {
+		if l.Avatar == id && !l.alone() && (l.State == Frozen || l.State == Gone) {
+			return true
+		}
+	}
+	return false
+}
+
+// gone follows a claim that was refused: the register says where the home is.
+func (a *Agent) gone(ctx context.Context, h Registered) error {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return err
+	}
+	is, reply, err := registrar.Home(ctx, h.Home)
+	if err != nil || is.World == a.did {
+		return err
+	}
+	return a.elsewhere(ctx, h, is, reply)
+}
+
+// elsewhere takes an avatar away that the register says lives elsewhere: by the commit
+// that moved its home there. This world was away then, or its store is an older copy.
+// What is left is deleted once the new home tells of it, or after a while.
+func (a *Agent) elsewhere(ctx context.Context, h Registered, is identity.HomeAnswer, reply register.HomeReply) error {
+	d, err := identity.OpenDecision(reply.Record)
+	if err != nil {
+		return err
+	}
+	if d.Registrar != h.Registrar || d.Outcome != identity.Commit || !d.Moves(identity.HomeAt{Home: h.Home, Version: is.Version, World: is.World}) {
+		return carnet.Errorf(carnet.Tampered, "the register says that a home is elsewhere, by a decision about something else")
+	}
+	to := Elsewhere
+	if p, known := a.peerBy(is.World); known {
+		to = p.Party
+	}
+	defer a.changing.of(h.Avatar)()
+	l := a.left(d.Crossing)
+	if l.State == None {
+		l.AtSource = AtSource{ID: d.Crossing, Avatar: h.Avatar, To: to, Begun: a.Now().UTC(), Manifest: *d.Manifest}
+	}
+	next, ok := Source(l.State, Committed)
+	if !ok || next == l.State {
+		return nil
+	}
+	a.Log.Error("an avatar that is here has another home by now", "avatar", h.Avatar, "world", is.World, "crossing", d.Crossing)
+	return a.leaveHome(ctx, l, next, reply.Record)
+}
+
+// leaveHome makes an avatar one that has left, durably. The caller holds changing.
+func (a *Agent) leaveHome(ctx context.Context, l atSource, next State, decision string) error {
+	if err := a.departNow(ctx, l, decision); err != nil {
+		return err
+	}
+	for i := range l.Heads {
+		l.Heads[i].Decision = decision
+	}
+	l.State, l.Decision, l.Ended = next, decision, a.Now().UTC()
+	if err := a.keepSource(ctx, l); err != nil {
+		return err
+	}
+	a.Moved(l.Heads)
+	return nil
+}
+
+// departNow makes an avatar one that has left, if it isn't by any crossing.
+func (a *Agent) departNow(ctx context.Context, l atSource, decision string) error {
+	if _, err := a.World.Departed(l.Avatar); err == nil {
+		return nil
+	}
+	if err := a.letGo(ctx, l.Avatar); err != nil {
+		return err
+	}
+	if err := a.World.Freeze(ctx, l.Avatar, l.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	return a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(decision)))
+}
+
+// letGo ends that an avatar keeps still for a passport with a farewell.
+func (a *Agent) letGo(ctx context.Context, id carnet.AvatarID) error {
+	p, said := a.saidFarewell(id)
+	if !said {
+		return nil
+	}
+	if err := a.World.Thaw(ctx, id, p); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	return nil
+}
+
+// HearRecovered takes from a world that an avatar of this one lives there since a
+// recovery: by the owner's word and the registrar's decision. It answers with the
+// departure once all is deleted.
+func (a *Agent) HearRecovered(ctx context.Context, by carnet.PartyID, d Decided) (Left, error) {
+	order, err := identity.OpenRecovery(d.Order)
+	if err != nil {
+		return Left{}, err
+	}
+	terms, err := identity.ParseMoveTerms(d.Terms, order)
+	if err != nil {
+		return Left{}, err
+	}
+	h, enrolled := a.homeOf(terms.Avatar)
+	peer, err := a.Peers.Named(by)
+	switch {
+	case err != nil:
+		return Left{}, err
+	case !enrolled || h.Home != terms.Home || !slices.Equal(order.Homes, []carnet.HomeID{h.Home}) || order.Registrar != h.Registrar || order.Owner != h.Owner:
+		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is about no home that is registered here, or not by its owner")
+	case order.Source != a.did || order.Target != peer.DID():
+		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is between other worlds")
+	}
+	decision, err := identity.OpenDecision(d.Decision)
+	if err != nil {
+		return Left{}, err
+	}
+	moved := slices.ContainsFunc(decision.Homes, func(at identity.HomeAt) bool { return at.Home == h.Home && at.World == order.Target })
+	if decision.Registrar != order.Registrar || decision.Crossing != order.Crossing || decision.Of(carnet.FingerprintOf([]byte(d.Order))) != identity.Commit || !moved {
+		return Left{}, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's commit of this recovery")
+	}
+	if err := a.learn(ctx, by, order, terms, d); err != nil {
+		return Left{}, err
+	}
+	if err := a.heard(ctx, order.Crossing, nil); err != nil {
+		return Left{}, err
+	}
+	if err := a.goOnAtSource(ctx, order.Crossing); err != nil {
+		return Left{}, err
+	}
+	l := a.left(order.Crossing)
+	return Left{l.State, l.Departure}, nil
+}
+
+// learn notes a recovery that was decided, with what its things agents are told. The
+// register may have told of it before.
+func (a *Agent) learn(ctx context.Context, by carnet.PartyID, order identity.Order, terms identity.MoveTerms, d Decided) error {
+	defer a.changing.of(terms.Avatar)()
+	l := a.left(order.Crossing)
+	switch {
+	case l.State == Gone && l.Order != "":
+		return nil
+	case l.State == None:
+		l.AtSource = AtSource{ID: order.Crossing, Avatar: terms.Avatar, Begun: a.Now().UTC()}
+	}
+	l.To, l.SignedOrder, l.Until, l.Manifest = by, d.SignedOrder, order.Until, order.Recovers.Manifest
+	l.Heads = nil
+	for _, at := range terms.Heads {
+		l.Heads = append(l.Heads, carnet.Moved{Stream: at.Stream, Order: d.Order, Terms: d.Terms, NextBatch: at.NextBatch, NextFirst: at.NextFirst})
+	}
+	next, ok := Source(l.State, Committed)
+	if !ok {
+		return carnet.Errorf(carnet.Conflict, "the crossing %s was %s here, and is now said to be decided otherwise", l.ID, l.State)
+	}
+	return a.leaveHome(ctx, l, next, d.Decision)
+}

@@ -1,0 +1,159 @@
+package node
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"carnet"
+	"carnet/activity"
+	"carnet/api"
+	"carnet/crossing/move"
+	"carnet/crossing/r5"
+	"carnet/evidence"
+	"carnet/passport"
+	"carnet/policy"
+)
+
+// passports makes passports of the world's avatars.
+type passports struct{ node *Node }
+
+// exportTries is how often a passport is begun anew since the retention of a stretch
+// ended while it was written.
+const exportTries = 3
+
+// Passport implements api.Passports. It lies in the party's data directory until it is
+// written out.
+func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPassport) (write func(io.Writer) error, err error) {
+	world := p.node.api.World
+	if _, err := world.Avatar(id); err != nil {
+		return nil, err
+	}
+	signer, err := world.EvidenceSigner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(p.node.config.path(p.node.config.Data), bundlesPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("write passport: %w", err)
+	}
+	for try := 1; ; try++ {
+		into := filepath.Join(dir, PassportName(p.node.config.Party, id))
+		err = p.write(ctx, id, n, signer, into)
+		if carnet.CodeOf(err) != carnet.NotFound || try == exportTries || n.Farewell {
+			break
+		}
+		if err := os.RemoveAll(into); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return func(w io.Writer) error {
+		archive := tar.NewWriter(w)
+		err := archive.AddFS(os.DirFS(dir))
+		return errors.Join(err, archive.Close(), os.RemoveAll(dir))
+	}, nil
+}
+
+func (p passports) write(ctx context.Context, id carnet.AvatarID, n api.NewPassport, signer ed25519.PrivateKey, dir string) error {
+	public := signer.Public().(ed25519.PublicKey)
+	e, err := p.node.api.Moves.Export(ctx, move.Wish{Avatar: id, Signer: public, For: n.For, Farewell: n.Farewell})
+	if err != nil {
+		return err
+	}
+	o := passport.Options{
+		World: evidence.World{Party: p.node.config.Party, Key: evidence.PublicKey(public)}, Signer: signer,
+		Word: e.Word, Manifest: e.Manifest, Bags: e.Bags, Farewell: e.Farewell,
+	}
+	for _, to := range e.Readers {
+		o.Readers = append(o.Readers, passport.Reader(to))
+	}
+	return passport.Write(ctx, dir, p.node.api.World, o)
+}
+
+// Announce implements api.Passports.
+func (p passports) Announce() ([]byte, error) { return p.node.api.Moves.Announce() }
+
+// PassportName is what the passport of an avatar is called.
+func PassportName(world carnet.PartyID, id carnet.AvatarID) string {
+	return fmt.Sprintf("%s-%s-passport", world, id)
+}
+
+// recoveredPath is where a world that was away is told that an avatar of its has been
+// recovered.
+const recoveredPath = "/r5/recovered"
+
+// hearRecovered serves a world where an avatar of this one lives since a recovery.
+func (n *Node) hearRecovered(w http.ResponseWriter, r *http.Request, peer r5.Peer) {
+	var d move.Decided
+	err := strictBody(r, &d, maxMoveBody)
+	var left move.Left
+	if err == nil {
+		left, err = n.api.Moves.HearRecovered(r.Context(), peer.Name, d)
+	}
+	record := activity.Record{
+		Action: "call-recovered", Who: policy.Principal{Kind: policy.Foreign, Name: string(peer.Name)}, Via: activity.R5, Policy: n.guard.Authorizer.Version(),
+		Resource: policy.Resource{Kind: policy.AvatarResource, ID: policy.Any}, Permitted: err == nil, Why: "an owner's recovery and the registrar's decision prove themselves",
+	}
+	if err != nil {
+		record.Why = err.Error()
+	}
+	if failed := n.activity.Add(r.Context(), record); err == nil {
+		err = failed
+	}
+	if err != nil {
+		refuseAbroad(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(left) // a failed write means that the caller went away
+}
+
+// Recovered implements move.Far.
+func (f far) Recovered(ctx context.Context, source carnet.PartyID, d move.Decided) (left move.Left, err error) {
+	ctx, cancel := context.WithTimeout(ctx, recoveredTime)
+	defer cancel()
+	client, err := f.node.abroad.client(ctx, source)
+	if err != nil {
+		return left, err
+	}
+	body, err := json.Marshal(d)
+	if err != nil {
+		return left, err
+	}
+	got, err := client.Tell(ctx, recoveredPath, body)
+	if err != nil {
+		return left, err
+	}
+	defer got.Body.Close()
+	answer, err := wholeBody(got.Body, got.ContentLength, maxMoveBody)
+	if err != nil {
+		return left, err
+	}
+	if got.StatusCode/100 != 2 {
+		var told api.ForeignRefusal
+		if json.Unmarshal(answer, &told) != nil || told.Code == "" {
+			told = api.ForeignRefusal{Code: carnet.Unavailable, Detail: got.Status}
+		}
+		return left, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", source, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
+	}
+	if err := json.NewDecoder(bytes.NewReader(answer)).Decode(&left); err != nil {
+		return left, carnet.Errorf(carnet.Unavailable, "%s answered with something else than was asked: %v", source, err)
+	}
+	return left, nil
+}
+
+// recoveredTime is how long a world that was away is given to delete what it has.
+const recoveredTime = time.Minute

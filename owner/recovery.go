@@ -1,0 +1,177 @@
+package owner
+
+import (
+	"crypto/ed25519"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+	"carnet/seal"
+)
+
+// ReceptionLife is how long an announced reception key is good: a passport must open
+// when the world that made it is gone.
+const ReceptionLife = 10 * 366 * 24 * time.Hour
+
+// Reader is how an owner is called in key bags.
+const Reader carnet.PartyID = "owner"
+
+// Reception announces the reception key that the keystore has beside its key for a
+// world, for passports that this world makes. The first time it draws one, which is on
+// disk when Reception returns. Worlds that compare their announcements find nothing in
+// common.
+func (k *Keystore) Reception(party carnet.PartyID, now time.Time) ([]byte, error) {
+	i, err := k.only(party)
+	if err != nil {
+		return nil, err
+	}
+	w := k.inside.Keys[i]
+	if len(w.Reception) == 0 {
+		key, err := seal.NewReceptionKey()
+		if err != nil {
+			return nil, err
+		}
+		in := k.inside
+		in.Keys = slices.Clone(in.Keys)
+		if in.Keys[i].Reception, err = key.Bytes(); err != nil {
+			return nil, err
+		}
+		if err := k.save(in); err != nil {
+			return nil, err
+		}
+		w = k.inside.Keys[i]
+	}
+	key, err := seal.ParseReceptionKey(w.Reception)
+	if err != nil {
+		return nil, err
+	}
+	return key.Announce(w.private(), Reader, now.UTC().Truncate(time.Second).Add(ReceptionLife))
+}
+
+// only finds the key for a world by the world's name, if there is one such world.
+func (k *Keystore) only(party carnet.PartyID) (int, error) {
+	at := -1
+	for i, w := range k.inside.Keys {
+		if w.World.Party != party || len(w.Avatars) == 0 {
+			continue
+		}
+		if at >= 0 {
+			return -1, carnet.Errorf(carnet.Conflict, "the keystore has keys for two worlds that are called %s", party).WithFix("use a keystore of its own for one of them")
+		}
+		at = i
+	}
+	if at < 0 {
+		return -1, carnet.Errorf(carnet.NotFound, "no world that is called %s has pinned a key of this keystore", party).WithFix("carnet owner claim THING/WORLD --keystore FILE")
+	}
+	return at, nil
+}
+
+// Recover signs what a recovery request asks for, by the key that is registered for the
+// avatar's home, and seals the keys in a passport's bags anew, to the target. Bags that
+// aren't for this keystore are left out. What is returned is on disk, with the key for
+// the target.
+func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.Time, life time.Duration) (identity.Recovered, error) {
+	var none identity.Recovered
+	document, err := r.Marshal()
+	if err != nil {
+		return none, err
+	}
+	_, word, err := identity.ParseRecoveryRequest(document)
+	if err != nil {
+		return none, err
+	}
+	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == word.Owner })
+	if i < 0 {
+		return none, carnet.Errorf(carnet.NotFound, "the avatar's home is registered for the key %s, which this keystore doesn't have", word.Owner).
+			WithFix("use the keystore with which it was claimed first")
+	}
+	owner := k.inside.Keys[i].private()
+	target, err := identity.ParseDID(r.TargetKey)
+	if err != nil {
+		return none, err
+	}
+	sealed, err := k.sealAnew(r, word, owner, target, bags, now)
+	if err != nil {
+		return none, err
+	}
+	world := World{r.Target, target}
+	there, err := k.Key(world)
+	if err != nil {
+		return none, err
+	}
+	recovery, terms, err := r.Sign(owner, there.Public().(ed25519.PublicKey), now, min(life, identity.RecoveryLife))
+	if err != nil {
+		return none, err
+	}
+	if err := k.Pinned(world, r.To); err != nil {
+		return none, err
+	}
+	return identity.Recovered{Recovery: recovery, Terms: terms, Bags: sealed}, nil
+}
+
+// sealAnew opens the bags that are sealed to a reception key of this keystore, and seals
+// their keys to the target: what it is cleared for, by its own word.
+func (k *Keystore) sealAnew(r identity.RecoveryRequest, word identity.Passport, owner ed25519.PrivateKey, target ed25519.PublicKey, bags [][]byte, now time.Time) (sealed [][]byte, err error) {
+	source, err := identity.ParseDID(word.Source)
+	if err != nil {
+		return nil, err
+	}
+	reception, err := seal.ParseReception(r.Reception, target, now)
+	if err != nil {
+		return nil, err
+	}
+	if reception.Reader != r.Target {
+		return nil, carnet.Errorf(carnet.Forbidden, "the request has a reception key of %s, and asks for %s", reception.Reader, r.Target)
+	}
+	clearance, err := r.Clearance()
+	if err != nil {
+		return nil, err
+	}
+	for _, bag := range bags {
+		key, err := k.receptionOf(bag)
+		if err != nil {
+			return nil, err
+		}
+		if key == nil {
+			continue
+		}
+		opened, err := key.OpenBag(bag, seal.Expected{Granter: word.World, Signer: source, Reader: Reader, Now: now})
+		if err != nil {
+			return nil, err
+		}
+		if opened.Grant != word.Passport {
+			return nil, carnet.Errorf(carnet.Forbidden, "a key bag is of another passport")
+		}
+		again, err := seal.Grant(owner, reception, seal.Terms{
+			Granter: Reader, Grant: r.Recovery, Purpose: r.Purpose, Clearance: clearance, Time: now, NotAfter: opened.NotAfter,
+		}, opened.Entries)
+		if err != nil {
+			return nil, err
+		}
+		sealed = append(sealed, again)
+	}
+	return sealed, nil
+}
+
+// receptionOf finds the reception key that a bag is sealed to; nil: it is somebody
+// else's.
+func (k *Keystore) receptionOf(bag []byte) (*seal.ReceptionKey, error) {
+	id, err := seal.BagReception(bag)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range k.inside.Keys {
+		if len(w.Reception) == 0 {
+			continue
+		}
+		key, err := seal.ParseReceptionKey(w.Reception)
+		if err != nil {
+			return nil, err
+		}
+		if key.ID() == id {
+			return key, nil
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,172 @@
+// Package passport owns the passport: a directory with everything that an avatar's
+// move would take along, kept by its owner for when its home is gone for good
+// (docs/design/passport.md).
+//
+// Write makes one, Open reads one, Verify verifies one offline. A passport is being
+// written (no head yet), or whole, and never changed. Manifest, stretches, proofs and
+// key bags are those of a move, byte for byte.
+//
+// The package must not know how an avatar is found in a world, nor how a recovery is
+// decided (crossing/move, register); and it opens no batch: keys in a passport are
+// sealed to their readers.
+package passport
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"slices"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/evidence"
+	"carnet/identity"
+)
+
+// The files of a passport. There are no others.
+const (
+	FileHead      = "passport.cose"
+	FileManifest  = "manifest.json"
+	FileStretches = "stretches.bin"
+	FileProofs    = "proofs.bin"
+	FileKeys      = "keys.bin"
+	FileItems     = "items.json"
+)
+
+// dataFiles are the files that the head has the hashes of, in its order.
+var dataFiles = []string{FileManifest, FileStretches, FileProofs, FileKeys, FileItems}
+
+// IsFile reports whether only a passport has a file of that name.
+func IsFile(name string) bool {
+	return name == FileHead || name == FileStretches || name == FileProofs || name == FileItems
+}
+
+// noItems is what the place of items holds: they aren't in this version.
+const noItems = "[]"
+
+// File is a file of a passport.
+type File struct {
+	Name   string             `json:"name"`
+	Length int64              `json:"length"`
+	Hash   carnet.Fingerprint `json:"sha256"`
+}
+
+// Reader is to whom keys are sealed.
+type Reader struct {
+	Reader    carnet.PartyID     `json:"reader"`
+	Reception carnet.Fingerprint `json:"reception"` // id of the reception key
+}
+
+// Head is what the world signs.
+type Head struct {
+	Version  int            `json:"version"` // 1
+	World    evidence.World `json:"world"`
+	Word     string         `json:"word"`               // identity.Passport, by the world's key in the register
+	Readers  []Reader       `json:"readers"`            // none: there are no keys
+	Farewell string         `json:"farewell,omitempty"` // identity.Farewell
+	Files    []File         `json:"files"`
+}
+
+const (
+	headType    = "application/vnd.carnet.passport+cose"
+	headVersion = 1
+	maxHead     = 128 << 10
+	maxReaders  = 64
+)
+
+// MaxBags is how many key bags a passport has at most: some for each reader.
+const MaxBags = 4096
+
+// openHead reads a head in its one form, by the key that it names.
+func openHead(signed []byte) (*Head, identity.Passport, error) {
+	var none identity.Passport
+	s, err := evidence.OpenAs(headType, signed, maxHead)
+	if err != nil {
+		return nil, none, err
+	}
+	h := new(Head)
+	d := json.NewDecoder(bytes.NewReader(s.Payload()))
+	d.DisallowUnknownFields()
+	if err := d.Decode(h); err != nil {
+		return nil, none, carnet.Errorf(carnet.Malformed, "the passport's head can't be read: %v", err)
+	}
+	if again, err := json.Marshal(h); err != nil || !bytes.Equal(again, s.Payload()) {
+		return nil, none, carnet.Errorf(carnet.Malformed, "the passport's head is not in its one form")
+	}
+	if h.Version != headVersion {
+		return nil, none, carnet.Errorf(carnet.Malformed, "the passport has version %d, and this program reads %d", h.Version, headVersion)
+	}
+	if !s.By(h.World.Key) {
+		return nil, none, carnet.Errorf(carnet.Tampered, "the passport's head is not signed by the key of %s that it names", h.World.Party)
+	}
+	word, err := h.check()
+	return h, word, err
+}
+
+// check holds a head together.
+func (h *Head) check() (word identity.Passport, err error) {
+	if _, err := carnet.ParsePartyID(string(h.World.Party)); err != nil {
+		return word, err
+	}
+	names := make([]string, len(h.Files))
+	for i, f := range h.Files {
+		names[i] = f.Name
+	}
+	if !slices.Equal(names, dataFiles) || len(h.Readers) > maxReaders {
+		return word, carnet.Errorf(carnet.Malformed, "the passport's head names the files %.200q and %d readers, which none does", names, len(h.Readers))
+	}
+	if word, err = identity.OpenPassport(h.Word); err != nil {
+		return word, err
+	}
+	if word.World != h.World.Party || word.Signer != identity.DID(ed25519.PublicKey(h.World.Key)) || word.Manifest != h.file(FileManifest).Hash {
+		return word, carnet.Errorf(carnet.Tampered, "what the home's key says is of another passport, or of another key that signs it")
+	}
+	if h.Farewell != "" {
+		f, err := identity.OpenFarewell(h.Farewell)
+		if err != nil {
+			return word, err
+		}
+		if f.Source != word.Source || f.Home != word.Home || f.Registrar != word.Registrar || f.Manifest != word.Manifest {
+			return word, carnet.Errorf(carnet.Tampered, "the farewell is of another passport")
+		}
+	}
+	return word, nil
+}
+
+func (h *Head) file(name string) File {
+	i := slices.IndexFunc(h.Files, func(f File) bool { return f.Name == name })
+	return h.Files[max(i, 0)]
+}
+
+// Vouched refuses a stream of which the world that received it has signed something
+// else than is said of it, or nothing. What retention has ended since is the homes' to
+// say.
+func Vouched(s avatar.MovedStream) error {
+	passage, err := evidence.OpenPassage(s.Passage)
+	if err != nil {
+		return err
+	}
+	want := PassageOf(s)
+	want.World.Key, want.Over = passage.World.Key, passage.Over
+	is, err := json.Marshal(passage)
+	if err != nil {
+		return err
+	}
+	if as, err := json.Marshal(want); err != nil || !bytes.Equal(is, as) {
+		return carnet.Errorf(carnet.Tampered, "%s signed something else of stream %s than what is said of it", passage.World.Party, s.Stream)
+	}
+	return nil
+}
+
+// PassageOf is what is said of a stream, without its world's key.
+func PassageOf(s avatar.MovedStream) evidence.Passage {
+	p := evidence.Passage{
+		Version: 1, World: evidence.World{Party: s.Origin.World}, Ledger: evidence.Ledger{Party: s.Origin.Ledger, Key: s.Origin.LedgerKey},
+		Sender: evidence.Sender{Party: s.Origin.Sender, Audience: s.Origin.Audience, Key: s.Origin.Key},
+		Stream: s.Stream, Next: s.NextBatch, End: s.NextFirst,
+	}
+	for _, o := range s.Over {
+		p.Over = append(p.Over, evidence.Over(o))
+	}
+	return p
+}
