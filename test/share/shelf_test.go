@@ -20,6 +20,7 @@ import (
 // vault keeps arena's shelf for citadel. It can be away, and lie.
 type vault struct {
 	away atomic.Bool
+	deaf atomic.Bool                                       // it takes objects, and its answers are lost
 	lie  atomic.Pointer[func(*vault, *shelf.Signed) error] // changes what citadel reads
 	gone atomic.Pointer[carnet.Fingerprint]                // an object that it says it hasn't
 
@@ -44,6 +45,9 @@ func (v *vault) PutObject(_ context.Context, body []byte, _ carnet.Retention) (f
 	defer v.mu.Unlock()
 	f = carnet.FingerprintOf(body)
 	v.objects[f] = slices.Clone(body)
+	if v.deaf.Load() {
+		return f, carnet.Errorf(carnet.Unavailable, "the answer was lost")
+	}
 	return f, nil
 }
 
@@ -200,52 +204,86 @@ func TestThroughStorage(t *testing.T) {
 	}
 }
 
-// lossy is an end of links that stores, and then cuts the connection before it is
-// acknowledged.
+// lossy is an end of links that cuts the connection at the next frame: before it is
+// stored, or before it is acknowledged.
 type lossy struct {
 	crossing.Sink
-	p    *pair
-	lose *atomic.Bool
+	p      *pair
+	lose   *atomic.Bool
+	stored bool
+	last   *atomic.Uint64 // the number of the frame that was in flight
 }
 
-func (l lossy) Accept(ctx context.Context, party carnet.PartyID, run []*link.Arrival) ([]link.Verdict, error) {
-	verdicts, err := l.Sink.Accept(ctx, party, run)
-	if l.lose.Load() {
+func (l lossy) Accept(ctx context.Context, party carnet.PartyID, run []*link.Arrival) (verdicts []link.Verdict, err error) {
+	cut := l.lose.Load() && l.last.CompareAndSwap(0, run[0].Frame.Header.Number)
+	if cut && !l.stored {
+		err = carnet.Errorf(carnet.Unavailable, "the frame is lost")
+	} else {
+		verdicts, err = l.Sink.Accept(ctx, party, run)
+	}
+	if cut {
 		l.p.proxy.cut.Store(true)
 		l.p.proxy.drop()
 	}
 	return verdicts, err
 }
 
-// What was stored and not acknowledged comes first on the shelf, byte for byte: citadel,
-// which has it, goes on behind it.
+// What wasn't acknowledged comes first on the shelf, byte for byte, whether citadel has
+// stored it or not: it goes on behind it.
 func TestWhatWasInFlightComesFirst(t *testing.T) {
-	var lose atomic.Bool
+	for name, stored := range map[string]bool{"stored": true, "lost": false} {
+		t.Run(name, func(t *testing.T) {
+			var lose atomic.Bool
+			var last atomic.Uint64
+			p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+			p.instead = func(s crossing.Sink) link.Sink { return lossy{s, p, &lose, stored, &last} }
+			p.restart(p.citadel)
+			s := p.hub.open(p.arena, &p.theirs)
+			p.take()
+			all := p.beats(s, 0, 2)
+			p.has("at first", all)
+			lose.Store(true)
+			all = append(all, p.beats(s, 2, 3)...)
+			p.eventually("citadel is cut off", p.proxy.cut.Load)
+			all = append(all, p.beats(s, 3, 6)...)
+			p.has("from the depot", all)
+			p.vault.mu.Lock()
+			first := p.vault.now
+			p.vault.mu.Unlock()
+			if first == nil {
+				t.Fatal("nothing is on the shelf")
+			}
+			if i, err := first.Open(shelf.Name(public(p.arena.id.Key)), shelf.Name(public(p.citadel.id.Key))); err != nil || i.First != last.Load() {
+				t.Errorf("the shelf begins with frame %d, %v: frame %d wasn't acknowledged", i.First, err, last.Load())
+			}
+			p.proxy.cut.Store(false)
+			all = append(all, p.beats(s, 6, 9)...)
+			p.has("over the link", all)
+			p.gone()
+		})
+	}
+}
+
+// An object that came to the depot, and is on no index since arena's process ended, is
+// deleted by the next.
+func TestAnObjectOnNoIndexIsDeleted(t *testing.T) {
 	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
-	p.instead = func(s crossing.Sink) link.Sink { return lossy{s, p, &lose} }
-	p.restart(p.citadel)
 	s := p.hub.open(p.arena, &p.theirs)
 	p.take()
 	all := p.beats(s, 0, 2)
 	p.has("at first", all)
-	lose.Store(true)
-	all = append(all, p.beats(s, 2, 3)...)
-	p.eventually("citadel is cut off", p.proxy.cut.Load)
-	all = append(all, p.beats(s, 3, 6)...)
-	p.has("from the depot", all)
-	p.vault.mu.Lock()
-	first := p.vault.now
-	p.vault.mu.Unlock()
-	if first == nil {
-		t.Fatal("nothing is on the shelf")
-	}
-	if i, err := first.Open(shelf.Name(public(p.arena.id.Key)), shelf.Name(public(p.citadel.id.Key))); err != nil || i.First > 3 {
-		t.Errorf("the shelf begins with frame %d, %v: the third was stored and not acknowledged", i.First, err)
-	}
-	lose.Store(false)
-	p.proxy.cut.Store(false)
-	all = append(all, p.beats(s, 6, 9)...)
-	p.has("over the link", all)
+	p.citadel.stop()
+	all = append(all, p.beats(s, 2, 4)...)
+	p.shelved()
+	p.vault.deaf.Store(true)
+	all = append(all, p.beats(s, 4, 6)...)
+	p.eventually("an object is on no index", func() bool { index, objects := p.vault.holds(); return objects > index })
+	p.arena.stop()
+	p.vault.deaf.Store(false)
+	p.start(p.arena)
+	p.eventually("the shelf goes on", func() bool { index, objects := p.vault.holds(); return index > 1 && objects == index })
+	p.start(p.citadel)
+	p.has("in the end", all)
 	p.gone()
 }
 
