@@ -20,6 +20,12 @@ import (
 type HomeQuestion struct {
 	Owner string `json:"owner,omitempty" doc:"The owner's key, as a did:key: to enrol the home, and then only."`
 	Asked string `json:"asked" doc:"A nonce, so that no older answer serves."`
+	Order string `json:"order,omitempty" doc:"The owner's order to erase what the home is of: to have that noted, and then only."`
+}
+
+// HomeList names homes.
+type HomeList struct {
+	Homes []carnet.HomeID `json:"homes"`
 }
 
 // What examples name.
@@ -62,6 +68,11 @@ func (b between) describeRegister(at string) {
 		[]*huma.Param{home, {Name: "asked", In: "query", Required: true, Description: "A nonce.", Schema: &huma.Schema{Type: "string"}, Example: exampleNonce}}, nil, reply())
 	add("claim-home", http.MethodPost, "/r2/homes/{home}/claims", "Raises the home's incarnation, for the home alone: what it released before is worth nothing then.", []*huma.Param{home},
 		body(question, "HomeQuestion", HomeQuestion{Asked: exampleNonce}), reply())
+	add("erase-home", http.MethodPost, "/r2/homes/{home}/erasure", "Notes that what the home is of was erased by its owner's order, for the home alone: it never moves again.", []*huma.Param{home},
+		body(question, "HomeQuestion", HomeQuestion{Asked: exampleNonce, Order: exampleToken}), reply())
+	erased := HomeList{[]carnet.HomeID{{0x11, 0x22}}}
+	add("list-erased", http.MethodPost, "/r2/erased", "Which of the homes that are named were erased.", nil, body(reflect.TypeFor[HomeList](), "HomeList", erased),
+		responses("200", "Those of them that were.", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[HomeList](), "HomeList"), Example: plain(erased)}}))
 	decided := answer(reflect.TypeFor[register.DecisionReply](), "DecisionReply", register.DecisionReply{Decision: exampleToken, Proof: proof})
 	decided["202"] = &huma.Response{Description: "Nothing is decided yet."}
 	add("decide-crossing", http.MethodPost, "/r2/crossings/{crossing}", "Puts a petition about a crossing, and says what is decided. The first decision stands, whatever is asked for later.",

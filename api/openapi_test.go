@@ -138,7 +138,7 @@ func last(op operation) string {
 // move: only the examples are held against the schemas here. test/faults TestMove and
 // TestRegister have it called, by the types that the schemas are made of.
 func ofMoves(op operation) bool {
-	return strings.Contains(op.path, "/moves/{crossing}") || strings.HasPrefix(op.path, "/r2/homes/") || strings.HasPrefix(op.path, "/r2/crossings/")
+	return strings.Contains(op.path, "/moves/{crossing}") || strings.HasPrefix(op.path, "/r2/homes/") || op.path == "/r2/erased" || strings.HasPrefix(op.path, "/r2/crossings/")
 }
 
 // exampleOf finds the example of an operation's request.
