@@ -279,13 +279,11 @@ func (s *Source) fill(ctx context.Context, b *building) error {
 		empty := false
 		for !b.full() && !empty {
 			e, ok, err := f.following.Take(ctx)
-			if err != nil {
-				return err
+			if empty = !ok; err == nil && ok {
+				err = s.decide(ctx, f, b, &e)
 			}
-			if empty = !ok; ok {
-				if err := s.decide(ctx, f, b, &e); err != nil {
-					return err
-				}
+			if err != nil { // of one avatar, which may have been erased meanwhile
+				return s.giveUp(ctx, id, err)
 			}
 		}
 		if empty {

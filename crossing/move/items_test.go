@@ -191,7 +191,7 @@ func TestASourceThatLiesAboutItems(t *testing.T) {
 		}, "isn't what the order's terms say"},
 		"an item too many":        {func(_ *stage, m *avatar.Manifest) { m.Items = append(m.Items, m.Items[0]) }, "the manifest has 2 items"},
 		"the item is missing":     {func(_ *stage, m *avatar.Manifest) { m.Items = nil }, "the manifest has 0 items"},
-		"a credential of its own": {func(_ *stage, m *avatar.Manifest) { m.Items[0].Credential = "e30.e30.AA" }, "is refused: the JWT"},
+		"a credential of its own": {func(_ *stage, m *avatar.Manifest) { m.Items[0].Credential = "e30.e30.AA" }, "the JWT is not in its one form"},
 		"a home that is elsewhere": {func(s *stage, _ *avatar.Manifest) {
 			for id, h := range s.registrar.homes {
 				if h.ID != s.crossing.Home.Home {

@@ -2,6 +2,7 @@ package world_test
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ var pieces = []carnet.Retention{carnet.Day, carnet.Month, carnet.Keep}
 // ofPieces sends what becomes these stretches, and returns how many measurements
 // that are.
 func ofPieces(h *hub, s *source) (n int) {
-	const each = 33_000 // 8 bytes each
+	const each, batch = 33_000, 11_000 // 8 bytes each
 	begun := time.Now().Add(-time.Hour).UnixNano()
 	for _, class := range pieces {
 		ms := make([]carnet.Measurement, each)
@@ -24,7 +25,11 @@ func ofPieces(h *hub, s *source) (n int) {
 			ms[i] = carnet.Measurement{Name: "steps", Time: begun + int64(n)*1e6, Value: carnet.Float(math.Sqrt(float64(n)))}
 			n++
 		}
-		h.send(s.seal(class, nil, ms...))
+		var batches [][]byte
+		for some := range slices.Chunk(ms, batch) {
+			batches = append(batches, s.seal(class, nil, some...))
+		}
+		h.send(batches...)
 	}
 	h.heads() // everything is folded
 	return n
