@@ -145,7 +145,7 @@ type Agent struct {
 	folded      uint64 // the id of the last frame folded
 	defects     uint64
 
-	withheld atomic.Bool // avatars with an owner's key aren't shown
+	withheld atomic.Pointer[map[carnet.AvatarID]struct{}] // avatars that aren't shown (Withhold); nil: none
 
 	demandMu sync.Mutex
 	demanded map[*Avatar]struct{}             // whose senders know that somebody waits

@@ -28,15 +28,36 @@ func (a *Agent) extent(streams []*stream) (e Extent) {
 	return e
 }
 
-// Withhold has avatars that an owner's key is pinned with refused to readers
-// (carnet.Unavailable), or shows them again: while nobody can tell whether they are
-// erased.
-func (a *Agent) Withhold(on bool) { a.withheld.Store(on) }
+// Withhold has the avatars that are here now, and that an owner's key is pinned with,
+// refused to readers (carnet.Unavailable), or shows them again: while nobody can tell
+// whether they are erased. Those that are made later aren't withheld.
+func (a *Agent) Withhold(on bool) {
+	if !on {
+		a.withheld.Store(nil)
+		return
+	}
+	these := make(map[carnet.AvatarID]struct{})
+	for _, v := range a.Avatars() {
+		if len(v.OwnerKey) > 0 {
+			these[v.ID] = struct{}{}
+		}
+	}
+	a.withheld.Store(&these)
+}
+
+func (a *Agent) isWithheld(id carnet.AvatarID) bool {
+	these := a.withheld.Load()
+	if these == nil {
+		return false
+	}
+	_, is := (*these)[id]
+	return is
+}
 
 // readable is avatar for who wants to read of it.
 func (a *Agent) readable(id carnet.AvatarID) (*Avatar, error) {
 	v, err := a.avatar(id)
-	if err == nil && a.withheld.Load() && a.ownerOf(v) != nil {
+	if err == nil && a.isWithheld(id) {
 		return nil, carnet.Errorf(carnet.Unavailable, "since this world has started, it couldn't ask the register yet whether its avatars are erased").
 			WithFix("try again when its depot can be reached: carnet status")
 	}
