@@ -55,10 +55,9 @@ func (r rack) index() *shelf.Index {
 
 // durable is what a giver has stored of a taker.
 type durable struct {
-	known   uint8 // incarnation
-	doc     rack  // as it was put last, or is being put
-	over    bool  // it is being withdrawn
-	process uint8
+	known uint8 // incarnation
+	doc   rack  // as it was put last, or is being put
+	over  bool  // it is being withdrawn
 }
 
 // storing is a state of the whole: comparable.

@@ -148,7 +148,6 @@ type marks struct {
 type flowing struct {
 	share     *Given
 	following *avatar.Following
-	demanded  bool
 	streams   map[carnet.StreamID]*flow
 	again     *again // as it began
 	had       had

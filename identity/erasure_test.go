@@ -60,9 +60,9 @@ func TestMessagesOfAnErasureThatAreWrong(t *testing.T) {
 	} {
 		o := order
 		change(&o)
-		if token, err := SignErasure(m.owner, o); err == nil {
+		if _, err := SignErasure(m.owner, o); err == nil {
 			t.Errorf("an order %s was signed", name)
-		} else if token, err = SignMessage(m.owner, erasureType, o); err != nil {
+		} else if token, err := SignMessage(m.owner, erasureType, o); err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if _, err := OpenErasure(token); err == nil {
 			t.Errorf("an order %s was read", name)

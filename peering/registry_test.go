@@ -322,7 +322,7 @@ func TestPeersBecomeWhatTheyAreAcrossRestarts(t *testing.T) {
 	if _, ok := hub.ByPin(p.Terms.Inviter.Pin, R1); !ok {
 		t.Error("hub doesn't know its peer")
 	}
-	if strings.Contains(fmt.Sprintf("%s", arena.disk.docs["peering watches"].Body), "watches") {
+	if strings.Contains(string(arena.disk.docs["peering watches"].Body), "watches") {
 		t.Error("the peering rests in the clear")
 	}
 	var kinds []ledger.Kind

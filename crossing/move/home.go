@@ -54,7 +54,7 @@ func (a *Agent) enrol(ctx context.Context, id carnet.AvatarID) (Registered, erro
 	if err != nil {
 		return Registered{}, err
 	}
-	registrar, did, err := a.Registrar()
+	_, did, err := a.Registrar()
 	if err != nil {
 		return Registered{}, err
 	}
@@ -71,7 +71,8 @@ func (a *Agent) enrol(ctx context.Context, id carnet.AvatarID) (Registered, erro
 			return Registered{}, err
 		}
 	}
-	if registrar, err = a.registrarOf(h.Registrar); err != nil {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
 		return Registered{}, err
 	}
 	if _, _, err := registrar.Enrol(ctx, h.Home, h.Owner); err != nil && !(had && carnet.CodeOf(err) == carnet.Conflict) {

@@ -48,8 +48,8 @@ var states = []State{None, Asked, Copying, Leaving, Prepared, Home, Dropped, Off
 func codeOf(s State) code { return code(slices.Index(states, s)) }
 
 var (
-	none, asked, leaving, prepared, home = codeOf(None), codeOf(Asked), codeOf(Leaving), codeOf(Prepared), codeOf(Home)
-	copying, frozen, gone                = codeOf(Copying), codeOf(Frozen), codeOf(Gone)
+	none, asked, home     = codeOf(None), codeOf(Asked), codeOf(Home)
+	copying, frozen, gone = codeOf(Copying), codeOf(Frozen), codeOf(Gone)
 )
 
 // table is what a function of states and events answers, worked out once.

@@ -142,10 +142,12 @@ func TestClientRefusesNonsense(t *testing.T) {
 		"a bearer token":            {say(200, `{"access_token":"a.b.c","issued_token_type":"`+AccessType+`","token_type":"Bearer","expires_in":300}`), carnet.Malformed},
 		"a token for ever":          {say(200, `{"access_token":"a.b.c","issued_token_type":"`+AccessType+`","token_type":"DPoP","expires_in":301}`), carnet.Malformed},
 		"a token with a line break": {say(200, `{"access_token":"a\r\nb","issued_token_type":"`+AccessType+`","token_type":"DPoP","expires_in":300}`), carnet.Malformed},
-		"a redirection":             {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://example.com/", 307) }, carnet.Malformed},
-		"busy":                      {say(429, ""), carnet.Unavailable},
-		"refused":                   {say(401, Outside), carnet.Unauthenticated},
-		"cut off":                   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, carnet.Unavailable},
+		"a redirection": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://example.com/", http.StatusTemporaryRedirect)
+		}, carnet.Malformed},
+		"busy":    {say(429, ""), carnet.Unavailable},
+		"refused": {say(401, Outside), carnet.Unauthenticated},
+		"cut off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, carnet.Unavailable},
 		"silence": {func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			close(asked)

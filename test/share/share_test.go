@@ -324,7 +324,6 @@ func TestShareRefused(t *testing.T) {
 type restored struct {
 	*pair
 	s      *stream
-	share  crossing.Taken
 	beats  []carnet.Measurement
 	counts []carnet.Measurement
 }
