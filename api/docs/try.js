@@ -69,7 +69,6 @@ function remember(path, body) {
 /** Quotes for a shell. @param {string} text */
 const quote = (text) => (/^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
-/** @param {number} n */
 /**
  * JSON on lines of its own, with every digit as it was sent: reading numbers would round them.
  * @param {string} text JSON
@@ -90,6 +89,7 @@ function indented(text) {
   return out.join("");
 }
 
+/** @param {number} n */
 const counted = (n, /** @type {string} */ what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 class Trial {
