@@ -61,6 +61,30 @@ func TestAnAvatarMoves(t *testing.T) {
 	}
 }
 
+// An avatar that moved on is cleared, with its key, once its former home has signed its
+// departure: with that key it is asked for. It is waited for seven days at most.
+func TestAFormerHomeIsHeardBeforeTheKeyGoes(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+	there := s.citadel.came(s.crossing.ID)
+	on := atSource{AtSource: AtSource{ID: carnet.NewCrossingID(), Avatar: there.To, State: Gone, Heard: true, Ended: s.citadel.Now()}}
+	if s.citadel.tellsStill(there.To) {
+		t.Error("the departure is here, and is waited for")
+	}
+	there.Departure = ""
+	s.citadel.targets[there.ID] = &there
+	if _, err := s.citadel.cleared(t.Context(), on); carnet.CodeOf(err) != carnet.Unavailable {
+		t.Errorf("before the former home has signed: %v", err)
+	}
+	on.Ended = on.Ended.Add(-keepFor)
+	if _, err := s.citadel.cleared(t.Context(), on); carnet.CodeOf(err) == carnet.Unavailable && strings.Contains(err.Error(), "signed its departure") {
+		t.Errorf("after seven days: %v", err)
+	}
+}
+
 func TestAmountIsWhatTheManifestLists(t *testing.T) {
 	m := &avatar.Manifest{
 		Streams: make([]avatar.MovedStream, 2), Keys: make([]avatar.MovedKey, 3), State: make([]avatar.MovedValue, 5),

@@ -650,6 +650,9 @@ func (a *Agent) cleared(ctx context.Context, l atSource) (time.Time, error) {
 	if l.alone() { // its chain went in the transaction in which it did
 		return l.Ended.UTC().Truncate(time.Second), nil
 	}
+	if a.tellsStill(l.Avatar) && a.Now().Before(l.Ended.Add(keepFor)) {
+		return time.Time{}, carnet.Errorf(carnet.Unavailable, "the avatar's home of before hasn't signed its departure yet, which is asked for with the avatar's key")
+	}
 	if err := a.World.Clear(ctx, l.Avatar); err != nil {
 		return time.Time{}, err
 	}
@@ -661,6 +664,18 @@ func (a *Agent) cleared(ctx context.Context, l atSource) (time.Time, error) {
 		return time.Time{}, carnet.Errorf(carnet.Unavailable, "what the avatar left behind is still being deleted")
 	}
 	return gone.Cleared.UTC().Truncate(time.Second), nil
+}
+
+// tellsStill reports whether the move by which an avatar came here waits for its source.
+func (a *Agent) tellsStill(id carnet.AvatarID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, t := range a.targets {
+		if t.To == id && t.State == Home && t.Departure == "" && !t.recovers() {
+			return true
+		}
+	}
+	return false
 }
 
 // Cancel calls a move off, at either side, as far as that is still possible here.
