@@ -270,7 +270,7 @@ test("an avatar is read in TypeScript as docs/read-an-avatar.md has it", limit, 
       shown += piece;
       if (/^data: \[/m.test(shown)) break;
     }
-    assert.match(shown, /^heart_rate \d+ beat\/min$/m);
+    assert.match(shown, /^heart_rate [\d.]+ \d+ beat\/min$/m);
     assert.match(shown, /^data: \[\{"b?n":"/m);
   } finally {
     run.kill("SIGKILL");
