@@ -16,7 +16,6 @@ import (
 	"carnet/policy"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
 // Passports makes passports of a world's avatars. It may be called concurrently.
@@ -250,14 +249,5 @@ func (s *server) passport(ctx context.Context, in *struct {
 		leave()
 		return nil, err
 	}
-	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		defer leave()
-		_, w := humago.Unwrap(ctx)
-		w.Header().Set("Content-Type", typeTar)
-		w.Header().Set("Content-Disposition", `attachment; filename="passport.tar"`)
-		if err := write(patient{w, http.NewResponseController(w), s.limits.answer}); err != nil {
-			s.log.Warn("a passport was not sent whole", "err", err)
-			panic(http.ErrAbortHandler) // the caller must not take it for whole
-		}
-	}}, nil
+	return s.tar("passport", leave, write), nil
 }

@@ -101,16 +101,21 @@ func (s *server) evidence(ctx context.Context, in *evidenceQuery) (*huma.StreamR
 		leave()
 		return nil, err
 	}
+	return s.tar("evidence", leave, write), nil
+}
+
+// tar answers with a tar that write writes, and leaves then.
+func (s *server) tar(name string, leave func(), write func(io.Writer) error) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		defer leave()
 		_, w := humago.Unwrap(ctx)
 		w.Header().Set("Content-Type", typeTar)
-		w.Header().Set("Content-Disposition", `attachment; filename="evidence.tar"`)
+		w.Header().Set("Content-Disposition", `attachment; filename="`+name+`.tar"`)
 		if err := write(patient{w, http.NewResponseController(w), s.limits.answer}); err != nil {
-			s.log.Warn("an evidence bundle was not sent whole", "err", err)
+			s.log.Warn("a bundle was not sent whole", "bundle", name, "err", err)
 			panic(http.ErrAbortHandler) // the caller must not take it for whole
 		}
-	}}, nil
+	}}
 }
 
 // patient gives the caller time for each piece, not for the whole: a bundle is as

@@ -1,13 +1,10 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"carnet"
@@ -153,24 +150,7 @@ func (r ErasureRequest) Marshal() ([]byte, error) {
 
 // ParseErasureRequest reads a request strictly. Nobody signed it.
 func ParseErasureRequest(data []byte) (r ErasureRequest, err error) {
-	if len(data) > MaxMessage {
-		return r, carnet.Errorf(carnet.TooLarge, "the request to erase has %d bytes, at most %d are read", len(data), MaxMessage)
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return r, carnet.Errorf(carnet.Malformed, "the request to erase can't be read: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, carnet.Errorf(carnet.Malformed, "the request to erase goes on after its object")
-	}
-	if err := r.check(); err != nil {
-		return r, err
-	}
-	again, err := json.Marshal(r)
-	if err == nil && !bytes.Equal(again, bytes.TrimSpace(data)) {
-		err = carnet.Errorf(carnet.Malformed, "the request to erase isn't in the one form that such requests have")
-	}
+	err = readRequest("request to erase", data, MaxMessage, &r, func() error { return r.check() })
 	return r, err
 }
 

@@ -1,12 +1,9 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -58,24 +55,10 @@ func (r MoveRequest) Marshal() ([]byte, error) {
 // ParseMoveRequest reads a move request strictly, with the mandate request in it.
 // Nobody signed it: what it says is what somebody wants.
 func ParseMoveRequest(data []byte) (r MoveRequest, m MandateRequest, err error) {
-	if len(data) > MaxMessage {
-		return r, m, carnet.Errorf(carnet.TooLarge, "the move request has %d bytes, at most %d are read", len(data), MaxMessage)
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return r, m, carnet.Errorf(carnet.Malformed, "the move request can't be read: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, m, carnet.Errorf(carnet.Malformed, "the move request goes on after its object")
-	}
-	if m, err = r.check(); err != nil {
-		return r, m, err
-	}
-	again, err := json.Marshal(r)
-	if err == nil && !bytes.Equal(again, bytes.TrimSpace(data)) {
-		err = carnet.Errorf(carnet.Malformed, "the move request isn't in the one form that move requests have")
-	}
+	err = readRequest("move request", data, MaxMessage, &r, func() (err error) {
+		m, err = r.check()
+		return err
+	})
 	return r, m, err
 }
 

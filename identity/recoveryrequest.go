@@ -1,12 +1,9 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"carnet"
@@ -55,24 +52,10 @@ const maxRecoveryRequest = 256 << 10
 // ParseRecoveryRequest reads a recovery request strictly, with the passport's word.
 // Nobody signed the request: what it says is what somebody wants.
 func ParseRecoveryRequest(data []byte) (r RecoveryRequest, p Passport, err error) {
-	if len(data) > maxRecoveryRequest {
-		return r, p, carnet.Errorf(carnet.TooLarge, "the recovery request has %d bytes, at most %d are read", len(data), maxRecoveryRequest)
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return r, p, carnet.Errorf(carnet.Malformed, "the recovery request can't be read: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, p, carnet.Errorf(carnet.Malformed, "the recovery request goes on after its object")
-	}
-	if p, err = r.check(); err != nil {
-		return r, p, err
-	}
-	again, err := json.Marshal(r)
-	if err == nil && !bytes.Equal(again, bytes.TrimSpace(data)) {
-		err = carnet.Errorf(carnet.Malformed, "the recovery request isn't in the one form that recovery requests have")
-	}
+	err = readRequest("recovery request", data, maxRecoveryRequest, &r, func() (err error) {
+		p, err = r.check()
+		return err
+	})
 	return r, p, err
 }
 
