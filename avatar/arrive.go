@@ -158,14 +158,17 @@ func (a *Agent) Arriving() map[carnet.AvatarID]carnet.CrossingID {
 	return all
 }
 
-// Holder returns who has an avatar's key: an avatar that is here, or one that is to
-// come, which is shown nowhere else.
+// Holder returns who has an avatar's key: an avatar that is here, one that is to
+// come, or one that has moved away, which are shown nowhere else.
 func (a *Agent) Holder(id carnet.AvatarID) (Info, error) {
 	a.mu.RLock()
-	r := a.arriving[id]
+	r, gone := a.arriving[id], a.departed[id]
 	a.mu.RUnlock()
-	if r != nil {
+	switch {
+	case r != nil:
 		return r.info(), nil
+	case gone != nil:
+		return a.info(gone), nil
 	}
 	return a.Avatar(id)
 }

@@ -170,10 +170,10 @@ func (a *Agent) hasGone(id carnet.StreamID, party carnet.PartyID) bool {
 }
 
 // Clear deletes what is left of an avatar that has moved away: stretches, here with
-// overwriting and then at the depot, proofs, and every key of it. On return
+// overwriting and then at the depot, proofs, and every key of its data. On return
 // nothing of it can be read here any more, and the document says so; what the
 // depot has is asked back until it is gone, too. A crash leaves less; done again it
-// goes on, and is done once.
+// goes on, and is done once. The key by which it proves itself stays (Silence).
 func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 	a.clearMu.Lock()
 	defer a.clearMu.Unlock()
@@ -196,9 +196,6 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 			return err
 		}
 	}
-	if err := a.keys.Destroy(ctx, keys.ID{Kind: "avatar", Name: id.String()}); err != nil {
-		return err
-	}
 	if err := a.Compact(ctx, 1); err != nil { // frames that hold batches of it
 		return err
 	}
@@ -206,6 +203,15 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 		return err
 	}
 	return a.setCleared(ctx, v)
+}
+
+// Silence destroys the key by which an avatar proves itself, that has moved away or is
+// erased: it has nothing more to ask of another world. Done again it stays done.
+func (a *Agent) Silence(ctx context.Context, id carnet.AvatarID) error {
+	if _, err := a.Departed(id); err != nil {
+		return err
+	}
+	return a.keys.Destroy(ctx, keys.ID{Kind: "avatar", Name: id.String()})
 }
 
 // setCleared notes that nothing is left of an avatar that has moved away.

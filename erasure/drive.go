@@ -266,6 +266,9 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 		if err := a.World.Clear(ctx, h.Avatar); err != nil {
 			return err
 		}
+		if err := a.World.Silence(ctx, h.Avatar); err != nil {
+			return err
+		}
 		if err := a.Revoke(ctx, h.Avatar); err != nil {
 			return err
 		}

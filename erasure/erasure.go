@@ -40,6 +40,7 @@ type World interface {
 
 	Erase(ctx context.Context, id carnet.AvatarID, by carnet.ErasureID, order carnet.Fingerprint, told carnet.PartyID) error
 	Clear(context.Context, carnet.AvatarID) error
+	Silence(context.Context, carnet.AvatarID) error
 	Named(carnet.AvatarID) []carnet.StreamID
 	Speakers(carnet.AvatarID) map[carnet.StreamID]carnet.PartyID
 	TellErased([]carnet.Erased)

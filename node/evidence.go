@@ -290,8 +290,8 @@ func (p proofs) Document(id carnet.AvatarID) (identity.Document, error) {
 // credentialLife is how long a credential holds: whoever needs one asks for it.
 const credentialLife = 24 * time.Hour
 
-// Credential implements api.Proofs. An avatar that is to come has one, too, to ask
-// its former world with.
+// Credential implements api.Proofs. An avatar that is to come has one, too, and one that
+// has moved on, to ask its former world with.
 func (p proofs) Credential(_ context.Context, id carnet.AvatarID) (string, error) {
 	info, err := p.node.api.World.Holder(id)
 	if err != nil {

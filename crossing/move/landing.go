@@ -175,13 +175,20 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	t.Departure = left.Departure
-	return a.keepTarget(ctx, t)
+	if err := a.keepTarget(ctx, t); err != nil {
+		return err
+	}
+	a.saidAll(t.To)
+	return nil
 }
 
 // survey opens every batch that came, which nobody did while the source kept still for
 // it, and says which can't be used: who sent it and the source stand for that.
 func (a *Agent) survey(ctx context.Context, t atTarget) error {
 	unfit := 0
+	if _, err := a.World.Departed(t.To); err == nil {
+		return a.surveyed(ctx, t, 0) // it moved on: its next home opens all of it
+	}
 	err := a.World.Survey(ctx, t.To, func(u avatar.Unfit) {
 		unfit++
 		a.Log.Error("a batch that came with a move can't be used", "crossing", t.ID, "avatar", t.To, "from", t.From, "stream", u.Stream, "batch", u.Batch, "fingerprint", u.Fingerprint, "err", u.Why)
@@ -189,6 +196,10 @@ func (a *Agent) survey(ctx context.Context, t atTarget) error {
 	if err != nil {
 		return err
 	}
+	return a.surveyed(ctx, t, unfit)
+}
+
+func (a *Agent) surveyed(ctx context.Context, t atTarget, unfit int) error {
 	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	t.Surveyed, t.Unfit = true, unfit

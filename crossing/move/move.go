@@ -49,6 +49,7 @@ type World interface {
 	Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error
 	Departed(carnet.AvatarID) (avatar.Destination, error)
 	Clear(context.Context, carnet.AvatarID) error
+	Silence(context.Context, carnet.AvatarID) error
 
 	// The target's.
 	Expect(ctx context.Context, x carnet.CrossingID, title string) (avatar.Info, error)

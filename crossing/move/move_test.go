@@ -61,27 +61,56 @@ func TestAnAvatarMoves(t *testing.T) {
 	}
 }
 
-// An avatar that moved on is cleared, with its key, once its former home has signed its
-// departure: with that key it is asked for. It is waited for seven days at most.
-func TestAFormerHomeIsHeardBeforeTheKeyGoes(t *testing.T) {
-	s := newStage(t)
-	s.ask()
-	s.order(time.Hour)
-	s.goOn()
-	s.want("in the end", Gone, Home, "citadel")
-	there := s.citadel.came(s.crossing.ID)
-	on := atSource{AtSource: AtSource{ID: carnet.NewCrossingID(), Avatar: there.To, State: Gone, Heard: true, Ended: s.citadel.Now()}}
-	if s.citadel.tellsStill(there.To) {
-		t.Error("the departure is here, and is waited for")
-	}
-	there.Departure = ""
-	s.citadel.targets[there.ID] = &there
-	if _, err := s.citadel.cleared(t.Context(), on); carnet.CodeOf(err) != carnet.Unavailable {
-		t.Errorf("before the former home has signed: %v", err)
-	}
-	on.Ended = on.Ended.Add(-keepFor)
-	if _, err := s.citadel.cleared(t.Context(), on); carnet.CodeOf(err) == carnet.Unavailable && strings.Contains(err.Error(), "signed its departure") {
-		t.Errorf("after seven days: %v", err)
+// An avatar that moved on is cleared at once, and its key stays until its former home has
+// signed its departure, which is asked for with it: seven days at most.
+func TestAKeyStaysUntilTheFormerHomeHasSigned(t *testing.T) {
+	for _, how := range []string{"signed", "never signed"} {
+		t.Run(how, func(t *testing.T) {
+			s := newStage(t)
+			s.ask()
+			s.order(time.Hour)
+			s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+			s.goOn()
+			s.want("without the former home's word", Gone, Home, "citadel")
+			there, store, now := s.citadel.came(s.crossing.ID), s.stores["citadel"], time.Now()
+			s.citadel.Now = func() time.Time { return now }
+
+			// It moves on, before it was surveyed.
+			there.Surveyed = false
+			s.citadel.targets[there.ID] = &there
+			x := carnet.NewCrossingID()
+			delete(store.avatars, there.To)
+			store.gone[there.To] = avatar.Destination{Crossing: x, World: "clinic"}
+			s.citadel.sources[x] = &atSource{AtSource: AtSource{ID: x, Avatar: there.To, State: Gone, Heard: true, Ended: now}}
+			s.goOn()
+			if on := s.citadel.left(x); on.Departure == "" || store.gone[there.To].Cleared.IsZero() {
+				t.Errorf("it isn't cleared: %+v", on.AtSource)
+			}
+			if !s.citadel.came(there.ID).Surveyed {
+				t.Error("it is to be surveyed where it isn't any more")
+			}
+			if s.citadel.left(x).Silent || store.silent[there.To] {
+				t.Error("its key is gone before its former home has signed")
+			}
+			s.start("citadel")
+			s.citadel.Now = func() time.Time { return now }
+			s.goOn()
+			if !s.citadel.sources[x].open() || store.silent[there.To] {
+				t.Error("its key is forgotten with a start")
+			}
+			if how == "signed" {
+				s.cut["decided"] = nil
+			} else {
+				now = now.Add(keepFor)
+			}
+			s.goOn()
+			if !store.silent[there.To] || s.citadel.sources[x].open() {
+				t.Error("its key stays for ever")
+			}
+			if was := s.citadel.came(there.ID); how == "signed" && (was.Departure == "" || was.open() || !was.Surveyed) {
+				t.Errorf("the move by which it came isn't over: %+v", was.AtTarget)
+			}
+		})
 	}
 }
 

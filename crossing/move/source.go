@@ -31,6 +31,7 @@ type AtSource struct {
 	Heads     []carnet.Moved     `json:"heads,omitempty"` // what things agents are told
 	Heard     bool               `json:"heard,omitempty"` // the target has said that it has the avatar
 	Departure string             `json:"departure,omitempty"`
+	Silent    bool               `json:"silent,omitempty"` // the avatar's key is destroyed, too
 	Ended     time.Time          `json:"ended,omitzero"`
 	Why       string             `json:"why,omitempty"` // it was kept
 	Amount    Amount             `json:"amount,omitzero"`
@@ -62,7 +63,7 @@ type atSource struct {
 
 // open reports whether there is something to do without being asked.
 func (l *atSource) open() bool {
-	return l.State == Frozen || l.State == Offered || l.State == Gone && l.Departure == ""
+	return l.State == Frozen || l.State == Offered || l.State == Gone && !l.Silent
 }
 
 // gives reports whether a target is still given what it asks for: one that has the
@@ -397,6 +398,20 @@ func (a *Agent) askNow(x carnet.CrossingID) {
 	}
 }
 
+// saidAll has the key of an avatar destroyed that was kept to ask its home of before.
+func (a *Agent) saidAll(id carnet.AvatarID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for x, l := range a.sources {
+		if l.Avatar == id && l.State == Gone && !l.Silent {
+			again := *l
+			again.notTill = time.Time{}
+			a.sources[x] = &again
+		}
+	}
+	a.rouse()
+}
+
 // manifestDocument is the document of a manifest, which is stored once.
 func (a *Agent) manifestDocument(x carnet.CrossingID, m []byte) avatar.Kept {
 	return avatar.Kept{Kind: kindManifest, ID: x.String(), Version: 1, Body: m}
@@ -593,6 +608,8 @@ func (a *Agent) goOnAtSource(ctx context.Context, x carnet.CrossingID) error {
 		err = a.askAtSource(ctx, l)
 	case l.State == Gone && l.Departure == "" && (l.Heard || !a.Now().Before(l.Ended.Add(keepFor))):
 		err = a.depart(ctx, l)
+	case l.State == Gone && l.Departure != "":
+		err = a.silence(ctx, l)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -639,9 +656,32 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 	if err != nil {
 		return err
 	}
-	defer a.changing.of(l.Avatar)()
+	done := a.changing.of(l.Avatar)
 	l = a.left(l.ID)
 	l.Departure = departure
+	err = a.keepSource(ctx, l)
+	done()
+	if err != nil {
+		return err
+	}
+	return a.silence(ctx, l)
+}
+
+// silence destroys the key of an avatar that is cleared, and notes it. An avatar that came
+// by a move itself asks its home of before for the departure with that key: it is kept
+// until that one has signed, but not for ever.
+func (a *Agent) silence(ctx context.Context, l atSource) error {
+	if a.tellsStill(l.Avatar) && a.Now().Before(l.Ended.Add(keepFor)) {
+		return nil
+	}
+	if !l.alone() {
+		if err := a.World.Silence(ctx, l.Avatar); err != nil {
+			return err
+		}
+	}
+	defer a.changing.of(l.Avatar)()
+	l = a.left(l.ID)
+	l.Silent = true
 	return a.keepSource(ctx, l)
 }
 
@@ -649,9 +689,6 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 func (a *Agent) cleared(ctx context.Context, l atSource) (time.Time, error) {
 	if l.alone() { // its chain went in the transaction in which it did
 		return l.Ended.UTC().Truncate(time.Second), nil
-	}
-	if a.tellsStill(l.Avatar) && a.Now().Before(l.Ended.Add(keepFor)) {
-		return time.Time{}, carnet.Errorf(carnet.Unavailable, "the avatar's home of before hasn't signed its departure yet, which is asked for with the avatar's key")
 	}
 	if err := a.World.Clear(ctx, l.Avatar); err != nil {
 		return time.Time{}, err

@@ -35,7 +35,8 @@ type store struct {
 	arriving  map[carnet.AvatarID]bool
 	rooms     map[carnet.AvatarID]carnet.CrossingID // of those
 	gone      map[carnet.AvatarID]avatar.Destination
-	title     string // of what it would release
+	silent    map[carnet.AvatarID]bool // their keys are destroyed
+	title     string                   // of what it would release
 	streams   []avatar.MovedStream
 	ceiling   carnet.Label
 	failKeep  error
@@ -49,7 +50,7 @@ type store struct {
 func newStore() *store {
 	return &store{
 		documents: make(map[[2]string][]byte), versions: make(map[[2]string]uint64), avatars: make(map[carnet.AvatarID]avatar.Info),
-		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), rooms: make(map[carnet.AvatarID]carnet.CrossingID), gone: make(map[carnet.AvatarID]avatar.Destination),
+		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), rooms: make(map[carnet.AvatarID]carnet.CrossingID), gone: make(map[carnet.AvatarID]avatar.Destination), silent: make(map[carnet.AvatarID]bool),
 		items: itemtest.NewMemory(),
 	}
 }
@@ -60,7 +61,7 @@ func (s *store) copied() *store {
 	defer s.mu.Unlock()
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
-		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), title: s.title, ceiling: s.ceiling, streams: s.streams,
+		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), silent: maps.Clone(s.silent), title: s.title, ceiling: s.ceiling, streams: s.streams,
 		items: s.items.Copied(), table: s.table,
 	}
 }
@@ -171,6 +172,12 @@ func (s *store) Clear(_ context.Context, id carnet.AvatarID) error {
 	return nil
 }
 
+func (s *store) Silence(_ context.Context, id carnet.AvatarID) error {
+	defer s.lock()()
+	s.silent[id] = true
+	return nil
+}
+
 func (s *store) Expect(_ context.Context, x carnet.CrossingID, title string) (avatar.Info, error) {
 	defer s.lock()()
 	id := carnet.NewAvatarID()
@@ -226,7 +233,10 @@ func (s *store) Drop(_ context.Context, id carnet.AvatarID) error {
 	return nil
 }
 
-func (s *store) Survey(_ context.Context, _ carnet.AvatarID, do func(avatar.Unfit)) error {
+func (s *store) Survey(_ context.Context, id carnet.AvatarID, do func(avatar.Unfit)) error {
+	if _, err := s.Avatar(id); err != nil {
+		return err
+	}
 	for range s.unfit {
 		do(avatar.Unfit{})
 	}

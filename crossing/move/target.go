@@ -46,8 +46,8 @@ type AtTarget struct {
 	Why        string             `json:"why,omitempty"` // it was called off, or dropped
 	// Looks are what the order's items look like here, since they were checked.
 	Looks []item.Looks `json:"looks,omitempty"`
-	// Surveyed: since it is home, every batch has been opened; Unfit counts those that
-	// can't be used.
+	// Surveyed: since it is home, every batch has been opened, or it has moved on before;
+	// Unfit counts those that can't be used.
 	Surveyed bool   `json:"surveyed,omitempty"`
 	Unfit    int    `json:"unfit,omitempty"`
 	Amount   Amount `json:"amount,omitzero"`

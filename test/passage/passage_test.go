@@ -15,6 +15,7 @@ import (
 	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/keys"
 	"carnet/seal"
 )
 
@@ -301,6 +302,22 @@ func TestPassage(t *testing.T) {
 	nothingLeft(t, arena, streams[0].id, streams[1].id)
 	if to, err := arena.agent.Departed(id); err != nil || to.World != "citadel" || to.Cleared.IsZero() {
 		t.Errorf("the avatar went to %+v, %v", to, err)
+	}
+	// It can still ask its home of before, until it has nothing more to ask.
+	if holder, err := arena.agent.Holder(id); err != nil || len(holder.Key) != 32 {
+		t.Errorf("the holder that has moved is %+v, %v", holder, err)
+	}
+	key := keys.ID{Kind: "avatar", Name: id.String()}
+	if _, err := arena.table.Signer(t.Context(), key); err != nil {
+		t.Errorf("the key of the avatar that has moved: %v", err)
+	}
+	must(t, arena.agent.Silence(t.Context(), id))
+	must(t, arena.agent.Silence(t.Context(), id))
+	if _, err := arena.table.Signer(t.Context(), key); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("the key of the avatar that has nothing to ask: %v", err)
+	}
+	if err := citadel.agent.Silence(t.Context(), p.target); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("an avatar that is here is silenced: %v", err)
 	}
 	// Its own stream at the new home, and evidence of both.
 	citadel.ahead.Store(int64(2 * time.Hour))
