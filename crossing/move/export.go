@@ -54,6 +54,10 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	if err != nil {
 		return e, err
 	}
+	if a.keepsStill(w.Avatar) { // a claim would void what was released
+		return e, carnet.Errorf(carnet.Conflict, "the avatar keeps still: it moves to another world").
+			WithFix("see 'carnet avatar status'; when the move is over, or cancelled, try again")
+	}
 	incarnation, err := a.claim(ctx, h.Registrar, h.Home)
 	if err != nil {
 		return e, err

@@ -423,6 +423,58 @@ func TestAMoveWaitsForAnother(t *testing.T) {
 	s.want("in the end", Gone, Home, "citadel")
 }
 
+// A source that hears of the end of a move that was only offered doesn't claim the
+// avatar's home for it: that would void what it has released for another one meanwhile.
+func TestAnAbortVoidsNoOtherRelease(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	first := s.crossing.ID
+	s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	_ = s.citadel.goOnAtTarget(t.Context(), first)
+	s.want("at first", Offered, Copying, "arena")
+	if err := s.citadel.Cancel(t.Context(), first, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.citadel.goOnAtTarget(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	s.cut["freeze"] = nil
+	s.ask()
+	s.order(time.Hour)
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Fatal(err)
+	}
+	s.want("once both have signed", Frozen, Prepared, "arena")
+	if err := s.arena.goOnAtSource(t.Context(), first); err != nil || s.arena.left(first).State != Kept {
+		t.Errorf("the first move is %s at its source: %v", s.arena.left(first).State, err)
+	}
+	for len(s.arena.claims) > 0 { // as watchHomes does
+		h := <-s.arena.claims
+		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil {
+			t.Error(err)
+		}
+	}
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+}
+
+// A passport claims the home that it is of, which isn't done while that is released.
+func TestNoPassportVoidsARelease(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	if err := s.citadel.copy(t.Context(), s.citadel.came(s.crossing.ID)); err != nil {
+		t.Fatal(err)
+	}
+	s.start("arena")
+	if _, err := s.arena.Export(t.Context(), Wish{Avatar: s.avatar, Signer: s.owner.Public().(ed25519.PublicKey)}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("a passport of an avatar that keeps still: %v", err)
+	}
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+}
+
 // hubs is a stream of hub's that arena has received.
 var hubs = avatar.MovedStream{Stream: carnet.StreamID{1}, NextBatch: 3, NextFirst: 7, Here: true, Origin: avatar.Origin{
 	World: "arena", Ledger: "vault", LedgerKey: "key", Sender: "hub", Audience: "arena", Key: keyOf("hub").Public().(ed25519.PublicKey),

@@ -554,6 +554,7 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		}
 		was.Why = "the registrar decided abort"
 	}
+	frozen := was.State == Frozen
 	was.State, was.Decision, was.Ended = next, token, a.Now().UTC()
 	if err := a.keepSource(ctx, was); err != nil {
 		return err
@@ -564,8 +565,9 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		return nil
 	}
 	// What kept still objected to no recovery meanwhile: it claims anew before it is
-	// frozen again, and now, if the registrar answers.
-	if h, enrolled := a.homeOf(was.Avatar); enrolled && !was.alone() {
+	// frozen again, and now, if the registrar answers. If it didn't for this crossing, it
+	// may for another, whose release a claim would void.
+	if h, enrolled := a.homeOf(was.Avatar); enrolled && frozen && !was.alone() {
 		a.mu.Lock()
 		delete(a.claimed, h.Home)
 		a.mu.Unlock()
