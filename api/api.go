@@ -82,6 +82,10 @@ type Config struct {
 	// Outbox is the party's way to its depot; nil: its statements go nowhere.
 	Outbox *Outbox
 
+	// Examine has the party look for what is half done or not as it should be; nil: the
+	// interface has no route for it.
+	Examine func(context.Context) (carnet.Examination, error)
+
 	// Tokens says who a bearer token is. Live subscriptions ask it again from
 	// time to time, so that a token that is taken away ends them.
 	Tokens Authenticator
@@ -168,19 +172,21 @@ type entities interface {
 // server answers requests. Its fields don't change after New.
 type server struct {
 	party         carnet.PartyID
-	things        things   // nil unless the party is a things agent
-	world         world    // nil unless it is a world
-	depot         store    // nil unless it is a depot
-	outbox        *Outbox  // nil for a depot
-	r2, r5        string   // empty: there is no such listener
-	mqtt          string   // likewise
-	proofs        Proofs   // with world
-	peers         Peers    // nil: not served
-	mandates      mandates // nil, or with world
-	shares        shares   // nil, or with world
-	moves         moves    // nil, or with world
-	items         items    // nil, or with world
-	erasures      erasures // nil, or with world
+	things        things  // nil unless the party is a things agent
+	world         world   // nil unless it is a world
+	depot         store   // nil unless it is a depot
+	outbox        *Outbox // nil for a depot
+	examine       func(context.Context) (carnet.Examination, error)
+	examining     chan struct{} // has room for the one that examines
+	r2, r5        string        // empty: there is no such listener
+	mqtt          string        // likewise
+	proofs        Proofs        // with world
+	peers         Peers         // nil: not served
+	mandates      mandates      // nil, or with world
+	shares        shares        // nil, or with world
+	moves         moves         // nil, or with world
+	items         items         // nil, or with world
+	erasures      erasures      // nil, or with world
 	erasureKey    func(carnet.PartyID) string
 	erasureSigner func(context.Context) (ed25519.PrivateKey, error)
 	abroad        Abroad     // nil, or with world
@@ -200,7 +206,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, mqtt: cfg.MQTT, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, examine: cfg.Examine, examining: make(chan struct{}, 1), outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, mqtt: cfg.MQTT, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

@@ -124,6 +124,17 @@ func (s *served) serve(cfg api.Config) string {
 	if cfg.Guard == nil {
 		cfg.Guard = guard(s.t, s.records)
 	}
+	cfg.Examine = func(ctx context.Context) (carnet.Examination, error) {
+		e := carnet.Examination{Findings: []carnet.Finding{}}
+		e.Saw("peers", 0)
+		if cfg.Things != nil {
+			cfg.Things.Examine(&e)
+		}
+		if cfg.World == nil {
+			return e, nil
+		}
+		return e, cfg.World.Examine(ctx, &e)
+	}
 	h, err := api.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)

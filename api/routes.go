@@ -26,6 +26,9 @@ func (s *server) routes() (http.Handler, error) {
 	h := humago.New(mux, s.document())
 	h.UseMiddleware(s.accept)
 	s.every(h)
+	if s.examine != nil {
+		s.examinationRoutes(h)
+	}
 	if s.peers != nil {
 		s.peerRoutes(h)
 	}

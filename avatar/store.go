@@ -46,6 +46,9 @@ type Store interface {
 	// StretchPage returns a stream's stretches whose first batch is at least from,
 	// without bodies, in order of their first batch, at most limit.
 	StretchPage(ctx context.Context, stream carnet.StreamID, from uint64, limit int) ([]StretchRow, error)
+	// StretchStreams returns the streams above after that have stretches, in the byte
+	// order of their ids, at most limit.
+	StretchStreams(ctx context.Context, after carnet.StreamID, limit int) ([]carnet.StreamID, error)
 	// StretchBody returns one stretch's bytes, as they are (the caller compares
 	// the fingerprint); carnet.NotFound if the row or its body is lost.
 	StretchBody(ctx context.Context, id uint64) ([]byte, error)

@@ -101,7 +101,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openActivity(ctx); err != nil {
 		return err
 	}
-	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: peersOf{n.peers, n}, Log: n.log,
+	n.api = api.Config{Party: n.config.Party, Tokens: n.principal, Guard: n.guard, Activity: n.activity, Peers: peersOf{n.peers, n}, Examine: n.examine, Log: n.log,
 		Live: n.config.Limits.Live, LiveOfToken: n.config.Limits.LiveOfToken}
 	switch reached := n.config.Reached(); {
 	case n.config.Role == identity.Depot:

@@ -36,7 +36,8 @@ type Use struct {
 // actions is the one list of everything that can be done at a party. What isn't
 // here is denied to everybody; roles.cedar says who may do what is.
 var actions = map[Action]Use{
-	"get-status": {Audit, PartyResource, ""},
+	"get-status":      {Audit, PartyResource, ""},
+	"get-examination": {Audit, PartyResource, ""},
 
 	"list-activity": {Audit, PartyResource, ""},
 	"check":         {Ask, PartyResource, ""},

@@ -39,6 +39,7 @@ func TestRoles(t *testing.T) {
 		"watch-avatar    o o y . y g g . g .",
 		"get-evidence    . . y . . . . . . .",
 		"get-status      . . y y . . . . . .",
+		"get-examination . . y y . . . . . .",
 		"publish         . o y . . . . o . .",
 		"hear            o o y . . . . o . .",
 		"no-such-action  . . . . . . . . . .",

@@ -87,6 +87,11 @@ func (c *Client) Status(ctx context.Context) (api.Status, error) {
 	return get[api.Status](ctx, c, "/v1/status")
 }
 
+// Examine says what the party has that is half done, or not as it should be.
+func (c *Client) Examine(ctx context.Context) (carnet.Examination, error) {
+	return get[carnet.Examination](ctx, c, "/v1/examination")
+}
+
 // Healthy returns nil if the party answers. It needs no token.
 func (c *Client) Healthy(ctx context.Context) error {
 	_, err := get[api.Health](ctx, c, "/healthz")

@@ -47,6 +47,7 @@ type commands struct {
 	Activity activityCommand `cmd:"" help:"Who asked a party for what, and what was decided." group:"ask"`
 	Policy   policyCommands  `cmd:"" help:"Who may do what, and why." group:"ask"`
 	Status   statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
+	Doctor   doctorCommand   `cmd:"" help:"What parties have that is half done, or not as it should be." group:"ask"`
 	Verify   verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
 	Version  versionCommand  `cmd:"" help:"Say which version this is."`
 }

@@ -20,28 +20,9 @@ type statusCommand struct {
 // Run shows what each party says of itself. One that can't be asked doesn't hide
 // the others, but makes it fail.
 func (c statusCommand) Run(ctx context.Context, s streams) error {
-	r := reaching{Access: c.Access}
-	f, err := r.file()
-	if err != nil {
-		return err
-	}
-	parties := f.Parties
-	if c.Party != "" {
-		p, err := f.Party(c.Party)
-		if err != nil {
-			return err
-		}
-		parties = []access.Party{p}
-	}
-	found, failed := []api.Status{}, error(nil)
-	for _, p := range parties {
-		st, err := r.status(ctx, f, p)
-		if err != nil {
-			failed = exitCode{code: exitError}
-			report(s, fmt.Errorf("%s: %w", p.Name, err))
-			continue
-		}
-		found = append(found, st)
+	found, failed := askEach(s, c.Access, c.Party, func(r reaching, f *access.File, p access.Party) (api.Status, error) { return r.status(ctx, f, p) })
+	if found == nil {
+		return failed
 	}
 	if c.JSON {
 		if err := writeJSON(s.out, found); err != nil {
@@ -55,6 +36,35 @@ func (c statusCommand) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return failed
+}
+
+// askEach asks a party, or all, and says of those that can't be asked why. Without
+// anybody to ask what was found is nil.
+func askEach[T any](s streams, file string, one carnet.PartyID, ask func(reaching, *access.File, access.Party) (T, error)) (found []T, failed error) {
+	r := reaching{Access: file}
+	f, err := r.file()
+	if err != nil {
+		return nil, err
+	}
+	parties := f.Parties
+	if one != "" {
+		p, err := f.Party(one)
+		if err != nil {
+			return nil, err
+		}
+		parties = []access.Party{p}
+	}
+	found = []T{}
+	for _, p := range parties {
+		answer, err := ask(r, f, p)
+		if err != nil {
+			failed = exitCode{code: exitError}
+			report(s, fmt.Errorf("%s: %w", p.Name, err))
+			continue
+		}
+		found = append(found, answer)
+	}
+	return found, failed
 }
 
 func (r reaching) status(ctx context.Context, f *access.File, p access.Party) (api.Status, error) {

@@ -32,6 +32,8 @@ import (
 // World is the world on whose side this is: an *avatar.Agent.
 type World interface {
 	Avatar(carnet.AvatarID) (avatar.Info, error)
+	Avatars() []avatar.Info
+	Frozen(carnet.AvatarID) (carnet.CrossingID, bool, error)
 
 	// The source's side.
 	Freeze(context.Context, carnet.AvatarID, carnet.CrossingID) error
@@ -113,6 +115,7 @@ type Far interface {
 // Items are this world's items: an *item.Book.
 type Items interface {
 	Homes() []item.Home
+	Items() []item.Info
 	Of(carnet.AvatarID) []item.Info
 
 	// The source's side.

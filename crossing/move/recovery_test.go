@@ -227,7 +227,7 @@ func TestPassportsThatAreRefused(t *testing.T) {
 		"by another world":           {resigned("clinic", func(p *identity.Passport) { p.Source = didOf("clinic") }), carnet.Conflict},
 		"by the target":              {resigned("citadel", func(p *identity.Passport) { p.Source = didOf("citadel") }), carnet.Conflict},
 		"registered somewhere else":  {resigned("arena", func(p *identity.Passport) { p.Registrar = didOf("shed") }), carnet.Unavailable},
-		"of a home that isn't known": {resigned("arena", func(p *identity.Passport) { p.Home[0]++ }), carnet.Conflict},
+		"of a home that isn't known": {resigned("arena", func(p *identity.Passport) { p.Home[0]++ }), carnet.NotFound},
 	} {
 		if x, err := s.citadel.BeginRecovery(t.Context(), "operator", c.b); carnet.CodeOf(err) != c.code {
 			t.Errorf("%s: %+v, %v; want %s", name, x, err, c.code)

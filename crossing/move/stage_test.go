@@ -76,6 +76,17 @@ func (s *store) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 	return avatar.Info{}, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
 }
 
+func (s *store) Avatars() []avatar.Info {
+	defer s.lock()()
+	return slices.Collect(maps.Values(s.avatars))
+}
+
+func (s *store) Frozen(id carnet.AvatarID) (carnet.CrossingID, bool, error) {
+	defer s.lock()()
+	x, frozen := s.frozen[id]
+	return x, frozen, nil
+}
+
 func (s *store) Freeze(_ context.Context, id carnet.AvatarID, x carnet.CrossingID) error {
 	defer s.lock()()
 	if _, here := s.avatars[id]; !here {
@@ -373,7 +384,10 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 		return identity.HomeAnswer{}, register.HomeReply{}, err
 	}
 	defer done()
-	h := d.homes[id]
+	h, enrolled := d.homes[id]
+	if !enrolled {
+		return identity.HomeAnswer{}, register.HomeReply{}, carnet.Errorf(carnet.NotFound, "no home %s is enrolled", id)
+	}
 	reply := register.HomeReply{}
 	for x, decision := range d.decided { // the one that moved it there
 		if decision.Moves(identity.HomeAt{Home: id, Version: h.Version, World: h.World}) {

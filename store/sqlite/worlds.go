@@ -336,6 +336,20 @@ func (s *Worlds) StretchPage(ctx context.Context, stream carnet.StreamID, from u
 	return s.stretches(ctx, ` WHERE stream = $1 AND first_batch >= $2 ORDER BY first_batch, id LIMIT $3`, stream[:], cursor(from), max(limit, 0))
 }
 
+// StretchStreams implements avatar.Store.
+func (s *Worlds) StretchStreams(ctx context.Context, after carnet.StreamID, limit int) (streams []carnet.StreamID, err error) {
+	err = s.db.read(ctx, `SELECT DISTINCT stream FROM world_stretch WHERE stream > $1 ORDER BY stream LIMIT $2`, []any{after[:], max(limit, 0)}, func(r *sql.Rows) error {
+		var id carnet.StreamID
+		err := r.Scan(fixed(id[:]))
+		streams = append(streams, id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read streams: %w", err)
+	}
+	return streams, nil
+}
+
 // Unstored implements avatar.Store.
 func (s *Worlds) Unstored(ctx context.Context, after uint64, limit int) ([]avatar.StretchRow, error) {
 	return s.stretches(ctx, ` WHERE stored = 0 AND id > $1 ORDER BY id LIMIT $2`, cursor(after), max(limit, 0))

@@ -419,6 +419,11 @@ func testStretchPage(t *testing.T, fresh Fresh[avatar.Store]) {
 		same(t, fmt.Sprintf("%d stretches from batch %d on", c.limit, c.from), have, bare(in[c.a:c.b], have))
 	}
 	same(t, "stretches of an unknown stream", get(s.StretchPage(ctx, carnet.StreamID{}, 0, 9))(t), rows[:0])
+	one, two := carnet.StreamID{0, 1}, carnet.StreamID{0, 2}
+	same(t, "streams", get(s.StretchStreams(ctx, carnet.StreamID{}, 9))(t), []carnet.StreamID{one, two})
+	same(t, "the first stream", get(s.StretchStreams(ctx, carnet.StreamID{}, 1))(t), []carnet.StreamID{one})
+	same(t, "streams after the first", get(s.StretchStreams(ctx, one, 9))(t), []carnet.StreamID{two})
+	same(t, "streams after the last", get(s.StretchStreams(ctx, two, 9))(t), []carnet.StreamID{})
 }
 
 func testRestore(t *testing.T, fresh Fresh[avatar.Store]) {

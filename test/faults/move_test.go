@@ -46,6 +46,25 @@ func beats(t *testing.T, p *party, id carnet.AvatarID) []carnet.Measurement {
 	return all
 }
 
+// examine wants exactly these findings of a party, by kind, which wait and aren't wrong.
+func examine(t *testing.T, p *party, when string, kinds ...string) {
+	t.Helper()
+	e, err := p.client.Examine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var is []string
+	for _, f := range e.Findings {
+		is = append(is, f.Kind)
+		if f.Wrong {
+			t.Errorf("%s: %s found %+v", when, p.name, f)
+		}
+	}
+	if !slices.Equal(is, kinds) {
+		t.Errorf("%s: %s found %+v, want %q", when, p.name, e.Findings, kinds)
+	}
+}
+
 // An avatar moves from arena to the clinic, as processes: history and state are there
 // as they were, arena has nothing any more, and what the watch sends goes on there.
 func TestMove(t *testing.T) {
@@ -56,6 +75,8 @@ func TestMove(t *testing.T) {
 	n.settle()
 	before := beats(t, n.arena, n.there)
 	x, _ := n.begin()
+	examine(t, n.clinic, "before the order", "move")
+	examine(t, n.arena, "before the order")
 	ordered, err := n.sign(x)
 	if err != nil {
 		t.Fatal(err)
@@ -89,5 +110,8 @@ func TestMove(t *testing.T) {
 	}
 	if all := beats(t, n.clinic, x.Ours); len(all) != 30 {
 		t.Errorf("%d measurements instead of 30: %v", len(all), all)
+	}
+	for _, p := range []*party{n.hub, n.arena, n.clinic, n.vault} {
+		examine(t, p, "in the end")
 	}
 }
