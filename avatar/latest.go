@@ -242,9 +242,9 @@ func (a *Agent) bring(sender carnet.PartyID, c policy.Class) error {
 	return nil
 }
 
-// Properties describes what an avatar has shown so far, in order of names: each
-// property's unit and kind, and the label and retention class of its newest
-// measurement. One whose retention has ended is none.
+// Properties describes what an avatar has shown so far, in the order in which it was
+// shown first: each property's unit and kind, and the label and retention class of its
+// newest measurement. One whose retention has ended is none.
 func (a *Agent) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 	v, err := a.readable(id)
 	if err != nil {
@@ -264,6 +264,5 @@ func (a *Agent) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 		p, c := l.property.Value(), a.classes.all[l.class]
 		all = append(all, policy.Property{Name: p.name, Unit: p.unit, Kind: l.kind, Label: c.Label, Retention: c.Retention})
 	}
-	slices.SortFunc(all, func(p, q policy.Property) int { return cmp.Compare(p.Name, q.Name) })
 	return all, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type opening struct {
 	body         []byte
 	decoder      *senml.Decoder
 	measurements []carnet.Measurement
+	names        []string // single's
 
 	// Of the frame that is being folded.
 	noted   []noted
@@ -205,6 +207,9 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 	if err == nil {
 		err = a.check(s, row.Sender, h, b, len(o.measurements), fold)
 	}
+	if err == nil && fold {
+		err = o.single()
+	}
 	ref.number, ref.first, ref.count, ref.class, ref.epoch = h.Number, b.First, b.Count, b.Retention, h.Epoch
 	switch {
 	case err == nil:
@@ -222,6 +227,30 @@ func (a *Agent) foldBatch(ctx context.Context, o *opening, row *FrameRow, ref ba
 	default:
 		o.noted = append(o.noted, noted{&a.tail.outcast, refused(ref)})
 		o.refused = append(o.refused, refusal{ref.batchAt, carnet.FingerprintOf(batch), err})
+	}
+	return nil
+}
+
+// single refuses a batch in which a name stands for several: a property is of one unit
+// and kind, and who follows it asks what it is once for each batch.
+func (o *opening) single() error {
+	ms := o.measurements
+	o.names = o.names[:0]
+	for i := range ms {
+		m := &ms[i]
+		if i > 0 && m.Name == ms[i-1].Name && m.Unit == ms[i-1].Unit && m.Value.Kind == ms[i-1].Value.Kind {
+			continue
+		}
+		o.names = append(o.names, m.Name)
+	}
+	if len(o.names) < 2 {
+		return nil
+	}
+	slices.Sort(o.names)
+	for i := range o.names[1:] {
+		if o.names[i] == o.names[i+1] {
+			return carnet.Errorf(carnet.Malformed, "the batch has %s in several units or kinds", o.names[i])
+		}
 	}
 	return nil
 }

@@ -314,7 +314,7 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 			return s.giveUp(ctx, f.share.ID, err)
 		}
 	}
-	out, whole := st.shown.batch(batch, e.Measurements)
+	out, whole := st.shown.batch(batch, e.Measurements, s.agent.Now())
 	end := batch.End()
 	if end <= st.began || len(out) == 0 {
 		return nil // the taker has it, or nothing of it is shown

@@ -1,6 +1,9 @@
 package crossing
 
 import (
+	"slices"
+	"time"
+
 	"carnet"
 	"carnet/avatar"
 	"carnet/policy"
@@ -8,12 +11,39 @@ import (
 
 // shown applies a share's view to the batches of one source stream.
 type shown struct {
-	share  *Given
-	sight  *policy.Sight
-	memory policy.State
+	share   *Given
+	sight   *policy.Sight
+	memory  policy.State
+	changes changes
 
-	order []carnet.Measurement // memory of one batch
-	out   []carnet.Measurement
+	// Memory of one batch.
+	columns map[string]policy.Property
+	left    map[string]bool // names of which nothing is shown
+	order   []carnet.Measurement
+	out     []carnet.Measurement
+}
+
+// changes is how many changes of properties a stream may make: changesAtOnce, and
+// changesEach for each second since. Each costs an answer of the judge.
+type changes struct {
+	used float64
+	at   time.Time
+}
+
+const (
+	changesAtOnce = 2048 // twice as many as a stream can have properties
+	changesEach   = 16
+)
+
+// take takes up to n, and says how many that are.
+func (c *changes) take(n int, now time.Time) int {
+	if since := now.Sub(c.at).Seconds(); since > 0 {
+		c.used = max(0, c.used-since*changesEach)
+	}
+	c.at = now
+	n = min(n, int(changesAtOnce-c.used))
+	c.used += float64(n)
+	return n
 }
 
 // see begins with what is known of properties.
@@ -22,23 +52,55 @@ func (s *shown) see(j *policy.Judge, known ...policy.Property) (err error) {
 	return err
 }
 
+// learn takes in what a batch says of properties, all at once. Nothing is shown of a
+// name that stands for several in one batch, or can't stand beside what is known, nor of
+// changes beyond what a stream may make: who sends such batches keeps them from the
+// taker, and nothing else.
+func (s *shown) learn(b *avatar.Batch, ms []carnet.Measurement, now time.Time) {
+	if s.columns == nil {
+		s.columns, s.left = make(map[string]policy.Property), make(map[string]bool)
+	}
+	clear(s.columns)
+	clear(s.left)
+	var fresh []policy.Property
+	for i := range ms {
+		m := &ms[i]
+		if i > 0 && m.Name == ms[i-1].Name && m.Unit == ms[i-1].Unit && m.Value.Kind == ms[i-1].Value.Kind {
+			continue
+		}
+		p := policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: b.Label, Retention: b.Retention}
+		if had, twice := s.columns[m.Name]; twice {
+			s.left[m.Name] = s.left[m.Name] || had != p
+			continue
+		}
+		s.columns[m.Name] = p
+		if s.sight.Names(p.Name) && !s.sight.Has(p) {
+			fresh = append(fresh, p)
+		}
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	fresh = slices.DeleteFunc(fresh, func(p policy.Property) bool { return s.left[p.Name] || s.sight.Fits(p) != nil })
+	err := s.sight.Learn(fresh[:s.changes.take(len(fresh), now)]...)
+	for name, p := range s.columns {
+		if err != nil || !s.sight.Has(p) {
+			s.left[name] = true
+		}
+	}
+}
+
 // batch applies the view to a batch's measurements and returns those that it
 // admits, in the order of their times, good until the next call. whole says that
 // they are all of them, and as they were.
-func (s *shown) batch(b *avatar.Batch, ms []carnet.Measurement) (out []carnet.Measurement, whole bool) {
-	for i := range ms {
-		if m := &ms[i]; i == 0 || m.Name != ms[i-1].Name {
-			// What can't be beside what is known already isn't shown: who sends such names
-			// keeps them from the taker, and nothing else.
-			_ = s.sight.Learn(policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: b.Label, Retention: b.Retention})
-		}
-	}
+func (s *shown) batch(b *avatar.Batch, ms []carnet.Measurement, now time.Time) (out []carnet.Measurement, whole bool) {
+	s.learn(b, ms, now)
 	s.order = append(s.order[:0], ms...)
 	policy.InOrder(s.order)
 	s.out, whole = s.out[:0], true
 	for i := range s.order {
 		m := s.order[i]
-		if s.sight.Apply(&s.memory, &m) != policy.Admitted {
+		if len(s.left) > 0 && s.left[m.Name] || s.sight.Apply(&s.memory, &m) != policy.Admitted {
 			whole = false
 			continue
 		}

@@ -50,23 +50,27 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 	if err != nil {
 		return Assessment{}, err
 	}
-	table, err := policy.Compile(a.cfg.Judge, props, t.View, r, 1)
+	sight, err := policy.NewSight(a.cfg.Judge, t.View, r, 1, props...)
 	if err != nil {
 		return Assessment{}, err
 	}
+	slices.SortFunc(props, func(p, q policy.Property) int { return strings.Compare(p.Name, q.Name) })
 	report := Assessment{To: to, Lines: []Line{}}
 	add := func(kind, property, format string, args ...any) {
 		report.Lines = append(report.Lines, Line{kind, property, fmt.Sprintf(format, args...)})
 	}
 	had := make(map[string]bool)
-	for i, p := range props {
+	for _, p := range props {
 		object, _, _ := strings.Cut(p.Name, "/")
 		had[p.Name], had[object] = true, true
 		v, named := t.View.Of(p.Name)
-		res := table.Result(i)
+		res, known := sight.Result(p.Name)
 		switch {
 		case !named:
 			add(Lost, p.Name, "%s is withheld: the view does not name it", p.Name)
+			continue
+		case !known:
+			add(Denied, p.Name, "%s is withheld: it can't stand beside what was shown before it, or not as the view says: %v", p.Name, sight.Fits(p))
 			continue
 		case res.Reason == policy.ExceedsClearance:
 			add(Labelled, p.Name, "%s", res.Decision.Sentence)

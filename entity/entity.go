@@ -42,8 +42,8 @@ type Store interface {
 // Avatars says what this world's avatars have shown. It may be called
 // concurrently.
 type Avatars interface {
-	// Properties describes an avatar's properties, in order of names;
-	// carnet.NotFound where there is no such avatar.
+	// Properties describes an avatar's properties, in the order in which it showed them
+	// first; carnet.NotFound where there is no such avatar. The caller may change it.
 	Properties(id carnet.AvatarID) ([]policy.Property, error)
 	// Onward says whether some of what an avatar is given, and whether all of it, may
 	// be passed on: what comes by a share of another world may not, unless that one

@@ -18,7 +18,6 @@ type Lens struct {
 	grant     Grant
 	reader    policy.Reader
 	sight     *policy.Sight
-	longest   int64        // of the rates, ns; 0: none
 	remembers policy.State // of what is live
 	past      policy.State // of a reading
 }
@@ -37,9 +36,6 @@ func (a *Agent) Lens(id string) (*Lens, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, pv := range g.View.Properties {
-		l.longest = max(l.longest, int64(pv.Rate))
-	}
 	if l.sight, err = policy.NewSight(a.cfg.Judge, g.View, l.reader, g.Version, props...); err != nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
 	}
@@ -56,16 +52,12 @@ func (l *Lens) Shows(name string) bool { return l.sight.Shows(name) }
 // apply shows of ms what the view admits, with a memory. The measurements are in
 // the order of policy.InOrder.
 func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measurement, may func(string) bool) ([]carnet.Measurement, error) {
+	if err := l.learn(label, ms); err != nil {
+		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
+	}
 	shown := ms[:0]
 	for i := range ms {
 		m := ms[i]
-		if !l.sight.Knows(m.Name) {
-			// The avatar shows it for the first time since, if the view names it.
-			p := policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep}
-			if err := l.sight.Learn(p); err != nil {
-				return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
-			}
-		}
 		if (may == nil || may(m.Name)) && l.sight.Apply(s, &m) == policy.Admitted {
 			shown = append(shown, m)
 		}
@@ -73,18 +65,41 @@ func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measuremen
 	return shown, nil
 }
 
+// learn takes in what the avatar shows for the first time since, of what the view
+// names. What can't stand beside what is known stays unknown, and isn't shown.
+func (l *Lens) learn(label carnet.Label, ms []carnet.Measurement) error {
+	var fresh []policy.Property
+	for i := range ms {
+		m := &ms[i]
+		if i > 0 && m.Name == ms[i-1].Name || !l.sight.Names(m.Name) || l.sight.Knows(m.Name) ||
+			slices.ContainsFunc(fresh, func(p policy.Property) bool { return p.Name == m.Name }) {
+			continue
+		}
+		fresh = append(fresh, policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep})
+	}
+	return l.sight.Learn(fresh...)
+}
+
 // Begin is where a reading has to begin so that what it shows from a time on
-// doesn't depend on how it is asked for: at the start of the longest rate's
-// interval.
+// doesn't depend on how it is asked for: where the first of the intervals begins that
+// the rates have around that time.
 func (l *Lens) Begin(from int64) int64 {
-	if l.longest == 0 || from <= math.MinInt64+l.longest {
-		return from
+	begin := from
+	for _, pv := range l.grant.View.Properties {
+		if rate := int64(pv.Rate); rate > 0 && from > math.MinInt64+rate {
+			begin = min(begin, startOf(from, rate))
+		}
 	}
-	r := from % l.longest
+	return begin
+}
+
+// startOf is where the interval of a rate begins that a time is in.
+func startOf(at, rate int64) int64 {
+	r := at % rate
 	if r < 0 {
-		r += l.longest
+		r += rate
 	}
-	return from - r
+	return at - r
 }
 
 // always reports whether what is shown of a property doesn't depend on all that
@@ -133,11 +148,8 @@ func (l *Lens) Interval(name string, at int64) (from, to int64) {
 	if pv.Rate == 0 {
 		return at, at + 1
 	}
-	r := at % int64(pv.Rate)
-	if r < 0 {
-		r += int64(pv.Rate)
-	}
-	return at - r, at - r + int64(pv.Rate)
+	from = startOf(at, int64(pv.Rate))
+	return from, from + int64(pv.Rate)
 }
 
 // Live shows what an avatar says at once, with the memory of this lens. Nothing

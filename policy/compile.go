@@ -19,6 +19,9 @@ type compiler struct {
 	view   View
 	reader Reader
 	table  *Table
+
+	classes []Class               // by slot: what would be sent of its properties
+	decided map[Property]Decision // what the judge said before; nil: it is asked about all
 }
 
 // Compile decides every property of props for reader r under view v, and
@@ -29,57 +32,93 @@ func Compile(j *Judge, props []Property, v View, r Reader, version uint64) (*Tab
 	if err := v.validate(); err != nil {
 		return nil, fmt.Errorf("compile view: %w", err)
 	}
-	if err := checkProperties(props); err != nil {
+	var others beside
+	for _, p := range props {
+		if err := others.fits(p); err != nil {
+			return nil, fmt.Errorf("compile view: %w", err)
+		}
+		others.add(p)
+	}
+	c := compiler{judge: j, props: props, view: v, reader: r}
+	if err := c.compile(version); err != nil {
 		return nil, fmt.Errorf("compile view: %w", err)
 	}
-	c := compiler{j, props, v, r, &Table{
+	return c.table, nil
+}
+
+// compile makes the table of properties that can be beside each other.
+func (c *compiler) compile(version uint64) error {
+	c.table = &Table{
 		version: version,
-		view:    v,
-		results: make([]Result, len(props)),
-		entries: make([]entry, len(props)),
-	}}
+		view:    c.view,
+		results: make([]Result, len(c.props)),
+		entries: make([]entry, len(c.props)),
+	}
 	c.layOut()
-	for i := range props {
+	for i := range c.props {
 		if err := c.decide(i); err != nil {
-			return nil, fmt.Errorf("compile view: %w", err)
+			return err
 		}
 	}
 	c.closeObjects()
 	c.number()
-	return c.table, nil
+	return nil
 }
 
-func checkProperties(props []Property) error {
-	if len(props) > maxProperties {
-		return carnet.Errorf(carnet.TooLarge, "there are %d properties, more than %d", len(props), maxProperties)
+// beside is the properties that were found to be able to stand beside each other.
+type beside struct {
+	names  map[string]bool
+	fields map[string]int // of objects; a leaf counts as one
+}
+
+// fits says why a property can't be beside the others.
+func (b *beside) fits(p Property) error {
+	object, _, isField := strings.Cut(p.Name, "/")
+	switch err := p.check(); {
+	case err != nil:
+		return err
+	case len(b.names) >= maxProperties:
+		return carnet.Errorf(carnet.TooLarge, "there are more than %d properties", maxProperties)
+	case isField && b.fields[object] >= maxFields:
+		return carnet.Errorf(carnet.TooLarge, "%s has more than %d fields", object, maxFields)
+	case b.names[p.Name] || isField && b.names[object] || !isField && b.fields[object] > 0:
+		return carnet.Errorf(carnet.Malformed, "property %s is described twice", p.Name)
 	}
-	seen, fields := map[string]bool{}, map[string]int{}
-	for _, p := range props {
-		if err := checkName(p.Name); err != nil {
-			return err
-		}
-		object, _, isField := strings.Cut(p.Name, "/")
-		if fields[object]++; isField && fields[object] > maxFields {
-			return carnet.Errorf(carnet.TooLarge, "%s has more than %d fields", object, maxFields)
-		}
-		if seen[p.Name] || isField && seen[object] || !isField && fields[object] > 1 {
-			return carnet.Errorf(carnet.Malformed, "property %s is described twice", p.Name)
-		}
-		seen[p.Name] = true
-		if p.Kind < carnet.Number || p.Kind > carnet.Data {
-			return carnet.Errorf(carnet.WrongType, "property %s has no kind of value", p.Name)
-		}
-		if p.Retention < carnet.Hour || p.Retention > carnet.Keep {
-			return carnet.Errorf(carnet.Malformed, "property %s has no retention class", p.Name)
-		}
+	return nil
+}
+
+func (b *beside) add(p Property) {
+	if b.names == nil {
+		b.names, b.fields = make(map[string]bool), make(map[string]int)
+	}
+	object, _, _ := strings.Cut(p.Name, "/")
+	b.names[p.Name] = true
+	b.fields[object]++
+}
+
+// check refuses what can't be a property.
+func (p Property) check() error {
+	if err := checkName(p.Name); err != nil {
+		return err
+	}
+	if p.Kind < carnet.Number || p.Kind > carnet.Data {
+		return carnet.Errorf(carnet.WrongType, "property %s has no kind of value", p.Name)
+	}
+	if p.Retention < carnet.Hour || p.Retention > carnet.Keep {
+		return carnet.Errorf(carnet.Malformed, "property %s has no retention class", p.Name)
 	}
 	return nil
 }
 
 // layOut gives each leaf, and each object whose fields the view does not name
-// one by one, a slot in the State; slots are in the order of their names.
+// one by one, a slot in the State; slots are in the order of their names. What the
+// view names has one in any case: a State forgets nothing from one table of a view
+// to another.
 func (c *compiler) layOut() {
 	slots := map[string]uint16{}
+	for name := range c.view.Properties {
+		slots[name] = 0
+	}
 	for _, p := range c.props {
 		slots[c.slotName(p.Name)] = 0
 	}
@@ -89,8 +128,15 @@ func (c *compiler) layOut() {
 	for i, name := range c.table.slots {
 		slots[name] = uint16(i)
 	}
+	c.classes = make([]Class, len(c.table.slots))
+	for i := range c.classes {
+		c.classes[i] = Class{carnet.Label{Purposes: c.view.Purposes, Residency: c.view.Residency}, c.view.Retention}
+	}
 	for i, p := range c.props {
-		c.table.entries[i].slot = slots[c.slotName(p.Name)]
+		slot := slots[c.slotName(p.Name)]
+		c.table.entries[i].slot = slot
+		of := &c.classes[slot]
+		of.Label, of.Retention = of.Label.Join(p.Label), shorter(of.Retention, p.Retention)
 	}
 }
 
@@ -113,9 +159,11 @@ func (c *compiler) decide(i int) error {
 		c.withhold(i, NotInView, "", p.Name+" is withheld: the view does not name it")
 		return nil
 	}
-	res.Label, res.Retention = c.effective(i)
+	// The property's label and retention, bound by the view's. An object's fields share
+	// theirs, so that they stay in one batch. Labels are never lowered here.
+	res.Label, res.Retention = c.classes[e.slot].Label, c.classes[e.slot].Retention
 	p.Label, p.Retention = res.Label, res.Retention
-	if err := c.compile(e, p, pv); err != nil {
+	if err := c.exactly(e, p, pv); err != nil {
 		return err
 	}
 	if pv.PrecisionM != 0 && e.role == single {
@@ -126,7 +174,12 @@ func (c *compiler) decide(i int) error {
 		c.withhold(i, ExceedsClearance, "", fmt.Sprintf("%s may not receive %s: %s", c.reader.Party, p.Name, why))
 		return nil
 	}
-	d := c.judge.decide(question{p, pv, c.view, c.reader})
+	d, asked := c.decided[p]
+	if !asked {
+		if d = c.judge.decide(question{p, pv, c.view, c.reader}); c.decided != nil {
+			c.decided[p] = d
+		}
+	}
 	if !d.Allow {
 		c.withhold(i, DeniedByPolicy, d.Policy, d.Sentence)
 		return nil
@@ -142,30 +195,25 @@ func (c *compiler) withhold(i int, why Verdict, policy, sentence string) {
 	c.table.entries[i].fixed = why
 }
 
-// effective returns the label and retention of what would be sent: the
-// property's, bound by the view's. An object's fields share theirs, so that
-// they stay in one batch. Labels are never lowered here.
-func (c *compiler) effective(i int) (carnet.Label, carnet.Retention) {
-	slot := c.table.entries[i].slot
-	label := carnet.Label{Purposes: c.view.Purposes, Residency: c.view.Residency}
-	retention := c.view.Retention
-	for k, p := range c.props {
-		if c.table.entries[k].slot == slot {
-			label, retention = label.Join(p.Label), shorter(retention, p.Retention)
-		}
-	}
-	return label, retention
-}
-
-// compile fills in how exactly the property is shown.
-func (c *compiler) compile(e *entry, p Property, pv PropertyView) error {
-	object := c.isObject(p.Name)
+// suits refuses a property of which the view asks what it can't do.
+func (v View) suits(p Property) error {
+	pv, key, _ := v.property(p.Name)
+	object := key != p.Name
 	if p.Kind != carnet.Number && (pv.Round != 0 || pv.Deadband != 0 || pv.PrecisionM != 0 && !object) {
 		return carnet.Errorf(carnet.WrongType, "%s is %s, and round, deadband and precision_m are for numbers", p.Name, p.Kind)
 	}
 	if object && pv.Deadband != 0 {
 		return carnet.Errorf(carnet.WrongType, "deadband is for one number, and %s is a field of an object", p.Name).WithFix("name the fields one by one")
 	}
+	return nil
+}
+
+// exactly fills in how exactly the property is shown.
+func (c *compiler) exactly(e *entry, p Property, pv PropertyView) error {
+	if err := c.view.suits(p); err != nil {
+		return err
+	}
+	object := c.isObject(p.Name)
 	e.kind = p.Kind
 	e.rate = int64(pv.Rate)
 	e.deadband = pv.Deadband.Float()
@@ -214,16 +262,18 @@ func (c *compiler) positionRole(p Property) role {
 // closeObjects withholds an object, shown as a whole, of which a field is
 // withheld. What precision_m does not cover is no such field.
 func (c *compiler) closeObjects() {
+	first := make([]int, len(c.table.slots)) // by slot: the first that is withheld, from 1
 	for i := range c.props {
 		e := &c.table.entries[i]
-		if e.fixed == Admitted || e.role == single {
-			continue
+		if e.fixed != Admitted && e.role != single && first[e.slot] == 0 {
+			first[e.slot] = i + 1
 		}
-		for k := range c.props {
-			if other := &c.table.entries[k]; other.slot == e.slot && other.fixed == Admitted {
-				c.withhold(k, Incomplete, c.table.results[i].Decision.Policy,
-					fmt.Sprintf("%s is withheld with %s: %s", c.props[k].Name, c.props[i].Name, c.table.results[i].Decision.Sentence))
-			}
+	}
+	for k := range c.props {
+		if e := &c.table.entries[k]; e.fixed == Admitted && first[e.slot] != 0 {
+			i := first[e.slot] - 1
+			c.withhold(k, Incomplete, c.table.results[i].Decision.Policy,
+				fmt.Sprintf("%s is withheld with %s: %s", c.props[k].Name, c.props[i].Name, c.table.results[i].Decision.Sentence))
 		}
 	}
 }

@@ -8,65 +8,116 @@ import (
 )
 
 // Sight is a view applied where no description is at hand, as at a world: what it
-// knows of properties is what it was told of them. It compiles the view anew when
-// it is told something new of what the view names, which is rare; memories follow
-// by the properties' names. It is for one goroutine.
+// knows of properties is what it was told of them. What can't stand beside what it
+// was told before, such as a field of what is a number already, it leaves out: who
+// says such names keeps them from being shown, and nothing else. It compiles the view
+// anew when it is told something new of what the view names, and asks the judge only
+// what it hasn't asked before; memories follow by the properties' names. It is for
+// one goroutine.
 type Sight struct {
-	judge   *Judge
 	view    View
-	reader  Reader
 	version uint64
 
-	props []Property
-	index map[string]int
-	table *Table
+	props    []Property
+	index    map[string]int
+	beside   beside
+	compiler compiler
+	table    *Table
 }
 
-// NewSight makes a sight that knows some properties.
+// NewSight makes a sight that knows some properties: of those that can't stand
+// beside each other, the first.
 func NewSight(j *Judge, v View, r Reader, version uint64, known ...Property) (*Sight, error) {
-	s := &Sight{judge: j, view: v, reader: r, version: version, props: slices.Clone(known), index: make(map[string]int, len(known))}
-	for i, p := range known {
-		s.index[p.Name] = i
+	if err := v.validate(); err != nil {
+		return nil, err
 	}
-	var err error
-	s.table, err = Compile(j, s.props, v, r, version)
-	return s, err
+	s := &Sight{view: v, version: version, index: make(map[string]int), compiler: compiler{judge: j, view: v, reader: r, decided: make(map[Property]Decision)}}
+	if err := s.compile(); err != nil {
+		return nil, err
+	}
+	return s, s.Learn(known...)
 }
 
 // Knows reports whether the sight was told of a property.
 func (s *Sight) Knows(name string) bool { _, ok := s.index[name]; return ok }
 
+// Has reports whether this is what the sight knows of a property.
+func (s *Sight) Has(p Property) bool {
+	at, ok := s.index[p.Name]
+	return ok && s.props[at] == p
+}
+
+// Names reports whether the view says anything of a property.
+func (s *Sight) Names(name string) bool { _, ok := s.view.Of(name); return ok }
+
 // Known lists what the sight was told, in the order in which it was.
 func (s *Sight) Known() []Property { return slices.Clone(s.props) }
 
-// Learn takes in what a property is, or is now. What the view doesn't name isn't
-// remembered: nothing of it is shown. What can't be beside the others, such as an
-// object that is a field, too, is refused, and the sight stays as it was.
-func (s *Sight) Learn(p Property) error {
-	at, known := s.index[p.Name]
-	if known && s.props[at] == p {
-		return nil
+// Fits says why a property can't stand beside what the sight knows, or can't be shown
+// as the view says.
+func (s *Sight) Fits(p Property) error {
+	if !s.Names(p.Name) {
+		return carnet.Errorf(carnet.NotFound, "the view does not name %s", p.Name)
 	}
-	if _, named := s.view.Of(p.Name); !named {
-		return nil
-	}
-	props := slices.Clone(s.props)
-	if !known {
-		at, props = len(props), append(props, p)
-	}
-	props[at] = p
-	table, err := Compile(s.judge, props, s.view, s.reader, s.version)
-	if err != nil {
+	if err := s.view.suits(p); err != nil {
 		return err
 	}
-	s.props, s.table, s.index[p.Name] = props, table, at
-	return nil
+	if s.Knows(p.Name) {
+		return p.check()
+	}
+	return s.beside.fits(p)
+}
+
+// Learn takes in what properties are, or are now, all at once. What the view doesn't
+// name isn't remembered: nothing of it is shown. What doesn't fit is left out, and what
+// the sight knew of it stays.
+func (s *Sight) Learn(all ...Property) error {
+	changed := false
+	for _, p := range all {
+		if s.Has(p) || s.Fits(p) != nil {
+			continue
+		}
+		changed = true
+		if at, known := s.index[p.Name]; known {
+			s.props[at] = p
+			continue
+		}
+		s.beside.add(p)
+		s.index[p.Name] = len(s.props)
+		s.props = append(s.props, p)
+	}
+	if !changed {
+		return nil
+	}
+	return s.compile()
+}
+
+// maxDecided is how many answers of the judge a sight remembers.
+const maxDecided = 4 * maxProperties
+
+func (s *Sight) compile() error {
+	if len(s.compiler.decided) > maxDecided {
+		clear(s.compiler.decided)
+	}
+	s.compiler.props = s.props
+	err := s.compiler.compile(s.version)
+	s.table = s.compiler.table
+	return err
+}
+
+// Result returns what was compiled of a property, and whether the sight knows it.
+func (s *Sight) Result(name string) (Result, bool) {
+	at, ok := s.index[name]
+	if !ok {
+		return Result{}, false
+	}
+	return s.table.Result(at), true
 }
 
 // Shows reports whether measurements of a property are shown.
 func (s *Sight) Shows(name string) bool {
-	at, ok := s.index[name]
-	return ok && s.table.Result(at).Admit
+	r, _ := s.Result(name)
+	return r.Admit
 }
 
 // Apply decides one measurement, as Table.Apply does. What the sight doesn't know

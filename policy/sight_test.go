@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"carnet"
@@ -60,21 +62,91 @@ func TestSight(t *testing.T) {
 	}
 }
 
-// What can't be beside what is known is refused, and changes nothing.
+// What can't be beside what is known is left out, and changes nothing.
 func TestSightStaysAsItWas(t *testing.T) {
 	s := sight(t, `{"properties": {"position": {}}}`)
-	for _, name := range []string{"position/lat", "position/lon"} {
-		if err := s.Learn(Property{Name: name, Kind: carnet.Number, Retention: carnet.Day}); err != nil {
+	lat := Property{Name: "position/lat", Kind: carnet.Number, Retention: carnet.Day}
+	lon := Property{Name: "position/lon", Kind: carnet.Number, Retention: carnet.Day}
+	for _, p := range []Property{lat, {Name: "position", Kind: carnet.Number, Retention: carnet.Day}, lon, {Name: "position/alt", Kind: carnet.Number}} {
+		fits := s.Fits(p)
+		if err := s.Learn(p); err != nil {
 			t.Fatal(err)
 		}
-	}
-	was := s.Known()
-	for _, p := range []Property{{Name: "position", Kind: carnet.Number, Retention: carnet.Day}, {Name: "position/alt", Kind: carnet.Number}} {
-		if err := s.Learn(p); err == nil {
-			t.Errorf("%+v is taken in", p)
+		if s.Has(p) != (fits == nil) {
+			t.Errorf("of %+v it is said that %v, and it is known: %v", p, fits, s.Has(p))
 		}
 	}
-	if !slices.Equal(s.Known(), was) || !s.Shows("position/lat") {
-		t.Errorf("the sight knows %v, knew %v", s.Known(), was)
+	if !slices.Equal(s.Known(), []Property{lat, lon}) || !s.Shows("position/lat") {
+		t.Errorf("the sight knows %v", s.Known())
+	}
+}
+
+// A sight is made of what can stand beside what came before it, and is asked about
+// nothing else: neither what the view doesn't name nor of another kind than the view
+// is for keeps it from being made.
+func TestSightOfWhatCantStandTogether(t *testing.T) {
+	v, err := ParseView([]byte(`{"properties": {"heart_rate": {"round": 5}, "steps": {"round": 10}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, err := NewJudge(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(name string, k carnet.Kind) Property { return Property{Name: name, Kind: k, Retention: carnet.Day} }
+	s, err := NewSight(judge, v, Reader{Party: "arena"}, 1, of("heart_rate", carnet.Number), of("heart_rate/x", carnet.Number), of("x", carnet.Number), of("x/y", carnet.Number), of("steps", carnet.Text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Shows("heart_rate") || s.Knows("heart_rate/x") || s.Knows("steps") || s.Knows("x") {
+		t.Errorf("the sight knows %v", s.Known())
+	}
+	if err := s.Learn(of("steps", carnet.Number)); err != nil || !s.Shows("steps") {
+		t.Errorf("steps are a number again: %v, %v", s.Known(), err)
+	}
+}
+
+// The judge is asked once about what is told twice, and properties are told together.
+func TestSightLearnsAtOnce(t *testing.T) {
+	var names []string
+	for o := range 31 {
+		names = append(names, fmt.Sprintf(`"o%d":{}`, o))
+	}
+	s := sight(t, `{"properties": {`+strings.Join(names, ",")+`}}`)
+	learn := func(unit string) int {
+		var all []Property
+		for o := range 31 {
+			for f := range 32 {
+				all = append(all, Property{Name: fmt.Sprintf("o%d/f%d", o, f), Unit: unit, Kind: carnet.Number, Retention: carnet.Day})
+			}
+		}
+		before := s.table
+		if err := s.Learn(all...); err != nil || s.table == before && unit != "" {
+			t.Fatal(err)
+		}
+		return len(s.compiler.decided)
+	}
+	if first, second, again := learn("m"), learn("km"), learn("m"); first != 992 || second != 2*992 || again != second {
+		t.Errorf("the judge was asked %d, %d and %d times in all", first, second, again)
+	}
+}
+
+// A memory goes from one table of a view to another, and nothing is forgotten on the
+// way: two writers of one avatar, of which each has shown something else.
+func TestAMemoryOfTwoSights(t *testing.T) {
+	view := `{"properties": {"speed": {"rate": "1m"}, "steps": {"rate": "1m"}}}`
+	one, two := sight(t, view), sight(t, view)
+	var memory State
+	for _, c := range []struct {
+		s    *Sight
+		name string
+		want Verdict
+	}{{one, "speed", Admitted}, {two, "steps", Admitted}, {one, "speed", RateExceeded}, {two, "steps", RateExceeded}} {
+		if err := c.s.Learn(Property{Name: c.name, Kind: carnet.Number, Retention: carnet.Day}); err != nil {
+			t.Fatal(err)
+		}
+		if v := c.s.Apply(&memory, &carnet.Measurement{Name: c.name, Time: 1e9, Value: carnet.Float(1)}); v != c.want {
+			t.Errorf("%s is %s, want %s", c.name, v, c.want)
+		}
 	}
 }

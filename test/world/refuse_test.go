@@ -77,6 +77,11 @@ func TestBadBatches(t *testing.T) {
 			}
 			return other.seal(carnet.Day, nil, all...)
 		}},
+		{"a name in several columns", func(w *world, s *source) []byte {
+			other := *s
+			other.batch, other.first = other.batch+1, other.first+2 // as though it came next
+			return other.seal(carnet.Day, nil, carnet.Measurement{Name: "steps", Time: 1e18, Value: carnet.Float(-1)}, carnet.Measurement{Name: "steps", Unit: "m", Time: 1e18, Value: carnet.Float(-1)})
+		}},
 		{"no batch at all", func(*world, *source) []byte { return []byte("not a batch") }},
 	} {
 		t.Run(c.name, func(t *testing.T) { eachStore(t, func(t *testing.T, w *world) { badBatch(t, w, c.make) }) })
