@@ -268,15 +268,19 @@ func (s *server) peerInfo(p peering.Peering) Peer {
 func next(p peering.Peering) string {
 	switch p.State {
 	case peering.Invited:
+		if p.ReplyTo == nil {
+			return "hand the invitation over; whoever gets it can accept it, and as this party isn't answered over the network, bring the acceptance back by hand: carnet peer accept " + string(p.Name) + " --acceptance FILE"
+		}
 		return "hand the invitation over; whoever gets it can accept it"
 	case peering.Answered:
 		return "compare the words with the other side's operator, then: carnet peer accept " + string(p.Name) + " --words WORDS"
 	case peering.Accepted:
+		if p.ReplyTo == nil && p.Confirmation == "" {
+			return "carry the acceptance to the other side (carnet peer show " + string(p.Name) + " --message --out FILE), which takes it with 'carnet peer accept NAME --acceptance FILE', " +
+				"compare the words with its operator, and bring its confirmation back: carnet peer accept " + string(p.Name) + " --confirmation FILE"
+		}
 		if !p.Compared {
 			return "compare the words with the other side's operator, then: carnet peer accept " + string(p.Name) + " --words WORDS"
-		}
-		if p.ReplyTo == nil {
-			return "carry the acceptance to the other side, and its confirmation back"
 		}
 		return "wait until the other side has compared the words"
 	}

@@ -107,7 +107,8 @@ func (t Terms) check(now time.Time) error {
 	}
 	switch {
 	case reads && (len(t.Purposes) == 0 || t.Sensitivity == nil):
-		return bad("the terms say neither purposes nor sensitivity, which bound what may be given")
+		return carnet.Errorf(carnet.Malformed, "the terms say no purposes or no sensitivity, which bound what may be given").
+			WithFix("say both: carnet peer invite NAME --scope … --purpose WORD --sensitivity WORD")
 	case !reads && (len(t.Purposes) > 0 || t.Sensitivity != nil || len(t.Residency) > 0):
 		return bad("a depot reads nothing: terms of scope r2 alone have no purposes, sensitivity or residency")
 	case !listed(t.Purposes) || !listed(t.Residency):

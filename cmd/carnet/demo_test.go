@@ -119,7 +119,7 @@ func TestInADemo(t *testing.T) {
 		t.Errorf("mapped twice: %+v", r)
 	}
 	u.write("no.json", "this is no JSON")
-	if r := u.try("", "thing", "add", file, "--description=no.json"); r.code != 1 || r.err != "carnet: no.json is not JSON; give a WoT Thing Description 1.1\n" {
+	if r := u.try("", "thing", "add", file, "--description=no.json"); r.code != 1 || r.err != "carnet: no.json is not JSON: line 1: invalid character 'h' in literal true (expecting 'r'); give a WoT Thing Description 1.1\n" {
 		t.Errorf("a description that is no JSON: %+v", r)
 	}
 	if demo.stop(syscall.SIGINT); !strings.Contains(strings.Join(demo.out.all(), "\n"), "0 lost, 0 doubled, 0 too many") {

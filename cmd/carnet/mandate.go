@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ import (
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/owner"
+
+	"golang.org/x/term"
 )
 
 // world is the way to the world that is meant, to hand in what proves itself.
@@ -182,6 +185,9 @@ func confirm(s streams, yes bool, what string) error {
 	}
 	fmt.Fprintf(s.err, "%s? Type yes: ", what)
 	answer, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
+	if in, isFile := s.in.(*os.File); !isFile || !term.IsTerminal(int(in.Fd())) {
+		fmt.Fprintln(s.err) // nobody's Return has ended the line
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the answer: %w", err)
 	}

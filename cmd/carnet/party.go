@@ -60,9 +60,20 @@ func (c partyInit) Run(ctx context.Context, s streams) error {
 	fmt.Fprintf(s.out, `Made the %s party %s in %s.
 Operator's token, shown once (it is in %s, too): %s
 Next: carnet %s --config %s
-then, with CARNET_ACCESS=%[4]s: carnet peer invite NAME --scope r1|r2|r5
-`, c.Role, c.Party, c.Dir, filepath.Join(c.Dir, accessFile), token, c.Role, filepath.Join(c.Dir, configFile))
+then, with CARNET_ACCESS=%[4]s: %[8]s
+`, c.Role, c.Party, c.Dir, filepath.Join(c.Dir, accessFile), token, c.Role, filepath.Join(c.Dir, configFile), firstPeer(c.Role))
 	return nil
+}
+
+// firstPeer is how a new party gets its first peer.
+func firstPeer(r identity.Role) string {
+	switch r {
+	case identity.Things:
+		return "carnet peer accept NAME FILE, with the invitation of a world or a depot"
+	case identity.World:
+		return "carnet peer invite NAME --scope r1 (a things agent) or r5 (another world), or carnet peer accept NAME FILE with a depot's invitation"
+	}
+	return "carnet peer invite NAME --scope r2"
 }
 
 func (c partyInit) make(ctx context.Context, config node.Config, token string) error {

@@ -77,7 +77,7 @@ func (c shareList) Run(ctx context.Context, s streams) error {
 		t.add(o.ID.String(), string(o.Party), way, string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare), shareState(o.CrossShare))
 	}
 	if refused > 0 {
-		fmt.Fprintf(s.err, "%s left out that nothing came of; see --all\n", number(refused, "question is", "questions are"))
+		fmt.Fprintf(s.err, "%s refused, and left out here; see --all\n", number(refused, "share was", "shares were"))
 	}
 	return t.write(s.out)
 }

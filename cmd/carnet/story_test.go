@@ -108,7 +108,7 @@ func TestAThingOfOnesOwn(t *testing.T) {
 		t.Errorf("alice asked for the status: %+v", r)
 	}
 	u.sees([]string{"gym gets nothing more of watch-7"}, "owner", "stop", alice, "watch-7/gym")
-	if r := u.try("", "owner", "stop", alice, "watch-7/gym"); r.code != 1 || !strings.Contains(r.err, "no mapping to gym") {
+	if r := u.try("", "owner", "stop", alice, "watch-7/gym"); r.code != 1 || !strings.Contains(r.err, "the mapping of watch-7 to gym has ended; see: carnet thing show watch-7") {
 		t.Errorf("stopped twice: %+v", r)
 	}
 	again := reads[thing.MappingInfo](u, "thing", "map", alice, "watch-7", "--world=gym", "--view=view.json")

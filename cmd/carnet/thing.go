@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,13 +62,24 @@ type thingAdd struct {
 	JSON        bool           `help:"As JSON."`
 }
 
+// whereNot says where a text stops being JSON.
+func whereNot(text []byte) string {
+	var raw json.RawMessage
+	wrong, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(text, &raw))
+	if !ok {
+		return ""
+	}
+	at := min(int(wrong.Offset), len(text))
+	return fmt.Sprintf(": line %d: %v", 1+bytes.Count(text[:at], []byte{'\n'}), wrong)
+}
+
 func (c thingAdd) Run(ctx context.Context, s streams) error {
 	description, err := readDocument(s, c.Description)
 	if err != nil {
 		return fmt.Errorf("read the description: %w", err)
 	}
 	if !json.Valid(description) {
-		return carnet.Errorf(carnet.Malformed, "%s is not JSON", c.Description).WithFix("give a WoT Thing Description 1.1")
+		return carnet.Errorf(carnet.Malformed, "%s is not JSON%s", c.Description, whereNot(description)).WithFix("give a WoT Thing Description 1.1")
 	}
 	f, err := c.file()
 	if err != nil {
@@ -341,7 +353,10 @@ func stop(ctx context.Context, s streams, cl *client.Client, which string, asJSO
 func findMapping(ctx context.Context, cl *client.Client, which string, stopped bool) (id carnet.MappingID, err error) {
 	of, world, both := strings.Cut(which, "/")
 	if !both {
-		return id, id.UnmarshalText([]byte(which))
+		if err := id.UnmarshalText([]byte(which)); err != nil {
+			return id, carnet.Errorf(carnet.Malformed, "%q names no mapping", which).WithFix("name it by its id of 32 hexadecimal digits, or as THING/WORLD: carnet thing show THING")
+		}
+		return id, nil
 	}
 	if _, err := carnet.ParseThingID(of); err != nil {
 		return id, err
@@ -366,6 +381,8 @@ func findMapping(ctx context.Context, cl *client.Client, which string, stopped b
 		return id, nil
 	case found == 0 && stopped && last != nil:
 		return last.ID, nil
+	case found == 0 && last != nil:
+		return id, carnet.Errorf(carnet.Conflict, "the mapping of %s to %s has ended", of, world).WithFix("see: carnet thing show %s", of)
 	case found == 0:
 		return id, carnet.Errorf(carnet.NotFound, "%s has no mapping to %s", of, world).WithFix("see: carnet thing show %s", of)
 	}
