@@ -18,7 +18,7 @@ import (
 var ranks = map[string]int{
 	"carnet": 0,
 
-	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1, "carnet/docs": 1,
+	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1, "carnet/docs": 1, "carnet/bodies": 1,
 
 	"carnet/policy": 2, "carnet/identity": 2, "carnet/ledger": 2, "carnet/revocation": 2,
 	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3, "carnet/mandate": 3, "carnet/activity": 3, "carnet/peering": 3,

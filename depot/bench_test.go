@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 	"carnet/ledger"
 )
 
@@ -54,7 +55,7 @@ func (o *benchOutbox) Receipted(_ context.Context, items []ledger.Item) error {
 // BenchmarkReceipts is the whole way of a statement at 300 a second: outbox,
 // HTTP/2 over TLS, ledger with fsync, index (in memory), receipt, verified.
 func BenchmarkReceipts(b *testing.B) {
-	a, client := serve(b, disk{})
+	a, client := serve(b, bodies.Disk{})
 	store := &benchOutbox{made: make(map[uint64]time.Time)}
 	outbox, err := ledger.NewOutbox(ledger.OutboxConfig{Store: store, Submitter: client("hub"), Key: a.Key()})
 	if err != nil {
@@ -95,7 +96,7 @@ func BenchmarkReceipts(b *testing.B) {
 // BenchmarkSubmit is how many entries the ledger takes: 16 callers with 1,000
 // entries each time.
 func BenchmarkSubmit(b *testing.B) {
-	a, _ := start(b, testConfig(b, b.TempDir(), newStore()), disk{})
+	a, _ := start(b, testConfig(b, b.TempDir(), newStore()), bodies.Disk{})
 	const callers, each = 16, 1000
 	for b.Loop() {
 		var wg sync.WaitGroup
@@ -117,7 +118,7 @@ func BenchmarkSubmit(b *testing.B) {
 
 // BenchmarkPutObject is one caller with 256 KiB objects.
 func BenchmarkPutObject(b *testing.B) {
-	_, client := serve(b, disk{})
+	_, client := serve(b, bodies.Disk{})
 	body := make([]byte, 256<<10)
 	b.SetBytes(int64(len(body)))
 	hub := client("hub")

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 	"carnet/ledger"
 	"carnet/ledger/tlog"
 
@@ -59,7 +60,7 @@ type Config struct {
 // until Run returns.
 type Agent struct {
 	cfg    Config
-	bodies bodies
+	bodies bodies.Dir
 	log    *tlog.Log
 	failed chan error // the first failure that ends the process
 
@@ -71,9 +72,9 @@ type Agent struct {
 }
 
 // New opens the depot in cfg.Dir, or makes it. The caller must call Run.
-func New(ctx context.Context, cfg Config) (*Agent, error) { return open(ctx, cfg, disk{}) }
+func New(ctx context.Context, cfg Config) (*Agent, error) { return open(ctx, cfg, bodies.Disk{}) }
 
-func open(ctx context.Context, cfg Config, files fileSystem) (*Agent, error) {
+func open(ctx context.Context, cfg Config, files bodies.Files) (*Agent, error) {
 	if cfg.Dir == "" || cfg.Signer == nil || cfg.Store == nil {
 		return nil, errors.New("open depot: Dir, Signer and Store are needed")
 	}
@@ -93,8 +94,8 @@ func open(ctx context.Context, cfg Config, files fileSystem) (*Agent, error) {
 		return nil, fmt.Errorf("open depot: %w", err)
 	}
 	a := &Agent{cfg: cfg, failed: make(chan error, 1)}
-	a.bodies = bodies{filepath.Join(cfg.Dir, "objects"), files}
-	if err := a.bodies.open(); err != nil {
+	a.bodies = bodies.Dir{Path: filepath.Join(cfg.Dir, "objects"), Files: files}
+	if err := a.bodies.Make(); err != nil {
 		return nil, fmt.Errorf("open depot: %w", err)
 	}
 	var err error
@@ -133,8 +134,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// fatal passes err on and, when it ends the process, lets Run return it.
+// ErrFsync is in the chain of errors after which nothing that the process
+// believes to be on disk can be believed: it must exit (code 74) and recover at
+// the next start.
+var ErrFsync = tlog.ErrFsync
+
+// classed classes what happened to a body.
+func classed(err error) error {
+	if d, ok := errors.AsType[*bodies.DiskError](err); ok {
+		return tlog.DiskError(d.What, d.Err)
+	}
+	return err
+}
+
+// fatal passes err on, classed, and, when it ends the process, lets Run return it.
 func (a *Agent) fatal(err error) error {
+	err = classed(err)
 	if errors.Is(err, ErrFsync) {
 		select {
 		case a.failed <- err:
@@ -165,7 +180,7 @@ func (a *Agent) sweep(ctx context.Context) error {
 func (a *Agent) sweepShard(ctx context.Context, shard byte) (int, error) {
 	a.shards[shard].Lock()
 	defer a.shards[shard].Unlock()
-	found, err := a.bodies.list(shard)
+	found, err := a.bodies.List(shard)
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
@@ -174,8 +189,8 @@ func (a *Agent) sweepShard(ctx context.Context, shard byte) (int, error) {
 		return 0, fmt.Errorf("find objects without owner: %w", err)
 	}
 	for _, f := range unowned {
-		if err := a.bodies.erase(f); err != nil {
-			return 0, err
+		if err := a.bodies.Erase(f); err != nil {
+			return 0, classed(err)
 		}
 	}
 	return len(unowned), nil
@@ -192,13 +207,13 @@ func (a *Agent) onlyFatal(err error) error {
 // the fingerprint that is announced.
 func (a *Agent) Put(ctx context.Context, owner carnet.PartyID, f carnet.Fingerprint, retention carnet.Retention, body io.Reader) error {
 	limited := &limitedReader{r: body, left: a.cfg.MaxObject, limit: a.cfg.MaxObject}
-	name, size, err := a.bodies.stage(f, limited)
+	name, size, err := a.bodies.Stage(f, limited)
 	if err != nil {
 		return a.fatal(err)
 	}
 	a.shards[f[0]].Lock()
 	defer a.shards[f[0]].Unlock()
-	if err := a.bodies.place(name, f); err != nil {
+	if err := a.bodies.Place(name, f); err != nil {
 		return a.fatal(err)
 	}
 	o := Object{Fingerprint: f, Owner: owner, Size: size, Time: time.Now().Truncate(time.Microsecond), Retention: retention}
@@ -232,7 +247,7 @@ func (a *Agent) Get(ctx context.Context, owner carnet.PartyID, f carnet.Fingerpr
 	if err != nil {
 		return nil, Object{}, fmt.Errorf("find object: %w", err)
 	}
-	body, err := a.bodies.read(f)
+	body, err := a.bodies.Open(f)
 	if errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Logger.Error("an object's body is missing", "fingerprint", f)
 		return nil, Object{}, notFound(f)
@@ -262,7 +277,7 @@ func (a *Agent) Delete(ctx context.Context, owner carnet.PartyID, f carnet.Finge
 	if others > 0 {
 		return nil
 	}
-	return a.fatal(a.bodies.erase(f))
+	return a.fatal(a.bodies.Erase(f))
 }
 
 // maxList bounds what List returns at once.

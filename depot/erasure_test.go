@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 	"carnet/identity"
 	"carnet/ledger"
 )
@@ -15,7 +16,7 @@ func TestADeletionIsSignedOnceTheObjectsAreGone(t *testing.T) {
 	ctx := t.Context()
 	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), 9))
 	var stated []ledger.Statement
-	a := objectsOnly(t, t.TempDir(), newStore(), disk{})
+	a := objectsOnly(t, t.TempDir(), newStore(), bodies.Disk{})
 	a.cfg.Key, a.cfg.Backups = key, time.Hour
 	a.cfg.State = func(_ context.Context, s ledger.Statement) error { stated = append(stated, s); return nil }
 	one, both, kept := put(t, a, "arena", "one"), put(t, a, "arena", "both"), put(t, a, "arena", "kept")

@@ -5,11 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"carnet/bodies"
 )
 
 // faultyDisk is the real disk, and fails where a test says.
 type faultyDisk struct {
-	disk
+	bodies.Disk
 	mu     sync.Mutex
 	fail   map[string]error // by operation
 	short  int              // a Write takes at most so many bytes and then fails, if above 0
@@ -26,8 +28,8 @@ func (d *faultyDisk) do(op, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	what := filepath.Base(name)
-	if strings.HasPrefix(filepath.Base(filepath.Dir(name)), tmpDir) {
-		what = tmpDir
+	if strings.HasPrefix(filepath.Base(filepath.Dir(name)), "tmp") {
+		what = "tmp"
 	}
 	d.events = append(d.events, op+" "+what)
 	return d.fail[op]
@@ -46,12 +48,14 @@ func (d *faultyDisk) count() int {
 	return len(d.events)
 }
 
-func (d *faultyDisk) Create(name string) (file, error) { return d.wrap("create", name, d.disk.Create) }
-func (d *faultyDisk) OpenWrite(name string) (file, error) {
-	return d.wrap("overwrite", name, d.disk.OpenWrite)
+func (d *faultyDisk) Create(name string) (bodies.File, error) {
+	return d.wrap("create", name, d.Disk.Create)
+}
+func (d *faultyDisk) OpenWrite(name string) (bodies.File, error) {
+	return d.wrap("overwrite", name, d.Disk.OpenWrite)
 }
 
-func (d *faultyDisk) wrap(op, name string, open func(string) (file, error)) (file, error) {
+func (d *faultyDisk) wrap(op, name string, open func(string) (bodies.File, error)) (bodies.File, error) {
 	if err := d.do(op, name); err != nil {
 		return nil, &os.PathError{Op: op, Path: name, Err: err}
 	}
@@ -66,46 +70,46 @@ func (d *faultyDisk) Rename(from, to string) error {
 	if err := d.do("rename", to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
-	return d.disk.Rename(from, to)
+	return d.Disk.Rename(from, to)
 }
 
 func (d *faultyDisk) Remove(name string) error {
 	if err := d.do("remove", name); err != nil {
 		return &os.PathError{Op: "remove", Path: name, Err: err}
 	}
-	return d.disk.Remove(name)
+	return d.Disk.Remove(name)
 }
 
 func (d *faultyDisk) SyncDir(name string) error {
 	if err := d.do("syncdir", name); err != nil {
 		return &os.PathError{Op: "sync", Path: name, Err: err}
 	}
-	return d.disk.SyncDir(name)
+	return d.Disk.SyncDir(name)
 }
 
 type faultyFile struct {
-	file
+	bodies.File
 	d    *faultyDisk
 	name string
 }
 
 func (f *faultyFile) Write(p []byte) (int, error) {
 	if err := f.d.do("write", f.name); err != nil {
-		n, _ := f.file.Write(p[:min(len(p), f.d.short)])
+		n, _ := f.File.Write(p[:min(len(p), f.d.short)])
 		return n, &os.PathError{Op: "write", Path: f.name, Err: err}
 	}
-	return f.file.Write(p)
+	return f.File.Write(p)
 }
 
 func (f *faultyFile) Sync() error {
 	if err := f.d.do("sync", f.name); err != nil {
 		return &os.PathError{Op: "sync", Path: f.name, Err: err}
 	}
-	return f.file.Sync()
+	return f.File.Sync()
 }
 
 func (f *faultyFile) Close() error {
-	err := f.file.Close()
+	err := f.File.Close()
 	if fail := f.d.do("close", f.name); fail != nil {
 		return &os.PathError{Op: "close", Path: f.name, Err: fail}
 	}

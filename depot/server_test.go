@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 	"carnet/ledger"
 )
 
@@ -40,7 +41,7 @@ func (a as) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // serve starts a depot behind HTTP/2 and returns how a party reaches it.
-func serve(t testing.TB, files fileSystem) (a *Agent, client func(carnet.PartyID) *Client) {
+func serve(t testing.TB, files bodies.Files) (a *Agent, client func(carnet.PartyID) *Client) {
 	t.Helper()
 	a, _ = start(t, testConfig(t, t.TempDir(), newStore()), files)
 	s := httptest.NewUnstartedServer(a.Handler(testCaller))
@@ -54,7 +55,7 @@ func serve(t testing.TB, files fileSystem) (a *Agent, client func(carnet.PartyID
 
 func TestPartiesReachTheDepotOverR2(t *testing.T) {
 	ctx := t.Context()
-	a, client := serve(t, disk{})
+	a, client := serve(t, bodies.Disk{})
 	arena, clinic := client("arena"), client("clinic")
 
 	f, err := arena.PutObject(ctx, []byte("sealed bytes"), carnet.Year)
@@ -115,7 +116,7 @@ func request(t *testing.T, h http.Handler, who, method, path string, header map[
 }
 
 func TestRefusalsAreProblemsWithCodeAndReason(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), bodies.Disk{})
 	h := a.Handler(testCaller)
 	month := map[string]string{retentionHeader: "month"}
 	name := carnet.FingerprintOf([]byte("x")).String()
@@ -163,7 +164,7 @@ func TestRefusalsAreProblemsWithCodeAndReason(t *testing.T) {
 
 func TestInnerFailuresSayNothingOutside(t *testing.T) {
 	store := newStore()
-	a, _ := start(t, testConfig(t, t.TempDir(), store), disk{})
+	a, _ := start(t, testConfig(t, t.TempDir(), store), bodies.Disk{})
 	store.fail = errors.New("secret path /var/lib")
 	f := carnet.FingerprintOf([]byte("x"))
 	w := request(t, a.Handler(testCaller), "hub", "PUT", "/r2/objects/"+f.String(), map[string]string{retentionHeader: "month"}, strings.NewReader("x"))
@@ -187,7 +188,7 @@ func TestAFullDepotSaysWhenToComeBack(t *testing.T) {
 }
 
 func TestListingGoesOnAfterAFingerprint(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), bodies.Disk{})
 	for _, body := range []string{"a", "b", "c"} {
 		put(t, a, "hub", body)
 	}
@@ -211,7 +212,7 @@ func TestListingGoesOnAfterAFingerprint(t *testing.T) {
 }
 
 func TestAuditorsReadTheLedgerOverR2(t *testing.T) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), bodies.Disk{})
 	if _, err := a.Submit(t.Context(), "clinic", []ledger.Entry{{1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +269,7 @@ func TestClientHoldsAnswersAgainstTheQuestion(t *testing.T) {
 }
 
 func TestSubmitEndsWithItsContext(t *testing.T) {
-	_, client := serve(t, disk{})
+	_, client := serve(t, bodies.Disk{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if _, err := client("hub").Submit(ctx, []ledger.Entry{{1}}); carnet.CodeOf(err) != carnet.Unavailable {

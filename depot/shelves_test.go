@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 	"carnet/shelf"
 )
 
@@ -39,7 +40,7 @@ func (t town) Named(did string) (carnet.PartyID, error) {
 }
 
 func newTown(t *testing.T) (all town, handler http.Handler) {
-	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), disk{})
+	a, _ := start(t, testConfig(t, t.TempDir(), newStore()), bodies.Disk{})
 	all = make(town)
 	served := http.NewServeMux()
 	served.Handle("/", a.Handler(testCaller))

@@ -1,4 +1,4 @@
-package depot
+package bodies
 
 import (
 	"errors"
@@ -6,35 +6,29 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-
-	"carnet/ledger/tlog"
 )
 
-// ErrFsync is in the chain of errors after which nothing that the process
-// believes to be on disk can be believed: it must exit (code 74) and recover at
-// the next start.
-var ErrFsync = tlog.ErrFsync
-
-// fileSystem is what the object files need of the operating system.
-type fileSystem interface {
+// Files is what bodies need of a file system.
+type Files interface {
 	Mkdir(name string) error               // an existing directory is no error
-	Create(name string) (file, error)      // for writing; must not exist
-	Open(name string) (file, error)        // for reading
-	OpenWrite(name string) (file, error)   // an existing file, for overwriting
+	Create(name string) (File, error)      // for writing; must not exist
+	Open(name string) (File, error)        // for reading
+	OpenWrite(name string) (File, error)   // an existing file, for overwriting
 	Rename(from, to string) error          // replaces to
 	Remove(name string) error              //
 	SyncDir(name string) error             // makes names in it durable
 	ReadDir(name string) ([]string, error) // names of the files in it
 }
 
-type file interface {
+// File is an open file.
+type File interface {
 	io.ReadWriteCloser
 	Size() (int64, error)
 	Sync() error
 }
 
-// disk is the operating system's file system.
-type disk struct{}
+// Disk is the operating system's file system.
+type Disk struct{}
 
 type diskFile struct{ *os.File }
 
@@ -46,22 +40,32 @@ func (f diskFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (disk) Mkdir(name string) error {
+// Mkdir implements Files.
+func (Disk) Mkdir(name string) error {
 	if err := os.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-func (disk) Create(name string) (file, error) {
+// Create implements Files.
+func (Disk) Create(name string) (File, error) {
 	return openFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 }
-func (disk) Open(name string) (file, error)      { return openFile(name, os.O_RDONLY) }
-func (disk) OpenWrite(name string) (file, error) { return openFile(name, os.O_WRONLY) }
-func (disk) Rename(from, to string) error        { return os.Rename(from, to) }
-func (disk) Remove(name string) error            { return os.Remove(name) }
 
-func openFile(name string, flag int) (file, error) {
+// Open implements Files.
+func (Disk) Open(name string) (File, error) { return openFile(name, os.O_RDONLY) }
+
+// OpenWrite implements Files.
+func (Disk) OpenWrite(name string) (File, error) { return openFile(name, os.O_WRONLY) }
+
+// Rename implements Files.
+func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove implements Files.
+func (Disk) Remove(name string) error { return os.Remove(name) }
+
+func openFile(name string, flag int) (File, error) {
 	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
@@ -69,7 +73,8 @@ func openFile(name string, flag int) (file, error) {
 	return diskFile{f}, nil
 }
 
-func (disk) SyncDir(name string) error {
+// SyncDir implements Files.
+func (Disk) SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {
 		return err
@@ -77,7 +82,8 @@ func (disk) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (disk) ReadDir(name string) ([]string, error) {
+// ReadDir implements Files.
+func (Disk) ReadDir(name string) ([]string, error) {
 	entries, err := os.ReadDir(name)
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
