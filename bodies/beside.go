@@ -60,8 +60,8 @@ type Beside struct {
 // OpenBeside opens the directory of the database with an id, or makes it, and, alone
 // with it, deletes what a crash left. The directory of another database is
 // carnet.Conflict.
-func OpenBeside(ctx context.Context, dir Dir, id string, rows Rows) (_ *Beside, err error) {
-	b := &Beside{dir: dir, rows: rows}
+func OpenBeside(ctx context.Context, dir Dir, id string, rows Rows) (b *Beside, err error) {
+	b = &Beside{dir: dir, rows: rows}
 	if err := dir.mkdir(tmpDir, goneDir); err != nil {
 		return nil, err
 	}
@@ -71,21 +71,32 @@ func OpenBeside(ctx context.Context, dir Dir, id string, rows Rows) (_ *Beside, 
 	defer func() {
 		if err != nil {
 			b.lock.Close()
+			b = nil
 		}
 	}()
 	alone := unix.Flock(int(b.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
-	if err := b.belongs(id); err != nil {
-		return nil, err
+	if !alone {
+		err = b.share() // and wait for who sweeps
 	}
-	if alone {
-		if err := b.sweep(ctx); err != nil {
-			return nil, err
+	if err == nil {
+		err = b.belongs(id)
+	}
+	if alone && err == nil {
+		if err = b.sweep(ctx); err == nil {
+			err = b.share()
 		}
 	}
-	if err := unix.Flock(int(b.lock.Fd()), unix.LOCK_SH); err != nil {
-		return nil, fmt.Errorf("lock directory of bodies: %w", err)
+	if err == nil {
+		err = b.Clear(ctx)
 	}
-	return b, b.Clear(ctx)
+	return b, err
+}
+
+func (b *Beside) share() error {
+	if err := unix.Flock(int(b.lock.Fd()), unix.LOCK_SH); err != nil {
+		return fmt.Errorf("lock directory of bodies: %w", err)
+	}
+	return nil
 }
 
 // Close gives the directory up.

@@ -20,6 +20,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"carnet"
@@ -48,16 +49,21 @@ type DiskError struct {
 func (e *DiskError) Error() string { return e.What + ": " + e.Err.Error() }
 func (e *DiskError) Unwrap() error { return e.Err }
 
+// Full reports whether there was no room.
+func (e *DiskError) Full() bool { return e.is(syscall.ENOSPC, syscall.EDQUOT) }
+
+// Short reports whether there were too few files or too little memory: it passes.
+func (e *DiskError) Short() bool { return e.is(syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM) }
+
+func (e *DiskError) is(any ...syscall.Errno) bool {
+	return slices.ContainsFunc(any, func(no syscall.Errno) bool { return errors.Is(e.Err, no) })
+}
+
 func failed(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &DiskError{what, err}
-}
-
-// isFull reports whether a write failed since there is no room.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // Make makes the directories that are missing and removes what unfinished writing
@@ -194,7 +200,7 @@ func (d Dir) remove(name string) error {
 		return nil
 	}
 	// A full disk may refuse to overwrite; removing is what makes room.
-	if err != nil && !isFull(err) {
+	if d, ok := errors.AsType[*DiskError](err); err != nil && !(ok && d.Full()) {
 		return err
 	}
 	if err := d.Files.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

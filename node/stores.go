@@ -119,8 +119,12 @@ func openStores(ctx context.Context, c Config) (*stores, error) {
 	return openSQLite(ctx, c)
 }
 
+// bodiesDir is where a world's large bodies are. What copies files by their names comes
+// to it after the database, as it should (docs/design/store.md).
+func bodiesDir(c Config) string { return filepath.Join(c.path(c.Data), "stretches") }
+
 func openSQLite(ctx context.Context, c Config) (*stores, error) {
-	state, err := sqlite.Open(ctx, filepath.Join(c.path(c.Data), "state.db"), sqlite.Options{})
+	state, err := sqlite.Open(ctx, filepath.Join(c.path(c.Data), "state.db"), sqlite.Options{Bodies: bodiesDir(c)})
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +158,7 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 }
 
 func openPostgres(ctx context.Context, c Config) (*stores, error) {
-	state, err := postgres.Open(ctx, c.Store.DSN, postgres.Options{Schema: c.Store.Schema})
+	state, err := postgres.Open(ctx, c.Store.DSN, postgres.Options{Schema: c.Store.Schema, Bodies: bodiesDir(c)})
 	if err != nil {
 		return nil, err
 	}

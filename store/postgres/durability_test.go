@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"strings"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -76,11 +77,11 @@ func TestOpen(t *testing.T) {
 func TestTwoStarts(t *testing.T) {
 	ctx := t.Context()
 	dsn := server(t)
-	schema := newSchema(t, dsn)
+	schema, dir := newSchema(t, dsn), filepath.Join(t.TempDir(), "bodies")
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			db, err := postgres.Open(ctx, dsn, postgres.Options{Schema: schema, Connections: 2})
+			db, err := postgres.Open(ctx, dsn, postgres.Options{Schema: schema, Connections: 2, Bodies: dir})
 			if err != nil {
 				t.Error(err)
 				return

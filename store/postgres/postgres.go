@@ -1,7 +1,7 @@
 // Package postgres keeps the state of one party in one schema of a PostgreSQL
 // database, so that several parties, or several processes of one, can share it.
 //
-// It owns the schema's tables and what must come one after the other: each
+// It owns the schema's tables, the files of a world's large bodies, and what must come one after the other: each
 // domain (Things, Worlds, Depot, Keys) has its own tables, made when that domain
 // is first asked for, and every change of things or worlds first locks that
 // domain's row of totals. So two processes can't both extend the same log or
@@ -22,10 +22,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,6 +44,10 @@ type Options struct {
 	// writers included; 30 s. After it the answer is carnet.Unavailable, or
 	// ErrDurability where the commit had been sent.
 	Patience time.Duration
+	// Bodies is the directory of a world's large bodies, made when the world is opened,
+	// which needs it. Files is what it is on: the disk.
+	Bodies string
+	Files  bodies.Files
 }
 
 // DB is an open store. Its methods may be called from many goroutines.
@@ -51,6 +57,11 @@ type DB struct {
 	pool     *pgxpool.Pool
 	failed   atomic.Pointer[error]
 	broken   chan struct{} // closed once failed is set
+
+	bodies  string // the directory of large bodies
+	files   bodies.Files
+	opening sync.Mutex
+	large   *bodies.Beside // once a world is opened; guarded by opening
 }
 
 // Open connects to the server that dsn names (a URL or key=value pairs).
@@ -60,6 +71,9 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 	}
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
+	}
+	if o.Files == nil {
+		o.Files = bodies.Disk{}
 	}
 	if o.Connections < 2 || o.Connections > 1000 || o.Patience < 0 {
 		return nil, fmt.Errorf("open store: want 2 to 1000 connections and a positive patience")
@@ -79,7 +93,7 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 	} {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
-	db := &DB{schema: o.Schema, patience: o.Patience, broken: make(chan struct{})}
+	db := &DB{schema: o.Schema, patience: o.Patience, broken: make(chan struct{}), bodies: o.Bodies, files: o.Files}
 	if db.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -114,5 +128,10 @@ func (db *DB) prepare(ctx context.Context) error {
 // Close waits until connections are given back and closes them.
 func (db *DB) Close() error {
 	db.pool.Close()
-	return nil
+	db.opening.Lock()
+	defer db.opening.Unlock()
+	if db.large == nil {
+		return nil
+	}
+	return db.large.Close()
 }

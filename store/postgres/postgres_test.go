@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -97,10 +98,10 @@ func newSchema(t testing.TB, dsn string) string {
 func fresh[S any](domain func(*testing.T, *postgres.DB) (S, error)) storetest.Fresh[S] {
 	return func(t *testing.T) storetest.Database[S] {
 		dsn := server(t)
-		schema := newSchema(t, dsn)
+		schema, dir := newSchema(t, dsn), filepath.Join(t.TempDir(), "bodies")
 		return func(t *testing.T) (S, func()) {
 			t.Helper()
-			db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema, Connections: 4})
+			db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema, Connections: 4, Bodies: dir})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"carnet"
+	"carnet/bodies"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,7 +39,11 @@ func (db *DB) change(ctx context.Context, what string, fn func(*tx) error) error
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s: %w", what, err)
+	return db.fatal(fmt.Errorf("%s: %w", what, err))
+}
+
+// fatal remembers err if it says that changes can't be made durable any more.
+func (db *DB) fatal(err error) error {
 	if errors.Is(err, ErrDurability) && db.failed.CompareAndSwap(nil, &err) {
 		close(db.broken)
 	}
@@ -211,9 +216,12 @@ func scanAll(rows pgx.Rows, scan func(pgx.Rows) error) error {
 }
 
 // classify turns what the server says (by its class of SQLSTATE, appendix A of
-// its manual), or its silence, into what the caller must react to. Other errors
-// stay as they are.
+// its manual), or its silence, or the disk of large bodies, into what the caller must
+// react to. Other errors stay as they are.
 func classify(err error) error {
+	if d, ok := errors.AsType[*bodies.DiskError](err); ok {
+		return ofDisk(d)
+	}
 	e, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered {
 		_, network := errors.AsType[net.Error](err)
@@ -235,6 +243,17 @@ func classify(err error) error {
 		return carnet.Errorf(carnet.Unavailable, "the PostgreSQL server can't do it now: %s (%s)", e.Message, e.Code).WithFix("try again")
 	}
 	return err
+}
+
+// ofDisk classes a failure to write a file.
+func ofDisk(err *bodies.DiskError) error {
+	switch {
+	case err.Full():
+		return carnet.Errorf(carnet.NoSpace, "the disk with the data directory is full").WithFix("free some space; nothing is lost")
+	case err.Short():
+		return carnet.Errorf(carnet.Unavailable, "the store is short of means: %v", err)
+	}
+	return fmt.Errorf("%w: %w", ErrDurability, err)
 }
 
 // inRange checks that numbers fit into bigint: positions, numbers and versions

@@ -1,4 +1,5 @@
-// Package sqlite keeps the state of one party in one SQLite file.
+// Package sqlite keeps the state of one party in one SQLite file, and the large bodies
+// of a world in files beside it.
 //
 // It owns the file, its schema and its durability: a method that changes
 // something returns nil only after the change's pages are in the write-ahead log
@@ -33,6 +34,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/bodies"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -44,6 +46,10 @@ type Options struct {
 	// BusyTimeout is how long to wait for another process that writes to the
 	// same file; 5 s. After it a change is answered with carnet.Unavailable.
 	BusyTimeout time.Duration
+	// Bodies is the directory of large bodies, made when a world is opened; the store's
+	// path with "-bodies". Files is what it is on: the disk.
+	Bodies string
+	Files  bodies.Files
 }
 
 // How the file is laid out. Rows hold 50 KB to 1 MB, so pages are large; the
@@ -71,8 +77,14 @@ type DB struct {
 	quit     chan struct{}        // closed by Close: the checkpointer is to end
 	done     chan struct{}        // closed when the checkpointer has ended
 	closing  sync.Once
-	failed   atomic.Pointer[error]
-	broken   chan struct{} // closed once failed is set
+
+	bodies  string // the directory of large bodies
+	files   bodies.Files
+	opening sync.Mutex
+	large   *bodies.Beside // once a world is opened; guarded by opening
+
+	failed atomic.Pointer[error]
+	broken chan struct{} // closed once failed is set
 }
 
 // Open opens the store at path and makes it, with mode 0600, if there is none.
@@ -83,6 +95,12 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if o.BusyTimeout == 0 {
 		o.BusyTimeout = 5 * time.Second
 	}
+	if o.Bodies == "" {
+		o.Bodies = path + "-bodies"
+	}
+	if o.Files == nil {
+		o.Files = bodies.Disk{}
+	}
 	if o.Readers < 1 || o.Readers > maxReaders || o.BusyTimeout < 0 {
 		return nil, fmt.Errorf("open store: want 1 to %d readers and a positive busy timeout", maxReaders)
 	}
@@ -90,8 +108,8 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{
-		broken: make(chan struct{}),
-		path:   path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
+		broken: make(chan struct{}), bodies: o.Bodies, files: o.Files,
+		path: path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
 		look: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := db.connect(ctx, o); err != nil {
@@ -190,6 +208,11 @@ func (db *DB) close() error {
 	db.slot <- struct{}{} // never given back: no change comes after
 	close(db.quit)
 	var errs []error
+	db.opening.Lock()
+	if db.large != nil {
+		errs = append(errs, db.large.Close())
+	}
+	db.opening.Unlock()
 	if db.mover != nil {
 		<-db.done
 		errs = append(errs, db.mover.Close())

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"carnet"
+	"carnet/bodies"
 
 	driver "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -144,6 +145,22 @@ func (t *tx) row(query string, args []any, dst ...any) bool {
 	return err == nil
 }
 
+// each calls scan for every row of a query.
+func (t *tx) each(query string, args []any, scan func(*sql.Rows) error) {
+	if t.err != nil {
+		return
+	}
+	s := t.statement(query)
+	if t.err != nil {
+		return
+	}
+	rows, err := s.Query(args...)
+	if err == nil {
+		err = scanAll(rows, scan)
+	}
+	t.err = err
+}
+
 // read runs a query on a reading connection and calls scan for every row until
 // it returns errEnough.
 func (db *DB) read(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
@@ -188,16 +205,19 @@ func (db *DB) query(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
-// classify turns what SQLite says into what the caller must react to. Errors
-// that are not SQLite's stay as they are.
+// classify turns what SQLite says, or the disk of large bodies, into what the caller
+// must react to. Other errors stay as they are.
 func classify(err error) error {
+	if d, ok := errors.AsType[*bodies.DiskError](err); ok {
+		return ofDisk(d)
+	}
 	e, ok := errors.AsType[*driver.Error](err)
 	if !ok {
 		return err
 	}
 	switch e.Code() & 0xff {
 	case lib.SQLITE_FULL:
-		return carnet.Errorf(carnet.NoSpace, "the disk of the store is full").WithFix("free some space; nothing is lost")
+		return full()
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
 		return carnet.Errorf(carnet.Unavailable, "another process is writing to the store").WithFix("try again")
 	case lib.SQLITE_IOERR, lib.SQLITE_READONLY, lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB, lib.SQLITE_CANTOPEN:
@@ -206,6 +226,21 @@ func classify(err error) error {
 		return carnet.Errorf(carnet.TooLarge, "a row is larger than the store takes (1 GB)")
 	}
 	return err
+}
+
+func full() error {
+	return carnet.Errorf(carnet.NoSpace, "the disk of the store is full").WithFix("free some space; nothing is lost")
+}
+
+// ofDisk classes a failure to write a file.
+func ofDisk(err *bodies.DiskError) error {
+	switch {
+	case err.Full():
+		return full()
+	case err.Short():
+		return carnet.Errorf(carnet.Unavailable, "the store is short of means: %v", err)
+	}
+	return fmt.Errorf("%w: %w", ErrDurability, err)
 }
 
 // inRange checks that numbers fit into SQLite's integers: positions, numbers

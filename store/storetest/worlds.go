@@ -33,6 +33,8 @@ func Worlds(t *testing.T, fresh Fresh[avatar.Store]) {
 	t.Run("RestoreStretch", func(t *testing.T) { testRestore(t, fresh) })
 	t.Run("DropStretches", func(t *testing.T) { testDrop(t, fresh) })
 	t.Run("DropConflict", func(t *testing.T) { testDropConflict(t, fresh) })
+	t.Run("LargeBodies", func(t *testing.T) { testLargeBodies(t, fresh) })
+	t.Run("SameBytes", func(t *testing.T) { testSameBytes(t, fresh) })
 	t.Run("TwoProcesses", func(t *testing.T) { testWorldsFencing(t, fresh) })
 	t.Run("Random", func(t *testing.T) {
 		for seed := range uint64(seeds) {

@@ -10,6 +10,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/bodies"
 	"carnet/ledger"
 )
 
@@ -122,6 +123,9 @@ func (m *worldModel) compact(t *testing.T, ctx context.Context, s avatar.Store, 
 		m.serial++
 		row := stretch(byte(r.IntN(2)), m.serial, carnet.Hour+carnet.Retention(r.IntN(3)))
 		row.Body = randomBytes(r, 30000)
+		if r.IntN(4) == 0 { // a file
+			row.Body = append(make([]byte, bodies.Large), row.Body...)
+		}
 		row.FirstBatch = uint64(r.IntN(50))
 		c.Stretches = append(c.Stretches, row)
 		m.totals.Stretches++
@@ -148,6 +152,9 @@ func (m *worldModel) mark(t *testing.T, ctx context.Context, s avatar.Store, r *
 	for i := range m.stretches {
 		if len(rows) > 0 && m.stretches[i].Fingerprint == rows[0].Fingerprint {
 			body := randomBytes(r, 9000)
+			if len(m.stretches[i].Body) >= bodies.Large {
+				body = append(make([]byte, bodies.Large), body...)
+			}
 			m.totals.StretchBytes += uint64(len(body)) - uint64(len(m.stretches[i].Body))
 			m.stretches[i].Body = body
 			must(t, s.RestoreStretch(ctx, rows[0].ID, body))

@@ -76,7 +76,7 @@ func openSQLite(t *testing.T) avatar.Store {
 
 func openPostgres(t *testing.T, dsn string) avatar.Store {
 	schema := "world_" + carnet.NewStreamID().String()
-	db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema})
+	db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema, Bodies: filepath.Join(t.TempDir(), "stretches")})
 	if err != nil {
 		t.Fatal(err)
 	}
