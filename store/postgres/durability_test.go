@@ -2,8 +2,8 @@ package postgres_test
 
 import (
 	"errors"
-	"strings"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
