@@ -69,7 +69,11 @@ func failed(what string, err error) error {
 // Make makes the directories that are missing and removes what unfinished writing
 // left behind.
 func (d Dir) Make() error {
-	if err := d.mkdir(tmpDir); err != nil {
+	names := []string{tmpDir}
+	for shard := range 256 {
+		names = append(names, shardName(byte(shard)))
+	}
+	if err := d.mkdir(names...); err != nil {
 		return err
 	}
 	left, err := d.Files.ReadDir(filepath.Join(d.Path, tmpDir))
@@ -79,13 +83,9 @@ func (d Dir) Make() error {
 	return failed("remove what was left of writing", err)
 }
 
-// mkdir makes the directory, those of shards, and others in it.
+// mkdir makes the directory, and others in it.
 func (d Dir) mkdir(others ...string) error {
-	names := append([]string{""}, others...)
-	for shard := range 256 {
-		names = append(names, shardName(byte(shard)))
-	}
-	for _, name := range names {
+	for _, name := range append([]string{""}, others...) {
 		if err := d.Files.Mkdir(filepath.Join(d.Path, name)); err != nil {
 			return failed("make directory of bodies", err)
 		}
@@ -174,6 +174,14 @@ func (d Dir) Place(name string, f carnet.Fingerprint) error {
 
 func (d Dir) rename(name string, f carnet.Fingerprint) error {
 	err := d.Files.Rename(name, d.File(f))
+	if errors.Is(err, fs.ErrNotExist) { // the first of its shard
+		if err = d.Files.Mkdir(d.shard(f[0])); err == nil {
+			err = d.Files.SyncDir(d.Path)
+		}
+		if err == nil {
+			err = d.Files.Rename(name, d.File(f))
+		}
+	}
 	if err != nil {
 		_ = d.Files.Remove(name)
 	}
@@ -242,6 +250,9 @@ func (zeros) Read(p []byte) (int, error) {
 // List returns the fingerprints in one shard.
 func (d Dir) List(first byte) ([]carnet.Fingerprint, error) {
 	names, err := d.Files.ReadDir(d.shard(first))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list bodies: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"carnet/activity"
 	"carnet/avatar"
+	"carnet/bodies"
 	"carnet/depot"
 	"carnet/keys"
 	"carnet/register"
@@ -25,6 +26,24 @@ func TestThings(t *testing.T) {
 
 func TestWorlds(t *testing.T) {
 	storetest.Worlds(t, fresh(func(t *testing.T, db *postgres.DB) (avatar.Store, error) { return db.Worlds(t.Context()) }))
+}
+
+func TestBodies(t *testing.T) {
+	dsn := server(t)
+	storetest.Bodies(t, func(t *testing.T, _ string) storetest.On {
+		schema := newSchema(t, dsn)
+		return func(dir string, files bodies.Files) (avatar.Store, func(), error) {
+			db, err := postgres.Open(t.Context(), dsn, postgres.Options{Schema: schema, Connections: 2, Bodies: dir, Files: files})
+			if err != nil {
+				return nil, nil, err
+			}
+			s, err := db.Worlds(t.Context())
+			if err != nil {
+				db.Close()
+			}
+			return s, func() { db.Close() }, err
+		}
+	}, postgres.ErrDurability, 17)
 }
 
 func TestDepot(t *testing.T) {
