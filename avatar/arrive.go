@@ -1,7 +1,6 @@
 package avatar
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -284,102 +283,6 @@ func (a *Agent) replace(ctx context.Context, stream carnet.StreamID, m *MovedStr
 		return err
 	}
 	return a.drop(ctx, rows, "it was packed anew", carnet.ErasureID{}, nil)
-}
-
-// TakeStretch verifies a stretch of an arriving avatar by its proof and stores
-// both: the bytes by their fingerprint; that every batch is of the stream and in
-// order; that it is in a frame that the sender signed, and that the stream's
-// world stated to have received, on its ledger. It is durable on return; one that
-// is here already is left alone; one in whose place another is takes it. What is inside of the batches isn't looked at.
-func (a *Agent) TakeStretch(ctx context.Context, id carnet.AvatarID, m MovedStretch, body, proof []byte) error {
-	if err := m.check(); err != nil {
-		return err
-	}
-	r, done, err := a.comes(id)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if row, err := a.arrived(ctx, r, &m); err != nil || row != nil {
-		return err
-	}
-	if m.over(a.now()) {
-		return nil
-	}
-	s := r.stream(m.Stream)
-	row := StretchRow{
-		Stream: s.ID, Class: m.Class, FirstBatch: m.First, LastBatch: m.Last, Batches: m.Batches, Measurements: m.Measurements,
-		FromMinute: m.FromMinute, ToMinute: m.ToMinute, Received: m.Received, Fingerprint: m.Fingerprint, Body: body,
-	}
-	verified, err := r.verifier.Verify(&m, &s.Origin, body, proof)
-	if err != nil {
-		return err
-	}
-	row.Origins = verified.origins.append(nil)
-	changed, documents, err := a.noteComing(r, &row, verified.Headers)
-	if err != nil {
-		return err
-	}
-	if err := a.replace(ctx, s.ID, &m); err != nil {
-		return err
-	}
-	d, err := a.proofDocument(s.ID, m.Fingerprint, proof)
-	if err != nil {
-		return err
-	}
-	documents = append(documents, d)
-	if err := a.takeRow(ctx, row, documents); err != nil {
-		return err
-	}
-	maps.Copy(r.coming, changed)
-	return nil
-}
-
-// takeRow stores a stretch that has come.
-func (a *Agent) takeRow(ctx context.Context, row StretchRow, documents []carnet.Document) error {
-	for tries := 0; ; tries++ {
-		c := Compaction{Stretches: []StretchRow{row}, Documents: slices.Clone(documents)}
-		// It went before, and comes again: the depot is to have it after all.
-		doomed, err := a.store.Document(ctx, kindDoomed, row.Fingerprint.String())
-		if err == nil {
-			c.Documents = append(c.Documents, carnet.Document{Kind: kindDoomed, ID: doomed.ID, Version: doomed.Version + 1})
-		} else if carnet.CodeOf(err) != carnet.NotFound {
-			return err
-		}
-		// The depot may say meanwhile that it is gone.
-		if err = a.store.Compact(ctx, c); carnet.CodeOf(err) != carnet.Conflict || tries > 0 {
-			return err
-		}
-	}
-}
-
-// noteComing notes which epochs a stretch needs, and until when.
-func (a *Agent) noteComing(r *arrival, row *StretchRow, headers []seal.Header) (changed map[seal.Path]*coming, documents []carnet.Document, err error) {
-	until := keptUntil(row)
-	changed = make(map[seal.Path]*coming)
-	for _, h := range headers {
-		at := epochOf(h)
-		if changed[at] != nil {
-			continue
-		}
-		c := coming{doc: comingDocument{Slot: h.Slot, Number: h.Number, Salt: bytes.Clone(h.Salt[:]), Commitment: h.Commitment}}
-		if had := r.coming[at]; had != nil {
-			if c = *had; c.doc.Keep || until != keptForEver && until <= c.doc.Until.UnixNano() {
-				continue
-			}
-		}
-		if c.doc.Keep = until == keptForEver; !c.doc.Keep {
-			c.doc.Until = time.Unix(0, until).UTC()
-		}
-		c.version++
-		changed[at] = &c
-		d, err := a.document(kindComing, comingID(r.id, at), c.version, c.doc)
-		if err != nil {
-			return nil, nil, err
-		}
-		documents = append(documents, d)
-	}
-	return changed, documents, nil
 }
 
 // AnnounceTo signs the present reception key for a world that is to give keys.

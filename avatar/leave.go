@@ -270,6 +270,20 @@ func (a *Agent) StretchBytes(ctx context.Context, id carnet.AvatarID, m MovedStr
 	return body, err
 }
 
+// StoredBytes returns the bytes of a stretch that was listed as they are in the store,
+// for who looks at them; what is lost there is StretchBytes' to find.
+func (a *Agent) StoredBytes(ctx context.Context, id carnet.AvatarID, m MovedStretch) ([]byte, error) {
+	row, err := a.movedRow(ctx, id, &m)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.store.StretchBody(ctx, row.ID)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return a.StretchBytes(ctx, id, m)
+	}
+	return body, err
+}
+
 // proofWait is how long a proof waits for receipts that haven't come.
 const proofWait = 10 * time.Second
 

@@ -1,15 +1,35 @@
 package avatar
 
 import (
+	"sync"
+
 	"carnet"
 	"carnet/seal"
 )
 
 // StretchVerifier verifies stretches by their proofs. It needs no world: what it goes
 // by is the stretch as it is listed, and the origin of its stream. The zero value is
-// ready; it is used by one goroutine.
+// ready; many goroutines may use it.
 type StretchVerifier struct {
-	provers map[carnet.StreamID]*prover
+	mu      sync.Mutex
+	provers map[carnet.StreamID]*prover // guarded by mu
+}
+
+func (v *StretchVerifier) prover(stream carnet.StreamID, from *Origin) (*prover, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if by := v.provers[stream]; by != nil {
+		return by, nil
+	}
+	by, err := newProver(*from)
+	if err != nil {
+		return nil, err
+	}
+	if v.provers == nil {
+		v.provers = make(map[carnet.StreamID]*prover)
+	}
+	v.provers[stream] = by
+	return by, nil
 }
 
 // VerifiedStretch is what a stretch holds that was verified.
@@ -54,15 +74,9 @@ func (v *StretchVerifier) Verify(m *MovedStretch, from *Origin, body, proof []by
 	if n := len(is.Headers); n != int(m.Batches) || is.Headers[0].Number != m.First || is.Headers[n-1].Number != m.Last {
 		return bad("has other batches than it is said to have")
 	}
-	by := v.provers[m.Stream]
-	if by == nil {
-		if by, err = newProver(*from); err != nil {
-			return VerifiedStretch{}, err
-		}
-		if v.provers == nil {
-			v.provers = make(map[carnet.StreamID]*prover)
-		}
-		v.provers[m.Stream] = by
+	by, err := v.prover(m.Stream, from)
+	if err != nil {
+		return VerifiedStretch{}, err
 	}
 	frames, err := by.verify(&p, prints)
 	if err != nil {

@@ -134,7 +134,7 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err := strictBody(r, &m, maxMoveBody); err != nil {
 			return nil, err
 		}
-		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, x, m)
+		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, x, m, r.URL.Query().Has(lookedAt))
 		if err != nil {
 			return nil, err
 		}
@@ -169,6 +169,10 @@ const (
 	maxFreezing = 64 << 20
 	maxTrusted  = 8 << 20 // as long as that a body is believed to be before it is here
 )
+
+// lookedAt asks for a stretch that the source has looked at: what it sent as it is
+// there wasn't what it should be.
+const lookedAt = "looked"
 
 // wholeBody reads a body of at most so many bytes, which is said to have length of
 // them (less than 0: nobody said).
@@ -211,12 +215,16 @@ func (f far) Stretches(ctx context.Context, to move.Visit, stream carnet.StreamI
 }
 
 // Stretch implements move.Far.
-func (f far) Stretch(ctx context.Context, to move.Visit, m avatar.MovedStretch) (body, proof []byte, err error) {
+func (f far) Stretch(ctx context.Context, to move.Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error) {
 	question, err := json.Marshal(m)
 	if err != nil {
 		return nil, nil, err
 	}
-	both, err := f.call(ctx, to, http.MethodPost, "/stretches", question, maxPiece)
+	path := "/stretches"
+	if looked {
+		path += "?" + lookedAt
+	}
+	both, err := f.call(ctx, to, http.MethodPost, path, question, maxPiece)
 	if err != nil {
 		return nil, nil, err
 	}

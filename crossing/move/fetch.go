@@ -2,12 +2,15 @@ package move
 
 import (
 	"context"
+	"sync"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/item"
 	"carnet/seal"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // fewLeft is how many bytes are left to fetch when the source is asked to keep still.
@@ -158,58 +161,118 @@ func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStre
 			p.Since = a.Now().UTC()
 		}
 	})
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	coming := a.ahead(ctx, t.visit(), missing)
-	for i := range missing {
-		m := &missing[i]
-		body, proof, err := coming(i)
-		if carnet.CodeOf(err) == carnet.NotFound {
-			continue // its retention has ended meanwhile
+	err = a.bring(ctx, t, missing, func(some []avatar.Proven) error {
+		if err := a.World.TakeStretches(ctx, t.To, some); err != nil {
+			return err
 		}
-		if err != nil {
-			return fetched, err
+		came := int64(0)
+		for i := range some {
+			came += int64(some[i].Size)
 		}
-		if err := a.World.TakeStretch(ctx, t.To, *m, body, proof); err != nil {
-			return fetched, err
-		}
-		fetched += int64(m.Size)
+		fetched += came
 		a.note(t.ID, func(p *Progress) {
-			p.Stretches, p.Bytes, p.Fetched = p.Stretches+1, p.Bytes+int64(m.Size), p.Fetched+int64(m.Size)
+			p.Stretches, p.Bytes, p.Fetched = p.Stretches+len(some), p.Bytes+came, p.Fetched+came
 		})
 		if state := a.came(t.ID).State; state != t.State {
-			return fetched, carnet.Errorf(carnet.Unavailable, "the crossing is %s by now", state)
+			return carnet.Errorf(carnet.Unavailable, "the crossing is %s by now", state)
 		}
-	}
-	return fetched, nil
+		return nil
+	})
+	return fetched, err
 }
 
-// fetchAhead is how many stretches are under way while one is checked and stored.
-const fetchAhead = 3
+// How much is under way at once: stretches that are fetched and verified, on all
+// processors, and then as many more as are taken in one commit.
+const (
+	fetchAtOnce = 6
+	takeAtOnce  = 8
+	takeBytes   = 16 << 20
+)
 
-// ahead asks for stretches a few at a time, and returns the way to have each: in
-// their order, once. What is under way ends with ctx.
-func (a *Agent) ahead(ctx context.Context, to Visit, all []avatar.MovedStretch) func(i int) (body, proof []byte, err error) {
-	type piece struct {
-		body, proof []byte
-		err         error
-	}
-	pieces := make([]chan piece, len(all))
-	asked := 0
-	return func(i int) (body, proof []byte, err error) {
-		for ; asked < len(all) && asked <= i+fetchAhead; asked++ {
-			m, here := all[asked], make(chan piece, 1)
-			pieces[asked] = here
-			go func() {
-				var p piece
-				p.body, p.proof, p.err = a.Far.Stretch(ctx, to, m)
-				here <- p
-			}()
+// bring fetches stretches and verifies them, several at once, and hands them over as
+// they come: those that are ready together.
+func (a *Agent) bring(ctx context.Context, t atTarget, all []avatar.MovedStretch, take func([]avatar.Proven) error) error {
+	work, ctx := errgroup.WithContext(ctx)
+	asked, ready := make(chan *avatar.MovedStretch), make(chan avatar.Proven)
+	work.Go(func() error {
+		defer close(asked)
+		for i := range all {
+			select {
+			case asked <- &all[i]:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		p := <-pieces[i]
-		pieces[i] = nil
-		return p.body, p.proof, p.err
+		return nil
+	})
+	var bringing sync.WaitGroup
+	for range fetchAtOnce {
+		bringing.Add(1)
+		work.Go(func() error {
+			defer bringing.Done()
+			for m := range asked {
+				p, err := a.bringOne(ctx, t, m)
+				if carnet.CodeOf(err) == carnet.NotFound {
+					continue // its retention has ended meanwhile
+				}
+				if err != nil {
+					return err
+				}
+				select {
+				case ready <- p:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
 	}
+	go func() {
+		bringing.Wait()
+		close(ready)
+	}()
+	work.Go(func() error {
+		for p := range ready {
+			if err := take(together(p, ready)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return work.Wait()
+}
+
+// together returns a stretch with those that are ready besides.
+func together(first avatar.Proven, ready <-chan avatar.Proven) []avatar.Proven {
+	some, size := []avatar.Proven{first}, first.Size
+	for len(some) < takeAtOnce && size < takeBytes {
+		select {
+		case p, ok := <-ready:
+			if !ok {
+				return some
+			}
+			some, size = append(some, p), size+p.Size
+		default:
+			return some
+		}
+	}
+	return some
+}
+
+// bringOne fetches a stretch and verifies it. The source sends it as it is there; if
+// that isn't what it should be, it is asked to look at it first, since it may have
+// lost it and can have it again.
+func (a *Agent) bringOne(ctx context.Context, t atTarget, m *avatar.MovedStretch) (p avatar.Proven, err error) {
+	for _, looked := range []bool{false, true} {
+		var body, proof []byte
+		if body, proof, err = a.Far.Stretch(ctx, t.visit(), *m, looked); err != nil {
+			return p, err
+		}
+		if p, err = a.World.ProveStretch(ctx, t.To, *m, body, proof); carnet.CodeOf(err) != carnet.Tampered && carnet.CodeOf(err) != carnet.Malformed {
+			break
+		}
+	}
+	return p, err
 }
 
 func (a *Agent) note(x carnet.CrossingID, change func(*Progress)) {

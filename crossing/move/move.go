@@ -42,7 +42,10 @@ type World interface {
 	MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, error)
 	MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedStream, error)
 	MovedStretches(ctx context.Context, id carnet.AvatarID, stream carnet.StreamID, from uint64, limit int) ([]avatar.MovedStretch, error)
+	// StretchBytes returns a stretch's bytes, looked at and whole; StoredBytes as they
+	// are in the store.
 	StretchBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
+	StoredBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
 	ProofOf(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
 	Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
 	// PassportManifest is Manifest of an avatar that goes on living.
@@ -60,6 +63,8 @@ type World interface {
 	TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error
 	Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error)
 	TakeStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) error
+	ProveStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) (avatar.Proven, error)
+	TakeStretches(context.Context, carnet.AvatarID, []avatar.Proven) error
 	TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte, want seal.Expected) error
 	Check(context.Context, carnet.AvatarID, *avatar.Manifest) error
 	Arrive(context.Context, carnet.AvatarID, avatar.Landing) error
@@ -104,7 +109,9 @@ type Peers interface {
 type Far interface {
 	Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error)
 	Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error)
-	Stretch(ctx context.Context, to Visit, m avatar.MovedStretch) (body, proof []byte, err error)
+	// Stretch gives a stretch as the source has it or, looked, as the source has looked
+	// at it.
+	Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error)
 	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
 	Manifest(ctx context.Context, to Visit) ([]byte, error)
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)

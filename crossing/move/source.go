@@ -237,12 +237,17 @@ func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.A
 	return a.World.MovedStretches(ctx, about, stream, from, pageOfStretches)
 }
 
-// Stretch gives the target one stretch, with what proves it.
-func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, m avatar.MovedStretch) (body, proof []byte, err error) {
+// Stretch gives the target one stretch, with what proves it: its bytes as they are
+// here, since the target looks at them; or, looked, once it is seen that they are whole.
+func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, m avatar.MovedStretch, looked bool) (body, proof []byte, err error) {
 	if err := a.historyOf(by, about, x); err != nil {
 		return nil, nil, err
 	}
-	if body, err = a.World.StretchBytes(ctx, about, m); err != nil {
+	bytes := a.World.StoredBytes
+	if looked {
+		bytes = a.World.StretchBytes
+	}
+	if body, err = bytes(ctx, about, m); err != nil {
 		return nil, nil, err
 	}
 	proof, err = a.World.ProofOf(ctx, about, m)

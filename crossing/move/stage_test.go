@@ -211,6 +211,16 @@ func (s *store) Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch)
 	return nil, nil
 }
 
+func (s *store) StoredBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error) {
+	return nil, nil
+}
+
+func (s *store) ProveStretch(context.Context, carnet.AvatarID, avatar.MovedStretch, []byte, []byte) (p avatar.Proven, err error) {
+	return p, nil
+}
+
+func (s *store) TakeStretches(context.Context, carnet.AvatarID, []avatar.Proven) error { return nil }
+
 func (s *store) TakeStretch(context.Context, carnet.AvatarID, avatar.MovedStretch, []byte, []byte) error {
 	return nil
 }
@@ -625,8 +635,8 @@ func (s *stage) Stretches(ctx context.Context, to Visit, stream carnet.StreamID,
 	})
 }
 
-func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch) (body, proof []byte, err error) {
-	return s.arena.Stretch(ctx, "citadel", to.About, to.Crossing, m)
+func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error) {
+	return s.arena.Stretch(ctx, "citadel", to.About, to.Crossing, m, looked)
 }
 
 func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {

@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/keys"
 )
 
@@ -70,24 +71,7 @@ func TestMigrate(t *testing.T) {
 // testdata/first.sql is frozen: it never changes.
 func TestFirstSchema(t *testing.T) {
 	ctx := t.Context()
-	path := filepath.Join(t.TempDir(), "store.db")
-	script, err := os.ReadFile("testdata/first.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := create(path); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := raw.ExecContext(ctx, string(script)); err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	path := frozen(t, "testdata/first.sql")
 	db, err := Open(ctx, path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -132,5 +116,96 @@ func TestFirstSchema(t *testing.T) {
 	row, err := table.Get(ctx, keys.ID{Kind: "epoch", Name: "a"})
 	if err != nil || string(row.Wrapped) != "wrapped" {
 		t.Fatalf("the key is %+v, error %v", row, err)
+	}
+}
+
+// frozen makes a store as an earlier program left it.
+func frozen(t *testing.T, file string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "store.db")
+	script, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := create(path); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.ExecContext(t.Context(), string(script)); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestLargeBodiesInRows opens a store that has large bodies in rows: they are read,
+// mended and dropped as they are, and what comes is a file beside them.
+func TestLargeBodiesInRows(t *testing.T) {
+	ctx := t.Context()
+	path := frozen(t, "testdata/worlds_2.sql")
+	bodyOf := func(text string) []byte { return bytes.Repeat([]byte(text), 50_000) }
+	one, two, three := bodyOf("stretch "), bodyOf("another "), bodyOf("a third ")
+	var s *Worlds
+	var db *DB
+	reopen := func() {
+		t.Helper()
+		var err error
+		if db != nil {
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if db, err = Open(ctx, path, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = db.Worlds(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(id uint64, want []byte) {
+		t.Helper()
+		if body, err := s.StretchBody(ctx, id); err != nil || !bytes.Equal(body, want) {
+			t.Fatalf("stretch %d has %d bytes, error %v", id, len(body), err)
+		}
+	}
+	reopen()
+	defer func() { db.Close() }()
+	rows := []avatar.StretchRow{
+		{FirstBatch: 3, Fingerprint: carnet.FingerprintOf(three), Body: three},
+		{FirstBatch: 4, Fingerprint: carnet.FingerprintOf(one), Body: one}, // once more, as a file
+	}
+	if err := s.Compact(ctx, avatar.Compaction{Stretches: rows}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		holds(1, one)
+		holds(2, two)
+		holds(3, three)
+		holds(4, one)
+		reopen()
+	}
+	if err := s.DropStretches(ctx, []uint64{1}, nil, nil); err != nil { // the one in the row
+		t.Fatal(err)
+	}
+	holds(4, one)
+	if err := s.RestoreStretch(ctx, 2, two); err != nil { // becomes a file
+		t.Fatal(err)
+	}
+	reopen()
+	holds(2, two)
+	holds(4, one)
+	if n, err := s.Totals(ctx); err != nil || n.Stretches != 3 || n.StretchBytes != 1_200_000 {
+		t.Fatalf("totals are %+v, error %v", n, err)
+	}
+	if err := s.DropStretches(ctx, []uint64{2, 3, 4}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StretchBody(ctx, 2); carnet.CodeOf(err) != carnet.NotFound {
+		t.Fatalf("a dropped stretch got %v", err)
 	}
 }
