@@ -114,7 +114,6 @@ type Agent struct {
 
 	linkMu sync.Mutex // guards what follows
 	links  map[carnet.PartyID]link.State
-	untold map[carnet.PartyID]bool // connected anew: to be told of demands
 
 	// moveMu is held while batches go from frames into stretches, and shared by
 	// who must not meet them in both or in neither. It comes before the others.
@@ -176,7 +175,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
 		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
-		links: make(map[carnet.PartyID]link.State), untold: make(map[carnet.PartyID]bool),
+		links:   make(map[carnet.PartyID]link.State),
 		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),
 		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),

@@ -117,7 +117,6 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 	if !ok {
 		return nil, carnet.Errorf(carnet.Forbidden, "%s is not a sender of this world", party)
 	}
-	a.remind(party)
 	switch kind {
 	case carnet.CallBag:
 		return nil, a.takeBag(ctx, from, body)

@@ -30,13 +30,6 @@ func (a *Agent) demand(v *Avatar) {
 // remind tells a sender that has connected anew what is waited for, and which avatars
 // have moved: it may have been another process, or away when it was told.
 func (a *Agent) remind(party carnet.PartyID) {
-	a.linkMu.Lock()
-	untold := a.untold[party]
-	delete(a.untold, party)
-	a.linkMu.Unlock()
-	if !untold {
-		return
-	}
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()
 	for v := range a.demanded {

@@ -32,9 +32,12 @@ func (a *Agent) Register(ctx context.Context, party carnet.PartyID, n link.Nonce
 	s := linkState(row)
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
-	a.links[party], a.untold[party] = s, true
+	a.links[party] = s
 	return s, nil
 }
+
+// Welcomed implements link.Sink.
+func (a *Agent) Welcomed(party carnet.PartyID) { a.remind(party) }
 
 func linkState(row LinkRow) link.State {
 	return link.State{
@@ -56,7 +59,6 @@ func (a *Agent) Frame(ctx context.Context, party carnet.PartyID, number uint64) 
 
 // Accept implements link.Sink.
 func (a *Agent) Accept(ctx context.Context, party carnet.PartyID, run []*link.Arrival) ([]link.Verdict, error) {
-	a.remind(party)
 	verdicts, state, group, err := a.judge(ctx, party, run)
 	if err != nil || len(group.rows) == 0 {
 		return verdicts, err

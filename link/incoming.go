@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -27,6 +28,8 @@ type incoming struct {
 	left   chan struct{} // closed when the Sink isn't used by it any more
 	silent chan struct{} // closed when the reader has ended
 	broke  error         // why reading ended; read once items is closed
+
+	welcomed atomic.Bool // what it is told comes after the welcome
 
 	mu     sync.Mutex
 	failed error // owned by mu: why ended is closed
@@ -81,6 +84,8 @@ func (in *incoming) exchange(ctx context.Context, w welcome) error {
 	if err := in.out.message(kindWelcome, &w); err != nil {
 		in.fail(err)
 	}
+	in.welcomed.Store(true)
+	in.server.Sink.Welcomed(in.peer.Party)
 	var both sync.WaitGroup
 	both.Go(func() { in.write() })
 	both.Go(func() { in.receive() })

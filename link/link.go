@@ -59,8 +59,8 @@ type Source interface {
 	// Acked says that the receiver has stored every frame of this connection up
 	// to number. It is called in order and must neither block nor use Call.
 	Acked(number uint64)
-	// Notice hands over what the receiver said with Notify. It must neither block
-	// nor use Call.
+	// Notice hands over what the receiver said with Notify, once Resume has returned. It
+	// must neither block nor use Call.
 	Notice(kind string, body []byte)
 }
 
@@ -119,4 +119,7 @@ type Sink interface {
 	Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error)
 	// Announcement returns the signed reception key for a sender.
 	Announcement(ctx context.Context, party carnet.PartyID) ([]byte, error)
+	// Welcomed says that a sender is connected anew: from now on it can be told
+	// something (Server.Notify), and it may have missed what it was told before.
+	Welcomed(party carnet.PartyID)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -295,6 +296,48 @@ func TestTraceAndNotify(t *testing.T) {
 	}
 	if err := n.server.Notify("stranger", "demand", nil); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("notify of a party that isn't connected: %v", err)
+	}
+}
+
+// A sender is told what it missed at each connection, though it sends nothing: once it
+// is welcomed, and once its source is resumed.
+func TestASenderIsToldWhenItIsWelcomed(t *testing.T) {
+	n := newNet(t, nil)
+	n.sink.onAnnounce = func(party carnet.PartyID) {
+		if err := n.server.Notify(party, "early", nil); carnet.CodeOf(err) != carnet.Unavailable {
+			t.Errorf("notify of a party that isn't welcomed yet: %v", err)
+		}
+	}
+	n.sink.onWelcome = func(party carnet.PartyID) {
+		for i := range 3 {
+			if err := n.server.Notify(party, "missed", fmt.Append(nil, i)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	source := newSource(n.hub, n.arena.id, 0, 1)
+	source.onResume = func() {
+		source.mu.Unlock()
+		time.Sleep(100 * time.Millisecond)
+		source.mu.Lock()
+		if len(source.notices) > 3*(source.resumed-1) {
+			t.Errorf("%v are told before the source is resumed", source.notices)
+		}
+	}
+	n.run(t, n.config(source))
+	for times := 1; times <= 2; times++ {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			source.mu.Lock()
+			notices := slices.Clone(source.notices)
+			source.mu.Unlock()
+			if len(notices) == 3*times && notices[3*times-1] == "missed 2" {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("connected %d times, it was told %v", times, notices)
+			}
+		}
+		n.server.Disconnect("hub")
 	}
 }
 

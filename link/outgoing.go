@@ -26,6 +26,10 @@ type outgoing struct {
 	answers uint64                 // owned by mu: greatest id answered; answers come in order
 	waiting map[uint64]chan answer // owned by mu
 	failed  error                  // owned by mu: why ended is closed
+
+	noticing sync.Mutex // held while the source is told; before mu
+	resumed  bool       // owned by noticing
+	early    []notify   // owned by noticing: what came before that
 }
 
 // maxCalls is how many calls and traces of a connection may be without an answer,
@@ -99,6 +103,7 @@ func (o *outgoing) pump(ctx context.Context, w welcome) error {
 	}); err != nil {
 		return sourceError{fmt.Errorf("resume source at frame %d: %w", w.Number, err)}
 	}
+	o.noticeEarly()
 	for want := w.Number + 1; ; want++ {
 		select {
 		case o.slots <- struct{}{}:
@@ -187,12 +192,40 @@ func (o *outgoing) handle(k kind, body []byte) error {
 		if err := codec.decode(k, body, &m); err != nil {
 			return err
 		}
-		o.sender.Source.Notice(m.Kind, m.Body)
-		return nil
+		return o.notice(m)
 	case kindPong:
 		return codec.decode(k, body, new(ping))
 	}
 	return carnet.Errorf(carnet.Malformed, "peer sent a message of type %d out of place", k)
+}
+
+// maxEarly bounds what a receiver may tell a source before that is resumed.
+const maxEarly = 1 << 16
+
+// notice tells the source what the receiver said, once it is resumed.
+func (o *outgoing) notice(m notify) error {
+	o.noticing.Lock()
+	defer o.noticing.Unlock()
+	switch {
+	case o.resumed:
+		o.sender.Source.Notice(m.Kind, m.Body)
+	case len(o.early) >= maxEarly:
+		return carnet.Errorf(carnet.TooLarge, "peer told more than %d things at the beginning of the connection", maxEarly)
+	default:
+		o.early = append(o.early, m)
+	}
+	return nil
+}
+
+// noticeEarly tells the source what came before it was resumed.
+func (o *outgoing) noticeEarly() {
+	o.noticing.Lock()
+	defer o.noticing.Unlock()
+	o.resumed = true
+	for _, m := range o.early {
+		o.sender.Source.Notice(m.Kind, m.Body)
+	}
+	o.early = nil
 }
 
 func (o *outgoing) acknowledge(number uint64) error {

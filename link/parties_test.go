@@ -61,6 +61,8 @@ type memSink struct {
 	refuse   error    // what Accept answers, if set
 	onAccept func()
 	onCall   func(kind string, body []byte) ([]byte, error)
+
+	onAnnounce, onWelcome func(carnet.PartyID)
 }
 
 func (m *memSink) State(context.Context, carnet.PartyID) (State, error) {
@@ -131,8 +133,17 @@ func (m *memSink) Call(_ context.Context, _ carnet.PartyID, kind string, body []
 	return body, nil
 }
 
-func (m *memSink) Announcement(context.Context, carnet.PartyID) ([]byte, error) {
+func (m *memSink) Announcement(_ context.Context, party carnet.PartyID) ([]byte, error) {
+	if m.onAnnounce != nil {
+		m.onAnnounce(party)
+	}
 	return []byte("reception key"), nil
+}
+
+func (m *memSink) Welcomed(party carnet.PartyID) {
+	if m.onWelcome != nil {
+		m.onWelcome(party)
+	}
 }
 
 // memSource sends its log, the numbers from 1 to total, some in each frame.

@@ -318,14 +318,14 @@ func (s *Server) retire(in *incoming) {
 }
 
 // Notify tells a connected sender something, and fails with carnet.Unavailable
-// when it isn't connected: what must reach it is asked for by its Source when it
-// resumes. Notify doesn't wait for the sender to read.
+// when it isn't connected: what must reach it is told again when it is
+// (Sink.Welcomed). Notify doesn't wait for the sender to read.
 func (s *Server) Notify(party carnet.PartyID, kind string, body []byte) error {
 	if len(kind) == 0 || len(kind) > maxKind || len(body) > maxNotice {
 		return carnet.Errorf(carnet.TooLarge, "notice %q of %d bytes is over the limits of a link", clip(kind, maxKind), len(body))
 	}
 	in := s.connected(party)
-	if in == nil {
+	if in == nil || !in.welcomed.Load() {
 		return carnet.Errorf(carnet.Unavailable, "%s is not connected", party)
 	}
 	return in.out.message(kindNotify, &notify{Kind: kind, Body: body})

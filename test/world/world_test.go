@@ -447,6 +447,7 @@ func (h *hub) register() {
 		h.w.t.Fatal(err)
 	}
 	h.incarnation, h.last = s.Incarnation, s.Last
+	h.w.agent.Welcomed(h.name)
 }
 
 func (h *hub) call(kind string, question, answer any) error {
