@@ -19,14 +19,17 @@ var ranks = map[string]int{
 	"carnet": 0,
 
 	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1, "carnet/docs": 1, "carnet/bodies": 1,
+	"carnet/engine": 1, // what engines share
+
+	"carnet/engine/wasm": 2, "carnet/engine/sql": 2, // leaves
 
 	"carnet/policy": 2, "carnet/identity": 2, "carnet/ledger": 2, "carnet/revocation": 2,
 	"carnet/link": 3, "carnet/ledger/tlog": 3, "carnet/access": 3, "carnet/owner": 3, "carnet/mandate": 3, "carnet/activity": 3, "carnet/peering": 3,
-	"carnet/shelf": 3, "carnet/item": 3,
+	"carnet/shelf": 3, "carnet/item": 3, "carnet/capsule": 3,
 
-	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4,
+	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4, "carnet/dpm": 4,
 	"carnet/account": 4, "carnet/register": 4, "carnet/item/itemtest": 4,
-	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5, "carnet/crossing/move": 5,
+	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5, "carnet/crossing/move": 5, "carnet/job": 5,
 	"carnet/passport": 6, // takes evidence's forms
 
 	"carnet/erasure": 6, // above shares and moves, whose others it tells
@@ -51,6 +54,11 @@ var ranks = map[string]int{
 	"carnet/test/share":   10,
 	"carnet/test/passage": 10,
 	"carnet/test/bench":   10,
+
+	// Modules are programs of their own, which run in the sandbox of an engine.
+	"carnet/modules/guest":      0,
+	"carnet/modules/heartzones": 1,
+	"carnet/modules/moduletest": 1,
 }
 
 // exceptions are imports that the ranks would forbid, each with its reason.

@@ -55,6 +55,9 @@ type ItemID [16]byte
 // ErasureID names an erasure of an avatar: random, 128 bits.
 type ErasureID [16]byte
 
+// JobID names a computation that a world orders: random, 128 bits.
+type JobID [16]byte
+
 // Fingerprint is the SHA-256 of exact bytes (of a batch, an object, a frame's
 // signed header).
 type Fingerprint [32]byte
@@ -69,6 +72,7 @@ func NewCrossingID() (id CrossingID) { rand.Read(id[:]); return id }
 func NewHomeID() (id HomeID)         { rand.Read(id[:]); return id }
 func NewItemID() (id ItemID)         { rand.Read(id[:]); return id }
 func NewErasureID() (id ErasureID)   { rand.Read(id[:]); return id }
+func NewJobID() (id JobID)           { rand.Read(id[:]); return id }
 
 // FingerprintOf hashes b.
 func FingerprintOf(b []byte) Fingerprint { return sha256.Sum256(b) }
@@ -82,6 +86,7 @@ func (id CrossingID) String() string { return hex.EncodeToString(id[:]) }
 func (id HomeID) String() string     { return hex.EncodeToString(id[:]) }
 func (id ItemID) String() string     { return hex.EncodeToString(id[:]) }
 func (id ErasureID) String() string  { return hex.EncodeToString(id[:]) }
+func (id JobID) String() string      { return hex.EncodeToString(id[:]) }
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
 // MarshalText and UnmarshalText make ids and fingerprints hexadecimal in JSON
@@ -95,6 +100,7 @@ func (id CrossingID) MarshalText() ([]byte, error)     { return []byte(id.String
 func (id HomeID) MarshalText() ([]byte, error)         { return []byte(id.String()), nil }
 func (id ItemID) MarshalText() ([]byte, error)         { return []byte(id.String()), nil }
 func (id ErasureID) MarshalText() ([]byte, error)      { return []byte(id.String()), nil }
+func (id JobID) MarshalText() ([]byte, error)          { return []byte(id.String()), nil }
 func (f Fingerprint) MarshalText() ([]byte, error)     { return []byte(f.String()), nil }
 func (id *AvatarID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "avatar id") }
 func (id *StreamID) UnmarshalText(text []byte) error   { return parseHex(id[:], text, "stream id") }
@@ -105,6 +111,7 @@ func (id *CrossingID) UnmarshalText(text []byte) error { return parseHex(id[:], 
 func (id *HomeID) UnmarshalText(text []byte) error     { return parseHex(id[:], text, "home id") }
 func (id *ItemID) UnmarshalText(text []byte) error     { return parseHex(id[:], text, "item id") }
 func (id *ErasureID) UnmarshalText(text []byte) error  { return parseHex(id[:], text, "erasure id") }
+func (id *JobID) UnmarshalText(text []byte) error      { return parseHex(id[:], text, "job id") }
 func (f *Fingerprint) UnmarshalText(text []byte) error {
 	return parseHex(f[:], text, "fingerprint")
 }

@@ -58,6 +58,7 @@ type Party struct {
 	Link string         `json:"link,omitempty"` // host:port, for senders (R1)
 	R2   string         `json:"r2,omitempty"`   // URL, for parties (R2)
 	R5   string         `json:"r5,omitempty"`   // host:port, for other worlds (R5)
+	R6   string         `json:"r6,omitempty"`   // URL, for worlds (R6)
 	// CAFile is what to trust on HTTP and MQTT, in PEM. Without one it is what
 	// the system trusts.
 	CAFile string `json:"ca_file,omitempty"`
@@ -184,8 +185,8 @@ func (p Party) check() error {
 	if _, err := carnet.ParsePartyID(string(p.Name)); err != nil {
 		return err
 	}
-	if p.Role != identity.Things && p.Role != identity.World && p.Role != identity.Depot {
-		return carnet.Errorf(carnet.Malformed, "party %q has the role %q: want things, world or depot", p.Name, p.Role)
+	if p.Role != identity.Things && p.Role != identity.World && p.Role != identity.Depot && p.Role != identity.DPM {
+		return carnet.Errorf(carnet.Malformed, "party %q has the role %q: want things, world, depot or dpm", p.Name, p.Role)
 	}
 	// A token must not leave over a connection that others can read.
 	if u, err := url.Parse(p.HTTP); err != nil || u.Scheme != "https" || u.Host == "" {

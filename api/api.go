@@ -28,9 +28,11 @@ import (
 	"carnet/crossing"
 	"carnet/crossing/move"
 	"carnet/depot"
+	"carnet/dpm"
 	"carnet/entity"
 	"carnet/erasure"
 	"carnet/item"
+	"carnet/job"
 	"carnet/ledger"
 	"carnet/mandate"
 	"carnet/policy"
@@ -73,9 +75,14 @@ type Config struct {
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
-	// R2 and R5 are the URLs of the party's listeners for other parties, which the
+	// Jobs are what a world has computed; nil: the interface has nothing of them.
+	Jobs *job.Agent
+	// DPM computes for worlds.
+	DPM *dpm.Agent
+
+	// R2, R5 and R6 are the URLs of the party's listeners for other parties, which the
 	// documents tell; empty: it has none.
-	R2, R5 string
+	R2, R5, R6 string
 	// MQTT is host:port of a things agent's endpoint for devices, likewise.
 	MQTT string
 
@@ -187,6 +194,8 @@ type server struct {
 	moves         moves         // nil, or with world
 	items         items         // nil, or with world
 	erasures      erasures      // nil, or with world
+	jobs          jobs          // nil, or with world
+	dpm           computing     // nil unless it is a DPM
 	erasureKey    func(carnet.PartyID) string
 	erasureSigner func(context.Context) (ed25519.PrivateKey, error)
 	abroad        Abroad     // nil, or with world
@@ -240,6 +249,12 @@ func newServer(cfg Config) *server {
 	if cfg.Depot != nil {
 		s.depot = cfg.Depot
 	}
+	if cfg.Jobs != nil {
+		s.jobs = cfg.Jobs
+	}
+	if cfg.DPM != nil {
+		s.dpm = cfg.DPM
+	}
 	if cfg.Entities != nil {
 		s.entities = cfg.Entities
 	}
@@ -258,8 +273,8 @@ func (s *server) handler() (http.Handler, error) {
 	if _, err := carnet.ParsePartyID(string(s.party)); err != nil {
 		return nil, err
 	}
-	if s.things == nil && s.world == nil && s.depot == nil {
-		return nil, carnet.Errorf(carnet.Malformed, "an API needs an agent: things, world or depot")
+	if s.things == nil && s.world == nil && s.depot == nil && s.dpm == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an API needs an agent: things, world, depot or dpm")
 	}
 	if s.tokens == nil {
 		return nil, carnet.Errorf(carnet.Malformed, "an API needs a way to check tokens")

@@ -7,6 +7,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/crossing"
+	"carnet/dpm"
 	"carnet/ledger"
 	"carnet/policy"
 	"carnet/thing"
@@ -113,6 +114,7 @@ type Status struct {
 	Things *ThingsStatus  `json:"things,omitempty"`
 	World  *WorldStatus   `json:"world,omitempty"`
 	Depot  *DepotStatus   `json:"depot,omitempty"`
+	DPM    *dpm.Counts    `json:"dpm,omitempty"`
 	// States is how the party's way to its depot is.
 	States *StatesStatus `json:"states,omitempty"`
 }

@@ -54,7 +54,9 @@ const (
 )
 
 // isLarge says whether a pattern's bodies may be large.
-func isLarge(pattern string) bool { return strings.Contains(pattern, largeBodies) }
+func isLarge(pattern string) bool {
+	return strings.Contains(pattern, largeBodies) || strings.HasPrefix(pattern, "POST "+jobsPath)
+}
 
 // lackingAtOnce is how many stretches are listed at once.
 const lackingAtOnce = 512

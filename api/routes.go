@@ -72,6 +72,9 @@ func (s *server) routes() (http.Handler, error) {
 		if s.abroad != nil {
 			s.abroadRoutes(h)
 		}
+		if s.jobs != nil {
+			s.jobRoutes(h)
+		}
 	}
 	for path, item := range h.OpenAPI().Paths {
 		for method, op := range operationsOf(item) {

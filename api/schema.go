@@ -6,8 +6,11 @@ import (
 	"reflect"
 
 	"carnet/avatar"
+	"carnet/capsule"
 	"carnet/crossing"
 	"carnet/depot"
+	"carnet/dpm"
+	"carnet/job"
 	"carnet/policy"
 	"carnet/senml"
 	"carnet/shelf"
@@ -32,8 +35,22 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[shelf.Object]():       "ShelvedObject",
 		reflect.TypeFor[crossing.Storage]():   "ShareStorage",
 		reflect.TypeFor[crossing.ShelfAt]():   "ShelfAt",
+
+		reflect.TypeFor[capsule.Label]():   "JobLabel",
+		reflect.TypeFor[capsule.Task]():    "JobTask",
+		reflect.TypeFor[capsule.Content](): "JobContent",
+		reflect.TypeFor[capsule.Input]():   "JobInput",
+		reflect.TypeFor[capsule.Limits]():  "JobLimits",
+		reflect.TypeFor[capsule.Output]():  "JobOutput",
+		reflect.TypeFor[job.Plan]():        "JobPlan",
+		reflect.TypeFor[job.Place]():       "JobPlace",
+		reflect.TypeFor[job.Progress]():    "JobProgress",
+		reflect.TypeFor[dpm.Counts]():      "JobCounts",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
 		if name, ok := names[t]; ok {
 			return name
 		}

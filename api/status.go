@@ -44,6 +44,10 @@ func (s *server) status(ctx context.Context) (st Status, err error) {
 		checkpoint, _ := s.depot.Checkpoint()
 		st.Depot = &DepotStatus{Objects: totals.Objects, Bytes: totals.Bytes, Entries: checkpoint.Size}
 	}
+	if s.dpm != nil {
+		counts := s.dpm.Counts()
+		st.DPM = &counts
+	}
 	return st, nil
 }
 

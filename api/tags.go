@@ -30,7 +30,7 @@ func tags() []*huma.Tag {
 		{Name: atR4, Description: "Entities and avatars. People, applications and who acts as an avatar read and subscribe, and get proofs of what they read. " +
 			"Live events come over a WebSocket, too: its frames are in /asyncapi.json."},
 		{Name: atR5, Description: "Worlds call each other directly, on a listener of its own behind mutual TLS, each call proved twice (docs/design/r5.md). People don't call it."},
-		{Name: atR6, Description: "A world and external data processing. It isn't built yet, so there is no operation."},
+		{Name: atR6, Description: "A world and external data processing. What a world has computed, in itself or at a DPM. Capsules go to DPMs on a listener of theirs behind mutual TLS (docs/design/capsule.md)."},
 		{Name: ofParty, Description: "How a party is. No reference point: its operator asks it about itself."},
 		{Name: ofPeers, Description: "How a party comes to trust another, for whichever reference points their terms name. No reference point of its own."},
 		{Name: ofActivity, Description: "What was asked and decided, and why something would be. No reference point of its own."},

@@ -147,3 +147,8 @@ func (a *Agent) OneKept(ctx context.Context, kind, id string, body any) (version
 	}
 	return d.Version, a.openDocument(d, body)
 }
+
+// Plain returns a document that isn't sealed; carnet.NotFound if there is none.
+func (a *Agent) Plain(ctx context.Context, kind, id string) (carnet.Document, error) {
+	return a.store.Document(ctx, kind, id)
+}

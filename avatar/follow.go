@@ -21,6 +21,7 @@ type Batch struct {
 	Hour      uint32 // of receipt at the stream's writer, as seal.Body has it
 	First     uint64 // number of its first measurement
 	Count     uint32
+	Inward    bool // of EachBatch: it came by a share, and isn't to be passed on
 }
 
 // newBatch copies: what is read and folded is used again.

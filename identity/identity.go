@@ -32,6 +32,7 @@ const (
 	Things Role = "things"
 	World  Role = "world"
 	Depot  Role = "depot"
+	DPM    Role = "dpm"
 )
 
 // Local is what a party shows one peer, with the keys behind it.

@@ -16,11 +16,12 @@ type Peer struct {
 	Key   ed25519.PublicKey  `json:"signing_key"`
 
 	// Link is where a world takes links, R5 where it takes the calls of other worlds
-	// (host:port each), R2 the URL of a depot, as others reach them. Each is empty
-	// where the party has none.
+	// (host:port each), R2 the URL of a depot, R6 that of a DPM, as others reach them.
+	// Each is empty where the party has none.
 	Link string `json:"link,omitempty"`
 	R2   string `json:"r2,omitempty"`
 	R5   string `json:"r5,omitempty"`
+	R6   string `json:"r6,omitempty"`
 
 	// Ledger is a depot's ledger, as a C2SP verifier key; Registrar the did:key of the
 	// registrar that it is, empty if it keeps no register.
@@ -28,7 +29,8 @@ type Peer struct {
 	Registrar string `json:"registrar,omitempty"`
 
 	// Purpose is the word under which a world uses what it gets; Sensitivity and
-	// Residency what it may hold and where it keeps it.
+	// Residency what a world or a DPM may hold and where it keeps it. What a DPM uses
+	// data for is what the terms say.
 	Purpose     string              `json:"purpose,omitempty"`
 	Sensitivity *carnet.Sensitivity `json:"sensitivity,omitempty"`
 	Residency   []string            `json:"residency,omitempty"`
@@ -43,8 +45,8 @@ func (p Peer) Check() error {
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s, a %s, has no %s", p.Party, p.Role, what)
 	}
 	switch {
-	case p.Role != Things && p.Role != World && p.Role != Depot:
-		return carnet.Errorf(carnet.Malformed, "the peer file of %s has the role %q: want things, world or depot", p.Party, p.Role)
+	case p.Role != Things && p.Role != World && p.Role != Depot && p.Role != DPM:
+		return carnet.Errorf(carnet.Malformed, "the peer file of %s has the role %q: want things, world, depot or dpm", p.Party, p.Role)
 	case p.Pin == carnet.Fingerprint{}:
 		return missing("tls_pin")
 	case len(p.Key) != ed25519.PublicKeySize:
@@ -57,6 +59,12 @@ func (p Peer) Check() error {
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s has a purpose or a residency that is not a word of a-z, 0-9 and '-'", p.Party)
 	case p.Role != World && p.R5 != "":
 		return carnet.Errorf(carnet.Malformed, "the peer file of %s has r5, which only worlds have, and it is a %s", p.Party, p.Role)
+	case p.Role == DPM && (p.R6 == "" || p.Sensitivity == nil):
+		return missing("r6 and sensitivity")
+	case p.Role == DPM && (p.Purpose != "" || !Words(p.Residency)):
+		return carnet.Errorf(carnet.Malformed, "the peer file of %s, a DPM, has a purpose, or a residency that is not a word of a-z, 0-9 and '-'", p.Party)
+	case p.Role != DPM && p.R6 != "":
+		return carnet.Errorf(carnet.Malformed, "the peer file of %s has r6, which only DPMs have, and it is a %s", p.Party, p.Role)
 	case p.Role == Depot && (p.R2 == "" || p.Ledger == ""):
 		return missing("r2 and ledger")
 	case p.Role != Depot && p.Registrar != "":
@@ -80,7 +88,11 @@ func Words(all []string) bool {
 	return true
 }
 
-// Clearance is what a world may hold.
+// Clearance is what a world or a DPM may hold; of a DPM without purposes.
 func (p Peer) Clearance() carnet.Clearance {
-	return carnet.Clearance{Sensitivity: *p.Sensitivity, Purposes: carnet.NewSet(p.Purpose), Residency: carnet.NewSet(p.Residency...)}
+	c := carnet.Clearance{Sensitivity: *p.Sensitivity, Residency: carnet.NewSet(p.Residency...)}
+	if p.Purpose != "" {
+		c.Purposes = carnet.NewSet(p.Purpose)
+	}
+	return c
 }

@@ -27,7 +27,7 @@ func TestPeerFilesThatSayMoreOrLessAreRefused(t *testing.T) {
 		"no name":                {Things, func(p *Peer) { p.Party = "" }},
 		"a name with a slash":    {Things, func(p *Peer) { p.Party = "a/b" }},
 		"no role":                {Things, func(p *Peer) { p.Role = "" }},
-		"another role":           {Things, func(p *Peer) { p.Role = "dpm" }},
+		"another role":           {Things, func(p *Peer) { p.Role = "bakery" }},
 		"no pin":                 {Things, func(p *Peer) { p.Pin = carnet.Fingerprint{} }},
 		"no key":                 {Things, func(p *Peer) { p.Key = nil }},
 		"a key cut short":        {Things, func(p *Peer) { p.Key = p.Key[:31] }},

@@ -22,7 +22,7 @@ func (c Config) Reached() Listen {
 	l, a := c.Listen, c.Advertise
 	return Listen{
 		HTTP: c.reached(l.HTTP, a.HTTP), MQTT: c.reached(l.MQTT, a.MQTT), Link: c.reached(l.Link, a.Link),
-		R2: c.reached(l.R2, a.R2), R5: c.reached(l.R5, a.R5),
+		R2: c.reached(l.R2, a.R2), R5: c.reached(l.R5, a.R5), R6: c.reached(l.R6, a.R6),
 	}
 }
 
@@ -83,7 +83,7 @@ func (c Config) checkAddresses() error {
 	a := c.Advertise
 	for _, of := range []struct{ name, listen, address string }{
 		{"http", c.Listen.HTTP, a.HTTP}, {"mqtt", c.Listen.MQTT, a.MQTT}, {"link", c.Listen.Link, a.Link},
-		{"r2", c.Listen.R2, a.R2}, {"r5", c.Listen.R5, a.R5},
+		{"r2", c.Listen.R2, a.R2}, {"r5", c.Listen.R5, a.R5}, {"r6", c.Listen.R6, a.R6},
 	} {
 		if of.address == "" {
 			continue

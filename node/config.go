@@ -22,7 +22,7 @@ import (
 type Config struct {
 	// Party is the organisation's name, as its operator writes it.
 	Party carnet.PartyID `toml:"party"`
-	// Role is things, world or depot.
+	// Role is things, world, depot or dpm.
 	Role identity.Role `toml:"role"`
 	// Data is the directory of the party's stores.
 	Data string `toml:"data"`
@@ -44,6 +44,8 @@ type Config struct {
 	World WorldConfig `toml:"world,omitempty"`
 	// Depot is for the role depot.
 	Depot DepotConfig `toml:"depot,omitempty"`
+	// DPM is for the role dpm.
+	DPM DPMConfig `toml:"dpm,omitempty"`
 
 	dir, file string // where it was read from
 }
@@ -65,6 +67,7 @@ type Listen struct {
 	Link string `toml:"link,omitempty"` // senders (R1); role world
 	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot
 	R5   string `toml:"r5,omitempty"`   // other worlds (R5); role world
+	R6   string `toml:"r6,omitempty"`   // worlds (R6); role dpm
 }
 
 // Advertise says where others reach the party, if that isn't where it listens.
@@ -74,13 +77,14 @@ type Advertise struct {
 	// it; they are in the certificate that people and devices trust, beside
 	// localhost. After a change of them: carnet party certificate.
 	Hosts []string `toml:"hosts,omitempty"`
-	// HTTP, MQTT, Link, R2 and R5 are host:port each, where a router maps them;
+	// HTTP, MQTT, Link, R2, R5 and R6 are host:port each, where a router maps them;
 	// default: the first of Hosts, and the port of the listener.
 	HTTP string `toml:"http,omitempty"`
 	MQTT string `toml:"mqtt,omitempty"`
 	Link string `toml:"link,omitempty"`
 	R2   string `toml:"r2,omitempty"`
 	R5   string `toml:"r5,omitempty"`
+	R6   string `toml:"r6,omitempty"`
 }
 
 // Token lets its bearer use the HTTP interface. The token itself is printed once,
@@ -163,6 +167,19 @@ type DepotConfig struct {
 	// is recovered elsewhere by its owner's word; default 168h (7 days). What was
 	// asked for before a change keeps its time.
 	RecoveryWait Duration `toml:"recovery_wait,omitempty"`
+}
+
+// DPMConfig is what only a DPM has. What it may hold is shown to peers.
+type DPMConfig struct {
+	Sensitivity string   `toml:"sensitivity,omitempty"` // such as health+location; or public
+	Residency   []string `toml:"residency,omitempty"`   // where it computes, such as de; none: it doesn't say
+	// Workers is how many processes 'carnet dpm' starts that run jobs, each one at a
+	// time; 'carnet dpm --worker' adds one. Default 2; -1: none.
+	Workers int `toml:"workers,omitempty"`
+	// MaxMemory is how many MiB a job's program may have at most; default 256. MaxTime is
+	// how long it may run; default 10m. A job that wants more is refused.
+	MaxMemory int      `toml:"max_memory,omitempty"`
+	MaxTime   Duration `toml:"max_time,omitempty"`
 }
 
 // Duration is written as in Go: 90s, 5m, 720h.
@@ -272,12 +289,16 @@ func (c Config) check() error {
 		if c.Listen.Link == "" || c.World.Purpose == "" {
 			return bad("a world needs listen.link and world.purpose")
 		}
+	case identity.DPM:
+		if c.Listen.R6 == "" {
+			return bad("a DPM needs listen.r6")
+		}
 	case identity.Depot:
 		if c.Listen.R2 == "" {
 			return bad("a depot needs listen.r2")
 		}
 	default:
-		return bad("role is %q: want things, world or depot", c.Role)
+		return bad("role is %q: want things, world, depot or dpm", c.Role)
 	}
 	switch {
 	case c.Data == "" || c.KeyFile == "":
@@ -288,6 +309,12 @@ func (c Config) check() error {
 		return bad("a store of kind postgres needs dsn and schema")
 	case c.Role == identity.World && !identity.Words(append([]string{c.World.Purpose}, c.World.Residency...)):
 		return bad("world.purpose and world.residency are words of a-z, 0-9 and '-'")
+	case !identity.Words(c.DPM.Residency):
+		return bad("dpm.residency is words of a-z, 0-9 and '-'")
+	case c.DPM.Workers < -1 || c.DPM.Workers > 256 || c.DPM.MaxMemory < 0 || c.DPM.MaxMemory > 1024 || c.DPM.MaxTime < 0 || c.DPM.MaxTime > Duration(6*time.Hour):
+		return bad("dpm.workers is at most 256, dpm.max_memory at most 1024 (MiB), dpm.max_time at most 6h")
+	case c.Role != identity.DPM && c.Listen.R6 != "":
+		return bad("listen.r6 is for DPMs, and this party is a %s", c.Role)
 	case c.Role != identity.World && c.Listen.R5 != "":
 		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
 	case c.World.HomeCheck < 0 || c.Depot.RecoveryWait < 0:
@@ -306,6 +333,9 @@ func (c Config) check() error {
 	}
 	if _, err := carnet.ParseSensitivity(c.World.Sensitivity); err != nil {
 		return fmt.Errorf("world.sensitivity: %w", err)
+	}
+	if _, err := carnet.ParseSensitivity(c.DPM.Sensitivity); err != nil {
+		return fmt.Errorf("dpm.sensitivity: %w", err)
 	}
 	if err := c.checkAddresses(); err != nil {
 		return err

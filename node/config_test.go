@@ -40,7 +40,7 @@ func TestConfigIsChecked(t *testing.T) {
 			c.Store = Store{Kind: "postgres", DSN: "postgres://localhost/carnet", Schema: "vault"}
 		}},
 		{"party", identity.Depot, func(c *Config) { c.Party = "" }},
-		{"role", identity.Depot, func(c *Config) { c.Role = "dpm" }},
+		{"role", identity.Depot, func(c *Config) { c.Role = "bakery" }},
 		{"listen.mqtt", identity.Things, func(c *Config) { c.Listen.MQTT = "" }},
 		{"listen.link", identity.World, func(c *Config) { c.Listen.Link = "" }},
 		{"world.purpose", identity.World, func(c *Config) { c.World.Purpose = "" }},

@@ -31,7 +31,7 @@ func (n *Node) openDepot(ctx context.Context) error {
 	agent, err := depot.New(ctx, depot.Config{
 		Dir: n.config.path(n.config.Data), Signer: signer, Store: store, Key: local.Key, Backups: n.config.Backups.keep(), Logger: n.log,
 		State: func(ctx context.Context, s ledger.Statement) error {
-			item, err := n.depotStatement(ctx, s)
+			item, err := n.ownStatement(ctx, s)
 			if err == nil {
 				err = n.records.Put(ctx, nil, []ledger.Item{item})
 			}
@@ -82,7 +82,7 @@ func (n *Node) openRegister(ctx context.Context, agent *depot.Agent) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := n.depotSealer(ctx)
+	sealer, err := n.ownSealer(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,34 +98,6 @@ func (n *Node) openRegister(ctx context.Context, agent *depot.Agent) error {
 	}
 	n.work = append(n.work, n.registrar.Run)
 	return nil
-}
-
-var depotRestKey = keys.ID{Kind: "rest", Name: "depot"}
-
-// depotSealer seals what a depot keeps of its own.
-func (n *Node) depotSealer(ctx context.Context) (*keys.Sealer, error) {
-	sealer, err := n.table.Sealer(ctx, depotRestKey)
-	if carnet.CodeOf(err) == carnet.NotFound {
-		if _, err := n.table.Make(ctx, depotRestKey); err != nil {
-			return nil, err
-		}
-		sealer, err = n.table.Sealer(ctx, depotRestKey)
-	}
-	return sealer, err
-}
-
-// depotStatement makes the outbox item of a statement by a depot.
-func (n *Node) depotStatement(ctx context.Context, s ledger.Statement) (ledger.Item, error) {
-	sealer, err := n.depotSealer(ctx)
-	if err != nil {
-		return ledger.Item{}, err
-	}
-	s.Who = n.config.Party
-	encoded, err := s.Marshal()
-	if err != nil {
-		return ledger.Item{}, err
-	}
-	return sealItem(sealer, encoded, ledger.NewSalt())
 }
 
 // sealItem makes the outbox item of a statement with its salt.

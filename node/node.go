@@ -63,6 +63,7 @@ type Node struct {
 	fenced      sync.Map            // carnet.PartyID of worlds that this process may send nothing more to
 	senders     sync.Map            // carnet.PartyID → *link.Sender: links that this party keeps up
 	inbound     inbound
+	dpms        sync.Map // carnet.PartyID → *dpm.Client: of a world, while they are peers
 }
 
 // New opens the party that the configuration describes.
@@ -106,6 +107,8 @@ func (n *Node) open(ctx context.Context) (err error) {
 	switch reached := n.config.Reached(); {
 	case n.config.Role == identity.Depot:
 		n.api.R2 = "https://" + reached.R2
+	case n.config.Role == identity.DPM:
+		n.api.R6 = "https://" + reached.R6
 	case n.config.Role == identity.Things:
 		n.api.MQTT = reached.MQTT
 	case reached.R5 != "":
@@ -119,6 +122,8 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return n.openThings(ctx)
 	case identity.World:
 		return n.openWorld(ctx)
+	case identity.DPM:
+		return n.openDPM(ctx)
 	}
 	return n.openDepot(ctx)
 }
@@ -132,6 +137,8 @@ func (n *Node) listen(ctx context.Context) (err error) {
 		err = n.listenLink(ctx)
 	case identity.Depot:
 		err = n.listenR2(ctx)
+	case identity.DPM:
+		err = n.listenR6(ctx)
 	}
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func (n *Node) statement(s ledger.Statement) (ledger.Item, error) {
 	case n.api.World != nil:
 		return n.api.World.Statement(s)
 	}
-	return n.depotStatement(context.Background(), s)
+	return n.ownStatement(context.Background(), s)
 }
 
 // byPeering does what is to be done while a peering is active.
@@ -68,6 +68,8 @@ func (n *Node) byPeering(ctx context.Context, p peering.Peering) error {
 		return n.takeFrom(ctx, p)
 	case n.config.Role == identity.World && peer.Role == identity.World:
 		return n.shareWith(ctx, p)
+	case n.config.Role == identity.World && peer.Role == identity.DPM:
+		return n.orderFrom(ctx, p)
 	}
 	<-ctx.Done()
 	return nil
@@ -109,8 +111,8 @@ type shown struct {
 	table  *keys.Table
 }
 
-// name is under which the keys for a peer rest: worlds and depots show everybody
-// the same.
+// name is under which the keys for a peer rest: worlds, depots and DPMs show
+// everybody the same.
 func (s shown) name(peer carnet.PartyID) carnet.PartyID {
 	if s.config.Role == identity.Things {
 		return peer
@@ -139,6 +141,12 @@ func (s shown) Show(ctx context.Context, peer carnet.PartyID) (identity.Peer, ed
 			return p, nil, err
 		}
 		p.Link, p.R5, p.Purpose, p.Sensitivity, p.Residency = c.Reached().Link, c.Reached().R5, c.World.Purpose, &sensitivity, c.World.Residency
+	case identity.DPM:
+		sensitivity, err := carnet.ParseSensitivity(c.DPM.Sensitivity)
+		if err != nil {
+			return p, nil, err
+		}
+		p.R6, p.Sensitivity, p.Residency = "https://"+c.Reached().R6, &sensitivity, c.DPM.Residency
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, s.table)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"carnet/activity"
 	"carnet/avatar"
 	"carnet/depot"
+	"carnet/dpm"
 	"carnet/identity"
 	"carnet/keys"
 	"carnet/ledger"
@@ -30,6 +31,7 @@ type stores struct {
 	things func(context.Context) (thing.Store, error)
 	worlds func(context.Context) (avatar.Store, error)
 	depots func(context.Context) (depot.Store, error)
+	dpms   func(context.Context) (dpm.Store, error)
 	keys   func(context.Context) (keys.Store, error)
 	// A register is in the depot's own store, with the outbox of its statements.
 	registers func(context.Context) (register.Store, error)
@@ -140,6 +142,7 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 		things:    func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
 		worlds:    func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
 		depots:    func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		dpms:      func(ctx context.Context) (dpm.Store, error) { return state.DPM(ctx) },
 		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
 		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		activity:  func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
@@ -151,6 +154,8 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 				return state.Things(ctx)
 			case identity.World:
 				return state.Worlds(ctx)
+			case identity.DPM:
+				return state.DPM(ctx)
 			}
 			return state.Depot(ctx)
 		},
@@ -170,6 +175,7 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		things:    func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
 		worlds:    func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
 		depots:    func(ctx context.Context) (depot.Store, error) { return state.Depot(ctx) },
+		dpms:      func(ctx context.Context) (dpm.Store, error) { return state.DPM(ctx) },
 		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
 		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		activity:  func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
@@ -181,6 +187,8 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 				return state.Things(ctx)
 			case identity.World:
 				return state.Worlds(ctx)
+			case identity.DPM:
+				return state.DPM(ctx)
 			}
 			return state.Depot(ctx)
 		},

@@ -69,6 +69,9 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openErasures(ctx, agent, local.Key); err != nil {
 		return err
 	}
+	if err := n.openJobs(ctx, agent, local.Key); err != nil {
+		return err
+	}
 	n.work = append(n.work, agent.Run)
 	n.api.World, n.api.Proofs = agent, proofs{n, local.Key}
 	return nil

@@ -33,6 +33,7 @@ const (
 	R1 Scope = "r1" // frames from a things agent to a world
 	R2 Scope = "r2" // a depot keeps objects and statements
 	R5 Scope = "r5" // calls between worlds
+	R6 Scope = "r6" // a DPM computes for a world
 )
 
 // State is where a peering stands.
@@ -92,16 +93,16 @@ func (t Terms) check(now time.Time) error {
 		return err
 	}
 	if len(t.Scope) == 0 || !slices.IsSorted(t.Scope) || len(slices.Compact(slices.Clone(t.Scope))) != len(t.Scope) {
-		return bad("the scope is %v: want r1, r2 or r5, in order, each once", t.Scope)
+		return bad("the scope is %v: want r1, r2, r5 or r6, in order, each once", t.Scope)
 	}
 	reads := false
 	for _, s := range t.Scope {
-		if s != R1 && s != R2 && s != R5 {
-			return bad("the scope has %.20q: want r1, r2 or r5", s)
+		if s != R1 && s != R2 && s != R5 && s != R6 {
+			return bad("the scope has %.20q: want r1, r2, r5 or r6", s)
 		}
 		if !s.fits(t.Inviter.Role, t.Accepter) {
 			return carnet.Errorf(carnet.Malformed, "the scope %s is not between what the two parties are", s).
-				WithFix("r1 is between a things agent and a world, r2 between a depot and another party, r5 between two worlds that both listen for it")
+				WithFix("r1 is between a things agent and a world, r2 between a depot and another party, r5 between two worlds that both listen for it, r6 between a world and a DPM")
 		}
 		reads = reads || s != R2
 	}
@@ -136,12 +137,12 @@ func (t Terms) peers() []identity.Peer {
 	return []identity.Peer{t.Inviter, *t.Accepter}
 }
 
-// bears refuses terms under which a world could be given nothing.
+// bears refuses terms under which a world or a DPM could be given nothing.
 func (t Terms) bears(p identity.Peer) error {
-	if p.Role != identity.World || len(t.Purposes) == 0 {
+	if p.Role != identity.World && p.Role != identity.DPM || len(t.Purposes) == 0 {
 		return nil
 	}
-	if !slices.Contains(t.Purposes, p.Purpose) {
+	if p.Role == identity.World && !slices.Contains(t.Purposes, p.Purpose) {
 		return carnet.Errorf(carnet.Forbidden, "%s uses data for %q, and the terms are for %s only", p.Party, p.Purpose, strings.Join(t.Purposes, ", ")).
 			WithFix("agree on terms with that purpose")
 	}
@@ -180,8 +181,11 @@ func listed(words []string) bool {
 func (s Scope) fits(inviter identity.Role, accepter *identity.Peer) bool {
 	one := map[Scope]map[identity.Role][]identity.Role{
 		R1: {identity.Things: {identity.World}, identity.World: {identity.Things}},
-		R2: {identity.Depot: {identity.Things, identity.World}, identity.Things: {identity.Depot}, identity.World: {identity.Depot}},
+		R2: {
+			identity.Depot: {identity.Things, identity.World, identity.DPM}, identity.Things: {identity.Depot}, identity.World: {identity.Depot}, identity.DPM: {identity.Depot},
+		},
 		R5: {identity.World: {identity.World}},
+		R6: {identity.World: {identity.DPM}, identity.DPM: {identity.World}},
 	}[s][inviter]
 	return len(one) > 0 && (accepter == nil || slices.Contains(one, accepter.Role))
 }
@@ -278,14 +282,22 @@ func (p Peering) Allows(s Scope, now time.Time) bool {
 	return p.State == Active && slices.Contains(p.Terms.Scope, s) && now.Before(p.Terms.NotAfter)
 }
 
-// Clearance is the most that may ever be given to the peer, a world: what it
-// says of itself, within the terms.
+// Clearance is the most that may ever be given to the peer, a world or a DPM: what
+// it says of itself, within the terms. A DPM has the purposes of the terms.
 func (p Peering) Clearance() carnet.Clearance {
 	peer, ok := p.Peer()
-	if !ok || peer.Role != identity.World || p.Terms.Sensitivity == nil {
+	if !ok || p.Terms.Sensitivity == nil {
 		return carnet.Clearance{}
 	}
-	return Within(p.Terms, peer.Clearance())
+	switch peer.Role {
+	case identity.World:
+		return Within(p.Terms, peer.Clearance())
+	case identity.DPM:
+		c := Within(p.Terms, peer.Clearance())
+		c.Purposes = carnet.NewSet(p.Terms.Purposes...)
+		return c
+	}
+	return carnet.Clearance{}
 }
 
 // Within bounds a world's clearance by terms: what it is given under them, and

@@ -124,6 +124,15 @@ var actions = map[Action]Use{
 	"prove-erasure": {Govern, ErasureResource, "id"},
 	"order-erasure": {Deliver, ErasureResource, "id"},
 
+	"run-job":        {Govern, JobResource, ""},
+	"plan-job":       {Govern, JobResource, ""},
+	"list-jobs":      {See, JobResource, ""},
+	"get-job":        {See, JobResource, "id"},
+	"get-job-output": {Read, JobResource, "id"},
+	"get-job-proof":  {See, JobResource, "id"},
+	"cancel-job":     {Govern, JobResource, "id"},
+	"repeat-job":     {Govern, JobResource, "id"},
+
 	"list-peers":        {See, PeerResource, ""},
 	"invite-peer":       {Govern, PeerResource, ""},
 	"get-peer":          {Govern, PeerResource, "peer"},

@@ -114,10 +114,11 @@ const (
 	CrossingResource  ResourceKind = "Crossing"
 	ItemResource      ResourceKind = "Item"
 	ErasureResource   ResourceKind = "Erasure"
+	JobResource       ResourceKind = "Job"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource, JobResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"

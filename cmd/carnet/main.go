@@ -1,5 +1,5 @@
 // Command carnet is the whole of Carnet in one binary: it runs parties (things
-// agents, worlds, depots), makes and peers them, and asks them things.
+// agents, worlds, depots, DPMs), makes and peers them, and asks them things.
 //
 // It owns the command line and nothing else: a command checks its arguments,
 // makes one or two calls (package node for a party's own files, api/client for
@@ -35,6 +35,7 @@ type commands struct {
 	Things   thingsCommand   `cmd:"" help:"Run a things agent." group:"run"`
 	World    worldCommand    `cmd:"" help:"Run a world." group:"run"`
 	Depot    depotCommand    `cmd:"" help:"Run a depot." group:"run"`
+	DPM      dpmCommand      `cmd:"" name:"dpm" help:"Run a DPM, which computes for worlds, or one more worker of it." group:"run"`
 	Console  consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
 	Party    partyCommands   `cmd:"" help:"Make parties." group:"set"`
 	Peer     peerCommands    `cmd:"" help:"Peers: whom a party trusts, for what, until when." group:"set"`
@@ -43,6 +44,7 @@ type commands struct {
 	Avatar   avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
 	Item     itemCommands    `cmd:"" help:"Items of avatars: what worlds issue, take and give." group:"ask"`
 	Share    shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
+	Job      jobCommands     `cmd:"" help:"What worlds have computed over what avatars say: here, or at a DPM." group:"ask"`
 	Grant    grantCommands   `cmd:"" help:"Who may read avatars, and how exactly." group:"ask"`
 	Activity activityCommand `cmd:"" help:"Who asked a party for what, and what was decided." group:"ask"`
 	Policy   policyCommands  `cmd:"" help:"Who may do what, and why." group:"ask"`

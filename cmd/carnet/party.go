@@ -31,7 +31,7 @@ const (
 )
 
 type partyInit struct {
-	Role  identity.Role  `required:"" enum:"things,world,depot" placeholder:"ROLE" help:"things, world or depot."`
+	Role  identity.Role  `required:"" enum:"things,world,depot,dpm" placeholder:"ROLE" help:"things, world, depot or dpm."`
 	Party carnet.PartyID `required:"" placeholder:"NAME" help:"The party's name."`
 	Dir   string         `required:"" type:"path" help:"The directory to make it in."`
 
@@ -41,10 +41,11 @@ type partyInit struct {
 	ListenLink string   `name:"listen-link" placeholder:"HOST:PORT" help:"For things agents, of a world. Default: likewise, port 7443."`
 	ListenR2   string   `name:"listen-r2" placeholder:"HOST:PORT" help:"For parties, of a depot. Default: likewise, port 9443."`
 	ListenR5   string   `name:"listen-r5" placeholder:"HOST:PORT" help:"For other worlds, of a world. Without it the world has no such peers."`
+	ListenR6   string   `name:"listen-r6" placeholder:"HOST:PORT" help:"For worlds, of a DPM. Default: likewise, port 9553."`
 
 	Purpose     string   `help:"What a world uses data for, in one word."`
-	Sensitivity string   `help:"What a world may hold: public, or personal, health, location joined by +."`
-	Residency   []string `help:"Where a world keeps data, such as de."`
+	Sensitivity string   `help:"What a world or a DPM may hold: public, or personal, health, location joined by +."`
+	Residency   []string `help:"Where a world or a DPM keeps data, such as de."`
 }
 
 func (c partyInit) Run(ctx context.Context, s streams) error {
@@ -108,8 +109,15 @@ func (c partyInit) config() (node.Config, error) {
 		return config, carnet.Errorf(carnet.Malformed, "a world says what it uses data for, and what it may hold").
 			WithFix("add --purpose WORD --sensitivity health+location (or public)")
 	}
-	if c.Role != identity.World && (c.Purpose != "" || c.Sensitivity != "" || len(c.Residency) > 0) {
-		return config, carnet.Errorf(carnet.Malformed, "--purpose, --sensitivity and --residency are a world's")
+	if c.Role == identity.DPM {
+		if c.Sensitivity == "" || c.Purpose != "" {
+			return config, carnet.Errorf(carnet.Malformed, "a DPM says what it may hold; what it uses data for is what its peerings say").
+				WithFix("add --sensitivity health+location (or public), and leave --purpose out")
+		}
+		config.World, config.DPM = node.WorldConfig{}, node.DPMConfig{Sensitivity: c.Sensitivity, Residency: c.Residency}
+	}
+	if c.Role != identity.World && c.Role != identity.DPM && (c.Purpose != "" || c.Sensitivity != "" || len(c.Residency) > 0) {
+		return config, carnet.Errorf(carnet.Malformed, "--purpose, --sensitivity and --residency are a world's, and the last two a DPM's")
 	}
 	if _, err := carnet.ParseSensitivity(c.Sensitivity); err != nil {
 		return config, err
@@ -138,6 +146,7 @@ func (c partyInit) listen(l *node.Listen) error {
 		{identity.Things, "--listen-mqtt", c.ListenMQTT, "8883", &l.MQTT},
 		{identity.World, "--listen-link", c.ListenLink, "7443", &l.Link},
 		{identity.Depot, "--listen-r2", c.ListenR2, "9443", &l.R2},
+		{identity.DPM, "--listen-r6", c.ListenR6, "9553", &l.R6},
 	} {
 		switch {
 		case of.role != c.Role && of.given != "":
@@ -181,6 +190,9 @@ func reach(config node.Config, token string) *access.File {
 	}
 	if l.R2 != "" {
 		p.R2 = "https://" + l.R2
+	}
+	if l.R6 != "" {
+		p.R6 = "https://" + l.R6
 	}
 	return &access.File{
 		Version: access.Version, Parties: []access.Party{p},

@@ -55,7 +55,7 @@ func (o ofParty) client() (*client.Client, access.Party, error) {
 type peerInvite struct {
 	ofParty
 	Name        carnet.PartyID  `arg:"" help:"What this party is to call the other."`
-	Scope       []peering.Scope `required:"" placeholder:"SCOPE" help:"What for: r1 (a things agent sends to a world), r2 (a depot keeps objects and statements), r5 (two worlds)."`
+	Scope       []peering.Scope `required:"" placeholder:"SCOPE" help:"What for: r1 (a things agent sends to a world), r2 (a depot keeps objects and statements), r5 (two worlds), r6 (a DPM computes for a world)."`
 	Purpose     []string        `placeholder:"WORD" help:"What data may be used for."`
 	Sensitivity string          `help:"What may be given at most: public, or personal, health, location joined by +."`
 	Residency   []string        `placeholder:"WORD" help:"Where data may be kept. Default: anywhere."`

@@ -85,6 +85,14 @@ func showStatus(s streams, st api.Status) error {
 		}
 		t.add("  depot "+string(v.To), state)
 	}
+	if v := st.DPM; v != nil {
+		n("workers", uint64(v.Workers))
+		n("jobs whose content lacks", uint64(v.Waiting))
+		n("jobs ready", uint64(v.Ready))
+		n("jobs running", uint64(v.Leased))
+		n("jobs ended", uint64(v.Ended))
+		n("jobs parked", uint64(v.Parked))
+	}
 	if v := st.Things; v != nil {
 		n("things", uint64(v.Things))
 		n("policy version", v.PolicyVersion)

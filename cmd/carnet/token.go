@@ -42,6 +42,7 @@ var served = map[identity.Role][]policy.Role{
 	identity.Things: {policy.User, policy.Creator, policy.Administrator, policy.Auditor},
 	identity.World:  {policy.Administrator, policy.Auditor, policy.Service},
 	identity.Depot:  {policy.Administrator, policy.Auditor},
+	identity.DPM:    {policy.Administrator, policy.Auditor},
 }
 
 // Run adds the token at the end of the configuration, where TOML takes another

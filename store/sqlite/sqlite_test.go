@@ -54,6 +54,7 @@ func TestRecordsOfEachRole(t *testing.T) {
 		"things": func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Things(t.Context()) },
 		"world":  func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Worlds(t.Context()) },
 		"depot":  func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.Depot(t.Context()) },
+		"dpm":    func(t *testing.T, db *sqlite.DB) (storetest.Records, error) { return db.DPM(t.Context()) },
 	} {
 		t.Run(role, func(t *testing.T) {
 			storetest.AnyRole(t, fresh(func(t *testing.T, db *sqlite.DB) storetest.Records {

@@ -114,7 +114,7 @@ func (v *town) make(p *party) {
 	c := &p.config
 	c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
 	c.Listen.HTTP = freeAddress(v.t)
-	*map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role] = freeAddress(v.t)
+	*map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT, identity.DPM: &c.Listen.R6}[p.role] = freeAddress(v.t)
 	var kept node.Token
 	p.token, kept = node.NewToken("operator", "administrator")
 	c.Tokens = []node.Token{kept}

@@ -1,0 +1,215 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/job"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+const jobsPath = "/v1/jobs"
+
+// jobs is what the handler needs of a world's jobs: a *job.Agent.
+type jobs interface {
+	Jobs() []job.Info
+	Job(ctx context.Context, id carnet.JobID, wait bool) (job.Info, error)
+	Order(context.Context, job.Spec) (job.Info, error)
+	Plan(context.Context, job.Spec) (job.Plan, error)
+	Cancel(context.Context, carnet.JobID) (job.Info, error)
+	Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, within time.Duration) (job.Info, error)
+	Output(context.Context, carnet.JobID) ([]byte, error)
+}
+
+// computing is what the handler needs of a DPM: a *dpm.Agent.
+type computing interface{ Counts() dpm.Counts }
+
+// OfJob is the input of what concerns one job.
+type OfJob struct {
+	ID carnet.JobID `path:"id" doc:"The job's id." example:"00112233445566778899aabbccddeeff"`
+}
+
+// jobWait is how long a caller who waits for news of a job is held.
+const jobWait = 20 * time.Second
+
+func (s *server) jobRoutes(h huma.API) {
+	tags := []string{atR6}
+	serving(s, h, huma.Operation{
+		OperationID: "list-jobs", Method: http.MethodGet, Path: jobsPath, Tags: tags,
+		Summary: "All jobs that this world ordered, oldest first.",
+	}, func(context.Context, *struct{}) (*body[JobList], error) {
+		list := JobList{Jobs: []Job{}}
+		for _, j := range s.jobs.Jobs() {
+			list.Jobs = append(list.Jobs, showJob(j))
+		}
+		return answer(list, nil)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "run-job", Method: http.MethodPost, Path: jobsPath, Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary: "Has something computed over what avatars said: by a module or a query, in this world or at a DPM.",
+		Description: "The world chooses the batches that hold what is asked for, signs the order, and gives a DPM the keys of exactly their slots. When this answers, the job is stored, and it is seen to until it has ended. " +
+			"POST /v1/jobs/plans says beforehand what would leave. The body has at most 24 MiB.",
+		RequestBody: example(exampleJob()),
+	}, func(ctx context.Context, in *struct{ Body NewJob }) (*body[Job], error) {
+		spec, err := in.Body.spec()
+		if err != nil {
+			return nil, err
+		}
+		return s.shownJob(s.jobs.Order(ctx, spec))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "plan-job", Method: http.MethodPost, Path: jobsPath + "/plans", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary:     "Says where a job could run, which place is best and why, and what data would leave for it. Nothing is ordered.",
+		RequestBody: example(exampleJob()),
+	}, func(ctx context.Context, in *struct{ Body NewJob }) (*body[job.Plan], error) {
+		spec, err := in.Body.spec()
+		if err != nil {
+			return nil, err
+		}
+		return answer(s.jobs.Plan(ctx, spec))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-job", Method: http.MethodGet, Path: jobsPath + "/{id}", Tags: tags,
+		Summary: "One job: where it stands, how far it is, how it ended and why.",
+	}, func(ctx context.Context, in *struct {
+		OfJob
+		Wait bool `query:"wait" doc:"Answer when something has changed, at most after 20 seconds."`
+	}) (*body[Job], error) {
+		ctx, cancel := context.WithTimeout(ctx, jobWait)
+		defer cancel()
+		return s.shownJob(s.jobs.Job(ctx, in.ID, in.Wait))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-job-output", Method: http.MethodGet, Path: jobsPath + "/{id}/output", Tags: tags,
+		Summary:   "What came out of a job: the bytes that its program put out.",
+		Metadata:  map[string]any{servesKey: []string{typeOctets}},
+		Responses: map[string]*huma.Response{"200": {Description: "The output.", Content: map[string]*huma.MediaType{typeOctets: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
+	}, func(ctx context.Context, in *OfJob) (*typedBody, error) {
+		out, err := s.jobs.Output(ctx, in.ID)
+		return &typedBody{ContentType: typeOctets, Body: out}, err
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "get-job-proof", Method: http.MethodGet, Path: jobsPath + "/{id}/proof", Tags: tags,
+		Summary:     "What was signed of a job: the order, and the result.",
+		Description: "The fingerprints of both are the objects of statements, in this world's ledger and in the DPM's.",
+	}, func(ctx context.Context, in *OfJob) (*body[JobProof], error) {
+		j, err := s.jobs.Job(ctx, in.ID, false)
+		return answer(JobProof{
+			Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result,
+		}, err)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "repeat-job", Method: http.MethodPost, Path: jobsPath + "/{id}/repetitions", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary:     "Has the same program run over the same inputs once more, here or at a DPM, and compares what comes out.",
+		Description: "If the outputs differ and one of the two ran in this world, the other's DPM is named as the one that lied: its signed result is the proof.",
+		RequestBody: example(Repetition{At: "forge"}),
+	}, func(ctx context.Context, in *struct {
+		OfJob
+		Body Repetition
+	}) (*body[Job], error) {
+		return s.shownJob(s.jobs.Repeat(ctx, in.ID, in.Body.At, time.Duration(in.Body.Within)*time.Second))
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "cancel-job", Method: http.MethodDelete, Path: jobsPath + "/{id}", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary:     "Withdraws a job that hasn't ended. A DPM is told to destroy its keys, until it has signed that it did.",
+		Description: "No input leaves any more from now on.",
+	}, func(ctx context.Context, in *OfJob) (*body[Job], error) { return s.shownJob(s.jobs.Cancel(ctx, in.ID)) })
+}
+
+// NewJob is what somebody wants to have computed.
+type NewJob struct {
+	At         carnet.PartyID    `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world." maxLength:"32" example:"forge"`
+	Engine     string            `json:"engine" doc:"What runs the program: wasm." maxLength:"32" example:"wasm"`
+	Program    []byte            `json:"program" doc:"The module, or the query, in base64." maxLength:"23000000"`
+	Parameters json.RawMessage   `json:"parameters,omitempty" doc:"A JSON object for the program, of at most 4 KiB."`
+	Avatars    []carnet.AvatarID `json:"avatars" doc:"Whose measurements. The program is told a1, a2 and so on." minItems:"1" maxItems:"64"`
+	From       *time.Time        `json:"from,omitempty" doc:"Measured from then on."`
+	To         *time.Time        `json:"to,omitempty" doc:"Measured before then; left out: until now."`
+	Properties []string          `json:"properties,omitempty" doc:"Only these; left out: all." maxItems:"64"`
+	Limits     *capsule.Limits   `json:"limits,omitempty" doc:"Of the run. Fields that are 0 take the default: 64 MiB, a minute, 4 MiB of output in 256 parts."`
+	Within     int               `json:"within,omitempty" doc:"Seconds until it must have ended; default 600, at most a day." minimum:"0" maximum:"86400"`
+}
+
+func (n NewJob) spec() (job.Spec, error) {
+	s := job.Spec{At: n.At, Engine: n.Engine, Program: n.Program, Parameters: n.Parameters, Avatars: n.Avatars, Properties: n.Properties, Within: time.Duration(n.Within) * time.Second}
+	if n.From != nil {
+		s.From = *n.From
+	}
+	if n.To != nil {
+		s.To = *n.To
+	}
+	if n.Limits != nil {
+		s.Limits = *n.Limits
+	}
+	return s, nil
+}
+
+func exampleJob() NewJob {
+	return NewJob{Engine: "wasm", Program: []byte("\x00asm\x01\x00\x00\x00"), Avatars: []carnet.AvatarID{{1}}, Properties: []string{"heart_rate"}}
+}
+
+// Repetition says where a job is to be repeated.
+type Repetition struct {
+	At     carnet.PartyID `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world." maxLength:"32" example:"forge"`
+	Within int            `json:"within,omitempty" doc:"Seconds until it must have ended; default 600, at most a day." minimum:"0" maximum:"86400"`
+}
+
+// Job is a job of a world.
+type Job struct {
+	ID         carnet.JobID      `json:"id"`
+	At         carnet.PartyID    `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world."`
+	State      job.State         `json:"state" doc:"ordered, accepted, withdrawing or ended." example:"ended"`
+	Outcome    capsule.Outcome   `json:"outcome,omitempty" doc:"Once it has ended: done, failed, parked, expired, withdrawn, refused, silent or lied." example:"done"`
+	Code       carnet.Code       `json:"code,omitempty" doc:"Of a failure."`
+	Why        string            `json:"why,omitempty" doc:"Why it ended so, or is withdrawn."`
+	Made       time.Time         `json:"made"`
+	Until      time.Time         `json:"until" doc:"When it must have ended."`
+	Ended      *time.Time        `json:"ended,omitempty"`
+	Purpose    string            `json:"purpose"`
+	Task       capsule.Task      `json:"task" doc:"Everything that decides the output."`
+	Label      capsule.Label     `json:"label" doc:"Of the output: all inputs' joined."`
+	Avatars    []carnet.AvatarID `json:"avatars" doc:"a1, a2 and so on, in this order."`
+	Progress   *job.Progress     `json:"progress,omitempty" doc:"How far it is, as it was heard of last."`
+	Output     *capsule.Output   `json:"output,omitempty" doc:"What came out, and what ran on what."`
+	Object     string            `json:"object,omitempty" doc:"The sealed output at the depot, by its fingerprint."`
+	Repeats    *carnet.JobID     `json:"repeats,omitempty" doc:"The job that it repeats."`
+	Comparison string            `json:"comparison,omitempty" doc:"What was found when the two outputs were compared."`
+}
+
+// JobList is a world's jobs.
+type JobList struct {
+	Jobs []Job `json:"jobs"`
+}
+
+// JobProof is what was signed of a job, each a compact JWS.
+type JobProof struct {
+	Order      string `json:"order" doc:"By this world."`
+	Acceptance string `json:"acceptance,omitempty" doc:"By the DPM."`
+	Withdrawal string `json:"withdrawal,omitempty" doc:"By this world."`
+	Result     string `json:"result,omitempty" doc:"By the DPM, or by this world of what ran in it."`
+}
+
+func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return answer(showJob(i), err) }
+
+func showJob(i job.Info) Job {
+	j := Job{
+		ID: i.ID, At: i.At, State: i.Stand.State, Outcome: i.Stand.Outcome, Code: i.Stand.Code, Why: i.Stand.Why, Made: i.Made, Until: i.Until, Purpose: i.Purpose,
+		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
+	}
+	if !i.Stand.Ended.IsZero() {
+		j.Ended = &i.Stand.Ended
+	}
+	if i.Stand.State != job.Ended && !i.Progress.Heard.IsZero() {
+		j.Progress = &i.Progress
+	}
+	if i.Stored != (carnet.Fingerprint{}) {
+		j.Object = i.Stored.String()
+	}
+	return j
+}

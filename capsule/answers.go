@@ -1,0 +1,169 @@
+package capsule
+
+import (
+	"crypto/ed25519"
+	"time"
+
+	"carnet"
+	"carnet/identity"
+)
+
+// Acceptance is a DPM's word that it has an order and its keys.
+type Acceptance struct {
+	Job      carnet.JobID       `json:"job"`
+	Order    carnet.Fingerprint `json:"order"`
+	Accepted time.Time          `json:"accepted"`
+}
+
+// Sign makes the acceptance's message.
+func (a Acceptance) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typAcceptance, a)
+}
+
+// OpenAcceptance reads a DPM's acceptance.
+func OpenAcceptance(text string, key ed25519.PublicKey) (a Acceptance, err error) {
+	err = identity.OpenMessage(text, typAcceptance, &a, keyed(key))
+	return a, err
+}
+
+// Outcome is how a job ended.
+type Outcome string
+
+// The outcomes that a DPM signs.
+const (
+	Done      Outcome = "done"
+	Failed    Outcome = "failed"    // by the program, a limit, or content that isn't what the order says
+	Parked    Outcome = "parked"    // it ended workers, and isn't tried again
+	Expired   Outcome = "expired"   // its time was over
+	Withdrawn Outcome = "withdrawn" // by the world
+)
+
+// MaxReason bounds why a job ended.
+const MaxReason = 300
+
+// Result is a DPM's word of how a job ended.
+type Result struct {
+	Job     carnet.JobID       `json:"job"`
+	Order   carnet.Fingerprint `json:"order"`
+	Outcome Outcome            `json:"outcome"`
+	Code    carnet.Code        `json:"code,omitempty"` // of a failure
+	Why     string             `json:"why,omitempty"`
+	Attempt int                `json:"attempt"`
+	Began   time.Time          `json:"began,omitzero"` // of the last attempt
+	Ended   time.Time          `json:"ended"`
+	// Of a job that is done: what ran on what, and what came out.
+	Output *Output `json:"output,omitempty"`
+}
+
+// Output is what came out of a run: the same for everybody who repeats it, but for
+// the parts as they were sealed.
+type Output struct {
+	Program      carnet.Fingerprint `json:"program"`
+	Inputs       carnet.Fingerprint `json:"inputs"` // root over their fingerprints
+	Measurements uint64             `json:"measurements"`
+	Fingerprint  carnet.Fingerprint `json:"fingerprint"` // of the parts' contents, one after the other
+	Size         uint64             `json:"size"`
+	Parts        int                `json:"parts"`
+	Sealed       carnet.Fingerprint `json:"sealed"` // root over the sealed parts' fingerprints
+	Bag          carnet.Fingerprint `json:"bag"`    // gives the world the parts' key
+}
+
+// Check holds a result against itself.
+func (r Result) Check() error {
+	switch r.Outcome {
+	case Done, Failed, Parked, Expired, Withdrawn:
+	default:
+		return bad("the result's outcome is %.40q", r.Outcome)
+	}
+	if (r.Outcome == Done) != (r.Output != nil) || r.Attempt < 0 || len(r.Why) > MaxReason {
+		return bad("a result that is %s has an output, or lacks one, or says too much", r.Outcome)
+	}
+	if r.Output != nil && r.Output.Parts < 0 {
+		return bad("the result has %d parts", r.Output.Parts)
+	}
+	return nil
+}
+
+// Sign makes the result's message.
+func (r Result) Sign(key ed25519.PrivateKey) (string, error) {
+	if err := r.Check(); err != nil {
+		return "", err
+	}
+	return identity.SignMessage(key, typResult, r)
+}
+
+// OpenResult reads a result by a DPM.
+func OpenResult(text string, key ed25519.PublicKey) (r Result, err error) {
+	if err := identity.OpenMessage(text, typResult, &r, keyed(key)); err != nil {
+		return Result{}, err
+	}
+	return r, r.Check()
+}
+
+// Withdrawal is a world's word that a job is to end, and no key of it to be kept.
+type Withdrawal struct {
+	Job   carnet.JobID       `json:"job"`
+	Order carnet.Fingerprint `json:"order"`
+	Why   string             `json:"why"`
+	Made  time.Time          `json:"made"`
+}
+
+// Sign makes the withdrawal's message.
+func (w Withdrawal) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typWithdrawal, w)
+}
+
+// OpenWithdrawal reads a withdrawal by the key of who ordered.
+func OpenWithdrawal(text string, key ed25519.PublicKey) (w Withdrawal, err error) {
+	err = identity.OpenMessage(text, typWithdrawal, &w, keyed(key))
+	return w, err
+}
+
+// EngineOffer is an engine that a DPM has.
+type EngineOffer struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Offer is what a DPM says that it does.
+type Offer struct {
+	By      carnet.PartyID `json:"by"`
+	Engines []EngineOffer  `json:"engines"`
+	Most    Limits         `json:"most"`
+	Workers int            `json:"workers"` // connected now
+	Waiting int            `json:"waiting"` // jobs that wait for one, whoever's
+	Made    time.Time      `json:"made"`
+	Process string         `json:"process"` // drawn at its start
+}
+
+// Sign makes the offer's message.
+func (o Offer) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typOffer, o)
+}
+
+// OpenOffer reads a DPM's offer.
+func OpenOffer(text string, key ed25519.PublicKey) (o Offer, err error) {
+	err = identity.OpenMessage(text, typOffer, &o, keyed(key))
+	return o, err
+}
+
+// Revocation is a publisher's word that programs run nowhere any more.
+type Revocation struct {
+	By       string               `json:"by"` // did:key of the publisher
+	Programs []carnet.Fingerprint `json:"programs"`
+	Made     time.Time            `json:"made"`
+}
+
+// Sign makes the revocation's message.
+func (r Revocation) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typRevocation, r)
+}
+
+// OpenRevocation reads a publisher's revocation.
+func OpenRevocation(text string, key ed25519.PublicKey) (r Revocation, err error) {
+	err = identity.OpenMessage(text, typRevocation, &r, keyed(key))
+	if err == nil && r.By != identity.DID(key) {
+		err = bad("the revocation is by another publisher than its key")
+	}
+	return r, err
+}

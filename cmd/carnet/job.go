@@ -1,0 +1,412 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/capsule"
+	"carnet/identity"
+	"carnet/job"
+)
+
+type jobCommands struct {
+	Run    jobRun    `cmd:"" help:"Have something computed, and wait for it."`
+	Plan   jobPlan   `cmd:"" help:"Say where a job could run, and what would leave for it."`
+	List   jobList   `cmd:"" help:"List the jobs of a world."`
+	Show   jobShow   `cmd:"" help:"Show a job, or what came out of it, or what was signed of it."`
+	Watch  jobWatch  `cmd:"" help:"Follow a job until it has ended."`
+	Cancel jobCancel `cmd:"" help:"Withdraw a job: its DPM destroys the keys."`
+	Repeat jobRepeat `cmd:"" help:"Run a job once more over the same inputs, and compare."`
+}
+
+// ofJobs is the way to the world whose jobs are meant.
+type ofJobs struct {
+	reaching
+	JSON bool `help:"As JSON."`
+}
+
+func (c ofJobs) world() (*client.Client, error) { return c.one(identity.World, administrator) }
+
+// wanted is what is to be computed.
+type wanted struct {
+	Module     string            `xor:"program" required:"" type:"existingfile" placeholder:"FILE" help:"The module: a WebAssembly file."`
+	Query      string            `xor:"program" required:"" placeholder:"SQL" help:"The query, over the table measurements."`
+	Parameters string            `placeholder:"JSON" help:"An object for the module."`
+	Avatar     []carnet.AvatarID `required:"" help:"Whose measurements. May be given several times: the program is told a1, a2 and so on."`
+	From       time.Time         `placeholder:"TIME" help:"Measured from then on, as 2026-11-22T10:00:00Z."`
+	To         time.Time         `placeholder:"TIME" help:"Measured before then. Default: now."`
+	Property   []string          `placeholder:"NAME" help:"Only these. Default: all."`
+	Memory     uint64            `placeholder:"MIB" help:"The program's memory at most. Default: 64."`
+	Time       time.Duration     `placeholder:"DURATION" help:"How long it may run. Default: 1m."`
+	Within     time.Duration     `placeholder:"DURATION" help:"By when the job must have ended. Default: 10m."`
+}
+
+// engines are named by what the program is.
+const (
+	engineWasm = "wasm"
+	engineSQL  = "sql"
+)
+
+func (w wanted) job() (api.NewJob, error) {
+	n := api.NewJob{Engine: engineSQL, Program: []byte(w.Query), Avatars: w.Avatar, Properties: w.Property, Within: int(w.Within / time.Second)}
+	if w.Module != "" {
+		program, err := os.ReadFile(w.Module)
+		if err != nil {
+			return n, fmt.Errorf("read the module: %w", err)
+		}
+		n.Engine, n.Program = engineWasm, program
+	}
+	if w.Parameters != "" {
+		if !json.Valid([]byte(w.Parameters)) {
+			return n, carnet.Errorf(carnet.Malformed, "the parameters aren't JSON").WithFix(`such as --parameters '{"max": 190}'`)
+		}
+		n.Parameters = json.RawMessage(w.Parameters)
+	}
+	if !w.From.IsZero() {
+		n.From = &w.From
+	}
+	if !w.To.IsZero() {
+		n.To = &w.To
+	}
+	if w.Memory != 0 || w.Time != 0 {
+		n.Limits = &capsule.Limits{Memory: w.Memory << 20, Milliseconds: w.Time.Milliseconds()}
+	}
+	return n, nil
+}
+
+// here is how the world itself is named as a place.
+const here = "here"
+
+type jobRun struct {
+	ofJobs
+	wanted
+	At     string `default:"auto" placeholder:"PLACE" help:"A DPM's name, here for the world itself, or auto for what job plan would choose. Default: auto."`
+	NoWait bool   `help:"Don't wait for its end."`
+	Out    string `type:"path" placeholder:"FILE" help:"Where to write what comes out. Default: standard output."`
+}
+
+func (c jobRun) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	n, err := c.job()
+	if err != nil {
+		return err
+	}
+	switch c.At {
+	case here:
+	case "auto":
+		p, err := world.PlanJob(ctx, n)
+		if err != nil {
+			return err
+		}
+		if p.Choice == "" {
+			return carnet.Errorf(carnet.Unavailable, "no place can do it").WithFix("see why: carnet job plan")
+		}
+		if !p.Here {
+			n.At = p.Choice
+		}
+		fmt.Fprintf(s.err, "It runs at %s: %s.\n", p.Choice, p.Why)
+	default:
+		n.At = carnet.PartyID(c.At)
+	}
+	j, err := world.RunJob(ctx, n)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.err, "Job %s\n", j.ID)
+	if c.NoWait {
+		return c.shown(s, j)
+	}
+	if j, err = follow(ctx, s, world, j); err != nil {
+		return err
+	}
+	if c.JSON {
+		return c.shown(s, j)
+	}
+	return c.put(ctx, s, world, j)
+}
+
+// put writes what came out of a job, or fails as it did.
+func (c jobRun) put(ctx context.Context, s streams, world *client.Client, j api.Job) error {
+	if err := failure(j); err != nil {
+		return err
+	}
+	out, err := world.JobOutput(ctx, j.ID)
+	if err != nil {
+		return err
+	}
+	if c.Out != "" {
+		return os.WriteFile(c.Out, out, 0o600)
+	}
+	_, err = s.out.Write(out)
+	return err
+}
+
+// failure is how a job ended that isn't done.
+func failure(j api.Job) error {
+	if j.State != job.Ended || j.Outcome == capsule.Done {
+		return nil
+	}
+	code := j.Code
+	if code == "" {
+		code = carnet.Conflict
+	}
+	return carnet.Errorf(code, "the job %s is %s: %s", j.ID, j.Outcome, plain(j.Why))
+}
+
+// follow waits for the end of a job, and tells how far it is.
+func follow(ctx context.Context, s streams, world *client.Client, j api.Job) (api.Job, error) {
+	last := ""
+	for j.State != job.Ended {
+		if line := standing(j); line != last {
+			fmt.Fprintln(s.err, " ", line)
+			last = line
+		}
+		var err error
+		if j, err = world.Job(ctx, j.ID, true); err != nil {
+			return j, err
+		}
+	}
+	fmt.Fprintln(s.err, " ", standing(j))
+	return j, nil
+}
+
+// standing says on one line where a job stands.
+func standing(j api.Job) string {
+	text := string(j.State)
+	if j.State == job.Ended {
+		text += ": " + string(j.Outcome)
+		if j.Why != "" {
+			text += ", " + plain(j.Why)
+		}
+		return text
+	}
+	if p := j.Progress; p != nil {
+		if p.Attempt > 0 {
+			text += fmt.Sprintf(", attempt %d: %d.%d %%, %d measurements", p.Attempt, p.Permille/10, p.Permille%10, p.Measurements)
+		} else if p.State != "" {
+			text += ", " + p.State
+		}
+		if p.Trouble != "" {
+			text += ", " + plain(p.Trouble)
+		}
+	}
+	return text
+}
+
+func (c ofJobs) shown(s streams, j api.Job) error {
+	if c.JSON {
+		return writeJSON(s.out, j)
+	}
+	at := string(j.At)
+	if at == "" {
+		at = "in the world"
+	}
+	t := table{
+		{"job", j.ID.String()}, {"at", at}, {"state", standing(j)}, {"made", clock(j.Made)}, {"until", clock(j.Until)},
+		{"engine", j.Task.Engine}, {"program", fmt.Sprintf("%s, %d bytes", j.Task.Program.Fingerprint, j.Task.Program.Size)},
+		{"inputs", fmt.Sprint(len(j.Task.Inputs))}, {"label", labelText(j.Label)},
+	}
+	if o := j.Output; o != nil {
+		t.add("measurements", fmt.Sprint(o.Measurements))
+		t.add("output", fmt.Sprintf("%s, %d bytes in %d parts", o.Fingerprint, o.Size, o.Parts))
+	}
+	if j.Object != "" {
+		t.add("at the depot", j.Object)
+	}
+	if j.Repeats != nil {
+		t.add("repeats", j.Repeats.String())
+	}
+	if j.Comparison != "" {
+		t.add("found", plain(j.Comparison))
+	}
+	return t.write(s.out)
+}
+
+// labelText says what a label is, on one line.
+func labelText(l capsule.Label) string {
+	text := l.Sensitivity.String()
+	if len(l.Purposes) > 0 {
+		text += fmt.Sprintf(", for %v", l.Purposes)
+	}
+	if len(l.Residency) > 0 {
+		text += fmt.Sprintf(", in %v", l.Residency)
+	}
+	return text
+}
+
+type jobPlan struct {
+	ofJobs
+	wanted
+}
+
+func (c jobPlan) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	n, err := c.job()
+	if err != nil {
+		return err
+	}
+	p, err := world.PlanJob(ctx, n)
+	if err != nil || c.JSON {
+		return orJSON(s, p, err)
+	}
+	fmt.Fprintf(s.out, "It is given %d measurements", p.Measurements)
+	for i, name := range p.Names() {
+		fmt.Fprintf(s.out, "%s %s (%d)", map[bool]string{true: ":", false: ","}[i == 0], plain(name), p.Properties[name])
+	}
+	fmt.Fprintf(s.out, ".\nAt a DPM %d batches of %d bytes and %d keys would leave, labelled %s; it could read %d more measurements that are in these batches.\n\n",
+		p.Batches, p.Bytes, p.Keys, labelText(p.Label), p.Along)
+	t := table{{"PLACE", "CAN", "WHY"}}
+	for _, at := range p.Places {
+		t.add(string(at.At), map[bool]string{true: "yes", false: "no"}[at.Can], plain(at.Why))
+	}
+	if err := t.write(s.out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "\nBest: %s, since %s.\n", p.Choice, plain(p.Why))
+	return err
+}
+
+type jobList struct{ ofJobs }
+
+func (c jobList) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	all, err := world.Jobs(ctx)
+	if err != nil || c.JSON {
+		return orJSON(s, all, err)
+	}
+	t := table{{"JOB", "AT", "MADE", "STATE"}}
+	for _, j := range all {
+		at := string(j.At)
+		if at == "" {
+			at = here
+		}
+		t.add(j.ID.String(), at, clock(j.Made), standing(j))
+	}
+	return t.write(s.out)
+}
+
+type jobShow struct {
+	ofJobs
+	ID     carnet.JobID `arg:"" help:"The job."`
+	Output bool         `xor:"what" help:"What came out of it."`
+	Proof  bool         `xor:"what" help:"What was signed of it, as JSON."`
+}
+
+func (c jobShow) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Output:
+		out, err := world.JobOutput(ctx, c.ID)
+		if err == nil {
+			_, err = s.out.Write(out)
+		}
+		return err
+	case c.Proof:
+		p, err := world.JobProof(ctx, c.ID)
+		return orJSON(s, p, err)
+	}
+	j, err := world.Job(ctx, c.ID, false)
+	if err != nil {
+		return err
+	}
+	return c.shown(s, j)
+}
+
+type jobWatch struct {
+	ofJobs
+	ID carnet.JobID `arg:"" help:"The job."`
+}
+
+func (c jobWatch) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	j, err := world.Job(ctx, c.ID, false)
+	if err == nil {
+		j, err = follow(ctx, s, world, j)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.shown(s, j); err != nil {
+		return err
+	}
+	return failure(j)
+}
+
+type jobCancel struct {
+	ofJobs
+	ID carnet.JobID `arg:"" help:"The job."`
+}
+
+func (c jobCancel) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	j, err := world.CancelJob(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return c.shown(s, j)
+}
+
+type jobRepeat struct {
+	ofJobs
+	ID     carnet.JobID  `arg:"" help:"The job."`
+	At     string        `default:"here" placeholder:"PLACE" help:"A DPM's name, or here for the world itself, which finds out who lied. Default: here."`
+	Within time.Duration `placeholder:"DURATION" help:"By when it must have ended. Default: 10m."`
+}
+
+func (c jobRepeat) Run(ctx context.Context, s streams) error {
+	world, err := c.world()
+	if err != nil {
+		return err
+	}
+	r := api.Repetition{Within: int(c.Within / time.Second)}
+	if c.At != here {
+		r.At = carnet.PartyID(c.At)
+	}
+	j, err := world.RepeatJob(ctx, c.ID, r)
+	if err != nil {
+		return err
+	}
+	if j, err = follow(ctx, s, world, j); err != nil {
+		return err
+	}
+	for j.Comparison == "" && j.Outcome == capsule.Done { // it is stated in the next moment
+		if j, err = world.Job(ctx, j.ID, false); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := c.shown(s, j); err != nil {
+		return err
+	}
+	if err := failure(j); err != nil {
+		return err
+	}
+	if j.Comparison != job.Same {
+		return carnet.Errorf(carnet.Tampered, "%s", plain(j.Comparison))
+	}
+	return nil
+}

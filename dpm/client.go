@@ -1,0 +1,132 @@
+package dpm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"carnet"
+	"carnet/seal"
+)
+
+// Client is a world's side of R6. HTTP brings the mutual TLS. It believes nothing of
+// what it gets: who asked verifies signatures and fingerprints.
+//
+// Errors have the code that the DPM gave; a DPM that can't be reached is
+// carnet.Unavailable.
+type Client struct {
+	Base string // the DPM's URL without /r6, e.g. https://forge.example
+	HTTP *http.Client
+}
+
+// patience is how long a DPM may take over one request, beyond what it was asked to
+// wait.
+const patience = 30 * time.Second
+
+// Offer asks what the DPM does.
+func (c *Client) Offer(ctx context.Context) (o Offer, err error) {
+	err = c.json(ctx, http.MethodGet, "offer", nil, &o, patience)
+	return o, err
+}
+
+// Submit brings a capsule, and returns the DPM's acceptance.
+func (c *Client) Submit(ctx context.Context, id carnet.JobID, s Submission) (string, error) {
+	var a accepted
+	err := c.json(ctx, http.MethodPut, "jobs/"+id.String(), s, &a, patience)
+	return a.Acceptance, err
+}
+
+// Status asks where a job stands, once that isn't what was seen or the wait is over.
+func (c *Client) Status(ctx context.Context, id carnet.JobID, seen uint64, wait time.Duration) (s Status, err error) {
+	err = c.json(ctx, http.MethodGet, fmt.Sprintf("jobs/%s?after=%d&wait=%d", id, seen, int(wait/time.Second)), nil, &s, wait+patience)
+	return s, err
+}
+
+// PutContent gives the DPM content that a job lacks.
+func (c *Client) PutContent(ctx context.Context, id carnet.JobID, content []byte) error {
+	_, err := c.do(ctx, http.MethodPut, fmt.Sprintf("jobs/%s/content/%s", id, carnet.FingerprintOf(content)), typeBytes, content, 4<<10, 2*patience)
+	return err
+}
+
+// Part fetches a sealed part of what an attempt has put out.
+func (c *Client) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, fmt.Sprintf("jobs/%s/parts/%d/%d", id, attempt, n), "", nil, seal.MaxBatch, patience)
+}
+
+// Withdraw brings a withdrawal, and returns the DPM's result.
+func (c *Client) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {
+	var r resulted
+	err := c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/withdrawal", withdrawal{message}, &r, patience)
+	return r.Result, err
+}
+
+// Taken tells the DPM that a result is here, durably.
+func (c *Client) Taken(ctx context.Context, id carnet.JobID, result carnet.Fingerprint) error {
+	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", taken{result}, nil, patience)
+}
+
+const maxAnswer = 4 << 20
+
+// json sends in, if any, and reads the answer into out, if one is wanted.
+func (c *Client) json(ctx context.Context, method, path string, in, out any, within time.Duration) error {
+	var body []byte
+	contentType := ""
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+		contentType = typeJSON
+	}
+	answer, err := c.do(ctx, method, path, contentType, body, maxAnswer, within)
+	if err != nil || out == nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(answer))
+	d.DisallowUnknownFields()
+	if err := d.Decode(out); err != nil {
+		return carnet.Errorf(carnet.Malformed, "the DPM's answer can't be read: %v", err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path, contentType string, body []byte, limit int64, within time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	at, query, _ := bytes.Cut([]byte(path), []byte("?"))
+	target, err := url.JoinPath(c.Base, "r6", string(at))
+	if err != nil {
+		return nil, fmt.Errorf("join %q: %w", c.Base, err)
+	}
+	if len(query) > 0 {
+		target += "?" + string(query)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the DPM cannot be reached: %v", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return nil, readProblem(resp)
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the DPM's answer broke off: %v", err)
+	}
+	if int64(len(answer)) > limit {
+		return nil, carnet.Errorf(carnet.TooLarge, "the DPM's answer has more than %d bytes", limit)
+	}
+	return answer, nil
+}

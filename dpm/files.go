@@ -1,0 +1,156 @@
+package dpm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"carnet"
+)
+
+// files are what jobs need and put out: sealed bytes, in a directory for each job.
+// A file is whole or isn't there. Content isn't synced: what a crash loses is asked
+// for again (Check finds it). Parts are.
+type files struct{ dir string }
+
+func (f files) job(ref string) string { return filepath.Join(f.dir, ref) }
+
+func (f files) content(ref string, name carnet.Fingerprint) string {
+	return filepath.Join(f.job(ref), "content-"+name.String())
+}
+
+func (f files) part(ref string, attempt, n int) string {
+	return filepath.Join(f.job(ref), "part-"+strconv.Itoa(attempt)+"-"+strconv.Itoa(n))
+}
+
+// make makes a job's directory.
+func (f files) make(ref string) error { return os.MkdirAll(f.job(ref), 0o700) }
+
+// has reports whether content is there, of the size that it must have.
+func (f files) has(ref string, name carnet.Fingerprint, size int64) bool {
+	info, err := os.Stat(f.content(ref, name))
+	return err == nil && info.Size() == size
+}
+
+// put writes a file: its bytes are read from r, which must have size bytes with that
+// fingerprint.
+func (f files) put(path string, r io.Reader, size int64, name carnet.Fingerprint) error {
+	data, err := io.ReadAll(io.LimitReader(r, size+1))
+	if err != nil {
+		return carnet.Errorf(carnet.Unavailable, "the content broke off: %v", err)
+	}
+	if int64(len(data)) != size {
+		return carnet.Errorf(carnet.Malformed, "the content has not the %d bytes that its order says", size)
+	}
+	if carnet.FingerprintOf(data) != name {
+		return carnet.Errorf(carnet.Tampered, "the content has another fingerprint than its order says")
+	}
+	return f.write(path, data, false)
+}
+
+// write writes a file whole, and durably if it is to be.
+func (f files) write(path string, data []byte, durable bool) error {
+	t, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return unwritten(err)
+	}
+	_, err = t.Write(data)
+	if err == nil && durable {
+		err = t.Sync()
+	}
+	err = errors.Join(err, t.Close())
+	if err == nil {
+		err = os.Rename(t.Name(), path)
+	}
+	if err == nil && durable {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return errors.Join(unwritten(err), os.Remove(t.Name()))
+	}
+	return nil
+}
+
+func unwritten(err error) error {
+	return carnet.Errorf(carnet.NoSpace, "the DPM can't write: %v", err)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// read reads a file; carnet.NotFound without one.
+func (f files) read(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, carnet.Errorf(carnet.NotFound, "there is no such part or content")
+	}
+	return data, err
+}
+
+// check deletes content of a job that isn't what its name says.
+func (f files) check(ref string) error {
+	all, err := filepath.Glob(filepath.Join(f.job(ref), "content-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if filepath.Base(path) != "content-"+carnet.FingerprintOf(data).String() {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// clear deletes what is kept for a job: all of it, or its content and the parts of
+// other attempts than one.
+func (f files) clear(ref string, butAttempt int) error {
+	if butAttempt == 0 {
+		if err := os.RemoveAll(f.job(ref)); err != nil {
+			return fmt.Errorf("delete what was kept for a job: %w", err)
+		}
+		return nil
+	}
+	entries, err := os.ReadDir(f.job(ref))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if ok, _ := filepath.Match("part-"+strconv.Itoa(butAttempt)+"-*", e.Name()); !ok {
+			if err := os.Remove(filepath.Join(f.job(ref), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// jobs lists the jobs of which something is kept.
+func (f files) jobs() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var refs []string
+	for _, e := range entries {
+		refs = append(refs, e.Name())
+	}
+	return refs, err
+}

@@ -1,0 +1,220 @@
+package dpm
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/identity"
+	"carnet/seal"
+)
+
+// Caller names the world that sent a request, as mutual TLS proved it.
+type Caller func(*http.Request) (carnet.PartyID, error)
+
+// maxSubmission bounds a capsule, as JSON.
+const maxSubmission = capsule.MostBags*seal.MaxBag*4/3 + 2*identity.MaxMessage + 64<<10
+
+// longestWait is how long a world may wait for a job to change.
+const longestWait = 30 * time.Second
+
+// server is reference point R6 over HTTP.
+type server struct {
+	agent  *Agent
+	caller Caller
+}
+
+// Handler serves R6, the DPM's interface for worlds. docs/design/capsule.md lists the
+// calls; refusals are problem+json (RFC 9457) with the members code and fix.
+func (a *Agent) Handler(caller Caller) http.Handler {
+	s := &server{a, caller}
+	mux := http.NewServeMux()
+	for pattern, h := range s.routes() {
+		mux.Handle(pattern, s.known(h))
+	}
+	return mux
+}
+
+type handler func(http.ResponseWriter, *http.Request, carnet.PartyID) error
+
+func (s *server) routes() map[string]handler {
+	return map[string]handler{
+		"GET /r6/offer":                            s.offer,
+		"PUT /r6/jobs/{job}":                       s.submit,
+		"GET /r6/jobs/{job}":                       s.status,
+		"PUT /r6/jobs/{job}/content/{fingerprint}": s.content,
+		"GET /r6/jobs/{job}/parts/{attempt}/{n}":   s.part,
+		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
+		"POST /r6/jobs/{job}/taken":                s.taken,
+	}
+}
+
+// Patterns lists what Handler serves, by net/http's patterns.
+func Patterns() []string { return slices.Sorted(maps.Keys((&server{}).routes())) }
+
+// known calls h with the caller's name, and answers its error.
+func (s *server) known(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, err := s.caller(r)
+		if err == nil {
+			err = h(w, r, who)
+		}
+		if err != nil {
+			refuse(w, err, func(err error) {
+				s.agent.cfg.Log.Error("request failed", "party", who, "method", r.Method, "path", r.URL.Path, "err", err)
+			})
+		}
+	})
+}
+
+func jobOf(r *http.Request) (id carnet.JobID, err error) {
+	return id, id.UnmarshalText([]byte(r.PathValue("job")))
+}
+
+func (s *server) offer(w http.ResponseWriter, _ *http.Request, _ carnet.PartyID) error {
+	o, err := s.agent.Offer()
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, o)
+}
+
+// accepted answers a submission.
+type accepted struct {
+	Acceptance string `json:"acceptance"`
+}
+
+func (s *server) submit(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	var sub Submission
+	if err := readJSON(w, r, maxSubmission, &sub); err != nil {
+		return err
+	}
+	acceptance, err := s.agent.Submit(r.Context(), who, id, sub)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, accepted{acceptance})
+}
+
+func (s *server) status(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	after, errAfter := number(r.FormValue("after"))
+	wait, errWait := number(r.FormValue("wait"))
+	if errAfter != nil || errWait != nil {
+		return errors.Join(errAfter, errWait)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(min(wait, 60))*time.Second, longestWait))
+	defer cancel()
+	st, err := s.agent.Status(ctx, who, id, after)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, st)
+}
+
+// number reads a number of a query; absent is 0.
+func number(text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 62)
+	if err != nil {
+		return 0, carnet.Errorf(carnet.Malformed, "%.30q is no number", text)
+	}
+	return n, nil
+}
+
+func (s *server) content(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	var name carnet.Fingerprint
+	if err := name.UnmarshalText([]byte(r.PathValue("fingerprint"))); err != nil {
+		return err
+	}
+	if err := s.agent.PutContent(r.Context(), who, id, name, http.MaxBytesReader(w, r.Body, capsule.MostInput+1)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) part(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	attempt, errAttempt := number(r.PathValue("attempt"))
+	n, errN := number(r.PathValue("n"))
+	if errAttempt != nil || errN != nil {
+		return errors.Join(errAttempt, errN)
+	}
+	sealed, err := s.agent.Part(who, id, int(attempt), int(n))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", typeBytes)
+	_, _ = w.Write(sealed)
+	return nil
+}
+
+// withdrawal carries a world's word.
+type withdrawal struct {
+	Withdrawal string `json:"withdrawal"`
+}
+
+// resulted answers one.
+type resulted struct {
+	Result string `json:"result"`
+}
+
+func (s *server) withdraw(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	var body withdrawal
+	if err := readJSON(w, r, 2*identity.MaxMessage, &body); err != nil {
+		return err
+	}
+	result, err := s.agent.Withdraw(r.Context(), who, id, body.Withdrawal)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, resulted{result})
+}
+
+// taken names the result that a world has.
+type taken struct {
+	Result carnet.Fingerprint `json:"result"`
+}
+
+func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	var body taken
+	if err := readJSON(w, r, 4<<10, &body); err != nil {
+		return err
+	}
+	if err := s.agent.Take(r.Context(), who, id, body.Result); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,314 @@
+package dpm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/seal"
+)
+
+// Workers in other processes find the board on a Unix socket in the DPM's directory,
+// which only its user can open: HTTP, as R6 is, with the same refusals.
+//
+//	GET  /workers/{worker}            held open while the worker lives
+//	POST /workers/{worker}/lease      → Assignment, or 204 when there is none for a while
+//	POST /attempts/renew              {ticket, progress}
+//	POST /attempts/content            {ticket, content} → bytes
+//	PUT  /attempts/{peer}/{job}/{attempt}/parts/{n}   bytes
+//	POST /attempts/end                {ticket, ran}
+
+// socketName is where a DPM's workers find it, in its data directory.
+const socketName = "workers.sock"
+
+// mostPath is how long the path of a socket may be.
+const mostPath = 100
+
+// atSocket calls do with a path of the socket in a directory. Where its own is too long,
+// it goes by a descriptor of the directory (Linux).
+func atSocket(dir string, do func(path string) error) error {
+	path := filepath.Join(dir, socketName)
+	if len(path) <= mostPath {
+		return do(path)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return do(fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName))
+}
+
+// leaseWait is how long a worker's question for a job is held.
+const leaseWait = 20 * time.Second
+
+type renewal struct {
+	Ticket   Ticket   `json:"ticket"`
+	Progress Progress `json:"progress"`
+}
+
+type wanted struct {
+	Ticket  Ticket             `json:"ticket"`
+	Content carnet.Fingerprint `json:"content"`
+}
+
+type ending struct {
+	Ticket Ticket `json:"ticket"`
+	Ran    Ran    `json:"ran"`
+}
+
+// ServeWorkers serves the board at the socket in a directory until ctx ends.
+func (a *Agent) ServeWorkers(ctx context.Context, dir string) error {
+	socket := filepath.Join(dir, socketName)
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the socket of an earlier process: %w", err)
+	}
+	var l net.Listener
+	err := atSocket(dir, func(path string) (err error) {
+		l, err = net.Listen("unix", path)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listen for workers: %w", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its path may be by a descriptor that is closed
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	server := &http.Server{
+		Handler: a.board(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve workers: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) board() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /workers/{worker}":                          a.serveWorker,
+		"POST /workers/{worker}/lease":                   a.serveLease,
+		"POST /attempts/renew":                           a.serveRenew,
+		"POST /attempts/content":                         a.serveContent,
+		"POST /attempts/end":                             a.serveEnd,
+		"PUT /attempts/{peer}/{job}/{attempt}/parts/{n}": a.servePart,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := h(w, r); err != nil {
+				refuse(w, err, func(err error) { a.cfg.Log.Error("a worker's request failed", "path", r.URL.Path, "err", err) })
+			}
+		})
+	}
+	return mux
+}
+
+func (a *Agent) serveWorker(w http.ResponseWriter, r *http.Request) error {
+	leave := a.Enter(r.PathValue("worker"))
+	defer leave()
+	w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return nil
+	}
+	<-r.Context().Done()
+	return nil
+}
+
+func (a *Agent) serveLease(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), leaseWait)
+	defer cancel()
+	got, err := a.Lease(ctx, r.PathValue("worker"))
+	if err != nil {
+		return err
+	}
+	if got == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return answerJSON(w, got)
+}
+
+func (a *Agent) serveRenew(w http.ResponseWriter, r *http.Request) error {
+	var b renewal
+	if err := readJSON(w, r, 64<<10, &b); err != nil {
+		return err
+	}
+	return done(w, a.Renew(r.Context(), b.Ticket, b.Progress))
+}
+
+func (a *Agent) serveContent(w http.ResponseWriter, r *http.Request) error {
+	var b wanted
+	if err := readJSON(w, r, 64<<10, &b); err != nil {
+		return err
+	}
+	data, err := a.Content(r.Context(), b.Ticket, b.Content)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", typeBytes)
+	_, _ = w.Write(data)
+	return nil
+}
+
+func (a *Agent) serveEnd(w http.ResponseWriter, r *http.Request) error {
+	var b ending
+	if err := readJSON(w, r, 64<<10, &b); err != nil {
+		return err
+	}
+	return done(w, a.End(r.Context(), b.Ticket, b.Ran))
+}
+
+func (a *Agent) servePart(w http.ResponseWriter, r *http.Request) error {
+	t := Ticket{Peer: carnet.PartyID(r.PathValue("peer"))}
+	err := t.Job.UnmarshalText([]byte(r.PathValue("job")))
+	attempt, errAttempt := number(r.PathValue("attempt"))
+	n, errN := number(r.PathValue("n"))
+	if err := errors.Join(err, errAttempt, errN); err != nil {
+		return err
+	}
+	t.Attempt = int(attempt)
+	sealed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, seal.MaxBatch))
+	if err != nil {
+		return carnet.Errorf(carnet.Unavailable, "the part broke off: %v", err)
+	}
+	return done(w, a.PutPart(r.Context(), t, int(n), sealed))
+}
+
+func done(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// Remote is the board of a DPM that runs in another process of this machine.
+type Remote struct {
+	http *http.Client
+}
+
+var _ Board = (*Remote)(nil)
+
+// NewRemote makes the way to the board of the DPM with this data directory.
+func NewRemote(dir string) *Remote {
+	return &Remote{&http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (c net.Conn, err error) {
+			err = atSocket(dir, func(path string) (err error) {
+				var d net.Dialer
+				c, err = d.DialContext(ctx, "unix", path)
+				return err
+			})
+			return c, err
+		},
+		MaxIdleConnsPerHost: 4,
+	}}}
+}
+
+// Attend says that a worker is there, until ctx ends or the DPM doesn't answer any
+// more.
+func (r *Remote) Attend(ctx context.Context, worker string) error {
+	resp, err := r.send(ctx, http.MethodGet, "workers/"+worker, nil, "")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return carnet.Errorf(carnet.Unavailable, "the DPM has ended: %v", err)
+}
+
+// send sends a request. Errors are those of the board.
+func (r *Remote) send(ctx context.Context, method, path string, body []byte, contentType string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://dpm/"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the DPM's board can't be reached: %v", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, readProblem(resp)
+	}
+	return resp, nil
+}
+
+// call sends in and reads the answer's bytes.
+func (r *Remote) call(ctx context.Context, path string, in any) ([]byte, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := r.send(ctx, http.MethodPost, path, body, typeJSON)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, capsule.MostInput+8<<20))
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the board's answer broke off: %v", err)
+	}
+	return answer, nil
+}
+
+// Lease implements Board.
+func (r *Remote) Lease(ctx context.Context, worker string) (*Assignment, error) {
+	for {
+		answer, err := r.call(ctx, "workers/"+worker+"/lease", struct{}{})
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(answer) > 0 {
+			got := new(Assignment)
+			return got, json.Unmarshal(answer, got)
+		}
+	}
+}
+
+// Renew implements Board.
+func (r *Remote) Renew(ctx context.Context, t Ticket, p Progress) error {
+	_, err := r.call(ctx, "attempts/renew", renewal{t, p})
+	return err
+}
+
+// Content implements Board.
+func (r *Remote) Content(ctx context.Context, t Ticket, name carnet.Fingerprint) ([]byte, error) {
+	return r.call(ctx, "attempts/content", wanted{t, name})
+}
+
+// PutPart implements Board.
+func (r *Remote) PutPart(ctx context.Context, t Ticket, n int, sealed []byte) error {
+	path := fmt.Sprintf("attempts/%s/%s/%d/parts/%s", t.Peer, t.Job, t.Attempt, strconv.Itoa(n))
+	resp, err := r.send(ctx, http.MethodPut, path, sealed, typeBytes)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// End implements Board.
+func (r *Remote) End(ctx context.Context, t Ticket, ran Ran) error {
+	_, err := r.call(ctx, "attempts/end", ending{t, ran})
+	return err
+}

@@ -1,0 +1,186 @@
+package dpm
+
+import (
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+)
+
+// State is where a job stands at a DPM.
+type State string
+
+// The states; the zero State is that of a job that isn't there.
+const (
+	Waiting State = "waiting" // content lacks
+	Ready   State = "ready"   // a worker may have it
+	Leased  State = "leased"  // a worker has it
+	Ended   State = "ended"   // in whatever way: the result says
+)
+
+// MostAttempts is how often a job is given to a worker.
+const MostAttempts = 3
+
+// Job is what a DPM knows of one job of one world. It is stored sealed, as it is.
+type Job struct {
+	Peer  carnet.PartyID     `json:"peer"` // as this DPM calls the world
+	Order string             `json:"order"`
+	Named carnet.Fingerprint `json:"named"` // of the order
+	// Acceptance is this DPM's, as it was signed first.
+	Acceptance string    `json:"acceptance"`
+	Reception  []byte    `json:"reception"` // the world's announcement
+	Until      time.Time `json:"until"`
+
+	State   State  `json:"state"`
+	Attempt int    `json:"attempt,omitempty"` // leases given
+	Worker  string `json:"worker,omitempty"`  // who has the last
+	// Of the last attempt: when it began, and the bag that gives the world its key.
+	Began time.Time `json:"began,omitzero"`
+	Bag   []byte    `json:"bag,omitempty"`
+	Path  string    `json:"path,omitempty"` // of that key
+
+	Outcome capsule.Outcome `json:"outcome,omitempty"`
+	Code    carnet.Code     `json:"code,omitempty"`
+	Why     string          `json:"why,omitempty"`
+	Output  *capsule.Output `json:"output,omitempty"`
+	Ended   time.Time       `json:"ended,omitzero"`
+	Result  string          `json:"result,omitempty"` // signed
+	Taken   bool            `json:"taken,omitempty"`  // the world has it
+	Cleared bool            `json:"cleared,omitempty"`
+	// Withdrawal is the world's word, where there is one.
+	Withdrawal string `json:"withdrawal,omitempty"`
+}
+
+// Event is something that happens to a job.
+type Event struct {
+	Kind    EventKind
+	At      time.Time
+	Attempt int // of Lost and Finished: whose
+
+	Worker string // of Given
+	Bag    []byte
+	Path   string
+
+	Outcome    capsule.Outcome // of Finished: done or failed
+	Code       carnet.Code
+	Why        string
+	Output     *capsule.Output
+	Withdrawal string // of Withdraw
+}
+
+// EventKind says what happens.
+type EventKind int
+
+// What happens to a job after it was accepted.
+const (
+	Whole    EventKind = iota // all its content is there
+	Lacking                   // some of it is found not to be
+	Given                     // a worker gets it
+	Lost                      // the worker's lease has ended
+	Finished                  // the worker says how it ended
+	Late                      // its time is over
+	Withdraw                  // the world wants it no more
+	Take                      // the world has the result
+	Clear                     // its keys are destroyed, and its content is deleted
+)
+
+// Next is what becomes of a job by an event. It has no other effects: what is to be
+// done about a state (Due says) is done again after each start. An event that a job
+// isn't in the state for is carnet.Conflict; one that has happened changes nothing.
+func Next(j Job, e Event) (Job, error) {
+	current := j.State == Leased && e.Attempt == j.Attempt
+	switch e.Kind {
+	case Whole:
+		if j.State == Waiting {
+			j.State = Ready
+		}
+		return j, nil
+	case Lacking:
+		if j.State == Ready || current {
+			j.State, j.Bag, j.Path = Waiting, nil, ""
+		}
+		return j, nil
+	case Given:
+		if j.State != Ready || !e.At.Before(j.Until) {
+			return j, stateConflict(j)
+		}
+		j.State, j.Attempt, j.Worker, j.Began, j.Bag, j.Path = Leased, j.Attempt+1, e.Worker, e.At, e.Bag, e.Path
+		return j, nil
+	case Lost:
+		if !current {
+			return j, nil
+		}
+		if j.Attempt < MostAttempts {
+			j.State, j.Bag, j.Path = Ready, nil, ""
+			return j, nil
+		}
+		return end(j, e.At, capsule.Parked, carnet.Unavailable, "it ended the worker that ran it three times, or kept it from answering"), nil
+	case Finished:
+		if !current {
+			return j, stateConflict(j)
+		}
+		j = end(j, e.At, e.Outcome, e.Code, e.Why)
+		j.Output = e.Output
+		return j, nil
+	case Late:
+		if j.State == Ended {
+			return j, nil
+		}
+		return end(j, e.At, capsule.Expired, carnet.TooOld, "its time was over"), nil
+	case Withdraw:
+		if j.Withdrawal == "" {
+			j.Withdrawal = e.Withdrawal
+		}
+		if j.State == Ended && j.Outcome != capsule.Done {
+			return j, nil
+		}
+		// What is done may be withdrawn, too: nothing of it is to be kept.
+		j.Output, j.Taken = nil, false
+		return end(j, e.At, capsule.Withdrawn, "", ""), nil
+	case Take:
+		if j.State != Ended {
+			return j, stateConflict(j)
+		}
+		if !j.Taken {
+			j.Taken, j.Cleared = true, false // its parts can go now
+		}
+		return j, nil
+	case Clear:
+		if j.State != Ended {
+			return j, stateConflict(j)
+		}
+		j.Cleared = true
+		return j, nil
+	}
+	return j, stateConflict(j)
+}
+
+func end(j Job, at time.Time, o capsule.Outcome, code carnet.Code, why string) Job {
+	j.State, j.Outcome, j.Code, j.Why, j.Ended, j.Result, j.Cleared = Ended, o, code, why, at.UTC().Truncate(time.Second), "", false
+	if o != capsule.Done {
+		j.Bag, j.Path = nil, ""
+	}
+	return j
+}
+
+func stateConflict(j Job) error {
+	return carnet.Errorf(carnet.Conflict, "the job is %s, in attempt %d", j.State, j.Attempt)
+}
+
+// HasKeys reports whether a job needs the keys of its bags. They are destroyed as
+// soon as it doesn't.
+func (j *Job) HasKeys() bool { return j.State == Waiting || j.State == Ready || j.State == Leased }
+
+// HasParts reports whether what the attempt put out is kept.
+func (j *Job) HasParts() bool {
+	return j.State == Leased || j.State == Ended && j.Outcome == capsule.Done && !j.Taken
+}
+
+// remembered is how long a job that ended is known, so that its capsule isn't taken
+// again: as long as the order could be, and a day for who asks late.
+const remembered = 24 * time.Hour
+
+// Forgettable reports whether nothing can come of a job any more.
+func (j *Job) Forgettable(now time.Time) bool {
+	return j.State == Ended && !now.Before(j.Until.Add(remembered))
+}

@@ -1,0 +1,239 @@
+package job
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/ledger"
+)
+
+func publicOf(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
+
+// waits between two tries, and for a DPM's news.
+const (
+	againAfter = time.Second
+	newsWait   = 10 * time.Second
+)
+
+// drive sees to a job until nothing is to be done about it.
+func (a *Agent) drive(ctx context.Context, h *held) error {
+	for ctx.Err() == nil {
+		a.mu.Lock()
+		j := h.job
+		a.mu.Unlock()
+		if over(&j) {
+			return nil
+		}
+		step, cancel := context.WithCancel(ctx)
+		stop := make(chan struct{})
+		go func() { // a change ends what is under way
+			defer close(stop)
+			select {
+			case <-h.wake:
+				cancel()
+			case <-step.Done():
+			}
+		}()
+		err := a.step(step, h, &j)
+		woken := step.Err() != nil
+		cancel()
+		<-stop
+		if err == nil || woken || ctx.Err() != nil {
+			continue
+		}
+		if carnet.CodeOf(err) == "" {
+			a.cfg.Log.Warn("a job doesn't go on; it is tried again", "job", j.ID, "err", err)
+		}
+		a.trouble(h, err.Error())
+		select {
+		case <-time.After(againAfter):
+		case <-h.wake:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// step does what is next about a job.
+func (a *Agent) step(ctx context.Context, h *held, j *Job) error {
+	if j.Stand.State != Ended && !a.cfg.Now().Before(j.Until) {
+		return a.change(ctx, h, Event{Kind: Overdue, Why: a.overdue(h, j)}, nil)
+	}
+	switch {
+	case j.Stand.State == Ended && j.Stand.Told:
+		return a.store(ctx, h, j)
+	case j.At == "":
+		return a.runHere(ctx, h, j)
+	}
+	p, err := a.cfg.Peer(j.At)
+	if code := carnet.CodeOf(err); code == carnet.Forbidden || code == carnet.NotFound {
+		if j.Stand.State == Ended {
+			return a.change(ctx, h, Event{Kind: Tell}, nil)
+		}
+		return a.change(ctx, h, Event{Kind: Refuse, Code: code, Why: err.Error()}, nil)
+	}
+	if err != nil {
+		return err
+	}
+	switch j.Stand.State {
+	case Ordered:
+		return a.submit(ctx, h, j, &p)
+	case Accepted:
+		return a.follow(ctx, h, j, &p)
+	case Withdrawing:
+		return a.tellWithdrawn(ctx, h, j, &p)
+	}
+	return a.tellTaken(ctx, h, j, &p)
+}
+
+// overdue says what a DPM didn't do.
+func (a *Agent) overdue(h *held, j *Job) string {
+	a.mu.Lock()
+	trouble := h.progress.Trouble
+	a.mu.Unlock()
+	switch {
+	case j.At == "":
+		return "it didn't finish in its time"
+	case j.Stand.State == Ordered && trouble != "":
+		return fmt.Sprintf("%s never accepted it: %s", j.At, trouble)
+	case j.Stand.State == Ordered:
+		return fmt.Sprintf("%s never answered", j.At)
+	case trouble != "":
+		return fmt.Sprintf("%s accepted it and gave no result in its time: %s", j.At, trouble)
+	}
+	return fmt.Sprintf("%s accepted it and gave no result in its time", j.At)
+}
+
+// final reports whether a DPM's refusal would be the same again.
+func final(err error) bool {
+	switch carnet.CodeOf(err) {
+	case "", carnet.Unavailable, carnet.NoSpace:
+		return false
+	}
+	return true
+}
+
+// submit brings the capsule.
+func (a *Agent) submit(ctx context.Context, h *held, j *Job, p *Peer) error {
+	said, err := p.DPM.Submit(ctx, j.ID, submission(j))
+	if final(err) && ctx.Err() == nil {
+		return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s doesn't take it: %v", j.At, err)}, nil)
+	}
+	if err != nil {
+		return err
+	}
+	acceptance, err := capsule.OpenAcceptance(said, p.Key)
+	if err == nil && (acceptance.Job != j.ID || acceptance.Order != capsule.Fingerprint(j.Order)) {
+		err = carnet.Errorf(carnet.Tampered, "%s accepts another order than it was brought", j.At)
+	}
+	if err != nil {
+		return err
+	}
+	return a.change(ctx, h, Event{Kind: Accept, Acceptance: said}, nil)
+}
+
+// follow asks where the job stands, gives what lacks, and takes the result.
+func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
+	for seen := uint64(0); ; {
+		wait := min(newsWait, max(time.Second, j.Until.Sub(a.cfg.Now())))
+		s, err := p.DPM.Status(ctx, j.ID, seen, wait)
+		if carnet.CodeOf(err) == carnet.NotFound { // it was restored from an older copy
+			_, err = p.DPM.Submit(ctx, j.ID, submission(j))
+			if final(err) {
+				return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s has lost it, and doesn't take it again: %v", j.At, err)}, nil)
+			}
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		seen = s.Serial
+		a.heard(h, Progress{State: string(s.State), Attempt: s.Attempt, Permille: s.Progress.Permille, Measurements: s.Progress.Measurements, Parts: s.Parts})
+		if s.Result != "" {
+			return a.take(ctx, h, j, p, &s)
+		}
+		for _, name := range s.Lacks {
+			content, err := a.content(ctx, j, name)
+			if code := carnet.CodeOf(err); code == carnet.NotFound || code == carnet.TooOld {
+				return a.withdraw(ctx, h, "its inputs are gone: "+err.Error())
+			}
+			if err != nil {
+				return err
+			}
+			// What was withdrawn meanwhile doesn't leave: the change has ended ctx.
+			if err := p.DPM.PutContent(ctx, j.ID, content); err != nil {
+				return err
+			}
+		}
+		if !a.cfg.Now().Before(j.Until) {
+			return nil
+		}
+	}
+}
+
+// tellWithdrawn tells the DPM that a job is withdrawn, and takes its word that it has
+// destroyed the keys.
+func (a *Agent) tellWithdrawn(ctx context.Context, h *held, j *Job, p *Peer) error {
+	said, err := p.DPM.Withdraw(ctx, j.ID, j.Stand.Withdrawal)
+	if err != nil {
+		return err
+	}
+	r, err := a.resultBy(said, j, p)
+	if err != nil {
+		return err
+	}
+	return a.change(ctx, h, Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: j.Stand.Why, Result: said}, nil)
+}
+
+// tellTaken tells the DPM that the result is here.
+func (a *Agent) tellTaken(ctx context.Context, h *held, j *Job, p *Peer) error {
+	err := p.DPM.Taken(ctx, j.ID, capsule.Fingerprint(j.Stand.Result))
+	late := !a.cfg.Now().Before(j.Until.Add(24 * time.Hour))
+	if err != nil && !final(err) && !late {
+		return err
+	}
+	return a.change(ctx, h, Event{Kind: Tell}, nil)
+}
+
+// store puts a job's output into the depot.
+func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
+	object, err := a.sealed(ctx, j)
+	if err != nil {
+		return err
+	}
+	f, err := a.cfg.Depot.PutObject(ctx, object, carnet.Year)
+	if err != nil {
+		return err
+	}
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a.mu.Lock()
+	now := h.job
+	a.mu.Unlock()
+	if now.Output == nil {
+		return nil // it was destroyed meanwhile
+	}
+	now.Stored = f
+	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: now.ID.String(), Version: h.version + 1, Body: now}}, []ledger.Statement{{
+		Kind: ledger.StoredObject, Time: a.cfg.Now().UnixNano(), Peer: a.cfg.Depot.Party(), Object: f, Size: uint64(len(object)),
+	}})
+	if err != nil {
+		return err
+	}
+	h.version++
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.job = now
+	a.tell(h)
+	return nil
+}
+
+var _ DPM = (*dpm.Client)(nil)

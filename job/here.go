@@ -1,0 +1,107 @@
+package job
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/engine"
+	"carnet/seal"
+)
+
+// runHere runs a job in this world, and ends it.
+func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
+	select {
+	case a.local <- struct{}{}:
+		defer func() { <-a.local }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if j.Stand.Attempts >= dpm.MostAttempts {
+		return a.change(ctx, h, Event{Kind: Resulted, Outcome: capsule.Parked, Code: carnet.Unavailable, Why: "this world ended three times while it ran"}, nil)
+	}
+	// Counted before it begins: a job that ends the process isn't tried for ever.
+	if err := a.change(ctx, h, Event{Kind: Attempt}, nil); err != nil {
+		return err
+	}
+	began := a.cfg.Now().UTC().Truncate(time.Millisecond)
+	o, key, parts, err := a.compute(ctx, h, j)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	r := capsule.Result{Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Done, Attempt: j.Stand.Attempts + 1, Began: began, Ended: a.cfg.Now().UTC().Truncate(time.Second), Output: o}
+	switch {
+	case engine.Final(err) || carnet.CodeOf(err) == carnet.Tampered || carnet.CodeOf(err) == carnet.NotFound:
+		r.Outcome, r.Code, r.Why, r.Output = capsule.Failed, carnet.CodeOf(err), err.Error()[:min(len(err.Error()), capsule.MaxReason)], nil
+	case err != nil:
+		return err
+	}
+	said, err := r.Sign(a.cfg.Key)
+	if err != nil {
+		return err
+	}
+	e := Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: r.Why, Result: said}
+	if r.Outcome != capsule.Done {
+		err = a.change(ctx, h, e, nil)
+	} else {
+		err = a.takeOutput(ctx, h, e, o, key, parts)
+	}
+	if err != nil {
+		return err
+	}
+	return a.change(context.WithoutCancel(ctx), h, Event{Kind: Tell}, nil) // nobody is to be told
+}
+
+// compute runs a job's program over its inputs.
+func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, seal.Key, [][]byte, error) {
+	i := slices.IndexFunc(a.cfg.Engines, func(e engine.Engine) bool { return e.Name() == j.Task.Engine })
+	if i < 0 {
+		return nil, seal.Key{}, nil, carnet.Errorf(carnet.Malformed, "this world has no engine %q", j.Task.Engine)
+	}
+	program, err := a.program(ctx, j.Task.Program.Fingerprint)
+	if err != nil {
+		return nil, seal.Key{}, nil, err
+	}
+	slot, err := seal.NewEpoch(carnet.NewStreamID()).Slot(0)
+	if err != nil {
+		return nil, seal.Key{}, nil, err
+	}
+	opener, err := seal.NewOpener(1024, func(header seal.Header) (seal.Key, bool) {
+		k, err := a.cfg.World.SlotKey(ctx, header)
+		return k, err == nil
+	})
+	if err != nil {
+		return nil, seal.Key{}, nil, err
+	}
+	o := &capsule.Output{Program: j.Task.Program.Fingerprint, Inputs: j.Task.Root()}
+	sum, parts := sha256.New(), [][]byte{}
+	var leaves []carnet.Fingerprint
+	in := dpm.Inputs{
+		Task: &j.Task, Opener: opener, Content: func(c capsule.Content) ([]byte, error) { return a.content(ctx, j, c.Fingerprint) },
+		Opened: func(permille int, measurements uint64) {
+			o.Measurements = measurements
+			a.mu.Lock()
+			h.progress = Progress{State: "running", Attempt: j.Stand.Attempts + 1, Permille: permille, Measurements: measurements, Parts: len(parts), Heard: a.cfg.Now().UTC()}
+			a.mu.Unlock()
+		},
+	}
+	err = a.cfg.Engines[i].Run(ctx, engine.Run{
+		Program: program, Parameters: j.Task.Parameters, Limits: j.Task.Limits.Engine(), Each: in.Each,
+		Part: func(part []byte) error {
+			sealed, err := dpm.SealPart(slot, j.Label, len(parts), part)
+			if err != nil {
+				return err
+			}
+			sum.Write(part)
+			o.Size += uint64(len(part))
+			leaves, parts = append(leaves, carnet.FingerprintOf(sealed)), append(parts, sealed)
+			return nil
+		},
+	})
+	o.Parts, o.Sealed, o.Fingerprint = len(parts), seal.Root(leaves), carnet.Fingerprint(sum.Sum(nil))
+	return o, slot.Key(), parts, err
+}

@@ -1,0 +1,379 @@
+// Package job owns what a world has computed: it chooses the batches that a job needs,
+// signs the order, brings the capsule to a DPM, gives it what it lacks, and believes of
+// the result what it has checked. A job may also run in the world itself.
+//
+// A job is ordered, accepted, withdrawing or ended; Next says what follows from what,
+// and is pure. docs/design/capsule.md has the messages, the states, and the recovery
+// rule for a crash at each point. Documents rest in the world's own store.
+//
+// The package must not know how a DPM keeps or runs jobs, how measurements are stored,
+// or who may order what.
+package job
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/engine"
+	"carnet/keys"
+	"carnet/ledger"
+	"carnet/seal"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// World is what the agent needs of its world: an *avatar.Agent.
+type World interface {
+	EachBatch(ctx context.Context, id carnet.AvatarID, q avatar.BatchQuery, do func(id carnet.StreamID, b *avatar.Batch, ms []carnet.Measurement) error) error
+	SlotKey(context.Context, seal.Header) (seal.Key, error)
+	AnnounceTo(signer crypto.Signer, self carnet.PartyID) ([]byte, error)
+	OpenBag(sealed []byte, want seal.Expected) (*seal.Bag, error)
+	Avatar(carnet.AvatarID) (avatar.Info, error)
+	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
+	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
+	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
+	Plain(ctx context.Context, kind, id string) (carnet.Document, error)
+}
+
+// Depot keeps sealed objects: the world's way to its depot.
+type Depot interface {
+	Party() carnet.PartyID
+	PutObject(ctx context.Context, body []byte, class carnet.Retention) (carnet.Fingerprint, error)
+	GetObject(ctx context.Context, f carnet.Fingerprint) ([]byte, error)
+	DeleteObject(ctx context.Context, f carnet.Fingerprint) error
+}
+
+// DPM is a DPM's side of R6: a *dpm.Client.
+type DPM interface {
+	Offer(context.Context) (dpm.Offer, error)
+	Submit(context.Context, carnet.JobID, dpm.Submission) (string, error)
+	Status(ctx context.Context, id carnet.JobID, seen uint64, wait time.Duration) (dpm.Status, error)
+	PutContent(context.Context, carnet.JobID, []byte) error
+	Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error)
+	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
+	Taken(context.Context, carnet.JobID, carnet.Fingerprint) error
+}
+
+// Peer is a DPM that may be given jobs now, as a peering in force has it.
+type Peer struct {
+	Name      carnet.PartyID    // as this world calls it
+	OwnName   carnet.PartyID    // as it calls itself
+	Key       ed25519.PublicKey // signs its words
+	Terms     carnet.Fingerprint
+	Clearance carnet.Clearance // what it may be given
+	DPM       DPM
+}
+
+// Config says what an agent is made of. Every field without a stated default is
+// required.
+type Config struct {
+	Party   carnet.PartyID
+	Key     ed25519.PrivateKey // signs what this world says to DPMs
+	Purpose string             // what this world uses data for
+	World   World
+	Keys    *keys.Table
+	Depot   Depot
+	// Peer finds a DPM that may be given jobs now: carnet.Forbidden when its peering has
+	// ended for good, carnet.Unavailable while it is suspended.
+	Peer func(name carnet.PartyID) (Peer, error)
+	// DPMs lists those that may be given jobs now.
+	DPMs    func() []carnet.PartyID
+	Engines []engine.Engine  // for jobs in this world
+	Now     func() time.Time // default time.Now
+	Log     *slog.Logger     // default slog.Default()
+}
+
+// Kinds of the agent's documents.
+const (
+	kindJob     = "job"
+	kindProgram = "program"
+	kindPart    = "job-part" // of an output, sealed under its key; not JSON
+)
+
+const kindKey = "job" // of outputs' keys in the key table
+
+// Agent is a world's jobs. Its methods may be called concurrently.
+type Agent struct {
+	cfg Config
+
+	mu    sync.Mutex // guards what follows
+	jobs  map[carnet.JobID]*held
+	start func(*held) // nil before Run
+	local chan struct{}
+}
+
+// held is a job with what this process knows of it.
+type held struct {
+	changing sync.Mutex    // held while it changes
+	version  uint64        // of its document; owner: changing
+	wake     chan struct{} // ends what is under way
+
+	// Guarded by the agent's mu.
+	job      Job
+	progress Progress
+	changed  chan struct{}
+}
+
+// atOnce is how many jobs run in this world at once.
+const atOnce = 1
+
+// New loads the agent's jobs.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if cfg.World == nil || cfg.Keys == nil || cfg.Depot == nil || cfg.Peer == nil || cfg.DPMs == nil || cfg.Key == nil || cfg.Purpose == "" {
+		return nil, carnet.Errorf(carnet.Malformed, "jobs need a world with a key and a purpose, a key table, a depot and DPMs")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, atOnce)}
+	err := cfg.World.EachKept(ctx, kindJob, func(_ string, version uint64, open func(any) error) error {
+		h := &held{version: version, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+		if err := open(&h.job); err != nil {
+			return err
+		}
+		a.jobs[h.job.ID] = h
+		return nil
+	})
+	return a, err
+}
+
+// Run sees to the jobs that aren't over until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	a.mu.Lock()
+	a.start = func(h *held) { work.Go(func() error { return a.drive(ctx, h) }) }
+	for _, h := range a.jobs {
+		if !over(&h.job) {
+			a.start(h)
+		}
+	}
+	a.mu.Unlock()
+	work.Go(func() error { return a.watch(ctx) })
+	<-ctx.Done()
+	a.mu.Lock()
+	a.start = nil
+	a.mu.Unlock()
+	return work.Wait()
+}
+
+// over reports whether nothing is to be done about a job any more.
+func over(j *Job) bool {
+	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{})
+}
+
+// watch withdraws the jobs of avatars that are gone, and destroys what came out of
+// them.
+func (a *Agent) watch(ctx context.Context) error {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, info := range a.Jobs() {
+			for _, id := range info.Avatars {
+				if _, err := a.cfg.World.Avatar(id); carnet.CodeOf(err) != carnet.NotFound {
+					continue
+				}
+				if err := a.bury(ctx, info.ID); err != nil && ctx.Err() == nil {
+					a.cfg.Log.Warn("a job about an avatar that is gone could not be ended; it is tried again", "job", info.ID, "err", err)
+				}
+				break
+			}
+		}
+	}
+}
+
+// bury ends a job about an avatar that isn't here any more, and destroys its output.
+func (a *Agent) bury(ctx context.Context, id carnet.JobID) error {
+	h, err := a.find(id)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if j.Stand.State != Ended {
+		return a.withdraw(ctx, h, "its avatar isn't here any more")
+	}
+	if j.Output == nil {
+		return nil
+	}
+	return a.destroy(ctx, h)
+}
+
+// find returns a job; carnet.NotFound without one.
+func (a *Agent) find(id carnet.JobID) (*held, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if h := a.jobs[id]; h != nil {
+		return h, nil
+	}
+	return nil, carnet.Errorf(carnet.NotFound, "there is no job %s", id).WithFix("see: carnet job list")
+}
+
+// Jobs lists the jobs, oldest first.
+func (a *Agent) Jobs() []Info {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]Info, 0, len(a.jobs))
+	for h := range maps.Values(a.jobs) {
+		all = append(all, Info{h.job, h.progress})
+	}
+	slices.SortFunc(all, func(x, y Info) int {
+		return cmp.Or(x.Made.Compare(y.Made), slices.Compare(x.ID[:], y.ID[:]))
+	})
+	return all
+}
+
+// Job returns one, once it isn't as it was seen (0: at once) or ctx ends. The second
+// value is what it was seen as.
+func (a *Agent) Job(ctx context.Context, id carnet.JobID, wait bool) (Info, error) {
+	h, err := a.find(id)
+	if err != nil {
+		return Info{}, err
+	}
+	a.mu.Lock()
+	info, changed := Info{h.job, h.progress}, h.changed
+	a.mu.Unlock()
+	if !wait || info.Stand.State == Ended {
+		return info, nil
+	}
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Info{h.job, h.progress}, nil
+}
+
+// change has an event happen to a job, durably, with what it brings.
+func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), plain ...carnet.Document) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if e.At.IsZero() {
+		e.At = a.cfg.Now()
+	}
+	a.mu.Lock()
+	was := h.job
+	a.mu.Unlock()
+	stand, err := Next(was.Stand, e)
+	if err != nil || stand == was.Stand {
+		return err
+	}
+	j := was
+	j.Stand = stand
+	if with != nil {
+		with(&j)
+	}
+	if j.Stand.State == Ended {
+		j.Bags, j.Received = nil, nil // nobody is given them again
+	}
+	if err := a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
+		return err
+	}
+	h.version++
+	a.mu.Lock()
+	h.job = j
+	a.tell(h)
+	a.mu.Unlock()
+	return nil
+}
+
+// statements are what is stated of a change.
+func (a *Agent) statements(was, j *Job) (all []ledger.Statement) {
+	at, peer := a.cfg.Now().UnixNano(), cmp.Or(j.At, a.cfg.Party)
+	if was.Stand.State != Withdrawing && j.Stand.State == Withdrawing {
+		all = append(all, ledger.Statement{Kind: ledger.JobWithdrawn, Time: at, Peer: peer, Object: capsule.Fingerprint(j.Stand.Withdrawal)})
+	}
+	if was.Stand.State != Ended && j.Stand.State == Ended {
+		s := ledger.Statement{Kind: ledger.JobEnded, Time: at, Peer: peer, Reason: string(j.Stand.Outcome)}
+		if j.Stand.Result != "" {
+			s.Object = capsule.Fingerprint(j.Stand.Result)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// tell wakes who waits for a change of a job. The caller holds mu.
+func (a *Agent) tell(h *held) {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// heard notes how far a job is.
+func (a *Agent) heard(h *held, p Progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.Heard = a.cfg.Now().UTC()
+	h.progress = p
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// trouble notes why a DPM can't be asked.
+func (a *Agent) trouble(h *held, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.progress.Trouble = why
+}
+
+// put adds a new job, durably.
+func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
+	h := &held{job: j, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	kept := []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: 1, Body: j}}
+	var have programDocument
+	_, err := a.cfg.World.OneKept(ctx, kindProgram, j.Task.Program.Fingerprint.String(), &have)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		kept = append(kept, avatar.Kept{Kind: kindProgram, ID: j.Task.Program.Fingerprint.String(), Version: 1, Body: programDocument{program}})
+	} else if err != nil {
+		return err
+	}
+	named := capsule.Fingerprint(j.Order)
+	err = a.cfg.World.Keep(ctx, kept, []ledger.Statement{{Kind: ledger.JobOrdered, Time: a.cfg.Now().UnixNano(), Peer: cmp.Or(j.At, a.cfg.Party), Object: named}})
+	if err != nil {
+		return err
+	}
+	h.version = 1
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.jobs[j.ID] = h
+	if a.start != nil {
+		a.start(h)
+	}
+	return nil
+}
+
+type programDocument struct {
+	Program []byte `json:"program"`
+}
+
+// program returns a program that some job has.
+func (a *Agent) program(ctx context.Context, name carnet.Fingerprint) ([]byte, error) {
+	var doc programDocument
+	if _, err := a.cfg.World.OneKept(ctx, kindProgram, name.String(), &doc); err != nil {
+		return nil, err
+	}
+	if carnet.FingerprintOf(doc.Program) != name {
+		return nil, carnet.Errorf(carnet.Tampered, "the program %s is damaged here", name)
+	}
+	return doc.Program, nil
+}

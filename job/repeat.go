@@ -1,0 +1,112 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/capsule"
+	"carnet/ledger"
+)
+
+// Repeat orders the same program over the same inputs once more: at a DPM, or in this
+// world. What comes out is compared with what came out of the first.
+func (a *Agent) Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, within time.Duration) (Info, error) {
+	h, err := a.find(id)
+	if err != nil {
+		return Info{}, err
+	}
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if j.Output == nil {
+		return Info{}, carnet.Errorf(carnet.Conflict, "the job has no output that could be compared")
+	}
+	program, err := a.program(ctx, j.Task.Program.Fingerprint)
+	if err != nil {
+		return Info{}, err
+	}
+	return a.order(ctx, Spec{
+		At: at, Engine: j.Task.Engine, Program: program, Parameters: j.Task.Parameters, Avatars: j.Avatars,
+		From: time.Unix(0, j.Task.From), To: time.Unix(0, j.Task.To), Properties: j.Task.Properties, Limits: j.Task.Limits, Within: within,
+	}, &j)
+}
+
+// Same is what is found of a repetition that agrees.
+const Same = "the same output"
+
+// rechoose finds a job's inputs again, for a repetition.
+func (a *Agent) rechoose(ctx context.Context, j *Job, away bool) (*chosen, error) {
+	c := &chosen{inputs: j.Task.Inputs, pins: j.Pins, label: j.Label.Label()}
+	seen := make(map[string]bool)
+	for i, p := range j.Pins {
+		b := &building{}
+		q := avatar.BatchQuery{From: j.Task.From, To: j.Task.To, Properties: j.Task.Properties, Onward: away, Stream: p.Stream, First: p.First, Last: p.Last}
+		err := a.cfg.World.EachBatch(ctx, p.Avatar, q, func(_ carnet.StreamID, batch *avatar.Batch, ms []carnet.Measurement) error {
+			b.add(batch, ms)
+			if at := slotPath(batch.Header); !seen[at.String()] {
+				seen[at.String()] = true
+				c.slots = append(c.slots, slot{batch.Header, batch.Label})
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if carnet.FingerprintOf(b.data) != j.Task.Inputs[i].Fingerprint {
+			return nil, carnet.Errorf(carnet.NotFound, "it can't be repeated: batches of %s are deleted since, or their keys are destroyed", p.Avatar)
+		}
+		c.bytes += int64(len(b.data))
+	}
+	c.label = j.Label.Label()
+	return c, nil
+}
+
+// compared compares a repetition with the job that it repeats, and states what was
+// found.
+func (a *Agent) compared(ctx context.Context, h *held) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if j.Repeats == nil || j.Found != "" || j.Output == nil {
+		return nil
+	}
+	first, err := a.find(*j.Repeats)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	f := first.job
+	a.mu.Unlock()
+	peer, object := cmp.Or(f.At, a.cfg.Party), capsule.Fingerprint(f.Stand.Result)
+	switch {
+	case f.Output == nil:
+		j.Found = "the first has no output any more"
+	case f.Output.Fingerprint == j.Output.Fingerprint:
+		j.Found = Same
+	case j.At == "" && f.At != "":
+		j.Found = fmt.Sprintf("another output: %s lied in the job %s", f.At, f.ID)
+	case f.At == "" && j.At != "":
+		j.Found = fmt.Sprintf("another output: %s lied in the job %s", j.At, j.ID)
+		peer, object = j.At, capsule.Fingerprint(j.Stand.Result)
+	default:
+		j.Found = fmt.Sprintf("another output: %s or %s lied; repeat it in this world to know which", cmp.Or(f.At, a.cfg.Party), cmp.Or(j.At, a.cfg.Party))
+	}
+	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, []ledger.Statement{{
+		Kind: ledger.JobCompared, Time: a.cfg.Now().UnixNano(), Peer: peer, Object: object, Reason: j.Found,
+	}})
+	if err != nil {
+		return err
+	}
+	h.version++
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.job = j
+	a.tell(h)
+	return nil
+}

@@ -1,0 +1,259 @@
+package job
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/keys"
+	"carnet/seal"
+)
+
+// lie is what a DPM signed and isn't so.
+type lie struct{ why string }
+
+func (l lie) Error() string { return l.why }
+
+func lied(format string, args ...any) error { return lie{fmt.Sprintf(format, args...)} }
+
+// resultBy reads what a DPM signed about a job.
+func (a *Agent) resultBy(said string, j *Job, p *Peer) (capsule.Result, error) {
+	r, err := capsule.OpenResult(said, p.Key)
+	if err == nil && (r.Job != j.ID || r.Order != capsule.Fingerprint(j.Order)) {
+		err = carnet.Errorf(carnet.Tampered, "%s answers with the result of another order", j.At)
+	}
+	return r, err
+}
+
+// take takes a result: what isn't so ends the job as a lie.
+func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Status) error {
+	r, err := a.resultBy(s.Result, j, p)
+	if err != nil {
+		return err
+	}
+	e := Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: r.Why, Result: s.Result}
+	if r.Outcome != capsule.Done {
+		return a.change(ctx, h, e, nil)
+	}
+	key, parts, err := a.fetch(ctx, j, p, s, &r)
+	if l, isLie := errors.AsType[lie](err); isLie {
+		e.Outcome, e.Code, e.Why = Lied, carnet.Tampered, fmt.Sprintf("%s signed a result that isn't so: %s", j.At, l.why)
+		return a.change(ctx, h, e, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return a.takeOutput(ctx, h, e, r.Output, key, parts)
+}
+
+// takeOutput stores a job's output with the end of the job.
+func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Output, key seal.Key, parts [][]byte) error {
+	id := h.job.ID // it never changes
+	if err := a.cfg.Keys.Put(ctx, keys.Entry{ID: keyID(id), Secret: key.Secret[:]}); err != nil {
+		return err
+	}
+	var plain []carnet.Document
+	for n, sealed := range parts {
+		plain = append(plain, carnet.Document{Kind: kindPart, ID: partID(id, n), Version: 1, Body: sealed})
+	}
+	err := a.change(ctx, h, e, func(j *Job) {
+		if j.Stand.Outcome == capsule.Done {
+			j.Output, j.Path = o, key.Path.String()
+		}
+	}, plain...)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	has := h.job.Output != nil
+	a.mu.Unlock()
+	if !has { // it was withdrawn meanwhile
+		return a.cfg.Keys.Destroy(ctx, keyID(id))
+	}
+	return a.compared(ctx, h)
+}
+
+func keyID(id carnet.JobID) keys.ID { return keys.ID{Kind: kindKey, Name: id.String()} }
+
+func partID(id carnet.JobID, n int) string { return fmt.Sprintf("%s/%06d", id, n) }
+
+// fetch fetches an output and holds it against what was signed.
+func (a *Agent) fetch(ctx context.Context, j *Job, p *Peer, s *dpm.Status, r *capsule.Result) (key seal.Key, parts [][]byte, err error) {
+	o := r.Output
+	switch {
+	case o.Program != j.Task.Program.Fingerprint:
+		return key, nil, lied("it ran the program %s", o.Program)
+	case o.Inputs != j.Task.Root():
+		return key, nil, lied("it ran over other inputs")
+	case o.Parts > j.Task.Limits.Parts || o.Size > j.Task.Limits.Output:
+		return key, nil, lied("its output is larger than the order's limits")
+	case carnet.FingerprintOf(s.Bag) != o.Bag:
+		return key, nil, lied("it gives another key bag than it signed")
+	}
+	if key, err = a.outputKey(j, p, s.Bag); err != nil {
+		return key, nil, err
+	}
+	var leaves []carnet.Fingerprint
+	sum, size := sha256.New(), uint64(0)
+	for n := range o.Parts {
+		sealed, err := p.DPM.Part(ctx, j.ID, r.Attempt, n)
+		if carnet.CodeOf(err) == carnet.NotFound {
+			return key, nil, lied("part %d of its output isn't there", n)
+		}
+		if err != nil {
+			return key, nil, err
+		}
+		content, err := openPart(key, j, n, sealed)
+		if err != nil {
+			return key, nil, lied("part %d of its output: %v", n, err)
+		}
+		sum.Write(content)
+		size += uint64(len(content))
+		leaves, parts = append(leaves, carnet.FingerprintOf(sealed)), append(parts, sealed)
+	}
+	if seal.Root(leaves) != o.Sealed || carnet.Fingerprint(sum.Sum(nil)) != o.Fingerprint || size != o.Size {
+		return key, nil, lied("its output has another fingerprint or size than it signed")
+	}
+	return key, parts, nil
+}
+
+// outputKey opens the bag that gives an output's key.
+func (a *Agent) outputKey(j *Job, p *Peer, bag []byte) (seal.Key, error) {
+	b, err := a.cfg.World.OpenBag(bag, seal.Expected{Granter: p.OwnName, Signer: p.Key, Reader: a.cfg.Party})
+	switch code := carnet.CodeOf(err); {
+	case code == carnet.Tampered || code == carnet.Malformed || code == carnet.Forbidden:
+		return seal.Key{}, lied("its key bag doesn't open: %v", err)
+	case err != nil:
+		return seal.Key{}, err
+	case carnet.JobID(b.Grant) != j.ID || len(b.Entries) != 1 || b.Entries[0].Key.Level != seal.SlotLevel:
+		return seal.Key{}, lied("its key bag is of something else")
+	}
+	return b.Entries[0].Key, nil
+}
+
+// openPart opens a sealed part of an output.
+func openPart(key seal.Key, j *Job, n int, sealed []byte) ([]byte, error) {
+	body, err := seal.OpenWith(key, nil, sealed)
+	if err != nil {
+		return nil, err
+	}
+	b, err := seal.ParseBody(body)
+	if err != nil {
+		return nil, err
+	}
+	if b.First != uint64(n) || b.Count != 1 || b.Label != j.Label.Label() {
+		return nil, carnet.Errorf(carnet.Tampered, "it is another part, or has another label than the order's")
+	}
+	return b.Content, nil
+}
+
+// Output returns what came out of a job.
+func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
+	h, err := a.find(id)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if j.Output == nil {
+		if j.Stand.State != Ended {
+			return nil, carnet.Errorf(carnet.Conflict, "the job is %s: it has no output yet", j.Stand.State).WithFix("wait for it: carnet job watch %s", id)
+		}
+		return nil, carnet.Errorf(carnet.NotFound, "the job has no output: it is %s: %s", j.Stand.Outcome, j.Stand.Why)
+	}
+	for _, v := range j.Avatars {
+		if _, err := a.cfg.World.Avatar(v); err != nil {
+			return nil, carnet.Errorf(carnet.NotFound, "the avatar %s, of which this was computed, isn't here any more", v)
+		}
+	}
+	at, err := seal.ParsePath(j.Path)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := a.cfg.Keys.Get(ctx, keyID(id))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(secret)
+	if len(secret) != 32 {
+		return nil, carnet.Errorf(carnet.Tampered, "the key of an output has %d bytes", len(secret))
+	}
+	key := seal.Key{Path: at, Secret: [32]byte(secret)}
+	object, err := a.sealed(ctx, &j)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	n := 0
+	err = dpm.EachBatch(object, func(sealed []byte) error {
+		content, err := openPart(key, &j, n, sealed)
+		n++
+		out = append(out, content...)
+		return err
+	})
+	if err == nil && carnet.FingerprintOf(out) != j.Output.Fingerprint {
+		err = carnet.Errorf(carnet.Tampered, "the output isn't what it was")
+	}
+	return out, err
+}
+
+// sealed is a job's output as it is stored: each part with its length before it. What
+// is lost or damaged here is fetched back from the depot.
+func (a *Agent) sealed(ctx context.Context, j *Job) (object []byte, err error) {
+	for n := range j.Output.Parts {
+		d, err := a.cfg.World.Plain(ctx, kindPart, partID(j.ID, n))
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return nil, err
+		}
+		object = binary.BigEndian.AppendUint32(object, uint32(len(d.Body)))
+		object = append(object, d.Body...)
+	}
+	if j.Stored == (carnet.Fingerprint{}) || carnet.FingerprintOf(object) == j.Stored {
+		return object, nil
+	}
+	return a.cfg.Depot.GetObject(ctx, j.Stored)
+}
+
+// destroy destroys a job's output: its key, what is here of it, and what is at the
+// depot.
+func (a *Agent) destroy(ctx context.Context, h *held) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if j.Output == nil {
+		return nil
+	}
+	if err := a.cfg.Keys.Destroy(ctx, keyID(j.ID)); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	if j.Stored != (carnet.Fingerprint{}) {
+		if err := a.cfg.Depot.DeleteObject(ctx, j.Stored); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+	}
+	kept := []avatar.Kept{}
+	for n := range j.Output.Parts {
+		kept = append(kept, avatar.Kept{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
+	}
+	j.Output, j.Path, j.Stored = nil, "", carnet.Fingerprint{}
+	j.Stand.Why = "its output is destroyed: an avatar of it isn't here any more"
+	kept = append(kept, avatar.Kept{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j})
+	if err := a.cfg.World.Keep(ctx, kept, nil); err != nil {
+		return err
+	}
+	h.version++
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.job = j
+	a.tell(h)
+	return nil
+}

@@ -1,0 +1,205 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/api/client"
+	"carnet/capsule"
+	"carnet/identity"
+	"carnet/job"
+	"carnet/modules/moduletest"
+	"carnet/node"
+	"carnet/peering"
+)
+
+// works is a town with two DPMs, which arena and the clinic may order from, and a watch.
+type works struct {
+	*town
+	forge, lab *party
+	watch      *watch
+}
+
+// newWorks makes it and starts all of it.
+func newWorks(t *testing.T) *works {
+	t.Helper()
+	w := &works{town: makeTown(t, t.TempDir())}
+	w.forge = w.addDPM("forge", "personal+health")
+	w.lab = w.addDPM("lab", "personal")
+	for _, p := range w.all() {
+		p.start(t)
+	}
+	for _, p := range w.all() {
+		w.await(p)
+	}
+	w.watch = w.addWatch()
+	return w
+}
+
+func (w *works) all() []*party { return append(w.parties(), w.forge, w.lab) }
+
+// addDPM makes a DPM that isn't running, a peer of both worlds and of the depot.
+func (w *works) addDPM(name carnet.PartyID, sensitivity string) *party {
+	t := w.t
+	t.Helper()
+	p := &party{name: name, role: identity.DPM, config: node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1}}}
+	p.config.Store.Kind = "sqlite"
+	w.make(p)
+	for _, world := range w.worlds() {
+		o, err := world.config.Offers(peering.R6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := node.Introduction{Inviter: world.config, Accepter: p.config, Calls: name, Offer: o}
+		if err := node.Introduce(t.Context(), i, quietLog()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.peer(p, w.vault)
+	t.Cleanup(func() {
+		if p.running() {
+			p.kill(t)
+		}
+		if t.Failed() {
+			log := p.log.String()
+			t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-4000):])
+		}
+	})
+	return p
+}
+
+// zones is a job of the heart zones of the watch's avatar in a world.
+func (w *works) zones(world *party, at carnet.PartyID) api.NewJob {
+	return api.NewJob{
+		At: at, Engine: "wasm", Program: moduletest.Build(w.t, "heartzones"), Avatars: []carnet.AvatarID{w.watch.mappings[world.name].Avatar},
+		Properties: []string{"heart_rate"}, Parameters: json.RawMessage(`{"max":200}`),
+	}
+}
+
+// ended waits until a job has ended.
+func (w *works) ended(world *party, j api.Job) api.Job {
+	w.t.Helper()
+	eventually(w.t, "the job ends", func() bool {
+		var err error
+		if j, err = world.client.Job(w.t.Context(), j.ID, false); err != nil {
+			w.t.Fatal(err)
+		}
+		return j.State == job.Ended
+	})
+	return j
+}
+
+// A world has a module run over what its avatar says, at a DPM: the result comes back,
+// is the same as what the world computes itself, and both state it with receipts.
+func TestJobAtADPM(t *testing.T) {
+	t.Parallel()
+	w := newWorks(t)
+	ctx := t.Context()
+	w.watch.send(20)
+	w.settle()
+	beats, _, err := w.arena.client.History(ctx, w.watch.mappings["arena"].Avatar, historyOf("heart_rate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := w.arena.client.RunJob(ctx, w.zones(w.arena, "forge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j = w.ended(w.arena, j)
+	if j.Outcome != capsule.Done {
+		t.Fatalf("the job is %s: %s", j.Outcome, j.Why)
+	}
+	out, err := w.arena.client.JobOutput(ctx, j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var zones struct {
+		Avatar       string
+		Measurements int
+		Mean         float64
+	}
+	if err := json.Unmarshal(out, &zones); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	sum := 0.0
+	for _, m := range beats {
+		sum += m.Value.Num
+	}
+	if mean := sum / float64(len(beats)); len(beats) < 5 || zones.Avatar != "a1" || zones.Measurements != len(beats) || fmt.Sprintf("%.6f", zones.Mean) != fmt.Sprintf("%.6f", mean) {
+		t.Errorf("the module says %s of %d heart rates with the mean %f", out, len(beats), mean)
+	}
+
+	// The same in the world itself.
+	again, err := w.arena.client.RepeatJob(ctx, j.ID, api.Repetition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the repetition is compared", func() bool {
+		again, err = w.arena.client.Job(ctx, again.ID, false)
+		return err == nil && (again.Comparison != "" || again.State == job.Ended && again.Outcome != capsule.Done)
+	})
+	if again.Comparison != job.Same || again.Output.Fingerprint != j.Output.Fingerprint {
+		t.Errorf("the repetition is %s (%s), and what was found is %q", again.Outcome, again.Why, again.Comparison)
+	}
+
+	// The output is at the depot, and everything stated has its receipt.
+	eventually(t, "the output is at the depot", func() bool {
+		j, err = w.arena.client.Job(ctx, j.ID, false)
+		return err == nil && j.Object != ""
+	})
+	w.settle()
+
+	// Another world's job is its own: the DPM knows it for nobody else.
+	if _, err := w.clinic.client.Job(ctx, j.ID, false); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("the clinic is told of arena's job: %v", err)
+	}
+	// The lab isn't cleared for health.
+	if _, err := w.arena.client.RunJob(ctx, w.zones(w.arena, "lab")); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("the lab is given health data: %v", err)
+	}
+	// Nothing that was computed on is left at the DPM.
+	if left := w.sealedAt(w.forge); len(left) > 0 {
+		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
+	}
+}
+
+// sealedAt lists what a DPM keeps of jobs.
+func (w *works) sealedAt(p *party) (left []string) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		left = filesIn(w.t, p.data()+"/jobs")
+		if len(left) == 0 || time.Now().After(end) {
+			return left
+		}
+	}
+}
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func historyOf(property string) client.HistoryQuery { return client.HistoryQuery{Property: property} }
+
+// filesIn lists the files below a directory.
+func filesIn(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && !d.IsDir() {
+			all = append(all, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
