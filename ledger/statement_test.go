@@ -70,6 +70,13 @@ func everyKind() []Statement {
 		{Kind: DeletionTaken, Who: "arena", Time: 17, Peer: "citadel", Avatar: avatar, Object: fill(13)},
 		{Kind: HomeErased, Who: "vault", Time: 18, Object: fill(14)},
 		{Kind: MappingErased, Who: "hub", Time: 19, Peer: "arena", Mapping: mapping, Avatar: avatar, Thing: "watch-1", Object: fill(15)},
+		{Kind: JobOrdered, Who: "arena", Time: 20, Peer: "forge", Object: fill(16)},
+		{Kind: JobAccepted, Who: "forge", Time: 21, Peer: "arena", Object: fill(16)},
+		{Kind: JobEnded, Who: "forge", Time: 22, Peer: "arena", Object: fill(17), Reason: "done"},
+		{Kind: JobCompared, Who: "arena", Time: 23, Peer: "forge", Object: fill(17), Reason: "the same output"},
+		{Kind: JobWithdrawn, Who: "arena", Time: 24, Peer: "forge", Object: fill(18)},
+		{Kind: ModulePublished, Who: "arena", Time: 25, Object: fill(19)},
+		{Kind: ProgramsRevoked, Who: "arena", Time: 26, Object: fill(20)},
 	}
 }
 
