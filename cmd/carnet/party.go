@@ -74,6 +74,9 @@ func firstPeer(r identity.Role) string {
 	case identity.World:
 		return "carnet peer invite NAME --scope r1 (a things agent) or r5 (another world), or carnet peer accept NAME FILE with a depot's invitation"
 	}
+	if r == identity.DPM {
+		return "carnet peer accept NAME FILE, with the invitation of a world (--scope r6) or a depot (r2)"
+	}
 	return "carnet peer invite NAME --scope r2"
 }
 
