@@ -146,24 +146,3 @@ func OpenOffer(text string, key ed25519.PublicKey) (o Offer, err error) {
 	err = identity.OpenMessage(text, typOffer, &o, keyed(key))
 	return o, err
 }
-
-// Revocation is a publisher's word that programs run nowhere any more.
-type Revocation struct {
-	By       string               `json:"by"` // did:key of the publisher
-	Programs []carnet.Fingerprint `json:"programs"`
-	Made     time.Time            `json:"made"`
-}
-
-// Sign makes the revocation's message.
-func (r Revocation) Sign(key ed25519.PrivateKey) (string, error) {
-	return identity.SignMessage(key, typRevocation, r)
-}
-
-// OpenRevocation reads a publisher's revocation.
-func OpenRevocation(text string, key ed25519.PublicKey) (r Revocation, err error) {
-	err = identity.OpenMessage(text, typRevocation, &r, keyed(key))
-	if err == nil && r.By != identity.DID(key) {
-		err = bad("the revocation is by another publisher than its key")
-	}
-	return r, err
-}

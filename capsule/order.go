@@ -29,7 +29,6 @@ const (
 	typResult     = "carnet-result-job+jwt"
 	typWithdrawal = "carnet-withdrawal-job+jwt"
 	typOffer      = "carnet-offer-dpm+jwt"
-	typRevocation = "carnet-revocation-programs+jwt"
 )
 
 // Bounds of a job.
@@ -88,7 +87,6 @@ func (l Limits) Engine() engine.Limits {
 type Task struct {
 	Engine     string          `json:"engine"`
 	Program    Content         `json:"program"`
-	Manifest   string          `json:"manifest,omitempty"`   // of a module, by who publishes it
 	Parameters json.RawMessage `json:"parameters,omitempty"` // an object
 	From       int64           `json:"from"`                 // measured time, ns: from it on,
 	To         int64           `json:"to"`                   // and before it

@@ -68,13 +68,11 @@ const (
 	HomeErased     Kind = 63 // a registrar noted that what a home is of is erased, by this answer
 	MappingErased  Kind = 64 // a mapping to peer has ended: its avatar is erased, by the order
 
-	JobOrdered      Kind = 70 // peer is to compute, by the order whose fingerprint is Object
-	JobAccepted     Kind = 71 // peer's order was accepted, with its keys
-	JobEnded        Kind = 72 // a job with peer, or of peer, has ended, by the result whose fingerprint is Object: the reason says how
-	JobCompared     Kind = 73 // a repetition of a job by peer, whose result is Object, was compared: the reason says what was found
-	JobWithdrawn    Kind = 74 // a job at peer was withdrawn, by this withdrawal
-	ModulePublished Kind = 75 // a module was published, by this manifest
-	ProgramsRevoked Kind = 76 // programs run nowhere any more, by this revocation
+	JobOrdered   Kind = 70 // peer is to compute, by the order whose fingerprint is Object
+	JobAccepted  Kind = 71 // peer's order was accepted, with its keys
+	JobEnded     Kind = 72 // a job with peer, or of peer, has ended, by the result whose fingerprint is Object: the reason says how
+	JobCompared  Kind = 73 // a repetition of a job by peer, whose result is Object, was compared: the reason says what was found
+	JobWithdrawn Kind = 74 // a job at peer was withdrawn, by this withdrawal
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -256,10 +254,6 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"job_compared", set(fPeer, fObject, fReason), 0}, true
 	case JobWithdrawn:
 		return kindRule{"job_withdrawn", set(fPeer, fObject), 0}, true
-	case ModulePublished:
-		return kindRule{"module_published", set(fObject), 0}, true
-	case ProgramsRevoked:
-		return kindRule{"programs_revoked", set(fObject), 0}, true
 	}
 	return kindRule{}, false
 }
