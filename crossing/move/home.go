@@ -203,6 +203,16 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint
 	return answer.Incarnation, nil
 }
 
+// unclaim forgets what was claimed of homes that come here: when they were here before,
+// they had other incarnations.
+func (a *Agent) unclaim(homes []identity.HomeAt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range homes {
+		delete(a.claimed, h.Home)
+	}
+}
+
 // EnrolItem implements item.Homes: with the owner's key that is registered for the
 // avatar's home, so that one order can name both.
 func (a *Agent) EnrolItem(ctx context.Context, avatar carnet.AvatarID) (item.Enrolled, error) {

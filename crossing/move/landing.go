@@ -110,6 +110,7 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 			return err
 		}
 	}
+	a.unclaim(d.Decision.Homes)
 	t.State, t.Ended, t.Surveyed = Home, a.Now().UTC(), terms.Alone
 	return a.keepTarget(ctx, t)
 }

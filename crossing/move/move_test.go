@@ -459,6 +459,22 @@ func TestAnAbortVoidsNoOtherRelease(t *testing.T) {
 	s.want("in the end", Gone, Home, "citadel")
 }
 
+// A home that comes back has another incarnation than the one that was claimed when it was
+// here before: what named that would be worth nothing.
+func TestAHomeThatComesBackIsClaimedAnew(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	home := s.crossing.Home
+	s.citadel.claimed[home.Home] = 77 // it was here before, since the start
+	s.order(time.Hour)
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+	incarnation, err := s.citadel.claim(t.Context(), home.Registrar, home.Home)
+	if is := s.registrar.homes[home.Home].Incarnation; err != nil || incarnation != is {
+		t.Errorf("incarnation %d is claimed, %v, and the register has %d", incarnation, err, is)
+	}
+}
+
 // A passport claims the home that it is of, which isn't done while that is released.
 func TestNoPassportVoidsARelease(t *testing.T) {
 	s := newStage(t)
