@@ -68,6 +68,21 @@ type Clearance struct {
 	Residency   Set
 }
 
+// Within reports whether whatever may flow to a reader with clearance c may flow to
+// one with clearance d.
+func (c Clearance) Within(d Clearance) bool {
+	return c.Sensitivity&^d.Sensitivity == 0 && within(d.Purposes, c.Purposes) && within(d.Residency, c.Residency)
+}
+
+// within reports whether what is bound to all of outer is bound to all of inner; a
+// clearance that states none gets nothing that is bound.
+func within(inner, outer Set) bool {
+	if outer == "" {
+		return true
+	}
+	return inner != "" && !slices.ContainsFunc(inner.Words(), func(w string) bool { return !outer.Has(w) })
+}
+
 // Join returns the least label that is at least a and b: the union of what they
 // contain, the intersection of what they allow.
 func (a Label) Join(b Label) Label {

@@ -61,6 +61,8 @@ type MoveTerms struct {
 	// View is what the things agents may send to the target; absent: what they may
 	// send to the source now.
 	View json.RawMessage `json:"view,omitempty"`
+	// Redact: what is labelled above it is left behind; absent: nothing is.
+	Redact *Redaction `json:"redact,omitempty"`
 	// Heads says of a recovery where each stream stands by the passport's manifest: its
 	// things agents go on from there.
 	Heads []Head `json:"heads,omitempty"`
@@ -142,6 +144,9 @@ type Departure struct {
 	Manifest      carnet.Fingerprint `json:"manifest"`
 	Unreadable    time.Time          `json:"unreadable"`
 	Unrecoverable time.Time          `json:"unrecoverable"`
+	// Left is how many measurements of it were left out of what moved, by the owner's
+	// order.
+	Left uint64 `json:"left,omitempty"`
 }
 
 // The types in the messages' headers.
@@ -318,6 +323,12 @@ func (t MoveTerms) Marshal() ([]byte, error) {
 	if err := checkMoving(t.Items, t.Retired, t.Alone); err != nil {
 		return nil, err
 	}
+	if err := t.Redact.check(); err != nil {
+		return nil, err
+	}
+	if t.Redact != nil && t.Alone {
+		return nil, carnet.Errorf(carnet.Malformed, "an item that moves alone leaves nothing behind")
+	}
 	return json.Marshal(t)
 }
 
@@ -334,6 +345,9 @@ func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
 	}
 	if !slices.Contains(o.Homes, t.Home) {
 		return t, carnet.Errorf(carnet.Malformed, "the order doesn't name the avatar's home")
+	}
+	if t.Redact != nil && o.Recovers != nil {
+		return t, carnet.Errorf(carnet.Malformed, "a recovery brings what its passport has, and leaves nothing behind")
 	}
 	if len(t.Heads) > 0 && o.Recovers == nil {
 		return t, carnet.Errorf(carnet.Malformed, "the terms of a move say where streams stand, which its manifest does")

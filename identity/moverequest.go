@@ -23,6 +23,8 @@ type MoveRequest struct {
 	To        carnet.AvatarID   `json:"to"` // the avatar that it will be
 	// View is what the things agents may send there; absent: what they send now.
 	View json.RawMessage `json:"view,omitempty"`
+	// Redact: what is labelled above it is left behind; absent: nothing is.
+	Redact *Redaction `json:"redact,omitempty"`
 	// Items go along, Retired end with the move; Alone: the one item goes without the
 	// avatar, to To, which is at the target already, and Home is its own.
 	Items   []MovingItem `json:"items,omitempty"`
@@ -89,10 +91,15 @@ func (r MoveRequest) check() (m MandateRequest, err error) {
 	if err := checkMoving(r.Items, r.Retired, r.Alone); err != nil {
 		return m, err
 	}
+	if err := r.Redact.check(); err != nil {
+		return m, err
+	}
 	if m, err = ParseMandateRequest(r.Mandate); err != nil {
 		return m, err
 	}
 	switch {
+	case r.Alone && r.Redact != nil:
+		return m, carnet.Errorf(carnet.Malformed, "an item that moves alone leaves nothing behind")
 	case r.Alone && (r.Home != r.Items[0].Home || len(r.View) > 0):
 		return m, carnet.Errorf(carnet.Malformed, "the item that moves alone has another home than the request, or a view")
 	case DID(m.Platform) != r.TargetKey:
@@ -110,7 +117,7 @@ func (r MoveRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now
 	if err != nil {
 		return "", nil, err
 	}
-	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View, Items: r.Items, Retired: r.Retired, Alone: r.Alone}.Marshal()
+	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View, Redact: r.Redact, Items: r.Items, Retired: r.Retired, Alone: r.Alone}.Marshal()
 	if err != nil {
 		return "", nil, err
 	}
@@ -145,6 +152,9 @@ func (r MoveRequest) Explain(m MandateRequest) []string {
 			m.Avatar, m.Audience, r.Target, r.TargetKey),
 		fmt.Sprintf("In %s all of it is deleted then. There it is the avatar %s.", m.Audience, r.To),
 		sent,
+	}
+	if r.Redact != nil {
+		lines = append(lines, r.Redact.explain(m.Audience, r.Target))
 	}
 	for _, i := range r.Items {
 		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) goes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
