@@ -156,6 +156,8 @@ type Agent struct {
 	receptions  map[carnet.Fingerprint]*seal.ReceptionKey // not yet destroyed
 	announced   []receptionEntry                          // the newest last
 
+	choices choices // what remains of stretches in redacted moves
+
 	clearMu   sync.Mutex // held while what has moved away, or doesn't come, is deleted; before the others
 	depotMu   sync.Mutex // held while an object is put at the depot, so that none is that is erased there
 	changeMu  sync.Mutex // held while documents change

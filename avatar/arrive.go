@@ -207,8 +207,8 @@ func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []M
 	for i := range streams {
 		m := &streams[i]
 		if had := r.stream(m.Stream); had != nil {
-			if !had.Origin.same(&m.Origin) {
-				return carnet.Errorf(carnet.Conflict, "stream %s is said to have another origin than before", m.Stream)
+			if !had.Origin.same(&m.Origin) || had.Slots != m.Slots {
+				return carnet.Errorf(carnet.Conflict, "stream %s is said to have another origin than before, or other keys", m.Stream)
 			}
 			continue
 		}
@@ -221,7 +221,7 @@ func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []M
 		if m.Stream == nobody || len(r.doc.Streams) >= maxStreams {
 			return carnet.Errorf(carnet.TooLarge, "an avatar has more than %d streams, or one without a name", maxStreams)
 		}
-		r.doc.Streams = append(r.doc.Streams, arrivingStream{carnet.NewStreamID(), former{Name: m.Stream, Origin: m.Origin}})
+		r.doc.Streams = append(r.doc.Streams, arrivingStream{carnet.NewStreamID(), former{Name: m.Stream, Origin: m.Origin, Slots: m.Slots}})
 	}
 	if len(r.doc.Streams) == len(before) {
 		return nil
@@ -310,8 +310,9 @@ func (a *Agent) TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte,
 	changed := make(map[seal.Path]*coming)
 	for i := range bag.Entries {
 		e := &bag.Entries[i]
-		if e.Key.Level != seal.EpochLevel {
-			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, not of %s", e.Key.Path)
+		s := r.stream(e.Key.Stream)
+		if level := seal.EpochLevel; e.Key.Level != level && !(s != nil && s.Slots && e.Key.Level == seal.SlotLevel) || s != nil && s.Slots && e.Key.Level == level {
+			return carnet.Errorf(carnet.Malformed, "an avatar's home takes keys of epochs, and of slots of a stream of which something was left out, not of %s", e.Key.Path)
 		}
 		had := r.coming[e.Key.Path]
 		if had == nil {

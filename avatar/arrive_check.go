@@ -60,6 +60,9 @@ func (a *Agent) checkArrival(ctx context.Context, r *arrival, m *Manifest) ([]la
 		if err := checkNumbers(here); err != nil {
 			return nil, err
 		}
+		if err := s.checkGaps(here, s.ended(rest[:n], a.now())); err != nil {
+			return nil, err
+		}
 		rows[s.Stream], rest = here, rest[n:]
 	}
 	if err := a.checkKeys(ctx, r, m, rows); err != nil {
@@ -189,7 +192,7 @@ func (a *Agent) anyUnder(ctx context.Context, rows []StretchRow, at seal.Path) (
 		}
 		err = eachBatch(body, func(_, from, to int) error {
 			h, _, err := seal.ParseHeader(body[from:to])
-			under = under || err == nil && epochOf(h) == at
+			under = under || err == nil && at.Covers(h)
 			return err
 		})
 		if err != nil || under {
@@ -280,15 +283,16 @@ func (a *Agent) openArriving(ctx context.Context, o *opening, r *arrival, batch 
 	if h, _, err = seal.ParseHeader(batch); err != nil {
 		return h, b, err
 	}
-	secret, err := a.keys.Get(ctx, arrivingKey(r.id, epochOf(h)))
+	at := r.stream(h.Stream).keyOf(h)
+	secret, err := a.keys.Get(ctx, arrivingKey(r.id, at))
 	if err != nil {
 		return h, b, err
 	}
 	defer clear(secret)
 	if len(secret) != 32 {
-		return h, b, carnet.Errorf(carnet.Tampered, "the key of %s has %d bytes", epochOf(h), len(secret))
+		return h, b, carnet.Errorf(carnet.Tampered, "the key of %s has %d bytes", at, len(secret))
 	}
-	if o.body, err = seal.OpenWith(seal.Key{Path: epochOf(h), Secret: [32]byte(secret)}, o.body[:0], batch); err != nil {
+	if o.body, err = seal.OpenWith(seal.Key{Path: at, Secret: [32]byte(secret)}, o.body[:0], batch); err != nil {
 		return h, b, err
 	}
 	b, err = o.read(0)

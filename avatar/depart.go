@@ -288,7 +288,9 @@ func (a *Agent) destroyStreams(ctx context.Context, streams []*stream, why strin
 		}
 		others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
 		if len(others) > 0 && a.formerOf(s.id) == nil {
-			level = seal.SlotLevel
+			if level = seal.SlotLevel; slices.ContainsFunc(others, func(other *stream) bool { return a.formerOf(other.id).Slots }) {
+				continue // they are the other's, too
+			}
 		} else if len(others) > 0 {
 			continue
 		}

@@ -117,29 +117,37 @@ func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, upTo uint64, do 
 	return a.ProvenOf(ctx, id, upTo, Query{}, do)
 }
 
-// Former tells of the streams that came with an avatar's moves what the worlds that
-// received them signed, and of all its streams what retention has ended: what
-// evidence of the avatar says beside its frames.
-func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (passages map[carnet.StreamID][]byte, over map[carnet.StreamID][]Over, err error) {
+// Past is what evidence of an avatar says beside its frames, by stream.
+type Past struct {
+	Passages map[carnet.StreamID][]byte    // of those that came with moves: what the worlds that received them signed
+	Over     map[carnet.StreamID][]Over    // what retention has ended
+	Left     map[carnet.StreamID][]LeftOut // what worlds left out when they moved, by their owners' orders
+}
+
+// Former tells what evidence of an avatar says beside its frames.
+func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (past Past, err error) {
 	v, err := a.readable(id)
 	if err != nil {
-		return nil, nil, err
+		return past, err
 	}
-	passages, over = make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]Over)
+	past = Past{make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]Over), make(map[carnet.StreamID][]LeftOut)}
 	for _, s := range a.streamsOf(v) {
 		doc, _, err := loadOne[overDocument](ctx, a, kindOver, s.id.String())
 		if err != nil {
-			return nil, nil, err
+			return past, err
 		}
 		name := s.id
 		if f := a.formerOf(s.id); f != nil {
-			name, passages[f.Name] = f.Name, f.Passage
+			name, past.Passages[f.Name] = f.Name, f.Passage
+			if len(f.Left) > 0 {
+				past.Left[f.Name] = f.Left
+			}
 		}
 		if all := doc.list(); len(all) > 0 {
-			over[name] = all
+			past.Over[name] = all
 		}
 	}
-	return passages, over, nil
+	return past, nil
 }
 
 // ProvenOf is Proven for those batches alone that hold a measurement which fits

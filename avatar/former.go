@@ -15,6 +15,9 @@ type former struct {
 	Name    carnet.StreamID `json:"name"` // as its batches have it
 	Origin  Origin          `json:"origin"`
 	Passage []byte          `json:"passage,omitempty"`
+	// Slots and Left are as in a MovedStream: its keys here are those of slots.
+	Slots bool      `json:"slots,omitempty"`
+	Left  []LeftOut `json:"left,omitempty"`
 }
 
 // formerOf returns what is known of a stream, by its id in the store, that came

@@ -46,7 +46,7 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 	for i := range l.Manifest.Streams {
 		m := &l.Manifest.Streams[i]
 		s := r.stream(m.Stream)
-		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage}})
+		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage, m.Slots, m.Left}})
 		v.streams = append(v.streams, &stream{
 			id: s.ID, avatar: v, place: int32(i), ended: true, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
 		})

@@ -178,7 +178,8 @@ func (a *Agent) describe(ctx context.Context, v *Avatar, moved []MovedStream) er
 		}
 		m.Over = over.list()
 		if f := a.formerOf(m.Stream); f != nil {
-			m.Stream, m.Origin, m.Passage = f.Name, f.Origin, f.Passage
+			m.Stream, m.Origin, m.Passage, m.Slots = f.Name, f.Origin, f.Passage, m.Slots || f.Slots
+			m.Left = slices.Concat(f.Left, m.Left)
 			continue
 		}
 		if m.Here = true; a.origin == nil {
@@ -295,13 +296,18 @@ func (a *Agent) ProofOf(ctx context.Context, id carnet.AvatarID, m MovedStretch)
 	if err != nil {
 		return nil, err
 	}
+	return a.proofOf(ctx, &row)
+}
+
+// proofOf is ProofOf for the batches that a stretch's origins name.
+func (a *Agent) proofOf(ctx context.Context, row *StretchRow) ([]byte, error) {
 	if a.formerOf(row.Stream) != nil {
 		return a.keptProof(ctx, row.Fingerprint, row.Stream)
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofWait)
 	defer cancel()
 	for {
-		proof, pending, err := a.makeProof(ctx, &row)
+		proof, pending, err := a.makeProof(ctx, row)
 		if err != nil || pending == 0 {
 			return proof, err
 		}
@@ -406,11 +412,16 @@ func (w *proofWriter) frame(a *Agent, f *FrameRow, leaves []carnet.Fingerprint, 
 		return carnet.Errorf(carnet.Tampered, "frame %d of %s has %d batches, and one after them is kept", f.Number, f.Sender, len(leaves))
 	}
 	p.Path = w.joint.Prove(leaves, own)
-	w.place[f.ID] = len(w.place)
+	w.add(f.ID, &p)
+	return nil
+}
+
+// add adds the proof of a frame, by its id.
+func (w *proofWriter) add(id uint64, p *ledger.FrameProof) {
+	w.place[id] = len(w.place)
 	at := len(w.frames)
 	w.frames = p.Append(append(w.frames, 0, 0, 0, 0))
 	binary.BigEndian.PutUint32(w.frames[at:], uint32(len(w.frames)-at-4))
-	return nil
 }
 
 func (w *proofWriter) proof(batches []origin) []byte {
@@ -430,6 +441,10 @@ func (w *proofWriter) proof(batches []origin) []byte {
 // then, and the epochs whose keys the target needs. vouch signs what this world
 // says of a stream that it received itself.
 func (a *Agent) Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error)) (*Manifest, error) {
+	return a.frozenManifest(ctx, id, x, vouch, nil)
+}
+
+func (a *Agent) frozenManifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error), r *Redaction) (*Manifest, error) {
 	v, err := a.avatar(id)
 	if err != nil {
 		return nil, err
@@ -437,7 +452,7 @@ func (a *Agent) Manifest(ctx context.Context, id carnet.AvatarID, x carnet.Cross
 	if had, frozen := a.frozenFor(v); !frozen || had != x {
 		return nil, carnet.Errorf(carnet.Conflict, "the avatar doesn't keep still for crossing %s", x)
 	}
-	return a.manifest(ctx, v, x, vouch)
+	return a.manifest(ctx, v, x, vouch, r)
 }
 
 // PassportManifest is Manifest for a passport, of an avatar that goes on living: what
@@ -447,10 +462,11 @@ func (a *Agent) PassportManifest(ctx context.Context, id carnet.AvatarID, passpo
 	if err != nil {
 		return nil, err
 	}
-	return a.manifest(ctx, v, passport, vouch)
+	return a.manifest(ctx, v, passport, vouch, nil)
 }
 
-func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error)) (*Manifest, error) {
+// manifest says what moves of an avatar, but for what a redaction leaves out; nil: none.
+func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error), r *Redaction) (*Manifest, error) {
 	id := v.id
 	if err := a.settled(ctx); err != nil {
 		return nil, err
@@ -460,6 +476,12 @@ func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vo
 	state, err := a.packed(ctx, v, streams, m)
 	if err != nil {
 		return nil, err
+	}
+	if r != nil {
+		if err := a.leaveOut(ctx, m, streams, r); err != nil {
+			return nil, err
+		}
+		state = a.within(state, r.Clearance)
 	}
 	if err := a.describe(ctx, v, m.Streams); err != nil {
 		return nil, err
@@ -471,8 +493,10 @@ func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vo
 			}
 		}
 	}
-	if err := a.movedKeys(ctx, m); err != nil {
-		return nil, err
+	if r == nil {
+		if err := a.movedKeys(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.movedState(ctx, streams, state, m); err != nil {
 		return nil, err
@@ -528,12 +552,21 @@ func (a *Agent) packed(ctx context.Context, v *Avatar, streams []*stream, m *Man
 // listAtOnce is how many stretches are listed at once.
 const listAtOnce = 1024
 
-// movedKeys lists the epochs that batches of the manifest's streams are under.
+// movedKeys lists the epochs that batches of the manifest's streams are under; of those
+// that were redacted, the slots.
 func (a *Agent) movedKeys(ctx context.Context, m *Manifest) error {
 	for i := range m.Streams {
+		level := seal.EpochLevel
+		if m.Streams[i].Slots {
+			level = seal.SlotLevel
+		}
 		err := a.eachEpoch(ctx, m.Streams[i].Stream, func(k keyDocument) error {
-			if k.id.Level == seal.EpochLevel && (k.doc.Keep || !k.doc.Until.IsZero()) {
-				m.Keys = append(m.Keys, MovedKey{k.id.Stream, k.id.Epoch, k.doc.NotAfter, k.doc.Ended})
+			if k.id.Level == level && (k.doc.Keep || !k.doc.Until.IsZero()) {
+				moved := MovedKey{Stream: k.id.Stream, Epoch: k.id.Epoch, NotAfter: k.doc.NotAfter, Ended: k.doc.Ended}
+				if level == seal.SlotLevel {
+					moved.Slot = &k.id.Slot
+				}
+				m.Keys = append(m.Keys, moved)
 			}
 			return nil
 		})
@@ -572,6 +605,13 @@ func (a *Agent) eachEpoch(ctx context.Context, name carnet.StreamID, do func(key
 			return nil
 		}
 	}
+}
+
+// within returns the values that are labelled within a clearance.
+func (a *Agent) within(state []latest, c carnet.Clearance) []latest {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.DeleteFunc(state, func(l latest) bool { return a.classes.all[l.class].Label.Exceeds(c) != "" })
 }
 
 // movedState names, for each value of a state, the batch that it is in. One that
@@ -689,6 +729,11 @@ const keysAtOnce = 2048
 // takes, anew with each call. A key under which more may be than the other is
 // cleared for fails the whole with carnet.Forbidden.
 func (a *Agent) KeyBags(ctx context.Context, m *Manifest, t KeyTerms) (bags [][]byte, err error) {
+	return a.keyBags(ctx, m, t, nil)
+}
+
+// keyBags is KeyBags where it is known of slots what is under them.
+func (a *Agent) keyBags(ctx context.Context, m *Manifest, t KeyTerms, slots map[seal.Path]carnet.Label) (bags [][]byte, err error) {
 	now := a.now()
 	var entries []seal.Entry
 	var until time.Time
@@ -697,17 +742,13 @@ func (a *Agent) KeyBags(ctx context.Context, m *Manifest, t KeyTerms) (bags [][]
 		if !k.Ended.IsZero() || !now.Before(k.NotAfter) {
 			continue
 		}
-		key, err := a.epochs.get(ctx, k.path())
+		entry, err := a.keyEntry(ctx, k.path(), slots)
 		if carnet.CodeOf(err) == carnet.NotFound {
 			continue // nothing is kept under it any more
 		} else if err != nil {
 			return nil, err
 		}
-		doc, _, err := loadOne[epochDocument](ctx, a, kindEpoch, keyID(k.path()).Name)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, seal.Entry{Key: key, Ceiling: doc.ceiling()})
+		entries = append(entries, entry)
 		if k.NotAfter.After(until) {
 			until = k.NotAfter
 		}
@@ -739,6 +780,28 @@ func (a *Agent) KeyBags(ctx context.Context, m *Manifest, t KeyTerms) (bags [][]
 	return bags, nil
 }
 
+// keyEntry is a key to be given, with what everything under it that moves stays within.
+func (a *Agent) keyEntry(ctx context.Context, at seal.Path, slots map[seal.Path]carnet.Label) (e seal.Entry, err error) {
+	key, err := a.epochs.get(ctx, at)
+	if at.Level == seal.SlotLevel && carnet.CodeOf(err) == carnet.NotFound {
+		key, err = a.epochs.get(ctx, seal.Path{Level: seal.EpochLevel, Stream: at.Stream, Epoch: at.Epoch})
+		if err == nil {
+			var slot *seal.Slot
+			if slot, err = key.Slot(at.Slot); err == nil {
+				key = slot.Key()
+			}
+		}
+	}
+	if err != nil {
+		return e, err
+	}
+	if ceiling, known := slots[at]; known {
+		return seal.Entry{Key: key, Ceiling: ceiling}, nil
+	}
+	doc, _, err := loadOne[epochDocument](ctx, a, kindEpoch, keyID(at).Name)
+	return seal.Entry{Key: key, Ceiling: doc.ceiling()}, err
+}
+
 // MovedCeiling is the label that everything of an avatar that moves stays within,
 // as far as its senders said: what a target must be cleared for.
 func (a *Agent) MovedCeiling(ctx context.Context, id carnet.AvatarID) (label carnet.Label, err error) {
@@ -747,8 +810,9 @@ func (a *Agent) MovedCeiling(ctx context.Context, id carnet.AvatarID) (label car
 		return label, err
 	}
 	for _, s := range a.moving(v) {
+		f := a.formerOf(s.id)
 		err := a.eachEpoch(ctx, a.nameOf(s.id), func(k keyDocument) error {
-			if k.id.Level == seal.EpochLevel && k.doc.Ended.IsZero() {
+			if (k.id.Level == seal.SlotLevel) == (f != nil && f.Slots) && k.doc.Ended.IsZero() {
 				label = label.Join(k.doc.ceiling())
 			}
 			return nil

@@ -34,6 +34,11 @@ type MovedStream struct {
 	Measurements uint64          `json:"measurements"` // ever received
 	Batches      uint64          `json:"batches"`
 	Over         []Over          `json:"over,omitempty"`
+	// Slots: a part of it was left out by its owner's order, now or in a move before, and
+	// its keys are those of slots.
+	Slots bool `json:"slots,omitempty"`
+	// Left is what was, in the order of those moves.
+	Left []LeftOut `json:"left,omitempty"`
 	// Passage is what the world that received the stream signs of it
 	// (evidence.Passage); empty in a listing.
 	Passage []byte `json:"passage,omitempty"`
@@ -72,10 +77,11 @@ func (s *MovedStretch) over(now time.Time) bool {
 	return ends && !now.Before(time.Unix(0, s.Received).Add(life))
 }
 
-// MovedKey is an epoch that moved batches are under.
+// MovedKey is an epoch that moved batches are under, or a slot of one.
 type MovedKey struct {
 	Stream carnet.StreamID `json:"stream"`
 	Epoch  carnet.EpochID  `json:"epoch"`
+	Slot   *uint32         `json:"slot,omitempty"` // of a stream whose keys are those of slots
 	// NotAfter is when its grant ends; the key is destroyed then.
 	NotAfter time.Time `json:"not_after"`
 	// Ended: it has been, so that no key comes.
@@ -83,6 +89,9 @@ type MovedKey struct {
 }
 
 func (k *MovedKey) path() seal.Path {
+	if k.Slot != nil {
+		return seal.Path{Level: seal.SlotLevel, Stream: k.Stream, Epoch: k.Epoch, Slot: *k.Slot}
+	}
 	return seal.Path{Level: seal.EpochLevel, Stream: k.Stream, Epoch: k.Epoch}
 }
 
@@ -164,6 +173,9 @@ func (m *Manifest) check() error {
 		if err := s.Origin.check(); err != nil {
 			return err
 		}
+		if err := s.checkLeft(); err != nil {
+			return err
+		}
 		for _, o := range s.Over {
 			if _, ends := lives[o.Class]; !ends || o.From > o.To || o.To >= s.NextBatch {
 				return bad("says of stream %s what can't be over", s.Stream)
@@ -189,7 +201,7 @@ func (m *Manifest) check() error {
 		}
 	}
 	for i := range m.Keys {
-		if _, known := place[m.Keys[i].Stream]; !known || i > 0 && m.Keys[i].path() == m.Keys[i-1].path() {
+		if at, known := place[m.Keys[i].Stream]; !known || m.Streams[at].Slots != (m.Keys[i].Slot != nil) || i > 0 && m.Keys[i].path() == m.Keys[i-1].path() {
 			return bad("has a key that no stretch needs")
 		}
 	}

@@ -102,7 +102,7 @@ func (a *Agent) takeDistinct(ctx context.Context, id carnet.AvatarID, all []Prov
 		if err := a.replace(ctx, p.row.Stream, &p.MovedStretch); err != nil {
 			return err
 		}
-		r.needs(&p.row, p.headers, changed)
+		r.needs(r.stream(p.Stream), &p.row, p.headers, changed)
 		rows, documents = append(rows, p.row), append(documents, p.proof)
 	}
 	if len(rows) == 0 {
@@ -160,12 +160,21 @@ func (a *Agent) takeRows(ctx context.Context, rows []StretchRow, documents []car
 	}
 }
 
-// needs notes among what changed which epochs a stretch needs, and until when.
-func (r *arrival) needs(row *StretchRow, headers []seal.Header, changed map[seal.Path]*coming) {
+// keyOf is the key that opens a batch: its epoch's, or its slot's where a part of the
+// stream was left out.
+func (s *arrivingStream) keyOf(h seal.Header) seal.Path {
+	if s.Slots {
+		return slotOf(h)
+	}
+	return epochOf(h)
+}
+
+// needs notes among what changed which keys a stretch needs, and until when.
+func (r *arrival) needs(s *arrivingStream, row *StretchRow, headers []seal.Header, changed map[seal.Path]*coming) {
 	until := keptUntil(row)
 	var last seal.Path
 	for i, h := range headers {
-		at := epochOf(h)
+		at := s.keyOf(h)
 		if i > 0 && at == last {
 			continue
 		}

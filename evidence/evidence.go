@@ -164,7 +164,8 @@ type Report struct {
 	Trust    Trust           `json:"trust"`              // the bundle's own parties
 	Ledger   Ledgered        `json:"ledger"`
 	Counts   Counts          `json:"counts"`
-	Skipped  []Skipped       `json:"skipped,omitempty"` // of streams that come by a share
+	Skipped  []Skipped       `json:"skipped,omitempty"`  // of streams that come by a share
+	LeftOut  []LeftOut       `json:"left_out,omitempty"` // of moves, by an owner's order
 	Findings []Finding       `json:"findings"`
 	More     uint64          `json:"more,omitempty"` // findings beyond MaxFindings
 	// Erased is of a bundle that proves an erasure: nothing else is said of it then.

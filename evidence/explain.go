@@ -28,6 +28,9 @@ func (r *Report) Summary() string {
 		fmt.Fprintf(&b, "Stream %s comes by a share, and %s of its numbers aren't here: whether they were shared and left out can't be told.\n",
 			s.Stream, number(s.Batches, "batch", "batches"))
 	}
+	for _, l := range r.LeftOut {
+		b.WriteString(l.summary())
+	}
 	if p := r.Passport; p != nil {
 		b.WriteString(p.summary())
 	}
@@ -52,6 +55,17 @@ func (p *PassportOf) summary() string {
 		keys = fmt.Sprintf("Keys are sealed to %s.", strings.Join(names, " and "))
 	}
 	return fmt.Sprintf("A passport of the home %s, whose owner is %s. %s Its batches are sealed and weren't opened: what they hold is their senders' signed word.\n", p.Home, p.Owner, keys)
+}
+
+// summary says what was left out, and who says so.
+func (l LeftOut) summary() string {
+	closed := ""
+	if l.Closed > 0 {
+		closed = fmt.Sprintf(", and those of %s that couldn't be opened any more", number(l.Closed, "batch", "batches"))
+	}
+	return fmt.Sprintf("%s of stream %s, in %s, left out when the avatar left %s, by its owner's order of %s%s: so signed %s. The order has the SHA-256 %s.\n",
+		number(l.Measurements, "measurement", "measurements"), l.Stream, number(l.Batches, "batch was", "batches were"), l.World,
+		l.Ordered.UTC().Format("2006-01-02 15:04:05 MST"), closed, l.World, l.Order)
 }
 
 func number(n uint64, one, many string) string {
@@ -107,6 +121,9 @@ func (r *Report) Explain() string {
 	} else {
 		line("- That the avatar has no other streams: the world can leave out a whole stream, or everything.")
 		line("- That nothing came after the last batch: the world says so alone. In between, a missing batch shows by its number.")
+	}
+	if len(r.LeftOut) > 0 {
+		line("- That what was left out of a move by its owner's order was what the next home may not have, or that there is such an order: the world that left it out says so, and names the order by its hash.")
 	}
 	line("- When something was received: the world says so; the order on the ledger bounds it.")
 	line("- That the avatar is the one the streams speak to: the world says so by the manifest's signature.")

@@ -33,15 +33,14 @@ type head struct {
 	batch, first uint64
 	begun, loose bool // loose: the number of the next measurement isn't known
 
-	over    Range // in which batches are missing that retention is said to have ended
-	missing uint64
+	gaps    *Gaps
 	skipped uint64 // numbers of a share's batches that aren't here
 }
 
 func newJoin(v *verification) *join {
 	j := &join{v: v, chains: make([]chain, len(v.senders)), heads: make([]head, len(v.manifest.Streams)), batches: sha256.New()}
 	for i, s := range v.manifest.Streams {
-		j.heads[i] = head{batch: s.From, first: s.First}
+		j.heads[i] = head{batch: s.From, first: s.First, gaps: NewGaps(s.Over, v.left[i])}
 	}
 	return j
 }
@@ -108,18 +107,13 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 	}
 	switch {
 	case r.number > h.batch && !shares:
-		s := &j.v.manifest.Streams[r.stream]
-		missing.Stream = s.Stream
+		missing.Stream = j.v.manifest.Streams[r.stream].Stream
 		missing.Text = "missing: the sender numbered these, and they are not in the bundle"
-		all := parts(Range{h.batch, r.number - 1}, s.Over)
-		for _, p := range all {
-			if p.over {
-				h.lack(p.Range)
-				continue
-			}
+		gap := Range{h.batch, r.number - 1}
+		for _, p := range h.gaps.Take(gap, h.until(r.first)) {
 			one := missing
-			one.Batches = &p.Range
-			if !h.loose && r.first > h.first && len(all) == 1 {
+			one.Batches = &p
+			if !h.loose && r.first > h.first && p == gap {
 				one.Measurements = &Range{h.first, r.first - 1}
 			}
 			j.v.report.add(one)
@@ -134,12 +128,12 @@ func (j *join) batch(f *frameResult, b *batchResult) {
 	h.batch, h.first, h.begun, h.loose = r.number+1, r.first+uint64(r.count), true, b.loose
 }
 
-// lack notes batches that are missing since their retention has ended.
-func (h *head) lack(r Range) {
-	if h.missing == 0 {
-		h.over = r
+// until is how many measurements there are before one; less than 0: it isn't known.
+func (h *head) until(first uint64) int64 {
+	if h.loose || first < h.first {
+		return -1
 	}
-	h.over.To, h.missing = r.To, h.missing+(r.To-r.From+1)
+	return int64(first - h.first)
 }
 
 // shares reports whether a stream of the manifest comes by a share: then its writer
@@ -164,7 +158,8 @@ func (j *join) end(sums []carnet.Fingerprint) {
 	v.report.Counts = j.counts
 	for i, s := range m.Streams {
 		h := j.heads[i]
-		if h.batch < s.Next || !h.loose && h.first != s.End || h.batch > s.Next || !h.begun {
+		emptied := len(v.left[i]) > 0 && v.passages[i] != nil && s.From == s.Next
+		if h.batch < s.Next || !h.loose && h.first != s.End || h.batch > s.Next || !h.begun && !emptied {
 			f := Finding{Verdict: False, File: FileBatchIndex, Offset: -1, Stream: s.Stream, Text: "missing: the world's manifest names these, and they are not in the bundle"}
 			if h.batch < s.Next {
 				f.Batches = &Range{h.batch, s.Next - 1}
@@ -174,14 +169,11 @@ func (j *join) end(sums []carnet.Fingerprint) {
 			v.report.add(f)
 		}
 		if m.Only == nil {
+			j.begins(i, &h)
 			j.ended(i, &h)
 		}
 		if h.skipped > 0 {
 			v.report.Skipped = append(v.report.Skipped, Skipped{s.Stream, h.skipped})
-		}
-		if m.Only == nil && s.From > 0 && !v.shares(i) {
-			v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &Range{0, s.From - 1},
-				Text: "the world has these batches no more: what was in them can't be told"})
 		}
 	}
 	if j.counts.Frames == 0 {
@@ -197,24 +189,42 @@ func (j *join) end(sums []carnet.Fingerprint) {
 	}
 }
 
+// begins says what of a stream is missing before its first batch.
+func (j *join) begins(i int, h *head) {
+	v, s := j.v, &j.v.manifest.Streams[i]
+	if s.From == 0 || v.shares(i) {
+		return
+	}
+	lost := []Range{{0, s.From - 1}}
+	if len(v.left[i]) > 0 {
+		lost = h.gaps.Take(lost[0], int64(s.First))
+	}
+	for _, r := range lost {
+		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &r,
+			Text: "the world has these batches no more: what was in them can't be told"})
+	}
+}
+
 // ended says what of a stream is missing at its end, by the word of the world that
-// received it, and which of its batches retention is said to have ended.
+// received it, and which of its batches retention is said to have ended, or were left
+// out.
 func (j *join) ended(i int, h *head) {
 	v, s := j.v, &j.v.manifest.Streams[i]
 	if p := v.passages[i]; p != nil && s.Next < p.Next {
-		for _, part := range parts(Range{s.Next, p.Next - 1}, s.Over) {
-			if part.over {
-				h.lack(part.Range)
-				continue
-			}
-			v.report.add(Finding{Verdict: False, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &part.Range,
+		for _, r := range h.gaps.Take(Range{s.Next, p.Next - 1}, h.until(p.End)) {
+			v.report.add(Finding{Verdict: False, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &r,
 				Text: "missing: " + string(p.World.Party) + " says that it received these, and they are not in the bundle"})
 		}
 	}
-	if h.missing > 0 {
-		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &h.over,
-			Text: fmt.Sprintf("%s of these is here no more, since the world says that its retention has ended: what was in it can't be told", number(h.missing, "batch", "batches"))})
+	if n, in := h.gaps.Ended(); n > 0 {
+		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &in,
+			Text: fmt.Sprintf("%s of these is here no more, since the world says that its retention has ended: what was in it can't be told", number(n, "batch", "batches"))})
 	}
+	if why := h.gaps.Wrong(); why != "" {
+		v.report.add(Finding{Verdict: False, File: FileManifest, Offset: -1, Stream: s.Stream, Text: why})
+		return
+	}
+	v.report.LeftOut = append(v.report.LeftOut, h.gaps.Left()...)
 }
 
 // files compares the hashes of the files. A file that a finding names already

@@ -11,7 +11,7 @@ import (
 
 // manifest is what the world signs of a bundle.
 type manifest struct {
-	Version int             `json:"version"` // 2
+	Version int             `json:"version"` // 3 where something was left out by an owner's order, else 2
 	World   carnet.PartyID  `json:"world"`
 	Avatar  carnet.AvatarID `json:"avatar"`
 	Made    time.Time       `json:"made"`
@@ -35,6 +35,9 @@ type streamEntry struct {
 	// a move, the Passage of the world that received it.
 	Over    []Over `json:"over,omitempty"`
 	Passage []byte `json:"passage,omitempty"`
+	// Since version 3: the Redactions of those that left something out. A stream of
+	// which nothing is left is in the manifest, too.
+	Left [][]byte `json:"left,omitempty"`
 }
 
 type fileEntry struct {
@@ -43,7 +46,7 @@ type fileEntry struct {
 	Hash   carnet.Fingerprint `json:"sha256"` // of batches.bin: of its batches' fingerprints in order
 }
 
-const manifestVersion = 2
+const manifestVersion = 3
 
 // manifestType is what the manifest says it is in its header.
 const manifestType = "application/vnd.carnet.evidence+cose"
@@ -87,6 +90,9 @@ func (m *manifest) check() error {
 	for i := range m.Streams {
 		s := &m.Streams[i]
 		if m.Version < 2 && (len(s.Over) > 0 || len(s.Passage) > 0) {
+			return bad("says what a manifest of its version doesn't")
+		}
+		if m.Version < 3 && len(s.Left) > 0 {
 			return bad("says what a manifest of its version doesn't")
 		}
 		if err := checkOver(s.Over); err != nil {

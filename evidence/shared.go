@@ -42,19 +42,6 @@ func (t *Trust) Against(other *Trust) []Finding { return t.against(other) }
 // Check refuses keys that can't be ones.
 func (t *Trust) Check() error { return t.check() }
 
-// Missing takes batches that aren't there apart: those that retention is said to have
-// ended, and those that are missing.
-func Missing(r Range, over []Over) (ended, missing []Range) {
-	for _, p := range parts(r, over) {
-		if p.over {
-			ended = append(ended, p.Range)
-		} else {
-			missing = append(missing, p.Range)
-		}
-	}
-	return ended, missing
-}
-
 // PassportOf says of a verified passport what it is beside evidence.
 type PassportOf struct {
 	Passport carnet.CrossingID `json:"passport"`

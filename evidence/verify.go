@@ -64,8 +64,9 @@ type verification struct {
 	own       Trust              // the bundle's
 	verifiers []*ledger.Verifier // of its ledgers
 	senders   []sender
-	passages  []*Passage // of its streams; nil: received by the bundle's world
-	keys      int64      // how many keys the file of keys has, where that was cut
+	passages  []*Passage     // of its streams; nil: received by the bundle's world
+	left      [][]*Redaction // of its streams
+	keys      int64          // how many keys the file of keys has, where that was cut
 	streams   map[carnet.StreamID]uint32
 	results   sync.Pool // of *result that the join is done with
 }
@@ -241,7 +242,7 @@ func (v *verification) prepare() bool {
 		v.senders = append(v.senders, sender{id: s.id()})
 	}
 	v.streams = make(map[carnet.StreamID]uint32)
-	v.passages = make([]*Passage, len(v.manifest.Streams))
+	v.passages, v.left = make([]*Passage, len(v.manifest.Streams)), make([][]*Redaction, len(v.manifest.Streams))
 	for i := range v.manifest.Streams {
 		s := &v.manifest.Streams[i]
 		if _, twice := v.streams[s.Stream]; twice || s.Sender < 0 || s.Sender >= len(v.senders) || s.Next < s.From || s.End < s.First {
@@ -249,7 +250,11 @@ func (v *verification) prepare() bool {
 			return false
 		}
 		v.streams[s.Stream] = uint32(i)
-		if why := v.passage(i); why != "" {
+		why := v.passage(i)
+		if why == "" {
+			why = v.redacted(i)
+		}
+		if why != "" {
 			v.whole(FileManifest, "the manifest's entry of stream %s: %s", s.Stream, why)
 			return false
 		}
@@ -291,6 +296,22 @@ func (v *verification) passage(i int) string {
 		return "its sender sends to two worlds"
 	}
 	v.senders[s.Sender] = from
+	return ""
+}
+
+// redacted finds out what was left out of a stream, and says what is wrong with that.
+func (v *verification) redacted(i int) string {
+	s := &v.manifest.Streams[i]
+	left, err := checkLeft(s.Stream, s.Left)
+	if err != nil {
+		return err.Error()
+	}
+	for _, r := range left {
+		if !slices.ContainsFunc(v.own.Worlds, func(w World) bool { return w.Party == r.World.Party && bytes.Equal(w.Key, r.World.Key) }) {
+			return "the trust section has another key of " + string(r.World.Party) + ", which left something out, or none"
+		}
+	}
+	v.left[i] = left
 	return ""
 }
 

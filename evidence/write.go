@@ -57,6 +57,8 @@ type Options struct {
 	// came with a move, what the world that received them has signed.
 	Over     map[carnet.StreamID][]Over
 	Passages map[carnet.StreamID][]byte
+	// Left says of streams what was left out of them by an owner's order: Redactions.
+	Left map[carnet.StreamID][][]byte
 	// Receipts asks the depot for all receipts anew, so that few checkpoints
 	// cover all and nothing is pending; nil: the receipts are those of the Source.
 	Receipts ledger.Submitter
@@ -166,7 +168,7 @@ func newWriter(dir string, o Options) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{dir: dir, options: o, out: make(map[string]*output), streams: make(map[carnet.StreamID]int), opener: newOpener()}
-	w.m = manifest{Version: manifestVersion, World: o.World, Avatar: o.Avatar, Made: o.Now.UTC(), Only: o.Only, Streams: []streamEntry{}}
+	w.m = manifest{Version: 2, World: o.World, Avatar: o.Avatar, Made: o.Now.UTC(), Only: o.Only, Streams: []streamEntry{}}
 	for _, name := range dataFiles {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -212,6 +214,18 @@ func (w *writer) passages() error {
 			places[of] = place
 		}
 		w.former[id] = place
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(o.Left), byID) {
+		left, err := checkLeft(id, o.Left[id])
+		if err != nil {
+			return err
+		}
+		for _, r := range left {
+			w.m.Version = manifestVersion
+			if !slices.ContainsFunc(t.Worlds, func(w World) bool { return w.Party == r.World.Party && bytes.Equal(w.Key, r.World.Key) }) {
+				t.Worlds = append(t.Worlds, r.World)
+			}
+		}
 	}
 	w.trust = t
 	return t.bundled(manifestVersion)
@@ -308,6 +322,18 @@ func (w *writer) name(sender int) int {
 	return place
 }
 
+// emptied names the streams of which nothing is here, since what there was of them was
+// left out by an owner's order.
+func (w *writer) emptied() {
+	byID := func(p, q carnet.StreamID) int { return bytes.Compare(p[:], q[:]) }
+	for _, id := range slices.SortedFunc(maps.Keys(w.options.Left), byID) {
+		sender, former := w.former[id]
+		if _, named := w.streams[id]; !named && former && w.options.Only == nil {
+			w.m.Streams = append(w.m.Streams, streamEntry{Stream: id, Sender: w.name(sender), Over: w.options.Over[id], Passage: w.options.Passages[id], Left: w.options.Left[id]})
+		}
+	}
+}
+
 // writeTrust writes the trust section.
 func (w *writer) writeTrust() error {
 	t := w.trust
@@ -336,6 +362,7 @@ func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key
 		w.streams[h.Stream] = place
 		w.m.Streams = append(w.m.Streams, streamEntry{
 			Stream: h.Stream, Sender: sender, From: h.Number, Next: h.Number, Over: w.options.Over[h.Stream], Passage: w.options.Passages[h.Stream],
+			Left: w.options.Left[h.Stream],
 		})
 	}
 	s := &w.m.Streams[place]
@@ -418,6 +445,7 @@ func (w *writer) ask(ctx context.Context) error {
 
 // finish makes everything durable, the manifest last.
 func (w *writer) finish() error {
+	w.emptied()
 	if err := w.writeTrust(); err != nil {
 		return err
 	}

@@ -174,6 +174,17 @@ func (p Prover) Vouch(ctx context.Context, s avatar.MovedStream) ([]byte, error)
 	return passage.Sign(signer)
 }
 
+// VouchLeft signs what the world left out of a stream that leaves it.
+func (p Prover) VouchLeft(ctx context.Context, s avatar.MovedStream, l avatar.LeftOut) ([]byte, error) {
+	signer, err := p.World.EvidenceSigner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	word := passport.RedactionOf(s.Stream, l)
+	word.World.Key = evidence.PublicKey(signer.Public().(ed25519.PublicKey))
+	return word.Sign(signer)
+}
+
 // single is the source of a bundle of one frame.
 type single avatar.ProvenFrame
 
@@ -190,11 +201,16 @@ func (p Prover) options(ctx context.Context, id carnet.AvatarID) (o evidence.Opt
 		return o, err
 	}
 	o = evidence.Options{World: p.Party, Avatar: id, Trust: trustOf(p.Party, signer, p.Peers), Signer: signer, Now: time.Now(), Over: make(map[carnet.StreamID][]evidence.Over)}
-	passages, over, err := p.World.Former(ctx, id)
-	o.Passages = passages
-	for stream, all := range over {
+	past, err := p.World.Former(ctx, id)
+	o.Passages, o.Left = past.Passages, make(map[carnet.StreamID][][]byte)
+	for stream, all := range past.Over {
 		for _, one := range all {
 			o.Over[stream] = append(o.Over[stream], evidence.Over(one))
+		}
+	}
+	for stream, all := range past.Left {
+		for i := range all {
+			o.Left[stream] = append(o.Left[stream], all[i].Word)
 		}
 	}
 	return o, err

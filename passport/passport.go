@@ -139,23 +139,49 @@ func (h *Head) file(name string) File {
 }
 
 // Vouched refuses a stream of which the world that received it has signed something
-// else than is said of it, or nothing. What retention has ended since is the homes' to
-// say.
+// else than is said of it, or nothing, or one that left something out of it. What
+// retention has ended since is the homes' to say.
 func Vouched(s avatar.MovedStream) error {
+	for i := range s.Left {
+		l := &s.Left[i]
+		word, err := evidence.OpenRedaction(l.Word)
+		if err != nil {
+			return err
+		}
+		want := RedactionOf(s.Stream, *l)
+		want.World.Key = word.World.Key
+		if !alike(word, want) {
+			return carnet.Errorf(carnet.Tampered, "%s signed something else of what it left out of stream %s than what is said of it", word.World.Party, s.Stream)
+		}
+	}
 	passage, err := evidence.OpenPassage(s.Passage)
 	if err != nil {
 		return err
 	}
 	want := PassageOf(s)
 	want.World.Key, want.Over = passage.World.Key, passage.Over
-	is, err := json.Marshal(passage)
-	if err != nil {
-		return err
-	}
-	if as, err := json.Marshal(want); err != nil || !bytes.Equal(is, as) {
+	if !alike(*passage, want) {
 		return carnet.Errorf(carnet.Tampered, "%s signed something else of stream %s than what is said of it", passage.World.Party, s.Stream)
 	}
 	return nil
+}
+
+// alike reports whether two say the same.
+func alike(p, q any) bool {
+	is, err := json.Marshal(p)
+	as, failed := json.Marshal(q)
+	return err == nil && failed == nil && bytes.Equal(is, as)
+}
+
+// RedactionOf is what is said to be left out of a stream, without its world's key.
+func RedactionOf(stream carnet.StreamID, l avatar.LeftOut) evidence.Redaction {
+	r := evidence.Redaction{
+		Version: 1, World: evidence.World{Party: l.World}, Stream: stream, Crossing: l.Crossing, Order: l.Order, Ordered: l.Ordered,
+	}
+	for _, run := range l.Runs {
+		r.Runs = append(r.Runs, evidence.Run(run))
+	}
+	return r
 }
 
 // PassageOf is what is said of a stream, without its world's key.

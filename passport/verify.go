@@ -123,10 +123,18 @@ func (v *verification) describe(trust *evidence.Trust) error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(own.Worlds, func(w evidence.World) bool {
-			return w.Party == passage.World.Party && bytes.Equal(w.Key, passage.World.Key)
-		}) {
-			own.Worlds = append(own.Worlds, passage.World)
+		worlds := []evidence.World{passage.World}
+		for i := range s.Left {
+			word, err := evidence.OpenRedaction(s.Left[i].Word)
+			if err != nil {
+				return err
+			}
+			worlds = append(worlds, word.World)
+		}
+		for _, one := range worlds {
+			if !slices.ContainsFunc(own.Worlds, func(w evidence.World) bool { return w.Party == one.Party && bytes.Equal(w.Key, one.Key) }) {
+				own.Worlds = append(own.Worlds, one)
+			}
 		}
 		if !slices.ContainsFunc(own.Senders, func(o evidence.Sender) bool {
 			return o.Party == passage.Sender.Party && o.Audience == passage.Sender.Audience && bytes.Equal(o.Key, passage.Sender.Key)
@@ -273,9 +281,10 @@ func (v *verification) numbers() {
 	}
 	for i := range v.p.Manifest.Streams {
 		s := &v.p.Manifest.Streams[i]
-		var over []evidence.Over
-		for _, o := range s.Over {
-			over = append(over, evidence.Over(o))
+		gaps, err := gapsOf(s)
+		if err != nil {
+			v.report.Add(evidence.Finding{Verdict: evidence.False, File: FileManifest, Offset: -1, Stream: s.Stream, Text: err.Error()})
+			continue
 		}
 		say := func(verdict evidence.Verdict, r evidence.Range, text string) {
 			v.report.Add(evidence.Finding{Verdict: verdict, File: FileManifest, Offset: -1, Stream: s.Stream, Batches: &r, Text: text})
@@ -283,11 +292,7 @@ func (v *verification) numbers() {
 		next := uint64(0)
 		follow := func(number uint64) {
 			if number > next {
-				ended, missing := evidence.Missing(evidence.Range{From: next, To: number - 1}, over)
-				for _, r := range ended {
-					say(evidence.Unknown, r, "the world says that the retention of these has ended: what was in them can't be told")
-				}
-				for _, r := range missing {
+				for _, r := range gaps.Take(evidence.Range{From: next, To: number - 1}, -1) {
 					say(evidence.False, r, "missing: the sender numbered these, and they are not in the passport")
 				}
 			} else if number < next {
@@ -303,7 +308,32 @@ func (v *verification) numbers() {
 		if next < s.NextBatch {
 			follow(s.NextBatch)
 		}
+		if n, in := gaps.Ended(); n > 0 {
+			say(evidence.Unknown, in, fmt.Sprintf("the world says that the retention of %d of these has ended: what was in them can't be told", n))
+		}
+		if why := gaps.Wrong(); why != "" {
+			v.report.Add(evidence.Finding{Verdict: evidence.False, File: FileManifest, Offset: -1, Stream: s.Stream, Text: why})
+		} else {
+			v.report.LeftOut = append(v.report.LeftOut, gaps.Left()...)
+		}
 	}
+}
+
+// gapsOf makes the account of what lacks of a stream.
+func gapsOf(s *avatar.MovedStream) (*evidence.Gaps, error) {
+	var over []evidence.Over
+	for _, o := range s.Over {
+		over = append(over, evidence.Over(o))
+	}
+	var left []*evidence.Redaction
+	for i := range s.Left {
+		word, err := evidence.OpenRedaction(s.Left[i].Word)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, word)
+	}
+	return evidence.NewGaps(over, left), nil
 }
 
 // rest checks the files that hold no stretch.

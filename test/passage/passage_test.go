@@ -26,8 +26,17 @@ type passage struct {
 	from, to *world
 	source   carnet.AvatarID
 	crossing carnet.CrossingID
-	target   carnet.AvatarID // zero: none is expected yet
-	manifest []byte          // nil: not fixed yet
+	target   carnet.AvatarID   // zero: none is expected yet
+	manifest []byte            // nil: not fixed yet
+	redact   *avatar.Redaction // nil: everything moves
+}
+
+// gives is what moves of the avatar.
+func (p *passage) gives() avatar.Leaver {
+	if p.redact == nil {
+		return p.from.agent
+	}
+	return p.from.agent.Redacted(*p.redact)
 }
 
 func newPassage(t *testing.T, from, to *world, id carnet.AvatarID) *passage {
@@ -51,7 +60,7 @@ func (p *passage) expect() error {
 // copy fetches what there is at the source.
 func (p *passage) copy() error {
 	ctx := context.Background()
-	streams, err := p.from.agent.MovedStreams(ctx, p.source)
+	streams, err := p.gives().MovedStreams(ctx, p.source)
 	if err != nil {
 		return err
 	}
@@ -60,7 +69,7 @@ func (p *passage) copy() error {
 	}
 	for _, s := range streams {
 		for from := uint64(0); ; {
-			page, err := p.from.agent.MovedStretches(ctx, p.source, s.Stream, from, 3)
+			page, err := p.gives().MovedStretches(ctx, p.source, s.Stream, from, 3)
 			if err != nil {
 				return err
 			}
@@ -83,12 +92,12 @@ func (p *passage) fetch(listed []avatar.MovedStretch) error {
 		return err
 	}
 	for _, m := range missing {
-		body, err := p.from.agent.StretchBytes(ctx, p.source, m)
+		body, err := p.gives().StretchBytes(ctx, p.source, m)
 		if err != nil {
 			return err
 		}
 		p.from.book.receipt(p.from.store)
-		proof, err := p.from.agent.ProofOf(ctx, p.source, m)
+		proof, err := p.gives().ProofOf(ctx, p.source, m)
 		if err != nil {
 			return err
 		}
@@ -105,7 +114,7 @@ func (p *passage) freeze() error {
 	if err := p.from.agent.Freeze(ctx, p.source, p.crossing); err != nil || p.manifest != nil {
 		return err
 	}
-	m, err := p.from.agent.Manifest(ctx, p.source, p.crossing, p.from.vouch)
+	m, err := p.gives().Manifest(ctx, p.source, p.crossing, p.from.vouch)
 	if err != nil {
 		return err
 	}
@@ -153,7 +162,7 @@ func (p *passage) bags(m *avatar.Manifest) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.from.agent.KeyBags(context.Background(), m, avatar.KeyTerms{Granter: p.from.name, Signer: p.from.self, Reception: reception, Clearance: p.to.clearance, Purpose: "fitness"})
+	return p.gives().KeyBags(context.Background(), m, avatar.KeyTerms{Granter: p.from.name, Signer: p.from.self, Reception: reception, Clearance: p.to.clearance, Purpose: "fitness"})
 }
 
 func (p *passage) arrive() error {
@@ -464,8 +473,13 @@ func TestAbortThroughCrashes(t *testing.T) {
 func crashAt(t *testing.T, side string, after bool, n int64, commit bool) bool {
 	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
 	id, streams := life(arena, 4)
-	before, state := arena.history(id), latest(t, arena, id)
-	p := newPassage(t, arena, citadel, id)
+	return crashIn(t, newPassage(t, arena, citadel, id), arena.history(id), latest(t, arena, id), streams[:], side, after, n, commit)
+}
+
+// crashIn loses a world of a passage at its n-th durable step; false: there are less.
+// What moves is history and state; an abort leaves all that there was.
+func crashIn(t *testing.T, p *passage, before, state []carnet.Measurement, streams []*source, side string, after bool, n int64, commit bool) bool {
+	arena, citadel, id, whole := p.from, p.to, p.source, p.from.history(p.source)
 	lost := map[string]*world{"source": arena, "target": citadel}[side]
 	lost.disk.after.Store(after)
 	lost.disk.at.Store(n)
@@ -497,7 +511,9 @@ func crashAt(t *testing.T, side string, after bool, n int64, commit bool) bool {
 		if got := latest(t, citadel, p.target); !slices.Equal(got, state) {
 			t.Errorf("%s lost at step %d: the state is %v, want %v", side, n, got, state)
 		}
-		nothingLeft(t, arena, streams[0].id, streams[1].id)
+		for _, s := range streams {
+			nothingLeft(t, arena, s.id)
+		}
 		if len(citadel.agent.Arriving()) > 0 || len(arena.agent.Avatars()) != 1 {
 			t.Errorf("%s lost at step %d: %v is still to come, %d are left", side, n, citadel.agent.Arriving(), len(arena.agent.Avatars()))
 		}
@@ -506,7 +522,7 @@ func crashAt(t *testing.T, side string, after bool, n int64, commit bool) bool {
 		if totals, err := citadel.agent.Totals(t.Context()); err != nil || totals.Stretches != 0 {
 			t.Errorf("%s lost at step %d: %d stretches are left, %v", side, n, totals.Stretches, err)
 		}
-		if got := arena.history(id); !slices.Equal(got, before) || arena.agent.Changeable(id) != nil {
+		if got := arena.history(id); !slices.Equal(got, whole) || arena.agent.Changeable(id) != nil {
 			t.Errorf("%s lost at step %d: the history of the source has changed, or it is still frozen", side, n)
 		}
 	}

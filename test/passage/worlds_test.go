@@ -210,7 +210,10 @@ type world struct {
 
 var clearance = carnet.Clearance{Sensitivity: carnet.Personal | carnet.Health, Purposes: "fitness"}
 
-func newWorld(t *testing.T, name carnet.PartyID) *world {
+func newWorld(t *testing.T, name carnet.PartyID) *world { return newWorldFor(t, name, clearance) }
+
+// newWorldFor makes a world with a clearance.
+func newWorldFor(t *testing.T, name carnet.PartyID, clearance carnet.Clearance) *world {
 	w := &world{t: t, name: name, dir: t.TempDir(), clearance: clearance, self: draw(), book: newBook(t, "ledger."+string(name)), vault: &vault{objects: make(map[carnet.Fingerprint][]byte)}}
 	var err error
 	if w.kek, err = keys.CreateFile(filepath.Join(w.dir, "kek")); err != nil {
@@ -309,6 +312,13 @@ func (w *world) vouch(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
 	return w.prover().Vouch(context.Background(), s)
 }
 
+// redaction leaves out what is labelled above a clearance.
+func (w *world) redaction(c carnet.Clearance) *avatar.Redaction {
+	return &avatar.Redaction{Clearance: c, Order: carnet.Fingerprint{7}, Ordered: time.Unix(1_790_000_000, 0).UTC(), Sign: func(s avatar.MovedStream, l avatar.LeftOut) ([]byte, error) {
+		return w.prover().VouchLeft(context.Background(), s, l)
+	}}
+}
+
 // bundle writes an avatar's evidence.
 func (w *world) bundle(id carnet.AvatarID) string {
 	w.t.Helper()
@@ -369,9 +379,19 @@ type source struct {
 	id           carnet.StreamID
 	avatar       carnet.AvatarID
 	epoch        seal.Key
-	slots        map[carnet.Retention]*seal.Slot
+	ceiling      carnet.Label
+	slots        map[slotOf]*seal.Slot
 	batch, first uint64
 }
+
+// slotOf is what a slot is of.
+type slotOf struct {
+	class carnet.Retention
+	label carnet.Label
+}
+
+// healthy is the label of what isn't said to be of another.
+var healthy = carnet.Label{Sensitivity: carnet.Health}
 
 // stream maps a stream to an avatar, or a new one, and gives its key.
 func (h *hub) stream(to *carnet.AvatarID) *source {
@@ -385,7 +405,7 @@ func (h *hub) follow(to carnet.AvatarID) *source {
 
 func (h *hub) mapped(r carnet.MapRequest) *source {
 	h.w.t.Helper()
-	s := &source{h: h, id: carnet.NewStreamID()}
+	s := &source{h: h, id: carnet.NewStreamID(), ceiling: carnet.Label{Sensitivity: carnet.Health & h.w.clearance.Sensitivity}}
 	var answer carnet.MapAnswer
 	r.Stream = s.id
 	if err := h.call(carnet.CallMap, r, &answer); err != nil {
@@ -399,7 +419,7 @@ func (h *hub) mapped(r carnet.MapRequest) *source {
 // turn begins another epoch.
 func (s *source) turn() {
 	s.h.w.t.Helper()
-	s.epoch, s.slots = seal.NewEpoch(s.id), make(map[carnet.Retention]*seal.Slot)
+	s.epoch, s.slots = seal.NewEpoch(s.id), make(map[slotOf]*seal.Slot)
 	announcement, err := s.h.w.agent.Announcement(context.Background(), "hub")
 	if err != nil {
 		s.h.w.t.Fatal(err)
@@ -410,7 +430,7 @@ func (s *source) turn() {
 		s.h.w.t.Fatal(err)
 	}
 	bag, err := seal.Grant(s.h.key, to, seal.Terms{Granter: "hub", Purpose: "fitness", Clearance: clearance, Time: now, NotAfter: now.Add(400 * 24 * time.Hour)},
-		[]seal.Entry{{Key: s.epoch, Ceiling: carnet.Label{Sensitivity: carnet.Health}}})
+		[]seal.Entry{{Key: s.epoch, Ceiling: s.ceiling}})
 	if err != nil {
 		s.h.w.t.Fatal(err)
 	}
@@ -425,20 +445,25 @@ var begun = time.Now().Add(-24 * time.Hour).Truncate(time.Minute)
 // numbers in the stream.
 func (s *source) seal(class carnet.Retention, name string, n int) []byte {
 	s.h.w.t.Helper()
+	return s.labelled(class, healthy, name, n)
+}
+
+func (s *source) labelled(class carnet.Retention, label carnet.Label, name string, n int) []byte {
+	s.h.w.t.Helper()
 	ms := make([]carnet.Measurement, n)
 	for i := range ms {
 		ms[i] = carnet.Measurement{Name: name, Time: begun.Add(time.Duration(s.first+uint64(i)) * time.Second).UnixNano(), Value: carnet.Float(float64(s.first) + float64(i))}
 	}
-	plain, err := seal.AppendBody(nil, seal.Body{Label: carnet.Label{Sensitivity: carnet.Health}, Retention: class, First: s.first, Count: uint32(n), Content: senml.AppendColumns(nil, ms)})
+	plain, err := seal.AppendBody(nil, seal.Body{Label: label, Retention: class, First: s.first, Count: uint32(n), Content: senml.AppendColumns(nil, ms)})
 	if err != nil {
 		s.h.w.t.Fatal(err)
 	}
-	slot := s.slots[class]
+	slot := s.slots[slotOf{class, label}]
 	if slot == nil {
 		if slot, err = s.epoch.Slot(uint32(len(s.slots))); err != nil {
 			s.h.w.t.Fatal(err)
 		}
-		s.slots[class] = slot
+		s.slots[slotOf{class, label}] = slot
 	}
 	batch, err := slot.Seal(nil, s.batch, plain)
 	if err != nil {
