@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/identity"
 	"carnet/policy"
@@ -17,7 +18,7 @@ import (
 
 // moves is what the handler needs of a world's moves: a *move.Agent.
 type moves interface {
-	Enrol(ctx context.Context, id carnet.AvatarID) (move.Described, error)
+	Enrol(ctx context.Context, id carnet.AvatarID, to carnet.PartyID) (move.Described, error)
 	Ask(ctx context.Context, by string, w move.Wanted) (move.AtTarget, error)
 	TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.Ordered) (move.AtTarget, error)
 	Cancel(ctx context.Context, x carnet.CrossingID, by string) error
@@ -36,9 +37,12 @@ func (s *server) crossingRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "enrol-avatar", Method: http.MethodPut, Path: "/v1/avatars/{id}/home", Tags: tags,
 		Summary:     "Has the avatar's home registered, if it isn't, and describes the avatar for a world that it is to move to.",
-		Description: "An owner's key must be pinned with it. The register learns a random id and the owner's key, and nothing of the avatar.",
-	}, func(ctx context.Context, in *OfAvatar) (*body[Traveller], error) {
-		d, err := s.moves.Enrol(ctx, in.ID)
+		Description: "An owner's key must be pinned with it. The register learns a random id and the owner's key, and nothing of the avatar. With for, every batch that may be labelled above what that world may have is opened, so that what would be left behind can be counted.",
+	}, func(ctx context.Context, in *struct {
+		OfAvatar
+		For carnet.PartyID `query:"for" doc:"The world that it is to move to, as this one calls it: with what would have to be left behind there." maxLength:"32"`
+	}) (*body[Traveller], error) {
+		d, err := s.moves.Enrol(ctx, in.ID, in.For)
 		return answer(traveller(d), err)
 	})
 	serving(s, h, huma.Operation{
@@ -104,6 +108,28 @@ type Traveller struct {
 	Residency   []string        `json:"residency,omitempty" doc:"To which places its data is bound." maxItems:"64"`
 	Properties  []string        `json:"properties" doc:"What it has." maxItems:"4096"`
 	Items       []CarriedItem   `json:"items,omitempty" doc:"The items that it has. Of an item that moves alone: that one." maxItems:"256"`
+	ClearedFor  *ClearedFor     `json:"cleared_for,omitempty" doc:"What the world may have for which it is described."`
+	Leaves      []LeftBehind    `json:"leaves,omitempty" doc:"What that world may not have, by label." maxItems:"4096"`
+}
+
+// ClearedFor is what a world may have.
+type ClearedFor struct {
+	Sensitivity string   `json:"sensitivity" example:"personal" maxLength:"64"`
+	Purposes    []string `json:"purposes,omitempty" maxItems:"64"`
+	Residency   []string `json:"residency,omitempty" maxItems:"64"`
+}
+
+// LeftBehind is what of a label a redacted move would leave behind for good.
+type LeftBehind struct {
+	Sensitivity  string     `json:"sensitivity" example:"health" maxLength:"64"`
+	Purposes     []string   `json:"purposes,omitempty" maxItems:"64"`
+	Residency    []string   `json:"residency,omitempty" maxItems:"64"`
+	Properties   []string   `json:"properties,omitempty" maxItems:"4096"`
+	Batches      uint64     `json:"batches"`
+	Measurements uint64     `json:"measurements"`
+	Closed       uint64     `json:"closed,omitempty" doc:"Batches that can't be opened any more: what they hold isn't counted."`
+	From         *time.Time `json:"from,omitempty" doc:"The first was measured then."`
+	To           *time.Time `json:"to,omitempty" doc:"And the last."`
 }
 
 // CarriedItem is an item of an avatar that is to move.
@@ -121,7 +147,51 @@ func traveller(d move.Described) Traveller {
 	for _, i := range d.Items {
 		t.Items = append(t.Items, CarriedItem{i.ID, i.Credential, i.Owner})
 	}
+	if c := d.Clearance; c != nil {
+		t.ClearedFor = &ClearedFor{c.Sensitivity.String(), c.Purposes.Words(), c.Residency.Words()}
+	}
+	for _, l := range d.Leaves {
+		t.Leaves = append(t.Leaves, LeftBehind{
+			l.Label.Sensitivity.String(), l.Label.Purposes.Words(), l.Label.Residency.Words(), l.Properties, l.Batches, l.Measurements, l.Closed, when(l.From), when(l.To),
+		})
+	}
 	return t
+}
+
+// redaction is what is to be left behind of a traveller, as its world has described it.
+func (n NewMove) redaction() (*identity.Redaction, []avatar.LeftBehind, error) {
+	c := n.Traveller.ClearedFor
+	switch {
+	case !n.Redact:
+		return nil, nil, nil
+	case n.Alone:
+		return nil, nil, carnet.Errorf(carnet.Malformed, "an item that comes alone leaves nothing behind")
+	case c == nil:
+		return nil, nil, carnet.Errorf(carnet.Malformed, "it isn't said what this world may have of the avatar").WithFix("have it described for this world: PUT /v1/avatars/{id}/home?for=WORLD")
+	}
+	label, err := labelOf(c.Sensitivity, c.Purposes, c.Residency)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := identity.Redaction(label)
+	var leaves []avatar.LeftBehind
+	for _, l := range n.Traveller.Leaves {
+		one := avatar.LeftBehind{Properties: l.Properties, Batches: l.Batches, Measurements: l.Measurements, Closed: l.Closed}
+		if one.Label, err = labelOf(l.Sensitivity, l.Purposes, l.Residency); err != nil {
+			return nil, nil, err
+		}
+		if l.From != nil && l.To != nil {
+			one.From, one.To = *l.From, *l.To
+		}
+		leaves = append(leaves, one)
+	}
+	return &r, leaves, nil
+}
+
+func labelOf(sensitivity string, purposes, residency []string) (l carnet.Label, err error) {
+	l = carnet.Label{Purposes: carnet.NewSet(purposes...), Residency: carnet.NewSet(residency...)}
+	l.Sensitivity, err = carnet.ParseSensitivity(sensitivity)
+	return l, err
 }
 
 // NewMove asks for an avatar of another world to come here.
@@ -129,6 +199,7 @@ type NewMove struct {
 	World     carnet.PartyID `json:"world" doc:"Where it lives, as this world calls that one." example:"arena"`
 	Traveller Traveller      `json:"traveller" doc:"As the other world describes it: the answer to enrol-avatar there. It is compared with what that world gives."`
 	View      *policy.View   `json:"view,omitempty" doc:"What its things send here from then on; left out, what they send now."`
+	Redact    bool           `json:"redact,omitempty" doc:"What is labelled above cleared_for is left behind for good, if the owner consents; without it such a move is refused."`
 	Text      string         `json:"text,omitempty" doc:"What for, to the owner, on one line." maxLength:"512"`
 
 	Items  []carnet.ItemID  `json:"items,omitempty" doc:"Those of its items that come along: each must be accepted here." maxItems:"256"`
@@ -157,10 +228,12 @@ func (n NewMove) wanted() (w move.Wanted, err error) {
 	if n.To != nil {
 		w.To = *n.To
 	}
-	if w.Ceiling.Sensitivity, err = carnet.ParseSensitivity(t.Sensitivity); err != nil {
+	if w.Ceiling, err = labelOf(t.Sensitivity, t.Purposes, t.Residency); err != nil {
 		return w, err
 	}
-	w.Ceiling.Purposes, w.Ceiling.Residency = carnet.NewSet(t.Purposes...), carnet.NewSet(t.Residency...)
+	if w.Redact, w.Leaves, err = n.redaction(); err != nil {
+		return w, err
+	}
 	if n.View != nil {
 		if err := n.View.Enforced(); err != nil {
 			return w, err
@@ -197,6 +270,7 @@ type Crossing struct {
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
 	Items     []MovingItem      `json:"items,omitempty" doc:"What goes along, and what ends."`
 	Alone     bool              `json:"alone,omitempty" doc:"The item moves, and not the avatar."`
+	Redacted  bool              `json:"redacted,omitempty" doc:"What its target may not have is left behind, by the owner's order."`
 	Recovery  bool              `json:"recovery,omitempty" doc:"It comes by a passport, since its home is gone for good."`
 	Surveyed  bool              `json:"surveyed,omitempty" doc:"Since it is home, every batch that came has been opened."`
 	Unfit     int               `json:"unfit,omitempty" doc:"How many of them can't be used; the log names them."`
@@ -250,7 +324,7 @@ func coming(t move.AtTarget, p move.Progress) Crossing {
 		Surveyed: t.Surveyed, Unfit: t.Unfit, Steps: t.Steps, Amount: amount(t.Amount),
 	}
 	moving := t.Moving()
-	c.Items, c.Alone = movingItems(moving), moving.Alone
+	c.Items, c.Alone, c.Redacted = movingItems(moving), moving.Alone, moving.Redact != nil
 	c.Recovery = t.Passport != ""
 	if t.State == move.Asked {
 		c.Request = RequestDocument(t.Request)
@@ -268,7 +342,7 @@ func (s *server) crossings() []Crossing {
 		all = append(all, Crossing{
 			ID: l.ID, Direction: departing, State: l.State, World: l.To, Ours: l.Avatar, Begun: l.Begun, Until: when(l.Until), Ended: when(l.Ended),
 			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure, Steps: l.Steps, Amount: amount(l.Amount),
-			Items: movingItems(moving), Alone: moving.Alone,
+			Items: movingItems(moving), Alone: moving.Alone, Redacted: moving.Redact != nil,
 		})
 	}
 	targets, progress := s.moves.AtTarget()

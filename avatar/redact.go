@@ -28,7 +28,10 @@ type Redaction struct {
 type Leaver interface {
 	MovedStreams(context.Context, carnet.AvatarID) ([]MovedStream, error)
 	MovedStretches(ctx context.Context, id carnet.AvatarID, stream carnet.StreamID, from uint64, limit int) ([]MovedStretch, error)
+	// StretchBytes returns a stretch's bytes, looked at and whole; StoredBytes as they
+	// are in the store.
 	StretchBytes(context.Context, carnet.AvatarID, MovedStretch) ([]byte, error)
+	StoredBytes(context.Context, carnet.AvatarID, MovedStretch) ([]byte, error)
 	ProofOf(context.Context, carnet.AvatarID, MovedStretch) ([]byte, error)
 	Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, MovedStream) ([]byte, error)) (*Manifest, error)
 	KeyBags(context.Context, *Manifest, KeyTerms) ([][]byte, error)
@@ -195,6 +198,11 @@ func (l redacted) StretchBytes(ctx context.Context, id carnet.AvatarID, m MovedS
 		return nil, err
 	}
 	return is.remains(body), nil
+}
+
+// StoredBytes are as StretchBytes: what remains is made of what was looked at.
+func (l redacted) StoredBytes(ctx context.Context, id carnet.AvatarID, m MovedStretch) ([]byte, error) {
+	return l.StretchBytes(ctx, id, m)
 }
 
 func (l redacted) ProofOf(ctx context.Context, id carnet.AvatarID, m MovedStretch) ([]byte, error) {

@@ -30,6 +30,9 @@ func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.P
 		Vouch: func(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
 			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.Vouch(ctx, s)
 		},
+		VouchLeft: func(s avatar.MovedStream, l avatar.LeftOut) ([]byte, error) {
+			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.VouchLeft(ctx, s, l)
+		},
 		HomeCheck: time.Duration(n.config.World.HomeCheck), Log: n.log,
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"carnet"
 	"carnet/api"
@@ -13,6 +14,12 @@ import (
 // move to.
 func (c *Client) Enrol(ctx context.Context, id carnet.AvatarID) (api.Traveller, error) {
 	return send[api.Traveller](ctx, c, http.MethodPut, "/v1/avatars/"+id.String()+"/home", nil)
+}
+
+// EnrolFor is Enrol with what would have to be left behind for a world, as the one that
+// is asked calls it.
+func (c *Client) EnrolFor(ctx context.Context, id carnet.AvatarID, to carnet.PartyID) (api.Traveller, error) {
+	return send[api.Traveller](ctx, c, http.MethodPut, "/v1/avatars/"+id.String()+"/home?for="+url.QueryEscape(string(to)), nil)
 }
 
 // Crossings lists a world's moves.

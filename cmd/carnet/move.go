@@ -26,6 +26,7 @@ type avatarMove struct {
 	From   carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
 	To     carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
 	belongings
+	Redact  bool   `help:"Leave behind for good what its target may not have, if its owner consents. Without it such a move is refused."`
 	View    string `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
 	Text    string `placeholder:"LINE" help:"What for, to its owner, on one line."`
 	Request string `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: CROSSING.json"`
@@ -47,14 +48,19 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	traveller, err := source.Enrol(ctx, c.Avatar)
+	var traveller api.Traveller
+	if c.Redact { // what would be left behind is counted, which takes a while
+		traveller, err = source.EnrolFor(ctx, c.Avatar, c.To)
+	} else {
+		traveller, err = source.Enrol(ctx, c.Avatar)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.From, err)
 	}
 	if len(traveller.Properties) == 0 {
 		return carnet.Errorf(carnet.Conflict, "the avatar has shown nothing yet, so there is nothing to move").WithFix("wait until its things have sent something")
 	}
-	n := api.NewMove{World: c.From, Traveller: traveller, Text: c.Text}
+	n := api.NewMove{World: c.From, Traveller: traveller, Redact: c.Redact, Text: c.Text}
 	if c.View != "" {
 		text, err := readDocument(s, c.View)
 		if err != nil {
@@ -212,6 +218,9 @@ func writeCrossing(s streams, x crossingOf) error {
 	if m := x.Amount; m != nil {
 		fmt.Fprintf(s.out, "  %d measurements in %d stretches of %d streams, %d bytes as they are stored; keys of %d epochs\n", m.Measurements, m.Stretches, m.Streams, m.Bytes, m.Keys)
 	}
+	if m := x.Amount; m != nil && m.LeftBatches > 0 {
+		fmt.Fprintf(s.out, "  left behind by its owner's order: %d measurements in %d batches%s\n", m.LeftMeasurements, m.LeftBatches, uncounted(m.LeftClosed))
+	}
 	if x.Unfit > 0 {
 		fmt.Fprintf(s.out, "  %d batches that came can't be used; the log of %s names them\n", x.Unfit, x.Party)
 	}
@@ -222,10 +231,21 @@ func writeCrossing(s streams, x crossingOf) error {
 			return err
 		}
 		fmt.Fprintf(s.out, "  the source's receipt: unreadable there since %s, in no backup any more from %s on\n", clock(d.Unreadable), clock(d.Unrecoverable))
+		if d.Left > 0 {
+			fmt.Fprintf(s.out, "  %d measurements of it were left out of the move, and are nowhere any more\n", d.Left)
+		}
 	case x.Until != nil && !x.State.Over():
 		fmt.Fprintf(s.out, "  if nothing is decided, the registrar decides abort at %s\n", clock(*x.Until))
 	}
 	return nil
+}
+
+// uncounted says of how many batches nobody knows what they held.
+func uncounted(closed uint64) string {
+	if closed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and those of %d that couldn't be opened any more", closed)
 }
 
 // pace says how fast copying goes, and how long it will take.

@@ -16,6 +16,12 @@ type Amount struct {
 	Bytes        int64  `json:"bytes"`      // of the stretches, as they are stored
 	Keys         int    `json:"keys"`       // of epochs
 	Properties   int    `json:"properties"` // with a newest value
+
+	// Left behind by the owner's order. Measurements of LeftClosed of the batches, which
+	// couldn't be opened any more, aren't counted.
+	LeftBatches      uint64 `json:"left_batches,omitempty"`
+	LeftMeasurements uint64 `json:"left_measurements,omitempty"`
+	LeftClosed       uint64 `json:"left_closed,omitempty"`
 }
 
 func amountOf(m *avatar.Manifest) Amount {
@@ -25,6 +31,16 @@ func amountOf(m *avatar.Manifest) Amount {
 		all.Batches += uint64(s.Batches)
 		all.Measurements += s.Measurements
 		all.Bytes += int64(s.Size)
+	}
+	for i := range m.Streams {
+		for _, l := range m.Streams[i].Left {
+			if l.Crossing != m.Crossing {
+				continue // of a move before
+			}
+			for _, r := range l.Runs {
+				all.LeftBatches, all.LeftMeasurements, all.LeftClosed = all.LeftBatches+r.Batches, all.LeftMeasurements+r.Measurements, all.LeftClosed+r.Closed
+			}
+		}
 	}
 	return all
 }

@@ -305,5 +305,5 @@ func (a *Agent) released(t atTarget, release string, document []byte) (*avatar.M
 	if m.Crossing != t.ID || m.Avatar != t.Avatar {
 		return nil, carnet.Errorf(carnet.Forbidden, "%s gives the manifest of something else", t.From)
 	}
-	return m, nil
+	return m, checkLeft(t, order, m)
 }

@@ -32,11 +32,17 @@ type Described struct {
 	Ceiling    carnet.Label // of all that would move
 	Properties []string
 	Items      []item.Info
+
+	// For a world that it is to move to: what may be given to that one, and what of the
+	// avatar is labelled above it, as far as it was looked into.
+	Clearance *carnet.Clearance
+	Leaves    []avatar.LeftBehind
 }
 
 // Enrol has an avatar's home registered, if it isn't, with the owner's key that is
-// pinned with it, and describes the avatar.
-func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID) (Described, error) {
+// pinned with it, and describes the avatar: for a world, if one is named, with what would
+// have to be left behind.
+func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID, to carnet.PartyID) (Described, error) {
 	v, err := a.World.Avatar(id)
 	if err != nil {
 		return Described{}, err
@@ -44,6 +50,11 @@ func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID) (Described, error
 	d := Described{Title: v.Title, Properties: v.Properties, Items: a.Items.Of(id)}
 	if d.Ceiling, err = a.World.MovedCeiling(ctx, id); err != nil {
 		return Described{}, err
+	}
+	if to != "" {
+		if err := a.describeFor(ctx, &d, id, to); err != nil {
+			return Described{}, err
+		}
 	}
 	d.Registered, err = a.enrol(ctx, id)
 	return d, err

@@ -36,7 +36,7 @@ func (s *stage) takes() {
 // wanted is the move of the avatar with some items, while others end.
 func (s *stage) wanted(along, end []carnet.ItemID) Wanted {
 	s.t.Helper()
-	d, err := s.arena.Enrol(s.t.Context(), s.avatar)
+	d, err := s.arena.Enrol(s.t.Context(), s.avatar, "")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -40,17 +40,12 @@ type World interface {
 	Thaw(context.Context, carnet.AvatarID, carnet.CrossingID) error
 	Pack(context.Context) error
 	MovedCeiling(context.Context, carnet.AvatarID) (carnet.Label, error)
-	MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedStream, error)
-	MovedStretches(ctx context.Context, id carnet.AvatarID, stream carnet.StreamID, from uint64, limit int) ([]avatar.MovedStretch, error)
-	// StretchBytes returns a stretch's bytes, looked at and whole; StoredBytes as they
-	// are in the store.
-	StretchBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
-	StoredBytes(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
-	ProofOf(context.Context, carnet.AvatarID, avatar.MovedStretch) ([]byte, error)
-	Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
+	avatar.Leaver
+	// Redacted gives what an owner's order leaves of what moves.
+	Redacted(avatar.Redaction) avatar.Leaver
+	WouldLeave(context.Context, carnet.AvatarID, carnet.Clearance) ([]avatar.LeftBehind, error)
 	// PassportManifest is Manifest of an avatar that goes on living.
 	PassportManifest(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
-	KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error)
 	Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error
 	Departed(carnet.AvatarID) (avatar.Destination, error)
 	Clear(context.Context, carnet.AvatarID) error
@@ -209,6 +204,8 @@ type Config struct {
 	Registrar func() (Registrar, string, error)
 	// Vouch signs what this world says of a stream that it received itself.
 	Vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)
+	// VouchLeft signs what this world left out of a stream by an owner's order.
+	VouchLeft func(avatar.MovedStream, avatar.LeftOut) ([]byte, error)
 	// Announce signs this world's reception key for a world that is to give keys.
 	Announce  func() ([]byte, error)
 	Mandates  Mandates
@@ -246,7 +243,7 @@ type Agent struct {
 
 // New reads the moves that there are.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
-	if cfg.World == nil || cfg.Items == nil || cfg.Peers == nil || cfg.Far == nil || cfg.Vouch == nil || cfg.Announce == nil || cfg.Mandates == nil || cfg.Moved == nil || cfg.Registrar == nil ||
+	if cfg.World == nil || cfg.Items == nil || cfg.Peers == nil || cfg.Far == nil || cfg.Vouch == nil || cfg.VouchLeft == nil || cfg.Announce == nil || cfg.Mandates == nil || cfg.Moved == nil || cfg.Registrar == nil ||
 		len(cfg.Key) != ed25519.PrivateKeySize {
 		return nil, carnet.Errorf(carnet.Malformed, "moves need a world with its key and items, peers, ways to them, and to things agents")
 	}

@@ -127,6 +127,12 @@ func TestAmountIsWhatTheManifestLists(t *testing.T) {
 // Whatever is cut or lost, at whichever call, once: it goes on and ends, and the
 // avatar lives once. Each world begins anew in between.
 func TestAMoveGoesOnAfterAnyBreak(t *testing.T) {
+	for _, stage := range []func(*testing.T) *stage{newStage, newRedactedStage} {
+		breakEach(t, stage)
+	}
+}
+
+func breakEach(t *testing.T, staged func(*testing.T) *stage) {
 	gone := carnet.Errorf(carnet.Unavailable, "nobody answers")
 	for _, call := range []string{"offer", "freeze", "manifest", "decided"} {
 		for name, breaks := range map[string]func(*stage) map[string]error{
@@ -134,7 +140,7 @@ func TestAMoveGoesOnAfterAnyBreak(t *testing.T) {
 		} {
 			for _, restarted := range []carnet.PartyID{"arena", "citadel"} {
 				t.Run(call+" "+name+", "+string(restarted)+" begins anew", func(t *testing.T) {
-					s := newStage(t)
+					s := staged(t)
 					s.ask()
 					s.order(time.Hour)
 					breaks(s)[call] = gone
@@ -144,6 +150,7 @@ func TestAMoveGoesOnAfterAnyBreak(t *testing.T) {
 					delete(breaks(s), call)
 					s.goOn()
 					s.want("in the end", Gone, Home, "citadel")
+					s.left()
 				})
 			}
 		}
@@ -153,8 +160,11 @@ func TestAMoveGoesOnAfterAnyBreak(t *testing.T) {
 // A store that fails before any of its writes: the write is done again at the next
 // start, and nothing was said that isn't stored.
 func TestAMoveGoesOnAfterAnyFailedWrite(t *testing.T) {
-	for _, world := range []carnet.PartyID{"arena", "citadel"} {
+	for i, world := range []carnet.PartyID{"arena", "citadel", "arena", "citadel"} {
 		s := newStage(t)
+		if i > 1 {
+			s = newRedactedStage(t)
+		}
 		s.ask()
 		s.order(time.Hour)
 		for range 6 {
@@ -170,6 +180,7 @@ func TestAMoveGoesOnAfterAnyFailedWrite(t *testing.T) {
 		}
 		s.goOn()
 		s.want("in the end", Gone, Home, "citadel")
+		s.left()
 	}
 }
 
@@ -293,7 +304,7 @@ func TestRoomsOfNoMoveAreDeleted(t *testing.T) {
 // What the register doesn't say isn't believed.
 func TestAHomeThatTheRegisterDoesNotKnow(t *testing.T) {
 	s := newStage(t)
-	d, err := s.arena.Enrol(t.Context(), s.avatar)
+	d, err := s.arena.Enrol(t.Context(), s.avatar, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,11 @@ func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if err := a.World.Pack(ctx); err != nil {
 		return Standing{}, err
 	}
-	streams, err := a.World.MovedStreams(ctx, about)
+	from, err := a.leaver(o)
+	if err != nil {
+		return Standing{}, err
+	}
+	streams, err := from.MovedStreams(ctx, about)
 	return Standing{state, streams}, err
 }
 
@@ -128,7 +132,7 @@ func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if err != nil {
 		return None, err
 	}
-	if err := a.checkMay(ctx, by, about, order, o.alone()); err != nil {
+	if err := a.checkMay(ctx, by, about, order, o.Moving()); err != nil {
 		return None, err
 	}
 	l.AtSource = AtSource{ID: x, Avatar: about, To: by, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
@@ -177,11 +181,11 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 }
 
 // checkMay refuses what may not move to the target, or not any more.
-func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order, alone bool) error {
+func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order, terms identity.MoveTerms) error {
 	if !a.Now().Before(order.Until) {
 		return carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("its owner orders it anew")
 	}
-	if alone { // an item says nothing that was measured
+	if terms.Alone { // an item says nothing that was measured
 		return nil
 	}
 	peer, err := a.Peers.Named(by)
@@ -191,13 +195,16 @@ func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.Av
 	if peer.Clearance.Purposes == "" {
 		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by).WithFix("agree on new terms: carnet peer invite")
 	}
+	if terms.Redact != nil {
+		return redactable(by, *terms.Redact, peer.Clearance)
+	}
 	ceiling, err := a.World.MovedCeiling(ctx, about)
 	if err != nil {
 		return err
 	}
 	if over := ceiling.Exceeds(peer.Clearance); over != "" {
 		return carnet.Errorf(carnet.Forbidden, "the history may not go to %s: %s", by, over).
-			WithFix("move it to a world that is cleared for it, or share what may be shared")
+			WithFix("order the move with --redact, which leaves that behind for good; move it to a world that is cleared for it, or share what may be shared")
 	}
 	return nil
 }
@@ -217,13 +224,17 @@ func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.Cros
 	return l, nil
 }
 
-// historyOf refuses a move whose avatar stays: only its item may be fetched.
-func (a *Agent) historyOf(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) error {
+// historyOf returns what moves, and refuses a move whose avatar stays: only its item may
+// be fetched.
+func (a *Agent) historyOf(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (avatar.Leaver, error) {
 	l, err := a.readable(by, about, x)
-	if err == nil && l.alone() {
-		err = carnet.Errorf(carnet.Forbidden, "the crossing %s is of an item, and the avatar stays", x)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if l.alone() {
+		return nil, carnet.Errorf(carnet.Forbidden, "the crossing %s is of an item, and the avatar stays", x)
+	}
+	return a.leaver(l.SignedOrder)
 }
 
 // pageOfStretches is how many stretches are listed at once.
@@ -231,26 +242,28 @@ const pageOfStretches = 512
 
 // Stretches lists stretches for the target, those of a stream from a batch on.
 func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
-	if err := a.historyOf(by, about, x); err != nil {
+	moves, err := a.historyOf(by, about, x)
+	if err != nil {
 		return nil, err
 	}
-	return a.World.MovedStretches(ctx, about, stream, from, pageOfStretches)
+	return moves.MovedStretches(ctx, about, stream, from, pageOfStretches)
 }
 
 // Stretch gives the target one stretch, with what proves it: its bytes as they are
 // here, since the target looks at them; or, looked, once it is seen that they are whole.
 func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, m avatar.MovedStretch, looked bool) (body, proof []byte, err error) {
-	if err := a.historyOf(by, about, x); err != nil {
+	moves, err := a.historyOf(by, about, x)
+	if err != nil {
 		return nil, nil, err
 	}
-	bytes := a.World.StoredBytes
+	bytes := moves.StoredBytes
 	if looked {
-		bytes = a.World.StretchBytes
+		bytes = moves.StretchBytes
 	}
 	if body, err = bytes(ctx, about, m); err != nil {
 		return nil, nil, err
 	}
-	proof, err = a.World.ProofOf(ctx, about, m)
+	proof, err = moves.ProofOf(ctx, about, m)
 	return body, proof, err
 }
 
@@ -276,7 +289,11 @@ func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	if err != nil {
 		return Freezing{}, err
 	}
-	bags, err := a.World.KeyBags(ctx, parsed, avatar.KeyTerms{
+	moves, err := a.leaver(l.SignedOrder)
+	if err != nil {
+		return Freezing{}, err
+	}
+	bags, err := moves.KeyBags(ctx, parsed, avatar.KeyTerms{
 		Granter: a.Party, Signer: a.Key, Reception: reception, Clearance: peer.Clearance, Purpose: peer.Clearance.Purposes.Words()[0],
 	})
 	return Freezing{l.Release, len(m), bags}, err
@@ -345,7 +362,10 @@ func (a *Agent) fix(ctx context.Context, l atSource, order identity.Order) (m *a
 			Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
 		}
 	} else if err = a.World.Freeze(ctx, l.Avatar, l.ID); err == nil {
-		m, err = a.World.Manifest(ctx, l.Avatar, l.ID, a.Vouch)
+		var moves avatar.Leaver
+		if moves, err = a.leaver(l.SignedOrder); err == nil {
+			m, err = moves.Manifest(ctx, l.Avatar, l.ID, a.Vouch)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -658,7 +678,7 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 		return err
 	}
 	departure, err := identity.SignDeparture(a.Key, identity.Departure{
-		Crossing: l.ID, Source: a.did, Manifest: l.Manifest, Unreadable: since, Unrecoverable: since.Add(a.Unrecoverable),
+		Crossing: l.ID, Source: a.did, Manifest: l.Manifest, Unreadable: since, Unrecoverable: since.Add(a.Unrecoverable), Left: l.Amount.LeftMeasurements,
 	})
 	if err != nil {
 		return err

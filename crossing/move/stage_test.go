@@ -39,6 +39,7 @@ type store struct {
 	title     string                   // of what it would release
 	streams   []avatar.MovedStream
 	ceiling   carnet.Label
+	secret    carnet.Label // of the first batch of each stream; zero: as any
 	failKeep  error
 	failCheck error
 	keys      int // bags taken
@@ -61,7 +62,7 @@ func (s *store) copied() *store {
 	defer s.mu.Unlock()
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
-		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), silent: maps.Clone(s.silent), title: s.title, ceiling: s.ceiling, streams: s.streams,
+		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), silent: maps.Clone(s.silent), title: s.title, ceiling: s.ceiling, secret: s.secret, streams: s.streams,
 		items: s.items.Copied(), table: s.table,
 	}
 }
@@ -148,6 +149,44 @@ func (s *store) PassportManifest(ctx context.Context, id carnet.AvatarID, p carn
 		Version: 1, Crossing: p, Avatar: id, Title: s.title, Created: noon,
 		Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
 	}, nil
+}
+
+// redactedStore is what remains of a store's avatars.
+type redactedStore struct {
+	*store
+	r avatar.Redaction
+}
+
+func (s *store) Redacted(r avatar.Redaction) avatar.Leaver { return redactedStore{s, r} }
+
+func (s *store) WouldLeave(_ context.Context, _ carnet.AvatarID, c carnet.Clearance) (all []avatar.LeftBehind, err error) {
+	if s.secret.Exceeds(c) != "" {
+		all = append(all, avatar.LeftBehind{Label: s.secret, Properties: []string{"position"}, Batches: uint64(len(s.streams)), Measurements: 2 * uint64(len(s.streams)), From: noon, To: noon.Add(time.Hour)})
+	}
+	return all, nil
+}
+
+func (s redactedStore) Manifest(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error) {
+	m, err := s.store.Manifest(ctx, id, x, vouch)
+	if err != nil {
+		return nil, err
+	}
+	for i := range m.Streams {
+		out := &m.Streams[i]
+		out.Slots = true
+		if s.secret.Exceeds(s.r.Clearance) == "" {
+			continue
+		}
+		l := avatar.LeftOut{
+			Crossing: x, World: "arena", Order: s.r.Order, Ordered: s.r.Ordered,
+			Runs: []avatar.LeftRun{{Class: carnet.Keep, Sensitivity: s.secret.Sensitivity, Batches: 1, Measurements: 2}},
+		}
+		if l.Word, err = s.r.Sign(*out, l); err != nil {
+			return nil, err
+		}
+		out.Left = []avatar.LeftOut{l}
+	}
+	return m, nil
 }
 
 func (s *store) KeyBags(context.Context, *avatar.Manifest, avatar.KeyTerms) ([][]byte, error) {
@@ -510,6 +549,8 @@ type stage struct {
 	lost            map[string]error         // calls whose answer is lost
 	told            [][]carnet.Moved
 	crossing        AtTarget
+	redact          bool // what citadel may not have is left behind
+	unordered       bool // and nobody ordered that
 	ordered         identity.Ordered
 	owner, ownThere ed25519.PrivateKey
 }
@@ -556,8 +597,9 @@ func (s *stage) start(name carnet.PartyID) {
 		Announce: func() ([]byte, error) {
 			return reception.Announce(keyOf(string(name)), name, time.Now().Add(time.Hour))
 		},
-		Moved: func(m []carnet.Moved) { s.told = append(s.told, m) },
-		Log:   slog.New(slog.DiscardHandler),
+		VouchLeft: func(avatar.MovedStream, avatar.LeftOut) ([]byte, error) { return []byte("word"), nil },
+		Moved:     func(m []carnet.Moved) { s.told = append(s.told, m) },
+		Log:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -654,11 +696,16 @@ func (s *stage) Decided(ctx context.Context, to Visit, d Decided) (Left, error) 
 // ask makes room in citadel; order has the owner sign.
 func (s *stage) ask() {
 	s.t.Helper()
-	d, err := s.arena.Enrol(s.t.Context(), s.avatar)
+	d, err := s.arena.Enrol(s.t.Context(), s.avatar, "citadel")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.crossing, err = s.citadel.Ask(s.t.Context(), "operator", Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties})
+	w := Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties}
+	if s.redact {
+		redact := identity.Redaction(*d.Clearance)
+		w.Redact, w.Leaves = &redact, d.Leaves
+	}
+	s.crossing, err = s.citadel.Ask(s.t.Context(), "operator", w)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -132,7 +132,11 @@ type Wanted struct {
 	Ceiling    carnet.Label    // of all that would come
 	Properties []string        // what it has
 	View       json.RawMessage // of what its things send from then on; nil: as now
-	Text       string          // for the owner, in this world's words
+	// Redact: what is labelled above it is left behind, which Leaves counts; nil: nothing
+	// may be.
+	Redact *identity.Redaction
+	Leaves []avatar.LeftBehind
+	Text   string // for the owner, in this world's words
 
 	Has   []Possession    // its items
 	Along []carnet.ItemID // those that come with it
@@ -161,6 +165,9 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 	}
 	if err := a.checkHome(ctx, w.Home, peer.DID()); err != nil {
 		return AtTarget{}, err
+	}
+	if w.Redact != nil && w.Ceiling.Exceeds(w.Redact.Clearance()) == "" {
+		w.Redact = nil // nothing has to be left behind
 	}
 	report, err := a.assess(w)
 	if err != nil {
@@ -216,7 +223,7 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	t.Asked = asked.ID
 	t.Request, err = identity.MoveRequest{
 		Crossing: t.ID, Registrar: w.Home.Registrar, Home: w.Home.Home, Owner: w.Home.Owner, Source: peer.DID(), Target: a.Party, TargetKey: a.did,
-		To: t.To, View: w.View, Items: moving.items, Retired: moving.retired, Alone: w.Alone, Report: moving.report, Mandate: asked.Request,
+		To: t.To, View: w.View, Redact: w.Redact, Items: moving.items, Retired: moving.retired, Alone: w.Alone, Report: moving.report, Mandate: asked.Request,
 	}.Marshal()
 	if err != nil {
 		return err
@@ -238,12 +245,18 @@ func (a *Agent) purpose() string { return a.Clearance.Purposes.Words()[0] }
 
 // assess says what fits, and refuses what this world may not hold.
 func (a *Agent) assess(w Wanted) (report []string, err error) {
-	if over := w.Ceiling.Exceeds(a.Clearance); over != "" {
+	if over := w.Ceiling.Exceeds(a.Clearance); over != "" && w.Redact == nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the avatar can't come: its history has what %s may not hold: %s", a.Party, over).
-			WithFix("share with %s what may be shared, or move to a world that is cleared for all of it", a.Party)
+			WithFix("leave that behind for good, with the owner's consent: --redact; share with %s what may be shared, or move to a world that is cleared for all of it", a.Party)
 	}
 	if w.Alone {
 		return nil, nil
+	}
+	if w.Redact != nil {
+		if err := redactable(a.Party, *w.Redact, a.Clearance); err != nil {
+			return nil, err
+		}
+		return a.assessRedacted(w), nil
 	}
 	if len(w.Properties) == 0 {
 		return []string{"It has shown nothing yet: its history is empty, or over."}, nil
@@ -305,7 +318,7 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 		!slices.Equal(order.Homes, asked.Homes()) || order.Owner != asked.Owner:
 		return until, carnet.Errorf(carnet.Forbidden, "the order isn't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
 	case terms.Avatar != t.Avatar || terms.Home != asked.Home || terms.To != t.To || string(terms.View) != string(asked.View) ||
-		!slices.Equal(terms.Items, asked.Items) || !slices.Equal(terms.Retired, asked.Retired) || terms.Alone != asked.Alone:
+		!terms.Redact.Same(asked.Redact) || !slices.Equal(terms.Items, asked.Items) || !slices.Equal(terms.Retired, asked.Retired) || terms.Alone != asked.Alone:
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms aren't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
 	case !a.Now().Before(order.Until):
 		return until, carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"carnet/access"
+	"carnet/api"
+	"carnet/crossing/move"
+	"carnet/identity"
+	"carnet/td"
+	"carnet/thing"
+)
+
+// TestARedactedMove is the story of an avatar that moves to a world which may have less,
+// over real processes: without its owner's consent it stays; with it the owner reads in
+// numbers what is left behind for good, both worlds are killed on the way, and in the
+// end the target has the rest, evidence says what was left out, and what the watch sends
+// goes on there, as far as it may.
+func TestARedactedMove(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--listen-http="+address(t), "--listen-mqtt="+address(t))
+	for world, holds := range map[string]string{"arena": "personal+health", "citadel": "personal"} {
+		u.does("party", "init", "--role=world", "--party="+world, "--dir="+world, "--listen-http="+address(t), "--listen-link="+address(t),
+			"--listen-r5="+address(t), "--purpose=care", "--sensitivity="+holds)
+	}
+	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault", "--listen-http="+address(t), "--listen-r2="+address(t))
+	u.runs("depot", "vault")
+	arena, citadel, hub := u.runs("world", "arena"), u.runs("world", "citadel"), u.runs("things", "hub")
+	u.peers("vault", "watches", "hub", "vault", "--scope=r2")
+	for world, gets := range map[string]string{"arena": "personal+health", "citadel": "personal"} {
+		u.peers("vault", world, world, "vault", "--scope=r2")
+		u.peers(world, "watches", "hub", world, "--scope=r1", "--purpose=care", "--sensitivity="+gets)
+		hub.says(hub.err, "link registered")
+	}
+	u.peers("arena", "citadel", "citadel", "arena", "--scope=r5", "--purpose=care", "--sensitivity=personal")
+
+	// Everybody's ways in, in one file.
+	all := &access.File{Version: access.Version}
+	for _, party := range []string{"hub", "arena", "citadel"} {
+		f, err := access.Read(filepath.Join(u.dir, party, "access.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		reached := f.Parties[0]
+		reached.CAFile = party + "/" + reached.CAFile
+		all.Parties, all.Tokens = append(all.Parties, reached), append(all.Tokens, f.Tokens...)
+	}
+	if err := all.Write(filepath.Join(u.dir, "all.json")); err != nil {
+		t.Fatal(err)
+	}
+	at, keys, secret := "--access=all.json", "--keystore=alice.keys", "--passphrase-file=secret"
+	u.write("secret", "several words that alice knows\n")
+	u.write("watch.td.json", strings.Replace(string(td.Watch()), `"title": "Watch",`, `"title": "Watch", "carnet:linger": "PT0S",`, 1))
+	added := reads[api.AddedThing](u, "thing", "add", at, "--id=watch-7", "--description=watch.td.json")
+	u.does("owner", "keystore", "new", "alice.keys", secret)
+	from := reads[thing.MappingInfo](u, "thing", "map", at, "watch-7", "--world=arena", keys, secret)
+	watch := u.wears(hub, added)
+	pack := `[{"bt":%d,"n":"heart_rate","u":"beat/min","v":61},{"n":"speed","u":"m/s","v":2.5}]`
+	count := func(world, avatar, property string) (n int) {
+		t.Helper()
+		if r := u.try("", "avatar", "history", at, "--party="+world, avatar, "--property="+property, "--format=json"); r.code == 0 {
+			var ms []json.RawMessage
+			if err := json.Unmarshal([]byte(r.out), &ms); err != nil {
+				t.Fatalf("%v in %s", err, r.out)
+			}
+			n = len(ms)
+		}
+		return n
+	}
+	until := func(what string, is func() bool) {
+		t.Helper()
+		for !is() {
+			if u.ctx.Err() != nil {
+				t.Fatalf("it takes too long until %s", what)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	for range 4 {
+		watch.send(pack)
+	}
+	until("arena has it", func() bool { return count("arena", from.Avatar.String(), "heart_rate") == 4 })
+
+	begin := []string{"avatar", "move", at, from.Avatar.String(), "--from=arena", "--to=citadel", "--request=request.json"}
+	u.refuses("--redact", begin...)
+	u.sees([]string{"Left behind, and deleted for good: 4 measurements in 4 batches, labelled personal+health", "of: heart_rate"}, append(begin, "--redact")...)
+	watch.send(pack) // it is left behind, too
+	r := u.try("yes\n", "owner", "approve", at, "request.json", keys, secret, "--party=citadel")
+	if r.code != 0 || !strings.Contains(r.err, "4 measurements in 4 batches, labelled personal+health") || !strings.Contains(r.err, "nobody has it any more then") || !strings.Contains(r.err, "can't be undone") {
+		t.Fatalf("the owner approves: %+v", r)
+	}
+	arena.stop(syscall.SIGKILL)
+	citadel.stop(syscall.SIGKILL)
+	u.runs("world", "arena")
+	u.runs("world", "citadel")
+	status := func(party string) (one api.Crossing) {
+		t.Helper()
+		for _, x := range reads[[]crossingOf](u, "avatar", "status", at) {
+			if string(x.Party) == party {
+				one = x.Crossing
+			}
+		}
+		return one
+	}
+	until("it is home in citadel", func() bool { return status("citadel").State == move.Home })
+	until("citadel has arena's word", func() bool { x := status("citadel"); return x.Departure != "" && x.Surveyed })
+	x := status("citadel")
+	d, err := identity.OpenDeparture(x.Departure)
+	if err != nil || x.Unfit != 0 || !x.Redacted || x.Amount == nil || x.Amount.LeftMeasurements != 5 || d.Left != 5 {
+		t.Errorf("citadel says %+v, of %+v; the departure %+v, %v", x, x.Amount, d, err)
+	}
+	u.sees([]string{"left behind by its owner's order: 5 measurements in 5 batches", "5 measurements of it were left out of the move, and are nowhere any more"}, "avatar", "status", at, x.ID.String())
+	here := x.Ours.String()
+	if speed, heart := count("citadel", here, "speed"), count("citadel", here, "heart_rate"); speed != 5 || heart != 0 {
+		t.Errorf("citadel has %d of speed and %d of heart rate", speed, heart)
+	}
+	if latest := u.does("avatar", "show", at, "--party=citadel", here); strings.Contains(latest, "heart_rate") || !strings.Contains(latest, "speed") {
+		t.Errorf("its state is\n%s", latest)
+	}
+	if n := count("arena", from.Avatar.String(), "heart_rate"); n != 0 {
+		t.Errorf("arena still has %d measurements", n)
+	}
+
+	// What is sent from then on is what citadel may have.
+	watch.send(pack)
+	watch.send(pack)
+	until("what the watch sends goes on there", func() bool { return count("citadel", here, "speed") == 7 })
+	if n := count("citadel", here, "heart_rate"); n != 0 {
+		t.Errorf("citadel gets %d of heart rate", n)
+	}
+
+	// The evidence says what lacks, and isn't in doubt for it.
+	u.sees([]string{"Verify: carnet verify"}, "avatar", "evidence", at, "--party=citadel", here, "--out=evidence")
+	proof := u.try("", "verify", "evidence")
+	for _, want := range []string{"7 measurements.", "5 measurements of stream", "in 5 batches were, left out when the avatar left arena, by its owner's order of", "Verdict: true"} {
+		if !strings.Contains(proof.out, want) {
+			t.Errorf("the evidence (%d) doesn't say %q:\n%s%s", proof.code, want, proof.out, proof.err)
+		}
+	}
+}
