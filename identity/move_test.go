@@ -52,7 +52,7 @@ func TestMessagesOfAMoveComeBackAsTheyWere(t *testing.T) {
 		"abort": trip(m.registrar, Decision{
 			Registrar: did(m.registrar), Crossing: m.order.Crossing, Order: hash, Outcome: Abort, Why: "its time is over", Homes: []HomeAt{}, Time: noon,
 		}, SignDecision, OpenDecision),
-		"departure": trip(m.source, Departure{m.order.Crossing, did(m.source), hash, noon, noon.Add(time.Hour)}, SignDeparture, OpenDeparture),
+		"departure": trip(m.source, Departure{m.order.Crossing, did(m.source), hash, noon, noon.Add(time.Hour), 7}, SignDeparture, OpenDeparture),
 	} {
 		made, read, err := roundTrip(nil)
 		if err != nil || asJSON(t, made) != asJSON(t, read) {
