@@ -81,6 +81,7 @@ func (s *served) newMoves() *move.Agent {
 		Announce:  func() ([]byte, error) { return s.world.AnnounceTo(s.ids.arena.Key, "arena") },
 		Moved:     func([]carnet.Moved) {},
 		Vouch:     func(carnet.AvatarID, avatar.MovedStream) ([]byte, error) { return []byte("passage"), nil },
+		VouchLeft: func(avatar.MovedStream, avatar.LeftOut) ([]byte, error) { return []byte("left"), nil },
 		Log:       quiet(),
 	})
 	if err != nil {

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"carnet"
 	"carnet/access"
 	"carnet/api"
 	"carnet/crossing/move"
 	"carnet/identity"
+	"carnet/node"
+	"carnet/peering"
 	"carnet/td"
 	"carnet/thing"
 )
@@ -23,21 +28,43 @@ import (
 // goes on there, as far as it may.
 func TestARedactedMove(t *testing.T) {
 	u := newUser(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // worlds that were killed claim their homes first
+	t.Cleanup(cancel)
+	u.ctx = ctx
 	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--listen-http="+address(t), "--listen-mqtt="+address(t))
 	for world, holds := range map[string]string{"arena": "personal+health", "citadel": "personal"} {
 		u.does("party", "init", "--role=world", "--party="+world, "--dir="+world, "--listen-http="+address(t), "--listen-link="+address(t),
 			"--listen-r5="+address(t), "--purpose=care", "--sensitivity="+holds)
 	}
 	u.does("party", "init", "--role=depot", "--party=vault", "--dir=vault", "--listen-http="+address(t), "--listen-r2="+address(t))
+	made := make(map[string]node.Config)
+	for _, party := range []string{"vault", "arena", "citadel", "hub"} {
+		var err error
+		if made[party], err = node.ReadConfig(filepath.Join(u.dir, party, configFile)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	introduce := func(inviter, accepter string, o peering.Offer) {
+		t.Helper()
+		i := node.Introduction{Inviter: made[inviter], Accepter: made[accepter], Calls: carnet.PartyID(accepter), Offer: o}
+		if err := node.Introduce(u.ctx, i, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, party := range []string{"hub", "arena", "citadel"} {
+		introduce(party, "vault", peering.Offer{Scope: []peering.Scope{peering.R2}})
+	}
+	for _, world := range []string{"arena", "citadel"} {
+		o, err := made[world].Offers(peering.R1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		introduce("hub", world, o)
+	}
+	most := carnet.Personal
+	introduce("arena", "citadel", peering.Offer{Scope: []peering.Scope{peering.R5}, Purposes: []string{"care"}, Sensitivity: &most})
 	u.runs("depot", "vault")
 	arena, citadel, hub := u.runs("world", "arena"), u.runs("world", "citadel"), u.runs("things", "hub")
-	u.peers("vault", "watches", "hub", "vault", "--scope=r2")
-	for world, gets := range map[string]string{"arena": "personal+health", "citadel": "personal"} {
-		u.peers("vault", world, world, "vault", "--scope=r2")
-		u.peers(world, "watches", "hub", world, "--scope=r1", "--purpose=care", "--sensitivity="+gets)
-		hub.says(hub.err, "link registered")
-	}
-	u.peers("arena", "citadel", "citadel", "arena", "--scope=r5", "--purpose=care", "--sensitivity=personal")
 
 	// Everybody's ways in, in one file.
 	all := &access.File{Version: access.Version}
@@ -57,8 +84,9 @@ func TestARedactedMove(t *testing.T) {
 	u.write("secret", "several words that alice knows\n")
 	u.write("watch.td.json", strings.Replace(string(td.Watch()), `"title": "Watch",`, `"title": "Watch", "carnet:linger": "PT0S",`, 1))
 	added := reads[api.AddedThing](u, "thing", "add", at, "--id=watch-7", "--description=watch.td.json")
+	u.write("view.json", `{"properties": {"heart_rate": {}, "speed": {}}, "purposes": ["care"]}`)
 	u.does("owner", "keystore", "new", "alice.keys", secret)
-	from := reads[thing.MappingInfo](u, "thing", "map", at, "watch-7", "--world=arena", keys, secret)
+	from := reads[thing.MappingInfo](u, "thing", "map", at, "watch-7", "--world=arena", "--view=view.json", keys, secret)
 	watch := u.wears(hub, added)
 	pack := `[{"bt":%d,"n":"heart_rate","u":"beat/min","v":61},{"n":"speed","u":"m/s","v":2.5}]`
 	count := func(world, avatar, property string) (n int) {
