@@ -190,10 +190,24 @@ func (g *granted) permitted(ask r5.Ask, found entity.Grant) (r5.Grant, error) {
 	}
 	if ask.Action == identity.ActionMove {
 		label, err := g.ceiling(found.Avatar)
+		label = bounded(label, found)
 		return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
 	}
 	label, err := g.label(found)
 	return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
+}
+
+// bounded is what of a label flows by a grant that bounds it: a redacted move leaves the
+// rest behind, and one that isn't is refused when its order is offered, with the reason.
+func bounded(label carnet.Label, found entity.Grant) carnet.Label {
+	if found.Ceiling == nil {
+		return label
+	}
+	most := carnet.Clearance{Sensitivity: found.Ceiling.Sensitivity, Purposes: carnet.NewSet(found.Purpose), Residency: carnet.NewSet(found.Ceiling.Residency...)}
+	if label.Exceeds(most) == "" {
+		return label
+	}
+	return carnet.Label(most)
 }
 
 // ceiling is the label of all that would move, whatever a grant shows.

@@ -83,6 +83,11 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if c.Redact { // what may flow is what that world may have
+		if m.Clearance.Sensitivity, err = carnet.ParseSensitivity(traveller.ClearedFor.Sensitivity); err != nil {
+			return err
+		}
+	}
 	if err := letMove(ctx, source, c.To, traveller, m); err != nil {
 		return fmt.Errorf("%s: %w", c.From, err)
 	}

@@ -209,6 +209,19 @@ func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.Av
 	return nil
 }
 
+// stillMay refuses to list what may not move to the target any more.
+func (a *Agent) stillMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) error {
+	l := a.left(x)
+	if l.State != Offered {
+		return nil
+	}
+	order, err := identity.OpenOrder(l.Order)
+	if err != nil {
+		return err
+	}
+	return a.checkMay(ctx, by, about, order, l.Moving())
+}
+
 // readable returns a move whose avatar the target may fetch.
 func (a *Agent) readable(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (atSource, error) {
 	l := a.left(x)
@@ -244,6 +257,9 @@ const pageOfStretches = 512
 func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
 	moves, err := a.historyOf(by, about, x)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.stillMay(ctx, by, about, x); err != nil {
 		return nil, err
 	}
 	return moves.MovedStretches(ctx, about, stream, from, pageOfStretches)
