@@ -20,7 +20,9 @@ type Redaction struct {
 func (r Redaction) Clearance() carnet.Clearance { return carnet.Clearance(r) }
 
 // Same reports whether two consents, of which nil is none, are to the same.
-func (r *Redaction) Same(o *Redaction) bool { return r == nil && o == nil || r != nil && o != nil && *r == *o }
+func (r *Redaction) Same(o *Redaction) bool {
+	return r == nil && o == nil || r != nil && o != nil && *r == *o
+}
 
 func (r *Redaction) check() error {
 	if r == nil {

@@ -83,7 +83,7 @@ func TestWhatIsLeftOfNoMoveIsFound(t *testing.T) {
 
 func TestAHomeThatIsElsewhereIsFound(t *testing.T) {
 	s := newStage(t)
-	h, err := s.arena.Enrol(t.Context(), s.avatar)
+	h, err := s.arena.Enrol(t.Context(), s.avatar, "")
 	if err != nil {
 		t.Fatal(err)
 	}
