@@ -3,7 +3,7 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: help demo build console test lint fuzz bench clean
+.PHONY: help demo build modules console test lint fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,10 @@ demo: build
 ## build: one static binary without cgo, with progress (a first build takes minutes)
 build:
 	@CGO_ENABLED=0 GO="$(GO)" test/build.sh $(BINARY) "$(LDFLAGS)"
+
+## modules: build the modules of modules/ into bin/modules, the same bytes each time
+modules:
+	@for m in heartzones; do GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -buildmode=c-shared -o bin/modules/$$m.wasm ./modules/$$m || exit 1; done
 
 ## console: build the console's page into console/dist, which is committed (needs npm)
 console:

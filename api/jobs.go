@@ -125,7 +125,7 @@ func (s *server) jobRoutes(h huma.API) {
 // NewJob is what somebody wants to have computed.
 type NewJob struct {
 	At         carnet.PartyID    `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world." maxLength:"32" example:"forge"`
-	Engine     string            `json:"engine" doc:"What runs the program: wasm." maxLength:"32" example:"wasm"`
+	Engine     string            `json:"engine" doc:"What runs the program: wasm or sql." maxLength:"32" example:"wasm"`
 	Program    []byte            `json:"program" doc:"The module, or the query, in base64." maxLength:"23000000"`
 	Parameters json.RawMessage   `json:"parameters,omitempty" doc:"A JSON object for the program, of at most 4 KiB."`
 	Avatars    []carnet.AvatarID `json:"avatars" doc:"Whose measurements. The program is told a1, a2 and so on." minItems:"1" maxItems:"64"`

@@ -13,6 +13,7 @@ import (
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/engine"
+	"carnet/engine/sql"
 	"carnet/engine/wasm"
 	"carnet/identity"
 	"carnet/peering"
@@ -113,7 +114,7 @@ func engines(dir string) ([]engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []engine.Engine{modules}, nil
+	return []engine.Engine{modules, sql.Engine{}}, nil
 }
 
 // RunWorker runs jobs of a DPM whose process runs on this machine, until ctx ends or the

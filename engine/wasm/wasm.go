@@ -210,11 +210,9 @@ func (s *run) provide(ctx context.Context, rt wazero.Runtime) error {
 	return nil
 }
 
-// part takes a piece of the output: 0, or 1 when it isn't taken, and nothing more is.
-func (s *run) part(_ context.Context, m api.Module, at, size uint32) uint32 {
-	if s.failed != nil {
-		return 1
-	}
+// part takes a piece of the output. A module whose part isn't taken is ended, whatever
+// it would do next: nothing more is taken of it.
+func (s *run) part(ctx context.Context, m api.Module, at, size uint32) uint32 {
 	data, ok := m.Memory().Read(at, size)
 	if !ok {
 		s.failed = carnet.Errorf(carnet.Conflict, "the module puts out %d bytes at %d, which isn't in its memory", size, at)
@@ -222,6 +220,7 @@ func (s *run) part(_ context.Context, m api.Module, at, size uint32) uint32 {
 		s.failed = s.out.Put(data)
 	}
 	if s.failed != nil {
+		_ = m.CloseWithExitCode(ctx, 1) // what it was doing ends in its next loop or call
 		return 1
 	}
 	return 0

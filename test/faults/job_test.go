@@ -158,6 +158,24 @@ func TestJobAtADPM(t *testing.T) {
 	})
 	w.settle()
 
+	// A query over the same.
+	q, err := w.arena.client.RunJob(ctx, api.NewJob{
+		At: "forge", Engine: "sql", Program: []byte("SELECT count(*), avg(value) FROM measurements WHERE property = 'heart_rate'"), Avatars: j.Avatars,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q = w.ended(w.arena, q); q.Outcome != capsule.Done {
+		t.Fatalf("the query is %s: %s", q.Outcome, q.Why)
+	}
+	if rows, err := w.arena.client.JobOutput(ctx, q.ID); err != nil || !strings.Contains(string(rows), fmt.Sprintf("[%d,", len(beats))) {
+		t.Errorf("the query says %s, %v, of %d heart rates", rows, err, len(beats))
+	}
+	// One that may not be is refused before anything leaves; its DPM is unharmed.
+	if _, err := w.arena.client.RunJob(ctx, api.NewJob{At: "forge", Engine: "sql", Program: []byte("ATTACH '/etc/passwd' AS p"), Avatars: j.Avatars}); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a query that attaches a file: %v", err)
+	}
+
 	// Another world's job is its own: the DPM knows it for nobody else.
 	if _, err := w.clinic.client.Job(ctx, j.ID, false); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("the clinic is told of arena's job: %v", err)

@@ -1,0 +1,113 @@
+package wasm
+
+import "slices"
+
+// assembled is a module in the binary format (WebAssembly Core 2.0, chapter 5), made
+// by hand: what a compiler wouldn't make.
+type assembled struct {
+	open, take, close []byte // bodies, each but its end; nil: answers 0
+	alloc             []byte // nil: answers 1024
+	lacks             string // an export that it lacks
+	imports           string // of env; empty: none
+	version           byte   // what carnet_interface answers; 0: 1
+}
+
+// The functions that a module here may call, by their numbers.
+const (
+	fnPart = iota
+	fnFail
+	fnWrite
+	fnRandom
+	fnClock
+)
+
+// Some instructions.
+var (
+	zero        = []byte{0x41, 0}
+	unreachable = []byte{0x00}
+)
+
+// forever repeats a body.
+func forever(body ...byte) []byte {
+	return slices.Concat([]byte{0x03, 0x40}, body, []byte{0x0c, 0, 0x0b}, zero) // loop … br 0 end
+}
+
+// number pushes an i32; call calls a function; drop drops what it answers.
+func number(n int) []byte { return append([]byte{0x41}, signed(n)...) }
+func call(fn byte) []byte { return []byte{0x10, fn} }
+
+var drop = []byte{0x1a}
+
+func signed(n int) (b []byte) {
+	for {
+		c := byte(n & 0x7f)
+		n >>= 7
+		if n == 0 && c&0x40 == 0 || n == -1 && c&0x40 != 0 {
+			return append(b, c)
+		}
+		b = append(b, c|0x80)
+	}
+}
+
+func unsigned(n int) (b []byte) {
+	for ; n >= 0x80; n >>= 7 {
+		b = append(b, byte(n)|0x80)
+	}
+	return append(b, byte(n))
+}
+
+func section(id byte, items ...[]byte) []byte {
+	body := unsigned(len(items))
+	for _, i := range items {
+		body = append(body, i...)
+	}
+	return slices.Concat([]byte{id}, unsigned(len(body)), body)
+}
+
+func name(s string) []byte { return append(unsigned(len(s)), s...) }
+
+// module assembles it.
+func (a assembled) module() []byte {
+	i32, i64 := byte(0x7f), byte(0x7e)
+	types := [][]byte{
+		{0x60, 0, 1, i32}, {0x60, 1, i32, 1, i32}, {0x60, 2, i32, i32, 1, i32}, {0x60, 2, i32, i32, 0},
+		{0x60, 4, i32, i32, i32, i32, 1, i32}, {0x60, 3, i32, i64, i32, 1, i32},
+	}
+	imported := func(from, what string, typ byte) []byte { return slices.Concat(name(from), name(what), []byte{0, typ}) }
+	wasi := "wasi_snapshot_preview1"
+	imports := [][]byte{
+		imported("carnet", "part", 2), imported("carnet", "fail", 3), imported(wasi, "fd_write", 4), imported(wasi, "random_get", 2), imported(wasi, "clock_time_get", 5),
+	}
+	if a.imports != "" {
+		imports = append(imports, imported("env", a.imports, 0))
+	}
+	orZero := func(body []byte) []byte {
+		if body == nil {
+			return zero
+		}
+		return body
+	}
+	if a.alloc == nil {
+		a.alloc = number(1024)
+	}
+	functions := []struct {
+		name string
+		typ  byte
+		body []byte
+	}{
+		{"carnet_interface", 0, number(int(max(a.version, 1)))}, {"carnet_alloc", 1, a.alloc}, {"carnet_open", 2, orZero(a.open)},
+		{"carnet_take", 2, orZero(a.take)}, {"carnet_close", 0, orZero(a.close)},
+	}
+	var kinds, exports, codes [][]byte
+	for i, f := range functions {
+		kinds = append(kinds, []byte{f.typ})
+		if f.name != a.lacks {
+			exports = append(exports, slices.Concat(name(f.name), []byte{0, byte(len(imports) + i)}))
+		}
+		code := slices.Concat([]byte{0}, f.body, []byte{0x0b})
+		codes = append(codes, append(unsigned(len(code)), code...))
+	}
+	exports = append(exports, slices.Concat(name("memory"), []byte{2, 0}))
+	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"), section(1, types...), section(2, imports...), section(3, kinds...),
+		section(5, []byte{0, 16}), section(7, exports...), section(10, codes...))
+}

@@ -1,0 +1,196 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/engine"
+	"carnet/modules/moduletest"
+)
+
+// roomy are limits that nothing here comes near but what is meant to.
+var roomy = engine.Limits{Memory: 64 << 20, Time: 20 * time.Second, Output: 1 << 20, Parts: 64}
+
+func newEngine(t *testing.T) *Engine {
+	t.Helper()
+	e, err := New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// beats are heart rates of two avatars, one of them late.
+func beats(do func(string, []carnet.Measurement) error) error {
+	at := func(s int64, rate float64) carnet.Measurement {
+		return carnet.Measurement{Name: "heart_rate", Unit: "beat/min", Time: s * 1e9, Value: carnet.Float(rate)}
+	}
+	if err := do("a1", []carnet.Measurement{at(0, 80), at(2, 110), {Name: "note", Value: carnet.String("x")}, at(1, 100)}); err != nil {
+		return err
+	}
+	return do("a2", []carnet.Measurement{at(0, 199)})
+}
+
+// ran runs a module over beats, and returns what it puts out.
+func ran(t *testing.T, e *Engine, module []byte, parameters string, l engine.Limits) (string, error) {
+	t.Helper()
+	var out strings.Builder
+	r := engine.Run{Program: module, Limits: l, Each: beats, Part: func(p []byte) error { out.Write(p); return nil }}
+	if parameters != "" {
+		r.Parameters = []byte(parameters)
+	}
+	err := e.Run(t.Context(), r)
+	return out.String(), err
+}
+
+func TestHeartZones(t *testing.T) {
+	e, module := newEngine(t), moduletest.Build(t, "heartzones")
+	if err := e.Check(t.Context(), module); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"avatar":"a1","measurements":3,"least":80,"mean":96.66666666666667,"greatest":110,"seconds":[1,11,0]}
+{"avatar":"a2","measurements":1,"least":199,"mean":199,"greatest":199,"seconds":[0,0,10]}
+`
+	for range 2 { // the same in each run
+		got, err := ran(t, e, module, `{"max":200,"zones":[0.5,0.9]}`, roomy)
+		if err != nil || got != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if _, err := ran(t, e, module, `{"zones":[0.9,0.5]}`, roomy); carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "zones are 1 to 16") {
+		t.Errorf("wrong parameters: %v", err)
+	}
+}
+
+// What a module does wrong ends it, with the reason, and harms no other.
+func TestHostileModules(t *testing.T) {
+	e := newEngine(t)
+	print := slices.Concat(number(1), number(0), number(1), number(8), call(fnWrite), drop)
+	part := slices.Concat(number(0), number(1000), call(fnPart), drop)
+	grow := []byte{0x41, 1, 0x40, 0, 0x1a} // i32.const 1, memory.grow, drop
+	short := func(l *engine.Limits) { l.Time = 200 * time.Millisecond }
+	whole := assembled{}.module()
+	for _, c := range []struct {
+		name   string
+		module []byte
+		limits func(*engine.Limits)
+		code   carnet.Code
+		says   string
+	}{
+		{"loops", assembled{open: forever()}.module(), short, carnet.TooLarge, "longer"},
+		{"loops in alloc", assembled{alloc: forever()}.module(), short, carnet.TooLarge, "longer"},
+		{"prints without end", assembled{open: forever(print...)}.module(), short, carnet.TooLarge, "longer"},
+		{"grows without end", assembled{open: forever(grow...)}.module(), short, carnet.TooLarge, "longer"},
+		{"begins larger than its limit", assembled{}.module(), func(l *engine.Limits) { l.Memory = engine.LeastMemory }, "", ""},
+		{"puts out without end", assembled{close: forever(part...)}.module(), func(l *engine.Limits) { l.Parts = engine.MostParts }, carnet.TooLarge, "more than its limit of 1048576 bytes"},
+		{"puts out many parts", assembled{close: forever(part...)}.module(), func(l *engine.Limits) { l.Parts = 3 }, carnet.TooLarge, "3 parts"},
+		{"a part as large as it likes", assembled{close: slices.Concat(number(0), number(600_000), call(fnPart))}.module(), nil, carnet.TooLarge, "a part of 600000 bytes"},
+		{"a part that isn't in its memory", assembled{close: slices.Concat(number(-1), number(10), call(fnPart))}.module(), nil, carnet.Conflict, "isn't in its memory"},
+		{"an alloc that isn't in its memory", assembled{alloc: number(-1)}.module(), nil, carnet.Conflict, "no room"},
+		{"traps", assembled{take: unreachable}.module(), nil, carnet.Conflict, "carnet_take"},
+		{"answers other than 0", assembled{take: number(7)}.module(), nil, carnet.Conflict, "answers 7"},
+		{"fails", assembled{take: slices.Concat(number(0), number(300), call(fnFail), zero)}.module(), nil, carnet.Conflict, "the module fails"},
+		{"recurses", assembled{take: slices.Concat(zero, zero, call(5+3))}.module(), nil, carnet.Conflict, "carnet_take"},
+		{"is of another interface", assembled{version: 2}.module(), nil, carnet.Malformed, "interface 2"},
+		{"lacks an export", assembled{lacks: "carnet_take"}.module(), nil, carnet.Malformed, "carnet_take"},
+		{"imports what nobody gives", assembled{imports: "socket"}.module(), nil, carnet.Forbidden, "socket"},
+		{"is cut off", whole[:len(whole)-3], nil, carnet.Malformed, "compile"},
+		{"is none", []byte("#!/bin/sh\n"), nil, carnet.Malformed, "no WebAssembly"},
+		{"is empty", nil, nil, carnet.Malformed, "no WebAssembly"},
+		{"is too large", make([]byte, engine.MostProgram+1), nil, carnet.TooLarge, "at most"},
+	} {
+		l := roomy
+		if c.limits != nil {
+			c.limits(&l)
+		}
+		begun := time.Now()
+		_, err := ran(t, e, c.module, "", l)
+		if carnet.CodeOf(err) != c.code || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("a module that %s: %v (code %q), want %q with %q", c.name, err, carnet.CodeOf(err), c.code, c.says)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("a module that %s took %s", c.name, took)
+		}
+		if _, err := ran(t, e, whole, "", roomy); err != nil {
+			t.Fatalf("after a module that %s, the next fails: %v", c.name, err)
+		}
+	}
+}
+
+// A module has as much memory as its limit, and no more.
+func TestMemory(t *testing.T) {
+	e := newEngine(t)
+	// It grows by 1 until that fails (-1), then puts out the pages that it has: one byte
+	// each.
+	body := slices.Concat(
+		[]byte{0x03, 0x40}, number(1), []byte{0x40, 0}, number(-1), []byte{0x47, 0x0d, 0, 0x0b}, // loop (br_if 0 (i32.ne (memory.grow 1) -1)) end
+		number(0), []byte{0x3f, 0}, call(fnPart), // part(0, memory.size)
+	)
+	for _, mib := range []uint64{4, 8, 64} {
+		l := roomy
+		l.Memory = mib << 20
+		out, err := ran(t, e, assembled{close: body}.module(), "", l)
+		if pages := uint64(len(out)); err != nil || pages != mib<<20/pageSize {
+			t.Errorf("with %d MiB a module has %d pages, %v", mib, pages, err)
+		}
+	}
+}
+
+// There is no clock and no randomness that differs from run to run.
+func TestNothingDiffers(t *testing.T) {
+	e := newEngine(t)
+	module := assembled{close: slices.Concat(
+		number(0), number(64), call(fnRandom), drop,
+		number(0), []byte{0x42, 0}, number(64), call(fnClock), drop, // realtime
+		number(1), []byte{0x42, 0}, number(72), call(fnClock), drop, // monotonic
+		number(0), number(80), call(fnPart),
+	)}.module()
+	first, err := ran(t, e, module, "", roomy)
+	if err != nil || len(first) != 80 || strings.Trim(first, "\x00") == "" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	if again, err := ran(t, newEngine(t), module, "", roomy); err != nil || again != first {
+		t.Errorf("in another run a module sees %x, and before %x (%v)", again, first, err)
+	}
+}
+
+// An end that isn't the module's doing isn't said to be.
+func TestOthersEnds(t *testing.T) {
+	e := newEngine(t)
+	gone := errors.New("the disk is full")
+	err := e.Run(t.Context(), engine.Run{Program: assembled{}.module(), Limits: roomy, Each: func(func(string, []carnet.Measurement) error) error { return gone }, Part: func([]byte) error { return nil }})
+	if !errors.Is(err, gone) {
+		t.Errorf("inputs that can't be read: %v", err)
+	}
+	err = e.Run(t.Context(), engine.Run{Program: assembled{close: slices.Concat(number(0), number(1), call(fnPart))}.module(), Limits: roomy, Each: beats, Part: func([]byte) error { return gone }})
+	if !errors.Is(err, gone) {
+		t.Errorf("a part that can't be stored: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	err = e.Run(ctx, engine.Run{Program: assembled{open: forever()}.module(), Limits: roomy, Each: beats, Part: func([]byte) error { return nil }})
+	if !errors.Is(err, context.Canceled) || engine.Final(err) {
+		t.Errorf("a run that was cancelled: %v", err)
+	}
+}
+
+func TestLimitsAreChecked(t *testing.T) {
+	e := newEngine(t)
+	for name, change := range map[string]func(*engine.Limits){
+		"memory": func(l *engine.Limits) { l.Memory = 1 }, "time": func(l *engine.Limits) { l.Time = 0 },
+		"output": func(l *engine.Limits) { l.Output = engine.MostOutput + 1 }, "parts": func(l *engine.Limits) { l.Parts = 0 },
+	} {
+		l := roomy
+		change(&l)
+		if _, err := ran(t, e, assembled{}.module(), "", l); carnet.CodeOf(err) != carnet.OutOfRange {
+			t.Errorf("limits with a wrong %s: %v", name, err)
+		}
+	}
+}
