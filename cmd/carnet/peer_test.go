@@ -23,7 +23,7 @@ func TestAnInvitationThatCantBeWritten(t *testing.T) {
 	if p := peers(); len(p) != 0 {
 		t.Errorf("it invites %+v", p)
 	}
-	u.refuses("want r1, r2 or r5", "peer", "invite", "arena", "--scope=r9", "--out=new", at)
+	u.refuses("want r1, r2, r5 or r6", "peer", "invite", "arena", "--scope=r9", "--out=new", at)
 	u.refuses("", "peer", "accept", "arena", "there", "--out=new", at)
 	if _, err := os.Lstat(filepath.Join(u.dir, "new")); !os.IsNotExist(err) {
 		t.Errorf("a file is left behind: %v", err)
