@@ -111,7 +111,7 @@ func TestInADemo(t *testing.T) {
 		t.Errorf("with what is no trust file: %+v", r)
 	}
 	u.sees([]string{"depot vault", "there", "no receipt yet"}, "status", file)
-	u.sees([]string{"vault: nothing is half done ("}, "doctor", file)
+	u.sees([]string{"vault: nothing is half done (", "arena: nothing is half done (avatars: 2", "hub: nothing is half done ("}, "doctor", file)
 
 	// A second avatar in one world is said to be one.
 	u.does("thing", "map", file, "bobs", "--world=clinic", "--as=operator")
