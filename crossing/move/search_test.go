@@ -76,12 +76,14 @@ type release struct {
 	accepted    bool // the target has signed the acceptance
 	incarnation int8 // of the home at the register
 	has         int8 // measurements in the manifest
+	secret      int8 // of those, what a world with a lesser clearance may not have
 }
 
 // life is an avatar in a world.
 type life struct {
 	here        bool // as far as the world knows
 	has         int8 // measurements
+	secret      int8 // of those, what a world with a lesser clearance may not have
 	incarnation int8 // what the world claimed last, since its start; 0: nothing yet
 }
 
@@ -133,6 +135,10 @@ type rules struct {
 	waits          bool // what is frozen isn't changed
 	heads          bool // the agent goes on from the manifest's positions
 	tells          bool // the agent is told
+
+	redacted [moves]bool // moves by whose orders what is secret is left behind
+	cuts     bool        // what a redacted move releases has nothing secret
+	spares   bool        // the source keeps what it leaves out until it is gone
 }
 
 func production(ways []way, restored []int8) rules {
@@ -145,7 +151,7 @@ func production(ways []way, restored []int8) rules {
 		}
 		return a
 	}
-	return rules{ways, restored, tabled(Source), tabled(Target), decide, true, true, true, true, true}
+	return rules{ways, restored, tabled(Source), tabled(Target), decide, true, true, true, true, true, [moves]bool{}, true, true}
 }
 
 // asking is a question to the registrar about a move that isn't decided, with what
@@ -185,6 +191,16 @@ func decide(q asking) answered {
 		a.home, a.incarnation = int8(homes[0].World[0]-'a'), int8(homes[0].Incarnation)
 	}
 	return a
+}
+
+// lesser reports whether a world may not have what is secret.
+func (r *rules) lesser(world int8) bool {
+	for x, way := range r.ways {
+		if r.redacted[x] && way.target == world {
+			return true
+		}
+	}
+	return false
 }
 
 // worldOf is where a life is lived.
@@ -307,11 +323,16 @@ func (r *rules) freeze(n *scene, x int) {
 	if to := r.source[*at][Freeze]; !to.ok || *at == to.next || !v.here || r.claims && v.incarnation == 0 {
 		return
 	}
-	made := release{signed: true, incarnation: v.incarnation, has: v.has}
+	made := release{signed: true, incarnation: v.incarnation, has: v.has, secret: v.secret}
+	if r.redacted[x] && r.cuts {
+		made.secret = 0
+	}
 	for i := range n.releases[x] {
-		if was := &n.releases[x][i]; !was.signed || was.incarnation == made.incarnation && was.has == made.has {
-			was.signed, was.incarnation, was.has = true, made.incarnation, made.has
-			take(r.source, at, Freeze)
+		if was := &n.releases[x][i]; !was.signed || was.incarnation == made.incarnation && was.has == made.has && was.secret == made.secret {
+			*was = release{true, was.accepted, made.incarnation, made.has, made.secret}
+			if take(r.source, at, Freeze); r.redacted[x] && !r.spares {
+				v.secret = 0
+			}
 			return
 		}
 	}
@@ -361,7 +382,8 @@ func (r *rules) tellTarget(n *scene, x int) {
 	}
 	l := int8(1 + x)
 	v := r.lifeOf(n, l)
-	*v = life{here: true, has: n.releases[x][n.decided[x].by].has}
+	by := n.releases[x][n.decided[x].by]
+	*v = life{here: true, has: by.has, secret: by.secret}
 	if n.at == l {
 		n.next = v.has // the agent asks where its stream stands
 	}
@@ -393,7 +415,9 @@ func (r *rules) send(n *scene) {
 	case !v.here && n.at > 0 && n.world[r.worldOf(n.at)].target[n.at-1] != home:
 		return // it waits until the avatar is there
 	case v.here && v.has == n.next:
-		v.has++
+		if v.has++; !r.lesser(r.worldOf(n.at)) {
+			v.secret++
+		}
 	case v.here:
 		v.has = broken
 	}
@@ -458,8 +482,14 @@ func (r *rules) wrong(s *scene) string {
 		if r.acts(s, l) && s.home != r.worldOf(l) {
 			return fmt.Sprintf("world %d would change the avatar, and the register says that it is in world %d", r.worldOf(l), s.home)
 		}
-		if v := r.lifeOf(s, l); v.here && v.has == broken {
+		v := r.lifeOf(s, l)
+		switch {
+		case v.here && v.has == broken:
 			return fmt.Sprintf("the history in world %d has a hole, or something twice", r.worldOf(l))
+		case v.here && v.secret > 0 && r.lesser(r.worldOf(l)):
+			return fmt.Sprintf("world %d has what was to be left behind", r.worldOf(l))
+		case v.here && l == 0 && v.secret != v.has:
+			return "what a move was to leave behind is gone where the avatar still is"
 		}
 	}
 	end := r.settle(*s)
@@ -530,6 +560,20 @@ func TestSearchFindsNothingInTheRules(t *testing.T) {
 	}
 }
 
+// The same of a move that leaves behind what its target may not have: that has none of
+// it, ever, and where the avatar still is all of it is there.
+func TestSearchFindsNothingInARedactedMove(t *testing.T) {
+	for _, name := range []string{"and on", "to two worlds"} {
+		r := production(cases[name].ways, cases[name].restored)
+		r.redacted[0] = true
+		if visited, wrong := r.search(); wrong != "" {
+			t.Errorf("%s: %s", name, wrong)
+		} else {
+			t.Logf("%s: %d scenes", name, visited)
+		}
+	}
+}
+
 // The search finds a mistake in each rule.
 func TestSearchFindsMistakes(t *testing.T) {
 	instead := func(next func(State, Event) (State, bool), s State, e Event, then State, ok bool) *table {
@@ -549,6 +593,8 @@ func TestSearchFindsMistakes(t *testing.T) {
 		"incarnations come again":                   {"there, back, and to another", func(r *rules) { r.decide = again(r.decide) }},
 		"what is frozen is changed":                 {"and on", func(r *rules) { r.waits = false }},
 		"the agent goes on from where it sent":      {"and on", func(r *rules) { r.heads = false }},
+		"a redacted release has everything":         {"and on", func(r *rules) { r.redacted[0], r.cuts = true, false }},
+		"a source drops what it leaves out":         {"and on", func(r *rules) { r.redacted[0], r.spares = true, false }},
 		"the agent isn't told":                      {"and on", func(r *rules) { r.tells = false }},
 		"the registrar commits from any home":       {"to two worlds", func(r *rules) { r.decide = always }},
 		"a prepared target is called off":           {"and on", func(r *rules) { r.target = instead(Target, Prepared, Cancel, Dropped, true) }},
