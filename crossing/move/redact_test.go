@@ -146,9 +146,13 @@ func TestASourceThatRedactsWrongly(t *testing.T) {
 				s.redact = false
 				s.stores["arena"].ceiling, s.stores["arena"].secret = carnet.Label{}, carnet.Label{}
 				left(func(out *avatar.MovedStream) {
+					order, err := identity.OpenOrder(s.ordered.Order)
+					if err != nil {
+						t.Fatal(err)
+					}
 					out.Slots = true
 					out.Left = []avatar.LeftOut{{
-						Crossing: s.crossing.ID, World: "arena", Runs: []avatar.LeftRun{{Class: carnet.Keep, Sensitivity: carnet.Location, Batches: 1, Measurements: 2}},
+						Crossing: s.crossing.ID, Order: carnet.FingerprintOf([]byte(s.ordered.Order)), Ordered: order.Made, World: "arena", Runs: []avatar.LeftRun{{Class: carnet.Keep, Sensitivity: carnet.Location, Batches: 1, Measurements: 2}},
 					}}
 				})(s)
 			}
