@@ -61,6 +61,54 @@ func TestAnOrderIsWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// What an owner consents to leave behind is in the terms that the order names, and in
+// words; an item that moves alone, and a recovery, leave nothing behind.
+func TestAnOwnerConsentsToARedaction(t *testing.T) {
+	m := newMoving(t)
+	r := newMoveRequest(t, m)
+	r.Redact = &Redaction{Sensitivity: carnet.Personal, Purposes: carnet.NewSet("care", "fitness"), Residency: "eu"}
+	document, err := r.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, mandate, err := ParseMoveRequest(document)
+	if err != nil || !read.Redact.Same(r.Redact) {
+		t.Fatalf("read %+v, %v", read.Redact, err)
+	}
+	token, terms, err := read.Sign(m.owner, publicOf(m.owner), m.order.Made, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := OpenOrder(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := ParseMoveTerms(terms, o)
+	if err != nil || !signed.Redact.Same(r.Redact) || signed.Redact.Same(nil) || signed.Redact.Same(&Redaction{Sensitivity: carnet.Personal}) {
+		t.Errorf("signed %+v, %v", signed.Redact, err)
+	}
+	if said := strings.Join(read.Explain(mandate), "\n"); !strings.Contains(said, "labelled above: personal, for care and fitness, kept in eu. It can't be undone.") {
+		t.Errorf("the owner is told:\n%s", said)
+	}
+	o.Recovers = &Recovers{}
+	if _, err := ParseMoveTerms(terms, o); err == nil {
+		t.Error("a recovery leaves something behind")
+	}
+	for name, bad := range map[string]Redaction{
+		"words in no order": {Purposes: "fitness,care"}, "a word twice": {Residency: "eu,eu"}, "no word": {Purposes: "Care!"}, "no sensitivity": {Sensitivity: 1 << 6},
+	} {
+		r.Redact = &bad
+		if _, err := r.Marshal(); err == nil {
+			t.Errorf("a redaction with %s was asked for", name)
+		}
+		wrong := signed
+		wrong.Redact = &bad
+		if _, err := wrong.Marshal(); err == nil {
+			t.Errorf("a redaction with %s was signed", name)
+		}
+	}
+}
+
 func TestMoveRequestsThatCannotBeAreRefused(t *testing.T) {
 	other := func(r *MoveRequest, change func(*MandateRequest)) {
 		m, err := ParseMandateRequest(r.Mandate)

@@ -389,7 +389,7 @@ export interface Crossing {
   request?: unknown; // what its owner is asked to approve
   progress?: CrossingProgress;
   steps: { state: string; time: string }[] | null;
-  amount?: { streams: number; stretches: number; batches: number; measurements: number; bytes: number; keys: number; properties: number };
+  amount?: { streams: number; stretches: number; batches: number; measurements: number; bytes: number; keys: number; properties: number; left_batches?: number; left_measurements?: number };
   manifest?: string;
   decision?: string;
   departure?: string;

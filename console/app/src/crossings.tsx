@@ -122,6 +122,7 @@ function One({ move: m, called, worlds, again }: { move: Move; called: string; w
             <Figure label="stored">{bytes(amount.bytes)}</Figure>
             <Figure label="epochs’ keys">{count(amount.keys)}</Figure>
             <Figure label="newest values">{count(amount.properties)}</Figure>
+            {!!amount.left_batches && <Figure label="measurements left behind by the owner’s order">{count(amount.left_measurements ?? 0)}</Figure>}
           </dl>
           {m.target?.crossing.surveyed && (
             <p class={m.target.crossing.unfit ? "trouble after" : "soft after"}>
