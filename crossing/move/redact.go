@@ -36,6 +36,15 @@ func redactable(to carnet.PartyID, r identity.Redaction, cleared carnet.Clearanc
 		WithFix("begin another move, which leaves behind what the target may not have now: carnet avatar move --redact")
 }
 
+// byView refuses a redaction by a view, which may give part of a batch.
+func byView(redact *identity.Redaction, view []byte) error {
+	if redact == nil || len(view) == 0 {
+		return nil
+	}
+	return carnet.Errorf(carnet.Forbidden, "what a view doesn't give can't be left out of a move: a view may give part of a batch, and batches are left out whole, by their labels").
+		WithFix("leave out --view, and narrow what its things send there afterwards: carnet thing view set; or leave out --redact")
+}
+
 // describeFor says what may be given to a world, and what of an avatar is labelled above
 // that.
 func (a *Agent) describeFor(ctx context.Context, d *Described, id carnet.AvatarID, to carnet.PartyID) error {

@@ -55,6 +55,11 @@ func TestARedactedMove(t *testing.T) {
 	if _, err := s.citadel.Ask(t.Context(), "operator", w); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("asked for with more than it may have: %v", err)
 	}
+	narrow := identity.Redaction(*d.Clearance)
+	w.Redact, w.View = &narrow, []byte(`{"properties":{"heart_rate":{}}}`)
+	if _, err := s.citadel.Ask(t.Context(), "operator", w); carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), "part of a batch") {
+		t.Errorf("asked for with a view: %v", err)
+	}
 	s.redact = true
 	s.ask()
 	r, m, err := identity.ParseMoveRequest(s.crossing.Request)
@@ -180,6 +185,7 @@ func TestATargetThatWantsMoreThanItMay(t *testing.T) {
 	s.order(time.Hour)
 	s.cut["offer"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
 	for name, redact := range map[string]*identity.Redaction{
+		"part of batches": {Sensitivity: carnet.Health, Purposes: "care"},
 		"everything":      nil,
 		"more by label":   {Sensitivity: carnet.AllSensitive, Purposes: "care"},
 		"another purpose": {Sensitivity: carnet.Health, Purposes: "ads"},
@@ -193,7 +199,9 @@ func TestATargetThatWantsMoreThanItMay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		terms.Redact = redact
+		if terms.Redact = redact; name == "part of batches" {
+			terms.View = []byte(`{"properties":{"heart_rate":{}}}`)
+		}
 		text, err := terms.Marshal()
 		if err != nil {
 			t.Fatal(err)

@@ -195,6 +195,9 @@ func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.Av
 	if peer.Clearance.Purposes == "" {
 		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by).WithFix("agree on new terms: carnet peer invite")
 	}
+	if err := byView(terms.Redact, terms.View); err != nil {
+		return err
+	}
 	if terms.Redact != nil {
 		return redactable(by, *terms.Redact, peer.Clearance)
 	}

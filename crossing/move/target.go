@@ -166,6 +166,9 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 	if err := a.checkHome(ctx, w.Home, peer.DID()); err != nil {
 		return AtTarget{}, err
 	}
+	if err := byView(w.Redact, w.View); err != nil {
+		return AtTarget{}, err
+	}
 	if w.Redact != nil && w.Ceiling.Exceeds(w.Redact.Clearance()) == "" {
 		w.Redact = nil // nothing has to be left behind
 	}
