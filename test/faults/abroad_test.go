@@ -96,6 +96,9 @@ func newNeighbours(t *testing.T, view string, stores ...func(*testing.T, *party)
 	for _, p := range v.parties() {
 		v.await(p)
 	}
+	// What was made in the second of a world's start may have been shown to its process of
+	// before: no world takes it (crossing/r5).
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	n.watch = v.addPromptFor(map[carnet.PartyID]string{"arena": travels, "clinic": view})
 	n.there, n.here = n.watch.mappings["arena"].Avatar, n.watch.mappings["clinic"].Avatar
 	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase")); err != nil {

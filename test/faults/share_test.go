@@ -30,10 +30,14 @@ func TestShareAcrossWorlds(t *testing.T) {
 		t.Fatalf("%+v, %v", share, err)
 	}
 	beats := func(p *party, id carnet.AvatarID) (all []carnet.Measurement) {
-		all, _, err := p.client.History(ctx, id, client.HistoryQuery{Property: "heart_rate"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, "the avatar can be read", func() bool {
+			var err error
+			all, _, err = p.client.History(ctx, id, client.HistoryQuery{Property: "heart_rate"})
+			if err != nil && carnet.CodeOf(err) != carnet.Unavailable { // a world that has just started asks its register first
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		return all
 	}
 	arrived := func(when string) {
