@@ -19,6 +19,21 @@ type Event struct {
 
 	place int
 	next  uint64
+	came  came // of what was read from the store
+}
+
+// came is the order in which an avatar's batches were received. What came with a move
+// was received before anything else here.
+type came struct {
+	here bool
+	batchAt
+}
+
+func (c came) before(o came) bool {
+	if c.here != o.here {
+		return o.here
+	}
+	return c.frame < o.frame || c.frame == o.frame && c.leaf < o.leaf
 }
 
 // Cursor is how far a subscriber has read each of an avatar's streams: opaque
@@ -93,8 +108,9 @@ type Subscription struct {
 	live    bool  // somebody waits for what comes
 	ended   error // why nothing comes any more
 
-	replayed []Event  // read from the store, not yet given
-	batches  []uint64 // by the streams' places: the batch that the next replay begins with
+	replayed []Event   // read from the store, to be given next
+	ahead    [][]Event // by the streams' places: read, and to be given when the others are as far
+	batches  []uint64  // likewise: the batch that the next replay begins with
 
 	woken chan struct{} // of who waits in Next
 }
@@ -311,36 +327,79 @@ func (s *Subscription) give(e *Event) bool {
 // rest of the last batch.
 const replayWindow = 20_000
 
-// replay reads from the store what comes after the subscription's place, stream
-// by stream and in order, and leaves the subscription behind while there is more.
+// replay reads from the store what comes after the subscription's place, in the order
+// in which it was received, as who was there had it live: what a view's rates remember
+// is then the same. It leaves the subscription behind while there is more.
 func (s *Subscription) replay(ctx context.Context) error {
+	// What is received from now on waits for the subscription.
+	s.agent.mu.RLock()
+	upTo := s.agent.folded
+	s.agent.mu.RUnlock()
+	streams := s.agent.streamsOf(s.avatar)
+	more := make([]bool, len(streams)) // there may be more of the stream, or isn't known
 	r := reading{agent: s.agent, opening: newOpening(), minutes: ever}
-	for _, st := range s.agent.streamsOf(s.avatar) {
-		place := int(st.place)
-		s.reach(place)
-		r.start(st, s.batches[place], s.next[place])
-		read := 0
-		err := r.each(ctx, func(b readBatch) error {
-			e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, Inward: s.agent.inward(st), place: place, next: b.end()}
-			if s.whole {
-				e.Batch = newBatch(st, b.bytes, b.header, b.body)
-			}
-			s.replayed = append(s.replayed, e)
-			if read += len(b.measurements); read >= replayWindow {
-				return errEnough
-			}
-			return nil
-		})
-		s.batches[place] = r.batch
-		if errors.Is(err, errEnough) {
-			s.fall()
-		} else if err != nil {
+	for i, st := range streams {
+		s.reach(int(st.place))
+		var err error
+		if more[i] = len(s.ahead[st.place]) > 0; !more[i] {
+			more[i], err = s.readAhead(ctx, &r, st, upTo)
+		}
+		if err != nil {
 			s.replayed = nil
+			clear(s.ahead)
 			clear(s.batches)
 			return err
 		}
 	}
-	return nil
+	for {
+		first := -1
+		for i, st := range streams {
+			switch ahead := s.ahead[st.place]; {
+			case len(ahead) == 0 && more[i]:
+				s.fall()
+				return nil
+			case len(ahead) > 0 && (first < 0 || ahead[0].came.before(s.ahead[streams[first].place][0].came)):
+				first = i
+			}
+		}
+		if first < 0 {
+			return nil
+		}
+		place := streams[first].place
+		s.replayed, s.ahead[place] = append(s.replayed, s.ahead[place][0]), s.ahead[place][1:]
+	}
+}
+
+// readAhead reads some of what a stream has up to a frame, and reports whether there is
+// more.
+func (s *Subscription) readAhead(ctx context.Context, r *reading, st *stream, upTo uint64) (more bool, err error) {
+	place, read := int(st.place), 0
+	here := s.agent.formerOf(st.id) == nil
+	errBeyond := errors.New("the rest waits")
+	r.start(st, s.batches[place], s.next[place])
+	err = r.each(ctx, func(b readBatch) error {
+		if here && b.at.frame > upTo {
+			r.batch = b.header.Number
+			return errBeyond
+		}
+		e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, Inward: s.agent.inward(st), place: place, next: b.end(), came: came{here, b.at}}
+		if s.whole {
+			e.Batch = newBatch(st, b.bytes, b.header, b.body)
+		}
+		s.ahead[place] = append(s.ahead[place], e)
+		if read += len(b.measurements); read >= replayWindow {
+			return errEnough
+		}
+		return nil
+	})
+	s.batches[place] = r.batch
+	switch {
+	case errors.Is(err, errEnough):
+		return true, nil
+	case errors.Is(err, errBeyond):
+		return false, nil
+	}
+	return false, err
 }
 
 // reach makes room for a stream's place.
@@ -349,6 +408,6 @@ func (s *Subscription) reach(place int) {
 		s.next = append(s.next, 0)
 	}
 	for len(s.batches) <= place {
-		s.batches = append(s.batches, 0)
+		s.batches, s.ahead = append(s.batches, 0), append(s.ahead, nil)
 	}
 }

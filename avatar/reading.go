@@ -45,6 +45,7 @@ var errEnough = errors.New("enough was read")
 // readBatch is a batch as a reading hands it over: good until the next.
 type readBatch struct {
 	bytes        []byte // as it was received
+	at           batchAt // in which frame it was received
 	header       seal.Header
 	body         seal.Body
 	first        uint64 // the number of the first of measurements
@@ -68,6 +69,8 @@ func (r *reading) each(ctx context.Context, do func(readBatch) error) error {
 // number.
 type part interface {
 	number() (uint64, bool)
+	// at says where it was received.
+	at() batchAt
 	// next returns the next batch's bytes and goes on; nil: it isn't wanted.
 	next(ctx context.Context, r *reading) ([]byte, error)
 }
@@ -110,7 +113,7 @@ func (r *reading) pass(ctx context.Context, do func(readBatch) error) error {
 		if least < 0 {
 			return nil
 		}
-		n := lesser(parts[least])
+		n, at := lesser(parts[least]), parts[least].at()
 		batch, err := parts[least].next(ctx, r)
 		if err != nil {
 			return err
@@ -119,7 +122,7 @@ func (r *reading) pass(ctx context.Context, do func(readBatch) error) error {
 			continue
 		}
 		r.batch = n + 1
-		if err := r.open(ctx, batch, do); err != nil {
+		if err := r.open(ctx, batch, at, do); err != nil {
 			return err
 		}
 	}
@@ -132,7 +135,7 @@ func lesser(p part) uint64 {
 
 // open opens a batch and hands over what is wanted of it. One whose key is
 // destroyed is passed over; ended says why, if that is known.
-func (r *reading) open(ctx context.Context, batch []byte, do func(readBatch) error) error {
+func (r *reading) open(ctx context.Context, batch []byte, at batchAt, do func(readBatch) error) error {
 	h, b, err := r.agent.open(ctx, &r.opening, batch, 0)
 	switch carnet.CodeOf(err) {
 	case carnet.NotFound:
@@ -158,7 +161,7 @@ func (r *reading) open(ctx context.Context, batch []byte, do func(readBatch) err
 	if len(ms) == 0 {
 		return nil
 	}
-	return do(readBatch{batch, h, b, first, ms})
+	return do(readBatch{batch, at, h, b, first, ms})
 }
 
 // tailPart is what of a stream isn't compacted.
@@ -173,6 +176,8 @@ func (p *tailPart) number() (uint64, bool) {
 	}
 	return p.refs[0].number, true
 }
+
+func (p *tailPart) at() batchAt { return p.refs[0].batchAt }
 
 func (p *tailPart) next(ctx context.Context, r *reading) ([]byte, error) {
 	ref := p.refs[0]
@@ -232,6 +237,8 @@ func (p *stretchPart) number() (uint64, bool) {
 	}
 	return p.batches[0].number, true
 }
+
+func (p *stretchPart) at() batchAt { return batchAt{p.batches[0].frame, p.batches[0].leaf} }
 
 func (p *stretchPart) next(context.Context, *reading) ([]byte, error) {
 	if len(p.body) < 4 || uint64(len(p.body)-4) < uint64(binary.BigEndian.Uint32(p.body)) {

@@ -183,6 +183,16 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 		return err
 	}
 	f := &flowing{share: &g.Given, streams: make(map[carnet.StreamID]*flow), again: g.Again}
+	s.keeping.Lock()
+	if m := s.marks[id]; m != nil {
+		f.mark = m.markOf
+	}
+	s.keeping.Unlock()
+	if f.mark.Memory != nil {
+		if err := f.memory.UnmarshalBinary(f.mark.Memory); err != nil {
+			return err
+		}
+	}
 	if f.had, err = s.had(ctx, g); err != nil {
 		return err
 	}
@@ -193,7 +203,7 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 			failed = err
 			return 0
 		}
-		return st.from()
+		return st.from
 	}, func() {
 		s.mu.Lock()
 		s.dirty[id] = true
@@ -217,7 +227,7 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 // open makes the flow of a source stream of a share.
 func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, error) {
 	st := &flow{
-		source: source, shown: shown{share: f.share}, since: g.From[source], began: g.From[source], derived: derivedOf(g.ID, source, g.generation()),
+		source: source, shown: shown{share: f.share, memory: &f.memory}, since: g.From[source], began: g.From[source], derived: derivedOf(g.ID, source, g.generation()),
 		entered: make(map[carnet.StreamID]bool), slots: make(map[slotClass]*seal.Slot), granted: make(map[seal.Path]bool),
 	}
 	copied, derived := s.heads[source], s.heads[st.derived]
@@ -229,19 +239,15 @@ func (s *Source) open(f *flowing, g *given, source carnet.StreamID) (*flow, erro
 	}
 	st.began = max(st.began, derived.NextFirst)
 	st.copied, st.copies, st.next = copied.NextFirst, copied.NextBatch, derived.NextBatch
-	s.keeping.Lock()
-	if m := s.marks[g.ID]; m != nil {
-		st.mark = m.of[source]
-	}
-	s.keeping.Unlock()
-	if err := st.shown.see(s.agent.Judge, st.mark.Known...); err != nil {
+	at, marked := f.mark.Streams[source]
+	if err := st.shown.see(s.agent.Judge, at.Known...); err != nil {
 		return nil, err
 	}
-	if st.mark.Memory != nil {
-		if err := st.shown.memory.UnmarshalBinary(st.mark.Memory); err != nil {
-			return nil, err
-		}
+	// What wasn't kept is remembered from the beginning on.
+	if st.from = st.since; marked {
+		st.from = min(st.began, at.Position)
 	}
+	st.decided = st.from
 	f.streams[source] = st
 	return st, nil
 }
@@ -254,15 +260,6 @@ func (s *Source) stood(g *given, source carnet.StreamID) uint64 {
 		at = max(at, s.heads[derivedOf(g.ID, source, generation)].NextFirst)
 	}
 	return at
-}
-
-// from is the measurement from which on the source stream is followed: where what
-// the view remembers is of, if that is before what the taker has.
-func (st *flow) from() uint64 {
-	if st.mark.Memory == nil {
-		return st.since // nothing was kept yet: it remembers from the beginning on
-	}
-	return min(st.began, st.mark.Position)
 }
 
 // fill takes batches of the shares that have some, until the frame is full.
@@ -316,6 +313,7 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 	}
 	out, whole := st.shown.batch(batch, e.Measurements, s.agent.Now())
 	end := batch.End()
+	st.decided = end
 	if end <= st.began || len(out) == 0 {
 		return nil // the taker has it, or nothing of it is shown
 	}
@@ -344,15 +342,25 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 	if err != nil {
 		return err
 	}
-	if now := s.agent.Now(); now.Sub(st.marked) >= markEvery {
-		st.marked = now
-		m, err := st.shown.mark(end)
+	if now := s.agent.Now(); now.Sub(f.marked) >= markEvery {
+		f.marked = now
+		m, err := f.marks()
 		if err != nil {
 			return err
 		}
-		b.marks = append(b.marks, mark{f.share.ID, batch.Stream, m})
+		b.marks = append(b.marks, mark{f.share.ID, m})
 	}
 	return nil
+}
+
+// marks is what is kept of a share's memory.
+func (f *flowing) marks() (m markOf, err error) {
+	m.Streams = make(map[carnet.StreamID]markedAt)
+	for source, st := range f.streams {
+		m.Streams[source] = markedAt{st.decided, st.shown.sight.Known()}
+	}
+	m.Memory, err = f.memory.MarshalBinary()
+	return m, err
 }
 
 // copy sends a batch as it is, with the key of its slot. It reports false where

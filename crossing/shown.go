@@ -9,11 +9,18 @@ import (
 	"carnet/policy"
 )
 
+// remembered is what a share's view remembers: one memory, whatever number of source
+// streams have a property, or its taker would get as many in each interval.
+type remembered struct {
+	policy.State
+	of carnet.StreamID // the last that was decided
+}
+
 // shown applies a share's view to the batches of one source stream.
 type shown struct {
 	share   *Given
 	sight   *policy.Sight
-	memory  policy.State
+	memory  *remembered
 	changes changes
 
 	// Memory of one batch.
@@ -95,12 +102,16 @@ func (s *shown) learn(b *avatar.Batch, ms []carnet.Measurement, now time.Time) {
 // they are all of them, and as they were.
 func (s *shown) batch(b *avatar.Batch, ms []carnet.Measurement, now time.Time) (out []carnet.Measurement, whole bool) {
 	s.learn(b, ms, now)
+	if s.memory.of != b.Stream && s.memory.of != (carnet.StreamID{}) {
+		s.memory.Part()
+	}
+	s.memory.of = b.Stream
 	s.order = append(s.order[:0], ms...)
 	policy.InOrder(s.order)
 	s.out, whole = s.out[:0], true
 	for i := range s.order {
 		m := s.order[i]
-		if len(s.left) > 0 && s.left[m.Name] || s.sight.Apply(&s.memory, &m) != policy.Admitted {
+		if len(s.left) > 0 && s.left[m.Name] || s.sight.Apply(&s.memory.State, &m) != policy.Admitted {
 			whole = false
 			continue
 		}
@@ -108,13 +119,6 @@ func (s *shown) batch(b *avatar.Batch, ms []carnet.Measurement, now time.Time) (
 		s.out = append(s.out, m)
 	}
 	return s.out, whole
-}
-
-// mark is what is kept when everything before a measurement is decided.
-func (s *shown) mark(position uint64) (m markOf, err error) {
-	m.Position, m.Known = position, s.sight.Known()
-	m.Memory, err = s.memory.MarshalBinary()
-	return m, err
 }
 
 // label and retention are of what is sent of a batch: its own, bound by the view's.

@@ -22,7 +22,7 @@ func showing(t *testing.T, view string) *shown {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shown{share: &Given{View: v, Most: carnet.Clearance{Sensitivity: carnet.Personal, Purposes: "fitness"}, Taker: "citadel", GrantVersion: 1}}
+	s := &shown{memory: new(remembered), share: &Given{View: v, Most: carnet.Clearance{Sensitivity: carnet.Personal, Purposes: "fitness"}, Taker: "citadel", GrantVersion: 1}}
 	if err := s.see(j); err != nil {
 		t.Fatal(err)
 	}

@@ -119,18 +119,22 @@ type sentFrame struct {
 	heads []carnet.StreamHead // of the streams that it has batches of, after it
 }
 
-// mark is what the view of a stream remembers when everything before a
-// measurement is decided.
+// mark is what the view of a share remembers when everything before a measurement of
+// each source stream is decided.
 type mark struct {
-	share  carnet.ShareID
-	stream carnet.StreamID
+	share carnet.ShareID
 	markOf
 }
 
 type markOf struct {
+	Memory  []byte                       `json:"memory"` // policy.State; nil: nothing was kept yet
+	Streams map[carnet.StreamID]markedAt `json:"streams"`
+}
+
+// markedAt is where a source stream was at a mark, and what was known of it.
+type markedAt struct {
 	Position uint64            `json:"position"`
 	Known    []policy.Property `json:"known"`
-	Memory   []byte            `json:"memory"` // policy.State
 }
 
 type linkDocument struct {
@@ -138,9 +142,9 @@ type linkDocument struct {
 	Acked       uint64 `json:"acked"`
 }
 
-// marks is the marks of a share, by the source streams, as they are kept.
+// marks is the last mark of a share, as it is kept.
 type marks struct {
-	of      map[carnet.StreamID]markOf
+	markOf
 	version uint64
 }
 
@@ -149,6 +153,9 @@ type flowing struct {
 	share     *Given
 	following *avatar.Following
 	streams   map[carnet.StreamID]*flow
+	memory    remembered
+	mark      markOf // with which it began
+	marked    time.Time
 	again     *again // as it began
 	had       had
 }
@@ -159,6 +166,8 @@ type flow struct {
 	shown     shown
 	since     uint64 // the measurement from which on it is shared
 	began     uint64 // the taker has everything before this measurement decided
+	from      uint64 // it is followed from this measurement on: where what the view remembers is of
+	decided   uint64 // everything before this measurement is in the view's memory
 	copied    uint64 // the taker takes copies from this measurement on,
 	copies    uint64 // and this batch
 	next      uint64 // of the derived stream: the batch
@@ -169,8 +178,6 @@ type flow struct {
 	day       uint32
 	slots     map[slotClass]*seal.Slot
 	granted   map[seal.Path]bool
-	mark      markOf // what was kept of the view's memory; zero: nothing
-	marked    time.Time
 }
 
 type slotClass struct {
@@ -206,7 +213,7 @@ func (a *Agent) Source(ctx context.Context, to Neighbour) (*Source, error) {
 			return err
 		}
 		s.marks[share] = m
-		return open(&m.of)
+		return open(&m.markOf)
 	})
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -324,14 +331,14 @@ func (s *Source) keepLink(ctx context.Context, d linkDocument, done []sentFrame)
 				continue
 			}
 			if s.marks[m.share] == nil {
-				s.marks[m.share] = &marks{of: make(map[carnet.StreamID]markOf)}
+				s.marks[m.share] = new(marks)
 			}
-			s.marks[m.share].of[m.stream] = m.markOf
+			s.marks[m.share].markOf = m.markOf
 			changed[m.share] = true
 		}
 	}
 	for id := range changed {
-		kept = append(kept, avatar.Kept{Kind: kindMark, ID: id.String(), Version: s.marks[id].version + 1, Body: s.marks[id].of})
+		kept = append(kept, avatar.Kept{Kind: kindMark, ID: id.String(), Version: s.marks[id].version + 1, Body: s.marks[id].markOf})
 	}
 	if err := s.agent.World.Keep(ctx, kept, statements); err != nil {
 		return err

@@ -97,6 +97,13 @@ func (m *memory) inWindow(w *Windows, t int64) bool {
 	return m.inside
 }
 
+// Part closes what is open: what comes next is another writer's.
+func (s *State) Part() {
+	for i := range s.slots {
+		s.slots[i].close()
+	}
+}
+
 // bind carries s over to table t. What t's properties do not include is
 // forgotten.
 func (s *State) bind(t *Table) {

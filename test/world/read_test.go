@@ -185,8 +185,8 @@ func TestHistoryKeepsTheOldest(t *testing.T) {
 	})
 }
 
-// A subscriber gets everything of each stream once and in order, whatever it and
-// the compaction do meanwhile.
+// A subscriber gets everything once and in the order in which it was received, that of
+// several streams, too, whatever it and the compaction do meanwhile.
 func TestReplayThenLive(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { eachStore(t, func(t *testing.T, w *world) { replayThenLive(t, w, seed) }) })
@@ -198,10 +198,13 @@ func replayThenLive(t *testing.T, w *world, seed uint64) {
 	h := w.hubs[0]
 	one := h.open(nil)
 	sources := []*source{one, h.open(&one.avatar), h.open(&one.avatar)}
+	var order []int // whose batches came
 	send := func() {
 		var batches [][]byte
 		for range 1 + rng.IntN(4) {
-			s := sources[rng.IntN(len(sources))]
+			of := rng.IntN(len(sources))
+			s := sources[of]
+			order = append(order, of)
 			class := []carnet.Retention{carnet.Day, carnet.Month, carnet.Keep}[rng.IntN(3)]
 			n := 1 + rng.IntN(20)
 			if rng.IntN(20) == 0 {
@@ -221,9 +224,10 @@ func replayThenLive(t *testing.T, w *world, seed uint64) {
 	ctx, cancel := context.WithTimeout(w.ctx, 30*time.Second)
 	defer cancel()
 	wanted := make(chan struct{}) // closed when all is sent
+	came := make([][]int, 3)
 	for reader := range 3 {
 		pace := rand.New(rand.NewPCG(seed, uint64(reader)))
-		wg.Go(func() { follow(ctx, t, w, sources, pace, wanted) })
+		wg.Go(func() { came[reader] = follow(ctx, t, w, sources, pace, wanted) })
 	}
 	wg.Go(func() {
 		defer close(wanted)
@@ -235,16 +239,21 @@ func replayThenLive(t *testing.T, w *world, seed uint64) {
 		}
 	})
 	wg.Wait()
+	for reader := range came {
+		if !slices.Equal(came[reader], order) {
+			t.Errorf("reader %d gets batches of %v, received were %v", reader, came[reader], order)
+		}
+	}
 }
 
 // follow subscribes from the beginning, now and then anew from the last cursor,
-// and reads until it has all that was sent.
-func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace *rand.Rand, wanted chan struct{}) {
+// and reads until it has all that was sent. It returns whose batches came, in order.
+func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace *rand.Rand, wanted chan struct{}) (came []int) {
 	next := make([]float64, len(sources))
 	cursor, err := avatar.ParseCursor("")
 	if err != nil {
 		t.Error(err)
-		return
+		return came
 	}
 	done := func() bool {
 		select {
@@ -263,7 +272,7 @@ func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace
 		sub, err := w.agent.Subscribe(sources[0].avatar, &cursor)
 		if err != nil {
 			t.Error(err)
-			return
+			return came
 		}
 		for range 5 + pace.IntN(200) {
 			if done() {
@@ -276,16 +285,17 @@ func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace
 			if err != nil {
 				t.Errorf("%v; at %v", err, next)
 				sub.Close()
-				return
+				return came
 			}
 			place := slices.Index(next, e.Measurements[0].Value.Num)
 			if place < 0 {
 				t.Errorf("measurement %v comes, want one of %v", e.Measurements[0].Value.Num, next)
 				sub.Close()
-				return
+				return came
 			}
 			// Streams that stand at the same number can't be told apart by it: the cursor can.
 			place = moved(cursor, e.Cursor, place)
+			came = append(came, place)
 			for _, m := range e.Measurements {
 				if m.Value.Num != next[place] {
 					t.Errorf("stream %d: measurement %v comes, want %v", place, m.Value.Num, next[place])
@@ -301,6 +311,7 @@ func follow(ctx context.Context, t *testing.T, w *world, sources []*source, pace
 		}
 		sub.Close()
 	}
+	return came
 }
 
 var errQuiet = errors.New("nothing came")
