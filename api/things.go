@@ -103,12 +103,12 @@ func (s *server) description(ctx context.Context, in *struct {
 	OfThing
 	Accepts
 }) (*raw, error) {
-	t, err := s.things.Thing(ctx, in.ID)
+	text, err := s.things.Description(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	served, _ := negotiate(in.Accept, []string{typeTD, typeJSON}) // accept has seen that there is one
-	return &raw{served, t.Description}, nil
+	return &raw{served, text}, nil
 }
 
 func (s *server) refusals(ctx context.Context, in *struct {

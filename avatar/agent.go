@@ -15,6 +15,7 @@
 package avatar
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"log/slog"
@@ -80,7 +81,9 @@ type Config struct {
 	Vouched func(MovedStream) error
 
 	CompactEvery time.Duration // default 30 s
-	Recorded     func()        // as thing.Config.Recorded
+	// MaxAvatars is how many avatars each sender may have here. Default 100,000.
+	MaxAvatars int
+	Recorded   func() // as thing.Config.Recorded
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -101,6 +104,8 @@ type Agent struct {
 	now       func() time.Time
 	log       *slog.Logger
 	every     time.Duration
+
+	maxAvatars int // of a sender
 
 	opener  *seal.Opener
 	epochs  epochs
@@ -132,6 +137,7 @@ type Agent struct {
 	arrivals    Arrivals   // nil: no avatar comes by a move
 	unmappings  Unmappings // nil: nothing is erased
 	avatars     map[carnet.AvatarID]*Avatar
+	given       map[carnet.PartyID]int // how many of them a sender asked for
 	streams     map[carnet.StreamID]*stream
 	shared      map[carnet.StreamID]Shared            // of streams that come from other worlds
 	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
@@ -175,10 +181,10 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
-		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery,
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
 		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links:   make(map[carnet.PartyID]link.State),
-		avatars: make(map[carnet.AvatarID]*Avatar), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
+		avatars: make(map[carnet.AvatarID]*Avatar), given: make(map[carnet.PartyID]int), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),
 		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
 		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival),

@@ -261,6 +261,13 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 		}
 		return v, a.changeable(v)
 	}
+	a.mu.RLock()
+	given := a.given[party]
+	a.mu.RUnlock()
+	if given >= a.maxAvatars {
+		return nil, carnet.Errorf(carnet.TooLarge, "%s has %d avatars of this sender's things, which is all that one may have", a.party, given).
+			WithFix("ask the operator of %s to raise limits.avatars_of_sender", a.party)
+	}
 	v := &Avatar{id: carnet.NewAvatarID(), title: r.Title, created: a.now().UnixNano()}
 	key, err := a.keys.MakeSigner(ctx, keys.ID{Kind: "avatar", Name: v.id.String()})
 	if err != nil {
@@ -269,6 +276,17 @@ func (a *Agent) findOrMake(ctx context.Context, party carnet.PartyID, r carnet.M
 	v.key = [ed25519.PublicKeySize]byte(key.Public().(ed25519.PublicKey))
 	return v, nil
 }
+
+// count counts an avatar for the sender that asked for it; one that came by a move is
+// nobody's. The caller holds Agent.mu, or loads.
+func (a *Agent) count(v *Avatar, n int) {
+	if len(v.streams) > 0 && v.streams[0].sender != "" {
+		a.given[v.streams[0].sender] += n
+	}
+}
+
+// maxAvatars is how many avatars a sender has at most where nothing else is said.
+const maxAvatars = 100_000
 
 // maxStreams is how many streams an avatar has at most: a cursor names each.
 const maxStreams = 1024

@@ -122,6 +122,7 @@ func (a *Agent) bury(ctx context.Context, v *Avatar, gone goneDocument, why ledg
 	a.pending.avatars = slices.DeleteFunc(a.pending.avatars, func(other *Avatar) bool { return other == v })
 	a.mu.Lock()
 	delete(a.avatars, id)
+	a.count(v, -1)
 	v.passing = &passing{gone: &gone}
 	a.departed[id] = v
 	for _, s := range v.streams {

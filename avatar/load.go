@@ -111,6 +111,7 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			return nil
 		}
 		a.avatars[v.id] = v
+		a.count(v, 1)
 		return nil
 	})
 }

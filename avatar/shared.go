@@ -179,6 +179,9 @@ func (a *Agent) grow(ctx context.Context, v *Avatar, s *stream, item ledger.Item
 	}
 	a.mu.Lock()
 	v.streams = streams
+	if a.avatars[v.id] == nil {
+		a.count(v, 1)
+	}
 	a.avatars[v.id] = v
 	a.streams[s.id] = s
 	a.mu.Unlock()

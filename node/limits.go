@@ -1,8 +1,11 @@
 package node
 
 import (
+	"cmp"
+
 	"carnet"
 	"carnet/porter"
+	"carnet/thing"
 	"carnet/wire/mqtt"
 )
 
@@ -27,6 +30,18 @@ type Limits struct {
 	// MQTTSessions is how many sessions a thing may have, each with a client id of its
 	// own: one more is refused. Default 16.
 	MQTTSessions int `toml:"mqtt_sessions,omitempty"`
+
+	// ThingsOfOwner is how many things one owner has at a things agent, and
+	// DescriptionsOfOwner how many bytes their descriptions have together. Default
+	// 10,000 and 64 MiB.
+	ThingsOfOwner       int `toml:"things_of_owner,omitempty"`
+	DescriptionsOfOwner int `toml:"descriptions_of_owner,omitempty"`
+	// MappingsOfOwner is how many mappings of one owner's things to one world are in
+	// force, and how many of them may have ended within a day. Default 1,000.
+	MappingsOfOwner int `toml:"mappings_of_owner,omitempty"`
+	// AvatarsOfSender is how many avatars a world has that one things agent asked for.
+	// Default 100,000.
+	AvatarsOfSender int `toml:"avatars_of_sender,omitempty"`
 }
 
 // http makes the porter of an HTTP listener.
@@ -43,6 +58,11 @@ func (l Limits) mqtt() mqtt.Limits {
 	return mqtt.Limits{Connections: l.MQTTConnections, Connecting: l.MQTTConnecting, DeviceSessions: l.MQTTSessions}
 }
 
+// things makes the bounds of a things agent's owners.
+func (l Limits) things() thing.Bounds {
+	return thing.Bounds{Things: l.ThingsOfOwner, Descriptions: l.DescriptionsOfOwner, Mappings: l.MappingsOfOwner}
+}
+
 // most is the largest limit that can be asked for.
 const most = 1 << 20
 
@@ -50,16 +70,21 @@ func (l Limits) check() error {
 	for _, f := range []struct {
 		name  string
 		value int
+		most  int // 0: most
 	}{
-		{"live", l.Live},
-		{"live_of_token", l.LiveOfToken},
-		{"http_connections", l.HTTPConnections},
-		{"mqtt_connections", l.MQTTConnections},
-		{"mqtt_connecting", l.MQTTConnecting},
-		{"mqtt_sessions", l.MQTTSessions},
+		{"live", l.Live, 0},
+		{"live_of_token", l.LiveOfToken, 0},
+		{"http_connections", l.HTTPConnections, 0},
+		{"mqtt_connections", l.MQTTConnections, 0},
+		{"mqtt_connecting", l.MQTTConnecting, 0},
+		{"mqtt_sessions", l.MQTTSessions, 0},
+		{"things_of_owner", l.ThingsOfOwner, 0},
+		{"descriptions_of_owner", l.DescriptionsOfOwner, 1 << 40},
+		{"mappings_of_owner", l.MappingsOfOwner, 0},
+		{"avatars_of_sender", l.AvatarsOfSender, 1 << 30},
 	} {
-		if f.value < 0 || f.value > most {
-			return carnet.Errorf(carnet.Malformed, "limits.%s is %d", f.name, f.value).WithFix("take 1 to %d, or leave it out", most)
+		if at := cmp.Or(f.most, most); f.value < 0 || f.value > at {
+			return carnet.Errorf(carnet.Malformed, "limits.%s is %d", f.name, f.value).WithFix("take 1 to %d, or leave it out", at)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"carnet/thing"
 	"carnet/wire/mqtt"
 )
 
@@ -98,6 +99,10 @@ func TestLimitsReachTheListeners(t *testing.T) {
 	l := Limits{HTTPConnections: 8, MQTTConnections: 7, MQTTConnecting: 6, MQTTSessions: 5}
 	if got := l.mqtt(); got != (mqtt.Limits{Connections: 7, Connecting: 6, DeviceSessions: 5}) {
 		t.Errorf("MQTT has %+v", got)
+	}
+	owner := Limits{ThingsOfOwner: 1, DescriptionsOfOwner: 2, MappingsOfOwner: 3}
+	if got := owner.things(); got != (thing.Bounds{Things: 1, Descriptions: 2, Mappings: 3}) {
+		t.Errorf("an owner has %+v", got)
 	}
 	for _, c := range []struct {
 		limits      Limits

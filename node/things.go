@@ -28,6 +28,7 @@ func (n *Node) openThings(ctx context.Context) error {
 	config := thing.Config{
 		Party: c.Party, Store: store, Keys: n.table, Judge: judge, Recorded: n.depot.wake, Log: n.log,
 		MaxAge: time.Duration(c.Things.MaxAge), MaxAhead: time.Duration(c.Things.MaxAhead),
+		Bounds: c.Limits.things(),
 	}
 	for _, p := range n.peers.All() {
 		w, ok, err := n.world(ctx, p)

@@ -43,8 +43,8 @@ func (n *Node) openWorld(ctx context.Context) error {
 	}
 	config := avatar.Config{
 		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: &n.depot, Recorded: n.depot.wake, Log: n.log,
-		CompactEvery: time.Duration(c.World.CompactEvery),
-		Clearance:    n.clearance, Origin: n.origin, Vouched: passport.Vouched,
+		CompactEvery: time.Duration(c.World.CompactEvery), MaxAvatars: c.Limits.AvatarsOfSender,
+		Clearance: n.clearance, Origin: n.origin, Vouched: passport.Vouched,
 	}
 	agent, err := avatar.New(ctx, config)
 	if err != nil {

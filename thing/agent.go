@@ -43,6 +43,8 @@ type Config struct {
 	// days, or that.
 	KeepLog time.Duration
 
+	Bounds Bounds
+
 	// Recorded is called after a commit that left statements to be sent to the
 	// depot; it must not block.
 	Recorded func()
@@ -64,6 +66,7 @@ type Agent struct {
 	maxAge   int64
 	maxAhead int64
 	keepLog  int64
+	bounds   Bounds
 	senders  atomic.Pointer[map[carnet.PartyID]*sender] // replaced whole; changeMu is held then
 	days     dayKeys
 	index    index
@@ -114,10 +117,11 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
-		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog),
+		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog), bounds: cfg.Bounds,
 		policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
 		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), moved: make(chan struct{}, 1), registry: newRegistry(),
 	}
+	a.bounds.complete()
 	a.life, a.end = context.WithCancel(context.Background())
 	if a.now == nil {
 		a.now = time.Now

@@ -37,6 +37,7 @@ type hub struct {
 	unmet bool             // next isn't a peer
 
 	keepLog time.Duration
+	bounds  Bounds
 	end     func()
 	err     error // of Run
 }
@@ -71,7 +72,7 @@ func (h *hub) start() {
 		worlds = append(worlds, h.peer(h.next.name, h.next))
 	}
 	h.agent, err = New(h.tb.Context(), Config{
-		Party: "hub", Store: h.store, Keys: h.table, Judge: judge, Recorded: func() {}, Log: slog.New(slog.DiscardHandler), Now: h.now, KeepLog: h.keepLog,
+		Party: "hub", Store: h.store, Keys: h.table, Judge: judge, Recorded: func() {}, Log: slog.New(slog.DiscardHandler), Now: h.now, KeepLog: h.keepLog, Bounds: h.bounds,
 		Worlds: worlds,
 	})
 	if err != nil {

@@ -27,8 +27,7 @@ type Info struct {
 	Connected int                    `json:"connected"` // sessions open now
 	// Duplicates counts measurements that were acknowledged since the agent's
 	// start and not kept, since they were there already.
-	Duplicates  uint64 `json:"duplicates"`
-	Description []byte `json:"-"`
+	Duplicates uint64 `json:"duplicates"`
 }
 
 // PropertyInfo is one leaf of a thing's description.
@@ -129,10 +128,26 @@ func (a *Agent) Thing(ctx context.Context, id carnet.ThingID) (Info, error) {
 	return a.thingInfo(t, refused[id]), nil
 }
 
+// Description returns a thing's description, as it was given.
+func (a *Agent) Description(ctx context.Context, id carnet.ThingID) ([]byte, error) {
+	if _, err := a.thing(id); err != nil {
+		return nil, err
+	}
+	d, err := a.store.Document(ctx, kindThing, string(id))
+	if err != nil {
+		return nil, err
+	}
+	var doc thingDocument
+	if err := a.openDocument(d, &doc); err != nil {
+		return nil, err
+	}
+	return doc.Description, nil
+}
+
 func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 	d := t.description
 	info := Info{
-		ID: t.id, Owner: t.owner, Title: d.Title, Added: t.added, Refused: refused, Description: d.Source, Mappings: []MappingInfo{},
+		ID: t.id, Owner: t.owner, Title: d.Title, Added: t.added, Refused: refused, Mappings: []MappingInfo{},
 	}
 	t.mu.Lock()
 	info.Connected, info.Duplicates = len(t.outboxes), t.duplicates

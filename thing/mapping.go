@@ -111,8 +111,8 @@ func (a *Agent) mappingByStream(s carnet.StreamID) *Mapping {
 func (m *Mapping) maySend(now time.Time) (open bool, until time.Time) { return m.table.MaySend(now) }
 
 // Map gives the thing an avatar in a world, with the view that its owner lets
-// the world have. avatar may name an avatar that the world has already; nil asks
-// for a new one. title is what people in that world call it; it may be empty.
+// the world have. avatar may name one that another thing of the same owner has there;
+// nil asks for a new one. title is what people in that world call it; it may be empty.
 func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world carnet.PartyID, avatar *carnet.AvatarID, title string, view policy.View) (MappingInfo, error) {
 	t, err := a.thing(id)
 	if err != nil {
@@ -125,6 +125,11 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	if s == nil || s.peer.Ended {
 		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
 			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.allSenders())))
+	}
+	if avatar != nil {
+		if err := a.sameOwner(t, world, *avatar); err != nil {
+			return MappingInfo{}, err
+		}
 	}
 	if err := a.mayMap(t.owner, world); err != nil {
 		return MappingInfo{}, err
@@ -363,26 +368,6 @@ func (a *Agent) idleView(m *Mapping, since map[int64]uint64) *ViewRecord {
 		return nil
 	}
 	return &views[len(views)-1]
-}
-
-// maxMappings bounds the mappings in force of one owner's things to one world.
-const maxMappings = 1000
-
-// mayMap refuses one more mapping than an owner may have.
-func (a *Agent) mayMap(owner string, world carnet.PartyID) error {
-	n := 0
-	a.policyMu.RLock()
-	for _, m := range a.mappingsTo(world) {
-		if m.thing.owner == owner && !m.stopped {
-			n++
-		}
-	}
-	a.policyMu.RUnlock()
-	if n >= maxMappings {
-		return carnet.Errorf(carnet.TooLarge, "the things of %s have %d mappings to %s in force, which is all that one owner's may", owner, n, world).
-			WithFix("end some: carnet thing unmap")
-	}
-	return nil
 }
 
 // tellRuns wakes the world's run, if there is one, after a mapping to it changed.

@@ -32,6 +32,9 @@ func (a *Agent) Own(ctx context.Context, id carnet.MappingID, ownership string) 
 	if err != nil {
 		return MappingInfo{}, err
 	}
+	if err := a.sameOwner(m.thing, m.World, m.Avatar); err != nil {
+		return MappingInfo{}, err
+	}
 	s := a.sender(m.World)
 	o, key, err := ident.VerifyOwnership(ownership, ident.OwnershipExpectation{Audience: s.peer.OwnName, Now: a.now(), Skew: ownershipSkew})
 	if err != nil {

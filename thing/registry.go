@@ -40,7 +40,8 @@ type Thing struct {
 	number      uint32 // within this agent; what rests names it by this
 	owner       string
 	added       time.Time
-	description *td.Description
+	description *td.Description // without the text that rests in the document
+	described   int             // bytes of that
 	salt        []byte
 	hash        []byte
 	version     uint64 // of its document
@@ -156,6 +157,9 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 	if _, err := a.thing(id); err == nil {
 		return "", "", carnet.Errorf(carnet.Conflict, "there is a thing %q already", id).WithFix("choose another id")
 	}
+	if err := a.mayAdd(owner, len(description)); err != nil {
+		return "", "", err
+	}
 	password := randomWord(20)
 	doc := thingDocument{Number: a.nextThing(), Owner: owner, Added: a.now().UTC(), Description: description, Salt: make([]byte, 16)}
 	rand.Read(doc.Salt)
@@ -179,8 +183,9 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 
 // enter adds a thing to the registry.
 func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description, version uint64) *Thing {
+	forgetText(d)
 	t := &Thing{
-		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, salt: doc.Salt, hash: doc.Hash,
+		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, described: len(doc.Description), salt: doc.Salt, hash: doc.Hash,
 		version: version, seen: newSeen(len(d.Properties)),
 	}
 	for i := range d.Properties {
@@ -198,6 +203,15 @@ func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description, v
 	a.registry.things[id] = t
 	a.registry.byNumber[t.number] = t
 	return t
+}
+
+// forgetText takes out of a description what measurements don't need, which may be
+// most of it: it rests in the thing's document.
+func forgetText(d *td.Description) {
+	d.Source, d.Description, d.Actions, d.Events = nil, "", nil, nil
+	for i := range d.Properties {
+		d.Properties[i].Title, d.Properties[i].Description = "", ""
+	}
 }
 
 func (a *Agent) nextThing() uint32 {

@@ -50,6 +50,8 @@ type Store interface {
 
 	// Documents returns all documents of a kind, in order of their ids.
 	Documents(ctx context.Context, kind string) ([]carnet.Document, error)
+	// Document returns one; carnet.NotFound if there is none.
+	Document(ctx context.Context, kind, id string) (carnet.Document, error)
 
 	// Statements returns statements with id > after, with receipts where they
 	// have come, in order, at most limit.

@@ -231,6 +231,17 @@ func (s *memory) Documents(_ context.Context, kind string) (all []carnet.Documen
 	return all, nil
 }
 
+func (s *memory) Document(_ context.Context, kind, id string) (carnet.Document, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.documents {
+		if d.Kind == kind && d.ID == id {
+			return d, nil
+		}
+	}
+	return carnet.Document{}, carnet.Errorf(carnet.NotFound, "there is no %s %q", kind, id)
+}
+
 func (s *memory) Statements(_ context.Context, after uint64, limit int) (items []ledger.Item, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

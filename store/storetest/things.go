@@ -351,6 +351,10 @@ func testCommitAtomic(t *testing.T, fresh Fresh[thing.Store]) {
 		same(t, "refusals", get(s.Refusals(ctx, "watch", 99))(t), []thing.RefusalRow{})
 		same(t, "refusal counts", get(s.RefusalCounts(ctx))(t), map[carnet.ThingID]map[carnet.Code]uint64{})
 		same(t, "documents", get(s.Documents(ctx, "k"))(t), []carnet.Document{{Kind: "k", ID: "d", Version: 1, Body: []byte("1")}})
+		same(t, "document", get(s.Document(ctx, "k", "d"))(t), carnet.Document{Kind: "k", ID: "d", Version: 1, Body: []byte("1")})
+		if _, err := s.Document(ctx, "k", "D"); carnet.CodeOf(err) != carnet.NotFound {
+			t.Errorf("a document that isn't there: %v", err)
+		}
 		same(t, "statements", get(s.Statements(ctx, 0, 99))(t), []ledger.Item{})
 		close()
 		s, close = db(t)

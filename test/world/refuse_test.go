@@ -188,6 +188,43 @@ func TestMapping(t *testing.T) {
 	})
 }
 
+// A sender that asks for avatars again and again, and ends their streams, can't fill
+// the world; others, and what it has, go on.
+func TestAvatarsOfOneSenderAreBounded(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		w.maxAvatars = 2
+		w.restart()
+		h, other := w.hubs[0], w.hubs[1]
+		first := h.open(nil)
+		if err := h.call(carnet.CallUnmap, carnet.Unmap{Stream: h.open(nil).id}, nil); err != nil {
+			t.Fatal(err)
+		}
+		full := func() {
+			t.Helper()
+			err := h.call(carnet.CallMap, carnet.MapRequest{Stream: carnet.NewStreamID()}, nil)
+			if carnet.CodeOf(err) != carnet.TooLarge || !strings.Contains(err.Error(), "limits.avatars_of_sender") {
+				t.Errorf("a third avatar: %v", err)
+			}
+		}
+		full()
+		w.restart()
+		full()
+		h.open(&first.avatar)
+		other.open(nil)
+		x := carnet.NewCrossingID()
+		if err := w.agent.Freeze(w.ctx, first.avatar, x); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.agent.Depart(w.ctx, first.avatar, x, "citadel", carnet.Fingerprint{1}); err != nil {
+			t.Fatal(err)
+		}
+		h.open(nil) // one has gone
+		full()
+		w.restart()
+		full()
+	})
+}
+
 func TestKeyBags(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {
 		h, other := w.hubs[0], w.hubs[1]

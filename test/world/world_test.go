@@ -46,6 +46,7 @@ type world struct {
 	hubs  []*hub
 	notes *notes
 
+	maxAvatars int                     // of a sender
 	neighbours map[carnet.PartyID]bool // which of hubs are worlds that share
 	stop       func()
 	failed     chan error // what Run returned
@@ -132,7 +133,7 @@ func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519
 func (w *world) start() {
 	w.t.Helper()
 	cfg := avatar.Config{
-		Party: "arena", Store: w.store, Keys: w.table, Clearance: clearance, Depot: w.depot, Recorded: func() {}, CompactEvery: w.every,
+		Party: "arena", Store: w.store, Keys: w.table, Clearance: clearance, Depot: w.depot, Recorded: func() {}, CompactEvery: w.every, MaxAvatars: w.maxAvatars,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, h := range w.hubs {

@@ -1,0 +1,87 @@
+package thing
+
+import (
+	"time"
+
+	"carnet"
+)
+
+// Bounds are what one owner may have, so that one can't fill what all share. Zero
+// takes the default.
+type Bounds struct {
+	Things       int // default 10,000
+	Descriptions int // bytes of their descriptions; default 64 MiB
+
+	// Mappings is how many of one owner's things' mappings to one world may be in
+	// force, and how many may have ended within a day. Default 1,000.
+	Mappings int
+}
+
+func (b *Bounds) complete() {
+	if b.Things == 0 {
+		b.Things = 10_000
+	}
+	if b.Descriptions == 0 {
+		b.Descriptions = 64 << 20
+	}
+	if b.Mappings == 0 {
+		b.Mappings = 1000
+	}
+}
+
+// mayAdd refuses one more thing than an owner may have. The caller holds changeMu.
+func (a *Agent) mayAdd(owner string, description int) error {
+	n, bytes := 1, description
+	for _, t := range a.allThings() {
+		if t.owner == owner {
+			n++
+			bytes += t.described
+		}
+	}
+	switch {
+	case n > a.bounds.Things:
+		return carnet.Errorf(carnet.TooLarge, "%s has %d things, which is all that one owner may have", owner, n-1).
+			WithFix("ask the operator of %s to raise limits.things_of_owner", a.party)
+	case bytes > a.bounds.Descriptions:
+		return carnet.Errorf(carnet.TooLarge, "the descriptions of %s's things would have %d bytes, and one owner's may have %d", owner, bytes, a.bounds.Descriptions).
+			WithFix("shorten this one, or ask the operator of %s to raise limits.descriptions_of_owner", a.party)
+	}
+	return nil
+}
+
+// mayMap refuses one more mapping than an owner may have. Those that ended a while
+// ago count, too: each leaves an avatar at the world, and documents here.
+func (a *Agent) mayMap(owner string, world carnet.PartyID) error {
+	force, ended, since := 0, 0, a.now().Add(-24*time.Hour)
+	a.policyMu.RLock()
+	for _, m := range a.mappingsTo(world) {
+		switch {
+		case m.thing.owner != owner:
+		case !m.stopped:
+			force++
+		case a.changedAt(m).After(since):
+			ended++
+		}
+	}
+	a.policyMu.RUnlock()
+	switch {
+	case force >= a.bounds.Mappings:
+		return carnet.Errorf(carnet.TooLarge, "the things of %s have %d mappings to %s in force, which is all that one owner's may", owner, force, world).
+			WithFix("end some: carnet thing unmap")
+	case ended >= a.bounds.Mappings:
+		return carnet.Errorf(carnet.TooLarge, "%d mappings of %s's things to %s have ended within a day, and one owner may map no more then", ended, owner, world).
+			WithFix("wait until some of them ended a day ago")
+	}
+	return nil
+}
+
+// changedAt is when a mapping last changed; of one that has ended, when that was.
+func (a *Agent) changedAt(m *Mapping) time.Time {
+	a.registryMu.RLock()
+	defer a.registryMu.RUnlock()
+	views := a.registry.views[m.Number]
+	if len(views) == 0 {
+		return time.Time{}
+	}
+	return views[len(views)-1].Time
+}
