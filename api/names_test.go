@@ -13,7 +13,7 @@ import (
 // object maps another thing to an avatar, whose heart_rate is an object.
 func (s *served) object(m carnet.AvatarID) *device {
 	s.t.Helper()
-	added, err := s.hub("operator-token").AddThing(s.t.Context(), api.NewThing{Owner: "bob", Description: api.Description(`{
+	added, err := s.hub("operator-token").AddThing(s.t.Context(), api.NewThing{Owner: "alice", Description: api.Description(`{
 	"@context": ["https://www.w3.org/2022/wot/td/v1.1", {"carnet": "urn:carnet:td#"}],
 	"title": "x", "securityDefinitions": {"none": {"scheme": "nosec"}}, "security": "none",
 	"properties": {"heart_rate": {"type": "object", "carnet:sensitivity": "public", "carnet:linger": "PT0S", "forms": [{"href": "d"}],
@@ -21,7 +21,7 @@ func (s *served) object(m carnet.AvatarID) *device {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.hub("bob-token").Map(s.t.Context(), added.ID, api.NewMapping{World: "arena", Avatar: &m, View: view(s.t, `{"properties":{"heart_rate":{}}}`)}); err != nil {
+	if _, err := s.hub("alice-token").Map(s.t.Context(), added.ID, api.NewMapping{World: "arena", Avatar: &m, View: view(s.t, `{"properties":{"heart_rate":{}}}`)}); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.device(added.ID, added.Password)
