@@ -285,3 +285,17 @@ func TestHashingIsBounded(t *testing.T) {
 		t.Errorf("one more: %v", err)
 	}
 }
+
+// An IPv6 network is one guesser, however many addresses it uses.
+func TestGuessesFromOneNetwork(t *testing.T) {
+	a := accounts(t, Config{})
+	for i := range 2 * freeOfAddress {
+		if _, _, err := a.SignIn(t.Context(), "alice", "a wrong password", fmt.Sprintf("2001:db8:1:2::%x", i)); Wait(err) != 0 {
+			if i < freeOfOne {
+				t.Errorf("attempt %d must wait", i)
+			}
+			return
+		}
+	}
+	t.Error("nobody had to wait")
+}

@@ -3,6 +3,7 @@ package account
 import (
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -80,6 +81,7 @@ const (
 // enter admits an attempt. It counts as a failure until leave says otherwise, so
 // that many at once are no more than many in a row.
 func (g *guesses) enter(name, from string, now time.Time) (leave func(outcome), err error) {
+	from = networkOf(from)
 	one, address := guesser{name, from}, guesser{"", from}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -102,6 +104,19 @@ func (g *guesses) enter(name, from string, now time.Time) (leave func(outcome), 
 			g.take(address)
 		}
 	}, nil
+}
+
+// networkOf is what counts as one address: of IPv6 the /64, which one subscriber has
+// whole.
+func networkOf(from string) string {
+	a, err := netip.ParseAddr(from)
+	if err != nil {
+		return from
+	}
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
 // take takes a failure back that wasn't one, with the wait for it.

@@ -138,7 +138,17 @@ func (f Finding) String() string {
 	if f.Measurements != nil {
 		fmt.Fprintf(&b, ", measurements %s measured %s to %s", f.Measurements, f.From.Format(time.RFC3339Nano), f.To.Format(time.RFC3339Nano))
 	}
-	return b.String() + ": " + f.Text
+	return printable(b.String() + ": " + f.Text)
+}
+
+// printable replaces what isn't: what others wrote can't end a line or steer a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // Counts is what a bundle holds. Each is of what was found, not of what is

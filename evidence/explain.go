@@ -3,6 +3,8 @@ package evidence
 import (
 	"fmt"
 	"strings"
+
+	"carnet"
 )
 
 // Summary is the report for people: the first line says whose keys were used.
@@ -15,7 +17,7 @@ func (r *Report) Summary() string {
 	}
 	c := r.Counts
 	if r.Erased != nil {
-		b.WriteString(r.Erased.summary(r.World))
+		b.WriteString(r.Erased.summary(carnet.PartyID(printable(string(r.World)))))
 	} else if r.World != "" {
 		what := fmt.Sprintf("Avatar %s", r.Avatar)
 		if r.Only != nil {

@@ -63,6 +63,10 @@ type Hello struct {
 // Admission is the answer to a Hello.
 type Admission uint8
 
+// maxIncarnation bounds what a sender may say of incarnations: a store has numbers up to
+// 2^63, and no link is registered so often.
+const maxIncarnation = 1 << 62
+
 const (
 	Admitted Admission = iota + 1 // register Nonce above Above
 	Stale                         // another registration came between: connect again
@@ -74,7 +78,7 @@ const (
 // answers.
 func (s State) Admit(h Hello) (answer Admission, above uint64) {
 	switch {
-	case h.Seen != s.Incarnation:
+	case h.Seen != s.Incarnation || h.Own > maxIncarnation || h.Known > maxIncarnation:
 		return Stale, 0
 	case h.Own != 0 && h.Own <= s.Incarnation && h.Nonce.Process() != s.Nonce.Process():
 		return Dead, 0
