@@ -44,7 +44,7 @@ var errEnough = errors.New("enough was read")
 
 // readBatch is a batch as a reading hands it over: good until the next.
 type readBatch struct {
-	bytes        []byte // as it was received
+	bytes        []byte  // as it was received
 	at           batchAt // in which frame it was received
 	header       seal.Header
 	body         seal.Body
