@@ -19,7 +19,7 @@ build:
 
 ## modules: build the modules of modules/ into bin/modules, the same bytes each time
 modules:
-	@for m in heartzones; do GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -buildmode=c-shared -o bin/modules/$$m.wasm ./modules/$$m || exit 1; done
+	@for m in gazemap heartzones motion stepcadence; do GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -buildmode=c-shared -o bin/modules/$$m.wasm ./modules/$$m || exit 1; done
 
 ## console: build the console's page into console/dist, which is committed (needs npm)
 console:

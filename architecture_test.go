@@ -56,9 +56,12 @@ var ranks = map[string]int{
 	"carnet/test/bench":   10,
 
 	// Modules are programs of their own, which run in the sandbox of an engine.
-	"carnet/modules/guest":      0,
-	"carnet/modules/heartzones": 1,
-	"carnet/modules/moduletest": 1,
+	"carnet/modules/guest":       0,
+	"carnet/modules/gazemap":     2,
+	"carnet/modules/heartzones":  2,
+	"carnet/modules/motion":      2,
+	"carnet/modules/stepcadence": 2,
+	"carnet/modules/moduletest":  1,
 }
 
 // exceptions are imports that the ranks would forbid, each with its reason.

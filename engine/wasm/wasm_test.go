@@ -68,6 +68,27 @@ func TestHeartZones(t *testing.T) {
 	}
 }
 
+// Each module that comes with carnet is one, and puts out the same in each run.
+func TestModules(t *testing.T) {
+	e := newEngine(t)
+	for _, name := range []string{"gazemap", "heartzones", "motion", "stepcadence"} {
+		module := moduletest.Build(t, name)
+		if err := e.Check(t.Context(), module); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		first, err := ran(t, e, module, "", roomy)
+		if err != nil || !strings.Contains(first, `{"avatar":"a2",`) {
+			t.Errorf("%s puts out %s, %v", name, first, err)
+		}
+		if again, err := ran(t, e, module, "", roomy); err != nil || again != first {
+			t.Errorf("%s puts out %s after %s, %v", name, again, first, err)
+		}
+		if _, err := ran(t, e, module, "[]", roomy); carnet.CodeOf(err) != carnet.Conflict {
+			t.Errorf("%s takes wrong parameters: %v", name, err)
+		}
+	}
+}
+
 // What a module does wrong ends it, with the reason, and harms no other.
 func TestHostileModules(t *testing.T) {
 	e := newEngine(t)

@@ -12,6 +12,7 @@ package guest
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"math"
 )
@@ -53,6 +54,36 @@ func Serve(p Program) { program = p }
 
 // Part puts out a piece of the output. It is a function so that tests can take it.
 var Part = func([]byte) error { return errors.New("nobody takes the output") }
+
+// Lines puts out values as JSON, each on a line of its own, many lines to a part: a run
+// may have few parts. What is put last comes out with Flush.
+type Lines struct{ buf []byte }
+
+// partSize is about how long the parts of Lines are.
+const partSize = 64 << 10
+
+// Put puts out a value.
+func (l *Lines) Put(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	l.buf = append(append(l.buf, b...), '\n')
+	if len(l.buf) < partSize {
+		return nil
+	}
+	return l.Flush()
+}
+
+// Flush puts out what is left.
+func (l *Lines) Flush() error {
+	if len(l.buf) == 0 {
+		return nil
+	}
+	err := Part(l.buf)
+	l.buf = l.buf[:0]
+	return err
+}
 
 var errChunk = errors.New("the engine gave a chunk that isn't one")
 

@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -45,8 +46,7 @@ type heart struct {
 
 // Open implements guest.Program.
 func (h *heart) Open(text []byte) error {
-	h.parameters = parameters{Property: "heart_rate", Max: 190, Zones: []float64{0.5, 0.6, 0.7, 0.8, 0.9}}
-	h.beats = make(map[string][]beat)
+	*h = heart{parameters: parameters{Property: "heart_rate", Max: 190, Zones: []float64{0.5, 0.6, 0.7, 0.8, 0.9}}, beats: make(map[string][]beat)}
 	if err := json.Unmarshal(text, &h.parameters); err != nil {
 		return err
 	}
@@ -81,29 +81,18 @@ type zones struct {
 
 // Close implements guest.Program.
 func (h *heart) Close() error {
+	var lines guest.Lines
 	for _, avatar := range h.avatars {
-		b, err := json.Marshal(h.zonesOf(avatar))
-		if err == nil {
-			err = guest.Part(append(b, '\n'))
-		}
-		if err != nil {
+		if err := lines.Put(h.zonesOf(avatar)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return lines.Flush()
 }
 
 func (h *heart) zonesOf(avatar string) zones {
 	beats := h.beats[avatar]
-	slices.SortStableFunc(beats, func(a, b beat) int {
-		switch {
-		case a.time < b.time:
-			return -1
-		case a.time > b.time:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(beats, func(a, b beat) int { return cmp.Compare(a.time, b.time) })
 	z := zones{Avatar: avatar, Measurements: len(beats), Seconds: make([]float64, len(h.Zones)+1)}
 	if len(beats) == 0 {
 		return z

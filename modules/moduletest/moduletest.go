@@ -1,13 +1,18 @@
-// Package moduletest builds modules for tests, as make modules does. It owns the
-// command line by which they are built, and must not know what they compute.
+// Package moduletest builds modules for tests, as make modules does, and runs their
+// programs without an engine. It owns the command line by which they are built, and must
+// not know what they compute.
 package moduletest
 
 import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"carnet/modules/guest"
 )
 
 var (
@@ -42,4 +47,37 @@ func BuildPackage(t testing.TB, pkg string) []byte {
 	}
 	built[pkg] = m
 	return m
+}
+
+// Said is what one avatar's things measured.
+type Said struct {
+	Avatar       string
+	Measurements []guest.Measurement
+}
+
+// Run runs a program as the engine does, and returns what it puts out.
+func Run(t testing.TB, p guest.Program, parameters string, all ...Said) (string, error) {
+	t.Helper()
+	var out strings.Builder
+	before := guest.Part
+	guest.Part = func(b []byte) error { out.Write(b); return nil }
+	defer func() { guest.Part = before }()
+	if parameters == "" {
+		parameters = "{}"
+	}
+	err := p.Open([]byte(parameters))
+	for _, s := range all {
+		if err == nil {
+			err = p.Take(s.Avatar, s.Measurements)
+		}
+	}
+	if err == nil {
+		err = p.Close()
+	}
+	return out.String(), err
+}
+
+// Number is a measurement of a number.
+func Number(name string, at time.Duration, value float64, unit string) guest.Measurement {
+	return guest.Measurement{Name: name, Unit: unit, Time: int64(at), Number: value, Kind: guest.Number}
 }
