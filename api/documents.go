@@ -98,6 +98,7 @@ type Share struct {
 	Stopped       bool                  `json:"stopped"`
 	View          policy.View           `json:"view"`
 	Got           []thing.PropertyCount `json:"got"`
+	Uncounted     string                `json:"uncounted,omitempty" doc:"Why the counts of got aren't known; left out when they are."`
 	Moved         *thing.MovedInfo      `json:"moved,omitempty" doc:"Where the avatar has moved."`
 	RefusedMove   *thing.RefusedMove    `json:"refused_move,omitempty" doc:"The last that the world told of a move, and that was refused."`
 }

@@ -150,7 +150,7 @@ func (s *server) owned(t thing.Info) (OwnedThing, error) {
 		}
 		share := Share{
 			World: m.World, Mapping: m.ID, Avatar: m.Avatar, PolicyVersion: m.PolicyVersion, Stopped: m.Stopped, View: m.View, Got: m.Got,
-			Moved: m.Moved, RefusedMove: m.Refused,
+			Uncounted: m.Uncounted, Moved: m.Moved, RefusedMove: m.Refused,
 		}
 		if n := len(views); n > 0 {
 			share.Since, share.Decided, share.By = views[0].Time, views[n-1].Time, views[n-1].By

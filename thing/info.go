@@ -3,12 +3,10 @@ package thing
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"time"
 
 	"carnet"
-	"carnet/link"
 	"carnet/policy"
 )
 
@@ -65,6 +63,8 @@ type MappingInfo struct {
 	View          policy.View     `json:"view"` // in force: the strictest of the owner's and the world's
 	Stopped       bool            `json:"stopped"`
 	Got           []PropertyCount `json:"got"`
+	// Uncounted says why the counts of Got aren't known; empty if they are.
+	Uncounted string `json:"uncounted,omitempty"`
 	// Moved says where the avatar went, Waits what a mapping waits for that is to go
 	// on there, and Follows which mapping it goes on for.
 	Moved   *MovedInfo        `json:"moved,omitempty"`
@@ -196,7 +196,7 @@ func (a *Agent) Mapping(id carnet.MappingID) (MappingInfo, error) {
 }
 
 func (a *Agent) info(m *Mapping) MappingInfo {
-	counted := a.counted(m)
+	counted, uncounted := a.counted(m)
 	peer := &a.sender(m.World).peer
 	a.policyMu.RLock()
 	defer a.policyMu.RUnlock()
@@ -208,6 +208,10 @@ func (a *Agent) info(m *Mapping) MappingInfo {
 		info.View = policy.Strictest(m.owner, m.world)
 	}
 	info.Got = propertyCounts(m, counted)
+	if uncounted != nil {
+		a.log.Warn("what was counted of a mapping can't be read", "mapping", m.ID, "err", uncounted)
+		info.Uncounted = "not known until " + string(m.World) + " is connected: the store can't be read"
+	}
 	if m.follows != nil {
 		if former := a.mappingByNumber(m.follows.Mapping); former != nil {
 			info.Follows = &former.ID
@@ -264,42 +268,6 @@ func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
 		all = append(all, c)
 	}
 	return all
-}
-
-// Counted says what became of each property's measurements on the mapping's way,
-// as of the last frame recorded: for when no link runs.
-func (a *Agent) Counted(ctx context.Context, id carnet.MappingID) ([]PropertyCount, error) {
-	if p := a.pendingByID(id); p != nil {
-		return a.pendingInfo(p).Got, nil
-	}
-	m, err := a.mapping(id)
-	if err != nil {
-		return nil, err
-	}
-	r := newRun(context.WithoutCancel(ctx), a.sender(m.World), link.Resume{})
-	defer r.cancel(nil)
-	if _, err := a.sender(m.World).merge(ctx, r, math.MaxInt64); err != nil {
-		return nil, err
-	}
-	a.policyMu.RLock()
-	defer a.policyMu.RUnlock()
-	if c := r.courses[m.Number]; c != nil {
-		return propertyCounts(m, c.counts), nil
-	}
-	return propertyCounts(m, make(counts, len(m.thing.description.Properties))), nil
-}
-
-// counted returns what the link counts for the mapping; zero counts while the
-// world has not been reached since the start.
-func (a *Agent) counted(m *Mapping) counts {
-	if r := a.sender(m.World).current(); r != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if c := r.courses[m.Number]; c != nil {
-			return slices.Clone(c.counts)
-		}
-	}
-	return make(counts, len(m.thing.description.Properties))
 }
 
 // Explain says for people what a mapping's world gets.

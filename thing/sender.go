@@ -40,6 +40,9 @@ type sender struct {
 	did      string // of the world's key, if there is one
 	position positionCipher
 
+	restMu sync.Mutex // held while the counts are read
+	rest   rested
+
 	mu         sync.Mutex // held for moments only, and no other lock is taken under it
 	call       Caller
 	run        *run // the last; it ends with its connection

@@ -19,6 +19,7 @@ type memory struct {
 	fail    func(*Group) error // asked before each commit, under mu
 	commits int
 	reading func() // called before each reading of the log
+	unread  error  // what reading a link's state fails with
 }
 
 type memoryState struct {
@@ -60,6 +61,13 @@ func (s *memory) failing(f func(*Group) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = f
+}
+
+// unreadable makes reading a link's state fail, until it is called with nil.
+func (s *memory) unreadable(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unread = err
 }
 
 func (s *memory) Commit(_ context.Context, g *Group) error {
@@ -187,6 +195,9 @@ func (s *memory) SaveLink(_ context.Context, l LinkSnapshot) error {
 func (s *memory) Link(_ context.Context, link carnet.PartyID, at uint64) (found LinkSnapshot, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.unread != nil {
+		return found, s.unread
+	}
 	for _, l := range s.snapshots[link] {
 		if l.Number <= at && l.Number >= found.Number {
 			found = l

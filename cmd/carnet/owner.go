@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"carnet"
 	"carnet/access"
@@ -170,13 +169,24 @@ func showShare(s streams, w api.Share) error {
 	}
 	t := table{{"  PROPERTY", "SENT", "WITHHELD", "WHY"}}
 	for _, p := range w.Got {
-		t.add("  "+p.Property, strconv.FormatUint(p.Sent, 10), counts(p.Withheld), p.Why)
+		t.add("  "+p.Property, counted(p.Sent, unknown(w.Uncounted)), counts(p.Withheld), p.Why)
+	}
+	if w.Uncounted != "" {
+		defer fmt.Fprintf(s.out, "  how much it got: %s\n", plain(w.Uncounted))
 	}
 	if err := t.write(s.out); err != nil {
 		return err
 	}
 	refusedMove(s, "  ", string(w.World), w.RefusedMove)
 	return nil
+}
+
+// unknown stands in a column for what isn't known, whose reason is said below.
+func unknown(why string) string {
+	if why != "" {
+		return "?"
+	}
+	return ""
 }
 
 type ownerStop struct {

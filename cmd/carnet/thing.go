@@ -231,9 +231,17 @@ func mappings(ms []thing.MappingInfo) table {
 		for _, p := range m.Got {
 			sent += p.Sent
 		}
-		t.add(m.ID.String(), string(m.World), m.Avatar.String(), strconv.FormatUint(m.PolicyVersion, 10), strconv.FormatUint(sent, 10), ended(m.Stopped, m.Moved))
+		t.add(m.ID.String(), string(m.World), m.Avatar.String(), strconv.FormatUint(m.PolicyVersion, 10), counted(sent, m.Uncounted), ended(m.Stopped, m.Moved))
 	}
 	return t
+}
+
+// counted is how many there are of what is counted, or why that isn't known.
+func counted(n uint64, uncounted string) string {
+	if uncounted != "" {
+		return uncounted
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 func ended(stopped bool, moved *thing.MovedInfo) string {
