@@ -13,9 +13,9 @@ import (
 	"sync"
 
 	"carnet"
+	"carnet/claim"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // Large is from how many bytes on a body is a file. A smaller one stays in its row:
@@ -53,8 +53,8 @@ type Ended struct {
 type Beside struct {
 	dir      Dir
 	rows     Rows
-	lock     *os.File   // shared while it is open
-	clearing sync.Mutex // held while what has ended is deleted
+	claim    *claim.Claim // shared while it is open
+	clearing sync.Mutex   // held while what has ended is deleted
 }
 
 // OpenBeside opens the directory of the database with an id, or makes it, and, alone
@@ -65,16 +65,15 @@ func OpenBeside(ctx context.Context, dir Dir, id string, rows Rows) (b *Beside, 
 	if err := dir.mkdir(tmpDir, goneDir); err != nil {
 		return nil, err
 	}
-	if b.lock, err = os.Open(dir.Path); err != nil {
+	if b.claim, err = claim.On(dir.Path); err != nil {
 		return nil, fmt.Errorf("open directory of bodies: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			b.lock.Close()
-			b = nil
+			err, b = errors.Join(err, b.claim.Release()), nil
 		}
 	}()
-	alone := unix.Flock(int(b.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	alone := b.claim.Alone() == nil
 	if !alone {
 		err = b.share() // and wait for who sweeps
 	}
@@ -93,14 +92,14 @@ func OpenBeside(ctx context.Context, dir Dir, id string, rows Rows) (b *Beside, 
 }
 
 func (b *Beside) share() error {
-	if err := unix.Flock(int(b.lock.Fd()), unix.LOCK_SH); err != nil {
+	if err := b.claim.Share(); err != nil {
 		return fmt.Errorf("lock directory of bodies: %w", err)
 	}
 	return nil
 }
 
 // Close gives the directory up.
-func (b *Beside) Close() error { return b.lock.Close() }
+func (b *Beside) Close() error { return b.claim.Release() }
 
 const idFile = "id"
 

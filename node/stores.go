@@ -10,6 +10,7 @@ import (
 	"carnet"
 	"carnet/activity"
 	"carnet/avatar"
+	"carnet/claim"
 	"carnet/depot"
 	"carnet/dpm"
 	"carnet/identity"
@@ -23,7 +24,6 @@ import (
 	"carnet/thing"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // stores are a party's databases: the state, and apart from it the key table.
@@ -82,33 +82,32 @@ func (s *stores) watch(ctx context.Context) error {
 // openAlone opens the stores of a party for its agents, which write that they have
 // started: no other process may be at work on them.
 func openAlone(ctx context.Context, c Config) (*stores, error) {
-	lock, err := claim(c.path(c.Data))
+	alone, err := claimData(c.path(c.Data))
 	if err != nil {
 		return nil, err
 	}
 	s, err := openStores(ctx, c)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, alone.Release())
 	}
-	release := s.close
-	s.close = func() error { return errors.Join(release(), lock.Close()) }
+	end := s.close
+	s.close = func() error { return errors.Join(end(), alone.Release()) }
 	return s, nil
 }
 
-// claim takes a party's data directory for this process, until what it returns is
-// closed or the process ends.
-func claim(dir string) (*os.File, error) {
+// claimData claims a party's data directory for this process.
+func claimData(dir string) (*claim.Claim, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	f, err := os.Open(dir)
+	c, err := claim.Alone(dir)
+	if errors.Is(err, claim.ErrTaken) {
+		return nil, carnet.Errorf(carnet.Conflict, "another process runs this party: it has %s", dir).WithFix("stop it first")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open data directory: %w", err)
+		return nil, fmt.Errorf("claim data directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(carnet.Errorf(carnet.Conflict, "another process runs this party: it has %s", dir).WithFix("stop it first"), f.Close())
-	}
-	return f, nil
+	return c, nil
 }
 
 func openStores(ctx context.Context, c Config) (*stores, error) {

@@ -62,20 +62,20 @@ func TestDurability(t *testing.T) {
 // A second process would write that it has taken over from the first, which goes on.
 func TestOneProcessHasAParty(t *testing.T) {
 	dir := t.TempDir()
-	lock, err := claim(dir)
+	alone, err := claimData(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claim(dir); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := claimData(dir); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("a second process: %v", err)
 	}
-	if err := lock.Close(); err != nil {
+	if err := alone.Release(); err != nil {
 		t.Fatal(err)
 	}
-	if lock, err = claim(dir); err != nil {
+	if alone, err = claimData(dir); err != nil {
 		t.Fatalf("after the first has ended: %v", err)
 	}
-	if err := lock.Close(); err != nil {
+	if err := alone.Release(); err != nil {
 		t.Fatal(err)
 	}
 }

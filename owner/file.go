@@ -11,26 +11,20 @@ import (
 	"syscall"
 
 	"carnet"
-
-	"golang.org/x/sys/unix"
+	"carnet/claim"
 )
 
-// lockFile keeps other programs out of the keystore until the file is closed,
-// which the end of the process does in any case. The lock is a file of its own: the
-// keystore's is replaced.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+// claimFile keeps other programs out of the keystore. What is claimed is a file of its
+// own: the keystore's is replaced.
+func claimFile(path string) (*claim.Claim, error) {
+	c, err := claim.File(path + ".lock")
+	if errors.Is(err, claim.ErrTaken) {
+		return nil, carnet.Errorf(carnet.Conflict, "another program has the keystore %s open", path).WithFix("wait until it has ended")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock keystore: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = carnet.Errorf(carnet.Conflict, "another program has the keystore %s open", path).WithFix("wait until it has ended")
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return c, nil
 }
 
 // readFile reads a keystore that nobody else can touch.

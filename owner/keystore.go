@@ -26,6 +26,7 @@ import (
 	"slices"
 
 	"carnet"
+	"carnet/claim"
 	"carnet/identity"
 
 	"golang.org/x/crypto/argon2"
@@ -66,7 +67,7 @@ type World struct {
 // used by one goroutine.
 type Keystore struct {
 	path   string
-	lock   *os.File
+	alone  *claim.Claim
 	head   head
 	key    [32]byte // of the passphrase
 	inside inside
@@ -130,11 +131,11 @@ func create(path string, passphrase []byte, p Params) (*Keystore, error) {
 	}
 	h := head{Version: version, KDF: kdf{Name: kdfName, Time: p.Time, MemoryKiB: p.MemoryKiB, Lanes: p.Lanes, Salt: make([]byte, saltSize)}}
 	rand.Read(h.KDF.Salt)
-	lock, err := lockFile(path)
+	alone, err := claimFile(path)
 	if err != nil {
 		return nil, err
 	}
-	k := &Keystore{path: path, lock: lock, head: h}
+	k := &Keystore{path: path, alone: alone, head: h}
 	if _, err := os.Lstat(path); err == nil {
 		err := carnet.Errorf(carnet.Conflict, "%s exists, and a keystore is never overwritten", path).WithFix("use it, or choose another path")
 		return nil, errors.Join(err, k.Close())
@@ -154,11 +155,11 @@ func Open(path string, passphrase []byte) (*Keystore, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil, carnet.Errorf(carnet.NotFound, "there is no keystore at %s", path).WithFix("make one: carnet owner keystore new %s", path)
 	}
-	lock, err := lockFile(path)
+	alone, err := claimFile(path)
 	if err != nil {
 		return nil, err
 	}
-	k := &Keystore{path: path, lock: lock}
+	k := &Keystore{path: path, alone: alone}
 	if err := k.load(passphrase); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
@@ -168,7 +169,7 @@ func Open(path string, passphrase []byte) (*Keystore, error) {
 // Close lets others open the keystore.
 func (k *Keystore) Close() error {
 	clear(k.key[:])
-	return k.lock.Close()
+	return k.alone.Release()
 }
 
 func (k *Keystore) load(passphrase []byte) error {

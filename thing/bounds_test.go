@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 // still map.
 func TestMappingsOfOneOwnerAreBounded(t *testing.T) {
 	h := newHub(t)
-	at := time.Now()
-	h.now, h.bounds = func() time.Time { return at }, Bounds{Mappings: 3}
+	var ahead atomic.Int64
+	h.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	h.bounds = Bounds{Mappings: 3}
 	h.restart()
 	h.connect()
 	d, other := h.addFor("mallory"), h.addFor("ann")
@@ -38,7 +40,7 @@ func TestMappingsOfOneOwnerAreBounded(t *testing.T) {
 		all = append(all, m)
 	}
 	refused("3 mappings to arena in force")
-	at = at.Add(48 * time.Hour) // when they were made doesn't count
+	ahead.Store(int64(48 * time.Hour)) // when they were made doesn't count
 	for _, m := range all {
 		if _, err := h.agent.Unmap(t.Context(), "mallory", m.ID); err != nil {
 			t.Fatal(err)
@@ -50,7 +52,7 @@ func TestMappingsOfOneOwnerAreBounded(t *testing.T) {
 	if _, err := h.maps(other, nil); err != nil {
 		t.Errorf("another owner's: %v", err)
 	}
-	at = at.Add(25 * time.Hour)
+	ahead.Add(int64(25 * time.Hour))
 	if _, err := h.maps(d, nil); err != nil {
 		t.Errorf("a day later: %v", err)
 	}

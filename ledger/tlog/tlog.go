@@ -23,11 +23,11 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/claim"
 	"carnet/ledger"
 
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/storage/posix"
-	"golang.org/x/sys/unix"
 )
 
 // Index finds entries again, so that none is sequenced twice. Its methods are
@@ -90,7 +90,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 type Log struct {
 	cfg      Config
 	key      ledger.Key
-	lock     *os.File
+	alone    *claim.Claim
 	add      tessera.AddFn
 	shutdown func(context.Context) error
 	stop     context.CancelFunc
@@ -128,12 +128,12 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
-	lock, err := lockDir(cfg.Dir)
+	alone, err := claimDir(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Log{
-		cfg: cfg, key: cfg.Signer.Key(), lock: lock,
+		cfg: cfg, key: cfg.Signer.Key(), alone: alone,
 		wanted:  make(chan struct{}, 1),
 		waiting: make(map[ledger.Entry]*waiter), outstanding: make(map[carnet.PartyID]int),
 	}
@@ -144,20 +144,16 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	return l, nil
 }
 
-// lockDir keeps a second process away from dir.
-func lockDir(dir string) (*os.File, error) {
+// claimDir keeps a second process away from dir.
+func claimDir(dir string) (*claim.Claim, error) {
 	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+	c, err := claim.File(filepath.Join(dir, ".lock"))
+	if errors.Is(err, claim.ErrTaken) {
 		return nil, carnet.Errorf(carnet.Conflict, "the ledger in %s is kept by another process", dir).WithFix("stop it first")
 	}
-	return f, nil
+	return c, err
 }
 
 // open starts the engine and checks that what is in the directory is this key's.
@@ -234,7 +230,7 @@ func (l *Log) close() {
 	if l.stop != nil {
 		l.stop()
 	}
-	l.lock.Close()
+	_ = l.alone.Release() // nothing is written any more
 }
 
 // Key is the ledger's public identity.
