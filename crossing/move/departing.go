@@ -23,8 +23,10 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	switch {
 	case l.State == None:
 		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
-	case l.Avatar != about || l.To != by && l.To != Elsewhere || l.Order != d.Order && l.Order != "": // the register told of it first
+	case l.Avatar != about || l.To != by && l.To != Elsewhere || l.Order != d.Order && l.Order != "":
 		return Left{}, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
+	case l.Order == "": // the register told of it first
+		l.To, l.SignedOrder, l.Until = by, d.SignedOrder, order.Until
 	}
 	decision, err := identity.OpenDecision(d.Decision)
 	if err != nil {
@@ -97,7 +99,11 @@ func (a *Agent) heard(ctx context.Context, x carnet.CrossingID, heads []carnet.M
 // decidedAtSource makes a decision durable. What it was read from may be old.
 func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identity.Order, d identity.Decision, token string) error {
 	defer a.changing.of(was.Avatar)()
+	learnt := false // by which order it went
 	if l := a.left(was.ID); l.State != None {
+		if learnt = l.Order == "" && was.Order != ""; learnt {
+			l.To, l.SignedOrder, l.Until = was.To, was.SignedOrder, was.Until
+		}
 		was = l
 	}
 	outcome := d.Of(carnet.FingerprintOf([]byte(was.Order)))
@@ -115,6 +121,9 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		return carnet.Errorf(carnet.Conflict, "the crossing %s was %s here, and is now said to be decided otherwise", was.ID, was.State)
 	}
 	if next == was.State {
+		if learnt {
+			return a.keepSource(ctx, was)
+		}
 		return nil
 	}
 	switch next {

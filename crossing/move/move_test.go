@@ -357,6 +357,39 @@ func TestASourceIsRestored(t *testing.T) {
 	}
 }
 
+// A source that was restored from before the offer hears from the register first that
+// the avatar has gone, and by which order from the target: then all ends as it should.
+func TestASourceHearsFromTheRegisterFirst(t *testing.T) {
+	s := newStage(t)
+	s.stores["arena"].streams = []avatar.MovedStream{hubs}
+	s.ask()
+	older := s.stores["arena"].copied()
+	s.order(time.Hour)
+	s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.goOn()
+	s.stores["arena"] = older
+	s.start("arena")
+	s.arena.claimAll(t.Context())
+	if l := s.arena.left(s.crossing.ID); l.State != Gone || l.Order != "" {
+		t.Fatalf("by the register alone it is %+v", l.AtSource)
+	}
+	s.told, s.cut["decided"] = nil, nil
+	s.start("arena")
+	s.goOn()
+	s.want("once it was told", Gone, Home, "citadel")
+	there, l := s.citadel.came(s.crossing.ID), s.arena.left(s.crossing.ID)
+	if there.Departure == "" || l.Order != there.Order || l.To != "citadel" || !l.Heard || !l.Silent {
+		t.Errorf("the target has the departure %q, and the source %+v", there.Departure, l.AtSource)
+	}
+	if told := slices.Concat(s.told...); len(told) != 1 || told[0].Order != there.Order || told[0].NextFirst != hubs.NextFirst || told[0].Decision != there.Decision {
+		t.Errorf("things agents are told %+v", told)
+	}
+	s.start("arena")
+	if again := s.arena.left(s.crossing.ID); again.Order != there.Order {
+		t.Error("by which order it went is forgotten with a start")
+	}
+}
+
 // A move that nobody orders is called off by itself, and nothing of it is left.
 func TestAMoveThatNobodyOrders(t *testing.T) {
 	s := newStage(t)
