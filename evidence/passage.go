@@ -81,6 +81,9 @@ func (p *Passage) check() error {
 	if err := t.check(); err != nil {
 		return err
 	}
+	if p.Sender.World != nil {
+		return carnet.Errorf(carnet.Malformed, "what a world says of a stream says twice which world that is")
+	}
 	if p.Sender.Shares {
 		return carnet.Errorf(carnet.Malformed, "a stream that came by a share is said to have moved")
 	}

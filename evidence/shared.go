@@ -39,9 +39,6 @@ func (r *Report) Named(file string) bool { return r.named(file) }
 // Against lists what of a bundle's keys another file of keys lacks.
 func (t *Trust) Against(other *Trust) []Finding { return t.against(other) }
 
-// Check refuses keys that can't be ones.
-func (t *Trust) Check() error { return t.check() }
-
 // PassportOf says of a verified passport what it is beside evidence.
 type PassportOf struct {
 	Passport carnet.CrossingID `json:"passport"`

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"carnet"
 	"carnet/ledger"
@@ -41,6 +42,9 @@ type Sender struct {
 	Audience carnet.PartyID `json:"audience"` // the world, as the sender knows it
 	Key      PublicKey      `json:"key"`
 	Shares   bool           `json:"shares,omitempty"` // a world: its streams have holes where a share shows nothing
+	// World is the key of the world that it sends to. A file of one world needn't say it,
+	// and a bundle doesn't: its passages do.
+	World PublicKey `json:"world,omitempty"`
 }
 
 // Ledger is a ledger that receipts are of.
@@ -75,11 +79,39 @@ func ReadTrust(path string) (*Trust, error) {
 	return t, nil
 }
 
-// Join trusts what another file names, too.
+// Join trusts what another file names, too. What each says of senders stays what it
+// says of those of its own world.
 func (t *Trust) Join(other *Trust) {
+	t.Senders = append(t.tied(), other.tied()...)
 	t.Worlds = append(t.Worlds, other.Worlds...)
-	t.Senders = append(t.Senders, other.Senders...)
 	t.Ledgers = append(t.Ledgers, other.Ledgers...)
+}
+
+// tied are the senders, each with the world that it sends to: that of the file, if it
+// has one.
+func (t *Trust) tied() []Sender {
+	all := slices.Clone(t.Senders)
+	for i := range all {
+		if all[i].World == nil && len(t.Worlds) == 1 {
+			all[i].World = t.Worlds[0].Key
+		}
+	}
+	return all
+}
+
+// Pins checks that a file can be gone by: names of senders are those of one world each,
+// so it must be told which.
+func (t *Trust) Pins() error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	for _, s := range t.tied() {
+		if s.World == nil {
+			return carnet.Errorf(carnet.Malformed, "the trust file names %d worlds, and doesn't say which of them %s sends to", len(t.Worlds), s.Party).
+				WithFix("give the files that 'carnet party trust' wrote, each with a --trust of its own")
+		}
+	}
+	return nil
 }
 
 // Write writes the trust to a new file.
@@ -138,6 +170,9 @@ func (t *Trust) check() error {
 		if _, err := carnet.ParsePartyID(string(s.Audience)); err != nil {
 			return err
 		}
+		if s.World != nil && !slices.ContainsFunc(t.Worlds, func(w World) bool { return bytes.Equal(w.Key, s.World) }) {
+			return carnet.Errorf(carnet.Malformed, "the trust file doesn't name the world that %s sends to", s.Party)
+		}
 	}
 	for _, l := range t.Ledgers {
 		if _, err := carnet.ParsePartyID(string(l.Party)); err != nil {
@@ -169,6 +204,9 @@ func (t *Trust) bundled(version int) error {
 	if len(t.Worlds) == 0 || len(t.Ledgers) == 0 || version < 2 && (len(t.Worlds) > 1 || len(t.Ledgers) > 1) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names one world and one ledger, not %d and %d", len(t.Worlds), len(t.Ledgers))
 	}
+	if slices.ContainsFunc(t.Senders, func(s Sender) bool { return s.World != nil }) {
+		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says which world a sender sends to; its passages say that")
+	}
 	return nil
 }
 
@@ -177,8 +215,9 @@ func (t *Trust) marshal() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// against compares a bundle's own keys with those that pin gives. A party whose
-// key is another is a forgery; one that pin doesn't name can't be told.
+// against compares a bundle's own keys, with the world that each sender sends to, with
+// those that pin gives. A party whose key is another is a forgery, and so is a sender
+// that sends to another world; one that pin doesn't name can't be told.
 func (t *Trust) against(pin *Trust) (fs []Finding) {
 	judge := func(role string, party carnet.PartyID, same, named bool) {
 		f := Finding{Verdict: Unknown, File: FileTrust, Offset: -1, All: true,
@@ -198,12 +237,14 @@ func (t *Trust) against(pin *Trust) (fs []Finding) {
 		}
 		judge("world", w.Party, same, named)
 	}
-	moved := len(t.Worlds) > 1 // names are each world's own: a former one's aren't this one's
+	senders := pin.tied()
 	for _, s := range t.Senders {
 		same, named := false, false
-		for _, p := range pin.Senders {
-			same = same || p.Party == s.Party && p.Audience == s.Audience && bytes.Equal(p.Key, s.Key) && p.Shares == s.Shares
-			named = named || p.Party == s.Party && (!moved || p.Audience == s.Audience)
+		for _, p := range senders {
+			here := bytes.Equal(p.World, s.World) // names are each world's own
+			same = same || here && p.Party == s.Party && p.Audience == s.Audience && bytes.Equal(p.Key, s.Key) && p.Shares == s.Shares
+			// A things agent has another key for each world; a world that shares has one.
+			named = named || here && p.Party == s.Party || !here && !p.Shares && bytes.Equal(p.Key, s.Key)
 		}
 		judge("sender", s.Party, same, named)
 	}

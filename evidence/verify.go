@@ -35,7 +35,7 @@ func Verify(ctx context.Context, dir string, trust *Trust, o VerifyOptions) (*Re
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if trust != nil {
-		if err := trust.check(); err != nil {
+		if err := trust.Pins(); err != nil {
 			return nil, err
 		}
 	}
@@ -182,22 +182,26 @@ func (v *verification) openManifest() (bool, error) {
 		return false, nil
 	} else {
 		v.own, r.Trust = *own, *own
-		r.Trust.Senders = v.signers()
 	}
 	if !v.checkSignature(m, sameTrust) {
 		return false, nil
 	}
+	whole := v.prepare()
+	r.Trust.Senders = v.signers()
 	if v.trust != nil {
 		r.add(r.Trust.against(v.trust)...)
 	}
-	return v.prepare(), nil
+	return whole, nil
 }
 
-// signers are the senders that streams of the bundle are of: a bundle of an older
-// program names others, too, which signed nothing in it.
+// signers are the senders that streams of the bundle are of, with the world that each
+// sends to: a bundle of an older program names others, too, which signed nothing in it.
 func (v *verification) signers() (all []Sender) {
 	for i, s := range v.own.Senders {
 		if slices.ContainsFunc(v.manifest.Streams, func(e streamEntry) bool { return e.Sender == i }) {
+			if i < len(v.senders) {
+				s.World = v.own.Worlds[v.senders[i].world].Key
+			}
 			all = append(all, s)
 		}
 	}

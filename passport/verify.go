@@ -136,10 +136,12 @@ func (v *verification) describe(trust *evidence.Trust) error {
 				own.Worlds = append(own.Worlds, one)
 			}
 		}
+		sender := passage.Sender
+		sender.World = passage.World.Key
 		if !slices.ContainsFunc(own.Senders, func(o evidence.Sender) bool {
-			return o.Party == passage.Sender.Party && o.Audience == passage.Sender.Audience && bytes.Equal(o.Key, passage.Sender.Key)
+			return o.Party == sender.Party && o.Audience == sender.Audience && bytes.Equal(o.Key, sender.Key) && bytes.Equal(o.World, sender.World)
 		}) {
-			own.Senders = append(own.Senders, passage.Sender)
+			own.Senders = append(own.Senders, sender)
 		}
 		if !slices.Contains(own.Ledgers, passage.Ledger) {
 			own.Ledgers = append(own.Ledgers, passage.Ledger)
@@ -149,7 +151,7 @@ func (v *verification) describe(trust *evidence.Trust) error {
 	if trust == nil {
 		return nil
 	}
-	if err := trust.Check(); err != nil {
+	if err := trust.Pins(); err != nil {
 		return err
 	}
 	for _, f := range own.Against(trust) {
