@@ -215,14 +215,32 @@ func (a *Agent) deleteDoomed(ctx context.Context) error {
 		if (doc.Erasure != carnet.ErasureID{}) {
 			return nil // by DeleteErased
 		}
-		err := a.depot.DeleteObject(ctx, f)
-		if code := carnet.CodeOf(err); code == carnet.Unavailable || ctx.Err() != nil {
+		err := a.deleteObject(ctx, d, f)
+		if carnet.CodeOf(err) == carnet.Unavailable || ctx.Err() != nil {
 			return err
-		} else if err != nil && code != carnet.NotFound {
-			failed = errors.Join(failed, fmt.Errorf("delete object %s at the depot: %w", f, err))
-			return nil
 		}
-		return a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil)
+		failed = errors.Join(failed, err)
+		return nil
 	})
 	return errors.Join(failed, err)
+}
+
+// deleteObject deletes at the depot what a document notes, and forgets that, unless it
+// has come again since the document was read.
+func (a *Agent) deleteObject(ctx context.Context, d carnet.Document, f carnet.Fingerprint) error {
+	a.depotMu.Lock()
+	defer a.depotMu.Unlock()
+	if is, err := a.store.Document(ctx, d.Kind, d.ID); carnet.CodeOf(err) == carnet.NotFound || err == nil && is.Version != d.Version {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := a.depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return fmt.Errorf("delete object %s at the depot: %w", f, err)
+	}
+	err := a.store.Put(ctx, []carnet.Document{{Kind: d.Kind, ID: d.ID, Version: d.Version + 1}}, nil)
+	if carnet.CodeOf(err) == carnet.Conflict {
+		return nil // it came again meanwhile: it is put there anew, after this
+	}
+	return err
 }

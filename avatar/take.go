@@ -153,8 +153,8 @@ func (a *Agent) takeRows(ctx context.Context, rows []StretchRow, documents []car
 				return err
 			}
 		}
-		// The depot may say meanwhile that it is gone.
-		if err := a.store.Compact(ctx, c); carnet.CodeOf(err) != carnet.Conflict || tries > 0 {
+		// The depot may say meanwhile of one after the other that it is gone.
+		if err := a.store.Compact(ctx, c); carnet.CodeOf(err) != carnet.Conflict || tries > len(rows) {
 			return err
 		}
 	}

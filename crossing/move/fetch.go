@@ -19,7 +19,7 @@ const fewLeft = 8 << 20
 // copy fetches what there is at the source, again and again until little is left;
 // then has the source keep still, fetches that, checks everything and accepts it.
 func (a *Agent) copy(ctx context.Context, t atTarget) error {
-	all, err := a.fetchAll(ctx, t)
+	all, err := a.fetchAll(ctx, t, false)
 	if err != nil {
 		return err
 	}
@@ -35,14 +35,15 @@ type fetched struct {
 }
 
 // fetchAll fetches what there is at the source until nothing lacks of what it releases.
-func (a *Agent) fetchAll(ctx context.Context, t atTarget) (all fetched, err error) {
-	none, gone := fetched{}, false
+// gone: the registrar has decided that it moved, which the source may not have heard.
+func (a *Agent) fetchAll(ctx context.Context, t atTarget, gone bool) (all fetched, err error) {
+	none := fetched{}
 	for {
 		standing, err := a.Far.Offer(ctx, t.visit(), t.SignedOrder)
 		if err != nil {
 			return none, err
 		}
-		gone = standing.State == Gone
+		gone = gone || standing.State == Gone
 		if t.alone() {
 			break
 		}

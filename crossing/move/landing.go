@@ -58,7 +58,7 @@ func (a *Agent) arrive(ctx context.Context, t atTarget, d *register.Decided) err
 // fetchAgain fetches what is released once more, and notes that it is here.
 func (a *Agent) fetchAgain(ctx context.Context, t atTarget, manifest carnet.Fingerprint) (atTarget, error) {
 	a.Log.Warn("an avatar's home is here, and not all of it is: it is fetched again", "crossing", t.ID, "avatar", t.To, "from", t.From)
-	all, err := a.fetchAll(ctx, t)
+	all, err := a.fetchAll(ctx, t, true)
 	if err != nil {
 		return t, err
 	}

@@ -622,6 +622,36 @@ func TestATargetIsRestored(t *testing.T) {
 	}
 }
 
+// A target that is restored while the source hasn't heard of the commit yet, and still
+// keeps still, believes the registrar.
+func TestATargetIsRestoredBeforeTheSourceHears(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	older := s.stores["citadel"].copied()
+	s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	goesOn := func() {
+		for range 12 {
+			for _, d := range s.citadel.dueNow() {
+				_ = d.drive(t.Context())
+			}
+		}
+	}
+	goesOn()
+	if source, target := s.states(); source != Frozen || target != Home {
+		t.Fatalf("before, the source is %s and the target %s", source, target)
+	}
+	s.stores["citadel"] = older
+	s.start("citadel")
+	goesOn()
+	if at := s.citadel.came(s.crossing.ID); at.State != Home {
+		t.Fatalf("it is %s: %s", at.State, at.progress.Waits)
+	}
+	delete(s.cut, "decided")
+	s.goOn()
+	s.want("in the end", Gone, Home, "citadel")
+}
+
 // A home that is claimed after the start, while it is about to be released, is claimed
 // once: otherwise the release would be worth nothing.
 func TestAHomeIsClaimedOnce(t *testing.T) {

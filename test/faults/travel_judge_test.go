@@ -3,6 +3,7 @@ package faults_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -134,7 +135,7 @@ func (n *neighbours) leftNothing(ctx context.Context, all []*traveller, worlds m
 	}
 	for p, live := range traces {
 		for _, other := range n.worlds() {
-			found := live.in(readStore(n.t, other.data()))
+			found := live.in(n.t, other.data())
 			switch {
 			case other != p && len(found) > 0:
 				n.t.Errorf("%s has %d traces of avatars that live in %s: %s", other.name, len(found), p.name, strings.Join(found[:min(3, len(found))], "; "))
@@ -171,13 +172,54 @@ func (t trace) of(ctx context.Context, world *avatar.Agent, v *traveller) error 
 	})
 }
 
+// heldBy says which columns of a party's database have bytes that were found in its
+// file; none: they lie where SQLite keeps nothing.
+func heldBy(t *testing.T, file string, b []byte) string {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro")
+	if err != nil {
+		return err.Error()
+	}
+	defer db.Close()
+	rows, err := db.Query(`SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.type IN ('BLOB', 'TEXT')`)
+	if err != nil {
+		return err.Error()
+	}
+	var columns [][2]string
+	for rows.Next() {
+		var c [2]string
+		if err := rows.Scan(&c[0], &c[1]); err != nil {
+			return err.Error()
+		}
+		columns = append(columns, c)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err.Error()
+	}
+	held := "no row"
+	for _, c := range columns {
+		var n int
+		if err := db.QueryRow(fmt.Sprintf(`SELECT count(*) FROM "%s" WHERE instr(CAST("%s" AS BLOB), ?) > 0`, c[0], c[1]), b).Scan(&n); err != nil {
+			return err.Error()
+		} else if n > 0 {
+			held = fmt.Sprintf("%d rows of %s.%s", n, c[0], c[1])
+		}
+	}
+	return held
+}
+
 // in looks for the traces in a store.
-func (t trace) in(s store) (found []string) {
-	for name, b := range s {
+func (t trace) in(of *testing.T, dir string) (found []string) {
+	of.Helper()
+	for name, b := range readStore(of, dir) {
 		for i := 0; i+8 <= len(b); i++ {
 			for _, m := range t[binary.BigEndian.Uint64(b[i:])] {
 				if bytes.HasPrefix(b[i:], m.bytes) {
-					found = append(found, fmt.Sprintf("%s in %s at %d", m.of, name, i))
+					at := fmt.Sprintf("%s in %s at %d", m.of, name, i)
+					if strings.HasSuffix(name, ".db") && len(found) < 3 {
+						at += ", in " + heldBy(of, filepath.Join(dir, name), m.bytes)
+					}
+					found = append(found, at)
 				}
 			}
 		}
