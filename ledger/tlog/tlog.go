@@ -149,7 +149,7 @@ func claimDir(dir string) (*claim.Claim, error) {
 	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
-	c, err := claim.File(filepath.Join(dir, ".lock"))
+	c, err := claim.Alone(dir)
 	if errors.Is(err, claim.ErrTaken) {
 		return nil, carnet.Errorf(carnet.Conflict, "the ledger in %s is kept by another process", dir).WithFix("stop it first")
 	}
