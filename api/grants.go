@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"carnet"
@@ -122,6 +123,16 @@ func (s *server) grantRoutes(h huma.API) {
 			return answer(GrantList{s.entities.Grants(nil)}, nil)
 		}
 		return answer(GrantList{s.entities.Grants(&a.who)}, nil)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "list-avatar-grants", Method: http.MethodGet, Path: "/v1/avatars/{id}/grants", Tags: tags,
+		Summary: "The grants about an avatar, oldest first, those that are over among them: who may read it.",
+	}, func(_ context.Context, in *OfAvatar) (*body[GrantList], error) {
+		if _, err := s.world.Avatar(in.ID); err != nil {
+			return nil, err
+		}
+		about := slices.DeleteFunc(s.entities.Grants(nil), func(g entity.Grant) bool { return g.Avatar != in.ID })
+		return answer(GrantList{about}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-grant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tags,

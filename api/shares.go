@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"carnet"
 	"carnet/crossing"
+	"carnet/peering"
 	"carnet/policy"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -37,6 +40,17 @@ func (s *server) shareRoutes(h huma.API) {
 		Summary: "The shares with other worlds that are given and taken, oldest first, those that have ended included.",
 	}, func(context.Context, *struct{}) (*body[ShareList], error) {
 		return answer(s.shareList(), nil)
+	})
+	serving(s, h, huma.Operation{
+		OperationID: "list-avatar-shares", Method: http.MethodGet, Path: "/v1/avatars/{id}/shares", Tags: tags,
+		Summary: "The shares that an avatar gives and takes, oldest first: who gets what of it in other worlds, and what comes to it from there.",
+	}, func(_ context.Context, in *OfAvatar) (*body[ShareList], error) {
+		if _, err := s.world.Avatar(in.ID); err != nil {
+			return nil, err
+		}
+		list := s.shareList()
+		list.Shares = slices.DeleteFunc(list.Shares, func(c CrossShare) bool { return c.Ours != in.ID })
+		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "take-share", Method: http.MethodPost, Path: "/v1/shares", Tags: tags, DefaultStatus: http.StatusCreated,
@@ -97,9 +111,12 @@ type CrossShare struct {
 	Purpose   string            `json:"purpose"`
 	View      *policy.View      `json:"view,omitempty" doc:"In force; absent while there is no answer."`
 	Onward    bool              `json:"onward" doc:"Whether who takes it may pass it on."`
+	Grant     string            `json:"grant,omitempty" doc:"The grant by which this world gives it."`
+	Mandate   string            `json:"mandate,omitempty" doc:"The owner's mandate by which this world gives it: its withdrawal ends the share."`
 	Begun     time.Time         `json:"begun"`
 	Until     *time.Time        `json:"until,omitempty"`
 	Waits     bool              `json:"waits" doc:"Nothing is sent at the moment, since it isn't known whether it still may be."`
+	Held      string            `json:"held,omitempty" doc:"Why nothing comes across at the moment, as far as the peering tells: it is suspended, say."`
 	Reachable bool              `json:"reachable" doc:"Whether what is shared comes from world to world, over their link."`
 	Storage   *crossing.Storage `json:"storage,omitempty" doc:"How it goes on through a depot meanwhile; absent while the other world can be reached, and once the share has ended."`
 	Ended     *crossing.End     `json:"ended,omitempty"`
@@ -114,7 +131,26 @@ type ShareList struct {
 func (s *server) reach(c *CrossShare) {
 	if c.Ended == nil && c.State != crossing.Asked {
 		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == Giving)
+		c.Held = s.held(c.World)
 	}
+}
+
+// held says why nothing is shared with a world at the moment, as far as the peering
+// tells.
+func (s *server) held(world carnet.PartyID) string {
+	if s.peers == nil {
+		return ""
+	}
+	p, err := s.peers.Named(world)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%s is no peer", world)
+	case p.State == peering.Suspended:
+		return fmt.Sprintf("the peering with %s is suspended here", world)
+	case p.State != peering.Active:
+		return fmt.Sprintf("the peering with %s is %s", world, p.State)
+	}
+	return s.peers.Trouble(world)
 }
 
 func (s *server) taken(t crossing.Taken) CrossShare {
@@ -131,7 +167,7 @@ func (s *server) taken(t crossing.Taken) CrossShare {
 func (s *server) given(g crossing.Given) CrossShare {
 	c := CrossShare{
 		ID: g.ID, Direction: Giving, State: crossing.Giving, World: g.Taker, Ours: g.Avatar, Theirs: g.For, Purpose: g.Purpose,
-		View: &g.View, Onward: g.Onward, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Ended: g.End,
+		View: &g.View, Onward: g.Onward, Grant: g.Grant, Mandate: g.Mandate, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Ended: g.End,
 	}
 	if g.End != nil {
 		c.State = crossing.Ended

@@ -38,6 +38,8 @@ func TestRoles(t *testing.T) {
 		"get-did         o o y y y g g . g .",
 		"list-mandates   o o y y y . o . . .",
 		"get-credential  o o y y y . o . . .",
+		"list-avatar-shares o o y y y . o . . .",
+		"list-avatar-grants o o y y y . o . . .",
 		"get-state       o o y . y g g . g .",
 		"watch-avatar    o o y . y g g . g .",
 		"get-evidence    . . y . . . . . . .",

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// Exact is said of what is shown as it was measured.
+const Exact = "exact"
+
 // Explain says for people what the reader receives of props, which are those
 // that Compile was given: a line for each property with its result, the fields of
 // an object in one where they share it; then for what, where and how long.
@@ -73,10 +76,11 @@ func (t *Table) result(p Property, i int) string {
 		return "withheld: " + strings.TrimPrefix(r.Decision.Sentence, p.Name+" is withheld: ")
 	}
 	pv, _, _ := t.view.property(p.Name)
-	return pv.explain(p.Unit)
+	return pv.Explain(p.Unit)
 }
 
-func (pv PropertyView) explain(unit string) string {
+// Explain says for people how exactly a property is shown that has the unit.
+func (pv PropertyView) Explain(unit string) string {
 	switch unit { // RFC 8428 §12.1
 	case "1":
 		unit = "" // SenML's "no unit"
@@ -103,7 +107,7 @@ func (pv PropertyView) explain(unit string) string {
 		parts = append(parts, "measured "+pv.Windows.String())
 	}
 	if len(parts) == 0 {
-		return "exact"
+		return Exact
 	}
 	return strings.Join(parts, ", ")
 }

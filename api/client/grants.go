@@ -1,6 +1,7 @@
 package client
 
 import (
+	"carnet"
 	"context"
 	"net/http"
 	"net/url"
@@ -79,4 +80,10 @@ func (c *Client) Grant(ctx context.Context, id string) (entity.Grant, error) {
 // Revoke ends a grant at once.
 func (c *Client) Revoke(ctx context.Context, id string) (entity.Grant, error) {
 	return send[entity.Grant](ctx, c, http.MethodDelete, "/v1/grants/"+url.PathEscape(id), nil)
+}
+
+// AvatarGrants lists the grants about an avatar.
+func (c *Client) AvatarGrants(ctx context.Context, avatar carnet.AvatarID) ([]entity.Grant, error) {
+	list, err := get[api.GrantList](ctx, c, avatarPath(avatar)+"/grants")
+	return list.Grants, err
 }

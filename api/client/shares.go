@@ -30,3 +30,9 @@ func (c *Client) StopShare(ctx context.Context, id carnet.ShareID) (api.CrossSha
 }
 
 func sharePath(id carnet.ShareID) string { return "/v1/shares/" + id.String() }
+
+// AvatarShares lists the shares that an avatar gives and takes.
+func (c *Client) AvatarShares(ctx context.Context, avatar carnet.AvatarID) ([]api.CrossShare, error) {
+	list, err := get[api.ShareList](ctx, c, avatarPath(avatar)+"/shares")
+	return list.Shares, err
+}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"carnet/access"
 	"carnet/api"
@@ -86,6 +87,37 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	says([]string{"nonsense", "refused: "}, nil, "share", "list", at, "--party=citadel", "--all")
 	if all := reads[[]shareOf](u, "share", "list", at, "--party=citadel"); len(all) != 2 {
 		t.Errorf("in JSON there are %+v", all)
+	}
+
+	// The owner is told who gets what of an avatar elsewhere, and what ends it; a world
+	// that can't be asked doesn't hide the others.
+	says([]string{"shared on by arena to citadel, for fitness, since ", "    heart_rate: as arena has it\n", "    speed: nearest 0.5\n", "to stop it: carnet owner withdraw "}, nil, "owner", "show", at)
+	owned := reads[[]ownerAnswer](u, "owner", "show", at)[0]
+	if len(owned.Shared) != 1 || owned.Shared[0].Ours.String() != of["arena"] || owned.Shared[0].World != "citadel" || len(owned.Unasked) != 0 {
+		t.Errorf("the owner is told of %+v, and not of %+v", owned.Shared, owned.Unasked)
+	}
+
+	// A share says when its peering is suspended, on either side, and when it isn't any more.
+	shares := func(what string, ok func(out string) bool) {
+		t.Helper()
+		out := ""
+		for range 200 {
+			if out = u.does("share", "list", at); ok(out) {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Fatalf("not within 20 s: %s:\n%s", what, out)
+	}
+	for world, other := range map[string]string{"arena": "citadel", "citadel": "arena"} {
+		u.does("peer", "suspend", other, "--party="+world, at)
+		here := "held: the peering with " + other + " is suspended here"
+		shares("both sides say it", func(out string) bool { return strings.Contains(out, here) && strings.Count(out, "held: ") == 2 })
+		if world == "arena" {
+			says([]string{"nothing comes across at the moment: the peering with citadel is suspended here"}, nil, "owner", "show", at)
+		}
+		u.does("peer", "resume", other, "--party="+world, at)
+		shares("it is in force again", func(out string) bool { return strings.Count(out, "in force") == 2 && !strings.Contains(out, "held: ") })
 	}
 
 	// Mappings: one that is stopped says so, and when, and by whom it was.

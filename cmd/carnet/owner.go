@@ -98,13 +98,18 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 			return err
 		}
 	}
-	reports := []api.OwnerReport{}
+	f, err := c.file()
+	if err != nil {
+		return err
+	}
+	reports := []ownerAnswer{}
 	for _, name := range names {
 		r, err := a.Owner(ctx, name)
 		if err != nil {
 			return a.explain(err)
 		}
-		reports = append(reports, r)
+		shared, lacking := c.sharedOf(ctx, f, r)
+		reports = append(reports, ownerAnswer{r, shared, lacking})
 	}
 	if c.JSON {
 		return writeJSON(s.out, reports)
@@ -130,7 +135,7 @@ func owners(ctx context.Context, cl *client.Client) (names []string, err error) 
 	return slices.Compact(names), err
 }
 
-func showOwner(s streams, r api.OwnerReport) error {
+func showOwner(s streams, r ownerAnswer) error {
 	if len(r.Things) == 0 {
 		fmt.Fprintf(s.out, "%s has no things here.\n", plain(r.Owner))
 	}
@@ -143,12 +148,20 @@ func showOwner(s streams, r api.OwnerReport) error {
 			if err := showShare(s, w); err != nil {
 				return err
 			}
+			for _, o := range r.Shared {
+				if o.Ours == w.Avatar {
+					shownShare(s, o)
+				}
+			}
 		}
 		for _, m := range t.Waiting {
 			waits(s, "  ", m.ID, m.Avatar, m.Waits)
 			fmt.Fprintf(s.out, "    to stop it: carnet owner stop %s\n", m.ID)
 		}
 		fmt.Fprintln(s.out)
+	}
+	for _, u := range r.Unasked {
+		fmt.Fprintf(s.err, "Who else gets what %s has isn't known: %s\n", u.World, plain(u.Why))
 	}
 	return nil
 }

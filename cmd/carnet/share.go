@@ -91,8 +91,12 @@ func shareState(c api.CrossShare) string {
 		return "ended: " + c.Ended.Why
 	case c.View == nil:
 		return "asked, not answered yet"
+	case c.Held != "":
+		return "held: " + c.Held
 	case c.Waits:
 		return "waits"
+	case c.Storage != nil && c.Storage.Frame == 0:
+		return fmt.Sprintf("held: %s can't be reached since %s", c.World, clock(c.Storage.Since))
 	}
 	return "in force"
 }
@@ -193,6 +197,8 @@ func writeShare(s streams, c api.CrossShare) error {
 		fmt.Fprintf(s.out, "It ended at %s, by %s: %s\n", clock(c.Ended.Time), plain(c.Ended.By), plain(c.Ended.Why))
 	case c.View == nil:
 		fmt.Fprintf(s.out, "%s hasn't answered yet; it is asked again.\n", c.World)
+	case c.Held != "":
+		fmt.Fprintf(s.out, "Nothing comes across at the moment: %s.\n", plain(c.Held))
 	case c.Waits:
 		fmt.Fprintln(s.out, "Nothing is sent at the moment: it isn't known whether it still may be.")
 	}

@@ -43,12 +43,12 @@ func (c avatarShow) shares(ctx context.Context, world *client.Client, i avatar.I
 	if i.Shared == 0 {
 		return nil, true
 	}
-	all, err := world.Shares(ctx)
+	all, err := world.AvatarShares(ctx, c.ID)
 	if err != nil { // the token that may see the avatar needn't see these
 		return nil, false
 	}
 	for _, share := range all {
-		if share.Ours == c.ID && share.Direction == api.Taking && share.Ended == nil && share.View != nil {
+		if share.Direction == api.Taking && share.Ended == nil && share.View != nil {
 			views = append(views, *share.View)
 		}
 	}
