@@ -70,7 +70,7 @@ func appendUntilKilled(dir string) {
 }
 
 func TestNothingReceiptedIsLostByKilling(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	receipted := make(map[ledger.Entry]bool)
 	for range 3 {
 		cmd := again(t.Context(), "append until killed", dir)
@@ -114,7 +114,7 @@ func TestNothingReceiptedIsLostByKilling(t *testing.T) {
 }
 
 func TestAFullDiskRefusesAndRecoversAndABrokenOneEnds(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	try := exec.Command("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "none", dir)
 	if out, err := try.CombinedOutput(); err != nil {
 		t.Skipf("no mount namespaces here: %v: %s", err, out)

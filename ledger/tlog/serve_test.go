@@ -18,7 +18,7 @@ func get(t *testing.T, h http.Handler, method, path string) *httptest.ResponseRe
 }
 
 func TestAuditorsReadCheckpointTilesAndEntries(t *testing.T) {
-	l, _ := start(t, config(t, t.TempDir(), newIndex()))
+	l, _ := start(t, config(t, scratch(t), newIndex()))
 	mustAppend(t, l, entries(0, 300))
 	h := l.Handler()
 
@@ -42,7 +42,7 @@ func TestAuditorsReadCheckpointTilesAndEntries(t *testing.T) {
 }
 
 func TestAuditorsReadNothingElse(t *testing.T) {
-	l, _ := start(t, config(t, t.TempDir(), newIndex()))
+	l, _ := start(t, config(t, scratch(t), newIndex()))
 	mustAppend(t, l, entries(0, 1))
 	h := l.Handler()
 	for _, path := range []string{

@@ -230,7 +230,7 @@ func (l *Log) close() {
 	if l.stop != nil {
 		l.stop()
 	}
-	_ = l.alone.Release() // nothing is written any more
+	_ = l.alone.Release()
 }
 
 // Key is the ledger's public identity.

@@ -97,6 +97,26 @@ func start(t testing.TB, cfg Config) (l *Log, stop func() error) {
 	return l, stop
 }
 
+// scratch is a directory whose end waits for the engine's: that has no call which does,
+// and still writes for a moment after its log was closed.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tlog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 100 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Error(err)
+	})
+	return dir
+}
+
 func entry(n int) (e ledger.Entry) {
 	binary.BigEndian.PutUint64(e[:], uint64(n))
 	return e
@@ -133,7 +153,7 @@ func verify(t testing.TB, key ledger.Key, es []ledger.Entry, receipts []ledger.R
 }
 
 func TestConcurrentAppendsAllGetVerifiedReceiptsOfTheirOwn(t *testing.T) {
-	l, _ := start(t, config(t, t.TempDir(), newIndex()))
+	l, _ := start(t, config(t, scratch(t), newIndex()))
 	const n = 5000
 	leaves := make([]uint64, n)
 	var wg sync.WaitGroup
@@ -165,7 +185,7 @@ func TestConcurrentAppendsAllGetVerifiedReceiptsOfTheirOwn(t *testing.T) {
 }
 
 func TestAnEntryHasOneLeafHoweverOftenItIsAppended(t *testing.T) {
-	l, _ := start(t, config(t, t.TempDir(), newIndex()))
+	l, _ := start(t, config(t, scratch(t), newIndex()))
 	first := mustAppend(t, l, entries(0, 3))
 	var wg sync.WaitGroup
 	for range 20 {
@@ -191,7 +211,7 @@ func TestAppendRefusesWhatIsTooMuchAndTakesItLater(t *testing.T) {
 	index := newIndex()
 	blocked := make(chan struct{})
 	index.before = func() error { <-blocked; return nil }
-	cfg := config(t, t.TempDir(), index)
+	cfg := config(t, scratch(t), index)
 	cfg.MaxOutstanding = 10
 	l, _ := start(t, cfg)
 
@@ -225,7 +245,7 @@ func TestAppendRefusesWhatIsTooMuchAndTakesItLater(t *testing.T) {
 }
 
 func TestReopenedLedgerGoesOnAndKnowsItsEntries(t *testing.T) {
-	dir, index := t.TempDir(), newIndex()
+	dir, index := scratch(t), newIndex()
 	l, stop := start(t, config(t, dir, index))
 	first := mustAppend(t, l, entries(0, 300))
 	before, _ := l.Checkpoint()
@@ -259,7 +279,7 @@ func TestReopenedLedgerGoesOnAndKnowsItsEntries(t *testing.T) {
 }
 
 func TestWhatACrashLeftUnindexedIsFoundAtTheStart(t *testing.T) {
-	dir, index := t.TempDir(), newIndex()
+	dir, index := scratch(t), newIndex()
 	lost := carnet.Errorf(carnet.NoSpace, "no room for the index")
 	l, err := New(t.Context(), config(t, dir, index))
 	if err != nil {
@@ -302,7 +322,7 @@ func TestAnIndexThatFailsForTheMomentOnlyDelays(t *testing.T) {
 		}
 		return nil
 	}
-	l, _ := start(t, config(t, t.TempDir(), index))
+	l, _ := start(t, config(t, scratch(t), index))
 	mustAppend(t, l, entries(0, 2))
 	if !failed {
 		t.Error("the index did not fail")
@@ -313,7 +333,7 @@ func TestAnIndexThatFailsForTheMomentOnlyDelays(t *testing.T) {
 // leaf nor a receipt at a checkpoint that doesn't cover it.
 func TestAskingAgainWhileIndexing(t *testing.T) {
 	index := newIndex()
-	l, _ := start(t, config(t, t.TempDir(), index))
+	l, _ := start(t, config(t, scratch(t), index))
 	index.after = func() { // indexed, and nobody woken yet
 		receipts, err := l.receipts(t.Context(), entries(0, 1), map[ledger.Entry]*waiter{entry(0): {index: index.at[entry(0)]}})
 		if err != nil {
@@ -330,7 +350,7 @@ func TestAskingAgainWhileIndexing(t *testing.T) {
 
 func TestAnIndexThatCannotBeReadFailsTheCallOnly(t *testing.T) {
 	index := newIndex()
-	l, _ := start(t, config(t, t.TempDir(), index))
+	l, _ := start(t, config(t, scratch(t), index))
 	index.lookup = carnet.Errorf(carnet.Unavailable, "locked")
 	if _, err := l.Append(t.Context(), "hub", entries(0, 1)); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("append: %v, want %s", err, carnet.Unavailable)
@@ -342,13 +362,13 @@ func TestAnIndexThatCannotBeReadFailsTheCallOnly(t *testing.T) {
 func TestAnIndexThatIsAheadOfTheLedgerIsRefused(t *testing.T) {
 	index := newIndex()
 	index.indexed = 7
-	if _, err := New(t.Context(), config(t, t.TempDir(), index)); carnet.CodeOf(err) != carnet.Tampered {
+	if _, err := New(t.Context(), config(t, scratch(t), index)); carnet.CodeOf(err) != carnet.Tampered {
 		t.Errorf("open: %v, want %s", err, carnet.Tampered)
 	}
 }
 
 func TestALedgerHasOneKeeperAndOneKey(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	l, stop := start(t, config(t, dir, newIndex()))
 	mustAppend(t, l, entries(0, 1))
 	if _, err := New(t.Context(), config(t, dir, newIndex())); carnet.CodeOf(err) != carnet.Conflict {
@@ -366,7 +386,7 @@ func TestALedgerHasOneKeeperAndOneKey(t *testing.T) {
 }
 
 func TestPartialTilesAreCollectedAndOldReceiptsStillBuilt(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	cfg := config(t, dir, newIndex())
 	cfg.CollectInterval = pollInterval
 	l, _ := start(t, cfg)
