@@ -18,7 +18,7 @@ import (
 var ranks = map[string]int{
 	"carnet": 0, "carnet/claim": 0,
 
-	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1, "carnet/docs": 1, "carnet/bodies": 1,
+	"carnet/senml": 1, "carnet/td": 1, "carnet/seal": 1, "carnet/keys": 1, "carnet/porter": 1, "carnet/problem": 1, "carnet/docs": 1, "carnet/bodies": 1,
 	"carnet/engine": 1, // what engines share
 
 	"carnet/engine/wasm": 2, "carnet/engine/sql": 2, // leaves

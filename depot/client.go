@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"carnet"
 	"carnet/ledger"
+	"carnet/problem"
 )
 
 // Client is a party's side of R2. HTTP brings the mutual TLS. It verifies the
@@ -29,7 +29,7 @@ type Client struct {
 // Limits of what a Client reads.
 const (
 	maxClientObject = 64 << 20 // what a depot takes, if its operator says nothing else
-	maxProblem      = 64 << 10
+	maxShort        = 64 << 10
 	maxReceipts     = ledger.MaxEntries * 2048
 )
 
@@ -46,7 +46,7 @@ func (c *Client) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.R
 // durable then.
 func (c *Client) PutObject(ctx context.Context, body []byte, retention carnet.Retention) (carnet.Fingerprint, error) {
 	f := carnet.FingerprintOf(body)
-	if _, err := c.do(ctx, http.MethodPut, "objects/"+f.String(), typeObject, retention.String(), body, maxProblem); err != nil {
+	if _, err := c.do(ctx, http.MethodPut, "objects/"+f.String(), typeObject, retention.String(), body, maxShort); err != nil {
 		return f, fmt.Errorf("put object: %w", err)
 	}
 	return f, nil
@@ -66,7 +66,7 @@ func (c *Client) GetObject(ctx context.Context, f carnet.Fingerprint) ([]byte, e
 
 // DeleteObject has the depot erase an object that this party has put.
 func (c *Client) DeleteObject(ctx context.Context, f carnet.Fingerprint) error {
-	if _, err := c.do(ctx, http.MethodDelete, "objects/"+f.String(), "", "", nil, maxProblem); err != nil {
+	if _, err := c.do(ctx, http.MethodDelete, "objects/"+f.String(), "", "", nil, maxShort); err != nil {
 		return fmt.Errorf("delete object: %w", err)
 	}
 	return nil
@@ -74,7 +74,7 @@ func (c *Client) DeleteObject(ctx context.Context, f carnet.Fingerprint) error {
 
 // Checkpoint fetches the ledger's signed checkpoint, unverified.
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
-	body, err := c.do(ctx, http.MethodGet, "checkpoint", "", "", nil, maxProblem)
+	body, err := c.do(ctx, http.MethodGet, "checkpoint", "", "", nil, maxShort)
 	if err != nil {
 		return nil, fmt.Errorf("get checkpoint: %w", err)
 	}
@@ -83,7 +83,7 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 
 // Totals fetches what the depot counts for this party.
 func (c *Client) Totals(ctx context.Context) (t TotalsAnswer, err error) {
-	body, err := c.do(ctx, http.MethodGet, "totals", "", "", nil, maxProblem)
+	body, err := c.do(ctx, http.MethodGet, "totals", "", "", nil, maxShort)
 	if err != nil {
 		return t, fmt.Errorf("get totals: %w", err)
 	}
@@ -119,7 +119,7 @@ func (c *Client) do(ctx context.Context, method, path, contentType, retention st
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return nil, readProblem(resp)
+		return nil, problem.Read(resp, "the depot")
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
@@ -129,18 +129,4 @@ func (c *Client) do(ctx context.Context, method, path, contentType, retention st
 		return nil, carnet.Errorf(carnet.TooLarge, "the depot's answer has more than %d bytes", limit)
 	}
 	return answer, nil
-}
-
-// readProblem turns a refusal back into the error that it was. An answer that
-// isn't ours (a proxy's, say) only says that the depot wasn't reached.
-func readProblem(resp *http.Response) error {
-	var p problem
-	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err == nil && media == typeProblem {
-		err = json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&p)
-	}
-	if _, known := statusOf(p.Code); err != nil || media != typeProblem || !known {
-		return carnet.Errorf(carnet.Unavailable, "the depot answered %s", resp.Status)
-	}
-	return &carnet.Error{Code: p.Code, Reason: p.Detail, Fix: p.Fix}
 }

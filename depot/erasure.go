@@ -87,7 +87,7 @@ func (c *Client) Erase(ctx context.Context, q Erasing) (deletion string, err err
 	if err != nil {
 		return "", err
 	}
-	body, err := c.do(ctx, http.MethodPost, "deletions", typeJSON, "", question, maxProblem)
+	body, err := c.do(ctx, http.MethodPost, "deletions", typeJSON, "", question, maxShort)
 	if err != nil {
 		return "", fmt.Errorf("erase objects: %w", err)
 	}

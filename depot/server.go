@@ -14,6 +14,7 @@ import (
 
 	"carnet"
 	"carnet/ledger"
+	"carnet/problem"
 )
 
 // Caller names the party that sent a request, as mutual TLS proved it.
@@ -24,7 +25,6 @@ const (
 	retentionHeader = "Carnet-Retention"
 	typeCBOR        = "application/cbor"
 	typeJSON        = "application/json"
-	typeProblem     = "application/problem+json"
 	typeObject      = "application/octet-stream"
 	typeNote        = "text/plain; charset=utf-8"
 )
@@ -93,6 +93,13 @@ func (s *server) known(h handler) http.Handler {
 		if err != nil {
 			s.refuse(w, r, who, err)
 		}
+	})
+}
+
+// refuse answers err. What has no code is logged, and says nothing outside.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, who carnet.PartyID, err error) {
+	problem.Refuse(w, "the depot", err, func(err error) {
+		s.agent.cfg.Logger.Error("request failed", "party", who, "method", r.Method, "path", r.URL.Path, "error", err)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"carnet"
 	"carnet/bodies"
 	"carnet/ledger"
+	"carnet/problem"
 )
 
 // callerHeader stands for mutual TLS in these tests.
@@ -148,12 +149,12 @@ func TestRefusalsAreProblemsWithCodeAndReason(t *testing.T) {
 		"after not a hash":      {"hub", "GET", "/r2/objects?after=1", nil, nil, 400, carnet.Malformed},
 	} {
 		w := request(t, h, c.who, c.method, c.path, c.header, c.body)
-		var p problem
+		var p problem.Problem
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 			t.Errorf("%s: status %d: %v: %s", what, w.Code, err, w.Body)
 			continue
 		}
-		if w.Code != c.status || p.Status != c.status || p.Code != c.code || p.Detail == "" || w.Header().Get("Content-Type") != typeProblem {
+		if w.Code != c.status || p.Status != c.status || p.Code != c.code || p.Detail == "" || w.Header().Get("Content-Type") != problem.Type {
 			t.Errorf("%s: status %d, %+v, want %d and %s", what, w.Code, p, c.status, c.code)
 		}
 	}
@@ -242,7 +243,7 @@ func TestClientHoldsAnswersAgainstTheQuestion(t *testing.T) {
 			http.Error(w, `{"code":"not_found"}`, http.StatusBadGateway)
 		}, carnet.Unavailable},
 		"unknown code": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", typeProblem)
+			w.Header().Set("Content-Type", problem.Type)
 			w.WriteHeader(400)
 			io.WriteString(w, `{"code":"odd","detail":"d"}`)
 		}, carnet.Unavailable},
@@ -251,7 +252,7 @@ func TestClientHoldsAnswersAgainstTheQuestion(t *testing.T) {
 			io.WriteString(w, "x")
 		}, carnet.Unavailable},
 		"known code": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", typeProblem)
+			w.Header().Set("Content-Type", problem.Type)
 			w.WriteHeader(404)
 			io.WriteString(w, `{"code":"not_found","detail":"d"}`)
 		}, carnet.NotFound},

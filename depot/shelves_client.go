@@ -17,7 +17,7 @@ func (c *Client) PutShelf(ctx context.Context, taker string, s shelf.Signed) err
 	if err != nil {
 		return err
 	}
-	if _, err := c.do(ctx, http.MethodPut, "shelves/"+url.PathEscape(taker), typeJSON, "", body, maxProblem); err != nil {
+	if _, err := c.do(ctx, http.MethodPut, "shelves/"+url.PathEscape(taker), typeJSON, "", body, maxShort); err != nil {
 		return fmt.Errorf("put shelf: %w", err)
 	}
 	return nil
@@ -30,7 +30,7 @@ func (c *Client) OwnShelf(ctx context.Context, taker string) (shelf.Signed, erro
 
 // DeleteShelf has nobody read this party's shelf for a taker any more.
 func (c *Client) DeleteShelf(ctx context.Context, taker string) error {
-	if _, err := c.do(ctx, http.MethodDelete, "shelves/"+url.PathEscape(taker), "", "", nil, maxProblem); err != nil {
+	if _, err := c.do(ctx, http.MethodDelete, "shelves/"+url.PathEscape(taker), "", "", nil, maxShort); err != nil {
 		return fmt.Errorf("delete shelf: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/problem"
 	"carnet/seal"
 )
 
@@ -119,7 +120,7 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return nil, readProblem(resp)
+		return nil, problem.Read(resp, "the DPM")
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {

@@ -2,6 +2,7 @@ package dpm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -12,7 +13,13 @@ import (
 	"carnet"
 	"carnet/capsule"
 	"carnet/identity"
+	"carnet/problem"
 	"carnet/seal"
+)
+
+const (
+	typeJSON  = "application/json"
+	typeBytes = "application/octet-stream"
 )
 
 // Caller names the world that sent a request, as mutual TLS proved it.
@@ -66,7 +73,7 @@ func (s *server) known(h handler) http.Handler {
 			err = h(w, r, who)
 		}
 		if err != nil {
-			refuse(w, err, func(err error) {
+			problem.Refuse(w, "the DPM", err, func(err error) {
 				s.agent.cfg.Log.Error("request failed", "party", who, "method", r.Method, "path", r.URL.Path, "err", err)
 			})
 		}
@@ -216,5 +223,29 @@ func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// answerJSON writes an answer.
+func answerJSON(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	_, _ = w.Write(body)
+	return nil
+}
+
+// readJSON reads a request's body of at most limit bytes, strictly.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			return carnet.Errorf(carnet.TooLarge, "the request has more than %d bytes", limit)
+		}
+		return carnet.Errorf(carnet.Malformed, "the request can't be read: %v", err)
+	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/problem"
 	"carnet/seal"
 )
 
@@ -109,7 +110,7 @@ func (a *Agent) board() http.Handler {
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
-				refuse(w, err, func(err error) { a.cfg.Log.Error("a worker's request failed", "path", r.URL.Path, "err", err) })
+				problem.Refuse(w, "the DPM", err, func(err error) { a.cfg.Log.Error("a worker's request failed", "path", r.URL.Path, "err", err) })
 			}
 		})
 	}
@@ -246,7 +247,7 @@ func (r *Remote) send(ctx context.Context, method, path string, body []byte, con
 	}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
-		return nil, readProblem(resp)
+		return nil, problem.Read(resp, "the DPM")
 	}
 	return resp, nil
 }

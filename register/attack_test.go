@@ -13,6 +13,7 @@ import (
 
 	"carnet"
 	"carnet/identity"
+	"carnet/problem"
 )
 
 // send sends a request as it stands, as who has a key.
@@ -31,8 +32,8 @@ func (s *stage) send(who byte, method, path, body string) (status int, code carn
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var p problem
-	if resp.Header.Get("Content-Type") == typeProblem {
+	var p problem.Problem
+	if resp.Header.Get("Content-Type") == problem.Type {
 		if err := json.Unmarshal(text, &p); err != nil || p.Status != resp.StatusCode || p.Detail == "" {
 			s.t.Fatalf("the refusal is %s, %v", text, err)
 		}
@@ -443,8 +444,8 @@ func FuzzEndpoint(f *testing.F) {
 		var w recorder
 		s.server.Config.Handler.ServeHTTP(&w, req)
 		switch w.Header().Get("Content-Type") {
-		case typeProblem:
-			var p problem
+		case problem.Type:
+			var p problem.Problem
 			if err := json.Unmarshal(w.body.Bytes(), &p); err != nil || p.Status != w.status || p.Status == http.StatusInternalServerError {
 				t.Errorf("%s %s is answered %d %s", method, path, w.status, w.body.String())
 			}

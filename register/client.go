@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"carnet"
 	"carnet/identity"
 	"carnet/ledger"
+	"carnet/problem"
 )
 
 // Client asks a registrar. HTTP brings the mutual TLS; what is answered is verified
@@ -195,31 +195,18 @@ func (c *Client) do(ctx context.Context, method string, path []string, query str
 		return 0, carnet.Errorf(carnet.Unavailable, "the registrar can't be reached: %v", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted {
+		return 0, problem.Read(resp, "the registrar")
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	switch {
 	case err != nil:
 		return 0, carnet.Errorf(carnet.Unavailable, "the registrar's answer broke off: %v", err)
 	case len(answer) > maxReply:
 		return 0, carnet.Errorf(carnet.TooLarge, "the registrar's answer has more than %d bytes", maxReply)
-	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted:
-		return 0, refusal(resp, answer)
 	}
 	if err := json.Unmarshal(answer, reply); err != nil {
 		return 0, carnet.Errorf(carnet.Malformed, "the registrar's answer can't be read: %v", err)
 	}
 	return resp.StatusCode, nil
-}
-
-// refusal turns a refusal back into the error that it was. An answer that isn't ours
-// (a proxy's, say) only says that the registrar wasn't reached.
-func refusal(resp *http.Response, body []byte) error {
-	var p problem
-	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err == nil && media == typeProblem {
-		err = json.Unmarshal(body, &p)
-	}
-	if _, known := statusOf(p.Code); err != nil || media != typeProblem || !known {
-		return carnet.Errorf(carnet.Unavailable, "the registrar answered %s", resp.Status)
-	}
-	return &carnet.Error{Code: p.Code, Reason: p.Detail, Fix: p.Fix}
 }

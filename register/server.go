@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/problem"
 )
 
 // Caller is who sent a request, as mutual TLS proved it.
@@ -22,10 +23,7 @@ type Caller struct {
 	World bool           // whether it is one; only worlds have homes
 }
 
-const (
-	typeJSON    = "application/json"
-	typeProblem = "application/problem+json"
-)
+const typeJSON = "application/json"
 
 // maxRequest bounds a petition: three signed messages.
 const maxRequest = 128 << 10
@@ -102,6 +100,13 @@ func (s *server) known(h handler) http.Handler {
 			return
 		}
 		answer(w, status, typeJSON, body)
+	})
+}
+
+// refuse answers err. What has no code is logged, and says nothing outside.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, who carnet.PartyID, err error) {
+	problem.Refuse(w, "the register", err, func(err error) {
+		s.registrar.cfg.Logger.Error("request failed", "party", who, "method", r.Method, "path", r.URL.Path, "error", err)
 	})
 }
 
