@@ -60,6 +60,9 @@ type Depot interface {
 	PutObject(ctx context.Context, body []byte, class carnet.Retention) (carnet.Fingerprint, error)
 	GetObject(ctx context.Context, f carnet.Fingerprint) ([]byte, error)
 	DeleteObject(ctx context.Context, f carnet.Fingerprint) error
+	// Objects lists a page of what it keeps for this world, by fingerprint, those after
+	// one; empty: there are no more.
+	Objects(ctx context.Context, after carnet.Fingerprint) ([]carnet.Fingerprint, error)
 }
 
 // Config says what an agent is made of. Every field without a stated default is

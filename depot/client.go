@@ -30,6 +30,7 @@ type Client struct {
 const (
 	maxClientObject = 64 << 20 // what a depot takes, if its operator says nothing else
 	maxShort        = 64 << 10
+	maxListed       = maxList * 512
 	maxReceipts     = ledger.MaxEntries * 2048
 )
 
@@ -70,6 +71,26 @@ func (c *Client) DeleteObject(ctx context.Context, f carnet.Fingerprint) error {
 		return fmt.Errorf("delete object: %w", err)
 	}
 	return nil
+}
+
+// Objects lists a page of what this party has put, by fingerprint, those after one.
+func (c *Client) Objects(ctx context.Context, after carnet.Fingerprint) ([]carnet.Fingerprint, error) {
+	body, err := c.do(ctx, http.MethodGet, "objects?after="+after.String(), "", "", nil, maxListed)
+	if err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	var listed []ObjectAnswer
+	if err := json.Unmarshal(body, &listed); err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	all := make([]carnet.Fingerprint, len(listed))
+	for i := range listed {
+		if all[i] = listed[i].Fingerprint; bytes.Compare(all[i][:], after[:]) <= 0 {
+			return nil, carnet.Errorf(carnet.Tampered, "the depot lists object %s behind %s", all[i], after)
+		}
+		after = all[i]
+	}
+	return all, nil
 }
 
 // Checkpoint fetches the ledger's signed checkpoint, unverified.

@@ -118,6 +118,15 @@ func (o *outlet) DeleteObject(ctx context.Context, f carnet.Fingerprint) error {
 	return c.DeleteObject(ctx, f)
 }
 
+// Objects implements avatar.Depot.
+func (o *outlet) Objects(ctx context.Context, after carnet.Fingerprint) ([]carnet.Fingerprint, error) {
+	c, err := o.now()
+	if err != nil {
+		return nil, err
+	}
+	return c.Objects(ctx, after)
+}
+
 // depotPatience is how long a depot may take over one request. What a world does
 // beside storing (compaction, retention, the end of keys) waits for it as long.
 const depotPatience = time.Minute

@@ -278,6 +278,11 @@ func (a *Agent) cleared(ctx context.Context, l atSource) (time.Time, error) {
 	if l.alone() { // its chain went in the transaction in which it did
 		return l.Ended.UTC().Truncate(time.Second), nil
 	}
+	if l.Release == "" { // this store is an older copy: what it stored since is known to the depot alone
+		if err := a.World.Reclaim(ctx, l.Avatar); err != nil {
+			return time.Time{}, err
+		}
+	}
 	if err := a.World.Clear(ctx, l.Avatar); err != nil {
 		return time.Time{}, err
 	}

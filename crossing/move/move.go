@@ -48,6 +48,7 @@ type World interface {
 	PassportManifest(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID, vouch func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error)
 	Depart(ctx context.Context, id carnet.AvatarID, x carnet.CrossingID, to carnet.PartyID, decision carnet.Fingerprint) error
 	Departed(carnet.AvatarID) (avatar.Destination, error)
+	Reclaim(context.Context, carnet.AvatarID) error
 	Clear(context.Context, carnet.AvatarID) error
 	Silence(context.Context, carnet.AvatarID) error
 

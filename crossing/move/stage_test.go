@@ -214,6 +214,9 @@ func (s *store) Departed(id carnet.AvatarID) (avatar.Destination, error) {
 	return avatar.Destination{}, carnet.Errorf(carnet.NotFound, "it hasn't moved")
 }
 
+// Reclaim: there is no depot here.
+func (s *store) Reclaim(context.Context, carnet.AvatarID) error { return nil }
+
 func (s *store) Clear(_ context.Context, id carnet.AvatarID) error {
 	defer s.lock()()
 	d := s.gone[id]

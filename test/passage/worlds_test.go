@@ -4,11 +4,13 @@
 package passage_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,6 +116,14 @@ func (v *vault) GetObject(_ context.Context, f carnet.Fingerprint) ([]byte, erro
 		return b, nil
 	}
 	return nil, carnet.Errorf(carnet.NotFound, "no object %s", f)
+}
+
+// Objects lists everything at once.
+func (v *vault) Objects(_ context.Context, after carnet.Fingerprint) ([]carnet.Fingerprint, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := slices.SortedFunc(maps.Keys(v.objects), func(p, q carnet.Fingerprint) int { return bytes.Compare(p[:], q[:]) })
+	return slices.DeleteFunc(all, func(f carnet.Fingerprint) bool { return bytes.Compare(f[:], after[:]) <= 0 }), nil
 }
 
 func (v *vault) DeleteObject(_ context.Context, f carnet.Fingerprint) error {

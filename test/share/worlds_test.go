@@ -611,3 +611,6 @@ func (noDepot) GetObject(context.Context, carnet.Fingerprint) ([]byte, error) {
 func (noDepot) DeleteObject(context.Context, carnet.Fingerprint) error {
 	return carnet.Errorf(carnet.Unavailable, "there is no depot")
 }
+func (noDepot) Objects(context.Context, carnet.Fingerprint) ([]carnet.Fingerprint, error) {
+	return nil, carnet.Errorf(carnet.Unavailable, "there is no depot")
+}

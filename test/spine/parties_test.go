@@ -129,6 +129,9 @@ func (noDepot) GetObject(context.Context, carnet.Fingerprint) ([]byte, error) {
 func (noDepot) DeleteObject(context.Context, carnet.Fingerprint) error {
 	return carnet.Errorf(carnet.Unavailable, "there is no depot")
 }
+func (noDepot) Objects(context.Context, carnet.Fingerprint) ([]carnet.Fingerprint, error) {
+	return nil, carnet.Errorf(carnet.Unavailable, "there is no depot")
+}
 
 // pair is a things agent and a world with a link between them.
 type pair struct {
