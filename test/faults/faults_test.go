@@ -25,7 +25,7 @@ import (
 
 var (
 	rounds  = flag.Int("rounds", 10, "how often TestKill kills a party")
-	moves   = flag.Int("moves", 0, "how many moves TestMoves has made; 0: none, as it doesn't pass each time yet (docs/open.md)")
+	moves   = flag.Int("moves", 60, "how many moves TestMoves has made")
 	seed    = flag.Uint64("seed", 0, "of what is random; 0: drawn")
 	program = flag.String("binary", os.Getenv("CARNET_BINARY"), "the program under test; empty: built for the test")
 )

@@ -101,3 +101,54 @@ func (p *party) number(t *testing.T, sql string) (n int64) {
 	t.Fatalf("%s: %v", sql, err)
 	return 0
 }
+
+// rows are all values of bytes in a database, by table and column.
+func (d *database) rows(t *testing.T) store {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	query := func(sql string) (all [][]string) {
+		rows, err := conn.Query(t.Context(), sql)
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			one := make([]string, len(rows.FieldDescriptions()))
+			to := make([]any, len(one))
+			for i := range one {
+				to[i] = &one[i]
+			}
+			if err := rows.Scan(to...); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+			all = append(all, one)
+		}
+		return all
+	}
+	s := make(store)
+	for _, c := range query(`SELECT table_schema, table_name, column_name FROM information_schema.columns
+		WHERE data_type = 'bytea' AND table_schema NOT IN ('pg_catalog', 'information_schema')`) {
+		of := pgx.Identifier{c[0], c[1]}
+		rows, err := conn.Query(t.Context(), `SELECT `+pgx.Identifier{c[2]}.Sanitize()+` FROM `+of.Sanitize())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []byte
+		for rows.Next() {
+			var value []byte
+			if err := rows.Scan(&value); err != nil {
+				t.Fatal(err)
+			}
+			all = append(append(all, value...), "the end of a value"...)
+		}
+		if rows.Close(); rows.Err() != nil {
+			t.Fatal(rows.Err())
+		}
+		s[c[0]+"."+c[1]+"."+c[2]] = all
+	}
+	return s
+}

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -90,7 +92,11 @@ func (v *traveller) judgeHome(ctx context.Context, hub *thing.Agent, world *node
 // bundle writes the avatar's evidence as it is in its world.
 func (v *traveller) bundle(ctx context.Context, world *node.Inspection) string {
 	v.t.Helper()
-	dir := filepath.Join(v.t.TempDir(), node.BundleName(v.at.name, v.id))
+	dir, err := os.MkdirTemp(v.dir, "evidence-") // which a row's test doesn't end with
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	dir = filepath.Join(dir, node.BundleName(v.at.name, v.id))
 	prover := node.Prover{World: world.World, Party: v.at.name, Peers: world.Peers, UpTo: avatar.AllFolded}
 	if err := prover.Write(ctx, v.id, dir); err != nil {
 		v.t.Fatalf("prove the avatar of %s: %v", v.watch.id, err)
@@ -118,7 +124,7 @@ func join(trusted []*evidence.Trust) *evidence.Trust {
 	return all
 }
 
-// leftNothing searches every file of a world for what avatars have that live in the
+// leftNothing searches every file and row of a world for what avatars have that live in the
 // other: ciphertext, and names of keys.
 func (n *neighbours) leftNothing(ctx context.Context, all []*traveller, worlds map[*party]*node.Inspection) {
 	n.t.Helper()
@@ -135,7 +141,7 @@ func (n *neighbours) leftNothing(ctx context.Context, all []*traveller, worlds m
 	}
 	for p, live := range traces {
 		for _, other := range n.worlds() {
-			found := live.in(n.t, other.data())
+			found := live.in(n.t, other)
 			switch {
 			case other != p && len(found) > 0:
 				n.t.Errorf("%s has %d traces of avatars that live in %s: %s", other.name, len(found), p.name, strings.Join(found[:min(3, len(found))], "; "))
@@ -209,15 +215,19 @@ func heldBy(t *testing.T, file string, b []byte) string {
 }
 
 // in looks for the traces in a store.
-func (t trace) in(of *testing.T, dir string) (found []string) {
+func (t trace) in(of *testing.T, p *party) (found []string) {
 	of.Helper()
-	for name, b := range readStore(of, dir) {
+	all := readStore(of, p.data())
+	if p.database != nil {
+		maps.Copy(all, p.database.rows(of))
+	}
+	for name, b := range all {
 		for i := 0; i+8 <= len(b); i++ {
 			for _, m := range t[binary.BigEndian.Uint64(b[i:])] {
 				if bytes.HasPrefix(b[i:], m.bytes) {
 					at := fmt.Sprintf("%s in %s at %d", m.of, name, i)
 					if strings.HasSuffix(name, ".db") && len(found) < 3 {
-						at += ", in " + heldBy(of, filepath.Join(dir, name), m.bytes)
+						at += ", in " + heldBy(of, filepath.Join(p.data(), name), m.bytes)
 					}
 					found = append(found, at)
 				}

@@ -18,9 +18,6 @@ import (
 // and some moves are called off. Whatever became of each move: one home, nothing lost
 // and nothing doubled, and the evidence verifies.
 func TestMoves(t *testing.T) {
-	if *moves == 0 {
-		t.Skip("moves under kills need -moves")
-	}
 	t.Parallel()
 	r := random(t)
 	var lines network
