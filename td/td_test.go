@@ -364,6 +364,9 @@ func TestExamples(t *testing.T) {
 	}{
 		"watch": {Watch(), []string{"heart_rate", "steps", "stress", "speed", "altitude", "cadence", "position/lat", "position/lon", "temperature"}},
 		"room":  {Room(), []string{"temperature", "humidity", "light", "co2", "occupancy"}},
+
+		"headset": {Headset(), []string{"head/x", "head/y", "head/z", "gaze/w", "gaze/x", "gaze/y", "gaze/z"}},
+		"band":    {Band(), []string{"body_temperature", "temperature"}},
 	} {
 		d := parse(t, test.text)
 		var leaves []string

@@ -150,13 +150,16 @@ func parseColumn(text string) (Column, error) {
 const (
 	watchColumns = "unix_time=time(s),heart_rate_bpm=heart_rate[beat/min],speed_m_s=speed[m/s],altitude_m=altitude[m],cadence_rpm=cadence[1/min],lat_deg=position/lat[lat],lon_deg=position/lon[lon],temperature_c=temperature[Cel]"
 	roomColumns  = "date=time(datetime),Temperature=temperature[Cel],Humidity=humidity[%RH],Light=light[lx],CO2=co2[ppm],Occupancy=occupancy(bool)"
+	// A headset that doesn't follow the eyes tells of a gaze that is the head's.
+	headsetColumns = "time=time(s),HeadPosX=head/x[m],HeadPosY=head/y[m],HeadPosZ=head/z[m],HeadOrientationW=gaze/w,HeadOrientationX=gaze/x,HeadOrientationY=gaze/y,HeadOrientationZ=gaze/z"
 )
 
 // DefaultColumns returns the columns of files that are known by their headers:
-// activities of a watch (unix_time, heart_rate_bpm, …) and the UCI occupancy data
-// (date, Temperature, …).
+// activities of a watch (unix_time, heart_rate_bpm, …), the UCI occupancy data
+// (date, Temperature, …) and a headset's movements as QuestSet has them (time, HeadPosX,
+// …).
 func DefaultColumns(header []string) (Columns, bool) {
-	for _, spec := range []string{watchColumns, roomColumns} {
+	for _, spec := range []string{watchColumns, roomColumns, headsetColumns} {
 		cols, err := ParseColumns(spec)
 		if err != nil {
 			return nil, false
