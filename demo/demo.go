@@ -5,6 +5,9 @@
 // every one of them has, has the oracle work out what each world should have, and proves
 // what each world was sent.
 //
+// Or it tells a story: another cast, with DPMs, and acts that are done while the devices
+// send. docs/design/stories.md has them, and the checks by which they are judged.
+//
 // A demo is set up (directories, keys, peer files, mappings), playing (the devices
 // send), settling (everything sent is on its way to the worlds and the ledger),
 // and judged (the parties have ended; their stores are read). The parties share
@@ -50,6 +53,10 @@ type Options struct {
 	// Processes runs each party as a process of its own of this program; empty:
 	// all in this process.
 	Processes string
+	// Story is which one is told; empty: none. A story needs Keystore, and Modules, which
+	// gives the WebAssembly of a module in carnet/modules.
+	Story   string
+	Modules func(name string) ([]byte, error)
 
 	Progress io.Writer    // for people; nil: none
 	Terminal bool         // Progress is one
@@ -59,7 +66,15 @@ type Options struct {
 // Run runs the demo.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	begun := time.Now()
-	recordings, err := o.recordings()
+	script, err := o.script()
+	if err != nil {
+		return nil, err
+	}
+	recordings, err := o.recordings(script)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := o.programs(script)
 	if err != nil {
 		return nil, err
 	}
@@ -68,10 +83,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer remove()
-	s, err := setUp(ctx, dir, o)
+	s, err := setUp(ctx, dir, script, o)
 	if err != nil {
 		return nil, err
 	}
+	s.modules = modules
 	// Whoever ends the demo ends the devices; the parties go on until what they
 	// sent has been passed on. A party that fails ends everything.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -80,7 +96,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	playing, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(running, end)()
-	s.sensors = sensors(recordings)
+	s.sensors = script.sort(recordings)
 	played, err := s.run(running, playing, parties, o)
 	failed := running.Err() != nil
 	stop()
@@ -102,6 +118,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 func (s *setup) run(running, playing context.Context, parties *errgroup.Group, o Options) (*played, error) {
 	if err := s.start(running, parties, o); err != nil {
 		return nil, err
+	}
+	if len(s.script.acts) > 0 {
+		s.tale = newTale(s, o)
 	}
 	return s.play(running, playing, o)
 }
@@ -127,9 +146,8 @@ func (o Options) directory() (dir string, remove func(), err error) {
 // generatedFor is how long a recording the demo generates where nothing says so.
 const generatedFor = 60 * time.Second
 
-// recordings reads the inputs. Without any it generates a recording and writes
-// it as FIT, so that it is read like any other.
-func (o Options) recordings() ([]*file.Recording, error) {
+// recordings reads the inputs, and has what lacks generated.
+func (o Options) recordings(script *script) ([]*file.Recording, error) {
 	var columns file.Columns
 	if o.Columns != "" {
 		var err error
@@ -145,32 +163,46 @@ func (o Options) recordings() ([]*file.Recording, error) {
 		}
 		all = append(all, r)
 	}
-	if len(o.Inputs) > 0 {
-		return all, nil
+	made, err := script.generate(all, o.length())
+	return append(all, made...), err
+}
+
+// length is how long a recording is that is generated.
+func (o Options) length() time.Duration {
+	switch {
+	case o.For > 0:
+		return min(time.Duration(float64(o.For)*max(1, o.Speed)), file.MaxGenerated)
+	case o.Stay:
+		return 6 * time.Hour
 	}
-	length := generatedFor
-	if o.For > 0 {
-		length = min(time.Duration(float64(o.For)*max(1, o.Speed)), file.MaxGenerated)
-	} else if o.Stay {
-		length = 6 * time.Hour
+	return generatedFor
+}
+
+// programs reads the modules that a script needs.
+func (o Options) programs(script *script) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	for _, name := range script.modules {
+		var err error
+		if all[name], err = o.Modules(name); err != nil {
+			return nil, err
+		}
 	}
-	r, err := generate(length)
-	if err != nil {
-		return nil, err
-	}
-	return []*file.Recording{r}, nil
+	return all, nil
 }
 
 // setup is a demo that is set up.
 type setup struct {
 	dir     string
-	earlier *access.File // of the demo that the directory had; nil for none
+	script  *script
+	modules map[string][]byte // WebAssembly, by their names
+	earlier *access.File      // of the demo that the directory had; nil for none
 	screen  *screen
 	parties []*party
 	sensors []*sensor
 	devices []*device
 	depot   api.DepotStatus // as the depot said last
 	console *front
+	tale    *tale // nil: no story is told
 
 	refusedBefore map[string]map[carnet.Code]uint64 // messages of each sensor, before this run
 }

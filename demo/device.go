@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/api"
+	"carnet/job"
 	"carnet/senml"
 	"carnet/thing"
 	"carnet/wire/file"
@@ -107,6 +109,9 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	p := &played{begun: time.Now()}
 	for _, w := range s.sensors {
 		d := &device{sensor: w, options: o, begun: p.begun, packs: packs(w.recordings, o, p.begun)}
+		if s.tale != nil {
+			d.hold, d.goOn = max(1, len(d.packs)/2), s.tale.goOn
+		}
 		d.done = make([]atomic.Bool, len(d.packs))
 		s.devices = append(s.devices, d)
 		p.files += len(w.recordings)
@@ -134,6 +139,9 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	var work errgroup.Group
 	for _, d := range s.devices {
 		work.Go(func() error { return d.send(playing) })
+	}
+	if s.tale != nil {
+		work.Go(func() error { s.tale.tell(playing); return nil })
 	}
 	err := work.Wait()
 	if err != nil {
@@ -212,6 +220,9 @@ type device struct {
 	done    []atomic.Bool // acknowledged or refused
 	settled atomic.Int64
 	next    int // everything before was published once
+	// The message before which it waits until goOn is closed; goOn is nil where it doesn't.
+	hold int
+	goOn <-chan struct{}
 
 	published, acknowledged, refused, measurements atomic.Int64
 }
@@ -273,6 +284,11 @@ func (d *device) connection(ctx context.Context) error {
 
 // wait waits for the time of the next message.
 func (d *device) wait(ctx context.Context, c *client.Client) error {
+	if d.goOn != nil && d.next == d.hold {
+		if err := d.held(ctx, c); err != nil {
+			return err
+		}
+	}
 	if d.options.Speed == 0 || d.next == 0 {
 		return ctx.Err()
 	}
@@ -291,6 +307,21 @@ func (d *device) wait(ctx context.Context, c *client.Client) error {
 		return c.Err()
 	case <-time.After(wait):
 		return nil
+	}
+}
+
+// held waits until the story has come to where the second half is told.
+func (d *device) held(ctx context.Context, c *client.Client) error {
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	select {
+	case <-d.goOn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.Done():
+		return c.Err()
 	}
 }
 
@@ -349,7 +380,7 @@ func (s *setup) isSettled(ctx context.Context) bool {
 					return false
 				}
 			}
-			if st.World.Receipts < st.World.Statements {
+			if st.World.Receipts < st.World.Statements || !s.computed(ctx, p) {
 				return false
 			}
 		case st.Depot != nil:
@@ -357,6 +388,18 @@ func (s *setup) isSettled(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// computed reports whether a world has nothing more to do about its jobs: they have
+// ended, and what came out is at the depot.
+func (s *setup) computed(ctx context.Context, world *party) bool {
+	if len(s.script.acts) == 0 {
+		return true
+	}
+	jobs, err := world.client.Jobs(ctx)
+	return err == nil && !slices.ContainsFunc(jobs, func(j api.Job) bool {
+		return j.State != job.Ended || j.Output != nil && j.Object == ""
+	})
 }
 
 // ParseSpeed reads --speed: recorded seconds per second, 0 for max.

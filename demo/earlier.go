@@ -12,6 +12,7 @@ import (
 	"carnet"
 	"carnet/access"
 	"carnet/evidence"
+	"carnet/identity"
 	"carnet/node"
 	"carnet/td"
 )
@@ -29,6 +30,24 @@ func earlier(dir string) (*access.File, error) {
 			WithFix("remove the directory, or name another with --data")
 	}
 	return nil, err
+}
+
+// goesOn refuses to go on with a demo that is another's, and with a story: it is told
+// once.
+func (s *setup) goesOn() error {
+	if s.earlier == nil {
+		return nil
+	}
+	fix := "name another directory with --data"
+	if s.script.name != "" {
+		return carnet.Errorf(carnet.Conflict, "there is a demo in %s, and the story %s is told once, from its beginning", s.dir, s.script.name).WithFix(fix)
+	}
+	for _, p := range s.earlier.Parties {
+		if p.Role == identity.DPM && p.Config == filepath.Join(s.dir, string(p.Name), "carnet.toml") {
+			return carnet.Errorf(carnet.Conflict, "the demo in %s tells a story, which can't go on", s.dir).WithFix(fix)
+		}
+	}
+	return nil
 }
 
 // takeUp has the parties go on with the keys, tokens and addresses that they
@@ -72,7 +91,7 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 // which runs.
 func (p *party) free(dir string) error {
 	l := p.config.Listen
-	for _, address := range []string{l.HTTP, l.MQTT, l.Link, l.R2, l.R5} {
+	for _, address := range []string{l.HTTP, l.MQTT, l.Link, l.R2, l.R5, l.R6} {
 		if address == "" {
 			continue
 		}
@@ -116,7 +135,7 @@ func (s *setup) adopt(ctx context.Context, hub *party) error {
 	if s.earlier == nil {
 		return nil
 	}
-	for _, kind := range []*sensor{watch(), room()} {
+	for _, kind := range s.script.kinds() {
 		description, err := td.Parse(kind.description)
 		if err != nil {
 			return err

@@ -161,7 +161,7 @@ func TestWhatCantGoOnIsRefused(t *testing.T) {
 	refused("evidence of another demo", dir, "--evidence", o)
 	o.Evidence = ""
 
-	s, err := setUp(t.Context(), dir, Options{})
+	s, err := setUp(t.Context(), dir, plain, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

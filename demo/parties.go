@@ -45,26 +45,13 @@ var visitors = []struct {
 	as   map[identity.Role]string
 }{
 	{owner, map[identity.Role]string{identity.Things: "user", identity.World: "service"}},
-	{"auditor", map[identity.Role]string{identity.Things: "auditor", identity.World: "auditor", identity.Depot: "auditor"}},
+	{"auditor", map[identity.Role]string{identity.Things: "auditor", identity.World: "auditor", identity.Depot: "auditor", identity.DPM: "auditor"}},
 }
 
 func (p *party) file() string { return filepath.Join(p.dir, "carnet.toml") }
 
 // plan lists the parties. What the worlds may hold and use it for is theirs to say.
-func plan(dir string, o Options) ([]*party, error) {
-	parties := []*party{
-		{name: "vault", role: identity.Depot},
-		{name: "arena", role: identity.World, config: node.Config{World: node.WorldConfig{
-			Purpose: "fitness", Sensitivity: "personal+health",
-		}}},
-		{name: "citadel", role: identity.World, config: node.Config{World: node.WorldConfig{
-			Purpose: "fitness", Sensitivity: "personal+health",
-		}}},
-		{name: "clinic", role: identity.World, config: node.Config{World: node.WorldConfig{
-			Purpose: "care", Sensitivity: "personal+health+location",
-		}}},
-		{name: "hub", role: identity.Things},
-	}
+func plan(dir string, script *script, o Options) (parties []*party, err error) {
 	next := o.PortBase
 	address := func() (string, error) {
 		if o.PortBase != 0 {
@@ -73,24 +60,26 @@ func plan(dir string, o Options) ([]*party, error) {
 		}
 		return node.FreeAddress()
 	}
-	for _, p := range parties {
-		p.dir = filepath.Join(dir, string(p.name))
+	for _, r := range script.cast {
+		p := &party{name: r.name, role: r.role, config: r.config, dir: filepath.Join(dir, string(r.name))}
 		c := &p.config
 		c.Party, c.Role, c.Data, c.KeyFile = p.name, p.role, "data", "kek"
 		c.Store.Kind = "sqlite"
-		var err error
 		if c.Listen.HTTP, err = address(); err != nil {
 			return nil, err
 		}
-		own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
+		own := map[identity.Role]*string{
+			identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT, identity.DPM: &c.Listen.R6,
+		}[p.role]
 		if *own, err = address(); err != nil {
 			return nil, err
 		}
-		if p.name == "arena" || p.name == "citadel" { // which call each other
+		if r.calls { // other worlds, which call it
 			if c.Listen.R5, err = address(); err != nil {
 				return nil, err
 			}
 		}
+		parties = append(parties, p)
 	}
 	return parties, nil
 }
@@ -124,23 +113,25 @@ func (p *party) make(ctx context.Context) error {
 func (p *party) ca() string { return filepath.Join(p.dir, "ca.pem") }
 
 // peer makes two parties peers, as their operators would: with the things agent, or
-// with another world that it calls, a world agrees on what it may be given; of a depot
-// nobody wants anything but that it keeps things. The things agent shows each another
-// name.
+// with another world that it calls, a world agrees on what it may be given, and with a
+// DPM on what that may have; of a depot nobody wants anything but that it keeps things.
+// The things agent shows each another name.
 func peer(ctx context.Context, inviter, accepter *party, log *slog.Logger) error {
 	if known, err := inviter.reaches(ctx, accepter, log); err != nil || known {
 		return err
 	}
 	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
-	if accepter.role == identity.World {
-		scope := peering.R1
-		if inviter.role == identity.World {
-			scope = peering.R5
-		}
-		var err error
-		if o, err = accepter.config.Offers(scope); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case accepter.role == identity.DPM:
+		o, err = inviter.config.Offers(peering.R6)
+	case accepter.role == identity.World && inviter.role == identity.World:
+		o, err = accepter.config.Offers(peering.R5)
+	case accepter.role == identity.World:
+		o, err = accepter.config.Offers(peering.R1)
+	}
+	if err != nil {
+		return err
 	}
 	return node.Introduce(ctx, node.Introduction{Inviter: inviter.config, Accepter: accepter.config, Calls: accepter.name, Offer: o}, log)
 }
@@ -169,11 +160,7 @@ func (p *party) connect() error {
 // run works as the party until ctx ends, in this process or in one of its own.
 func (p *party) run(ctx context.Context, program string, log *slog.Logger) error {
 	if program == "" {
-		n, err := node.New(ctx, p.config, log)
-		if err != nil {
-			return fmt.Errorf("start %s: %w", p.name, err)
-		}
-		return n.Run(ctx)
+		return p.runHere(ctx, log)
 	}
 	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file(), "--log-level", levelOf(log).String())
 	cmd.Stderr = os.Stderr
@@ -183,6 +170,46 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 		return fmt.Errorf("%s ended: %w", p.name, err)
 	}
 	return nil
+}
+
+func (p *party) runHere(ctx context.Context, log *slog.Logger) error {
+	n, err := node.New(ctx, p.config, log)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return n.Run(ctx) })
+	for range p.config.DPM.Processes() {
+		if p.role == identity.DPM {
+			work.Go(func() error { return p.keepWorker(ctx, log) })
+		}
+	}
+	return work.Wait()
+}
+
+// keepWorker runs a worker of a DPM that runs here, and another when it has ended. A
+// program that can't be ended would end a worker's own process; here it fails the demo.
+func (p *party) keepWorker(ctx context.Context, log *slog.Logger) error {
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stuck := func() {
+		cancel(carnet.Errorf(carnet.Unavailable, "a program at %s can't be ended", p.name).WithFix("run the demo with --processes"))
+	}
+	for {
+		err := node.RunWorker(running, p.config, log, stuck)
+		if cause := context.Cause(running); cause != nil && ctx.Err() == nil {
+			return cause
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			log.Warn("a worker has ended; another is started", "party", p.name, "err", err)
+		}
+		if pause(ctx, 100*time.Millisecond) != nil {
+			return nil
+		}
+	}
 }
 
 // levelOf is the level from which on a logger logs.
@@ -195,13 +222,16 @@ func levelOf(log *slog.Logger) slog.Level {
 }
 
 // setUp makes the parties, or takes up those that the directory has.
-func setUp(ctx context.Context, dir string, o Options) (*setup, error) {
-	s := &setup{dir: dir, screen: newScreen(o)}
+func setUp(ctx context.Context, dir string, script *script, o Options) (*setup, error) {
+	s := &setup{dir: dir, script: script, screen: newScreen(o)}
 	var err error
 	if s.earlier, err = earlier(dir); err != nil {
 		return nil, err
 	}
-	if s.parties, err = plan(dir, o); err != nil {
+	if s.parties, err = plan(dir, script, o); err != nil {
+		return nil, err
+	}
+	if err := s.goesOn(); err != nil {
 		return nil, err
 	}
 	if s.earlier != nil {
@@ -242,15 +272,24 @@ func (p *party) reaches(ctx context.Context, other *party, log *slog.Logger) (bo
 	}
 	peer, ok := i.Peers[other.name]
 	reached := other.config.Reached()
-	there := ok && peer.Link == reached.Link && (reached.R2 == "" || peer.R2 == "https://"+reached.R2) && peer.R5 == reached.R5
+	there := ok && peer.Link == reached.Link && (reached.R2 == "" || peer.R2 == "https://"+reached.R2) && peer.R5 == reached.R5 &&
+		(reached.R6 == "" || peer.R6 == "https://"+reached.R6)
 	return there, i.Close()
 }
 
 func (s *setup) peerAll(ctx context.Context, log *slog.Logger) error {
 	hub, vault := s.party("hub"), s.party("vault")
-	pairs := [][2]*party{{hub, vault}, {s.party("arena"), s.party("citadel")}}
-	for _, world := range worlds {
-		pairs = append(pairs, [2]*party{hub, s.party(world)}, [2]*party{s.party(world), vault})
+	pairs := [][2]*party{{hub, vault}}
+	for _, p := range s.parties {
+		if p.role == identity.World {
+			pairs = append(pairs, [2]*party{hub, p})
+		}
+		if p.role == identity.World || p.role == identity.DPM {
+			pairs = append(pairs, [2]*party{p, vault})
+		}
+	}
+	for _, two := range s.script.meets {
+		pairs = append(pairs, [2]*party{s.party(two[0]), s.party(two[1])})
 	}
 	for _, pair := range pairs {
 		if err := peer(ctx, pair[0], pair[1], log); err != nil {
@@ -270,7 +309,7 @@ func (s *setup) party(name carnet.PartyID) *party {
 }
 
 // start starts the parties, waits until each answers, adds the
-// sensors, maps them, and has arena share what citadel is given.
+// sensors, maps them, and prepares what the script wants.
 func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) error {
 	for _, p := range s.parties {
 		group.Go(func() error { return p.run(ctx, o.Processes, o.Log) })
@@ -287,8 +326,10 @@ func (s *setup) start(ctx context.Context, group *errgroup.Group, o Options) err
 	if err := s.canProve(o); err != nil {
 		return err
 	}
-	if err := s.share(ctx, o, answered); err != nil {
-		return err
+	if s.script.prepare != nil {
+		if err := s.script.prepare(s, ctx, o, answered); err != nil {
+			return err
+		}
 	}
 	if err := s.writeAccess(o); err != nil {
 		return err
@@ -305,7 +346,11 @@ func (s *setup) addSensors(ctx context.Context) error {
 	}
 	for _, w := range s.sensors {
 		if w.id == "" {
-			if err := w.add(ctx, hub); err != nil {
+			var joined *sensor
+			if i := slices.IndexFunc(s.sensors, func(of *sensor) bool { return of.name == w.joins }); i >= 0 {
+				joined = s.sensors[i]
+			}
+			if err := w.add(ctx, hub, joined); err != nil {
 				return err
 			}
 		}
@@ -348,6 +393,8 @@ func (s *setup) writeAccess(o Options) error {
 			entry.MQTT = s.sensors[0].address
 		case identity.Depot:
 			entry.R2 = "https://" + reached.R2
+		case identity.DPM:
+			entry.R6 = "https://" + reached.R6
 		}
 		f.Parties = append(f.Parties, entry)
 		if s.earlier != nil {

@@ -173,7 +173,7 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 		Objects: s.depot.Objects, Bytes: s.depot.Bytes, Checkpoint: s.depot.Entries,
 		Statements: status.Statements, Receipts: status.Receipts,
 	}
-	for _, name := range worlds {
+	for _, name := range s.script.worlds {
 		if err := s.judgeWorld(ctx, r, hub, name, o); err != nil {
 			return nil, fmt.Errorf("judge %s: %w", name, err)
 		}

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -114,8 +115,12 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 	d, took := s.sent(), time.Since(v.begun)
 	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %.0f measurements/s",
 		took.Seconds(), d.Acknowledged, s.total(), d.Refused, float64(d.Measurements)/took.Seconds())}
+	if s.tale != nil {
+		lines = append([]string{s.tale.nowDoing()}, lines...)
+		return append(lines, s.tale.progress(ctx)...)
+	}
 	behind := s.behind(ctx)
-	for _, world := range worlds {
+	for _, world := range s.script.worlds {
 		c := s.party(world).client
 		for _, w := range s.sensors {
 			if _, mapped := w.mappings[world]; !mapped {
@@ -123,7 +128,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 			}
 			info, err := c.Avatar(ctx, w.mappings[world].Avatar)
 			if err != nil {
-				lines = append(lines, fmt.Sprintf("%s  %v", way(world), err))
+				lines = append(lines, fmt.Sprintf("%s  %v", s.way(world), err))
 				continue
 			}
 			state, err := c.State(ctx, info.ID)
@@ -134,7 +139,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 			if n := behind[world]; info.Measurements == 0 && n > 0 {
 				now = fmt.Sprintf("nothing has come yet: hub has %s to decide for it", number(int(n), "message"))
 			}
-			lines = append(lines, fmt.Sprintf("%s  the %s: %s, %s", way(world), w.name, number(int(info.Measurements), "measurement"), now))
+			lines = append(lines, fmt.Sprintf("%s  the %s: %s, %s", s.way(world), w.name, number(int(info.Measurements), "measurement"), now))
 		}
 	}
 	return lines
@@ -154,12 +159,8 @@ func (s *setup) behind(ctx context.Context) map[carnet.PartyID]uint64 {
 }
 
 // way is how a world gets what it holds: citadel most of it by arena's share.
-func way(world carnet.PartyID) string {
-	from := "hub"
-	if world == "citadel" {
-		from = "hub, arena"
-	}
-	return fmt.Sprintf("  %10s → %-7s", from, world)
+func (s *setup) way(world carnet.PartyID) string {
+	return fmt.Sprintf("  %10s → %-7s", cmp.Or(s.script.ways[world], "hub"), world)
 }
 
 // shown is an avatar's state in a line.
@@ -186,19 +187,26 @@ func shown(state []carnet.Measurement) string {
 // demo's directory, whose access file every command finds by itself. What is
 // secret in them lies in files that only their owner reads.
 func (s *setup) paste() string {
-	w := s.sensors[0]
-	host, port, _ := strings.Cut(w.address, ":")
-	first, program := "cd "+s.dir, "carnet"
-	if path, err := os.Executable(); err == nil {
-		if program = filepath.Base(path); program == "carnet" {
-			first += "; PATH=" + filepath.Dir(path) + ":$PATH"
-		} else {
-			program = path
-		}
+	first := "cd " + s.dir
+	if path, err := os.Executable(); err == nil && filepath.Base(path) == "carnet" {
+		first += "; PATH=" + filepath.Dir(path) + ":$PATH"
 	}
-	return strings.Join([]string{
-		"In other terminals, to begin with:",
-		"  " + first,
+	return strings.Join(append([]string{"In other terminals, to begin with:", "  " + first}, s.script.paste(s)...), "\n")
+}
+
+// program is how this program is called from a shell that has begun as paste says.
+func program() string {
+	if path, err := os.Executable(); err == nil && filepath.Base(path) != "carnet" {
+		return path
+	}
+	return "carnet"
+}
+
+// pastePlain is what may be tried in the demo without a story.
+func (s *setup) pastePlain() []string {
+	w, program := s.sensors[0], program()
+	host, port, _ := strings.Cut(w.address, ":")
+	return []string{
 		"Watch live what clinic gets:",
 		fmt.Sprintf("  %s avatar watch %s", program, w.mappings["clinic"].Avatar),
 		"Send a measurement of your own, and see it pass there:",
@@ -212,7 +220,7 @@ func (s *setup) paste() string {
 		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file -", program, w.id),
 		"Prove what arena was sent, as often as you like:",
 		fmt.Sprintf("  D=$(mktemp -d proof-XXXX) && %s avatar evidence %s --out $D && %s verify $D", program, w.mappings["arena"].Avatar, program),
-	}, "\n")
+	}
 }
 
 // howToEnd says how a demo that stays ends, and what is left of it.
@@ -236,6 +244,9 @@ func (s *setup) curlFile(world carnet.PartyID) string {
 func (s *setup) writeCurl() error {
 	for _, world := range []carnet.PartyID{"arena", "clinic"} {
 		p := s.party(world)
+		if p == nil {
+			continue
+		}
 		text := fmt.Sprintf("url = \"%s/v1/avatars/%s/state\"\ncacert = %q\nheader = \"Authorization: Bearer %s\"\nwrite-out = \"  <- %s\\n\"\n",
 			p.client.Base, s.sensors[0].mappings[world].Avatar, p.ca(), p.token, world)
 		if err := os.WriteFile(s.curlFile(world), []byte(text), 0o600); err != nil {

@@ -30,6 +30,7 @@ type sensor struct {
 	description []byte
 	views       map[carnet.PartyID]string // what its owner lets each world have
 	recordings  []*file.Recording
+	joins       string // the sensor whose avatar in each world it is, too; empty: it has its own
 
 	adopted  bool // from an earlier run
 	id       carnet.ThingID
@@ -89,7 +90,7 @@ func sensors(recordings []*file.Recording) []*sensor {
 	return []*sensor{w}
 }
 
-// worlds are the worlds that things are mapped to. Each has the watch.
+// worlds are all worlds that things are mapped to, in the order in which they are.
 var worlds = [...]carnet.PartyID{"arena", "clinic", "citadel"}
 
 // in lists the worlds that the sensor is mapped to.
@@ -103,7 +104,7 @@ func (w *sensor) in() (all []carnet.PartyID) {
 }
 
 // add adds the sensor to the agent and maps it to the worlds.
-func (w *sensor) add(ctx context.Context, hub *party) error {
+func (w *sensor) add(ctx context.Context, hub *party, joined *sensor) error {
 	added, err := hub.client.AddThing(ctx, api.NewThing{Owner: owner, Description: api.Description(w.description)})
 	if err != nil {
 		return fmt.Errorf("add the %s: %w", w.name, err)
@@ -117,7 +118,7 @@ func (w *sensor) add(ctx context.Context, hub *party) error {
 		if err != nil {
 			return err
 		}
-		if w.mappings[world], err = w.mapTo(ctx, hub, world, view); err != nil {
+		if w.mappings[world], err = w.mapTo(ctx, hub, joined, api.NewMapping{World: world, Title: titles[world][w.name], View: view}); err != nil {
 			return fmt.Errorf("map the %s to %s: %w", w.name, world, err)
 		}
 	}
@@ -138,15 +139,20 @@ func (w *sensor) meet(hub *party) error {
 // titles are what people in each world call the avatars: a name that two used
 // would link them.
 var titles = map[carnet.PartyID]map[string]string{
-	"arena":   {"watch": "runner", "room": "stadium"},
+	"arena":   {"watch": "runner", "room": "stadium", "headset": "player"},
 	"clinic":  {"watch": "patient", "room": "ward"},
 	"citadel": {"watch": "scout"},
 }
 
-// mapTo maps the sensor to a world, once the link to it is up.
-func (w *sensor) mapTo(ctx context.Context, hub *party, world carnet.PartyID, view policy.View) (m thing.MappingInfo, err error) {
+// mapTo maps the sensor to a world, once the link to it is up: to the avatar of the one
+// that it joins, if it does.
+func (w *sensor) mapTo(ctx context.Context, hub *party, joined *sensor, n api.NewMapping) (m thing.MappingInfo, err error) {
+	if joined != nil {
+		there := joined.mappings[n.World].Avatar
+		n.Avatar, n.Title = &there, ""
+	}
 	for range 200 {
-		m, err = hub.client.Map(ctx, w.id, api.NewMapping{World: world, Title: titles[world][w.name], View: view})
+		m, err = hub.client.Map(ctx, w.id, n)
 		if carnet.CodeOf(err) != carnet.Unavailable {
 			return m, err
 		}

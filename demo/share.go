@@ -23,6 +23,8 @@ type Keystore interface {
 	Claim(ctx context.Context, hub *client.Client, m thing.MappingInfo) error
 	// Approve signs what a world asks for, for as long as a mandate may hold.
 	Approve(identity.MandateRequest) (mandate string, err error)
+	// Order signs what a move is asked for.
+	Order(identity.MoveRequest) (identity.Ordered, error)
 	Close() error
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"carnet"
 	"carnet/api/client"
 	"carnet/crossing"
 	"carnet/identity"
@@ -46,6 +47,11 @@ func (p pocket) Approve(r identity.MandateRequest) (string, error) {
 	return identity.SignMandate(p.key, identity.Mandate{MandateTerms: r.MandateTerms, Issued: now, NotBefore: now, Expires: now.Add(time.Hour)})
 }
 
+// Order implements Keystore: nobody moves without a story.
+func (p pocket) Order(identity.MoveRequest) (identity.Ordered, error) {
+	return identity.Ordered{}, carnet.Errorf(carnet.Forbidden, "a pocket orders no moves")
+}
+
 func (p pocket) Close() error { return nil }
 
 // sharesWell wants the one share of a demo to be taken whole.
@@ -71,7 +77,7 @@ func TestAShareIsAudited(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
 	r := plays(t, dir, Options{Inputs: []string{run(t, 7, begin)}})
 	sharesWell(t, r)
-	s, err := setUp(t.Context(), dir, Options{})
+	s, err := setUp(t.Context(), dir, plain, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"carnet"
@@ -19,6 +22,8 @@ import (
 // demoCommand runs the whole system: a things agent, three worlds, a depot, a watch
 // and its owner.
 type demoCommand struct {
+	Story     string         `help:"Tell a story: watch (one watch, two worlds, two DPMs) or game (a player moves with sword and skin to another world). Without it the demo of README." enum:",watch,game" default:""`
+	Modules   string         `help:"Where a story's modules are, as make modules builds them. Default: modules, beside the program." type:"path" placeholder:"DIR"`
 	Input     []string       `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
 	Columns   string         `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
 	Times     string         `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
@@ -65,7 +70,7 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	o := demo.Options{
 		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), Stay: terminal && c.For == nil,
 		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
-		Keystore: openDemoOwner, Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
+		Keystore: openDemoOwner, Story: c.Story, Modules: c.module, Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
 	if terminal {
 		o.Progress, o.Terminal = s.out, true
@@ -101,6 +106,24 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 		return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong: see above")
 	}
 	return nil
+}
+
+// module reads a module's WebAssembly.
+func (c *demoCommand) module(name string) ([]byte, error) {
+	dir := c.Modules
+	if dir == "" {
+		program, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program, beside which the modules are: %w", err)
+		}
+		dir = filepath.Join(filepath.Dir(program), "modules")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name+".wasm"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, carnet.Errorf(carnet.NotFound, "the story needs the module %s, which isn't in %s", name, dir).
+			WithFix("build them with 'make modules', or say with --modules where they are")
+	}
+	return text, err
 }
 
 func isTerminal(w io.Writer) bool {

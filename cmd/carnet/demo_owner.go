@@ -59,3 +59,8 @@ func (d demoOwner) Approve(r identity.MandateRequest) (string, error) {
 	m, err := d.Keystore.Approve(r, time.Now(), identity.MandateLife)
 	return m.Token, err
 }
+
+// Order implements demo.Keystore.
+func (d demoOwner) Order(r identity.MoveRequest) (identity.Ordered, error) {
+	return d.Keystore.Order(r, time.Now(), time.Hour)
+}

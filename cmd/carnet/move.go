@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/crossing/move"
-	"carnet/entity"
 	"carnet/identity"
 	"carnet/owner"
 	"carnet/policy"
@@ -111,29 +109,7 @@ const grantLife = identity.OrderLife + time.Hour
 
 // letMove gives the avatar-to-be the grant by which the target may fetch the avatar.
 func letMove(ctx context.Context, source *client.Client, to carnet.PartyID, t api.Traveller, m identity.MandateRequest) error {
-	shown := make(map[string]struct{})
-	for _, name := range t.Properties {
-		object, _, _ := strings.Cut(name, "/")
-		shown[object] = struct{}{}
-	}
-	text, err := json.Marshal(map[string]any{"properties": shown})
-	if err != nil {
-		return err
-	}
-	view, err := policy.ParseView(text)
-	if err != nil {
-		return err
-	}
-	terms := entity.Terms{
-		Avatar: t.Avatar, To: entity.To{Platform: to, DID: identity.DID(m.Subject)}, Actions: []identity.Action{identity.ActionMove},
-		View: view, Purpose: m.Purpose, Ceiling: &entity.Clearance{Sensitivity: m.Clearance.Sensitivity, Residency: m.Clearance.Residency.Words()}, Expires: time.Now().Add(grantLife).UTC().Truncate(time.Second),
-	}
-	a, err := source.Assess(ctx, terms)
-	if err != nil {
-		return err
-	}
-	_, err = source.Give(ctx, api.NewGrant{Terms: terms, Assessment: a.Fingerprint})
-	return err
+	return source.GrantMove(ctx, to, t, m, time.Now().Add(grantLife))
 }
 
 type avatarStatus struct {
