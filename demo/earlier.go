@@ -40,11 +40,11 @@ func (s *setup) goesOn() error {
 	}
 	fix := "name another directory with --data"
 	if s.script.name != "" {
-		return carnet.Errorf(carnet.Conflict, "there is a demo in %s, and the story %s is told once, from its beginning", s.dir, s.script.name).WithFix(fix)
+		return carnet.Errorf(carnet.Conflict, "there is a demo in %s, and the story %s is told once, from its beginning", s.dir, s.script.name).WithFix("%s", fix)
 	}
 	for _, p := range s.earlier.Parties {
 		if p.Role == identity.DPM && p.Config == filepath.Join(s.dir, string(p.Name), "carnet.toml") {
-			return carnet.Errorf(carnet.Conflict, "the demo in %s tells a story, which can't go on", s.dir).WithFix(fix)
+			return carnet.Errorf(carnet.Conflict, "the demo in %s tells a story, which can't go on", s.dir).WithFix("%s", fix)
 		}
 	}
 	return nil

@@ -181,16 +181,39 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 	return r, s.judgeShares(ctx, r, o)
 }
 
+// mapped is the sensor's mapping to a world that didn't end by a move: the one that it
+// was given, or one that goes on for it.
+func (w *sensor) mapped(ctx context.Context, hub *thing.Agent, world carnet.PartyID) (m thing.MappingInfo, mapped bool, err error) {
+	info, err := hub.Thing(ctx, w.id)
+	if err != nil {
+		return m, false, err
+	}
+	given, first := w.mappings[world]
+	for _, m := range info.Mappings {
+		if m.World == world && m.Moved == nil && (first && m.ID == given.ID || m.Follows != nil) {
+			return m, true, nil
+		}
+	}
+	return m, false, nil
+}
+
 func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection, name carnet.PartyID, o Options) (err error) {
 	world, err := node.Inspect(ctx, s.party(name).config, o.Log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
-	proved := make(map[carnet.AvatarID]bool)
+	proved, once := make(map[carnet.AvatarID]bool), make(map[carnet.AvatarID]bool)
 	for _, sensor := range s.sensors {
-		mapping, mapped := sensor.mappings[name]
+		mapping, mapped, err := sensor.mapped(ctx, hub.Things, name)
+		if err != nil {
+			return err
+		}
 		if !mapped {
+			continue
+		}
+		if _, err := world.World.Avatar(mapping.Avatar); err != nil { // it moves, and the demo was ended meanwhile
+			r.Settled, r.Findings = false, append(r.Findings, fmt.Sprintf("%s: the %s is still mapped there: %v", name, sensor.name, err))
 			continue
 		}
 		proved[mapping.Avatar] = true
@@ -203,6 +226,10 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 		}
 		w.Thing = sensor.name
 		r.Worlds = append(r.Worlds, w)
+		if once[mapping.Avatar] {
+			continue
+		}
+		once[mapping.Avatar] = true
 		if err := s.proved(ctx, r, world, name, mapping.Avatar, o); err != nil {
 			return err
 		}
@@ -224,15 +251,34 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 	return nil
 }
 
-// eachFrom hands over what a world holds of what hub gave an avatar: not what came by
-// a share.
-func eachFrom(ctx context.Context, world *avatar.Agent, id carnet.AvatarID, do func(avatar.Held) error) error {
+// eachFrom hands over what a world holds of what hub gave an avatar by a thing: not
+// what came by a share, and not what other things, which are the same avatar, said.
+func eachFrom(ctx context.Context, hub *thing.Agent, world *avatar.Agent, of carnet.ThingID, id carnet.AvatarID, do func(avatar.Held) error) error {
+	others, err := streamsOfOthers(ctx, hub, of)
+	if err != nil {
+		return err
+	}
 	return world.EachHeld(ctx, id, func(h avatar.Held) error {
-		if _, foreign := world.ShareOf(h.Stream); foreign {
+		if _, foreign := world.ShareOf(h.Stream); foreign || others[h.Stream] {
 			return nil
 		}
 		return do(h)
 	})
+}
+
+// streamsOfOthers are the streams of an agent's other things.
+func streamsOfOthers(ctx context.Context, hub *thing.Agent, but carnet.ThingID) (map[carnet.StreamID]bool, error) {
+	all, err := hub.Things(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	others := make(map[carnet.StreamID]bool)
+	for _, t := range all {
+		for _, m := range t.Mappings {
+			others[m.Stream] = others[m.Stream] || t.ID != but
+		}
+	}
+	return others, nil
 }
 
 // counted reads what a world holds.
@@ -243,7 +289,7 @@ func counted(ctx context.Context, hub *thing.Agent, world *avatar.Agent, name ca
 		number uint64
 	}
 	var last batch
-	err = eachFrom(ctx, world, m.Avatar, func(h avatar.Held) error {
+	err = eachFrom(ctx, hub, world, m.Thing, m.Avatar, func(h avatar.Held) error {
 		w.Measurements++
 		if !slices.Contains(w.Properties, h.Measurement.Name) {
 			w.Properties = append(w.Properties, h.Measurement.Name)
@@ -324,7 +370,7 @@ func partsOf(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing
 	home, former := m.Avatar, make(map[carnet.StreamID]bool)
 	held := func(of func(carnet.StreamID) bool) audit.Holdings {
 		return func(ctx context.Context, do func(audit.Held) error) error {
-			return eachFrom(ctx, world, home, func(h avatar.Held) error {
+			return eachFrom(ctx, hub, world, m.Thing, home, func(h avatar.Held) error {
 				if !of(h.Stream) {
 					return nil
 				}

@@ -59,7 +59,7 @@ func TestTheLinesToPaste(t *testing.T) {
 	w := watch()
 	w.id, w.password, w.address = "t-1", "secret", "localhost:8883"
 	w.mappings = map[carnet.PartyID]thing.MappingInfo{"arena": {}, "clinic": {}}
-	s := &setup{dir: "/tmp/carnet-demo-1", sensors: []*sensor{w}}
+	s := &setup{dir: "/tmp/carnet-demo-1", script: plain, sensors: []*sensor{w}}
 	text := s.paste()
 	watching, sending := strings.Index(text, "avatar watch"), strings.Index(text, "mosquitto_pub")
 	if strings.Count(text, "\n  ") != 7 || !strings.Contains(text, "share list") {

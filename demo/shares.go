@@ -43,6 +43,9 @@ type Share struct {
 // judgeShares reads what arena gave citadel from both stores, and has the oracle
 // compare.
 func (s *setup) judgeShares(ctx context.Context, r *Report, o Options) (err error) {
+	if s.party("arena") == nil || s.party("citadel") == nil {
+		return nil // no two worlds call each other
+	}
 	all, done, err := s.openShares(ctx, o)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ var watchStory = &script{
 		return []*sensor{w}
 	},
 	generate: generateRun,
-	modules:  []string{"heartzones"},
+	modules:  []string{"heartzones", "motion", "stepcadence"},
 	acts: []act{
 		{"it measures", "the watch measures; arena and the clinic each get what its owner lets them have", (*tale).watchMeasures},
 		{"arena has forge compute", "arena has forge work out the runner's heart zones, and what it was doing", (*tale).arenaAtForge},
@@ -75,7 +75,7 @@ func storyWatch() *sensor {
 const (
 	stressQuery  = "SELECT count(*) AS n, avg(value) AS mean, max(value) AS most FROM measurements WHERE property = 'stress'"
 	placesQuery  = "SELECT property, count(*) AS n, min(value) AS least, max(value) AS most FROM measurements GROUP BY property ORDER BY property"
-	endlessQuery = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+	endlessQuery = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 )
 
 // module is a job that has a module run over some properties of the story's avatar.
@@ -114,11 +114,15 @@ func (t *tale) arenaAtForge(ctx context.Context) error {
 	t.detail("heart zones: %s; %s would leave, and %s beside them in the same batches", plan.Why, number(int(plan.Measurements), "measurement"), number(int(plan.Along), "other"))
 	j, err := t.runs(ctx, "arena", "heart zones", t.module("heartzones", "forge", "arena", `{"max": 190}`, "heart_rate"))
 	t.remember("arena", j)
+	if err != nil {
+		return err
+	}
+	_, err = t.runs(ctx, "arena", "what it was doing", t.module("motion", "forge", "arena", `{"window": 5}`, "heart_rate", "speed", "cadence", "steps"))
 	return err
 }
 
 func (t *tale) arenaAtLab(ctx context.Context) error {
-	_, err := t.runs(ctx, "arena", "the number of steps", t.query("SELECT max(value) - min(value) FROM measurements", "lab", "arena", "steps"))
+	_, err := t.runs(ctx, "arena", "the step cadence", t.module("stepcadence", "lab", "arena", "", "cadence"))
 	return err
 }
 
