@@ -480,6 +480,24 @@ func (a *Agent) Counts() (c Counts) {
 	return c
 }
 
+// Known is a job that a DPM knows, with its id.
+type Known struct {
+	ID carnet.JobID
+	Job
+}
+
+// Jobs lists the jobs that aren't forgotten, by when their orders were brought.
+func (a *Agent) Jobs() []Known {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := slices.SortedFunc(maps.Values(a.jobs), func(x, y *held) int { return cmp.Or(x.accepted.Compare(y.accepted), cmp.Compare(x.ref, y.ref)) })
+	all := make([]Known, len(held))
+	for i, h := range held {
+		all[i] = Known{ID: resultOf(&h.job, h).Job, Job: h.job}
+	}
+	return all
+}
+
 // next chooses the job that a worker gets: of the peer that has the fewest running, the
 // oldest. The caller holds mu.
 func (a *Agent) next(now time.Time) *held {
