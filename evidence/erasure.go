@@ -101,8 +101,8 @@ func VerifyErasure(path string, trust *Trust) (*Report, error) {
 		return r, nil
 	}
 	r.World, r.Made = w.World, w.Made
-	if trust != nil && !slices.ContainsFunc(trust.Worlds, func(t World) bool { return identity.DID(ed25519.PublicKey(t.Key)) == w.By }) {
-		r.wrong("the home's word is signed by a key that isn't among those trusted")
+	if trust != nil {
+		r.trustedHome(trust, order, w)
 	}
 	r.verifyDeletions(&e, order, w)
 	for _, who := range w.Waiting {
@@ -120,6 +120,24 @@ func openWord(e *ErasureBundle) (w ErasureWord, err error) {
 		return w, fmt.Errorf("the home's word is about another order")
 	}
 	return w, nil
+}
+
+// trustedHome holds the home that the order names against the world whose word it is: that
+// must be one that is trusted, and be known to registers by the key that the order names,
+// by which the home's receipt is signed.
+func (r *Report) trustedHome(trust *Trust, order identity.ErasureOrder, w ErasureWord) {
+	i := slices.IndexFunc(trust.Worlds, func(t World) bool {
+		return t.Party == w.World && identity.DID(ed25519.PublicKey(t.Key)) == w.By
+	})
+	switch {
+	case i < 0:
+		r.wrong("the home's word is signed by a key that isn't among those trusted of %s", w.World)
+	case trust.Worlds[i].Register == "":
+		r.add(Finding{Verdict: Unknown, File: ErasureFile, Offset: -1,
+			Text: "the trust file given doesn't say by which key " + string(w.World) + " signs what it deletes; have 'carnet party trust' write it anew"})
+	case trust.Worlds[i].Register != order.World:
+		r.wrong("the order is for the home %s, and %s is %s", order.World, w.World, trust.Worlds[i].Register)
+	}
 }
 
 func (r *Report) wrong(format string, args ...any) {

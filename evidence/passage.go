@@ -81,7 +81,7 @@ func (p *Passage) check() error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	if p.Sender.World != nil {
+	if p.World.Register != "" || p.Sender.World != nil {
 		return carnet.Errorf(carnet.Malformed, "what a world says of a stream says twice which world that is")
 	}
 	if p.Sender.Shares {

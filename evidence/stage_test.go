@@ -208,7 +208,7 @@ func (s *stage) Frames(_ context.Context, do func(*Frame) error) error {
 func (s *stage) trust() Trust {
 	pub := func(k ed25519.PrivateKey) PublicKey { return PublicKey(k.Public().(ed25519.PublicKey)) }
 	return Trust{Version: 1,
-		Worlds:  []World{{s.name, pub(s.world)}},
+		Worlds:  []World{{Party: s.name, Key: pub(s.world)}},
 		Senders: []Sender{{Party: "hub", Audience: s.name, Key: pub(s.hub.key)}, {Party: "bike", Audience: s.name, Key: pub(s.bike.key)}},
 		Ledgers: []Ledger{{"vault", s.depot.Key().String()}},
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"carnet"
+	"carnet/identity"
 	"carnet/ledger"
 	"carnet/seal"
 )
@@ -34,6 +35,9 @@ func (k *PublicKey) UnmarshalText(text []byte) error {
 type World struct {
 	Party carnet.PartyID `json:"party"`
 	Key   PublicKey      `json:"key"`
+	// Register is the did:key by which registers know the world, and by which it signs
+	// what it deletes. A file from outside says it; what a bundle says of a world doesn't.
+	Register string `json:"register,omitempty"`
 }
 
 // Sender is a things agent, or a world that shares, which signs frames.
@@ -162,6 +166,11 @@ func (t *Trust) check() error {
 		if err := checkParty(w.Party, w.Key); err != nil {
 			return err
 		}
+		if w.Register != "" {
+			if _, err := identity.ParseDID(w.Register); err != nil {
+				return carnet.Errorf(carnet.Malformed, "the key by which registers know %s: %v", w.Party, err)
+			}
+		}
 	}
 	for _, s := range t.Senders {
 		if err := checkParty(s.Party, s.Key); err != nil {
@@ -203,6 +212,9 @@ func (t *Trust) bundled(version int) error {
 	}
 	if len(t.Worlds) == 0 || len(t.Ledgers) == 0 || version < 2 && (len(t.Worlds) > 1 || len(t.Ledgers) > 1) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names one world and one ledger, not %d and %d", len(t.Worlds), len(t.Ledgers))
+	}
+	if slices.ContainsFunc(t.Worlds, func(w World) bool { return w.Register != "" }) {
+		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says how registers know a world; a trust file from outside says that")
 	}
 	if slices.ContainsFunc(t.Senders, func(s Sender) bool { return s.World != nil }) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says which world a sender sends to; its passages say that")

@@ -484,7 +484,9 @@ func TestTrustFile(t *testing.T) {
 		verdict Verdict
 		words   []string
 	}{
-		{"names more", func(tr *Trust) { tr.Join(&Trust{Version: 1, Worlds: []World{{"clinic", tr.Senders[0].Key}}}) }, True, nil},
+		{"names more", func(tr *Trust) {
+			tr.Join(&Trust{Version: 1, Worlds: []World{{Party: "clinic", Key: tr.Senders[0].Key}}})
+		}, True, nil},
 		{"another world's key", func(tr *Trust) { tr.Worlds[0].Key = tr.Senders[0].Key }, False, []string{"key of the world arena"}},
 		{"another sender's key", func(tr *Trust) { tr.Senders[1].Key = tr.Worlds[0].Key }, False, []string{"key of the sender bike"}},
 		{"another ledger's key", func(tr *Trust) {

@@ -115,7 +115,13 @@ func Trust(ctx context.Context, c Config) (t evidence.Trust, err error) {
 		if err != nil {
 			return t, err
 		}
-		return trustOf(c.Party, key, peerFiles(n.peers)), nil
+		local, err := identity.Load(ctx, n.table, self)
+		if err != nil {
+			return t, err
+		}
+		t = trustOf(c.Party, key, peerFiles(n.peers))
+		t.Worlds[0].Register = identity.DID(local.Key.Public().(ed25519.PublicKey))
+		return t, nil
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, n.table)
 		if err != nil {

@@ -290,6 +290,17 @@ func (n *neighbours) proved(id carnet.ErasureID) {
 	if code := run("verify", dir, "--trust", trust); code != 0 {
 		t.Errorf("the bundle isn't proved with arena's key: %d", code)
 	}
+	if err := os.Remove(trust); err != nil {
+		t.Fatal(err)
+	}
+	n.clinic.kill(t)
+	if code := run("party", "trust", "--config", n.clinic.file(), "--out", trust); code != 0 {
+		t.Fatalf("no trust file: %d", code)
+	}
+	n.restart(n.clinic)
+	if code := run("verify", dir, "--trust", trust); code != 1 {
+		t.Errorf("the bundle is proved with the clinic's key: %d", code)
+	}
 	left := bundle
 	left.Deletions = left.Deletions[:len(left.Deletions)-1]
 	if err := left.Write(file); err != nil {
