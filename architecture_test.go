@@ -53,6 +53,7 @@ var ranks = map[string]int{
 	"carnet/test/world":   10,
 	"carnet/test/share":   10,
 	"carnet/test/passage": 10,
+	"carnet/test/capsule": 10,
 	"carnet/test/bench":   10,
 
 	// Modules are programs of their own, which run in the sandbox of an engine.

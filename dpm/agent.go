@@ -254,6 +254,12 @@ func (a *Agent) change(ctx context.Context, h *held, e Event) error {
 
 // changeHeld is change; the caller holds h.changing.
 func (a *Agent) changeHeld(ctx context.Context, h *held, e Event) error {
+	a.mu.Lock()
+	there := a.jobs[h.ref] == h
+	a.mu.Unlock()
+	if !there { // it could not be stored, or was forgotten meanwhile
+		return carnet.Errorf(carnet.NotFound, "there is no job %s", h.ref[len(h.ref)-2*len(carnet.JobID{}):])
+	}
 	if e.At.IsZero() {
 		e.At = a.cfg.Now()
 	}
@@ -390,7 +396,7 @@ func (a *Agent) round(ctx context.Context) error {
 			a.cfg.Log.Warn("a worker's lease ran out", "job", h.ref, "worker", j.Worker, "attempt", j.Attempt)
 			err = a.change(ctx, h, Event{Kind: Lost, Attempt: j.Attempt})
 		}
-		if err != nil {
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound { // it isn't there any more
 			return err
 		}
 	}

@@ -122,6 +122,9 @@ func (a *Agent) give(ctx context.Context, h *held, worker string) (*Assignment, 
 	if state != Ready {
 		return nil, nil
 	}
+	if a.lacks(h) { // a crash lost some of it, or a worker found that it is damaged
+		return nil, a.changeHeld(ctx, h, Event{Kind: Lacking})
+	}
 	peer, err := a.cfg.Peer(name)
 	var out seal.Key
 	var bag []byte
@@ -156,6 +159,14 @@ func (a *Agent) give(ctx context.Context, h *held, worker string) (*Assignment, 
 		got.Keys = append(got.Keys, keyOf(k))
 	}
 	return got, nil
+}
+
+// lacks looks whether a job lacks content.
+func (a *Agent) lacks(h *held) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.look(h)
+	return len(h.lacks) > 0
 }
 
 // current finds the job of an attempt that is still its last.
@@ -245,6 +256,9 @@ func (a *Agent) End(ctx context.Context, t Ticket, r Ran) error {
 	case capsule.Failed:
 	case "":
 		e = Event{Kind: Lost, Attempt: t.Attempt}
+		if err := a.files.check(h.ref); err != nil { // it may be that content is damaged
+			return err
+		}
 	default:
 		return carnet.Errorf(carnet.Malformed, "an attempt ends as done or failed, not %q", r.Outcome)
 	}

@@ -62,11 +62,15 @@ func (a *Agent) Submit(ctx context.Context, from carnet.PartyID, id carnet.JobID
 	return a.accept(ctx, h, bags)
 }
 
-// again answers for a job that is there.
+// again answers for a job that is there, once it is durably.
 func (a *Agent) again(h *held, order string) (string, error) {
+	h.changing.Lock() // who brought it first has stored it, or hasn't
+	defer h.changing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
+	case a.jobs[h.ref] != h:
+		return "", carnet.Errorf(carnet.Unavailable, "the job could not be stored").WithFix("bring it again")
 	case h.job.Named != capsule.Fingerprint(order):
 		return "", carnet.Errorf(carnet.Conflict, "there is another job of that id")
 	case h.job.Acceptance == "":
@@ -243,6 +247,8 @@ type Status struct {
 	Bag    []byte `json:"bag,omitempty"`
 	Path   string `json:"path,omitempty"`
 	Result string `json:"result,omitempty"`
+	// Taken says that the world has told that it has the result: its parts are deleted.
+	Taken bool `json:"taken,omitempty"`
 }
 
 // Status returns where a job stands, at once if that isn't what the caller has seen,
@@ -269,7 +275,7 @@ func (a *Agent) Status(ctx context.Context, from carnet.PartyID, id carnet.JobID
 
 // statusOf is a job's status. The caller holds mu.
 func (a *Agent) statusOf(h *held) Status {
-	s := Status{State: h.job.State, Serial: h.serial, Process: a.process, Attempt: h.job.Attempt, Progress: h.done, Result: h.job.Result}
+	s := Status{State: h.job.State, Serial: h.serial, Process: a.process, Attempt: h.job.Attempt, Progress: h.done, Result: h.job.Result, Taken: h.job.Taken}
 	for f := range h.lacks {
 		s.Lacks = append(s.Lacks, f)
 	}

@@ -163,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	work.Go(func() error { return a.watch(ctx) })
+	work.Go(func() error { return a.remind(ctx) })
 	<-ctx.Done()
 	a.mu.Lock()
 	a.start = nil

@@ -38,7 +38,14 @@ func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Statu
 		return err
 	}
 	e := Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: r.Why, Result: s.Result}
+	if r.Outcome == capsule.Expired {
+		e.Why = fmt.Sprintf("%s didn't finish it in its time", j.At)
+	}
 	if r.Outcome != capsule.Done {
+		return a.change(ctx, h, e, nil)
+	}
+	if s.Taken { // this world was restored from a copy of before; the DPM doesn't lie
+		e.Outcome, e.Code, e.Why = Silent, carnet.NotFound, fmt.Sprintf("%s has deleted the output, since this world had taken it before: order it anew", j.At)
 		return a.change(ctx, h, e, nil)
 	}
 	key, parts, err := a.fetch(ctx, j, p, s, &r)

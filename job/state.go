@@ -142,5 +142,11 @@ func conflict(s Stand) error {
 	return carnet.Errorf(carnet.Conflict, "the job is %s", s.State)
 }
 
+// Reminds reports whether a DPM that was restored from an older copy must be told of the
+// withdrawal again: until then its copy could go on with the job.
+func (s *Stand) Reminds(now, until time.Time) bool {
+	return s.State == Ended && s.Withdrawal != "" && now.Before(until)
+}
+
 // Sends reports whether inputs may leave for the DPM.
 func (s *Stand) Sends() bool { return s.State == Ordered || s.State == Accepted }

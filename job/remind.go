@@ -1,0 +1,74 @@
+package job
+
+import (
+	"context"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+)
+
+// remindEvery is how often DPMs are looked at that were told of withdrawals.
+const remindEvery = 5 * time.Second
+
+// remind tells a DPM again what was withdrawn, when its process isn't the one that was
+// told: it may have been restored from a copy of before, which has the keys.
+func (a *Agent) remind(ctx context.Context) error {
+	told := make(map[carnet.PartyID]string) // the process that knows of all, by DPM
+	tick := time.NewTicker(remindEvery)
+	defer tick.Stop()
+	for {
+		for at, jobs := range a.withdrawn() {
+			process, err := a.remindOf(ctx, at, told[at], jobs)
+			if err == nil {
+				told[at] = process
+			} else if ctx.Err() == nil {
+				a.cfg.Log.Debug("a DPM can't be reminded of withdrawals; it is tried again", "dpm", at, "err", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// withdrawn lists the jobs whose withdrawals a DPM must not forget, by DPM.
+func (a *Agent) withdrawn() map[carnet.PartyID][]Job {
+	now := a.cfg.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make(map[carnet.PartyID][]Job)
+	for _, h := range a.jobs {
+		if h.job.Stand.Reminds(now, h.job.Until) {
+			all[h.job.At] = append(all[h.job.At], h.job)
+		}
+	}
+	return all
+}
+
+// remindOf asks a DPM which process it is, and tells another than told what was
+// withdrawn.
+func (a *Agent) remindOf(ctx context.Context, at carnet.PartyID, told string, jobs []Job) (process string, err error) {
+	p, err := a.cfg.Peer(at)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	said, err := p.DPM.Offer(ctx)
+	if err != nil {
+		return "", err
+	}
+	o, err := capsule.OpenOffer(said.Offer, p.Key)
+	if err != nil || o.Process == told {
+		return o.Process, err
+	}
+	for i := range jobs {
+		if _, err := p.DPM.Withdraw(ctx, jobs[i].ID, jobs[i].Stand.Withdrawal); err != nil && !final(err) {
+			return "", err
+		}
+	}
+	return o.Process, nil
+}
