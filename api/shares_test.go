@@ -7,6 +7,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/crossing"
+	"carnet/identity"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -83,5 +84,40 @@ func TestShares(t *testing.T) {
 	n.For = carnet.NewAvatarID()
 	if _, err := arena.TakeShare(t.Context(), n); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("a share for no avatar: %v", err)
+	}
+}
+
+// Whoever may see an avatar may see who else gets it, and of others' nothing.
+func TestWhatIsSharedOfAnAvatar(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	_, other := s.watch("watch-8", `{"properties":{"heart_rate":{}}}`)
+	arena, reader := s.arena("operator-token"), s.arena("reader-token")
+	p, app := s.application()
+	for _, of := range []carnet.AvatarID{m.Avatar, other.Avatar} {
+		if _, err := arena.TakeShare(t.Context(), api.NewShare{World: "citadel", Avatar: carnet.NewAvatarID(), For: of, Purpose: "fitness"}); err != nil {
+			t.Fatal(err)
+		}
+		s.give(terms(s, p, of, `{"properties":{"heart_rate":{}}}`, identity.ActionRead))
+	}
+	shares, err := reader.AvatarShares(t.Context(), m.Avatar)
+	if err != nil || len(shares) != 1 || shares[0].Ours != m.Avatar {
+		t.Errorf("shares of one: %+v, %v", shares, err)
+	}
+	grants, err := reader.AvatarGrants(t.Context(), m.Avatar)
+	if err != nil || len(grants) != 1 || grants[0].Avatar != m.Avatar {
+		t.Errorf("grants of one: %+v, %v", grants, err)
+	}
+	if _, err := app.AvatarShares(t.Context(), m.Avatar); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("an application under a grant lists shares: %v", err)
+	}
+	if _, err := app.AvatarGrants(t.Context(), m.Avatar); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("an application under a grant lists grants: %v", err)
+	}
+	if _, err := reader.AvatarShares(t.Context(), carnet.NewAvatarID()); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("shares of no avatar: %v", err)
+	}
+	if _, err := reader.AvatarGrants(t.Context(), carnet.NewAvatarID()); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("grants of no avatar: %v", err)
 	}
 }

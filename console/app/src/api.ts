@@ -36,6 +36,9 @@ export const mayEdit = (p: Reached | undefined): boolean => p?.as === "administr
 /** Whether a role may decide what its party does with others. */
 export const mayGovern = (p: Reached | undefined): boolean => p?.as === "administrator";
 
+/** Whether a role may see how a party is, and all of what it has with others. */
+export const maySurvey = (p: Reached | undefined): boolean => p?.as === "administrator" || p?.as === "auditor";
+
 /** Whether a role may read what was measured. */
 export const mayRead = (p: Reached | undefined): boolean => p?.as !== undefined && p.as !== "auditor";
 
@@ -310,6 +313,7 @@ export interface Mapping {
   view: View;
   stopped: boolean;
   got: Got[];
+  uncounted?: string; // why what is counted isn't known
 }
 
 export interface Thing {
@@ -361,8 +365,14 @@ export interface Share {
   world: string;
   ours: string; // the avatar here
   purpose: string;
+  begun: string;
   view?: View;
   until?: string;
+  onward?: boolean;
+  mandate?: string; // by which it is given
+  held?: string; // why nothing comes across at the moment
+  waits?: boolean;
+  ended?: { time: string; by: string; why: string };
 }
 
 export interface CrossingProgress {
@@ -412,6 +422,7 @@ export interface Avatar {
   title?: string;
   created: string;
   streams: number;
+  shared_streams?: number;
   measurements: number;
   batches: number;
   properties: string[];

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, type Share, state } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, type Share, state, type Thing } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
 import { type Line, Plot, type Range, Values as ValueTable } from "./plot.tsx";
@@ -49,7 +49,7 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
             items={data.map((f) => ({ href: to("avatars", f.world, f.avatar.id), title: called(f.avatar), more: `in ${f.world}`, now: f === found }))}
           />
           {found ? (
-            <One key={found.world + found.avatar.id} of={found} readable={mayRead(who.parties.find((p) => p.name === found.world))} />
+            <One key={found.world + found.avatar.id} of={found} who={who} />
           ) : (
             <Empty title="There is no such avatar.">
               See <a href={to("avatars")}>all avatars</a>.
@@ -61,7 +61,10 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
   );
 }
 
-function One({ of: { world, avatar }, readable }: { of: Found; readable: boolean }) {
+function One({ of: { world, avatar }, who }: { of: Found; who: Identity }) {
+  const readable = mayRead(who.parties.find((p) => p.name === world));
+  const shares = useShares(world, avatar);
+  const given = useGiven(who, avatar, shares);
   return (
     <article>
       <div class="title-row">
@@ -79,14 +82,14 @@ function One({ of: { world, avatar }, readable }: { of: Found; readable: boolean
         <code>{avatar.id}</code>
       </p>
       {readable ? (
-        <Values world={world} avatar={avatar} />
+        <Values world={world} avatar={avatar} given={given} />
       ) : (
         <Section title="State and history">
           <Empty title="Not for this role.">An auditor sees that there are measurements, and reads none.</Empty>
         </Section>
       )}
       <Grants world={world} avatar={avatar} />
-      <Shares world={world} avatar={avatar} />
+      <Shares of={shares} />
     </article>
   );
 }
@@ -96,9 +99,9 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
   const [there, setThere] = useState(false);
   const { data, error, again } = useAsk<Grant[] | undefined>(
     async (signal) => {
-      const all = await askIfThere<{ grants: Grant[] | null }>(world, "/v1/grants", signal);
+      const all = await askIfThere<{ grants: Grant[] | null }>(world, `/v1/avatars/${avatar.id}/grants`, signal);
       setThere(all !== undefined);
-      return all && (all.grants ?? []).filter((g) => g.avatar === avatar.id);
+      return all && (all.grants ?? []);
     },
     [world, avatar.id],
     there ? 5000 : 0,
@@ -148,41 +151,90 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
 const receiver = ({ to: t }: Grant): string =>
   t.application ? `application ${t.application}` : t.avatar ? `avatar ${t.avatar.slice(0, 8)}` : `${t.did?.slice(0, 20) ?? "an avatar"}… in ${t.platform ?? "another world"}`;
 
-/** What goes to its avatars in other worlds, or comes from there, where the world tells. */
-function Shares({ world, avatar }: { world: string; avatar: Avatar }) {
+/** What it gives to avatars in other worlds, and takes from there, where the world tells. */
+function useShares(world: string, avatar: Avatar): Share[] | undefined {
   const [there, setThere] = useState(false);
   const { data } = useAsk<Share[] | undefined>(
     async (signal) => {
-      const all = await askIfThere<{ shares: Share[] | null }>(world, "/v1/shares", signal);
+      const all = await askIfThere<{ shares: Share[] | null }>(world, `/v1/avatars/${avatar.id}/shares`, signal);
       setThere(all !== undefined);
-      return all && (all.shares ?? []).filter((s) => s.ours === avatar.id);
+      return all && (all.shares ?? []);
     },
     [world, avatar.id],
     there ? 5000 : 0,
   );
-  if (data === undefined || data.length === 0) return null;
+  return data;
+}
+
+/**
+ * Says whether something in force gives a property: a mapping's view, or a share.
+ * Where not all that gives to the avatar is known, as to whom a things agent doesn't
+ * show its mappings, undefined: then nothing is said.
+ */
+function useGiven(who: Identity, avatar: Avatar, shares: Share[] | undefined): ((name: string) => boolean) | undefined {
+  const agents = who.parties.filter((p) => p.role === "things" && p.as);
+  const { data } = useAsk<Thing[]>(
+    async (signal) => (await Promise.all(agents.map(async (p) => (await askIfThere<{ things: Thing[] }>(p.name, "/v1/things", signal))?.things ?? []))).flat(),
+    [who, avatar.id],
+    agents.length > 0 ? 5000 : 0,
+  );
+  if (data === undefined || shares === undefined) return undefined;
+  const mappings = data.flatMap((t) => t.mappings).filter((m) => m.avatar === avatar.id);
+  if (mappings.length < avatar.streams - (avatar.shared_streams ?? 0)) return undefined;
+  const views = [
+    ...mappings.filter((m) => !m.stopped).map((m) => m.view),
+    ...shares.filter((s) => s.direction === "taking" && s.ended === undefined).flatMap((s) => (s.view ? [s.view] : [])),
+  ];
+  return (name) => views.some((v) => name in v.properties || name.split("/")[0]! in v.properties);
+}
+
+/** How a share is, in a word or two. */
+function standing(s: Share): string {
+  if (s.ended) return `${s.view ? "ended" : "refused"}: ${s.ended.why}`;
+  if (s.held) return `held: ${s.held}`;
+  if (!s.view) return "asked, not answered yet";
+  return s.waits ? "waits" : "in force";
+}
+
+function Shares({ of }: { of: Share[] | undefined }) {
+  if (of === undefined || of.length === 0) return null;
   return (
-    <Section title="Shares with other worlds" note="Live, inside a peering, as both sides’ policies admit.">
+    <Section title="Shares with other worlds" note="Live, inside a peering, as both sides’ policies admit. The owner ends one by withdrawing its mandate.">
       <Table caption="Shares of this avatar">
         <thead>
           <tr>
-            <th scope="col">Direction</th>
-            <th scope="col">World</th>
+            <th scope="col">Way</th>
             <th scope="col">What</th>
             <th scope="col">For</th>
+            <th scope="col">Since, until</th>
             <th scope="col">Now</th>
-            <th scope="col">Until</th>
           </tr>
         </thead>
         <tbody>
-          {data.map((s) => (
+          {of.map((s) => (
             <tr key={s.id}>
-              <td>{s.direction}</td>
-              <td>{s.world}</td>
-              <td>{s.view ? Object.keys(s.view.properties).map(words).join(", ") : "not known yet"}</td>
+              <td>
+                {s.direction === "giving" ? "gives to" : "takes from"} {s.world}
+              </td>
+              <td>
+                {s.view ? Object.keys(s.view.properties).map(words).join(", ") : "not known yet"}
+                {s.onward && <span class="soft"> may be passed on</span>}
+              </td>
               <td>{s.purpose}</td>
-              <td>{s.state}</td>
-              <td>{s.until ? date(s.until) : "–"}</td>
+              <td>
+                {date(s.begun)}, {s.until ? date(s.until) : "–"}
+              </td>
+              <td class="says">
+                {standing(s)}
+                {s.mandate && !s.ended && (
+                  <>
+                    {" "}
+                    <span class="soft">
+                      to end it: <code>carnet owner withdraw {s.mandate.replace("urn:uuid:", "")}</code>
+                    </span>
+                  </>
+                )}
+              </td>
             </tr>
           ))}
         </tbody>
@@ -192,7 +244,7 @@ function Shares({ world, avatar }: { world: string; avatar: Avatar }) {
 }
 
 /** What an avatar says, now and before. */
-function Values({ world, avatar }: { world: string; avatar: Avatar }) {
+function Values({ world, avatar, given }: { world: string; avatar: Avatar; given: ((name: string) => boolean) | undefined }) {
   const first = useAsk<Measurement[]>((signal) => state(world, avatar.id, signal), [world, avatar.id]);
   const [latest, setLatest] = useState(new Map<string, Measurement>());
   const takers = useRef(new Set<(ms: Measurement[]) => void>());
@@ -235,7 +287,10 @@ function Values({ world, avatar }: { world: string; avatar: Avatar }) {
                   <span class="value">
                     {value(said(m))} <span class="unit">{unit(m.u)}</span>
                   </span>
-                  <span class="soft">{ago(m.t * 1000)}</span>
+                  <span class="soft">
+                    {ago(m.t * 1000)}
+                    {given && !given(m.n) && ", no longer given"}
+                  </span>
                 </li>
               ))}
           </ul>

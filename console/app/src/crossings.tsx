@@ -1,13 +1,13 @@
 import { useRef, useState } from "preact/hooks";
 
-import { askIfThere, asRefusal, type Avatar, type Crossing, type Identity, mayGovern, type Reached, type Refusal, tell } from "./api.ts";
+import { askIfThere, asRefusal, type Avatar, type Crossing, type Identity, mayGovern, maySurvey, type Reached, type Refusal, tell } from "./api.ts";
 import { bytes, count, date, moment, plural } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { arrived, type Move, merged, over, paced, said, stages, title } from "./moves.ts";
 import { Choice, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 export function Crossings({ who, place }: { who: Identity; place: string[] }) {
-  const worlds = who.parties.filter((p) => p.role === "world" && p.as);
+  const worlds = who.parties.filter((p) => p.role === "world" && maySurvey(p));
   const names = useRef(new Map<string, string>()); // of avatars, as their worlds call them
   const [busy, setBusy] = useState(true);
   const { data, error, again } = useAsk<Move[]>(
@@ -30,7 +30,7 @@ export function Crossings({ who, place }: { who: Identity; place: string[] }) {
     return (
       <>
         <h1>Crossings</h1>
-        <Empty title="You have no world here.">{who.name} has no token of a world. Its operator can give one, under this name, to the console’s access file.</Empty>
+        <Empty title="Nothing to show you here.">Crossings are for a world’s administrator and auditors, and {who.name} has no such token of one. Where your avatars live is under <a href={to("avatars")}>Avatars</a>; what a move asks of you comes as a request, for <code>carnet owner approve</code>.</Empty>
       </>
     );
   }

@@ -1,12 +1,20 @@
 // What goes over the reference points, worked out from the counters of the parties'
 // statuses: a rate is the difference of two answers, by the party's own clock.
-import type { Identity, Reached, Refusal, Status } from "./api.ts";
+import type { Identity, Reached, Refusal, Share, Status, Thing } from "./api.ts";
 
 /** One answer of a party, or why there is none. */
 export interface Answer {
   party: Reached;
   status?: Status;
   error?: Refusal;
+  own?: Own; // what who may not see a status sees: one's own
+}
+
+/** What goes on with one's own things. */
+export interface Own {
+  things: Thing[];
+  shares: { from: string; share: Share }[];
+  time: number;
 }
 
 export interface Flow {
@@ -43,7 +51,8 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
   const depots = who.parties.filter((p) => p.role === "depot");
   const depot = depots.length === 1 ? depots[0]!.name : "depot";
   const worlds = new Map(answers.filter((a) => a.status?.world).map((a) => [a.party.name, a.status!]));
-  for (const { party, status } of answers) {
+  for (const { party, status, own } of answers) {
+    if (own) list.push(...ownCounters(party.name, own));
     if (!status) continue;
     const time = Date.parse(status.time) / 1000;
     const stated = (s: { statements: number; receipts: number }): void => {
@@ -75,6 +84,22 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
     }
   }
   return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));
+}
+
+/** Counts what worlds get of one's own things. */
+function ownCounters(agent: string, { things, shares, time }: Own): Counter[] {
+  const sent = new Map<string, number>();
+  for (const m of things.flatMap((t) => t.mappings)) {
+    if (!m.stopped) sent.set(m.world, (sent.get(m.world) ?? 0) + m.got.reduce((n, g) => n + g.sent, 0));
+  }
+  return [
+    ...[...sent].map(([world, all]): Counter => ({ id: `${agent}>${world}`, point: "R1", from: agent, to: world, what: "measurements", all, time })),
+    ...shares.map(({ from, share }): Counter => {
+      const c: Counter = { id: `${from}>${share.world}`, point: "R5", from, to: share.world, what: "shares", now: shares.filter((s) => s.from === from && s.share.world === share.world).length, time };
+      if (share.held) c.trouble = share.held;
+      return c;
+    }),
+  ].filter((c, i, all) => all.findIndex((d) => d.id === c.id) === i);
 }
 
 const points = ["Devices", "R1", "R2", "R4", "R5"];

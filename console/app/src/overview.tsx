@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Identity, type Peer, type Reached, type Refusal, type Status } from "./api.ts";
-import { type Answer, type Flow, Meter } from "./flows.ts";
+import { ask, askIfThere, asRefusal, type Identity, maySurvey, type Peer, type Reached, type Refusal, type Share, type Status, type Thing } from "./api.ts";
+import { type Answer, type Flow, Meter, type Own } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
 import { to, useAsk, useWidth } from "./hooks.ts";
 import { Picture } from "./picture.tsx";
@@ -22,7 +22,7 @@ function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[]
       if (!document.hidden) {
         const all = await Promise.all(
           who.parties.map(async (party): Promise<Answer> => {
-            if (!party.as) return { party };
+            if (!maySurvey(party)) return party.as && party.role === "things" ? { party, ...(await ownOf(party, who, leave.signal)) } : { party };
             const no = forbidden.current.get(party.name);
             if (no) return { party, error: no };
             try {
@@ -49,6 +49,23 @@ function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[]
   return { answers, flows };
 }
 
+/** What goes on with the things of who is signed in, where the agent tells no more. */
+async function ownOf(agent: Reached, who: Identity, signal: AbortSignal): Promise<{ own?: Own; error?: Refusal }> {
+  try {
+    const { things } = await ask<{ things: Thing[] }>(agent.name, "/v1/things", signal);
+    const mine = things.flatMap((t) => t.mappings).filter((m) => !m.stopped && who.parties.some((p) => p.name === m.world && p.as));
+    const shares = await Promise.all(
+      mine.map(async (m) => {
+        const all = await askIfThere<{ shares: Share[] | null }>(m.world, `/v1/avatars/${m.avatar}/shares`, signal).catch(() => undefined);
+        return (all?.shares ?? []).filter((s) => s.direction === "giving" && !s.ended).map((share) => ({ from: m.world, share }));
+      }),
+    );
+    return { own: { things, shares: shares.flat(), time: Date.now() / 1000 } };
+  } catch (e) {
+    return { error: asRefusal(e) };
+  }
+}
+
 export function Overview({ who }: { who: Identity }) {
   const { answers, flows } = useFlows(who);
   const [box, width] = useWidth<HTMLDivElement>();
@@ -60,7 +77,8 @@ export function Overview({ who }: { who: Identity }) {
       </>
     );
   }
-  const asked = answers?.some((a) => a.status);
+  const asked = answers?.some((a) => a.status || a.own);
+  const own = asked && !answers?.some((a) => a.status);
   return (
     <>
       <h1>Overview</h1>
@@ -71,7 +89,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers === undefined && <Loading what="the parties" />}
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
       {asked && (
-        <Section title="Over each reference point" note="Counted by the parties themselves, every two seconds.">
+        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds. How the parties are is for their administrators and auditors." : "Counted by the parties themselves, every two seconds."}>
           <Table caption="What goes over each reference point" whole>
             <thead>
               <tr>
@@ -146,8 +164,9 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
       <h3>
         {party.name} <span class="soft">{roles[party.role]}</span>
       </h3>
+      {party.as && !status && !error && <p class="soft">As {party.as}, {who.name} may not see how {party.name} is. {party.role === "things" ? <a href={to("things")}>See your things</a> : party.role === "world" ? <a href={to("avatars")}>See its avatars</a> : null}</p>}
       {!party.as && <p class="soft">{who.name} has no token for {party.name}: its operator can give one, under this name, to the console’s access file.</p>}
-      {error && (error.status === 403 ? <p class="soft">As {party.as}, {who.name} may not see how {party.name} is. {party.role === "things" ? <a href={to("things")}>See your things</a> : party.role === "world" ? <a href={to("avatars")}>See its avatars</a> : null}</p> : <Failure what={`${party.name}:`} error={error} />)}
+      {error && <Failure what={`${party.name}:`} error={error} />}
       {status?.things && (
         <dl class="figures">
           <Figure label="things"><a href={to("things")}>{count(status.things.things)}</a></Figure>
@@ -171,7 +190,7 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
           <Figure label="ciphertext">{bytes(status.depot.bytes)}</Figure>
         </dl>
       )}
-      {party.as && <Peers of={party} />}
+      {maySurvey(party) && <Peers of={party} />}
     </>
   );
 }

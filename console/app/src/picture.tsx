@@ -19,7 +19,7 @@ const roleNames = { things: "things agent", world: "world", depot: "depot" } as 
 
 function stateOf(p: Reached, answers: Answer[]): Node["state"] {
   const a = answers.find((a) => a.party.name === p.name);
-  if (a?.status) return "up";
+  if (a?.status || a?.own) return "up";
   return a?.error && a.error.status !== 403 ? "down" : "quiet";
 }
 

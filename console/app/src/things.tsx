@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, follow, history, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
+import { ask, askIfThere, follow, history, state, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
 import { ago, count, date, plural, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
@@ -77,6 +77,7 @@ interface World {
   series: Series;
   live: LiveState;
   shares: Share[]; // that its avatar there takes
+  gives: Share[]; // that its avatar there gives
 }
 
 const colours = ["line-1", "line-2", "line-3", "line-4"];
@@ -105,7 +106,7 @@ function add(series: Series, ms: Measurement[]): void {
 function useWorlds(mappings: Mapping[], who: Identity): World[] {
   const series = useRef(new Map<string, Series>());
   const states = useRef(new Map<string, LiveState>());
-  const shares = useShares(mappings);
+  const shares = useShares(mappings.filter((m) => who.parties.some((p) => p.name === m.world && p.as)));
   const [, shown] = useReducer((n: number) => n + 1, 0);
   const readable = (m: Mapping): boolean => mayRead(who.parties.find((p) => p.name === m.world));
   const which = mappings.filter((m) => !m.stopped && readable(m)).map((m) => `${m.world}/${m.avatar}`);
@@ -116,8 +117,11 @@ function useWorlds(mappings: Mapping[], who: Identity): World[] {
       series.current.set(w, s);
       const leave = new AbortController();
       let stop = (): void => {};
-      // What was before comes first, so that the plots aren't empty.
-      history(world, avatar, { from: Date.now() / 1000 - back }, leave.signal)
+      // What was before comes first, so that the plots aren't empty: the last of each,
+      // however old it is, then what the plots show.
+      state(world, avatar, leave.signal)
+        .then((ms) => add(s, ms), () => {})
+        .then(() => history(world, avatar, { from: Date.now() / 1000 - back }, leave.signal))
         .then((p) => add(s, p.measurements), () => {})
         .finally(() => {
           if (leave.signal.aborted) return;
@@ -140,21 +144,23 @@ function useWorlds(mappings: Mapping[], who: Identity): World[] {
     readable: readable(mapping),
     series: series.current.get(`${mapping.world}/${mapping.avatar}`) ?? new Map(),
     live: states.current.get(`${mapping.world}/${mapping.avatar}`) ?? "connecting",
-    shares: shares.filter((s) => s.ours === mapping.avatar),
+    shares: shares.filter((s) => s.ours === mapping.avatar && s.direction === "taking"),
+    gives: shares.filter((s) => s.ours === mapping.avatar && s.direction === "giving"),
   }));
 }
 
-/** What the avatars of a thing take from other worlds, where their worlds tell. */
+/** What the avatars of a thing take from other worlds and give to them, where their worlds tell. */
 function useShares(mappings: Mapping[]): Share[] {
-  const worlds = [...new Set(mappings.map((m) => m.world))].sort();
+  const which = [...new Set(mappings.map((m) => `${m.world}/v1/avatars/${m.avatar}/shares`))].sort();
   const [there, setThere] = useState(true);
   const { data } = useAsk<Share[]>(
     async (signal) => {
-      const all = await Promise.all(worlds.map((w) => askIfThere<{ shares: Share[] | null }>(w, "/v1/shares", signal).catch(() => undefined)));
+      const asked = mappings.map((m) => askIfThere<{ shares: Share[] | null }>(m.world, `/v1/avatars/${m.avatar}/shares`, signal).catch(() => undefined));
+      const all = await Promise.all(asked);
       setThere(all.some((a) => a !== undefined));
-      return all.flatMap((a) => a?.shares ?? []).filter((s) => s.direction === "taking" && s.state === "taking");
+      return all.flatMap((a) => a?.shares ?? []).filter((s) => s.state === "taking" || s.state === "giving");
     },
-    [worlds.join()],
+    [which.join()],
     there ? 5000 : 0,
   );
   return data ?? [];
@@ -198,9 +204,16 @@ function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity;
                     <span class={"swatch " + w.colour} aria-hidden="true" /> {w.mapping.world}
                   </h3>
                   <p class="soft">
-                    {plural(w.mapping.got.reduce((n, g) => n + g.sent, 0), "measurement")} since the link began, policy version {w.mapping.policy_version}
+                    {w.mapping.uncounted ? sentence(`How much it got is ${w.mapping.uncounted}`) : plural(w.mapping.got.reduce((n, g) => n + g.sent, 0), "measurement") + " sent,"} policy version {w.mapping.policy_version}
                     {!w.readable && <>. {who.name} may not read in {w.mapping.world}, so its values aren’t shown</>}
                   </p>
+                  {w.gives.map((s) => (
+                    <p key={s.id} class="shared-on">
+                      Shared on to {s.world}: {Object.keys(s.view?.properties ?? {}).map(words).join(", ") || "nothing"}, for {s.purpose}, since {date(s.begun)}
+                      {s.onward && ", and may be passed on there"}
+                      {s.held && <span class="trouble"> Nothing comes across: {s.held}.</span>}
+                    </p>
+                  ))}
                   <p class="actions">
                     {mayEdit(who.parties.find((p) => p.name === party)) && (
                       <button type="button" class="small" onClick={() => setChanging(w.mapping)}>
@@ -278,13 +291,14 @@ function Properties({ thing, worlds }: { thing: Thing; worlds: World[] }) {
   );
 }
 
-/** Whether a world gets a property, by its view in force, by what it got, or by a share. */
-function got(w: World, name: string): boolean {
-  if (shareOf(w, name)) return true;
-  const g = w.mapping.got.find((g) => g.property === name);
+/** Whether a world gets a property now, by its view in force or by a share. */
+function gets(w: World, name: string): boolean {
   const view = w.mapping.view.properties;
-  return (g?.sent ?? 0) > 0 || name in view || name.split("/")[0]! in view;
+  return shareOf(w, name) !== undefined || name in view || name.split("/")[0]! in view;
 }
+
+/** Whether a world gets a property, or did. */
+const got = (w: World, name: string): boolean => gets(w, name) || (w.mapping.got.find((g) => g.property === name)?.sent ?? 0) > 0;
 
 function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
   const main = group.leaves[0]!;
@@ -341,8 +355,9 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   const reasons = new Map<string, number>();
   for (const c of counts) for (const [r, n] of Object.entries(c.withheld ?? {})) reasons.set(r, Math.max(reasons.get(r) ?? 0, n));
   const last = group.leaves.map((l) => w.series.get(l.name)?.last).filter((m) => m !== undefined);
-  const gives = got(w, group.leaves[0]!.name);
-  const share = sent > 0 ? undefined : shareOf(w, group.leaves[0]!.name);
+  const gives = gets(w, group.leaves[0]!.name);
+  const had = !gives && (sent > 0 || last.length > 0);
+  const share = shareOf(w, group.leaves[0]!.name);
   const exactly = howExactly((share?.view ?? w.mapping.view).properties[group.name], unit(group.leaves[0]!.unit));
   return (
     <div class={"side" + (gives ? "" : " none")} data-world={w.mapping.world} data-property={group.name}>
@@ -350,15 +365,16 @@ function Side({ world: w, group }: { world: World; group: Group }) {
         <span class={"swatch " + w.colour} aria-hidden="true" /> {w.mapping.world}
       </dt>
       <dd class="now">
-        {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : gives ? (w.readable ? "nothing yet" : "not shown to you") : "withheld"}
+        {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : had ? "no longer given" : !gives ? "withheld" : !w.readable ? "not shown to you" : sent > 0 ? "nothing kept" : "nothing yet"}
       </dd>
+      {had && last.length > 0 && <dd class="no-longer">No longer given; the last it got.</dd>}
       {exactly !== "" && <dd class="how-exactly">{exactly}</dd>}
       {share && <dd class="by-share">From {share.world}, by a share.</dd>}
       <dd class="soft">
-        {share && "The thing itself sends it nothing of it: "}
-        {counts[0] && (share ? called(counts[0]) + "." : sentence(called(counts[0])))}{" "}
+        {share && sent === 0 && "The thing itself sends it nothing of it: "}
+        {counts[0] && (share && sent === 0 ? called(counts[0]) + "." : sentence(called(counts[0])))}{" "}
         <span>
-          {plural(sent, "sent", "sent")}
+          {w.mapping.uncounted ? "How much was sent isn’t known yet" : plural(sent, "sent", "sent")}
           {[...reasons].map(([r, n]) => (
             <span key={r}> · {count(n)} withheld: {words(r)}</span>
           ))}
