@@ -90,7 +90,26 @@ func (s *server) addMapping(ctx context.Context, in *struct {
 	Body NewMapping
 }) (*body[thing.MappingInfo], error) {
 	n := in.Body
+	if err := s.unmade(n.World); err != nil {
+		return nil, err
+	}
 	return answer(s.things.Map(ctx, caller(ctx).Name, in.ID, n.World, n.Avatar, n.Title, n.View))
+}
+
+// unmade refuses a world whose peering is still being made, and says what is to be
+// done about it next.
+func (s *server) unmade(world carnet.PartyID) error {
+	if s.peers == nil {
+		return nil
+	}
+	p, err := s.peers.Named(world)
+	if err != nil {
+		return nil // the agent says which worlds there are
+	}
+	if _, made := p.Made(); made || next(p) == "" {
+		return nil
+	}
+	return carnet.Errorf(carnet.Unavailable, "the peering with %s isn't made yet (%s)", world, p.State).WithFix("%s", next(p))
 }
 
 func (s *server) setView(ctx context.Context, in *struct {

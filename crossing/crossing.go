@@ -92,6 +92,8 @@ type Config struct {
 	// nobody is.
 	Connected func(carnet.PartyID)
 
+	SharesOfGrant int // in force of a taker by one grant, and as many that ended within a day; default 100
+
 	ShelveAfter time.Duration    // how long a taker is away until what it would get is shelved; default 5 s
 	ShelveEach  time.Duration    // how long what is made waits for more, the longer the more there is; default 1 s
 	ReadEvery   time.Duration    // how often a giver's depot is asked then; default 1 s
@@ -131,6 +133,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.SharesOfGrant == 0 {
+		cfg.SharesOfGrant = sharesOfGrant
 	}
 	if cfg.ShelveAfter == 0 {
 		cfg.ShelveAfter = 5 * time.Second

@@ -158,6 +158,9 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		g.From, g.Again, g.Begun, g.version = had.From, had.Again, had.Begun, had.version
 		g.ceased = had.ceased // an end under way isn't taken back
 	} else {
+		if err := a.mayHaveOneMore(p); err != nil {
+			return Answer{}, err
+		}
 		var err error
 		if g.From, err = a.World.Heads(q.Avatar); err != nil {
 			return Answer{}, err
@@ -180,6 +183,33 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		answer.Shelf = a.ShelfAt()
 	}
 	return answer, nil
+}
+
+// sharesOfGrant is how many shares a taker has by one grant where nothing else is
+// configured: one is usual, and each costs work at every frame and a document for good.
+const sharesOfGrant = 100
+
+// mayHaveOneMore bounds what a taker gets by drawing new ids: shares in force by one
+// grant, and those that ended within a day.
+func (a *Agent) mayHaveOneMore(p Permit) error {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	var flow, over int
+	dayAgo := a.Now().Add(-24 * time.Hour)
+	for _, g := range a.given {
+		switch {
+		case g.Taker != p.Taker || g.Grant != p.Grant:
+		case g.End == nil:
+			flow++
+		case g.End.Time.After(dayAgo):
+			over++
+		}
+	}
+	if flow < a.SharesOfGrant && over < a.SharesOfGrant {
+		return nil
+	}
+	return carnet.Errorf(carnet.TooLarge, "by this grant %s has %d shares, and %d that ended within a day: at most %d of each there may be", p.Taker, flow, over, a.SharesOfGrant).
+		WithFix("go on with one that is there, or have the operator raise limits.shares_of_grant")
 }
 
 // same reports whether two of a share's documents say the same of what flows.

@@ -163,6 +163,11 @@ func (o Options) recordings(script *script) ([]*file.Recording, error) {
 		}
 		all = append(all, r)
 	}
+	if o.Columns != "" {
+		if err := described(script.sort(all)); err != nil {
+			return nil, err
+		}
+	}
 	made, err := script.generate(all, o.length())
 	return append(all, made...), err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"carnet"
@@ -88,6 +89,31 @@ func sensors(recordings []*file.Recording) []*sensor {
 		return []*sensor{w, r}
 	}
 	return []*sensor{w}
+}
+
+// described refuses recordings with a property that the thing they are of doesn't
+// have, before anything is begun.
+func described(sensors []*sensor) error {
+	for _, s := range sensors {
+		d, err := td.Parse(s.description)
+		if err != nil {
+			return err
+		}
+		for _, r := range s.recordings {
+			for _, m := range r.Measurements {
+				if _, known := d.Lookup(m.Name); known {
+					continue
+				}
+				var names []string
+				for _, p := range d.Properties {
+					names = append(names, p.Name)
+				}
+				return carnet.Errorf(carnet.UnknownProperty, "the columns name %q, which the demo's %s doesn't have", m.Name, s.name).
+					WithFix("it has %s; a thing of your own may have any: docs/first-thing.md", strings.Join(names, ", "))
+			}
+		}
+	}
+	return nil
 }
 
 // worlds are all worlds that things are mapped to, in the order in which they are.

@@ -66,6 +66,8 @@ type Config struct {
 	// Recorded is called after a change that left a statement. It must not block.
 	Recorded func()
 
+	GrantsOfGiver int // in force, given by one; default 10,000
+
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
 }
@@ -109,7 +111,7 @@ const (
 // Limits.
 const (
 	maxGrants     = 100_000 // in force
-	maxGrantsOfBy = 10_000  // in force, given by one
+	grantsOfGiver = 10_000  // in force, given by one, where nothing else is configured
 	maxGrantsOfTo = 1000
 	maxPrincipals = 10_000
 
@@ -131,6 +133,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		cfg: cfg, reload: make(chan struct{}, 1), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
 		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}),
 		removed: make(chan struct{}),
+	}
+	if a.cfg.GrantsOfGiver == 0 {
+		a.cfg.GrantsOfGiver = grantsOfGiver
 	}
 	if a.cfg.Now == nil {
 		a.cfg.Now = time.Now

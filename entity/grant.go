@@ -181,9 +181,9 @@ func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string
 	}
 	now := a.cfg.Now()
 	all, ofBy, ofTo := a.inForce(now, by, t.To)
-	if all >= maxGrants || ofBy >= maxGrantsOfBy || ofTo >= maxGrantsOfTo {
+	if all >= maxGrants || ofBy >= a.cfg.GrantsOfGiver || ofTo >= maxGrantsOfTo {
 		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants in force, %d given by %s, and %d to that receiver: at most %d, %d and %d there may be",
-			all, ofBy, by, ofTo, maxGrants, maxGrantsOfBy, maxGrantsOfTo).WithFix("revoke some")
+			all, ofBy, by, ofTo, maxGrants, a.cfg.GrantsOfGiver, maxGrantsOfTo).WithFix("revoke some, or have the operator raise limits.grants_of_giver")
 	}
 	g := Grant{ID: newID(), Version: 1, Terms: t, Assessment: fingerprint, By: by, Given: now.UTC()}
 	g.Expires = g.Expires.UTC()

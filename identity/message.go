@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 
 	"carnet"
 )
@@ -45,7 +46,7 @@ func openMessage(token, typ string, message any, signer func() (ed25519.PublicKe
 	d := json.NewDecoder(bytes.NewReader(p.payload))
 	d.DisallowUnknownFields()
 	if err := d.Decode(message); err != nil {
-		return carnet.Errorf(carnet.Malformed, "the %s can't be read: %v", typ, err)
+		return carnet.Errorf(carnet.Malformed, "the %s has been changed on its way, or was written by another version: %s", typ, strings.TrimPrefix(err.Error(), "json: ")).WithFix("have it sent again")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return carnet.Errorf(carnet.Malformed, "the %s goes on after its object", typ)

@@ -42,6 +42,12 @@ type Limits struct {
 	// AvatarsOfSender is how many avatars a world has that one things agent asked for.
 	// Default 100,000.
 	AvatarsOfSender int `toml:"avatars_of_sender,omitempty"`
+	// GrantsOfGiver is how many grants in force one principal of a world has given.
+	// Default 10,000.
+	GrantsOfGiver int `toml:"grants_of_giver,omitempty"`
+	// SharesOfGrant is how many shares another world takes by one grant, and how many
+	// of them may have ended within a day. Default 100.
+	SharesOfGrant int `toml:"shares_of_grant,omitempty"`
 }
 
 // http makes the porter of an HTTP listener.
@@ -82,6 +88,8 @@ func (l Limits) check() error {
 		{"descriptions_of_owner", l.DescriptionsOfOwner, 1 << 40},
 		{"mappings_of_owner", l.MappingsOfOwner, 0},
 		{"avatars_of_sender", l.AvatarsOfSender, 1 << 30},
+		{"grants_of_giver", l.GrantsOfGiver, 100_000},
+		{"shares_of_grant", l.SharesOfGrant, 0},
 	} {
 		if at := cmp.Or(f.most, most); f.value < 0 || f.value > at {
 			return carnet.Errorf(carnet.Malformed, "limits.%s is %d", f.name, f.value).WithFix("take 1 to %d, or leave it out", at)

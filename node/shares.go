@@ -28,7 +28,7 @@ func (n *Node) openShares(ctx context.Context, agent *avatar.Agent, own *policy.
 		return err
 	}
 	n.api.Shares, err = crossing.New(ctx, crossing.Config{
-		Party: n.config.Party, World: agent, Permits: permits{n}, Revocations: n.revocations, Asker: sharing{n}, Judge: judge, Own: own, Log: n.log,
+		Party: n.config.Party, World: agent, Permits: permits{n}, Revocations: n.revocations, Asker: sharing{n}, Judge: judge, Own: own, Log: n.log, SharesOfGrant: n.config.Limits.SharesOfGrant,
 		Depot: n.shelves, ShelfAt: n.shelfAt, ShelveAfter: time.Duration(n.config.World.ShelveAfter),
 		Connected: func(world carnet.PartyID) {
 			if n.api.Erasures != nil {

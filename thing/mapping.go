@@ -110,6 +110,22 @@ func (a *Agent) mappingByStream(s carnet.StreamID) *Mapping {
 // when the answer holds.
 func (m *Mapping) maySend(now time.Time) (open bool, until time.Time) { return m.table.MaySend(now) }
 
+// noWorld refuses a world that there is no peering with, and says which there are.
+func (a *Agent) noWorld(world carnet.PartyID) error {
+	err := carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party)
+	var names []string
+	for name, s := range a.allSenders() {
+		if !s.peer.Ended {
+			names = append(names, string(name))
+		}
+	}
+	if len(names) == 0 {
+		return err.WithFix("it has none with any world yet; see 'carnet peer list', and make one with 'carnet peer accept'")
+	}
+	slices.Sort(names)
+	return err.WithFix("its worlds are %s; see 'carnet peer list'", strings.Join(names, ", "))
+}
+
 // Map gives the thing an avatar in a world, with the view that its owner lets
 // the world have. avatar may name one that another thing of the same owner has there;
 // nil asks for a new one. title is what people in that world call it; it may be empty.
@@ -123,8 +139,7 @@ func (a *Agent) Map(ctx context.Context, by string, id carnet.ThingID, world car
 	}
 	s := a.sender(world)
 	if s == nil || s.peer.Ended {
-		return MappingInfo{}, carnet.Errorf(carnet.NotFound, "%q is not a world that %s has a peering with", world, a.party).
-			WithFix("the worlds are %v", slices.Sorted(maps.Keys(a.allSenders())))
+		return MappingInfo{}, a.noWorld(world)
 	}
 	if avatar != nil {
 		if err := a.sameOwner(t, world, *avatar); err != nil {

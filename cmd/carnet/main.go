@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -162,7 +163,32 @@ func report(s streams, err error) int {
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		fmt.Fprintln(s.err, "carnet:", plain(strings.ReplaceAll(err.Error(), "\n", "; ")))
+		fmt.Fprintln(s.err, "carnet:", plain(strings.ReplaceAll(withFix(err), "\n", "; ")))
 	}
 	return code
+}
+
+// withFix is what an error says, with what to do where it is a file that can't be
+// read or written: nobody below knows that it was named on the command line.
+func withFix(err error) string {
+	file, ok := errors.AsType[*fs.PathError](err)
+	if !ok || carnet.CodeOf(err) != "" {
+		return err.Error()
+	}
+	fix := ""
+	switch {
+	case errors.Is(file, fs.ErrNotExist):
+		fix = "name one that is there"
+	case errors.Is(file, fs.ErrPermission):
+		fix = "this user may not: see its owner and mode (ls -l)"
+	case errors.Is(file, fs.ErrExist):
+		fix = "name another one, or move it away"
+	case errors.Is(file, syscall.EISDIR):
+		fix = "name a file"
+	case errors.Is(file, syscall.ENOTDIR):
+		fix = "a part of the path is a file, not a directory"
+	default:
+		return err.Error()
+	}
+	return err.Error() + "; " + fix
 }

@@ -38,6 +38,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 	u.does("console", "user", "alice", "--role=administrator", "--users=users.json", "--generate")
 	open := filepath.Join(u.dir, "open.json")
 	u.write("open.json", `{"version":1}`)
+	u.write("run.csv", "t,hr,mood\n1,60,3\n2,61,4\n")
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,10 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"columns", "demo --columns x", 2, "see carnet demo --help"},
 
 		{"configuration of another role", "things --config arena/carnet.toml", 1, "run: carnet world --config"},
-		{"no configuration", "things --config nowhere.toml", 1, "nowhere.toml"},
+		{"no configuration", "things --config nowhere.toml", 1, "nowhere.toml: no such file or directory; name one that is there"},
+		{"a directory for a file", "owner hand-over empty --access=arena/access.json", 1, "is a directory; name a file"},
+		{"a mandate that is none", "owner hand-over open.json --access=arena/access.json", 1, "open.json holds no mandate; give what 'carnet owner approve' wrote"},
+		{"columns of what the demo's things don't have", "demo --input run.csv --columns t=time(s),hr=heart_rate[beat/min],mood=mood", 1, `the columns name "mood", which the demo's watch doesn't have; it has heart_rate, steps`},
 
 		{"a second party in a directory", "party init --role=depot --party=x --dir=arena", 1, "has a party already"},
 		{"a world that may hold anything", "party init --role=world --party=x --dir=x --purpose=y", 1, "--sensitivity"},
@@ -81,7 +85,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a host with a port", "party init --role=depot --party=x --dir=x --host=vault.example.org:9443", 1, "without a port"},
 
 		{"nothing that is accepted", "peer accept hub --access=arena/access.json", 1, "name an invitation's file"},
-		{"an invitation that isn't there", "peer accept hub nowhere --access=arena/access.json", 1, "nowhere"},
+		{"an invitation that isn't there", "peer accept hub nowhere --access=arena/access.json", 1, "nowhere: no such file or directory; name one that is there"},
 		{"peers of a party that doesn't run", "peer list --access=arena/access.json", 1, "does not answer"},
 
 		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},

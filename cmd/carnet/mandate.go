@@ -258,11 +258,15 @@ func (c ownerHandOver) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("read the mandate: %w", err)
 	}
+	mandate := strings.TrimSpace(string(data))
+	if strings.Count(mandate, ".") != 2 || strings.ContainsAny(mandate, " \t\n{") {
+		return carnet.Errorf(carnet.Malformed, "%s holds no mandate", c.Mandate).WithFix("give what 'carnet owner approve' wrote to standard output")
+	}
 	cl, err := c.world()
 	if err != nil {
 		return err
 	}
-	r, err := cl.GiveMandate(ctx, strings.TrimSpace(string(data)))
+	r, err := cl.GiveMandate(ctx, mandate)
 	if err != nil || c.JSON {
 		return orJSON(s, r, err)
 	}

@@ -106,7 +106,7 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 	for _, name := range names {
 		r, err := a.Owner(ctx, name)
 		if err != nil {
-			return a.explain(err)
+			return a.explain(ofThing(ctx, a.Client, name, err))
 		}
 		shared, lacking := c.sharedOf(ctx, f, r)
 		reports = append(reports, ownerAnswer{r, shared, lacking})
@@ -123,6 +123,19 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 		a.hint(s)
 	}
 	return nil
+}
+
+// ofThing says whose a thing is, where a thing was named in the owner's place.
+func ofThing(ctx context.Context, cl *client.Client, name string, err error) error {
+	id, wrong := carnet.ParseThingID(name)
+	if wrong != nil || carnet.CodeOf(err) != carnet.NotFound && carnet.CodeOf(err) != carnet.Forbidden {
+		return err
+	}
+	t, none := cl.Thing(ctx, id)
+	if none != nil {
+		return err
+	}
+	return carnet.Errorf(carnet.Malformed, "%s is a thing, and an owner's name is wanted", t.ID).WithFix("run: carnet owner show %s", plain(t.Owner))
 }
 
 // owners lists whoever has things.

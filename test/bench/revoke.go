@@ -204,7 +204,7 @@ func startPostgres(ctx context.Context) (dsn string, stop func() error, err erro
 
 // revokeShares revokes the grant that shares of one avatar live by.
 func revokeShares(ctx context.Context, b *bench, n int) (f Figure, err error) {
-	s, err := b.start(ctx, "row12-shares", "arena", "citadel")
+	s, err := b.startWith(ctx, "row12-shares", node.Limits{SharesOfGrant: n}, "arena", "citadel")
 	if err != nil {
 		return f, err
 	}

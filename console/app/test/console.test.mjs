@@ -260,6 +260,7 @@ test("an owner sees what an owner may", limit, async () => {
   await until("a rate of the owner's own things", async () => /^(?!0 )[\d.]+ \w+\/s/.test(await page.locator('[data-flow="hub>clinic"]').textContent()));
   assert.match(await page.locator('[data-flow="arena>citadel"]').textContent(), /1 share/);
   await go(page, "Things");
+  await page.goto(`${town.base}/#/things/hub/${town.access.things[0].id}`);
   await page.getByText(/Shared on to citadel: heart rate, speed, for fitness, since /).waitFor();
   await go(page, "Crossings");
   await page.getByText("Nothing to show you here.").waitFor();
