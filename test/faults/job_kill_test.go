@@ -1,0 +1,128 @@
+package faults_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/job"
+)
+
+// workersOf lists the processes that a DPM has started.
+func workersOf(t *testing.T, p *party) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := fmt.Sprintf(" %d ", p.process.cmd.Process.Pid)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		// pid (name) state ppid …
+		if _, after, ok := strings.Cut(string(stat), ") "); ok && len(after) > 2 && strings.HasPrefix(after[1:], parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// long is a query that counts for some seconds.
+func (w *works) long() api.NewJob {
+	return api.NewJob{
+		At: "forge", Engine: "sql", Avatars: []carnet.AvatarID{w.watch.mappings["arena"].Avatar},
+		Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 6000000) SELECT max(i) FROM n"),
+	}
+}
+
+// runs waits until an attempt of a job runs.
+func (w *works) runs(j api.Job, attempt int) {
+	w.t.Helper()
+	eventually(w.t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
+		j, err := w.arena.client.Job(w.t.Context(), j.ID, false)
+		if err != nil {
+			return false // the world has just started
+		}
+		if j.State == job.Ended {
+			w.t.Fatalf("the job has ended before attempt %d: it is %s: %s", attempt, j.Outcome, j.Why)
+		}
+		return j.Progress != nil && j.Progress.State == string(dpm.Leased) && j.Progress.Attempt == attempt
+	})
+}
+
+// counted fails unless a job has counted to its end.
+func (w *works) counted(j api.Job) {
+	w.t.Helper()
+	if j = w.ended(w.arena, j); j.Outcome != capsule.Done {
+		w.t.Fatalf("the job is %s: %s", j.Outcome, j.Why)
+	}
+	if out, err := w.arena.client.JobOutput(w.t.Context(), j.ID); err != nil || !strings.Contains(string(out), "[6000000]") {
+		w.t.Errorf("the query says %s, %v", out, err)
+	}
+}
+
+// The worker that runs a job is killed (J8), then the DPM (J7, J9), then the
+// world: each time the job goes on, a killed worker costs seconds, and nothing of it is
+// left at the DPM.
+func TestJobGoesOnAfterKills(t *testing.T) {
+	t.Parallel()
+	w := newWorks(t)
+	w.watch.send(20)
+	w.settle()
+
+	j, err := w.arena.client.RunJob(t.Context(), w.long())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.runs(j, 1)
+	workers := workersOf(t, w.forge)
+	if len(workers) != 1 {
+		t.Fatalf("the DPM has the workers %v", workers)
+	}
+	killed := time.Now()
+	if err := syscall.Kill(workers[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.runs(j, 2)
+	if took := time.Since(killed); took > 10*time.Second {
+		t.Errorf("the next attempt ran %s after the worker was killed", took)
+	} else {
+		t.Logf("the next attempt ran %s after the worker was killed", took)
+	}
+	w.counted(j)
+
+	if j, err = w.arena.client.RunJob(t.Context(), w.long()); err != nil {
+		t.Fatal(err)
+	}
+	w.runs(j, 1)
+	w.forge.kill(t)
+	w.forge.start(t)
+	w.await(w.forge)
+	w.counted(j)
+
+	if j, err = w.arena.client.RunJob(t.Context(), w.long()); err != nil {
+		t.Fatal(err)
+	}
+	w.runs(j, 1)
+	w.arena.kill(t)
+	w.arena.start(t)
+	w.await(w.arena)
+	w.counted(j)
+	if left := w.sealedAt(w.forge); len(left) > 0 {
+		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
+	}
+}
