@@ -110,6 +110,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.check(context.WithoutCancel(ctx), report, o); err != nil {
+		return nil, err
+	}
 	report.Seconds = time.Since(begun).Seconds()
 	return report, nil
 }
@@ -207,7 +210,8 @@ type setup struct {
 	devices []*device
 	depot   api.DepotStatus // as the depot said last
 	console *front
-	tale    *tale // nil: no story is told
+	tale    *tale    // nil: no story is told
+	half    []string // what parties found half done at its end
 
 	refusedBefore map[string]map[carnet.Code]uint64 // messages of each sensor, before this run
 }

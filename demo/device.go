@@ -155,6 +155,9 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	ending()
 	p.device, p.ended = s.sent(), ended
 	p.settled = s.settle(running)
+	if s.tale != nil {
+		s.examine(running)
+	}
 	p.duplicates, err = s.duplicates(running)
 	return p, err
 }

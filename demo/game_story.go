@@ -43,6 +43,7 @@ var gameStory = &script{
 	},
 	hold:    4,
 	modules: []string{"gazemap"},
+	checks:  slices.Concat(ofEvery, gameChecks, ofJobs),
 	paste:   pasteGame,
 }
 

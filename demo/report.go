@@ -39,6 +39,13 @@ type Report struct {
 	// Shares are those between the worlds, oldest first; what a world holds by one isn't
 	// counted in Worlds.
 	Shares []Share `json:"shares"`
+	// Grants, Moves, Items and Jobs are what the parties' stores have of them, and Checks
+	// what a story is judged by; a demo without a story has none.
+	Grants []Grant `json:"grants"`
+	Moves  []Move  `json:"moves"`
+	Items  []Item  `json:"items"`
+	Jobs   []Job   `json:"jobs"`
+	Checks []Check `json:"checks"`
 	Depot  Depot   `json:"depot"`
 	// Lost counts measurements that the recorded policy admits, as the oracle
 	// works it out, and that a world lacks; Doubled those that a world holds twice;
@@ -137,7 +144,7 @@ type Rates struct {
 
 // Good says that nothing is wrong.
 func (r *Report) Good() bool {
-	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Verified && r.Settled
+	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Verified && r.Settled && !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
 }
 
 // NothingTaken says that devices sent and the agent took nothing of it.
@@ -179,6 +186,17 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 		}
 	}
 	return r, s.judgeShares(ctx, r, o)
+}
+
+// check observes what the parties have, and judges a story by it.
+func (s *setup) check(ctx context.Context, r *Report, o Options) (*seen, error) {
+	r.Grants, r.Moves, r.Items, r.Jobs = []Grant{}, []Move{}, []Item{}, []Job{}
+	v, err := s.observe(ctx, r, o)
+	if err != nil {
+		return nil, fmt.Errorf("read what the parties have: %w", err)
+	}
+	r.Checks = v.judged(s.script.checks)
+	return v, nil
 }
 
 // mapped is the sensor's mapping to a world that didn't end by a move: the one that it
@@ -506,6 +524,7 @@ func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", number(int(r.Depot.Objects), "object"), number(int(r.Depot.Bytes), "byte"),
 		number(int(r.Depot.Statements), "statement"), number(int(r.Depot.Receipts), "receipt"), r.Depot.Checkpoint)
 	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many\n", r.Lost, r.Doubled, r.Extra)
+	r.writeStory(w)
 	fmt.Fprintf(w, "evidence   %s\n", map[bool]string{true: "every batch proved", false: "NOT proved"}[r.Verified])
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "             %s\n", f)
@@ -518,6 +537,33 @@ func (r *Report) Write(w io.Writer) {
 	}
 	if r.Data != "" {
 		fmt.Fprintf(w, "data       %s\n", r.Data)
+	}
+}
+
+// writeStory writes what a story was judged by.
+func (r *Report) writeStory(w io.Writer) {
+	for _, m := range r.Moves {
+		fmt.Fprintf(w, "%-10s from %s by a move: %s, %s; frozen for %.2f s\n", m.To, m.From, number(int(m.Measurements), "measurement"), number(m.Items, "item"), m.Frozen)
+	}
+	for _, j := range r.Jobs {
+		by := "by itself"
+		if j.away() {
+			by = "by " + string(j.At)
+		}
+		fmt.Fprintf(w, "%-10s had %.60s computed %s over %s: %s\n", j.World, j.Program, by, number(int(j.Measurements), "measurement"), j.Outcome)
+	}
+	if len(r.Checks) == 0 {
+		return
+	}
+	failed := 0
+	for _, c := range r.Checks {
+		if !c.OK {
+			failed++
+		}
+	}
+	fmt.Fprintf(w, "checks     %d of %d are ok\n", len(r.Checks)-failed, len(r.Checks))
+	for _, c := range r.Checks {
+		fmt.Fprintf(w, "           %s %-26s %s\n", map[bool]string{true: "ok ", false: "NOT"}[c.OK], c.Name, c.Detail)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"carnet"
@@ -44,8 +45,9 @@ var watchStory = &script{
 		{"a job is withdrawn", "the clinic orders a query without end at lab, and withdraws it while it runs", (*tale).jobWithdrawn},
 		{"each repeats", "each world computes one of its jobs itself, and compares what comes out", (*tale).watchRepeats},
 	},
-	hold:  6,
-	paste: pasteWatch,
+	hold:   6,
+	checks: slices.Concat(ofEvery, watchChecks, ofJobs),
+	paste:  pasteWatch,
 }
 
 // storyWatch is the watch with what its owner lets the story's worlds have.
