@@ -99,7 +99,7 @@ var gameChecks = []check{
 		m := v.theMove()
 		return len(v.held["arena"]) == 0 && m.departed, fmt.Sprintf("%d measurements left in arena; its receipt for what it deleted is there: %v", len(v.held["arena"]), m.departed), "none, and the receipt"
 	}},
-	ofMove("frozen-shortly", "at most 2 s", func(m Move) bool { return m.State == move.Home && m.Frozen <= 2 },
+	ofMove("frozen-shortly", "at most 2 s", func(m Move) bool { return m.State == move.Home && m.Frozen > 0 && m.Frozen <= 2 },
 		func(m Move) string { return fmt.Sprintf("frozen for %.2f s", m.Frozen) }),
 	none("plays-on", "measurements in citadel of both things since the move", func(v *seen) (faults []string) {
 		n := make(map[string]int)

@@ -244,11 +244,15 @@ func (w *opened) sides(m *Move, t *move.AtTarget, l *move.AtSource) {
 	m.Leaving = l.State
 	if d, err := identity.OpenDecision(t.Decision); err == nil && t.Decision == l.Decision {
 		m.Outcome = d.Outcome
-		for _, step := range l.Steps {
-			if step.State == move.Frozen {
-				m.Frozen = max(0, d.Time.Sub(step.Time).Seconds())
+		at := func(steps []move.Step, s move.State) (when time.Time) {
+			for _, step := range steps {
+				if step.State == s {
+					when = step.Time
+				}
 			}
+			return when
 		}
+		m.Frozen = at(t.Steps, move.Home).Sub(at(l.Steps, move.Frozen)).Seconds()
 	}
 	order, err := identity.OpenOrder(t.Order)
 	switch {
@@ -347,11 +351,20 @@ func (w *opened) job(ctx context.Context, world carnet.PartyID, agent *job.Agent
 		j.Properties = []string{}
 	}
 	for _, p := range i.Pins {
-		j.streams = append(j.streams, p.Stream)
-		for _, h := range w.held[world] {
-			if h.Stream == p.Stream && h.Batch >= p.First && h.Batch <= p.Last && i.Task.Fits(&h.Measurement) {
-				w.inputs[j.ID] = append(w.inputs[j.ID], h.Measurement)
+		q := avatar.BatchQuery{From: i.Task.From, To: i.Task.To, Properties: i.Task.Properties, Stream: p.Stream, First: p.First, Last: p.Last}
+		err := w.parties[world].World.EachBatch(ctx, p.Avatar, q, func(_ carnet.StreamID, b *avatar.Batch, ms []carnet.Measurement) error {
+			if name := b.Header.Stream; !slices.Contains(j.streams, name) {
+				j.streams = append(j.streams, name)
 			}
+			for _, m := range ms {
+				if i.Task.Fits(&m) {
+					w.inputs[j.ID] = append(w.inputs[j.ID], m)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return j, fmt.Errorf("read the inputs of the job %s again: %w", i.ID, err)
 		}
 	}
 	if r, err := capsule.OpenResult(i.Stand.Result, w.keys[j.At]); err != nil {

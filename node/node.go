@@ -174,6 +174,11 @@ func Inspect(ctx context.Context, c Config, log *slog.Logger) (*Inspection, erro
 		return nil, err
 	}
 	i := &Inspection{Things: n.api.Things, World: n.api.World, Mandates: n.api.Mandates, Shares: n.api.Shares, Peers: peerFiles(n.peers), node: n, close: n.stores.close}
+	if n.api.Depot != nil { // its ledger works from the start on, until it has run
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		i.close = func() error { return errors.Join(n.api.Depot.Run(over), n.stores.close()) }
+	}
 	if c.Role == identity.World {
 		if i.Self, err = identity.Load(ctx, n.table, self); err != nil {
 			return nil, errors.Join(err, n.stores.close())
