@@ -41,7 +41,7 @@ func (a *Agent) EachBatch(ctx context.Context, id carnet.AvatarID, q BatchQuery,
 		}
 		r.start(s, q.First, 0)
 		err := r.each(ctx, func(b readBatch) error {
-			if q.Last != 0 && b.header.Number > q.Last {
+			if q.Stream != (carnet.StreamID{}) && b.header.Number > q.Last {
 				return errEnough
 			}
 			fits := slices.DeleteFunc(slices.Clone(b.measurements), func(m carnet.Measurement) bool { return !q.fits(&m) })
