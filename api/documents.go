@@ -82,6 +82,7 @@ type OwnedThing struct {
 	Title   string                 `json:"title"`
 	Added   time.Time              `json:"added"`
 	Refused map[carnet.Code]uint64 `json:"refused,omitempty" doc:"Messages of the thing that were refused, by reason."`
+	Denied  *thing.Denied          `json:"denied,omitempty" doc:"Attempts to be the thing with a wrong password, since the agent's start."`
 	Worlds  []Share                `json:"worlds"`
 	Waiting []thing.MappingInfo    `json:"waiting,omitempty" doc:"Mappings that are to go on where the thing's avatars have moved, and what each waits for."`
 }

@@ -142,7 +142,7 @@ func (s *server) owner(ctx context.Context, in *struct {
 }
 
 func (s *server) owned(t thing.Info) (OwnedThing, error) {
-	o := OwnedThing{ID: t.ID, Title: t.Title, Added: t.Added, Refused: t.Refused, Worlds: []Share{}, Waiting: t.Waiting}
+	o := OwnedThing{ID: t.ID, Title: t.Title, Added: t.Added, Refused: t.Refused, Denied: t.Denied, Worlds: []Share{}, Waiting: t.Waiting}
 	for _, m := range t.Mappings {
 		views, err := s.things.Views(m.ID)
 		if err != nil {

@@ -27,6 +27,7 @@ const patience = 10 * time.Second
 func (d devices) Authenticate(ctx context.Context, c mqtt.Connect) (mqtt.Device, error) {
 	session, err := d.agent.Authenticate(c.User, c.Password)
 	if err != nil {
+		d.agent.Deny(c.User, c.Remote)
 		return nil, err
 	}
 	id := session.Thing()

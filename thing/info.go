@@ -20,9 +20,11 @@ type Info struct {
 	Unmeasured []UnmeasuredInfo `json:"unmeasured,omitempty"`
 	Mappings   []MappingInfo    `json:"mappings"`
 	// Waiting are mappings that are to go on where the thing's avatars have moved.
-	Waiting   []MappingInfo          `json:"waiting,omitempty"`
-	Refused   map[carnet.Code]uint64 `json:"refused,omitempty"`
-	Connected int                    `json:"connected"` // sessions open now
+	Waiting []MappingInfo          `json:"waiting,omitempty"`
+	Refused map[carnet.Code]uint64 `json:"refused,omitempty"`
+	// Denied are attempts to be the thing with a wrong password.
+	Denied    *Denied `json:"denied,omitempty"`
+	Connected int     `json:"connected"` // sessions open now
 	// Duplicates counts measurements that were acknowledged since the agent's
 	// start and not kept, since they were there already.
 	Duplicates uint64 `json:"duplicates"`
@@ -151,6 +153,9 @@ func (a *Agent) thingInfo(t *Thing, refused map[carnet.Code]uint64) Info {
 	}
 	t.mu.Lock()
 	info.Connected, info.Duplicates = len(t.outboxes), t.duplicates
+	if t.denied != nil {
+		info.Denied = new(*t.denied)
+	}
 	high := slices.Clone(t.seen.high)
 	t.mu.Unlock()
 	for i := range d.Properties {

@@ -60,6 +60,7 @@ type Thing struct {
 		key *dayKey
 	}
 	outboxes []Outbox
+	denied   *Denied // nil: nobody gave a wrong password
 	// duplicates counts measurements since the start that were there already.
 	duplicates uint64
 }

@@ -157,6 +157,7 @@ func showOwner(s streams, r ownerAnswer) error {
 		if len(t.Refused) > 0 {
 			fmt.Fprintf(s.out, "refused: %s (carnet thing refusals %s)\n", counts(t.Refused), t.ID)
 		}
+		denied(s, t.Denied)
 		for _, w := range t.Worlds {
 			if err := showShare(s, w); err != nil {
 				return err

@@ -183,6 +183,7 @@ func (c thingShow) Run(ctx context.Context, s streams) error {
 	if len(i.Refused) > 0 {
 		fmt.Fprintf(s.out, "refused: %s\n", counts(i.Refused))
 	}
+	denied(s, i.Denied)
 	t := table{{"PROPERTY", "UNIT", "KIND", "SENSITIVITY", "LAST"}}
 	for _, p := range i.Properties {
 		t.add(p.Name, p.Unit, p.Kind, p.Sensitivity, moment(p.LastTime))
@@ -205,6 +206,18 @@ func (c thingShow) Run(ctx context.Context, s streams) error {
 		waits(s, "", m.ID, m.Avatar, m.Waits)
 	}
 	return nil
+}
+
+// denied says who tried to be the thing with a wrong password.
+func denied(s streams, d *thing.Denied) {
+	if d == nil {
+		return
+	}
+	from := ""
+	if d.From != "" {
+		from = ", from " + d.From
+	}
+	fmt.Fprintf(s.out, "Wrong password: %s since the agent's start, the first at %s, the last at %s%s\n", number(d.Count, "attempt", "attempts"), clock(d.Since), clock(d.Last), from)
 }
 
 // waits says what a mapping waits for that is to go on where an avatar has moved.
@@ -417,6 +430,11 @@ func (c thingRefusals) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, refusals)
 	}
+	info, err := cl.Thing(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	denied(s, info.Denied)
 	if len(refusals) == 0 {
 		_, err := fmt.Fprintln(s.out, "Nothing was refused.")
 		return err
