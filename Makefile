@@ -3,7 +3,7 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: help demo build modules console test lint fuzz bench clean
+.PHONY: help demo story build modules console test lint fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,10 @@ help:
 ## demo: build the one binary and run the whole system (ARGS go to carnet demo)
 demo: build
 	@$(BINARY) demo $(ARGS)
+
+## story: build program and modules, and tell a story (STORY=watch or game; ARGS go to carnet demo)
+story: build modules
+	@$(BINARY) demo --story $(or $(STORY),watch) $(ARGS)
 
 ## build: one static binary without cgo, with progress (a first build takes minutes)
 build:

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"carnet"
 	"carnet/api/client"
 	"carnet/crossing"
 	"carnet/identity"
@@ -47,9 +46,22 @@ func (p pocket) Approve(r identity.MandateRequest) (string, error) {
 	return identity.SignMandate(p.key, identity.Mandate{MandateTerms: r.MandateTerms, Issued: now, NotBefore: now, Expires: now.Add(time.Hour)})
 }
 
-// Order implements Keystore: nobody moves without a story.
-func (p pocket) Order(identity.MoveRequest) (identity.Ordered, error) {
-	return identity.Ordered{}, carnet.Errorf(carnet.Forbidden, "a pocket orders no moves")
+// Order signs with the one key for both worlds, which a keystore doesn't.
+func (p pocket) Order(r identity.MoveRequest) (o identity.Ordered, err error) {
+	document, err := r.Marshal()
+	if err != nil {
+		return o, err
+	}
+	_, asked, err := identity.ParseMoveRequest(document)
+	if err != nil {
+		return o, err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	if o.Order, o.Terms, err = r.Sign(p.key, p.key.Public().(ed25519.PublicKey), now, time.Hour); err != nil {
+		return o, err
+	}
+	o.Mandate, err = identity.SignMandate(p.key, identity.Mandate{MandateTerms: asked.MandateTerms, Issued: now, NotBefore: now, Expires: now.Add(2 * time.Hour)})
+	return o, err
 }
 
 func (p pocket) Close() error { return nil }

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"io/fs"
@@ -16,57 +15,10 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/api/client"
 	"carnet/avatar"
-	"carnet/identity"
 	"carnet/item"
 	"carnet/modules/moduletest"
-	keystore "carnet/owner"
-	"carnet/thing"
 )
-
-// strongbox is an owner's keystore.
-type strongbox struct {
-	pocket
-	*keystore.Keystore
-}
-
-func openStrongbox(dir string) (Keystore, error) {
-	file := filepath.Join(dir, "keystore")
-	open := keystore.Open
-	if _, err := os.Stat(file); err != nil {
-		open = keystore.Create
-	}
-	k, err := open(file, []byte("a passphrase of a test"))
-	return strongbox{Keystore: k}, err
-}
-
-func (s strongbox) Claim(ctx context.Context, hub *client.Client, m thing.MappingInfo) error {
-	world := keystore.World{Party: m.WorldName, Key: m.WorldKey}
-	key, err := s.Key(world)
-	if err != nil {
-		return err
-	}
-	word, err := identity.SignOwnership(key, identity.Ownership{Audience: m.WorldName, Avatar: m.Avatar, Issued: time.Now()})
-	if err != nil {
-		return err
-	}
-	if _, err := hub.Own(ctx, m.ID, word); err != nil {
-		return err
-	}
-	return s.Pinned(world, m.Avatar)
-}
-
-func (s strongbox) Approve(r identity.MandateRequest) (string, error) {
-	m, err := s.Keystore.Approve(r, time.Now(), time.Hour)
-	return m.Token, err
-}
-
-func (s strongbox) Order(r identity.MoveRequest) (identity.Ordered, error) {
-	return s.Keystore.Order(r, time.Now(), time.Hour)
-}
-
-func (s strongbox) Close() error { return s.Keystore.Close() }
 
 // told tells a story as fast as it goes, and returns what was judged.
 func told(t *testing.T, name string) (*setup, *seen, Options) {
@@ -77,7 +29,7 @@ func told(t *testing.T, name string) (*setup, *seen, Options) {
 	var s *setup
 	var v *seen
 	o := Options{
-		Story: name, Times: "now", Speed: 0, For: 20 * time.Second, Data: filepath.Join(t.TempDir(), "d"), Encoding: "json", Keystore: openStrongbox,
+		Story: name, Times: "now", Speed: 0, For: 20 * time.Second, Data: filepath.Join(t.TempDir(), "d"), Encoding: "json", Keystore: openPocket,
 		Modules: func(name string) ([]byte, error) { return moduletest.Build(t, name), nil }, Log: slog.New(slog.DiscardHandler), Progress: t.Output(),
 		judged: func(of *setup, by *seen) { s, v = of, by },
 	}
