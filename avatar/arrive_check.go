@@ -46,6 +46,7 @@ func (a *Agent) checkArrival(ctx context.Context, r *arrival, m *Manifest) ([]la
 		if a.vouched == nil {
 			return nil, carnet.Errorf(carnet.Unavailable, "this world can't read what %s says of its streams", s.Origin.World)
 		}
+		s.Crossing = m.Crossing
 		if err := a.vouched(*s); err != nil {
 			return nil, err
 		}

@@ -120,6 +120,7 @@ func (a *Agent) Proven(ctx context.Context, id carnet.AvatarID, upTo uint64, do 
 // Past is what evidence of an avatar says beside its frames, by stream.
 type Past struct {
 	Passages map[carnet.StreamID][]byte    // of those that came with moves: what the worlds that received them signed
+	Commits  map[carnet.StreamID][]byte    // of these: what shows that those moves took place
 	Over     map[carnet.StreamID][]Over    // what retention has ended
 	Left     map[carnet.StreamID][]LeftOut // what worlds left out when they moved, by their owners' orders
 }
@@ -130,7 +131,7 @@ func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (past Past, err 
 	if err != nil {
 		return past, err
 	}
-	past = Past{make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]Over), make(map[carnet.StreamID][]LeftOut)}
+	past = Past{make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]Over), make(map[carnet.StreamID][]LeftOut)}
 	for _, s := range a.streamsOf(v) {
 		doc, _, err := loadOne[overDocument](ctx, a, kindOver, s.id.String())
 		if err != nil {
@@ -139,6 +140,9 @@ func (a *Agent) Former(ctx context.Context, id carnet.AvatarID) (past Past, err 
 		name := s.id
 		if f := a.formerOf(s.id); f != nil {
 			name, past.Passages[f.Name] = f.Name, f.Passage
+			if len(f.Commit) > 0 {
+				past.Commits[f.Name] = f.Commit
+			}
 			if len(f.Left) > 0 {
 				past.Left[f.Name] = f.Left
 			}

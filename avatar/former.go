@@ -18,6 +18,8 @@ type former struct {
 	// Slots and Left are as in a MovedStream: its keys here are those of slots.
 	Slots bool      `json:"slots,omitempty"`
 	Left  []LeftOut `json:"left,omitempty"`
+	// Commit is that of the move by which it left that world.
+	Commit []byte `json:"commit,omitempty"`
 }
 
 // formerOf returns what is known of a stream, by its id in the store, that came

@@ -17,6 +17,7 @@ type Landing struct {
 	Manifest *Manifest
 	Hash     carnet.Fingerprint // of the manifest, as it was signed
 	Owner    ed25519.PublicKey  // its owner's key for this world; nil: none
+	Commit   []byte             // shows that the registrar has decided so
 }
 
 // Arrive makes an arriving avatar one of this world's, with everything that the
@@ -46,7 +47,11 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 	for i := range l.Manifest.Streams {
 		m := &l.Manifest.Streams[i]
 		s := r.stream(m.Stream)
-		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage, m.Slots, m.Left}})
+		commit := m.Commit
+		if len(commit) == 0 { // it leaves the world that received it
+			commit = l.Commit
+		}
+		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage, m.Slots, m.Left, commit}})
 		v.streams = append(v.streams, &stream{
 			id: s.ID, avatar: v, place: int32(i), ended: true, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
 		})

@@ -172,7 +172,7 @@ func (a *Agent) describe(ctx context.Context, v *Avatar, moved []MovedStream) er
 		}
 		m.Over = over.list()
 		if f := a.formerOf(m.Stream); f != nil {
-			m.Stream, m.Origin, m.Passage, m.Slots = f.Name, f.Origin, f.Passage, m.Slots || f.Slots
+			m.Stream, m.Origin, m.Passage, m.Commit, m.Slots = f.Name, f.Origin, f.Passage, f.Commit, m.Slots || f.Slots
 			m.Left = slices.Concat(f.Left, m.Left)
 			continue
 		}

@@ -63,7 +63,8 @@ func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vo
 		return nil, err
 	}
 	for i := range m.Streams {
-		if s := &m.Streams[i]; len(s.Passage) == 0 {
+		s := &m.Streams[i]
+		if s.Crossing = x; len(s.Passage) == 0 {
 			if s.Passage, err = vouch(id, *s); err != nil {
 				return nil, err
 			}

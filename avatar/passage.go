@@ -42,6 +42,11 @@ type MovedStream struct {
 	// Passage is what the world that received the stream signs of it
 	// (evidence.Passage); empty in a listing.
 	Passage []byte `json:"passage,omitempty"`
+	// Commit shows, of a stream that came with a move, that this took place
+	// (identity.MoveProof).
+	Commit []byte `json:"commit,omitempty"`
+	// Crossing is the manifest's.
+	Crossing carnet.CrossingID `json:"-"`
 	// Here: it was received by the avatar that leaves, and not by one that came.
 	Here bool `json:"-"`
 }

@@ -38,6 +38,8 @@ type streamEntry struct {
 	// Since version 3: the Redactions of those that left something out. A stream of
 	// which nothing is left is in the manifest, too.
 	Left [][]byte `json:"left,omitempty"`
+	// Since version 4: the identity.MoveProof of the move by which it left that world.
+	Commit []byte `json:"commit,omitempty"`
 }
 
 type fileEntry struct {
@@ -46,7 +48,7 @@ type fileEntry struct {
 	Hash   carnet.Fingerprint `json:"sha256"` // of batches.bin: of its batches' fingerprints in order
 }
 
-const manifestVersion = 3
+const manifestVersion = 4
 
 // manifestType is what the manifest says it is in its header.
 const manifestType = "application/vnd.carnet.evidence+cose"
@@ -93,6 +95,9 @@ func (m *manifest) check() error {
 			return bad("says what a manifest of its version doesn't")
 		}
 		if m.Version < 3 && len(s.Left) > 0 {
+			return bad("says what a manifest of its version doesn't")
+		}
+		if m.Version < 4 && len(s.Commit) > 0 {
 			return bad("says what a manifest of its version doesn't")
 		}
 		if err := checkOver(s.Over); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/json"
+	"time"
 
 	"carnet"
 )
@@ -12,7 +13,7 @@ import (
 // its avatar: from whom, and on which ledger it stated so. It signs that with the
 // key that it signs bundles with, so that the next home can't say something else.
 type Passage struct {
-	Version int             `json:"version"` // 1
+	Version int             `json:"version"` // 1 or 2
 	World   World           `json:"world"`
 	Ledger  Ledger          `json:"ledger"`
 	Sender  Sender          `json:"sender"`
@@ -20,6 +21,10 @@ type Passage struct {
 	Next    uint64          `json:"next_batch"`       // where the stream stood
 	End     uint64          `json:"next_measurement"` // and its measurements
 	Over    []Over          `json:"over,omitempty"`
+	// Since version 2: the crossing that it leaves by, or the passport's, and when this was
+	// signed. Whether that move took place, the registrar's commit says.
+	Crossing carnet.CrossingID `json:"crossing,omitzero"`
+	Made     time.Time         `json:"made,omitzero"`
 }
 
 // Over says that batches of a retention class were dropped when it ended: none but
@@ -32,7 +37,7 @@ type Over struct {
 
 const (
 	passageType    = "application/vnd.carnet.passage+cose"
-	passageVersion = 1
+	passageVersion = 2
 	maxPassage     = 8 << 10
 )
 
@@ -74,8 +79,11 @@ func OpenPassage(signed []byte) (*Passage, error) {
 }
 
 func (p *Passage) check() error {
-	if p.Version != passageVersion {
-		return carnet.Errorf(carnet.Malformed, "what a world says of a stream has version %d, this program reads %d", p.Version, passageVersion)
+	if p.Version < 1 || p.Version > passageVersion {
+		return carnet.Errorf(carnet.Malformed, "what a world says of a stream has version %d, this program reads 1 to %d", p.Version, passageVersion)
+	}
+	if named := p.Crossing != (carnet.CrossingID{}); named != (p.Version > 1) || p.Made.IsZero() == named {
+		return carnet.Errorf(carnet.Malformed, "what a world says of a stream names a crossing and its time since version 2, and not before")
 	}
 	t := Trust{Version: trustVersion, Worlds: []World{p.World}, Senders: []Sender{p.Sender}, Ledgers: []Ledger{p.Ledger}}
 	if err := t.check(); err != nil {

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"carnet"
+	"carnet/identity"
 	"carnet/ledger"
 	"carnet/seal"
 )
@@ -49,15 +51,86 @@ func movedScene(t testing.TB, rounds int) (home *stage, former *stage, o Options
 	}
 	home.frames = append(home.frames, frames...)
 	o = home.options()
-	o.Passages = make(map[carnet.StreamID][]byte)
+	o.Passages, o.Commits = make(map[carnet.StreamID][]byte), make(map[carnet.StreamID][]byte)
 	trust := former.trust()
 	for i, c := range []*course{watch, bike} {
-		p := Passage{Version: 1, World: trust.Worlds[0], Ledger: trust.Ledgers[0], Sender: trust.Senders[i], Stream: c.id, Next: c.batch, End: c.first}
+		p := Passage{Version: 2, World: trust.Worlds[0], Ledger: trust.Ledgers[0], Sender: trust.Senders[i], Stream: c.id, Next: c.batch, End: c.first, Crossing: carnet.CrossingID{1}, Made: made}
+		o.Commits[c.id] = committed(t, registrar, carnet.CrossingID{1}, carnet.HomeID{1})
 		if o.Passages[c.id], err = p.Sign(former.world); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return home, former, o
+}
+
+// registrar is the key of who decides moves.
+var registrar = seed(20)
+
+// committed shows that a registrar committed a crossing of a home.
+func committed(t testing.TB, by ed25519.PrivateKey, x carnet.CrossingID, home carnet.HomeID) []byte {
+	t.Helper()
+	did := func(k ed25519.PrivateKey) string { return identity.DID(k.Public().(ed25519.PublicKey)) }
+	token, err := identity.SignDecision(by, identity.Decision{
+		Registrar: did(by), Crossing: x, Order: carnet.Fingerprint{3}, Outcome: identity.Commit, Manifest: &carnet.Fingerprint{4},
+		Homes: []identity.HomeAt{{Home: home, Version: 2, World: did(seed(30))}}, Time: made,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := identity.MoveProof{Decision: token}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proof
+}
+
+// decided is what a world's operator trusts of a registrar beside its own.
+func decided(t Trust) *Trust {
+	t.Registrars = []string{identity.DID(registrar.Public().(ed25519.PublicKey))}
+	return &t
+}
+
+// A passage counts as far as the registrar's commit says that the stream left by it: one of
+// a move that was called off is signed as well, and has an earlier end.
+func TestAPassageOfAMoveThatTookPlace(t *testing.T) {
+	for what, c := range map[string]struct {
+		spoil   func(t *testing.T, o *Options, p *Passage)
+		verdict Verdict
+		says    string
+	}{
+		"as it was":                     {func(*testing.T, *Options, *Passage) {}, True, ""},
+		"of a move that was called off": {func(_ *testing.T, _ *Options, p *Passage) { p.Crossing = carnet.CrossingID{9} }, False, "and the stream left by"},
+		"of a move that was called off, and no commit": {func(_ *testing.T, o *Options, p *Passage) {
+			p.Crossing = carnet.CrossingID{9}
+			delete(o.Commits, p.Stream)
+		}, Unknown, "no registrar's commit"},
+		"of an older program": {func(_ *testing.T, o *Options, p *Passage) {
+			p.Version, p.Crossing, p.Made = 1, carnet.CrossingID{}, time.Time{}
+			delete(o.Commits, p.Stream)
+		}, Unknown, "no registrar's commit"},
+		"by a registrar that nobody trusts": {func(t *testing.T, o *Options, p *Passage) {
+			o.Commits[p.Stream] = committed(t, seed(21), p.Crossing, carnet.HomeID{1})
+		}, Unknown, "no registrar"},
+		"of another avatar": {func(t *testing.T, o *Options, p *Passage) {
+			o.Commits[p.Stream] = committed(t, registrar, p.Crossing, carnet.HomeID{2})
+		}, False, "of several avatars"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			home, former, o := movedScene(t, 2)
+			id := former.courses[0].id
+			p, err := OpenPassage(o.Passages[id])
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.spoil(t, &o, p)
+			if o.Passages[id], err = p.Sign(former.world); err != nil {
+				t.Fatal(err)
+			}
+			pinned := home.trust()
+			pinned.Join(decided(former.trust()))
+			want(t, verify(t, home.write(o), &pinned), c.verdict, c.says)
+		})
+	}
 }
 
 // A bundle of an avatar that has moved proves what each of its worlds received
@@ -71,8 +144,7 @@ func TestMovedAvatar(t *testing.T) {
 	}
 	trust := home.trust()
 	want(t, verify(t, home.write(o), &trust), Unknown, "no key of the world arena")
-	theirs := former.trust()
-	trust.Join(&theirs)
+	trust.Join(decided(former.trust()))
 	want(t, verify(t, home.write(o), &trust), True)
 }
 
@@ -100,8 +172,7 @@ func TestDishonestHome(t *testing.T) {
 			t.Fatal(err)
 		}
 		pinned := home.trust()
-		theirs := former.trust()
-		pinned.Join(&theirs)
+		pinned.Join(decided(former.trust()))
 		t.Run(what, func(t *testing.T) { want(t, verify(t, home.write(o), &pinned), False, c.says) })
 	}
 }

@@ -66,6 +66,9 @@ type Trust struct {
 	Worlds  []World  `json:"worlds"`
 	Senders []Sender `json:"senders"`
 	Ledgers []Ledger `json:"ledgers"`
+	// Registrars are did:keys of who decides moves. A bundle's own are those of the commits
+	// that are in it.
+	Registrars []string `json:"registrars,omitempty"`
 }
 
 const trustVersion = 1
@@ -89,6 +92,7 @@ func (t *Trust) Join(other *Trust) {
 	t.Senders = append(t.tied(), other.tied()...)
 	t.Worlds = append(t.Worlds, other.Worlds...)
 	t.Ledgers = append(t.Ledgers, other.Ledgers...)
+	t.Registrars = append(t.Registrars, other.Registrars...)
 }
 
 // tied are the senders, each with the world that it sends to: that of the file, if it
@@ -159,7 +163,7 @@ func (t *Trust) check() error {
 	if t.Version != trustVersion {
 		return carnet.Errorf(carnet.Malformed, "a trust file has version %d, this program reads %d", t.Version, trustVersion)
 	}
-	if len(t.Worlds) > maxNames || len(t.Senders) > maxNames || len(t.Ledgers) > maxNames {
+	if len(t.Worlds) > maxNames || len(t.Senders) > maxNames || len(t.Ledgers) > maxNames || len(t.Registrars) > maxNames {
 		return carnet.Errorf(carnet.TooLarge, "a trust file names more than %d parties of one kind", maxNames)
 	}
 	for _, w := range t.Worlds {
@@ -181,6 +185,11 @@ func (t *Trust) check() error {
 		}
 		if s.World != nil && !slices.ContainsFunc(t.Worlds, func(w World) bool { return bytes.Equal(w.Key, s.World) }) {
 			return carnet.Errorf(carnet.Malformed, "the trust file doesn't name the world that %s sends to", s.Party)
+		}
+	}
+	for _, r := range t.Registrars {
+		if _, err := identity.ParseDID(r); err != nil {
+			return carnet.Errorf(carnet.Malformed, "a registrar's key: %v", err)
 		}
 	}
 	for _, l := range t.Ledgers {
@@ -212,6 +221,9 @@ func (t *Trust) bundled(version int) error {
 	}
 	if len(t.Worlds) == 0 || len(t.Ledgers) == 0 || version < 2 && (len(t.Worlds) > 1 || len(t.Ledgers) > 1) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names one world and one ledger, not %d and %d", len(t.Worlds), len(t.Ledgers))
+	}
+	if len(t.Registrars) > 0 {
+		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names registrars; its commits do that")
 	}
 	if slices.ContainsFunc(t.Worlds, func(w World) bool { return w.Register != "" }) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says how registers know a world; a trust file from outside says that")
@@ -266,6 +278,12 @@ func (t *Trust) against(pin *Trust) (fs []Finding) {
 			same, named = same || p.Party == l.Party && p.Key == l.Key, named || p.Party == l.Party && i == 0
 		}
 		judge("ledger of", l.Party, same, named)
+	}
+	for _, r := range t.Registrars {
+		if !slices.Contains(pin.Registrars, r) {
+			fs = append(fs, Finding{Verdict: Unknown, File: FileManifest, Offset: -1, All: true,
+				Text: "the trust file given has no registrar " + r + ", who decided a move; have 'carnet party trust' of a world that its depot knows write it anew"})
+		}
 	}
 	return fs
 }

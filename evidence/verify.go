@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"carnet"
+	"carnet/identity"
 	"carnet/ledger"
 
 	"golang.org/x/sync/errgroup"
@@ -64,9 +65,10 @@ type verification struct {
 	own       Trust              // the bundle's
 	verifiers []*ledger.Verifier // of its ledgers
 	senders   []sender
-	passages  []*Passage     // of its streams; nil: received by the bundle's world
-	left      [][]*Redaction // of its streams
-	keys      int64          // how many keys the file of keys has, where that was cut
+	passages  []*Passage      // of its streams; nil: received by the bundle's world
+	left      [][]*Redaction  // of its streams
+	homes     []carnet.HomeID // that every commit so far moved; nil: there was none
+	keys      int64           // how many keys the file of keys has, where that was cut
 	streams   map[carnet.StreamID]uint32
 	results   sync.Pool // of *result that the join is done with
 }
@@ -295,11 +297,45 @@ func (v *verification) passage(i int) string {
 			return "it is another stream than " + string(p.World.Party) + " says, or goes on further"
 		}
 		v.passages[i] = p
+		if why := v.committed(s, p); why != "" {
+			return why
+		}
 	}
 	if had := v.senders[s.Sender]; had.known && had != from {
 		return "its sender sends to two worlds"
 	}
 	v.senders[s.Sender] = from
+	return ""
+}
+
+// committed holds a passage against the registrar's commit of the move by which the
+// stream left: a world has signed passages of moves that were called off, too.
+func (v *verification) committed(s *streamEntry, p *Passage) string {
+	if len(s.Commit) == 0 {
+		v.report.add(Finding{Verdict: Unknown, File: FileManifest, Offset: -1, Stream: s.Stream,
+			Text: "no registrar's commit is beside what " + string(p.World.Party) + " says of the stream: whether it is of a move that took place, and where the stream stood then, can't be told"})
+		return ""
+	}
+	c, err := identity.OpenMoveProof(s.Commit)
+	if err != nil {
+		return err.Error()
+	}
+	d, err := c.Of(p.Crossing, identity.Head{Stream: p.Stream, NextBatch: p.Next, NextFirst: p.End})
+	if err != nil {
+		return err.Error()
+	}
+	var homes []carnet.HomeID
+	for _, h := range d.Homes {
+		if v.homes == nil || slices.Contains(v.homes, h.Home) {
+			homes = append(homes, h.Home)
+		}
+	}
+	if v.homes = homes; len(homes) == 0 {
+		return "the registrar's commits are of moves of several avatars"
+	}
+	if own := &v.report.Trust; !slices.Contains(own.Registrars, d.Registrar) {
+		own.Registrars = append(own.Registrars, d.Registrar)
+	}
 	return ""
 }
 

@@ -57,6 +57,8 @@ type Options struct {
 	// came with a move, what the world that received them has signed.
 	Over     map[carnet.StreamID][]Over
 	Passages map[carnet.StreamID][]byte
+	// Commits are, of these, the identity.MoveProofs of the moves by which they left.
+	Commits map[carnet.StreamID][]byte
 	// Left says of streams what was left out of them by an owner's order: Redactions.
 	Left map[carnet.StreamID][][]byte
 	// Receipts asks the depot for all receipts anew, so that few checkpoints
@@ -221,11 +223,14 @@ func (w *writer) passages() error {
 			return err
 		}
 		for _, r := range left {
-			w.m.Version = manifestVersion
+			w.m.Version = max(w.m.Version, 3)
 			if !slices.ContainsFunc(t.Worlds, func(w World) bool { return w.Party == r.World.Party && bytes.Equal(w.Key, r.World.Key) }) {
 				t.Worlds = append(t.Worlds, r.World)
 			}
 		}
+	}
+	if len(o.Commits) > 0 {
+		w.m.Version = manifestVersion
 	}
 	w.trust = t
 	return t.bundled(manifestVersion)
@@ -329,7 +334,7 @@ func (w *writer) emptied() {
 	for _, id := range slices.SortedFunc(maps.Keys(w.options.Left), byID) {
 		sender, former := w.former[id]
 		if _, named := w.streams[id]; !named && former && w.options.Only == nil {
-			w.m.Streams = append(w.m.Streams, streamEntry{Stream: id, Sender: w.name(sender), Over: w.options.Over[id], Passage: w.options.Passages[id], Left: w.options.Left[id]})
+			w.m.Streams = append(w.m.Streams, streamEntry{Stream: id, Sender: w.name(sender), Over: w.options.Over[id], Passage: w.options.Passages[id], Left: w.options.Left[id], Commit: w.options.Commits[id]})
 		}
 	}
 }
@@ -362,7 +367,7 @@ func (w *writer) batch(sender int, leaf uint32, h seal.Header, batch []byte, key
 		w.streams[h.Stream] = place
 		w.m.Streams = append(w.m.Streams, streamEntry{
 			Stream: h.Stream, Sender: sender, From: h.Number, Next: h.Number, Over: w.options.Over[h.Stream], Passage: w.options.Passages[h.Stream],
-			Left: w.options.Left[h.Stream],
+			Left: w.options.Left[h.Stream], Commit: w.options.Commits[h.Stream],
 		})
 	}
 	s := &w.m.Streams[place]

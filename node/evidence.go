@@ -58,7 +58,7 @@ func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Q
 	if err != nil {
 		return err
 	}
-	senders, passages, written := o.Trust.Senders, o.Passages, 0
+	senders, passages, commits, written := o.Trust.Senders, o.Passages, o.Commits, 0
 	err = p.World.ProvenOf(ctx, id, p.UpTo, q, func(f *avatar.ProvenFrame) error {
 		o.Trust.Senders = slices.DeleteFunc(slices.Clone(senders), func(s evidence.Sender) bool { return s.Party != f.Sender })
 		for i, batch := range f.Batches {
@@ -71,9 +71,12 @@ func (p Prover) WriteBatches(ctx context.Context, id carnet.AvatarID, q avatar.Q
 			}
 			one := *f
 			one.Own, one.Batches, one.Keys = f.Own[i:i+1], f.Batches[i:i+1], f.Keys[i:i+1]
-			o.Passages = nil
+			o.Passages, o.Commits = nil, nil
 			if passage, former := passages[h.Stream]; former {
 				o.Passages, o.Trust.Senders = map[carnet.StreamID][]byte{h.Stream: passage}, nil
+				if commit := commits[h.Stream]; len(commit) > 0 {
+					o.Commits = map[carnet.StreamID][]byte{h.Stream: commit}
+				}
 				if one.Path, err = f.PathOf(i); err != nil {
 					return err
 				}
@@ -121,6 +124,12 @@ func Trust(ctx context.Context, c Config) (t evidence.Trust, err error) {
 		}
 		t = trustOf(c.Party, key, peerFiles(n.peers))
 		t.Worlds[0].Register = identity.DID(local.Key.Public().(ed25519.PublicKey))
+		for _, peer := range peerFiles(n.peers) {
+			if peer.Registrar != "" {
+				t.Registrars = append(t.Registrars, peer.Registrar)
+			}
+		}
+		slices.Sort(t.Registrars)
 		return t, nil
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, n.table)
@@ -177,6 +186,7 @@ func (p Prover) Vouch(ctx context.Context, s avatar.MovedStream) ([]byte, error)
 	}
 	passage := passport.PassageOf(s)
 	passage.World.Key = evidence.PublicKey(signer.Public().(ed25519.PublicKey))
+	passage.Made = time.Now().UTC().Truncate(time.Second)
 	return passage.Sign(signer)
 }
 
@@ -208,7 +218,7 @@ func (p Prover) options(ctx context.Context, id carnet.AvatarID) (o evidence.Opt
 	}
 	o = evidence.Options{World: p.Party, Avatar: id, Trust: trustOf(p.Party, signer, p.Peers), Signer: signer, Now: time.Now(), Over: make(map[carnet.StreamID][]evidence.Over)}
 	past, err := p.World.Former(ctx, id)
-	o.Passages, o.Left = past.Passages, make(map[carnet.StreamID][][]byte)
+	o.Passages, o.Commits, o.Left = past.Passages, past.Commits, make(map[carnet.StreamID][][]byte)
 	for stream, all := range past.Over {
 		for _, one := range all {
 			o.Over[stream] = append(o.Over[stream], evidence.Over(one))

@@ -159,11 +159,28 @@ func Vouched(s avatar.MovedStream) error {
 		return err
 	}
 	want := PassageOf(s)
-	want.World.Key, want.Over = passage.World.Key, passage.Over
+	want.World.Key, want.Over, want.Version, want.Crossing, want.Made = passage.World.Key, passage.Over, passage.Version, passage.Crossing, passage.Made
 	if !alike(*passage, want) {
 		return carnet.Errorf(carnet.Tampered, "%s signed something else of stream %s than what is said of it", passage.World.Party, s.Stream)
 	}
-	return nil
+	return committed(s, passage)
+}
+
+// committed refuses a stream that left the world which received it by another crossing
+// than is said: by the manifest's, or an earlier one that the registrar has committed.
+func committed(s avatar.MovedStream, p *evidence.Passage) error {
+	switch {
+	case len(s.Commit) > 0:
+		c, err := identity.OpenMoveProof(s.Commit)
+		if err != nil {
+			return err
+		}
+		_, err = c.Of(p.Crossing, identity.Head{Stream: s.Stream, NextBatch: p.Next, NextFirst: p.End})
+		return err
+	case p.Version > 1 && p.Crossing != s.Crossing:
+		return carnet.Errorf(carnet.Tampered, "what %s signed of stream %s is of another move, and no registrar's commit of that is beside it", p.World.Party, s.Stream)
+	}
+	return nil // of an older program
 }
 
 // alike reports whether two say the same.
@@ -187,9 +204,9 @@ func RedactionOf(stream carnet.StreamID, l avatar.LeftOut) evidence.Redaction {
 // PassageOf is what is said of a stream, without its world's key.
 func PassageOf(s avatar.MovedStream) evidence.Passage {
 	p := evidence.Passage{
-		Version: 1, World: evidence.World{Party: s.Origin.World}, Ledger: evidence.Ledger{Party: s.Origin.Ledger, Key: s.Origin.LedgerKey},
+		Version: 2, World: evidence.World{Party: s.Origin.World}, Ledger: evidence.Ledger{Party: s.Origin.Ledger, Key: s.Origin.LedgerKey},
 		Sender: evidence.Sender{Party: s.Origin.Sender, Audience: s.Origin.Audience, Key: s.Origin.Key},
-		Stream: s.Stream, Next: s.NextBatch, End: s.NextFirst,
+		Stream: s.Stream, Next: s.NextBatch, End: s.NextFirst, Crossing: s.Crossing,
 	}
 	for _, o := range s.Over {
 		p.Over = append(p.Over, evidence.Over(o))

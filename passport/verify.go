@@ -115,6 +115,7 @@ func (v *verification) describe(trust *evidence.Trust) error {
 	own := evidence.Trust{Version: 1, Worlds: []evidence.World{p.Head.World}}
 	for i := range p.Manifest.Streams {
 		s := &p.Manifest.Streams[i]
+		s.Crossing = p.Manifest.Crossing
 		if err := Vouched(*s); err != nil {
 			v.report.Add(evidence.Finding{Verdict: evidence.False, File: FileManifest, Offset: -1, Stream: s.Stream, Text: err.Error()})
 			continue

@@ -97,7 +97,7 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 		return err
 	}
 	if !terms.Alone {
-		if err := a.arriveAvatar(ctx, t, m, terms); err != nil {
+		if err := a.arriveAvatar(ctx, t, m, terms, d); err != nil {
 			return err
 		}
 	}
@@ -116,12 +116,20 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 }
 
 // arriveAvatar makes the avatar one of this world's.
-func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest, terms identity.MoveTerms) error {
+func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest, terms identity.MoveTerms, d *register.Decided) error {
 	owner, err := identity.ParseDID(terms.Owner)
 	if err != nil {
 		return err
 	}
-	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner}); err != nil {
+	c := identity.MoveProof{Decision: d.Reply.Decision}
+	if t.recovers() {
+		c.Recovery, c.Terms = t.Order, t.Terms
+	}
+	commit, err := c.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner, Commit: commit}); err != nil {
 		return err
 	}
 	here := t.Home

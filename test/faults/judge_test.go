@@ -173,6 +173,9 @@ func pinned(ctx context.Context, world *node.Inspection, p *party) (*evidence.Tr
 			})
 		case identity.Depot:
 			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
+			if peer.Registrar != "" {
+				trust.Registrars = append(trust.Registrars, peer.Registrar)
+			}
 		}
 	}
 	return trust, nil
