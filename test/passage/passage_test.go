@@ -191,8 +191,23 @@ func (p *passage) bags(m *avatar.Manifest) ([][]byte, error) {
 }
 
 func (p *passage) arrive() error {
-	return p.to.agent.Arrive(context.Background(), p.target, avatar.Landing{From: p.from.name, Manifest: p.parsed(), Hash: carnet.FingerprintOf(p.manifest)})
+	hash := carnet.FingerprintOf(p.manifest)
+	token, err := identity.SignDecision(registrar, identity.Decision{
+		Registrar: identity.DID(public(registrar)), Crossing: p.crossing, Order: carnet.Fingerprint{3}, Outcome: identity.Commit, Manifest: &hash,
+		Homes: []identity.HomeAt{{Home: carnet.HomeID{1}, Version: 2, World: identity.DID(public(p.to.self))}}, Time: time.Now().UTC().Truncate(time.Second),
+	})
+	if err != nil {
+		return err
+	}
+	commit, err := identity.MoveProof{Decision: token}.Marshal()
+	if err != nil {
+		return err
+	}
+	return p.to.agent.Arrive(context.Background(), p.target, avatar.Landing{From: p.from.name, Manifest: p.parsed(), Hash: hash, Commit: commit})
 }
+
+// registrar is the key of who decides moves.
+var registrar = draw()
 
 func (p *passage) depart() error {
 	ctx := context.Background()
