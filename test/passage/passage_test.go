@@ -17,6 +17,7 @@ import (
 	"carnet/evidence"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/passport"
 	"carnet/seal"
 )
 
@@ -487,6 +488,28 @@ func TestPassageBack(t *testing.T) {
 	}
 	if got := arena.history(back.target); !slices.Equal(got, before) {
 		t.Errorf("the history has %d measurements, want %d", len(got), len(before))
+	}
+}
+
+// What a former world signed of a stream for one move isn't taken for another's.
+func TestAPassageOfAnotherMoveIsRefused(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 9)
+	p := newPassage(t, arena, citadel, id)
+	for _, step := range []func() error{p.expect, p.copy, p.freeze} {
+		must(t, step())
+	}
+	m := p.parsed()
+	for _, s := range m.Streams {
+		s.Crossing = m.Crossing
+		must(t, passport.Vouched(s))
+		s.Crossing[0]++
+		if err := passport.Vouched(s); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("a passage of another move is taken: %v", err)
+		}
+	}
+	if len(m.Streams) == 0 {
+		t.Error("nothing moves")
 	}
 }
 
