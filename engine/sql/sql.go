@@ -111,11 +111,19 @@ func (e Engine) prepare(ctx context.Context, conn *sql.Conn, program []byte) (*q
 		return nil, carnet.Errorf(carnet.Malformed, "a query is one statement, and more comes after its ';'")
 	}
 	stmt, err := conn.PrepareContext(ctx, text)
+	if err == nil && g.refused == "" {
+		err = g.unnamed(ctx, conn)
+	}
 	if g.refused != "" {
-		return nil, carnet.Errorf(carnet.Forbidden, "the query wants %s, which no query may", g.refused).WithFix("docs/design/modules.md says what one may")
+		err = carnet.Errorf(carnet.Forbidden, "the query wants %s, which no query may", g.refused).WithFix("docs/design/modules.md says what one may")
+	} else if err != nil {
+		err = carnet.Errorf(carnet.Malformed, "the query doesn't compile: %s", short(err))
 	}
 	if err != nil {
-		return nil, carnet.Errorf(carnet.Malformed, "the query doesn't compile: %s", short(err))
+		if stmt != nil {
+			err = errors.Join(err, stmt.Close())
+		}
+		return nil, err
 	}
 	if !g.selects {
 		return nil, errors.Join(carnet.Errorf(carnet.Malformed, "a query begins with SELECT, WITH or VALUES"), stmt.Close())
@@ -332,6 +340,7 @@ func short(err error) string {
 type guard struct {
 	refused string // the first thing that was
 	selects bool
+	from    []string // names of which no column is read; a table's, or the query's own
 }
 
 // permit permits to read the table, to select, to recurse, and the functions that
@@ -347,6 +356,10 @@ func (g *guard) permit(action sqlite.AuthorizerActionCode, arg1, arg2, _, _ stri
 		if arg1 == "measurements" || arg1 == "" {
 			return sqlite.AuthorizerOK
 		}
+		if arg2 == "" {
+			g.from = append(g.from, arg1)
+			return sqlite.AuthorizerOK // unnamed looks closer
+		}
 		return g.refuse("to read " + arg1)
 	case sqlite.AuthFunction:
 		if slices.Contains(functions, strings.ToLower(arg2)) {
@@ -358,6 +371,24 @@ func (g *guard) permit(action sqlite.AuthorizerActionCode, arg1, arg2, _, _ stri
 		return g.refuse(name)
 	}
 	return g.refuse(fmt.Sprintf("to do what SQLite calls action %d", action))
+}
+
+// unnamed refuses to count a table's rows. What a query names itself (WITH n AS …) is
+// reported in the same way when no column of it is read, so each such name is compiled by
+// itself: one that is somebody else's is there without the query, too.
+func (g *guard) unnamed(ctx context.Context, conn *sql.Conn) error {
+	names := g.from
+	for _, name := range names {
+		stmt, err := conn.PrepareContext(ctx, `SELECT 1 FROM "`+strings.ReplaceAll(name, `"`, `""`)+`"`)
+		if err == nil {
+			g.refuse("to read " + name)
+			return stmt.Close()
+		}
+		if !strings.Contains(err.Error(), "no such table") {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *guard) refuse(what string) sqlite.AuthorizerReturnCode {

@@ -46,6 +46,7 @@ func TestQueries(t *testing.T) {
 		{"SELECT property, value FROM measurements WHERE avatar = 'a2' ORDER BY time -- the end", "", "[\"property\",\"value\"]\n[\"note\",\"it's\"]\n[\"worn\",1]\n[\"raw\",{\"base64\":\"AP8=\"}]\n"},
 		{"SELECT time, avg(value) OVER (ORDER BY time ROWS 1 PRECEDING) AS mean FROM measurements WHERE avatar='a1' ORDER BY time LIMIT 2;", "", "[\"time\",\"mean\"]\n[0,60]\n[1000000000,60.5]\n"},
 		{"WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 3) SELECT i FROM n", "", "[\"i\"]\n[1]\n[2]\n[3]\n"},
+		{"WITH n AS (SELECT * FROM measurements WHERE avatar = 'a2') SELECT count(*) AS n FROM n, (SELECT 1)", "", "[\"n\"]\n[3]\n"},
 		{"SELECT 1 WHERE 0", "", "[\"1\"]\n"},
 	} {
 		got, err := run(t, q.query, q.parameters, roomy)
@@ -61,10 +62,16 @@ func TestQueries(t *testing.T) {
 // Everything that a query may not do is refused before it begins.
 func TestHostileQueries(t *testing.T) {
 	for query, want := range map[string]carnet.Code{
-		"ATTACH DATABASE '/tmp/x' AS x":                                     carnet.Forbidden,
-		"DETACH DATABASE main":                                              carnet.Forbidden,
-		"PRAGMA table_list":                                                 carnet.Forbidden,
-		"SELECT * FROM pragma_database_list":                                carnet.Forbidden,
+		"ATTACH DATABASE '/tmp/x' AS x":             carnet.Forbidden,
+		"DETACH DATABASE main":                      carnet.Forbidden,
+		"PRAGMA table_list":                         carnet.Forbidden,
+		"SELECT * FROM pragma_database_list":        carnet.Forbidden,
+		"SELECT count(*) FROM sqlite_schema":        carnet.Forbidden,
+		"SELECT count(*) FROM main.sqlite_schema":   carnet.Forbidden,
+		"SELECT count(*) FROM pragma_database_list": carnet.Forbidden,
+		"SELECT 1 FROM json_each('[1]')":            carnet.Forbidden,
+		"WITH dbstat AS (SELECT 1) SELECT (SELECT count(*) FROM dbstat), (SELECT count(*) FROM main.dbstat)":          carnet.Forbidden,
+		"SELECT (WITH pragma_table_list AS (SELECT 1) SELECT count(*) FROM pragma_table_list) FROM pragma_table_list": carnet.Forbidden,
 		"SELECT * FROM sqlite_schema":                                       carnet.Forbidden,
 		"SELECT * FROM sqlite_dbpage":                                       carnet.Forbidden,
 		"INSERT INTO measurements VALUES ('a',1,'b',2,'c')":                 carnet.Forbidden,
