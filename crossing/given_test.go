@@ -61,6 +61,7 @@ func gives(t *testing.T, n int) (*Agent, *memory) {
 	m := &memory{still: permitted}
 	a, err := New(t.Context(), Config{
 		Party: "arena", World: m, Permits: m, Revocations: m, Asker: m, Judge: judge, Log: slog.New(slog.DiscardHandler),
+		SharesOfGrant: max(n, 1),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -104,14 +104,26 @@ func (f files) check(ref string) error {
 	}
 	for _, path := range all {
 		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the job has ended
+		}
 		if err != nil {
 			return err
 		}
 		if filepath.Base(path) != "content-"+carnet.FingerprintOf(data).String() {
-			if err := os.Remove(path); err != nil {
+			if err := remove(path); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// remove deletes a file, which may be gone: a job's end and what looks after ends both
+// clear it.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete what was kept for a job: %w", err)
 	}
 	return nil
 }
@@ -134,7 +146,7 @@ func (f files) clear(ref string, butAttempt int) error {
 	}
 	for _, e := range entries {
 		if ok, _ := filepath.Match("part-"+strconv.Itoa(butAttempt)+"-*", e.Name()); !ok {
-			if err := os.Remove(filepath.Join(f.job(ref), e.Name())); err != nil {
+			if err := remove(filepath.Join(f.job(ref), e.Name())); err != nil {
 				return err
 			}
 		}
