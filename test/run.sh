@@ -45,7 +45,7 @@ summary() { "$scratch/summary" -totals "$totals" -skips test/skips.txt; }
 judge() { "$go" -C test/tool test ./summary && count 1 0; }
 
 tests() {
-	test/postgres.sh -- "$go" test -json -vet=off -timeout 10m ./... | summary
+	test/postgres.sh -- "$go" test -json -vet=off -timeout 20m ./... | summary
 }
 
 race() {
