@@ -182,5 +182,13 @@ func admittedIn(ctx context.Context) admitted {
 	return a
 }
 
+// worlds is a list of what is the world's: who may see only their own has none of it.
+func worlds[T any](ctx context.Context, list []T) []T {
+	if !admittedIn(ctx).All {
+		return []T{}
+	}
+	return list
+}
+
 // caller is who calls. Without one it is nobody, who may do nothing.
 func caller(ctx context.Context) Principal { return admittedIn(ctx).who }

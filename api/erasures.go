@@ -33,8 +33,8 @@ func (s *server) erasureRoutes(h huma.API) {
 		OperationID: "list-erasures", Method: http.MethodGet, Path: "/v1/erasures", Tags: tags,
 		Summary:     "What was erased here by its owner's order, oldest first: avatars of this world, and what others gave it.",
 		Description: "Each says who else had something of it, who has signed that it is deleted, and who couldn't be reached, since when and why.",
-	}, func(context.Context, *struct{}) (*body[ErasureList], error) {
-		return answer(ErasureList{s.erased(nil)}, nil)
+	}, func(ctx context.Context, _ *struct{}) (*body[ErasureList], error) {
+		return answer(ErasureList{worlds(ctx, s.erased(nil))}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "begin-erasure", Method: http.MethodPost, Path: "/v1/erasures", Tags: tags, DefaultStatus: http.StatusCreated,

@@ -43,11 +43,12 @@ func (s *server) jobRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-jobs", Method: http.MethodGet, Path: jobsPath, Tags: tags,
 		Summary: "All jobs that this world ordered, oldest first.",
-	}, func(context.Context, *struct{}) (*body[JobList], error) {
+	}, func(ctx context.Context, _ *struct{}) (*body[JobList], error) {
 		list := JobList{Jobs: []Job{}}
 		for _, j := range s.jobs.Jobs() {
 			list.Jobs = append(list.Jobs, showJob(j))
 		}
+		list.Jobs = worlds(ctx, list.Jobs)
 		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{

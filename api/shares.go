@@ -38,8 +38,8 @@ func (s *server) shareRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-shares", Method: http.MethodGet, Path: "/v1/shares", Tags: tags,
 		Summary: "The shares with other worlds that are given and taken, oldest first, those that have ended included.",
-	}, func(context.Context, *struct{}) (*body[ShareList], error) {
-		return answer(s.shareList(), nil)
+	}, func(ctx context.Context, _ *struct{}) (*body[ShareList], error) {
+		return answer(ShareList{worlds(ctx, s.shareList().Shares)}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "list-avatar-shares", Method: http.MethodGet, Path: "/v1/avatars/{id}/shares", Tags: tags,

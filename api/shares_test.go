@@ -69,6 +69,9 @@ func TestShares(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].ID != c.ID {
 		t.Errorf("%+v, %v", list, err)
 	}
+	if list, err := s.arena("alice-token").Shares(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("a user, whose no share is, lists %+v, %v", list, err)
+	}
 	if _, err := s.arena("reader-token").StopShare(t.Context(), c.ID); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("a reader stops a share: %v", err)
 	}

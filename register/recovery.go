@@ -55,11 +55,12 @@ func commitRecovery(k Known, q Question, now time.Time) (*identity.Decision, []H
 	case there != (identity.Petitioned{}) && !later(o, there):
 		return abort(k, q, now, "its owner has ordered another recovery of the home since"), nil, nil
 	}
-	now = now.UTC().Truncate(time.Second)
-	h.Recovery = identity.Petitioned{Crossing: o.Crossing, Target: o.Target, Signed: o.Made, Asked: now, Until: now.Add(k.Wait.Truncate(time.Second))}
-	if h.Recovery.Until.Before(now.Add(k.Wait)) {
-		h.Recovery.Until = h.Recovery.Until.Add(time.Second) // never earlier than said
+	over := now.UTC().Add(k.Wait)
+	until := over.Truncate(time.Second)
+	if until.Before(over) {
+		until = until.Add(time.Second) // never earlier than said
 	}
+	h.Recovery = identity.Petitioned{Crossing: o.Crossing, Target: o.Target, Signed: o.Made, Asked: now.UTC().Truncate(time.Second), Until: until}
 	return nil, []Home{h}, nil
 }
 
