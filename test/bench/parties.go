@@ -72,7 +72,8 @@ func (b *bench) startWith(ctx context.Context, name string, limits node.Limits, 
 
 // startOn has the worlds be on a PostgreSQL, if there is a connection string.
 func (b *bench) startOn(ctx context.Context, name, dsn string, limits node.Limits, worlds ...carnet.PartyID) (s *system, err error) {
-	s = &system{hub: &party{name: "hub", role: identity.Things}, vault: &party{name: "vault", role: identity.Depot}}
+	owners := node.Config{Limits: node.Limits{MappingsOfOwner: 1 << 14}} // all things are one owner's
+	s = &system{hub: &party{name: "hub", role: identity.Things, config: owners}, vault: &party{name: "vault", role: identity.Depot}}
 	neighbours := slices.Contains(worlds, "citadel")
 	for _, w := range worlds {
 		p := &party{name: w, role: identity.World, config: node.Config{World: purposes[w], Limits: limits}}
