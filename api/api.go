@@ -186,7 +186,7 @@ type server struct {
 	outbox        *Outbox // nil for a depot
 	examine       func(context.Context) (carnet.Examination, error)
 	examining     chan struct{} // has room for the one that examines
-	r2, r5        string        // empty: there is no such listener
+	r2, r5, r6    string        // empty: there is no such listener
 	mqtt          string        // likewise
 	proofs        Proofs        // with world
 	peers         Peers         // nil: not served
@@ -216,7 +216,7 @@ type server struct {
 
 // newServer takes what the party has.
 func newServer(cfg Config) *server {
-	s := &server{party: cfg.Party, examine: cfg.Examine, examining: make(chan struct{}, 1), outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, mqtt: cfg.MQTT, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
+	s := &server{party: cfg.Party, examine: cfg.Examine, examining: make(chan struct{}, 1), outbox: cfg.Outbox, r2: cfg.R2, r5: cfg.R5, r6: cfg.R6, mqtt: cfg.MQTT, proofs: cfg.Proofs, abroad: cfg.Abroad, peers: cfg.Peers, tokens: cfg.Tokens, guard: cfg.Guard, now: cfg.Now, log: cfg.Log, limits: usual}
 	if cfg.Live != 0 {
 		s.limits.live, s.limits.liveOfOne = cfg.Live, min(s.limits.liveOfOne, cfg.Live)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // What other parties call is on listeners of its own, behind mutual TLS. It is
-// served elsewhere (depot, crossing/r5, node) and described here, so that one
+// served elsewhere (depot, crossing/r5, dpm, node) and described here, so that one
 // document has all that a party answers. Tests hold the descriptions against what
 // is mounted there, and against what it answers.
 
@@ -35,6 +35,9 @@ func (s *server) describeOthers(document *huma.OpenAPI) {
 	}
 	if s.r5 != "" {
 		b.describeR5(s.r5)
+	}
+	if s.r6 != "" {
+		b.describeR6(s.r6)
 	}
 }
 

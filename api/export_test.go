@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"carnet"
 	"carnet/policy"
 )
 
@@ -28,3 +29,6 @@ func NewHasty(cfg Config, ping, frame time.Duration) (http.Handler, error) {
 // The parties of the example of a shelf.
 func ShelfGiver() string { return exampleGiver() }
 func ShelfTaker() string { return exampleTaker() }
+
+// AvatarOfExamples is the avatar that examples name.
+func AvatarOfExamples() carnet.AvatarID { return exampleAvatar }

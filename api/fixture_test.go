@@ -19,6 +19,7 @@ import (
 	"carnet/api/client"
 	"carnet/crossing"
 	"carnet/item"
+	"carnet/job"
 	"carnet/policy"
 	"carnet/thing"
 )
@@ -53,6 +54,9 @@ type served struct {
 	citadel *citadel
 	*pair
 	hubURL, arenaURL string
+	forgeURL         string                  // of a DPM
+	jobs             *job.Agent              // arena's
+	desk             *desk                   // its way to forge
 	shares           *crossing.Agent         // arena's
 	homes            *homes                  // as arena asks for them
 	items            *item.Book              // likewise
@@ -114,7 +118,9 @@ func newServed(t *testing.T) *served {
 	t.Cleanup(func() { s.r5.Close() })
 	s.shares = s.newShares()
 	s.items = s.newItems()
-	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Items: s.items, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
+	forge := newForge(s)
+	s.forgeURL, s.jobs = s.serve(forge.config()), s.newJobs(forge)
+	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Items: s.items, Jobs: s.jobs, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

@@ -151,8 +151,11 @@ func (n NewJob) spec() (job.Spec, error) {
 	return s, nil
 }
 
+// exampleProgram is a query that puts out as many rows as there are avatars.
+const exampleProgram = "SELECT avatar, avg(value) AS mean FROM measurements GROUP BY avatar ORDER BY avatar"
+
 func exampleJob() NewJob {
-	return NewJob{Engine: "wasm", Program: []byte("\x00asm\x01\x00\x00\x00"), Avatars: []carnet.AvatarID{{1}}, Properties: []string{"heart_rate"}}
+	return NewJob{Engine: "sql", Program: []byte(exampleProgram), Avatars: []carnet.AvatarID{exampleAvatar}, Properties: []string{"heart_rate"}}
 }
 
 // Repetition says where a job is to be repeated.

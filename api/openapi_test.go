@@ -65,7 +65,7 @@ var record = flag.Bool("record", false, "write examples.json anew")
 // document says, and as examples.json has it.
 func TestTheDocumentIsTrue(t *testing.T) {
 	r := newReview(t)
-	for _, base := range []string{r.vaultURL, r.hubURL, r.arenaURL} {
+	for _, base := range []string{r.forgeURL, r.vaultURL, r.hubURL, r.arenaURL} {
 		doc := openAPI(t, base)
 		if doc["openapi"] != "3.1.0" {
 			t.Errorf("the version is %v", doc["openapi"])
@@ -166,7 +166,7 @@ func query(t testing.TB, op operation) string {
 			v.Set(name, fmt.Sprint(find(p, "example")))
 		}
 	}
-	for _, name := range []string{"id", "name", "peer", "share", "fingerprint", "home", "crossing", "stream"} {
+	for _, name := range []string{"id", "name", "peer", "share", "fingerprint", "home", "crossing", "stream", "job", "attempt", "n"} {
 		if strings.Contains(op.path, "{"+name+"}") != named[name] {
 			t.Errorf("%s: the path and the parameters disagree on %s", op.id, name)
 		}
@@ -241,7 +241,7 @@ func TestThePageListsEveryOperation(t *testing.T) {
 	left := maps.Clone(listed)
 	s := newServed(t)
 	vault, _ := newVault(t)
-	for _, base := range []string{s.hubURL, s.arenaURL, s.serve(vault)} {
+	for _, base := range []string{s.hubURL, s.arenaURL, s.forgeURL, s.serve(vault)} {
 		for _, o := range operations(t, base) {
 			use, _ := policy.UseOf(policy.Action(o.id))
 			tag := fmt.Sprint(o.doc["tags"].([]any)[0])

@@ -46,6 +46,15 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[job.Place]():       "JobPlace",
 		reflect.TypeFor[job.Progress]():    "JobProgress",
 		reflect.TypeFor[dpm.Counts]():      "JobCounts",
+
+		reflect.TypeFor[dpm.Offer]():             "DPMOffer",
+		reflect.TypeFor[dpm.Submission]():        "Capsule",
+		reflect.TypeFor[dpm.SubmissionAnswer]():  "CapsuleAnswer",
+		reflect.TypeFor[dpm.Status]():            "JobStatus",
+		reflect.TypeFor[dpm.Progress]():          "JobStatusProgress",
+		reflect.TypeFor[dpm.Withdrawing]():       "JobWithdrawal",
+		reflect.TypeFor[dpm.WithdrawingAnswer](): "JobWithdrawalAnswer",
+		reflect.TypeFor[dpm.Taking]():            "JobTaken",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		if t.Kind() == reflect.Pointer {

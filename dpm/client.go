@@ -37,7 +37,7 @@ func (c *Client) Offer(ctx context.Context) (o Offer, err error) {
 
 // Submit brings a capsule, and returns the DPM's acceptance.
 func (c *Client) Submit(ctx context.Context, id carnet.JobID, s Submission) (string, error) {
-	var a accepted
+	var a SubmissionAnswer
 	err := c.json(ctx, http.MethodPut, "jobs/"+id.String(), s, &a, patience)
 	return a.Acceptance, err
 }
@@ -61,14 +61,14 @@ func (c *Client) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]b
 
 // Withdraw brings a withdrawal, and returns the DPM's result.
 func (c *Client) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {
-	var r resulted
-	err := c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/withdrawal", withdrawal{message}, &r, patience)
+	var r WithdrawingAnswer
+	err := c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/withdrawal", Withdrawing{message}, &r, patience)
 	return r.Result, err
 }
 
 // Taken tells the DPM that a result is here, durably.
 func (c *Client) Taken(ctx context.Context, id carnet.JobID, result carnet.Fingerprint) error {
-	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", taken{result}, nil, patience)
+	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", Taking{result}, nil, patience)
 }
 
 const maxAnswer = 4 << 20

@@ -92,8 +92,8 @@ func (s *server) offer(w http.ResponseWriter, _ *http.Request, _ carnet.PartyID)
 	return answerJSON(w, o)
 }
 
-// accepted answers a submission.
-type accepted struct {
+// SubmissionAnswer answers a capsule.
+type SubmissionAnswer struct {
 	Acceptance string `json:"acceptance"`
 }
 
@@ -110,7 +110,7 @@ func (s *server) submit(w http.ResponseWriter, r *http.Request, who carnet.Party
 	if err != nil {
 		return err
 	}
-	return answerJSON(w, accepted{acceptance})
+	return answerJSON(w, SubmissionAnswer{acceptance})
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
@@ -179,13 +179,13 @@ func (s *server) part(w http.ResponseWriter, r *http.Request, who carnet.PartyID
 	return nil
 }
 
-// withdrawal carries a world's word.
-type withdrawal struct {
+// Withdrawing carries a world's word that a job is to end.
+type Withdrawing struct {
 	Withdrawal string `json:"withdrawal"`
 }
 
-// resulted answers one.
-type resulted struct {
+// WithdrawingAnswer has what the DPM signed then.
+type WithdrawingAnswer struct {
 	Result string `json:"result"`
 }
 
@@ -194,7 +194,7 @@ func (s *server) withdraw(w http.ResponseWriter, r *http.Request, who carnet.Par
 	if err != nil {
 		return err
 	}
-	var body withdrawal
+	var body Withdrawing
 	if err := readJSON(w, r, 2*identity.MaxMessage, &body); err != nil {
 		return err
 	}
@@ -202,11 +202,11 @@ func (s *server) withdraw(w http.ResponseWriter, r *http.Request, who carnet.Par
 	if err != nil {
 		return err
 	}
-	return answerJSON(w, resulted{result})
+	return answerJSON(w, WithdrawingAnswer{result})
 }
 
-// taken names the result that a world has.
-type taken struct {
+// Taking names the result that a world has.
+type Taking struct {
 	Result carnet.Fingerprint `json:"result"`
 }
 
@@ -215,7 +215,7 @@ func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 	if err != nil {
 		return err
 	}
-	var body taken
+	var body Taking
 	if err := readJSON(w, r, 4<<10, &body); err != nil {
 		return err
 	}

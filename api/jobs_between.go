@@ -1,0 +1,52 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+
+	"carnet"
+	"carnet/dpm"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// exampleJobID is a job's id.
+var exampleJobID = carnet.JobID{3, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
+
+// describeR6 describes what dpm.Handler serves to worlds (docs/design/capsule.md).
+func (b between) describeR6(at string) {
+	b.scheme("world", huma.SecurityScheme{Type: "mutualTLS", Description: "The TLS key that the world shows this DPM, as their peering pins it. A job is found by it and the job's id together: another world's looks absent."})
+	job := pathParam("job", "The job's id, which its world drew.", exampleJobID.String())
+	carries := func(t reflect.Type, value any) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{typeJSON: {Schema: b.schema(t, ""), Example: plain(value)}}
+	}
+	says := func(t reflect.Type) map[string]*huma.Response {
+		return responses("200", "OK", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(t, "")}})
+	}
+	add := func(id, method, path, summary string, body map[string]*huma.MediaType, answers map[string]*huma.Response, parameters ...*huma.Param) {
+		op := huma.Operation{
+			OperationID: id, Method: method, Path: path, Tags: []string{atR6}, Summary: summary, Parameters: parameters, Responses: answers, Security: []map[string][]string{{"world": {}}},
+		}
+		if body != nil {
+			op.RequestBody = &huma.RequestBody{Required: true, Content: body}
+		}
+		b.add(at, "The DPM's listener for worlds, behind mutual TLS.", op)
+	}
+	add("get-offer", http.MethodGet, "/r6/offer", "What the DPM does: engines, the most that a job may have, workers, jobs that wait; signed. With it the reception key that bags are to be sealed to.",
+		nil, says(reflect.TypeFor[dpm.Offer]()))
+	add("submit-job", http.MethodPut, "/r6/jobs/{job}", "Brings a capsule: the order, the key bags that it names, and the world's reception key. When it is answered, order and keys are durable. The same order again is answered the same.",
+		carries(reflect.TypeFor[dpm.Submission](), dpm.Submission{Order: exampleToken, Bags: [][]byte{[]byte("key bag")}, Reception: []byte("announcement")}), says(reflect.TypeFor[dpm.SubmissionAnswer]()), job)
+	add("put-content", http.MethodPut, "/r6/jobs/{job}/content/{fingerprint}", "Gives the DPM content that the job lacks, at most 32 MiB. What it doesn't lack is thrown away.",
+		map[string]*huma.MediaType{typeObject: {Schema: bytesOf("The bytes."), Example: exampleObject}}, responses("204", "It is there.", nil),
+		job, pathParam("fingerprint", "SHA-256 of the bytes.", exampleFingerprint()))
+	add("get-job-status", http.MethodGet, "/r6/jobs/{job}", "Where a job stands: its state, what it lacks, how far it is; at its end the result, signed.", nil, says(reflect.TypeFor[dpm.Status]()), job,
+		&huma.Param{Name: "after", In: "query", Description: "Answer once that isn't its serial any more.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0},
+		&huma.Param{Name: "wait", In: "query", Description: "Or after so many seconds, at most 30.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
+	add("get-part", http.MethodGet, "/r6/jobs/{job}/parts/{attempt}/{n}", "A part of what an attempt has put out, sealed to the world: also while it runs.", nil,
+		responses("200", "A sealed batch.", map[string]*huma.MediaType{typeObject: {Schema: bytesOf("A batch (docs/design/seal.md).")}}), job,
+		pathParam("attempt", "The attempt, as the status has it.", "1"), pathParam("n", "The part, from 0 on.", "0"))
+	add("withdraw-job", http.MethodPost, "/r6/jobs/{job}/withdrawal", "Ends a job by its world's word: when it is answered, no key of it is there. One that hasn't come yet doesn't come any more.",
+		carries(reflect.TypeFor[dpm.Withdrawing](), dpm.Withdrawing{Withdrawal: exampleToken}), says(reflect.TypeFor[dpm.WithdrawingAnswer]()), job)
+	add("tell-taken", http.MethodPost, "/r6/jobs/{job}/taken", "Says that the world has the result, durably: the parts are deleted.",
+		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Result: carnet.FingerprintOf([]byte(exampleToken))}), responses("204", "They are deleted.", nil), job)
+}

@@ -1,0 +1,274 @@
+package api_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/api"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/engine"
+	"carnet/engine/sql"
+	"carnet/job"
+	"carnet/keys"
+	"carnet/ledger"
+)
+
+// forge is a DPM that takes every caller at R6 for arena, with a worker.
+type forge struct {
+	agent  *dpm.Agent
+	own    *party
+	server *httptest.Server
+}
+
+// roomy is the most that a job may have at forge.
+var roomy = capsule.Limits{Memory: 256 << 20, Milliseconds: 60_000, Output: 8 << 20, Parts: 256}
+
+func newForge(s *served) *forge {
+	t := s.t
+	t.Helper()
+	f := &forge{own: newParty(t, "forge")}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := f.own.db.DPM(t.Context())
+	must(err)
+	rest := keys.ID{Kind: "rest", Name: "own"}
+	_, err = f.own.table.Make(t.Context(), rest)
+	must(err)
+	sealer, err := f.own.table.Sealer(t.Context(), rest)
+	must(err)
+	f.agent, err = dpm.New(t.Context(), dpm.Config{
+		Party: "forge", Key: forgeKey, Store: store, Keys: f.own.table, Sealer: sealer, Dir: f.own.path("jobs"), Most: roomy, Engines: []capsule.EngineOffer{{Name: "sql", Version: "1"}},
+		Peer: func(name carnet.PartyID) (dpm.Peer, error) {
+			return dpm.Peer{Name: name, OwnName: "arena", Key: public(s.ids.arena.Key), Terms: jobTerms, Given: clearance, Holds: clearance}, nil
+		},
+		State: func(ledger.Statement) (ledger.Item, error) {
+			salt := ledger.NewSalt()
+			return ledger.Item{Entry: ledger.NewSalt(), Statement: []byte{1}, Salt: salt[:]}, nil
+		},
+		Recorded: func() {}, Log: quiet(),
+	})
+	must(err)
+	f.own.run(f.agent.Run, func(ctx context.Context) error {
+		defer f.agent.Enter("w")()
+		return (&dpm.Worker{Name: "w", Board: f.agent, Engines: []engine.Engine{sql.Engine{}}, Log: quiet()}).Run(ctx)
+	})
+	f.server = httptest.NewTLSServer(f.agent.Handler(func(*http.Request) (carnet.PartyID, error) { return "arena", nil }))
+	t.Cleanup(func() {
+		f.server.Close()
+		f.own.close()
+	})
+	return f
+}
+
+func (f *forge) config() api.Config {
+	return api.Config{Party: "forge", DPM: f.agent, R6: f.server.URL, Tokens: tokens, Log: quiet()}
+}
+
+// What forge signs with, and the terms by which arena orders there.
+var (
+	forgeKey = newKey()
+	jobTerms = carnet.Fingerprint{7}
+)
+
+// desk is arena's way to forge. What is brought by hand stays here; that a result was
+// taken isn't told, so that a test may.
+type desk struct {
+	*dpm.Client
+	mu     sync.Mutex
+	byHand bool                            // guarded by mu
+	has    map[carnet.JobID]dpm.Submission // guarded by mu
+}
+
+// Submit implements job.DPM.
+func (d *desk) Submit(ctx context.Context, id carnet.JobID, s dpm.Submission) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, kept := d.has[id]; kept || d.byHand {
+		d.has[id] = s
+		return "", carnet.Errorf(carnet.Unavailable, "it is brought by hand")
+	}
+	return d.Client.Submit(ctx, id, s)
+}
+
+// Taken implements job.DPM.
+func (d *desk) Taken(context.Context, carnet.JobID, carnet.Fingerprint) error {
+	return carnet.Errorf(carnet.Unavailable, "it is told by hand")
+}
+
+func (d *desk) hand(by bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.byHand = by
+}
+
+func (d *desk) capsule(id carnet.JobID) (dpm.Submission, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, ok := d.has[id]
+	return s, ok
+}
+
+// newJobs is what arena has computed, in itself or at forge.
+func (s *served) newJobs(f *forge) *job.Agent {
+	s.t.Helper()
+	s.desk = &desk{Client: &dpm.Client{Base: f.server.URL, HTTP: f.server.Client()}, has: map[carnet.JobID]dpm.Submission{}}
+	a, err := job.New(s.t.Context(), job.Config{
+		Party: "arena", Key: s.ids.arena.Key, Purpose: "fitness", World: s.world, Keys: s.pair.arena.table, Depot: noDepot{}, Engines: []engine.Engine{sql.Engine{}}, Log: quiet(),
+		DPMs: func() []carnet.PartyID { return []carnet.PartyID{"forge"} },
+		Peer: func(name carnet.PartyID) (job.Peer, error) {
+			if name != "forge" {
+				return job.Peer{}, carnet.Errorf(carnet.NotFound, "%s is no DPM", name)
+			}
+			return job.Peer{Name: name, OwnName: name, Key: public(forgeKey), Terms: jobTerms, Clearance: clearance, DPM: s.desk}, nil
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			s.t.Error(err)
+		}
+	})
+	return a
+}
+
+// queryOf is a job over an avatar's heart rates.
+func queryOf(at carnet.PartyID, avatar carnet.AvatarID) job.Spec {
+	return job.Spec{At: at, Engine: "sql", Program: []byte("SELECT avg(value) AS mean FROM measurements"), Avatars: []carnet.AvatarID{avatar}, Properties: []string{"heart_rate"}, Limits: roomy}
+}
+
+// ordered orders a job, and waits until it is as a test needs it.
+func (s *served) ordered(spec job.Spec, what string, is func(job.Info) bool) job.Info {
+	s.t.Helper()
+	i, err := s.jobs.Order(s.t.Context(), spec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.eventually(what, func() bool {
+		if i, err = s.jobs.Job(s.t.Context(), i.ID, false); err != nil {
+			s.t.Fatal(err)
+		}
+		return is(i)
+	})
+	return i
+}
+
+func done(i job.Info) bool { return i.Stand.Outcome == capsule.Done }
+
+// ofJob makes a job for an operation about one, and the body that names an avatar.
+func (s *served) ofJob(op string, avatar carnet.AvatarID, example string) (id, body string) {
+	s.t.Helper()
+	switch op {
+	case "list-jobs":
+		return "", ""
+	case "run-job", "plan-job":
+		return "", strings.Replace(example, api.AvatarOfExamples().String(), avatar.String(), 1)
+	case "cancel-job":
+		s.desk.hand(true)
+		defer s.desk.hand(false)
+		return s.ordered(queryOf("forge", avatar), "a job waits for its DPM", func(i job.Info) bool { _, has := s.desk.capsule(i.ID); return has }).ID.String(), ""
+	}
+	return s.ordered(queryOf("forge", avatar), "a job is done", done).ID.String(), ""
+}
+
+// atForge makes a job for a call of R6 about one, as its world would.
+func (s *served) atForge(q *question, avatar carnet.AvatarID) {
+	t := s.t
+	t.Helper()
+	if q.op.id == "get-offer" {
+		return
+	}
+	if q.op.id == "get-part" || q.op.id == "tell-taken" {
+		i := s.ordered(queryOf("forge", avatar), "a job is done", done)
+		q.path["job"], q.path["attempt"] = i.ID.String(), "1"
+		if q.op.id == "tell-taken" {
+			q.body = marshal(t, dpm.Taking{Result: capsule.Fingerprint(i.Stand.Result)})
+		}
+		return
+	}
+	s.desk.hand(true)
+	i := s.ordered(queryOf("forge", avatar), "a job's capsule is made", func(i job.Info) bool { _, has := s.desk.capsule(i.ID); return has })
+	s.desk.hand(false)
+	brought, _ := s.desk.capsule(i.ID)
+	q.path["job"] = i.ID.String()
+	if q.op.id == "submit-job" {
+		q.body = marshal(t, brought)
+		return
+	}
+	if _, err := s.desk.Client.Submit(t.Context(), i.ID, brought); err != nil {
+		t.Fatal(err)
+	}
+	switch q.op.id {
+	case "put-content":
+		q.body = string(queryOf("forge", avatar).Program)
+		q.path["fingerprint"] = carnet.FingerprintOf([]byte(q.body)).String()
+	case "withdraw-job":
+		w, err := capsule.Withdrawal{Job: i.ID, Order: capsule.Fingerprint(i.Order), Why: "cancelled", Made: time.Now().UTC().Truncate(time.Second)}.Sign(s.ids.arena.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.body = marshal(t, dpm.Withdrawing{Withdrawal: w})
+	}
+}
+
+// What a DPM serves at R6 is what its document says, and nothing else.
+func TestTheDocumentHasAllOfR6(t *testing.T) {
+	s := newServed(t)
+	described := map[string]bool{}
+	for _, op := range operations(t, s.forgeURL) {
+		if strings.HasPrefix(op.path, "/r6/") {
+			described[op.method+" "+op.path] = true
+		}
+	}
+	for _, pattern := range dpm.Patterns() {
+		if !described[pattern] {
+			t.Errorf("%s is served and not described", pattern)
+		}
+		delete(described, pattern)
+	}
+	for pattern := range described {
+		t.Errorf("%s is described and not served", pattern)
+	}
+}
+
+// What comes out of a job by its example is what its program puts out, here and at a DPM,
+// and the proof is what both signed.
+func TestAJobOverHTTP(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}},"purposes":["fitness"],"send":{"UTC":["mon-sun 00:00-24:00"]}}`)
+	d.mustSend(heart(0, 72))
+	d.mustSend(heart(1, 74))
+	s.arrived(m.Avatar, 2)
+	for at, by := range map[carnet.PartyID]ed25519.PrivateKey{"": s.ids.arena.Key, "forge": forgeKey} {
+		id := s.ordered(queryOf(at, m.Avatar), "a job is done", done).ID
+		path := fmt.Sprintf("%s/v1/jobs/%s", s.arenaURL, id)
+		if a := ask(t, "GET", path+"/output", "operator-token", ""); a.status != http.StatusOK || a.body != "[\"mean\"]\n[73]\n" {
+			t.Errorf("at %q the output is %d %q", at, a.status, a.body)
+		}
+		proof := parsed(t, ask(t, "GET", path+"/proof", "operator-token", "").body)
+		if _, err := capsule.OpenOrder(find(proof, "order").(string), public(s.ids.arena.Key)); err != nil {
+			t.Errorf("at %q the order: %v", at, err)
+		}
+		if r, err := capsule.OpenResult(find(proof, "result").(string), public(by)); err != nil || r.Job != id {
+			t.Errorf("at %q the result is of %s: %v", at, r.Job, err)
+		}
+	}
+}
