@@ -113,6 +113,7 @@ type Agent struct {
 	opener  *seal.Opener
 	epochs  epochs
 	appends chan *arrived // to the committer
+	turns   turns         // of senders, before the committer
 	opened  chan work     // to the opener
 	compact chan struct{} // compact now
 	stopped chan struct{} // closed when the committer has ended
@@ -185,7 +186,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
 		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
-		appends: make(chan *arrived), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
+		appends: make(chan *arrived), turns: newTurns(), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links:   make(map[carnet.PartyID]link.State),
 		avatars: make(map[carnet.AvatarID]*Avatar), given: make(map[carnet.PartyID]int), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),

@@ -79,21 +79,29 @@ func (a *Agent) openLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case w := <-a.opened:
-			for _, g := range w.groups {
-				for i := range g.rows {
-					if err := a.foldFrame(ctx, &o, &g.rows[i], true); ctx.Err() != nil {
-						return nil
-					} else if err != nil {
-						return err
-					}
-					g.arrivals[i].Release()
-				}
-			}
-			if w.mark != nil {
-				close(w.mark)
+			if err := a.openWork(ctx, &o, w); ctx.Err() != nil {
+				return nil
+			} else if err != nil {
+				return err
 			}
 		}
 	}
+}
+
+func (a *Agent) openWork(ctx context.Context, o *opening, w work) error {
+	for _, g := range w.groups {
+		for i := range g.rows {
+			if err := a.foldFrame(ctx, o, &g.rows[i], true); err != nil || ctx.Err() != nil {
+				return err
+			}
+			g.arrivals[i].Release()
+		}
+		a.turns.end(g.sender, g.bytes)
+	}
+	if w.mark != nil {
+		close(w.mark)
+	}
+	return nil
 }
 
 // settled waits until every frame that was acknowledged is folded.

@@ -113,22 +113,29 @@ func benchFrames(b *testing.B, w *provenWorld, size int) (round []*link.Arrival)
 			number := uint64(n * benchFrame / benchStreams)
 			batches = append(batches, benchBatch(b, slots[(n*benchFrame+i)%benchStreams], number, size))
 		}
-		var f seal.Frame
-		if err := f.Sign(w.key, seal.FrameHeader{Audience: "arena", Number: last.Number + 1, Previous: last.Hash, Time: time.Now().UnixNano()}, batches); err != nil {
-			b.Fatal(err)
-		}
-		arrival := &link.Arrival{Bytes: f.AppendWire(nil)}
-		if err := arrival.Frame.Parse(arrival.Bytes); err != nil {
-			b.Fatal(err)
-		}
-		arrival.Frame.Root, arrival.Hash = f.Root, f.Hash()
+		arrival := arrivalOf(b, w, last, batches)
 		last = link.Position{Number: last.Number + 1, Hash: arrival.Hash}
 		round = append(round, arrival)
 	}
 	return round
 }
 
-func benchBatch(b *testing.B, slot *seal.Slot, number uint64, size int) []byte {
+// arrivalOf makes the frame of batches that follows another.
+func arrivalOf(tb testing.TB, w *provenWorld, last link.Position, batches [][]byte) *link.Arrival {
+	tb.Helper()
+	var f seal.Frame
+	if err := f.Sign(w.key, seal.FrameHeader{Audience: "arena", Number: last.Number + 1, Previous: last.Hash, Time: time.Now().UnixNano()}, batches); err != nil {
+		tb.Fatal(err)
+	}
+	arrival := &link.Arrival{Bytes: f.AppendWire(nil)}
+	if err := arrival.Frame.Parse(arrival.Bytes); err != nil {
+		tb.Fatal(err)
+	}
+	arrival.Frame.Root, arrival.Hash = f.Root, f.Hash()
+	return arrival
+}
+
+func benchBatch(b testing.TB, slot *seal.Slot, number uint64, size int) []byte {
 	ms := make([]carnet.Measurement, size)
 	for j := range ms {
 		name := []string{"heart_rate", "position/lat", "position/lon", "steps"}[j*4/size]

@@ -11,6 +11,8 @@ import (
 
 // arrived is a run of frames of one sender on its way through the committer.
 type arrived struct {
+	sender   carnet.PartyID
+	bytes    int             // of the rows' bodies
 	arrivals []*link.Arrival // those to store
 	rows     []FrameRow
 	done     chan error
@@ -63,11 +65,15 @@ func (a *Agent) Accept(ctx context.Context, party carnet.PartyID, run []*link.Ar
 	if err != nil || len(group.rows) == 0 {
 		return verdicts, err
 	}
+	if err := a.turns.take(ctx, a.stopped, party, group.bytes); err != nil {
+		return nil, err
+	}
 	select {
 	case a.appends <- group:
 	case <-a.stopped:
 		return nil, errStopping
 	case <-ctx.Done():
+		a.turns.end(party, group.bytes)
 		return nil, ctx.Err()
 	}
 	// What the committer has taken it finishes: its answer decides.
@@ -87,7 +93,7 @@ func (a *Agent) judge(ctx context.Context, party carnet.PartyID, run []*link.Arr
 	if state, err = a.State(ctx, party); err != nil {
 		return nil, state, nil, err
 	}
-	group = &arrived{done: make(chan error, 1)}
+	group = &arrived{sender: party, done: make(chan error, 1)}
 	known := func(number uint64) (carnet.Fingerprint, bool) {
 		if n := len(group.rows); n > 0 && number >= group.rows[0].Number {
 			return group.rows[number-group.rows[0].Number].Hash, true
@@ -116,6 +122,7 @@ func (a *Agent) judge(ctx context.Context, party carnet.PartyID, run []*link.Arr
 		}
 		group.arrivals = append(group.arrivals, arrival)
 		group.rows = append(group.rows, row)
+		group.bytes += len(row.Body)
 	}
 	return verdicts, state, group, nil
 }
@@ -187,6 +194,9 @@ func (a *Agent) commit(ctx context.Context, groups []*arrived) (err error) {
 		err = stored
 	}
 	for _, g := range groups {
+		if stored != nil {
+			a.turns.end(g.sender, g.bytes)
+		}
 		g.done <- stored
 	}
 	return err

@@ -46,7 +46,7 @@ type item struct {
 }
 
 const (
-	maxRun      = 8 << 20 // bytes of frames in one Accept, unless the first is larger
+	maxRun      = 1 << 20 // bytes after which no further frame goes into one Accept: a Sink may have senders take turns by what they bring at once
 	maxWaiting  = 2 * maxCalls
 	lingerLimit = time.Second // from the failure of a connection to its end, so that the sender can read why
 )
