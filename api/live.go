@@ -147,19 +147,103 @@ func (s *server) open(r *http.Request, id carnet.AvatarID, at place) (context.Co
 		w.release = func() { release(); cancel(nil) }
 	}
 	var err error
-	if w.Subscription, err = s.world.Subscribe(id, at.after); err != nil {
+	switch {
+	case at.lens != nil && at.lens.Deadbands():
+		w.Subscription, err = s.join(ctx, id, at)
+	case at.lens != nil && at.after == nil:
+		w.Subscription, err = s.fromNowOn(id, at.lens)
+	default:
+		w.Subscription, err = s.world.Subscribe(id, at.after)
+	}
+	if err != nil {
 		w.release()
 		return nil, nil, err
 	}
-	if at.lens != nil && at.after == nil {
-		newest, err := s.world.Latest(id)
-		if err != nil {
-			w.close()
-			return nil, nil, err
-		}
-		at.lens.FromNowOn(newest)
-	}
 	return ctx, w, nil
+}
+
+// fromNowOn begins a subscription with what comes, and its lens's memory with what was
+// last.
+func (s *server) fromNowOn(id carnet.AvatarID, lens *entity.Lens) (*avatar.Subscription, error) {
+	sub, err := s.world.Subscribe(id, nil)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := s.world.Latest(id)
+	if err != nil {
+		sub.Close()
+		return nil, err
+	}
+	lens.FromNowOn(newest)
+	return sub, nil
+}
+
+// join begins a subscription under a grant with deadbands, of which all of the grant's
+// have one memory (docs/design/grants.md).
+func (s *server) join(ctx context.Context, id carnet.AvatarID, at place) (sub *avatar.Subscription, err error) {
+	done := at.lens.Join()
+	defer done()
+	switch {
+	case at.after == nil && at.lens.Begun():
+		sub, err = s.upToNow(ctx, id, at.lens)
+	case at.after == nil:
+		sub, err = s.fromNowOn(id, at.lens)
+	default:
+		if !at.lens.Begun() && at.after.String() == "" { // what was before isn't shown
+			now, err := s.fromNowOn(id, at.lens)
+			if err != nil {
+				return nil, err
+			}
+			err = at.lens.Found(now.Cursor().String())
+			now.Close()
+			if err != nil {
+				return nil, err
+			}
+			at.lens.Forget()
+		}
+		sub, err = s.world.Subscribe(id, at.after)
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := sub.Cursor()
+	if at.after != nil {
+		found = *at.after
+	}
+	if err := at.lens.Found(found.String()); err != nil {
+		sub.Close()
+		return nil, err
+	}
+	return sub, nil
+}
+
+// upToNow goes through what came since somebody under the grant was there, so that the
+// memory is what it is for who was there all the time.
+func (s *server) upToNow(ctx context.Context, id carnet.AvatarID, lens *entity.Lens) (*avatar.Subscription, error) {
+	text, err := lens.Reached()
+	if err != nil {
+		return nil, err
+	}
+	from, err := avatar.ParseCursor(text)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := s.world.Subscribe(id, &from)
+	if err != nil {
+		return nil, err
+	}
+	err = sub.Skip(ctx, func(e avatar.Event) error {
+		if e.Inward {
+			return nil
+		}
+		_, err := lens.Live(e.Label, e.Measurements)
+		return err
+	})
+	if err != nil {
+		sub.Close()
+		return nil, err
+	}
+	return sub, nil
 }
 
 // cursor is what a subscriber is told of where it is.
@@ -182,6 +266,11 @@ func (w *watching) next(ctx context.Context) (event, error) {
 			continue
 		}
 		if w.lens != nil {
+			if w.lens.Deadbands() {
+				if err := w.lens.Pass(e.Cursor.String()); err != nil {
+					return event{}, err
+				}
+			}
 			if ms, err = w.lens.Live(e.Label, ms); err != nil {
 				return event{}, err
 			}

@@ -65,6 +65,23 @@ func ParseCursor(s string) (c Cursor, err error) {
 	return c, nil
 }
 
+// reaches reports whether everything that comes before o comes before c.
+func (c Cursor) reaches(o Cursor) bool {
+	for i, n := range o.next {
+		if n > 0 && (i >= len(c.next) || c.next[i] < n) {
+			return false
+		}
+	}
+	return true
+}
+
+// Reaches reports whether a cursor of an avatar has everything that another has.
+func (a *Agent) Reaches(cursor, other string) bool {
+	c, err := ParseCursor(cursor)
+	o, failed := ParseCursor(other)
+	return err == nil && failed == nil && c.reaches(o)
+}
+
 func noCursor(s string) error {
 	return carnet.Errorf(carnet.Malformed, "the cursor %.80q is not one that was given out for this avatar", s).
 		WithFix("give a cursor exactly as an event had it, an empty one for the beginning, or none for what comes from now on")
@@ -248,6 +265,19 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 		case <-ctx.Done():
 			return Event{}, ctx.Err()
 		case <-s.woken:
+		}
+	}
+}
+
+// Skip hands over the events that there are now, without waiting for more.
+func (s *Subscription) Skip(ctx context.Context, see func(Event) error) error {
+	for {
+		e, ok, err := s.ready(ctx)
+		if err != nil || !ok {
+			return err
+		}
+		if err := see(e); err != nil {
+			return err
 		}
 	}
 }

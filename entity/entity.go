@@ -51,6 +51,8 @@ type Avatars interface {
 	Onward(id carnet.AvatarID) (some, all bool)
 	// OnwardOf says whether some of what it was given of one property lately may be.
 	OnwardOf(ctx context.Context, id carnet.AvatarID, property string) (bool, error)
+	// Reaches reports whether a cursor of an avatar has everything that another has.
+	Reaches(cursor, other string) bool
 }
 
 // Config makes an Agent. Every field without a stated default is required.
@@ -85,7 +87,8 @@ type Agent struct {
 	grants     map[string]*Grant
 	index      map[receiver][]*Grant // newest last; those that were revoked aren't in it
 	holds      map[string]map[*hold]struct{}
-	removed    chan struct{} // closed, and another made, when a principal isn't there any more
+	trails     map[string]*trail // of grants with deadbands that were read live since the start
+	removed    chan struct{}     // closed, and another made, when a principal isn't there any more
 }
 
 // receiver is to whom a grant is given, about which avatar.
@@ -131,7 +134,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, reload: make(chan struct{}, 1), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
-		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}),
+		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}), trails: make(map[string]*trail),
 		removed: make(chan struct{}),
 	}
 	if a.cfg.GrantsOfGiver == 0 {

@@ -131,6 +131,8 @@ func (w watch) OnwardOf(_ context.Context, _ carnet.AvatarID, property string) (
 	return w.some && !w.inward[property], nil
 }
 
+func (watch) Reaches(cursor, other string) bool { return cursor >= other }
+
 func (watch) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 	if id != avatarID {
 		return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)

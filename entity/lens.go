@@ -20,6 +20,9 @@ type Lens struct {
 	sight     *policy.Sight
 	remembers policy.State // of what is live
 	past      policy.State // of a reading
+
+	trail  *trail // nil: the view has no deadband
+	before bool   // what is live is before the trail's origin
 }
 
 // Lens opens a grant that holds now.
@@ -38,6 +41,9 @@ func (a *Agent) Lens(id string) (*Lens, error) {
 	}
 	if l.sight, err = policy.NewSight(a.cfg.Judge, g.View, l.reader, g.Version, props...); err != nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
+	}
+	if hasDeadband(g.View) {
+		l.trail = a.trailOf(g.ID)
 	}
 	return l, nil
 }
@@ -160,7 +166,11 @@ func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measu
 	}
 	ms = slices.Clone(ms) // they are other readers', too
 	policy.InOrder(ms)
-	return l.apply(&l.remembers, label, ms, nil)
+	var may func(string) bool
+	if l.before {
+		may = l.always
+	}
+	return l.apply(&l.remembers, label, ms, may)
 }
 
 // FromNowOn has the memory begin with the newest interval used: who begins again
@@ -176,6 +186,9 @@ func (l *Lens) Cursor(avatar string) (string, error) {
 	memory, err := l.remembers.MarshalBinary()
 	if err != nil {
 		return "", err
+	}
+	if l.trail != nil && !l.before {
+		l.trail.reach(l, mark{avatar, memory})
 	}
 	plain := binary.AppendUvarint(nil, uint64(len(avatar)))
 	plain = append(append(plain, avatar...), memory...)
