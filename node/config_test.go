@@ -64,6 +64,7 @@ func TestConfigIsChecked(t *testing.T) {
 		{"limits.things_of_owner", identity.Things, func(c *Config) { c.Limits.ThingsOfOwner = -1 }},
 		{"limits.descriptions_of_owner", identity.Things, func(c *Config) { c.Limits.DescriptionsOfOwner = -1 }},
 		{"limits.mappings_of_owner", identity.Things, func(c *Config) { c.Limits.MappingsOfOwner = 1<<20 + 1 }},
+		{"limits.views_of_owner", identity.Things, func(c *Config) { c.Limits.ViewsOfOwner = -1 }},
 		{"limits.grants_of_giver", identity.World, func(c *Config) { c.Limits.GrantsOfGiver = 100_001 }},
 		{"limits.shares_of_grant", identity.World, func(c *Config) { c.Limits.SharesOfGrant = -1 }},
 		{"limits.avatars_of_sender", identity.World, func(c *Config) { c.Limits.AvatarsOfSender = -1 }},

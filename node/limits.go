@@ -39,6 +39,10 @@ type Limits struct {
 	// MappingsOfOwner is how many mappings of one owner's things to one world are in
 	// force, and how many of them may have ended within a day. Default 1,000.
 	MappingsOfOwner int `toml:"mappings_of_owner,omitempty"`
+	// ViewsOfOwner is how often within a day one owner may change the views of
+	// mappings, as counted since the agent's start; ending them isn't counted. Default
+	// 10,000.
+	ViewsOfOwner int `toml:"views_of_owner,omitempty"`
 	// AvatarsOfSender is how many avatars a world has that one things agent asked for.
 	// Default 100,000.
 	AvatarsOfSender int `toml:"avatars_of_sender,omitempty"`
@@ -66,7 +70,7 @@ func (l Limits) mqtt() mqtt.Limits {
 
 // things makes the bounds of a things agent's owners.
 func (l Limits) things() thing.Bounds {
-	return thing.Bounds{Things: l.ThingsOfOwner, Descriptions: l.DescriptionsOfOwner, Mappings: l.MappingsOfOwner}
+	return thing.Bounds{Things: l.ThingsOfOwner, Descriptions: l.DescriptionsOfOwner, Mappings: l.MappingsOfOwner, Views: l.ViewsOfOwner}
 }
 
 // most is the largest limit that can be asked for.
@@ -87,6 +91,7 @@ func (l Limits) check() error {
 		{"things_of_owner", l.ThingsOfOwner, 0},
 		{"descriptions_of_owner", l.DescriptionsOfOwner, 1 << 40},
 		{"mappings_of_owner", l.MappingsOfOwner, 0},
+		{"views_of_owner", l.ViewsOfOwner, 0},
 		{"avatars_of_sender", l.AvatarsOfSender, 1 << 30},
 		{"grants_of_giver", l.GrantsOfGiver, 100_000},
 		{"shares_of_grant", l.SharesOfGrant, 0},

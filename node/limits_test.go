@@ -100,8 +100,8 @@ func TestLimitsReachTheListeners(t *testing.T) {
 	if got := l.mqtt(); got != (mqtt.Limits{Connections: 7, Connecting: 6, DeviceSessions: 5}) {
 		t.Errorf("MQTT has %+v", got)
 	}
-	owner := Limits{ThingsOfOwner: 1, DescriptionsOfOwner: 2, MappingsOfOwner: 3}
-	if got := owner.things(); got != (thing.Bounds{Things: 1, Descriptions: 2, Mappings: 3}) {
+	owner := Limits{ThingsOfOwner: 1, DescriptionsOfOwner: 2, MappingsOfOwner: 3, ViewsOfOwner: 4}
+	if got := owner.things(); got != (thing.Bounds{Things: 1, Descriptions: 2, Mappings: 3, Views: 4}) {
 		t.Errorf("an owner has %+v", got)
 	}
 	for _, c := range []struct {

@@ -102,7 +102,8 @@ type Agent struct {
 	process   process
 	processes []process // this one last
 
-	changeMu sync.Mutex // one management change at a time
+	changeMu sync.Mutex          // one management change at a time
+	viewsSet map[string]viewsSet // by owner; owner: changeMu
 
 	moved chan struct{} // a world told of a move, or a mapping waits to go on
 }
@@ -117,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, judge: cfg.Judge, recorded: cfg.Recorded,
-		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog), bounds: cfg.Bounds,
+		now: cfg.Now, log: cfg.Log, maxAge: int64(cfg.MaxAge), maxAhead: int64(cfg.MaxAhead), keepLog: int64(cfg.KeepLog), bounds: cfg.Bounds, viewsSet: make(map[string]viewsSet),
 		policyVersions: make(map[carnet.PartyID]uint64), index: index{buckets: make(map[bucketKey]span)},
 		open: newGroup(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wide: make(chan struct{}, 1), moved: make(chan struct{}, 1), registry: newRegistry(),
 	}

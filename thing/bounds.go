@@ -15,6 +15,9 @@ type Bounds struct {
 	// Mappings is how many of one owner's things' mappings to one world may be in
 	// force, and how many may have ended within a day. Default 1,000.
 	Mappings int
+	// Views is how often within a day one owner may change the views of mappings:
+	// each change leaves a statement, and mostly a record. Default 10,000.
+	Views int
 }
 
 func (b *Bounds) complete() {
@@ -26,6 +29,9 @@ func (b *Bounds) complete() {
 	}
 	if b.Mappings == 0 {
 		b.Mappings = 1000
+	}
+	if b.Views == 0 {
+		b.Views = 10_000
 	}
 }
 
@@ -72,6 +78,30 @@ func (a *Agent) mayMap(owner string, world carnet.PartyID) error {
 		return carnet.Errorf(carnet.TooLarge, "%d mappings of %s's things to %s have ended within a day, and one owner may map no more then", ended, owner, world).
 			WithFix("wait until some of them ended a day ago")
 	}
+	return nil
+}
+
+// viewsSet is how often an owner has changed views since a time that is less than a day
+// ago.
+type viewsSet struct {
+	since time.Time
+	count int
+}
+
+// mayChange counts a change of a view, and refuses one more than an owner may make in
+// a day. Ending a mapping isn't one. It is counted from the agent's start on. The
+// caller holds changeMu.
+func (a *Agent) mayChange(owner string) error {
+	c, now := a.viewsSet[owner], a.now()
+	if day := now.Sub(c.since); day >= 24*time.Hour || day < 0 {
+		c = viewsSet{since: now}
+	}
+	if c.count >= a.bounds.Views {
+		return carnet.Errorf(carnet.TooLarge, "%s has changed views %d times since %s, which is as often as one owner may within a day", owner, c.count, c.since.UTC().Format(time.RFC3339)).
+			WithFix("go on a day after that, or ask the operator of %s to raise limits.views_of_owner; ending a mapping is always possible", a.party)
+	}
+	c.count++
+	a.viewsSet[owner] = c
 	return nil
 }
 

@@ -2,6 +2,7 @@ package thing
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -54,6 +55,61 @@ func TestMappingsOfOneOwnerAreBounded(t *testing.T) {
 	}
 	ahead.Add(int64(25 * time.Hour))
 	if _, err := h.maps(d, nil); err != nil {
+		t.Errorf("a day later: %v", err)
+	}
+}
+
+// One owner can't fill log and store by changing views; others may, ending a mapping
+// always may be done, and a day later it goes on.
+func TestViewChangesOfOneOwnerAreBounded(t *testing.T) {
+	h := newHub(t)
+	var ahead atomic.Int64
+	h.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	h.bounds = Bounds{Views: 3}
+	h.restart()
+	h.connect()
+	d, other := h.addFor("mallory"), h.addFor("ann")
+	mapped := func(d *device) MappingInfo {
+		m, err := h.maps(d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	first, second, anns := mapped(d), mapped(d), mapped(other)
+	round := 1
+	set := func(m MappingInfo) error {
+		round++
+		_, err := h.agent.SetView(t.Context(), "whoever", m.ID, view(t, fmt.Sprintf(`{"properties":{"heart_rate":{"round":%d}}}`, round)))
+		return err
+	}
+	for _, m := range []MappingInfo{first, second, first} { // those of all mappings count
+		if err := set(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recorded := func() int {
+		all, err := h.agent.Views(second.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := recorded()
+	if err := set(second); carnet.CodeOf(err) != carnet.TooLarge || !strings.Contains(err.Error(), "limits.views_of_owner") {
+		t.Errorf("a fourth change: %v", err)
+	}
+	if recorded() != before {
+		t.Error("a refused change left a record")
+	}
+	if err := set(anns); err != nil {
+		t.Errorf("another owner's: %v", err)
+	}
+	if _, err := h.agent.Unmap(t.Context(), "mallory", first.ID); err != nil {
+		t.Errorf("ending one: %v", err)
+	}
+	ahead.Store(int64(24 * time.Hour))
+	if err := set(second); err != nil {
 		t.Errorf("a day later: %v", err)
 	}
 }

@@ -496,6 +496,9 @@ func (a *Agent) SetView(ctx context.Context, by string, id carnet.MappingID, vie
 			return carnet.Errorf(carnet.Conflict, "the mapping of %s to %s is stopped, and gets nothing more under any view", doc.Thing, doc.World).
 				WithFix("map it again: carnet thing map %s --world %s --avatar %s", doc.Thing, doc.World, doc.Avatar)
 		}
+		if err := a.mayChange(m.thing.owner); err != nil {
+			return err
+		}
 		doc.Owner = view
 		return nil
 	})
