@@ -169,7 +169,7 @@ func (s *server) lens(ctx context.Context) (*entity.Lens, error) {
 
 // shownThrough is what of an avatar's description is seen through a lens.
 func shownThrough(l *entity.Lens, i avatar.Info) avatar.Info {
-	shown := avatar.Info{ID: i.ID, Title: i.Title, Created: i.Created, Key: i.Key, Properties: []string{}}
+	shown := avatar.Info{ID: i.ID, Title: i.Title, Created: i.Created, Key: i.Key, Uncounted: true, Properties: []string{}}
 	for _, name := range i.Properties {
 		if l.Shows(name) {
 			shown.Properties = append(shown.Properties, name)

@@ -112,6 +112,9 @@ func TestAnApplicationReadsUnderAGrant(t *testing.T) {
 	if want := shownEach(5, 71, 10); !slices.Equal(whole, want) {
 		t.Errorf("the history is %v, want %v", whole, want)
 	}
+	if i, err := app.Avatar(ctx, m.Avatar); err != nil || !i.Uncounted || i.Measurements != 0 {
+		t.Errorf("of the avatar it sees %+v, %v", i, err)
+	}
 	// The state is what a rate shows of the newest interval.
 	ms, err := app.State(ctx, m.Avatar)
 	if got := numbers(ms); err != nil || !slices.Equal(got, whole[len(whole)-1:]) {

@@ -369,6 +369,8 @@ type Info struct {
 	Batches      uint64     `json:"batches"`
 	Properties   []string   `json:"properties"`
 	Latest       *time.Time `json:"latest,omitempty"` // newest measured time
+	// Uncounted: it is shown to somebody who isn't told how much there is of it, nor when.
+	Uncounted bool `json:"uncounted,omitempty" doc:"It is seen through a grant, which doesn't tell how much there is of it, nor when: streams, measurements and batches are 0, and latest is left out."`
 }
 
 // Avatars lists the avatars in order of their creation.

@@ -165,7 +165,7 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 // duplicates asks the agent how many measurements came again.
 func (s *setup) duplicates(ctx context.Context) (n uint64, err error) {
 	for _, w := range s.sensors {
-		info, err := s.party("hub").client.Thing(ctx, w.id)
+		info, err := s.party("hub").looks.Thing(ctx, w.id)
 		if err != nil {
 			return 0, fmt.Errorf("ask for the duplicates of the %s: %w", w.name, err)
 		}
@@ -363,7 +363,7 @@ func (s *setup) settle(ctx context.Context) bool {
 
 func (s *setup) isSettled(ctx context.Context) bool {
 	for _, p := range s.parties {
-		st, err := p.client.Status(ctx)
+		st, err := p.looks.Status(ctx)
 		if err != nil {
 			return false
 		}

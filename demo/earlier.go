@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"carnet"
 	"carnet/access"
@@ -70,6 +71,7 @@ func (s *setup) takeUp(ctx context.Context, o Options) error {
 			return fmt.Errorf("take up the demo in %s: %w", s.dir, err)
 		}
 		p.token = token.Token
+		p.others = slices.DeleteFunc(slices.Clone(s.earlier.Tokens), func(t access.Token) bool { return t.Party != p.name || t.Name != itself })
 		if o.PortBase != 0 {
 			p.config.Listen = planned
 		}

@@ -27,7 +27,7 @@ type Refusals struct {
 func (s *setup) refused(ctx context.Context) (map[string]map[carnet.Code]uint64, error) {
 	all := make(map[string]map[carnet.Code]uint64)
 	for _, w := range s.sensors {
-		info, err := s.party("hub").client.Thing(ctx, w.id)
+		info, err := s.party("hub").looks.Thing(ctx, w.id)
 		if err != nil {
 			return nil, err
 		}

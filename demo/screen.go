@@ -121,7 +121,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 	}
 	behind := s.behind(ctx)
 	for _, world := range s.script.worlds {
-		c := s.party(world).client
+		c := s.party(world).looks
 		for _, w := range s.sensors {
 			if _, mapped := w.mappings[world]; !mapped {
 				continue
@@ -148,7 +148,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 // behind says how many messages hub hasn't decided for each world yet.
 func (s *setup) behind(ctx context.Context) map[carnet.PartyID]uint64 {
 	all := make(map[carnet.PartyID]uint64)
-	st, err := s.party("hub").client.Status(ctx)
+	st, err := s.party("hub").looks.Status(ctx)
 	if err != nil || st.Things == nil {
 		return all // it is shown with the next lines
 	}

@@ -134,7 +134,7 @@ func (t *tale) progress(ctx context.Context) (lines []string) {
 		if p.client == nil {
 			continue
 		}
-		if st, err := p.client.Status(ctx); err == nil && st.DPM != nil {
+		if st, err := p.looks.Status(ctx); err == nil && st.DPM != nil {
 			lines = append(lines, fmt.Sprintf("  %10s   %-7s  %s run, %d wait, %d have ended", "", p.name, number(st.DPM.Leased, "job"), st.DPM.Waiting+st.DPM.Ready, st.DPM.Ended))
 		}
 	}
@@ -143,7 +143,7 @@ func (t *tale) progress(ctx context.Context) (lines []string) {
 
 // seen is what a world has of an avatar.
 func (t *tale) seen(ctx context.Context, world carnet.PartyID, id carnet.AvatarID) string {
-	c := t.party(world).client
+	c := t.party(world).looks
 	info, err := c.Avatar(ctx, id)
 	if err != nil {
 		return err.Error()
@@ -178,7 +178,7 @@ func await(ctx context.Context, what string, done func() (bool, error)) error {
 // shows waits until an avatar's state has all of the properties.
 func (t *tale) shows(ctx context.Context, world carnet.PartyID, id carnet.AvatarID, properties ...string) error {
 	return await(ctx, fmt.Sprintf("wait until %s has %v", world, properties), func() (bool, error) {
-		info, err := t.party(world).client.Avatar(ctx, id)
+		info, err := t.party(world).looks.Avatar(ctx, id)
 		have := make(map[string]bool)
 		for _, name := range info.Properties {
 			have[name] = true

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"carnet/access"
+	"carnet/activity"
 	"carnet/api"
 	"carnet/td"
 	"carnet/thing"
@@ -127,4 +129,14 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	says([]string{"arena gets nothing more of mine"}, nil, "owner", "stop", at, "mine/arena")
 	says([]string{"arena was stopped already"}, nil, "owner", "stop", at, m.ID.String())
 	says([]string{"  stopped by owner at ", "; gets nothing more"}, nil, "owner", "show", at)
+
+	// A thing in an owner's place says whose it is.
+	says(nil, []string{"mine is a thing, and an owner's name is wanted", "carnet owner show owner"}, "owner", "show", at, "mine")
+
+	// The log says who asked; the demo, which looks all the time, isn't its operator.
+	looked := reads[activity.Found](u, "activity", at, "--party=hub", "--action=get-status")
+	if len(looked.Records) == 0 || slices.ContainsFunc(looked.Records, func(r activity.Record) bool { return r.Who.Name != "demo" }) {
+		t.Errorf("who looked how the agent is: %+v", looked.Records)
+	}
+	says([]string{"WHO", "demo (administrator)"}, nil, "activity", at, "--party=hub", "--action=get-status", "--limit=1")
 }

@@ -184,10 +184,22 @@ func (c avatarList) Run(ctx context.Context, s streams) error {
 	}
 	t := table{{"AVATAR", "WORLD", "TITLE", "MEASUREMENTS", "BATCHES", "LATEST", "PROPERTIES"}}
 	for _, a := range all {
-		t.add(a.ID.String(), string(a.World), a.Title, strconv.FormatUint(a.Measurements, 10), strconv.FormatUint(a.Batches, 10),
+		measurements, batches := strconv.FormatUint(a.Measurements, 10), strconv.FormatUint(a.Batches, 10)
+		if a.Uncounted {
+			measurements, batches = "-", "-"
+		}
+		t.add(a.ID.String(), string(a.World), a.Title, measurements, batches,
 			moment(a.Latest), strings.Join(a.Properties, " "))
 	}
 	return t.write(s.out)
+}
+
+// counted says how much there is of an avatar.
+func counted(i avatar.Info) string {
+	if i.Uncounted {
+		return "seen through a grant, which doesn't tell how much there is"
+	}
+	return number(i.Measurements, "measurement", "measurements") + " in " + number(i.Batches, "batch", "batches") + " of " + number(uint64(i.Streams), "stream", "streams")
 }
 
 type avatarShow struct {
@@ -224,8 +236,7 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 	if did := didOf(i); did != "" {
 		fmt.Fprintln(s.out, did)
 	}
-	fmt.Fprintf(s.out, "%s in %s of %s, since %s\n\n", number(i.Measurements, "measurement", "measurements"),
-		number(i.Batches, "batch", "batches"), number(uint64(i.Streams), "stream", "streams"), clock(i.Created))
+	fmt.Fprintf(s.out, "%s, since %s\n\n", counted(i), clock(i.Created))
 	t := measurements(state)
 	for i := range state {
 		if slices.Contains(old, state[i].Name) {

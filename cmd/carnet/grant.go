@@ -361,11 +361,7 @@ func (c activityCommand) Run(ctx context.Context, s streams) error {
 	if err != nil || c.JSON {
 		return orJSON(s, list, err)
 	}
-	t := table{{"NUMBER", "TIME", "VIA", "PERMITTED", "RULE", "WHY"}}
-	for _, r := range list.Records {
-		t.add(fmt.Sprint(r.ID), clock(r.Time), string(r.Via), fmt.Sprint(r.Permitted), r.Rule, r.Why)
-	}
-	if err := t.write(s.out); err != nil || list.Stopped == 0 {
+	if err := activities(list.Records).write(s.out); err != nil || list.Stopped == 0 {
 		return err
 	}
 	on := "--before"
@@ -374,6 +370,15 @@ func (c activityCommand) Run(ctx context.Context, s streams) error {
 	}
 	_, err = fmt.Fprintf(s.err, "The search looked as far as record %d and stopped; go on with %s %d.\n", list.Stopped, on, list.Stopped)
 	return err
+}
+
+// activities is records as a table.
+func activities(records []activity.Record) table {
+	t := table{{"NUMBER", "TIME", "WHO", "VIA", "PERMITTED", "RULE", "WHY"}}
+	for _, r := range records {
+		t.add(fmt.Sprint(r.ID), clock(r.Time), r.Who.String(), string(r.Via), fmt.Sprint(r.Permitted), r.Rule, r.Why)
+	}
+	return t
 }
 
 type policyCommands struct {
