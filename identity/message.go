@@ -64,5 +64,8 @@ func openMessage(token, typ string, message any, signer func() (ed25519.PublicKe
 	if err := checkHeader(typ, p.header, headerOf(typ, DID(key))); err != nil {
 		return err
 	}
-	return p.verify(key)
+	if err := p.verify(key); err != nil {
+		return carnet.Errorf(carnet.CodeOf(err), "the %s has been changed on its way, or isn't by who it says: %v", typ, err).WithFix("have it sent again")
+	}
+	return nil
 }

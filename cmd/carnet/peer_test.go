@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"carnet/api"
+	"carnet/td"
 )
 
 // TestAnInvitationThatCantBeWritten leaves nothing behind: neither the invitation
@@ -32,6 +34,41 @@ func TestAnInvitationThatCantBeWritten(t *testing.T) {
 	if p := peers(); len(p) != 1 || p[0].Name != "arena" {
 		t.Errorf("it invites %+v", p)
 	}
+}
+
+// TestAPeeringThatIsBeingMade is what is said until both operators have compared the words:
+// of an invitation that was altered, and of a thing that is to be mapped already.
+func TestAPeeringThatIsBeingMade(t *testing.T) {
+	u := newUser(t)
+	u.does("party", "init", "--role=things", "--party=hub", "--dir=hub", "--listen-http="+address(t), "--listen-mqtt="+address(t))
+	u.does("party", "init", "--role=world", "--party=arena", "--dir=arena", "--listen-http="+address(t), "--listen-link="+address(t), "--purpose=care", "--sensitivity=health")
+	u.runs("things", "hub")
+	u.runs("world", "arena")
+	const hub, arena = "--access=hub/access.json", "--access=arena/access.json"
+	u.write("watch.td.json", string(td.Watch()))
+	u.does("thing", "add", hub, "--id=watch", "--description=watch.td.json")
+	u.does("peer", "invite", "watches", "--scope=r1", "--purpose=care", "--sensitivity=health", "--out=invitation", arena)
+
+	header, rest, _ := strings.Cut(u.read("invitation"), ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	plain, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil || !strings.Contains(string(plain), `"care"`) {
+		t.Fatalf("the invitation says %s, %v", plain, err)
+	}
+	for was, is := range map[string]string{`"care"`: `"cure"`, `"purpos`: `"porpus`} {
+		altered := strings.Replace(string(plain), was, is, 1)
+		u.write("altered", header+"."+base64.RawURLEncoding.EncodeToString([]byte(altered))+"."+signature)
+		u.refuses("changed on its way", "peer", "accept", "gym", "altered", hub)
+		u.refuses("have it sent again", "peer", "accept", "gym", "altered", hub)
+	}
+	if p := reads[[]api.Peer](u, "peer", "list", hub); len(p) != 0 {
+		t.Errorf("after altered invitations there are %+v", p)
+	}
+
+	u.sees([]string{"accepted", "compare the words"}, "peer", "accept", "gym", "invitation", hub)
+	u.refuses("the peering with gym isn't made yet (accepted)", "thing", "map", "watch", "--world=gym", hub)
+	u.refuses("compare the words with the other side's operator", "thing", "map", "watch", "--world=gym", hub)
+	u.refuses(`"nobody" is not a world`, "thing", "map", "watch", "--world=nobody", hub)
 }
 
 // TestARefusedPeerSeesThatItIs is what one side sees when the other suspends a peering,
