@@ -194,8 +194,8 @@ func (c avatarList) Run(ctx context.Context, s streams) error {
 	return t.write(s.out)
 }
 
-// counted says how much there is of an avatar.
-func counted(i avatar.Info) string {
+// amount says how much there is of an avatar.
+func amount(i avatar.Info) string {
 	if i.Uncounted {
 		return "seen through a grant, which doesn't tell how much there is"
 	}
@@ -236,7 +236,7 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 	if did := didOf(i); did != "" {
 		fmt.Fprintln(s.out, did)
 	}
-	fmt.Fprintf(s.out, "%s, since %s\n\n", counted(i), clock(i.Created))
+	fmt.Fprintf(s.out, "%s, since %s\n\n", amount(i), clock(i.Created))
 	t := measurements(state)
 	for i := range state {
 		if slices.Contains(old, state[i].Name) {

@@ -12,7 +12,7 @@ func TestWhatIsNotCountedIsNotNone(t *testing.T) {
 		"seen through a grant, which doesn't tell how much there is": {Uncounted: true},
 		"0 measurements in 0 batches of 1 stream":                    {Streams: 1},
 	} {
-		if got := counted(i); got != want {
+		if got := amount(i); got != want {
 			t.Errorf("%+v: %s", i, got)
 		}
 	}
