@@ -69,9 +69,11 @@ func (e *Engine) runtime(ctx context.Context, limits engine.Limits) wazero.Runti
 		WithCompilationCache(e.cache).WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
 }
 
-// Check implements engine.Engine.
+// Check implements engine.Engine. It makes no machine code, which takes seconds for a
+// large module: who asks waits for the answer.
 func (e *Engine) Check(ctx context.Context, program []byte) error {
-	rt := e.runtime(ctx, engine.Limits{Memory: engine.MostMemory})
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().
+		WithMemoryLimitPages(engine.MostMemory/pageSize).WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
 	defer rt.Close(context.Background())
 	_, err := compile(ctx, rt, program)
 	return err
