@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
+
+	"carnet"
 )
 
-// A checkpoint copies the write-ahead log into the file, 16 MB and two fsyncs
+// A checkpoint copies the write-ahead log into the file, 8 MB and two fsyncs
 // at a time. Done by the connection that commits, as SQLite does by itself, it
 // would hold up one commit in a hundred for ten milliseconds and more. So a
 // goroutine of its own copies beside the writer, and then, in no time, what was
@@ -43,22 +46,29 @@ func (db *DB) checkpoints() {
 		case <-db.quit:
 			return
 		}
-		if pages, err := moveLog(db.mover, "NOOP"); err != nil || pages < walPages {
-			continue
-		}
-		if all, err := db.copyBeside(); err != nil || all {
-			db.fatal(classify(err))
-			continue
-		}
-		select {
-		case db.slot <- struct{}{}:
-		case <-db.quit:
-			return
-		}
-		_, err := moveLog(db.mover, "PASSIVE")
-		<-db.slot
-		db.fatal(classify(err))
+		db.checkpoint()
 	}
+}
+
+// checkpoint copies the log into the file if it is due.
+func (db *DB) checkpoint() {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	if pages, err := moveLog(db.mover, "NOOP"); err != nil || pages < walPages {
+		return
+	}
+	if all, err := db.copyBeside(); err != nil || all {
+		db.fatal(classify(err))
+		return
+	}
+	select {
+	case db.slot <- struct{}{}:
+	case <-db.quit:
+		return
+	}
+	_, err := moveLog(db.mover, "PASSIVE")
+	<-db.slot
+	db.fatal(classify(err))
 }
 
 // copyBeside copies the log while others commit, until nothing was committed
@@ -78,6 +88,14 @@ func (db *DB) copyBeside() (all bool, err error) {
 	return false, nil
 }
 
+// cutLog empties the log and reports whether that could be done: no reader was in the
+// way.
+func cutLog(conn *sql.Conn) (done bool, err error) {
+	var busy, pages, moved int
+	err = conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	return busy == 0, err
+}
+
 // moveLog runs a checkpoint of a kind and returns how many pages the log has.
 func moveLog(conn *sql.Conn, kind string) (pages int, err error) {
 	var busy, moved int
@@ -85,16 +103,66 @@ func moveLog(conn *sql.Conn, kind string) (pages int, err error) {
 	return pages, err
 }
 
-// scrub empties the write-ahead log into the file, so that what was deleted is
-// overwritten in both. A reader that is in its way makes that wait for the next
-// checkpoint.
+// scrub leaves nothing in the file and its log of what was deleted before: the log is
+// emptied into the file, and then gaps of pages are zeroed. Who comes while others wait
+// shares what is done for them.
 func (db *DB) scrub(ctx context.Context) error {
-	if err := db.acquire(ctx); err != nil {
-		return fmt.Errorf("empty write-ahead log: %w", err)
+	turn := db.asked.Add(1)
+	db.scrubbing.Lock()
+	defer db.scrubbing.Unlock()
+	if db.scrubbed >= turn {
+		return nil
 	}
-	defer func() { <-db.slot }()
-	if _, err := moveLog(db.conn, "TRUNCATE"); err != nil {
-		return fmt.Errorf("empty write-ahead log: %w", db.fatal(classify(err)))
+	all := db.asked.Load()
+	stale, err := db.still(ctx)
+	if err != nil {
+		return err
 	}
+	if len(stale) > 0 {
+		if err := db.overwrite(ctx, stale); err != nil {
+			return err
+		}
+		db.copying.Lock()
+		defer db.copying.Unlock()
+		if err := db.emptyLog(ctx); err != nil {
+			return err
+		}
+	}
+	db.scrubbed = all
 	return nil
+}
+
+// still empties the log, and finds the pages with stale gaps before the file changes:
+// meanwhile changes gather in the log.
+func (db *DB) still(ctx context.Context) ([]int64, error) {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	if err := db.emptyLog(ctx); err != nil {
+		return nil, err
+	}
+	return db.stale()
+}
+
+// emptyLog moves the log into the file and cuts it to nothing. The caller holds copying.
+func (db *DB) emptyLog(ctx context.Context) error {
+	for begun := time.Now(); ; {
+		if err := db.acquire(ctx); err != nil {
+			return fmt.Errorf("empty write-ahead log: %w", err)
+		}
+		done, err := cutLog(db.conn)
+		<-db.slot
+		switch {
+		case err != nil:
+			return fmt.Errorf("empty write-ahead log: %w", db.fatal(classify(err)))
+		case done:
+			return nil
+		case time.Since(begun) > 2*db.patience:
+			return carnet.Errorf(carnet.Unavailable, "somebody reads the store for so long that what was deleted can't be overwritten").WithFix("try it again later")
+		}
+		select {
+		case <-time.After(10 * time.Millisecond): // another process copies the log
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -55,7 +55,7 @@ type Options struct {
 // How the file is laid out. Rows hold 50 KB to 1 MB, so pages are large; the
 // figures behind these numbers are in docs/design/store.md.
 const (
-	pageSize   = 8192
+	pageSize   = 4096 // SQLite's own
 	cacheKiB   = 16 << 10
 	walKeep    = 64 << 20 // bytes of log file kept after a checkpoint: to cut it costs whoever commits next
 	maxReaders = 64
@@ -69,6 +69,7 @@ type DB struct {
 	mover  *sql.Conn // the checkpointer's
 	reads  *sql.DB
 
+	patience time.Duration        // with others who use the file
 	slot     chan struct{}        // holds a token while somebody writes
 	prepared map[string]*sql.Stmt // of conn; owned by the holder of slot
 	changes  int                  // made since the start; owned by the holder of slot
@@ -77,6 +78,12 @@ type DB struct {
 	quit     chan struct{}        // closed by Close: the checkpointer is to end
 	done     chan struct{}        // closed when the checkpointer has ended
 	closing  sync.Once
+
+	file      *os.File      // to read; open as long as any connection: to close one ends SQLite's locks
+	copying   sync.Mutex    // held by who copies the log into the file, and who reads it
+	scrubbing sync.Mutex    // held before copying
+	scrubbed  uint64        // how many of those who asked for a scrub had theirs; guarded by scrubbing
+	asked     atomic.Uint64 // how many did
 
 	bodies  string // the directory of large bodies
 	files   bodies.Files
@@ -109,7 +116,7 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	}
 	db := &DB{
 		broken: make(chan struct{}), bodies: o.Bodies, files: o.Files,
-		path: path, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
+		path: path, patience: o.BusyTimeout, slot: make(chan struct{}, 1), prepared: make(map[string]*sql.Stmt),
 		look: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := db.connect(ctx, o); err != nil {
@@ -172,6 +179,9 @@ func (db *DB) connect(ctx context.Context, o Options) (err error) {
 	}
 	db.reads.SetMaxOpenConns(o.Readers)
 	db.reads.SetMaxIdleConns(o.Readers)
+	if db.file, err = os.Open(db.path); err != nil {
+		return err
+	}
 	if db.mover, err = db.writes.Conn(ctx); err != nil {
 		return err
 	}
@@ -179,12 +189,10 @@ func (db *DB) connect(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// dsn tells the driver how to set up a connection. The order matters: the page
-// size of a new file is fixed by the first write, which journal_mode is.
+// dsn tells the driver how to set up a connection.
 func (db *DB) dsn(o Options, last string) string {
 	q := url.Values{"_pragma": {
 		"busy_timeout(" + strconv.FormatInt(o.BusyTimeout.Milliseconds(), 10) + ")",
-		"page_size(" + strconv.Itoa(pageSize) + ")",
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"wal_autocheckpoint(0)",
@@ -228,6 +236,9 @@ func (db *DB) close() error {
 	}
 	if db.writes != nil {
 		errs = append(errs, db.writes.Close())
+	}
+	if db.file != nil { // after all connections
+		errs = append(errs, db.file.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close store: %w", err)
