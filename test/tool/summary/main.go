@@ -1,6 +1,6 @@
 // Command summary reads what "go test -json" writes and shows it as "go test"
 // does: one line for each package, the output of tests that fail. It then says
-// which tests were skipped and why, and appends "PASSED FAILED" to the file of
+// which tests were skipped and which failed, and why, and appends "PASSED FAILED" to the file of
 // the -totals flag: tests of the top level, and packages that end without a
 // verdict of a test (they don't compile, crash, or run out of time).
 //
@@ -35,6 +35,7 @@ type run struct {
 	output         map[string]map[string]string // package → test ("" its own) → output, of tests not ended
 	verdict        map[string]bool              // packages with a failed test
 	skips          []string
+	reasons        strings.Builder // of tests that failed, without what their programs logged
 	passed, failed int
 }
 
@@ -68,6 +69,9 @@ func (r *run) main(in io.Reader, skips, totals string) (err error) {
 	}
 	if len(r.skips) > 0 {
 		fmt.Fprintf(r.out, "skipped:\n%s", strings.Join(r.skips, ""))
+	}
+	if r.reasons.Len() > 0 {
+		fmt.Fprintf(r.out, "failed:\n%s", r.reasons.String())
 	}
 	if totals == "" {
 		return nil
@@ -154,6 +158,12 @@ func (r *run) test(e event, output string, strict bool) {
 	case "fail":
 		r.verdict[e.Package] = true
 		io.WriteString(r.out, output)
+		fmt.Fprintf(&r.reasons, "  %s %s\n", e.Package, e.Test)
+		for line := range strings.Lines(output) {
+			if reason.MatchString(line) {
+				r.reasons.WriteString("  " + line)
+			}
+		}
 		if top {
 			r.failed++
 		}
@@ -171,6 +181,9 @@ func (r *run) test(e event, output string, strict bool) {
 		}
 	}
 }
+
+// reason is how a test says why it fails; what follows on lines of their own is detail.
+var reason = regexp.MustCompile(`^ +[a-z0-9_]+\.go:[0-9]+: `)
 
 // said is a test's output without the lines that every test has.
 func said(output string) string {

@@ -34,7 +34,7 @@ func TestSummary(t *testing.T) {
 {"Action":"fail","Package":"a","Test":"TestX"}
 {"Action":"output","Package":"a","Output":"FAIL\ta\t0.1s\n"}
 {"Action":"fail","Package":"a"}
-`, true, "0 1", []string{"wrong", "FAIL\ta"}, ""},
+`, true, "0 1", []string{"wrong", "FAIL\ta", "failed:\n  a TestX\n      x_test.go:3: wrong\n"}, ""},
 		{"failed subtest counts once", `{"Action":"fail","Package":"a","Test":"TestX/sub"}
 {"Action":"fail","Package":"a","Test":"TestX"}
 {"Action":"fail","Package":"a"}
