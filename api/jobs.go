@@ -25,6 +25,7 @@ type jobs interface {
 	Cancel(context.Context, carnet.JobID) (job.Info, error)
 	Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, within time.Duration) (job.Info, error)
 	Output(context.Context, carnet.JobID) ([]byte, error)
+	modules
 }
 
 // computing is what the handler needs of a DPM: a *dpm.Agent.
@@ -126,8 +127,9 @@ func (s *server) jobRoutes(h huma.API) {
 // NewJob is what somebody wants to have computed.
 type NewJob struct {
 	At         carnet.PartyID    `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world." maxLength:"32" example:"forge"`
-	Engine     string            `json:"engine" doc:"What runs the program: wasm or sql." maxLength:"32" example:"wasm"`
-	Program    []byte            `json:"program" doc:"The module, or the query, in base64." maxLength:"23000000"`
+	Module     string            `json:"module,omitempty" doc:"The signed module that runs, NAME@VERSION; then neither engine nor program are given." maxLength:"140" example:"heartzones@1.0.0"`
+	Engine     string            `json:"engine,omitempty" doc:"What runs the program: wasm or sql." maxLength:"32" example:"wasm"`
+	Program    []byte            `json:"program,omitempty" doc:"The query, or a program that nobody signed where the operators allow it, in base64." maxLength:"23000000"`
 	Parameters json.RawMessage   `json:"parameters,omitempty" doc:"A JSON object for the program, of at most 4 KiB."`
 	Avatars    []carnet.AvatarID `json:"avatars" doc:"Whose measurements. The program is told a1, a2 and so on." minItems:"1" maxItems:"64"`
 	From       *time.Time        `json:"from,omitempty" doc:"Measured from then on."`
@@ -138,7 +140,7 @@ type NewJob struct {
 }
 
 func (n NewJob) spec() (job.Spec, error) {
-	s := job.Spec{At: n.At, Engine: n.Engine, Program: n.Program, Parameters: n.Parameters, Avatars: n.Avatars, Properties: n.Properties, Within: time.Duration(n.Within) * time.Second}
+	s := job.Spec{At: n.At, Module: n.Module, Engine: n.Engine, Program: n.Program, Parameters: n.Parameters, Avatars: n.Avatars, Properties: n.Properties, Within: time.Duration(n.Within) * time.Second}
 	if n.From != nil {
 		s.From = *n.From
 	}
@@ -176,6 +178,7 @@ type Job struct {
 	Until      time.Time         `json:"until" doc:"When it must have ended."`
 	Ended      *time.Time        `json:"ended,omitempty"`
 	Purpose    string            `json:"purpose"`
+	Module     string            `json:"module,omitempty" doc:"The signed module that runs, NAME@VERSION." example:"heartzones@1.0.0"`
 	Task       capsule.Task      `json:"task" doc:"Everything that decides the output."`
 	Label      capsule.Label     `json:"label" doc:"Of the output: all inputs' joined."`
 	Avatars    []carnet.AvatarID `json:"avatars" doc:"a1, a2 and so on, in this order."`
@@ -203,7 +206,7 @@ func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return an
 
 func showJob(i job.Info) Job {
 	j := Job{
-		ID: i.ID, At: i.At, State: i.Stand.State, Outcome: i.Stand.Outcome, Code: i.Stand.Code, Why: i.Stand.Why, Made: i.Made, Until: i.Until, Purpose: i.Purpose,
+		ID: i.ID, At: i.At, State: i.Stand.State, Outcome: i.Stand.Outcome, Code: i.Stand.Code, Why: i.Stand.Why, Made: i.Made, Until: i.Until, Purpose: i.Purpose, Module: i.Module,
 		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
 	}
 	if !i.Stand.Ended.IsZero() {

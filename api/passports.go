@@ -55,7 +55,7 @@ const (
 
 // isLarge says whether a pattern's bodies may be large.
 func isLarge(pattern string) bool {
-	return strings.Contains(pattern, largeBodies) || strings.HasPrefix(pattern, "POST "+jobsPath)
+	return strings.Contains(pattern, largeBodies) || strings.HasPrefix(pattern, "POST "+jobsPath) || strings.HasPrefix(pattern, "POST "+modulesPath)
 }
 
 // lackingAtOnce is how many stretches are listed at once.

@@ -74,6 +74,7 @@ func (s *server) routes() (http.Handler, error) {
 		}
 		if s.jobs != nil {
 			s.jobRoutes(h)
+			s.moduleRoutes(h)
 		}
 	}
 	for path, item := range h.OpenAPI().Paths {

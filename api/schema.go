@@ -55,6 +55,7 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[dpm.Withdrawing]():       "JobWithdrawal",
 		reflect.TypeFor[dpm.WithdrawingAnswer](): "JobWithdrawalAnswer",
 		reflect.TypeFor[dpm.Taking]():            "JobTaken",
+		reflect.TypeFor[dpm.Revoking]():          "ModuleRevocation",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		if t.Kind() == reflect.Pointer {

@@ -36,6 +36,7 @@ const (
 	Parked    Outcome = "parked"    // it ended workers, and isn't tried again
 	Expired   Outcome = "expired"   // its time was over
 	Withdrawn Outcome = "withdrawn" // by the world
+	Refused   Outcome = "refused"   // the module was revoked after the order was accepted
 )
 
 // MaxReason bounds why a job ended.
@@ -71,7 +72,7 @@ type Output struct {
 // Check holds a result against itself.
 func (r Result) Check() error {
 	switch r.Outcome {
-	case Done, Failed, Parked, Expired, Withdrawn:
+	case Done, Failed, Parked, Expired, Withdrawn, Refused:
 	default:
 		return bad("the result's outcome is %.40q", r.Outcome)
 	}

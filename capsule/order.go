@@ -1,6 +1,7 @@
 // Package capsule owns the messages of reference point R6: the order that a world
-// signs for a job, and what a DPM signs in return. docs/design/capsule.md has them
-// all, with what each proves.
+// signs for a job, and what a DPM signs in return; and of modules, what their publishers
+// sign (docs/design/modules.md). docs/design/capsule.md has all others, with what each
+// proves.
 //
 // A capsule is an order and the key bags that it names. The package has no state: it
 // makes and reads messages, each in one form, and checks what a message says of
@@ -29,6 +30,8 @@ const (
 	typResult     = "carnet-result-job+jwt"
 	typWithdrawal = "carnet-withdrawal-job+jwt"
 	typOffer      = "carnet-offer-dpm+jwt"
+	typModule     = "carnet-module+jwt"
+	typRevocation = "carnet-revocation-module+jwt"
 )
 
 // Bounds of a job.
@@ -103,6 +106,9 @@ type Order struct {
 	Purpose string             `json:"purpose"`
 	Terms   carnet.Fingerprint `json:"terms"` // of the peering
 	Task    Task               `json:"task"`
+	// Module is the fingerprint of the record of the module that runs; zero: nobody signed
+	// the program but who signs the order.
+	Module carnet.Fingerprint `json:"module,omitzero"`
 	// Label is the output's: all inputs' joined.
 	Label Label                `json:"label"`
 	Bags  []carnet.Fingerprint `json:"bags"`

@@ -45,12 +45,12 @@ type role struct {
 
 // worldRole is a world and what it may hold.
 func worldRole(name carnet.PartyID, purpose, sensitivity string, calls bool) role {
-	return role{name, identity.World, node.Config{World: node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity}}, calls}
+	return role{name, identity.World, node.Config{World: node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity, UnsignedPrograms: true}}, calls}
 }
 
 // dpmRole is a DPM and what it may hold.
 func dpmRole(name carnet.PartyID, sensitivity string) role {
-	return role{name, identity.DPM, node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1}}, false}
+	return role{name, identity.DPM, node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1, UnsignedPrograms: true}}, false}
 }
 
 // plain is the demo without a story.

@@ -50,6 +50,9 @@ type Config struct {
 	Dir     string       // of jobs' content and parts
 	Engines []capsule.EngineOffer
 	Most    capsule.Limits // of a job
+	// Signed names the engines whose programs must be modules that a publisher signed;
+	// none: whatever a peer orders is run.
+	Signed []string
 	// Peer finds a world that may order now.
 	Peer func(name carnet.PartyID) (Peer, error)
 	// State makes the outbox item of a statement; Recorded is told that there are new.
@@ -80,12 +83,16 @@ type Agent struct {
 	workers map[string]int   // connected, by name
 	ready   chan struct{}    // closed when a job has become ready
 	leased  map[*held]*lease
+	revoked map[revoker]string // why, of modules that run no more
+
+	revoking sync.Mutex // held while a revocation is stored
 }
 
 // held is a job with what this process knows of it.
 type held struct {
 	ref      string
-	order    *capsule.Order // nil of a job that was withdrawn before it came
+	order    *capsule.Order  // nil of a job that was withdrawn before it came
+	module   *capsule.Module // nil where the order names none
 	accepted time.Time
 
 	changing sync.Mutex // held while the job changes
@@ -134,7 +141,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, files: files{cfg.Dir}, process: carnet.NewJobID().String(), jobs: make(map[string]*held), workers: make(map[string]int), ready: make(chan struct{}),
-		leased: make(map[*held]*lease),
+		leased: make(map[*held]*lease), revoked: make(map[revoker]string),
 	}
 	var err error
 	if a.receptions, err = openReceptions(ctx, cfg.Keys, cfg.Now); err != nil {
@@ -143,8 +150,11 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	return a, a.load(ctx)
 }
 
-// load reads the jobs, and does what a crash left undone of each.
+// load reads the revocations and the jobs, and does what a crash left undone of each.
 func (a *Agent) load(ctx context.Context) error {
+	if err := a.loadRevocations(ctx); err != nil {
+		return err
+	}
 	needed := make(map[string]bool)
 	for after := ""; ; {
 		page, err := a.cfg.Store.DocumentPage(ctx, kindJobDocument, after, 256)
@@ -205,6 +215,13 @@ func (a *Agent) read(d carnet.Document) (*held, error) {
 		return nil, err
 	}
 	h.order = &order
+	if h.job.Record != "" {
+		m, err := capsule.OpenModule(h.job.Record)
+		if err != nil {
+			return nil, err
+		}
+		h.module = &m
+	}
 	acceptance, err := capsule.OpenAcceptance(h.job.Acceptance, a.cfg.Key.Public().(ed25519.PublicKey))
 	h.accepted = acceptance.Accepted
 	return h, err
@@ -392,6 +409,8 @@ func (a *Agent) round(ctx context.Context) error {
 		case j.State == Ended:
 		case !now.Before(j.Until):
 			err = a.change(ctx, h, Event{Kind: Late})
+		case a.revokedOf(h) != "":
+			err = a.refuse(ctx, h)
 		case lost[h]:
 			a.cfg.Log.Warn("a worker's lease ran out", "job", h.ref, "worker", j.Worker, "attempt", j.Attempt)
 			err = a.change(ctx, h, Event{Kind: Lost, Attempt: j.Attempt})

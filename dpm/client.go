@@ -71,6 +71,12 @@ func (c *Client) Taken(ctx context.Context, id carnet.JobID, result carnet.Finge
 	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", Taking{result}, nil, patience)
 }
 
+// Revoke tells the DPM that a module is revoked: when it returns the DPM runs it no more,
+// where the word counts.
+func (c *Client) Revoke(ctx context.Context, message string) error {
+	return c.json(ctx, http.MethodPost, "revocations", Revoking{message}, nil, patience)
+}
+
 const maxAnswer = 4 << 20
 
 // json sends in, if any, and reads the answer into out, if one is wanted.

@@ -122,6 +122,9 @@ func (a *Agent) give(ctx context.Context, h *held, worker string) (*Assignment, 
 	if state != Ready {
 		return nil, nil
 	}
+	if why := a.revokedOf(h); why != "" { // the next round clears what it leaves
+		return nil, a.changeHeld(ctx, h, Event{Kind: Refuse, Code: carnet.Forbidden, Why: why})
+	}
 	if a.lacks(h) { // a crash lost some of it, or a worker found that it is damaged
 		return nil, a.changeHeld(ctx, h, Event{Kind: Lacking})
 	}

@@ -26,7 +26,7 @@ const (
 type Caller func(*http.Request) (carnet.PartyID, error)
 
 // maxSubmission bounds a capsule, as JSON.
-const maxSubmission = capsule.MostBags*seal.MaxBag*4/3 + 2*identity.MaxMessage + 64<<10
+const maxSubmission = capsule.MostBags*seal.MaxBag*4/3 + 3*identity.MaxMessage + 64<<10
 
 // longestWait is how long a world may wait for a job to change.
 const longestWait = 30 * time.Second
@@ -59,6 +59,7 @@ func (s *server) routes() map[string]handler {
 		"GET /r6/jobs/{job}/parts/{attempt}/{n}":   s.part,
 		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
 		"POST /r6/jobs/{job}/taken":                s.taken,
+		"POST /r6/revocations":                     s.revoke,
 	}
 }
 
@@ -203,6 +204,23 @@ func (s *server) withdraw(w http.ResponseWriter, r *http.Request, who carnet.Par
 		return err
 	}
 	return answerJSON(w, WithdrawingAnswer{result})
+}
+
+// Revoking carries a word that a module is to run no more.
+type Revoking struct {
+	Revocation string `json:"revocation"`
+}
+
+func (s *server) revoke(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	var body Revoking
+	if err := readJSON(w, r, 2*identity.MaxMessage, &body); err != nil {
+		return err
+	}
+	if err := s.agent.Revoke(r.Context(), who, body.Revocation); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // Taking names the result that a world has.

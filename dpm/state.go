@@ -30,6 +30,8 @@ type Job struct {
 	Acceptance string    `json:"acceptance"`
 	Reception  []byte    `json:"reception"` // the world's announcement
 	Until      time.Time `json:"until"`
+	// Record is that of the module that runs, where the order names one.
+	Record string `json:"record,omitempty"`
 
 	State   State  `json:"state"`
 	Attempt int    `json:"attempt,omitempty"` // leases given
@@ -82,6 +84,7 @@ const (
 	Withdraw                  // the world wants it no more
 	Take                      // the world has the result
 	Clear                     // its keys are destroyed, and its content is deleted
+	Refuse                    // its module is revoked
 )
 
 // Next is what becomes of a job by an event. It has no other effects: what is to be
@@ -137,6 +140,11 @@ func Next(j Job, e Event) (Job, error) {
 		// What is done may be withdrawn, too: nothing of it is to be kept.
 		j.Output, j.Taken = nil, false
 		return end(j, e.At, capsule.Withdrawn, "", ""), nil
+	case Refuse:
+		if j.State == Ended {
+			return j, nil
+		}
+		return end(j, e.At, capsule.Refused, e.Code, e.Why), nil
 	case Take:
 		if j.State != Ended {
 			return j, stateConflict(j)

@@ -20,7 +20,8 @@ import (
 type Submission struct {
 	Order     string   `json:"order"`
 	Bags      [][]byte `json:"bags"`
-	Reception []byte   `json:"reception"` // the world's announcement
+	Reception []byte   `json:"reception"`        // the world's announcement
+	Record    string   `json:"record,omitempty"` // of the module that the order names
 }
 
 // ahead is how far a world's clock may be ahead of this one's.
@@ -43,6 +44,10 @@ func (a *Agent) Submit(ctx context.Context, from carnet.PartyID, id carnet.JobID
 	if err := a.admit(peer, id, &order); err != nil {
 		return "", err
 	}
+	module, err := a.moduleOf(from, &order, s.Record)
+	if err != nil {
+		return "", err
+	}
 	bags, err := a.openBags(peer, &order, s.Bags)
 	if err != nil {
 		return "", err
@@ -54,8 +59,8 @@ func (a *Agent) Submit(ctx context.Context, from carnet.PartyID, id carnet.JobID
 	if err != nil {
 		return "", err
 	}
-	h := &held{ref: refOf(from, id), order: &order, accepted: a.cfg.Now().UTC().Truncate(time.Second), changed: make(chan struct{}), serial: 1}
-	h.job = Job{Peer: from, Order: s.Order, Named: capsule.Fingerprint(s.Order), Reception: s.Reception, Until: order.Until, State: Waiting}
+	h := &held{ref: refOf(from, id), order: &order, module: module, accepted: a.cfg.Now().UTC().Truncate(time.Second), changed: make(chan struct{}), serial: 1}
+	h.job = Job{Peer: from, Order: s.Order, Named: capsule.Fingerprint(s.Order), Reception: s.Reception, Until: order.Until, Record: s.Record, State: Waiting}
 	if h.job.Acceptance, err = (capsule.Acceptance{Job: id, Order: h.job.Named, Accepted: h.accepted}).Sign(a.cfg.Key); err != nil {
 		return "", err
 	}

@@ -65,6 +65,11 @@ func (a *Agent) step(ctx context.Context, h *held, j *Job) error {
 	if j.Stand.State != Ended && !a.cfg.Now().Before(j.Until) {
 		return a.change(ctx, h, Event{Kind: Overdue, Why: a.overdue(h, j)}, nil)
 	}
+	if j.Stand.Sends() {
+		if why := a.forbids(j.Module); why != "" {
+			return a.refuse(ctx, h, j, why)
+		}
+	}
 	switch {
 	case j.Stand.State == Ended && j.Stand.Told:
 		return a.store(ctx, h, j)
@@ -121,7 +126,7 @@ func final(err error) bool {
 
 // submit brings the capsule.
 func (a *Agent) submit(ctx context.Context, h *held, j *Job, p *Peer) error {
-	said, err := p.DPM.Submit(ctx, j.ID, submission(j))
+	said, err := p.DPM.Submit(ctx, j.ID, a.submission(j))
 	if final(err) && ctx.Err() == nil {
 		return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s doesn't take it: %v", j.At, err)}, nil)
 	}
@@ -144,7 +149,7 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 		wait := min(newsWait, max(time.Second, j.Until.Sub(a.cfg.Now())))
 		s, err := p.DPM.Status(ctx, j.ID, seen, wait)
 		if carnet.CodeOf(err) == carnet.NotFound { // it was restored from an older copy
-			_, err = p.DPM.Submit(ctx, j.ID, submission(j))
+			_, err = p.DPM.Submit(ctx, j.ID, a.submission(j))
 			if final(err) {
 				return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s has lost it, and doesn't take it again: %v", j.At, err)}, nil)
 			}

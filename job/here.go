@@ -33,6 +33,9 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if why := a.forbids(j.Module); why != "" { // revoked as it ended
+		return a.refuse(ctx, h, j, why)
+	}
 	r := capsule.Result{Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Done, Attempt: j.Stand.Attempts + 1, Began: began, Ended: a.cfg.Now().UTC().Truncate(time.Second), Output: o}
 	switch {
 	case engine.Final(err) || carnet.CodeOf(err) == carnet.Tampered || carnet.CodeOf(err) == carnet.NotFound:

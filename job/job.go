@@ -63,6 +63,7 @@ type DPM interface {
 	Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error)
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
 	Taken(context.Context, carnet.JobID, carnet.Fingerprint) error
+	Revoke(ctx context.Context, message string) error
 }
 
 // Peer is a DPM that may be given jobs now, as a peering in force has it.
@@ -89,9 +90,14 @@ type Config struct {
 	Peer func(name carnet.PartyID) (Peer, error)
 	// DPMs lists those that may be given jobs now.
 	DPMs    func() []carnet.PartyID
-	Engines []engine.Engine  // for jobs in this world
-	Now     func() time.Time // default time.Now
-	Log     *slog.Logger     // default slog.Default()
+	Engines []engine.Engine // for jobs in this world
+	// Signed names the engines whose programs must be modules that this world knows,
+	// wherever they run; none: any program may.
+	Signed []string
+	// Publishers are the did:keys, beside this world's own, whose modules may be added.
+	Publishers []string
+	Now        func() time.Time // default time.Now
+	Log        *slog.Logger     // default slog.Default()
 }
 
 // Kinds of the agent's documents.
@@ -105,7 +111,8 @@ const kindKey = "job" // of outputs' keys in the key table
 
 // Agent is a world's jobs. Its methods may be called concurrently.
 type Agent struct {
-	cfg Config
+	cfg     Config
+	modules modules
 
 	mu    sync.Mutex // guards what follows
 	jobs  map[carnet.JobID]*held
@@ -140,6 +147,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		cfg.Log = slog.Default()
 	}
 	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, atOnce)}
+	if err := a.loadModules(ctx); err != nil {
+		return nil, err
+	}
 	err := cfg.World.EachKept(ctx, kindJob, func(_ string, version uint64, open func(any) error) error {
 		h := &held{version: version, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 		if err := open(&h.job); err != nil {
@@ -164,6 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	work.Go(func() error { return a.watch(ctx) })
 	work.Go(func() error { return a.remind(ctx) })
+	work.Go(func() error { return a.tellRevoked(ctx) })
 	<-ctx.Done()
 	a.mu.Lock()
 	a.start = nil

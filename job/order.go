@@ -39,6 +39,9 @@ func (a *Agent) order(ctx context.Context, s Spec, repeats *Job) (Info, error) {
 // repeats.
 func (a *Agent) draft(ctx context.Context, s *Spec, repeats *Job) (j Job, c *chosen, err error) {
 	now := a.cfg.Now()
+	if err := a.resolve(ctx, s); err != nil {
+		return j, nil, err
+	}
 	if *s, err = s.complete(now); err != nil {
 		return j, nil, err
 	}
@@ -55,7 +58,7 @@ func (a *Agent) draft(ctx context.Context, s *Spec, repeats *Job) (j Job, c *cho
 	}
 	made := now.UTC().Truncate(time.Second)
 	j = Job{
-		ID: carnet.NewJobID(), At: s.At, Purpose: a.cfg.Purpose, Made: made, Until: made.Add(s.Within.Truncate(time.Second)), Label: capsule.LabelOf(c.label),
+		ID: carnet.NewJobID(), At: s.At, Module: s.Module, Purpose: a.cfg.Purpose, Made: made, Until: made.Add(s.Within.Truncate(time.Second)), Label: capsule.LabelOf(c.label),
 		Avatars: s.Avatars, Pins: c.pins, Stand: Stand{State: Ordered}, Repeats: idOf(repeats),
 		Task: capsule.Task{
 			Engine: s.Engine, Program: capsule.Content{Fingerprint: carnet.FingerprintOf(s.Program), Size: int64(len(s.Program))}, Parameters: s.Parameters,
@@ -92,7 +95,7 @@ func (a *Agent) signHere(j *Job) (err error) {
 }
 
 func (a *Agent) orderOf(j *Job, at carnet.PartyID) capsule.Order {
-	return capsule.Order{Job: j.ID, By: a.cfg.Party, For: at, Purpose: j.Purpose, Task: j.Task, Label: j.Label, Made: j.Made, Until: j.Until}
+	return capsule.Order{Job: j.ID, By: a.cfg.Party, For: at, Purpose: j.Purpose, Task: j.Task, Module: a.record(j).Fingerprint, Label: j.Label, Made: j.Made, Until: j.Until}
 }
 
 // signFor asks the DPM for its reception key, makes the bags and signs the order.
@@ -166,8 +169,14 @@ func lacks(o *capsule.Offer, j *Job) error {
 }
 
 // submission is a job's capsule.
-func submission(j *Job) dpm.Submission {
-	return dpm.Submission{Order: j.Order, Bags: j.Bags, Reception: j.Received}
+func (a *Agent) submission(j *Job) dpm.Submission {
+	return dpm.Submission{Order: j.Order, Bags: j.Bags, Reception: j.Received, Record: a.record(j).Record}
+}
+
+// record is the module of a job; zero without one.
+func (a *Agent) record(j *Job) Module {
+	m, _ := a.Module(j.Module) // a job's module was there when it was drafted, and none is deleted
+	return m
 }
 
 // Cancel ends a job: the DPM is told to destroy its keys.

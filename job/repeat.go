@@ -25,12 +25,14 @@ func (a *Agent) Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, 
 	if j.Output == nil {
 		return Info{}, carnet.Errorf(carnet.Conflict, "the job has no output that could be compared")
 	}
-	program, err := a.program(ctx, j.Task.Program.Fingerprint)
-	if err != nil {
-		return Info{}, err
+	var program []byte
+	if j.Module == "" { // a module brings its own
+		if program, err = a.program(ctx, j.Task.Program.Fingerprint); err != nil {
+			return Info{}, err
+		}
 	}
 	return a.order(ctx, Spec{
-		At: at, Engine: j.Task.Engine, Program: program, Parameters: j.Task.Parameters, Avatars: j.Avatars,
+		At: at, Module: j.Module, Engine: j.Task.Engine, Program: program, Parameters: j.Task.Parameters, Avatars: j.Avatars,
 		From: time.Unix(0, j.Task.From), To: time.Unix(0, j.Task.To), Properties: j.Task.Properties, Limits: j.Task.Limits, Within: within,
 	}, &j)
 }

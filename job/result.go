@@ -44,6 +44,10 @@ func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Statu
 	if r.Outcome != capsule.Done {
 		return a.change(ctx, h, e, nil)
 	}
+	if why := a.forbids(j.Module); why != "" { // it was done before the DPM heard
+		e.Outcome, e.Code, e.Why = Refused, carnet.Forbidden, why
+		return a.change(ctx, h, e, nil)
+	}
 	if s.Taken { // this world was restored from a copy of before; the DPM doesn't lie
 		e.Outcome, e.Code, e.Why = Silent, carnet.NotFound, fmt.Sprintf("%s has deleted the output, since this world had taken it before: order it anew", j.At)
 		return a.change(ctx, h, e, nil)

@@ -13,7 +13,9 @@ import (
 // Spec is what somebody wants to have computed.
 type Spec struct {
 	// At is the DPM, as this world calls it; empty: in this world.
-	At         carnet.PartyID    `json:"at,omitempty"`
+	At carnet.PartyID `json:"at,omitempty"`
+	// Module is the id of the module that runs, NAME@VERSION; empty: Program runs on Engine.
+	Module     string            `json:"module,omitempty"`
 	Engine     string            `json:"engine"`
 	Program    []byte            `json:"program"`
 	Parameters json.RawMessage   `json:"parameters,omitempty"`
@@ -88,6 +90,7 @@ type Job struct {
 	Made     time.Time          `json:"made"`
 	Until    time.Time          `json:"until"`
 	Task     capsule.Task       `json:"task"`
+	Module   string             `json:"module,omitempty"` // the id of the one that runs
 	Label    capsule.Label      `json:"label"`
 	Avatars  []carnet.AvatarID  `json:"avatars"` // a1, a2 and so on in the order
 	Pins     []Pin              `json:"pins"`    // of the task's inputs, in their order

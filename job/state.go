@@ -20,9 +20,9 @@ const (
 
 // The outcomes that a world finds out by itself, beside those that a DPM signs.
 const (
-	Refused capsule.Outcome = "refused" // the DPM doesn't take it
-	Silent  capsule.Outcome = "silent"  // the DPM didn't answer, or finish, in its time
-	Lied    capsule.Outcome = "lied"    // what the DPM signed isn't so
+	Refused capsule.Outcome = capsule.Refused // the DPM doesn't take it, or its module is revoked
+	Silent  capsule.Outcome = "silent"        // the DPM didn't answer, or finish, in its time
+	Lied    capsule.Outcome = "lied"          // what the DPM signed isn't so
 )
 
 // Stand is where a job stands: the part of it that changes.

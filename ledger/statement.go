@@ -73,6 +73,9 @@ const (
 	JobEnded     Kind = 72 // a job with peer, or of peer, has ended, by the result whose fingerprint is Object: the reason says how
 	JobCompared  Kind = 73 // a repetition of a job by peer, whose result is Object, was compared: the reason says what was found
 	JobWithdrawn Kind = 74 // a job at peer was withdrawn, by this withdrawal
+
+	ModuleAdded   Kind = 75 // a module may be run from now on; the fingerprint of its record
+	ModuleRevoked Kind = 76 // it may not any more, by the revocation whose fingerprint is Object; of peer's word, where it came from one
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -254,6 +257,10 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"job_compared", set(fPeer, fObject, fReason), 0}, true
 	case JobWithdrawn:
 		return kindRule{"job_withdrawn", set(fPeer, fObject), 0}, true
+	case ModuleAdded:
+		return kindRule{"module_added", set(fObject), 0}, true
+	case ModuleRevoked:
+		return kindRule{"module_revoked", set(fObject), set(fPeer)}, true
 	}
 	return kindRule{}, false
 }

@@ -75,6 +75,8 @@ func everyKind() []Statement {
 		{Kind: JobEnded, Who: "forge", Time: 22, Peer: "arena", Object: fill(17), Reason: "done"},
 		{Kind: JobCompared, Who: "arena", Time: 23, Peer: "forge", Object: fill(17), Reason: "the same output"},
 		{Kind: JobWithdrawn, Who: "arena", Time: 24, Peer: "forge", Object: fill(18)},
+		{Kind: ModuleAdded, Who: "arena", Time: 25, Object: fill(19)},
+		{Kind: ModuleRevoked, Who: "forge", Time: 26, Peer: "arena", Object: fill(20)},
 	}
 }
 

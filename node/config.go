@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +160,11 @@ type WorldConfig struct {
 	// that a recovery elsewhere is objected to; default 15m. Keep it far below the
 	// depot's recovery_wait.
 	HomeCheck Duration `toml:"home_check,omitempty"`
+	// Publishers are the did:keys of those, beside this world, whose modules may be added.
+	Publishers []string `toml:"publishers,omitempty"`
+	// UnsignedPrograms lets WebAssembly that is no signed module be run for this world:
+	// who orders may bring any program, and nobody can revoke it. Default false.
+	UnsignedPrograms bool `toml:"unsigned_programs,omitempty"`
 }
 
 // DepotConfig is what only a depot has.
@@ -180,6 +186,9 @@ type DPMConfig struct {
 	// how long it may run; default 10m. A job that wants more is refused.
 	MaxMemory int      `toml:"max_memory,omitempty"`
 	MaxTime   Duration `toml:"max_time,omitempty"`
+	// UnsignedPrograms lets worlds have WebAssembly run here that is no signed module.
+	// Default false.
+	UnsignedPrograms bool `toml:"unsigned_programs,omitempty"`
 }
 
 // Duration is written as in Go: 90s, 5m, 720h.
@@ -275,6 +284,11 @@ func (c Config) Write(path string) error {
 	return f.Close()
 }
 
+func noDID(text string) bool {
+	_, err := identity.ParseDID(text)
+	return err != nil
+}
+
 func (c Config) check() error {
 	if _, err := carnet.ParsePartyID(string(c.Party)); err != nil {
 		return err
@@ -317,6 +331,8 @@ func (c Config) check() error {
 		return bad("listen.r6 is for DPMs, and this party is a %s", c.Role)
 	case c.Role != identity.World && c.Listen.R5 != "":
 		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
+	case slices.ContainsFunc(c.World.Publishers, noDID):
+		return bad("world.publishers are did:keys, as 'carnet module show' has them")
 	case c.World.HomeCheck < 0 || c.Depot.RecoveryWait < 0:
 		return bad("world.home_check and depot.recovery_wait are times from 0 on")
 	case c.Listen.HTTP == "":

@@ -45,7 +45,7 @@ func (n *Node) openDPM(ctx context.Context) error {
 	}
 	agent, err := dpm.New(ctx, dpm.Config{
 		Party: n.config.Party, Key: local.Key, Store: store, Keys: n.table, Sealer: sealer, Dir: filepath.Join(n.config.path(n.config.Data), "jobs"),
-		Engines: offered, Most: n.config.DPM.most(), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Log: n.log,
+		Engines: offered, Most: n.config.DPM.most(), Signed: signed(n.config.DPM.UnsignedPrograms), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -54,6 +54,15 @@ func (n *Node) openDPM(ctx context.Context) error {
 	n.work = append(n.work, agent.Run, func(ctx context.Context) error { return agent.ServeWorkers(ctx, data) })
 	n.api.DPM = agent
 	return nil
+}
+
+// signed names the engines whose programs must be signed modules. A query is what its
+// world asks: nobody else could sign or revoke it.
+func signed(unsigned bool) []string {
+	if unsigned {
+		return nil
+	}
+	return []string{wasm.Name}
 }
 
 // most is the most that a job may have.

@@ -26,6 +26,7 @@ func (n *Node) openJobs(ctx context.Context, agent *avatar.Agent, key ed25519.Pr
 	n.api.Jobs, err = job.New(ctx, job.Config{
 		Party: n.config.Party, Key: key, Purpose: n.config.World.Purpose, World: agent, Keys: n.table, Depot: &n.depot,
 		Peer: n.dpm, DPMs: n.dpmNames, Engines: engines, Log: n.log,
+		Signed: signed(n.config.World.UnsignedPrograms), Publishers: n.config.World.Publishers,
 	})
 	if err != nil {
 		return err

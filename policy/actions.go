@@ -134,6 +134,10 @@ var actions = map[Action]Use{
 	"get-job-proof":  {See, JobResource, "id"},
 	"cancel-job":     {Govern, JobResource, "id"},
 	"repeat-job":     {Govern, JobResource, "id"},
+	"list-modules":   {See, JobResource, ""},
+	"get-module":     {See, JobResource, "module"},
+	"add-module":     {Govern, JobResource, ""},
+	"revoke-module":  {Govern, JobResource, "module"},
 
 	"list-peers":        {See, PeerResource, ""},
 	"invite-peer":       {Govern, PeerResource, ""},

@@ -35,7 +35,8 @@ func (c ofJobs) world() (*client.Client, error) { return c.one(identity.World, a
 
 // wanted is what is to be computed.
 type wanted struct {
-	Module     string            `xor:"program" required:"" type:"existingfile" placeholder:"FILE" help:"The module: a WebAssembly file."`
+	Module     string            `xor:"program" required:"" placeholder:"NAME@VERSION" help:"The signed module, as module list has it."`
+	Program    string            `xor:"program" required:"" type:"existingfile" placeholder:"FILE" help:"A WebAssembly file that nobody signed: only where the operators of the world and of the place allow it."`
 	Query      string            `xor:"program" required:"" placeholder:"SQL" help:"The query, over the table measurements."`
 	Parameters string            `placeholder:"JSON" help:"An object for the module."`
 	Avatar     []carnet.AvatarID `required:"" help:"Whose measurements. May be given several times: the program is told a1, a2 and so on."`
@@ -54,11 +55,14 @@ const (
 )
 
 func (w wanted) job() (api.NewJob, error) {
-	n := api.NewJob{Engine: engineSQL, Program: []byte(w.Query), Avatars: w.Avatar, Properties: w.Property, Within: int(w.Within / time.Second)}
-	if w.Module != "" {
-		program, err := os.ReadFile(w.Module)
+	n := api.NewJob{Module: w.Module, Avatars: w.Avatar, Properties: w.Property, Within: int(w.Within / time.Second)}
+	switch {
+	case w.Query != "":
+		n.Engine, n.Program = engineSQL, []byte(w.Query)
+	case w.Program != "":
+		program, err := os.ReadFile(w.Program)
 		if err != nil {
-			return n, fmt.Errorf("read the module: %w", err)
+			return n, fmt.Errorf("read the program: %w", err)
 		}
 		n.Engine, n.Program = engineWasm, program
 	}
@@ -214,6 +218,9 @@ func (c ofJobs) shown(s streams, j api.Job) error {
 		{"job", j.ID.String()}, {"at", at}, {"state", standing(j)}, {"made", clock(j.Made)}, {"until", clock(j.Until)},
 		{"engine", j.Task.Engine}, {"program", fmt.Sprintf("%s, %d bytes", j.Task.Program.Fingerprint, j.Task.Program.Size)},
 		{"inputs", fmt.Sprint(len(j.Task.Inputs))}, {"label", labelText(j.Label)},
+	}
+	if j.Module != "" {
+		t.add("module", plain(j.Module))
 	}
 	if o := j.Output; o != nil {
 		t.add("measurements", fmt.Sprint(o.Measurements))

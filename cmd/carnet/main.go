@@ -45,6 +45,7 @@ type commands struct {
 	Avatar   avatarCommands  `cmd:"" help:"Avatars: state, history, live." group:"ask"`
 	Item     itemCommands    `cmd:"" help:"Items of avatars: what worlds issue, take and give." group:"ask"`
 	Share    shareCommands   `cmd:"" help:"Shares of avatars between worlds." group:"ask"`
+	Module   moduleCommands  `cmd:"" help:"Modules: signed versions of programs that worlds have run, and their end." group:"ask"`
 	Job      jobCommands     `cmd:"" help:"What worlds have computed over what avatars say: here, or at a DPM." group:"ask"`
 	Grant    grantCommands   `cmd:"" help:"Who may read avatars, and how exactly." group:"ask"`
 	Activity activityCommand `cmd:"" help:"Who asked a party for what, and what was decided." group:"ask"`

@@ -28,6 +28,9 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
+// Name is the word by which orders name this engine.
+const Name = "wasm"
+
 // Interface is the version of the interface that modules are written for.
 const Interface = 1
 
@@ -55,7 +58,7 @@ func New(dir string) (*Engine, error) {
 func (e *Engine) Close() error { return e.cache.Close(context.Background()) }
 
 // Name implements engine.Engine.
-func (e *Engine) Name() string { return "wasm" }
+func (e *Engine) Name() string { return Name }
 
 // Version implements engine.Engine.
 func (e *Engine) Version() string { return fmt.Sprintf("wazero 1.12, interface %d", Interface) }

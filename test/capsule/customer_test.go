@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,6 +43,8 @@ type customer struct {
 
 	agent *job.Agent
 	stop  func()
+
+	signed, publishers []string // from its next start on
 
 	mu        sync.Mutex // guards what follows
 	reception *seal.ReceptionKey
@@ -120,7 +123,12 @@ func (w *customer) start() {
 			}
 			return p, nil
 		},
-		DPMs: func() []carnet.PartyID { return nil },
+		DPMs: func() []carnet.PartyID {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.Sorted(maps.Keys(w.dpms))
+		},
+		Signed: w.signed, Publishers: w.publishers,
 	})
 	must(w.t, err)
 	done := make(chan error, 1)
@@ -389,6 +397,10 @@ func (c *calls) PutContent(ctx context.Context, id carnet.JobID, content []byte)
 
 func (c *calls) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error) {
 	return c.client().Part(ctx, id, attempt, n)
+}
+
+func (c *calls) Revoke(ctx context.Context, message string) error {
+	return c.client().Revoke(ctx, message)
 }
 
 func (c *calls) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {

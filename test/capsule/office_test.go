@@ -67,13 +67,14 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // office is a DPM: it can be stopped, started again and restored from a copy.
 type office struct {
-	t     *testing.T
-	clock *clock
-	name  carnet.PartyID
-	key   ed25519.PrivateKey
-	dir   string
-	peers map[carnet.PartyID]dpm.Peer
-	most  capsule.Limits
+	t      *testing.T
+	clock  *clock
+	name   carnet.PartyID
+	key    ed25519.PrivateKey
+	dir    string
+	peers  map[carnet.PartyID]dpm.Peer
+	most   capsule.Limits
+	signed []string // engines that run signed modules only, from its next start on
 
 	db      *sqlite.DB
 	table   *keys.Table
@@ -124,7 +125,7 @@ func (o *office) start() {
 	sealer, err := o.table.Sealer(ctx, rest)
 	must(t, err)
 	o.agent, err = dpm.New(ctx, dpm.Config{
-		Party: o.name, Key: o.key, Store: store, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most,
+		Party: o.name, Key: o.key, Store: store, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most, Signed: o.signed,
 		Engines: []capsule.EngineOffer{{Name: "sql", Version: "1"}, {Name: "script", Version: "1"}}, Now: o.clock.now, Log: quiet(), Recorded: func() {},
 		Peer: func(name carnet.PartyID) (dpm.Peer, error) {
 			p, ok := o.peers[name]

@@ -79,8 +79,16 @@ func (w *works) addDPM(name carnet.PartyID, sensitivity string) *party {
 
 // zones is a job of the heart zones of the watch's avatar in a world.
 func (w *works) zones(world *party, at carnet.PartyID) api.NewJob {
+	w.t.Helper()
+	const id = "heartzones@1.0.0"
+	if _, err := world.client.Module(w.t.Context(), id); carnet.CodeOf(err) == carnet.NotFound {
+		_, err := world.client.AddModule(w.t.Context(), api.NewModule{Program: moduletest.Build(w.t, "heartzones"), Name: "heartzones", Version: "1.0.0", Reads: []string{"heart_rate"}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	return api.NewJob{
-		At: at, Engine: "wasm", Program: moduletest.Build(w.t, "heartzones"), Avatars: []carnet.AvatarID{w.watch.mappings[world.name].Avatar},
+		At: at, Module: id, Avatars: []carnet.AvatarID{w.watch.mappings[world.name].Avatar},
 		Properties: []string{"heart_rate"}, Parameters: json.RawMessage(`{"max":200}`),
 	}
 }
@@ -183,6 +191,19 @@ func TestJobAtADPM(t *testing.T) {
 	// The lab isn't cleared for health.
 	if _, err := w.arena.client.RunJob(ctx, w.zones(w.arena, "lab")); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("the lab is given health data: %v", err)
+	}
+	// What nobody signed isn't run where no operator allows it, and what is revoked nowhere.
+	if _, err := w.arena.client.RunJob(ctx, api.NewJob{Engine: "wasm", Program: moduletest.Build(t, "heartzones"), Avatars: j.Avatars}); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a module that nobody signed: %v", err)
+	}
+	if m, err := w.arena.client.RevokeModule(ctx, j.Module, api.NewRevocation{Why: "it counts twice"}); err != nil || m.Revoked == nil {
+		t.Errorf("the module is revoked: %+v, %v", m, err)
+	}
+	if _, err := w.arena.client.RunJob(ctx, w.zones(w.arena, "forge")); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a revoked module at the DPM: %v", err)
+	}
+	if _, err := w.arena.client.RepeatJob(ctx, j.ID, api.Repetition{}); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("a revoked module, repeated: %v", err)
 	}
 	// Nothing that was computed on is left at the DPM.
 	if left := w.sealedAt(w.forge); len(left) > 0 {

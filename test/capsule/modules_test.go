@@ -1,0 +1,395 @@
+package capsule_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/identity"
+	"carnet/job"
+	"carnet/keys"
+	"carnet/ledger"
+)
+
+// add signs a script as version 1 of a module.
+func (w *customer) add(name, script string) job.Module {
+	w.t.Helper()
+	m, err := w.agent.AddModule(w.t.Context(), job.NewModule{Program: []byte(script), Name: name, Version: "1", Engine: "script", Reads: []string{"heart_rate"}})
+	must(w.t, err)
+	return m
+}
+
+// specOf is a job of a module over all that the avatar has.
+func (w *customer) specOf(at carnet.PartyID, m job.Module) job.Spec {
+	s := w.spec(at, "", "")
+	s.Module, s.Program, s.Properties = m.ID(), nil, nil
+	return s
+}
+
+// revoke revokes a module by the world's own word.
+func (w *customer) revoke(m job.Module) job.Module {
+	w.t.Helper()
+	m, err := w.agent.RevokeModule(w.t.Context(), m.ID(), "it counts twice", "")
+	must(w.t, err)
+	return m
+}
+
+// refused waits for the end of a job whose module is revoked.
+func (w *customer) refused(id carnet.JobID) {
+	w.t.Helper()
+	i := w.ended(id)
+	if i.Stand.Outcome != job.Refused || i.Stand.Code != carnet.Forbidden || !strings.Contains(i.Stand.Why, "is revoked: it counts twice") || i.Output != nil {
+		w.t.Errorf("%s: the job of a revoked module is %s (%s): %s; output %v", w.name, i.Stand.Outcome, i.Stand.Code, i.Stand.Why, i.Output)
+	}
+}
+
+func codeIs(t *testing.T, what string, err error, want carnet.Code) {
+	t.Helper()
+	if err == nil || carnet.CodeOf(err) != want {
+		t.Errorf("%s: %v (code %q), want %q", what, err, carnet.CodeOf(err), want)
+	}
+}
+
+// only has everybody run signed modules only.
+func only(w *customer, offices ...*office) {
+	w.stop()
+	w.signed = []string{"script"}
+	w.start()
+	for _, o := range offices {
+		o.signed = []string{"script"}
+		o.restart()
+	}
+}
+
+// A module runs in its world and at a DPM as it was signed, and not as anything else.
+func TestAModuleIsWhatWasSigned(t *testing.T) {
+	c := &clock{}
+	forge, arena, clinic := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 4), newCustomer(t, c, "clinic", 2)
+	only(arena, forge)
+	arena.ordersFrom(forge, nil)
+	ctx := t.Context()
+	m := arena.add("counter", "count")
+	if s := arena.statements(ledger.ModuleAdded, ""); len(s) != 1 || s[0].Object != m.Fingerprint {
+		t.Errorf("it is stated as %+v", s)
+	}
+	first := arena.done(arena.order(arena.specOf("", m)).ID, arena.counts())
+	arena.done(arena.order(arena.specOf("forge", m)).ID, arena.counts())
+	if len(first.Task.Properties) != 1 || first.Task.Properties[0] != "heart_rate" {
+		t.Errorf("a job that names no properties is given %v", first.Task.Properties)
+	}
+	again, err := arena.agent.Repeat(ctx, first.ID, "forge", time.Minute)
+	must(t, err)
+	arena.done(again.ID, arena.counts())
+
+	// A version is signed once, also after a restart.
+	arena.stop()
+	arena.start()
+	_, err = arena.agent.AddModule(ctx, job.NewModule{Program: []byte("parts"), Name: "counter", Version: "1", Engine: "script"})
+	codeIs(t, "the version again, of other bytes", err, carnet.Conflict)
+	if _, err := arena.GetObject(ctx, carnet.FingerprintOf([]byte("parts"))); err == nil {
+		t.Error("the other bytes of the version are at the depot")
+	}
+
+	// Nobody else's record, and no other bytes under it.
+	_, err = clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Record: m.Record})
+	codeIs(t, "by a publisher whom nobody named", err, carnet.Forbidden)
+	clinic.stop()
+	clinic.publishers = []string{m.By}
+	clinic.start()
+	_, err = clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("parts"), Record: m.Record})
+	codeIs(t, "other bytes under a record", err, carnet.Tampered)
+	_, err = clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Record: m.Record[:len(m.Record)-4] + "AAAA"})
+	codeIs(t, "a record with another signature", err, carnet.Unauthenticated)
+	theirs, err := clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Record: m.Record})
+	must(t, err)
+	clinic.done(clinic.order(clinic.specOf("", theirs)).ID, clinic.counts())
+
+	// What a depot changed isn't run.
+	other := arena.add("parter", "parts")
+	arena.mu.Lock()
+	arena.objects[other.Program.Fingerprint] = []byte("count")
+	arena.mu.Unlock()
+	_, err = arena.agent.Order(ctx, arena.specOf("", other))
+	codeIs(t, "bytes that the depot changed", err, carnet.Tampered)
+
+	// What nobody signed runs only where the operators allow it.
+	_, err = arena.agent.Order(ctx, arena.spec("", "script", "count"))
+	codeIs(t, "a program that nobody signed", err, carnet.Forbidden)
+	clinic.ordersFrom(forge, nil)
+	i := clinic.ended(clinic.order(clinic.spec("forge", "script", "count")).ID)
+	if i.Stand.Outcome != job.Refused || i.Stand.Code != carnet.Forbidden {
+		t.Errorf("a program that nobody signed, at a DPM that runs none, is %s (%s): %s", i.Stand.Outcome, i.Stand.Code, i.Stand.Why)
+	}
+}
+
+// A DPM takes an order with the record that it names, for the bytes that were signed.
+func TestAnOrderNamesItsModule(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	forge.opens("arena", arena.key)
+	forge.signed = []string{"script"}
+	forge.restart()
+	m, other := arena.add("counter", "count"), arena.add("parter", "parts")
+	for _, v := range []struct {
+		name   string
+		change func(*draft, *dpm.Submission)
+		code   carnet.Code
+	}{
+		{"nothing", func(*draft, *dpm.Submission) {}, ""},
+		{"no module", func(d *draft, s *dpm.Submission) { d.order.Module, s.Record = carnet.Fingerprint{}, "" }, carnet.Forbidden},
+		{"a record that the order doesn't name", func(d *draft, _ *dpm.Submission) { d.order.Module = carnet.Fingerprint{} }, carnet.Malformed},
+		{"no record", func(_ *draft, s *dpm.Submission) { s.Record = "" }, carnet.Tampered},
+		{"another record", func(_ *draft, s *dpm.Submission) { s.Record = other.Record }, carnet.Tampered},
+		{"another module than the program", func(d *draft, s *dpm.Submission) { d.order.Module, s.Record = other.Fingerprint, other.Record }, carnet.Tampered},
+		{"another engine", func(d *draft, _ *dpm.Submission) { d.order.Task.Engine = "sql" }, carnet.Tampered},
+		{"a record that nobody signed", func(d *draft, s *dpm.Submission) {
+			s.Record = m.Record[:len(m.Record)-4] + "AAAA"
+			d.order.Module = capsule.Fingerprint(s.Record)
+		}, carnet.Unauthenticated},
+	} {
+		d := arena.draftFor(forge)
+		d.order.Module = m.Fingerprint
+		s := dpm.Submission{Record: m.Record}
+		v.change(d, &s)
+		signed := d.sign()
+		signed.Record = s.Record
+		_, err := forge.client("arena").Submit(t.Context(), d.order.Job, signed)
+		if carnet.CodeOf(err) != v.code || (err == nil) != (v.code == "") {
+			t.Errorf("%s: %v (code %q), want %q", v.name, err, carnet.CodeOf(err), v.code)
+		}
+		if v.code != "" {
+			forge.opensNothing(v.name, "arena", d.order.Job)
+		} else if _, err := forge.client("arena").Withdraw(t.Context(), d.order.Job, withdrawalOf(t, d)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A revoked module begins nowhere in its world, and what is under way ends as refused.
+func TestARevokedModuleRunsNotInTheWorld(t *testing.T) {
+	c := &clock{}
+	arena := newCustomer(t, c, "arena", 4)
+	ctx := t.Context()
+	counter, endless := arena.add("counter", "count"), arena.add("endless", "hang")
+	done := arena.order(arena.specOf("", counter)).ID
+	arena.done(done, arena.counts())
+	runs := arena.order(arena.specOf("", endless)).ID
+	arena.is(runs, "that it runs", func(i job.Info) bool { return i.Stand.Attempts == 1 })
+	waits := arena.order(arena.specOf("", counter)).ID // one runs at once
+
+	revoked := arena.revoke(counter)
+	if s := arena.statements(ledger.ModuleRevoked, ""); len(s) != 1 || s[0].Object != capsule.Fingerprint(revoked.Revocations[0]) {
+		t.Errorf("it is stated as %+v", s)
+	}
+	arena.refused(waits)
+	if i, _ := arena.agent.Job(ctx, waits, false); i.Stand.Attempts != 0 {
+		t.Error("it ran after it was revoked")
+	}
+	if i, _ := arena.agent.Job(ctx, runs, false); i.Stand.State == job.Ended {
+		t.Errorf("the job of another module has ended: %s", i.Stand.Why)
+	}
+	arena.revoke(endless)
+	arena.refused(runs)
+
+	for restarted := range 2 {
+		_, err := arena.agent.Order(ctx, arena.specOf("", counter))
+		codeIs(t, "ordered", err, carnet.Forbidden)
+		_, err = arena.agent.Plan(ctx, arena.specOf("", counter))
+		codeIs(t, "planned", err, carnet.Forbidden)
+		_, err = arena.agent.Repeat(ctx, done, "", time.Minute)
+		codeIs(t, "repeated", err, carnet.Forbidden)
+		_, err = arena.agent.RevokeModule(ctx, counter.ID(), "again", "")
+		codeIs(t, "revoked again", err, carnet.Conflict)
+		_, err = arena.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Name: "counter", Version: "1", Engine: "script"})
+		codeIs(t, "added again", err, carnet.Conflict)
+		if restarted == 0 {
+			arena.stop()
+			arena.start()
+		}
+	}
+	if out, err := arena.agent.Output(ctx, done); err != nil || string(out) != arena.counts() {
+		t.Errorf("what came out before is %q, %v", out, err)
+	}
+}
+
+// At a DPM a revoked module is neither accepted nor given to a worker, and its jobs end
+// as refused, signed by the DPM: those that wait, and those under way.
+func TestARevokedModuleRunsNotAtADPM(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 4)
+	arena.ordersFrom(forge, nil)
+	ctx := t.Context()
+	counter, endless := arena.add("counter", "count"), arena.add("endless", "hang")
+	runs := arena.order(arena.specOf("forge", endless)).ID
+	arena.is(runs, "that it runs there", func(i job.Info) bool { return i.Progress.State == string(dpm.Leased) })
+	waits := arena.order(arena.specOf("forge", counter)).ID // the only worker is busy
+	arena.is(waits, "that it waits there", func(i job.Info) bool { return i.Progress.State == string(dpm.Ready) })
+	for _, v := range []struct {
+		id carnet.JobID
+		m  job.Module
+	}{{waits, counter}, {runs, endless}} {
+		arena.revoke(v.m)
+		arena.refused(v.id)
+		s := forge.endsAs(t, "arena", v.id, capsule.Refused)
+		if i, _ := arena.agent.Job(ctx, v.id, false); i.Stand.Result != s.Result {
+			t.Error("the world ended it by another word than the DPM's")
+		}
+	}
+	forge.opensNothing("revoked", "arena", waits)
+	forge.opensNothing("revoked", "arena", runs)
+	for restarted := range 2 {
+		d := arena.draftFor(forge)
+		d.order.Module = counter.Fingerprint
+		s := d.sign()
+		s.Record = counter.Record
+		_, err := forge.client("arena").Submit(ctx, d.order.Job, s)
+		codeIs(t, "brought", err, carnet.Forbidden)
+		forge.opensNothing("brought", "arena", d.order.Job)
+		if restarted == 0 {
+			forge.restart()
+		}
+	}
+	if n := forge.statements(ledger.ModuleRevoked, "arena"); n != 2 {
+		t.Errorf("the DPM stated %d revocations", n)
+	}
+}
+
+// A DPM that ended between storing a revocation and ending its jobs ends them at its next
+// start, and gives none of them to a worker before.
+func TestARevocationOutlivesTheDPM(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	forge.opens("arena", arena.key)
+	ctx := t.Context()
+	for name, asked := range map[string]bool{"before-a-worker-asks": true, "with-no-worker": false} {
+		m := arena.add(name, "count")
+		client, d := forge.client("arena"), arena.draftFor(forge)
+		d.order.Module = m.Fingerprint
+		s := d.sign()
+		s.Record = m.Record
+		_, err := client.Submit(ctx, d.order.Job, s)
+		must(t, err)
+		for _, content := range d.contents() {
+			must(t, client.PutContent(ctx, d.order.Job, content))
+		}
+		forge.noted("arena", arena.revoke(m).Revocations[0])
+		forge.restart()
+		if asked {
+			if got := forge.offered(t); got != nil {
+				t.Errorf("a worker is given %s, whose module is revoked", got.Job)
+			}
+		}
+		forge.endsAs(t, "arena", d.order.Job, capsule.Refused)
+		forge.opensNothing(name, "arena", d.order.Job)
+	}
+}
+
+// When a DPM has answered a revocation, no job that it counts for is under way.
+func TestARevocationIsAnsweredWhenJobsHaveEnded(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	forge.opens("arena", arena.key)
+	m := arena.add("counter", "count")
+	d := arena.draftFor(forge)
+	d.order.Module = m.Fingerprint
+	s := d.sign()
+	s.Record = m.Record
+	client := forge.client("arena")
+	_, err := client.Submit(t.Context(), d.order.Job, s)
+	must(t, err)
+	must(t, client.Revoke(t.Context(), arena.revoke(m).Revocations[0]))
+	if s, err := client.Status(t.Context(), d.order.Job, 0, 0); err != nil || s.State != dpm.Ended || len(forge.jobKeys()) > 0 {
+		t.Errorf("the job is %+v, %v, and the DPM has the keys %v", s, err, forge.jobKeys())
+	}
+}
+
+// noted stores a revocation by who signed it, as a DPM has it that did no more.
+func (o *office) noted(by carnet.PartyID, revocation string) {
+	t := o.t
+	t.Helper()
+	id := string(by) + "." + capsule.Fingerprint(revocation).String()
+	plain, err := json.Marshal(map[string]any{"revocation": revocation, "from": by, "own": true})
+	must(t, err)
+	sealer, err := o.table.Sealer(t.Context(), keys.ID{Kind: "rest", Name: "own"})
+	must(t, err)
+	body, err := sealer.Seal(nil, []byte("revocation "+id), plain)
+	must(t, err)
+	store, err := o.db.DPM(t.Context())
+	must(t, err)
+	must(t, store.Put(t.Context(), []carnet.Document{{Kind: "revocation", ID: id, Version: 1, Body: body}}, nil))
+}
+
+// What a DPM did before it heard of the revocation isn't taken after it.
+func TestARevokedModulesResultIsNotTaken(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 4)
+	l := &liar{o: forge, tell: lie{silent: func(call string) bool { return call == "status" }}}
+	arena.ordersFrom(forge, func(d job.DPM) job.DPM {
+		l.DPM = d
+		return l
+	})
+	m := arena.add("counter", "count")
+	id := arena.order(arena.specOf("forge", m)).ID
+	arena.is(id, "that it is accepted", func(i job.Info) bool { return i.Stand.State == job.Accepted })
+	b := &building{}
+	for _, batch := range arena.batches {
+		b.add(batch.Bytes)
+	}
+	for _, content := range [][]byte{[]byte("count"), b.data} {
+		must(t, forge.client("arena").PutContent(t.Context(), id, content))
+	}
+	forge.endsAs(t, "arena", id, capsule.Done)
+	arena.revoke(m)
+	l.honor.Store(true)
+	arena.refused(id)
+}
+
+// A publisher's revocation counts for every world's jobs, whoever tells of it; a world's
+// own for its own.
+func TestForWhomARevocationCounts(t *testing.T) {
+	c := &clock{}
+	forge, arena, clinic := newOffice(t, c, "forge").withWorkers(2), newCustomer(t, c, "arena", 4), newCustomer(t, c, "clinic", 4)
+	arena.ordersFrom(forge, nil)
+	clinic.ordersFrom(forge, nil)
+	ctx := t.Context()
+	clinic.stop()
+	clinic.publishers = []string{identity.DID(public(arena.key))}
+	clinic.start()
+	take := func(m job.Module) job.Module {
+		theirs, err := clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("hang"), Record: m.Record})
+		must(t, err)
+		return theirs
+	}
+	order := func(w *customer, m job.Module) carnet.JobID {
+		id := w.order(w.specOf("forge", m)).ID
+		w.is(id, "that it runs there", func(i job.Info) bool { return i.Progress.State == string(dpm.Leased) })
+		return id
+	}
+	m := arena.add("endless", "hang")
+	theirs := take(m)
+	a, b := order(arena, m), order(clinic, theirs)
+	own := clinic.revoke(theirs)
+	clinic.refused(b)
+	_, err := arena.agent.RevokeModule(ctx, m.ID(), "", own.Revocations[0])
+	codeIs(t, "another world's revocation", err, carnet.Forbidden)
+	if s, err := forge.client("arena").Status(ctx, a, 0, 0); err != nil || s.State != dpm.Leased {
+		t.Errorf("the clinic's word for itself ended arena's job: %+v, %v", s, err)
+	}
+	arena.revoke(m)
+	arena.refused(a)
+
+	other, err := arena.agent.AddModule(ctx, job.NewModule{Program: []byte("hang"), Name: "endless", Version: "2", Engine: "script"})
+	must(t, err)
+	b = order(clinic, take(other))
+	word := arena.revoke(other).Revocations[0] // arena has no job of it: it tells its DPMs
+	clinic.refused(b)
+	if _, err := clinic.agent.RevokeModule(ctx, other.ID(), "", word); err != nil {
+		t.Errorf("the publisher's revocation, brought to the clinic: %v", err)
+	}
+	_, err = clinic.agent.Order(ctx, clinic.specOf("", other))
+	codeIs(t, "ordered in the clinic", err, carnet.Forbidden)
+}
