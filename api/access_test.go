@@ -52,6 +52,7 @@ func TestAWorldsOwnIsListedToNoUser(t *testing.T) {
 	if _, err := s.jobs.Order(t.Context(), queryOf("forge", m.Avatar)); err != nil {
 		t.Fatal(err)
 	}
+	s.module("heartzones")
 	s.comes()
 	s.sharing("", m)
 	erases := s.serve(api.Config{Party: "arena", World: s.world, Erasures: s.newErasures(), Entities: s.entities, Activity: s.activity, Tokens: s.tokens, Log: quiet()})
@@ -59,6 +60,7 @@ func TestAWorldsOwnIsListedToNoUser(t *testing.T) {
 		"shares":    func(token string) (int, error) { return counted(s.arena(token).Shares(t.Context())) },
 		"crossings": func(token string) (int, error) { return counted(s.arena(token).Crossings(t.Context())) },
 		"jobs":      func(token string) (int, error) { return counted(s.arena(token).Jobs(t.Context())) },
+		"modules":   func(token string) (int, error) { return counted(s.arena(token).Modules(t.Context())) },
 		"erasures": func(token string) (int, error) {
 			return counted((&client.Client{Base: erases, Token: token}).Erasures(t.Context()))
 		},

@@ -30,5 +30,8 @@ func NewHasty(cfg Config, ping, frame time.Duration) (http.Handler, error) {
 func ShelfGiver() string { return exampleGiver() }
 func ShelfTaker() string { return exampleTaker() }
 
+// ModuleOfExamples is the module of which examples are.
+const ModuleOfExamples = exampleModule
+
 // AvatarOfExamples is the avatar that examples name.
 func AvatarOfExamples() carnet.AvatarID { return exampleAvatar }

@@ -49,4 +49,6 @@ func (b between) describeR6(at string) {
 		carries(reflect.TypeFor[dpm.Withdrawing](), dpm.Withdrawing{Withdrawal: exampleToken}), says(reflect.TypeFor[dpm.WithdrawingAnswer]()), job)
 	add("tell-taken", http.MethodPost, "/r6/jobs/{job}/taken", "Says that the world has the result, durably: the parts are deleted.",
 		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Result: carnet.FingerprintOf([]byte(exampleToken))}), responses("204", "They are deleted.", nil), job)
+	add("tell-revocation", http.MethodPost, "/r6/revocations", "Says that a module is to run no more: by its publisher's word for nobody, by a world's for itself. When it is answered, that is durable, and no job that it counts for is under way.",
+		carries(reflect.TypeFor[dpm.Revoking](), dpm.Revoking{Revocation: exampleToken}), responses("204", "They have ended.", nil))
 }

@@ -17,6 +17,7 @@ import (
 	"carnet/dpm"
 	"carnet/engine"
 	"carnet/engine/sql"
+	"carnet/engine/wasm"
 	"carnet/job"
 	"carnet/keys"
 	"carnet/ledger"
@@ -125,8 +126,13 @@ func (d *desk) capsule(id carnet.JobID) (dpm.Submission, bool) {
 func (s *served) newJobs(f *forge) *job.Agent {
 	s.t.Helper()
 	s.desk = &desk{Client: &dpm.Client{Base: f.server.URL, HTTP: f.server.Client()}, has: map[carnet.JobID]dpm.Submission{}}
+	modules, err := wasm.New(s.t.TempDir())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { modules.Close() })
 	a, err := job.New(s.t.Context(), job.Config{
-		Party: "arena", Key: s.ids.arena.Key, Purpose: "fitness", World: s.world, Keys: s.pair.arena.table, Depot: noDepot{}, Engines: []engine.Engine{sql.Engine{}}, Log: quiet(),
+		Party: "arena", Key: s.ids.arena.Key, Purpose: "fitness", World: s.world, Keys: s.pair.arena.table, Depot: onlyKeeps{}, Engines: []engine.Engine{sql.Engine{}, modules}, Log: quiet(),
 		DPMs: func() []carnet.PartyID { return []carnet.PartyID{"forge"} },
 		Peer: func(name carnet.PartyID) (job.Peer, error) {
 			if name != "forge" {
@@ -189,11 +195,53 @@ func (s *served) ofJob(op string, avatar carnet.AvatarID, example string) (id, b
 	return s.ordered(queryOf("forge", avatar), "a job is done", done).ID.String(), ""
 }
 
+// onlyKeeps takes objects, and forgets them.
+type onlyKeeps struct{ noDepot }
+
+func (onlyKeeps) PutObject(_ context.Context, b []byte, _ carnet.Retention) (carnet.Fingerprint, error) {
+	return carnet.FingerprintOf(b), nil
+}
+
+// module adds one to arena.
+func (s *served) module(name string) job.Module {
+	s.t.Helper()
+	m, err := s.jobs.AddModule(s.t.Context(), job.NewModule{Program: []byte(api.ModuleOfExamples), Name: name, Version: "1.0.0", Engine: wasm.Name, Reads: []string{"heart_rate"}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m
+}
+
+func (s *served) revoked(m job.Module) job.Module {
+	s.t.Helper()
+	m, err := s.jobs.RevokeModule(s.t.Context(), m.ID(), "it counts seconds twice", "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m
+}
+
+// ofModule makes what an operation about modules needs, and says which it is about.
+func (s *served) ofModule(op string) (id, body string) {
+	switch op {
+	case "list-modules":
+		s.revoked(s.module("listed"))
+		return "", ""
+	case "add-module":
+		return "", ""
+	}
+	return s.module(strings.ReplaceAll(op, "-module", "")).ID(), ""
+}
+
 // atForge makes a job for a call of R6 about one, as its world would.
 func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 	t := s.t
 	t.Helper()
-	if q.op.id == "get-offer" {
+	switch q.op.id {
+	case "get-offer":
+		return
+	case "tell-revocation":
+		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.module("told")).Revocations[0]})
 		return
 	}
 	if q.op.id == "get-part" || q.op.id == "tell-taken" {

@@ -14,6 +14,14 @@ import (
 
 const modulesPath = "/v1/modules"
 
+// exampleModule is a module that takes what it is given, and puts nothing out.
+const exampleModule = "\x00asm\x01\x00\x00\x00" +
+	"\x01\x10\x03`\x00\x01\x7f`\x01\x7f\x01\x7f`\x02\x7f\x7f\x01\x7f" + // types: () → i32, (i32) → i32, (i32, i32) → i32
+	"\x03\x06\x05\x00\x01\x02\x02\x00" + // five functions
+	"\x05\x03\x01\x00\x01" + // a page of memory
+	"\x07W\x06\x10carnet_interface\x00\x00\x0ccarnet_alloc\x00\x01\x0bcarnet_open\x00\x02\x0bcarnet_take\x00\x03\x0ccarnet_close\x00\x04\x06memory\x02\x00" +
+	"\n\x1b\x05\x04\x00A\x01\x0b\x05\x00A\x80\x08\x0b\x04\x00A\x00\x0b\x04\x00A\x00\x0b\x04\x00A\x00\x0b" // which answer 1, 1024, and thrice 0
+
 // modules is what the handler needs of a world's modules: a *job.Agent.
 type modules interface {
 	Modules() []job.Module
@@ -24,7 +32,7 @@ type modules interface {
 
 // OfModule is the input of what concerns one version of a module.
 type OfModule struct {
-	Module string `path:"module" doc:"The module, NAME@VERSION." maxLength:"140" example:"heartzones@1.0.0"`
+	ID string `path:"id" doc:"The module, NAME@VERSION." maxLength:"140" example:"heartzones@1.0.0"`
 }
 
 func (s *server) moduleRoutes(h huma.API) {
@@ -32,11 +40,12 @@ func (s *server) moduleRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-modules", Method: http.MethodGet, Path: modulesPath, Tags: tags,
 		Summary: "The versions of modules that this world knows, also those that are revoked.",
-	}, func(context.Context, *struct{}) (*body[ModuleList], error) {
+	}, func(ctx context.Context, _ *struct{}) (*body[ModuleList], error) {
 		list := ModuleList{Modules: []Module{}}
 		for _, m := range s.jobs.Modules() {
 			list.Modules = append(list.Modules, showModule(m))
 		}
+		list.Modules = worlds(ctx, list.Modules)
 		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{
@@ -44,7 +53,7 @@ func (s *server) moduleRoutes(h huma.API) {
 		Summary: "Adds a version of a module: signed by this world, or by another publisher that its operator has named.",
 		Description: "When this answers, the bytes are at the depot, and the signed record is stored here. A version is added once. " +
 			"The body has at most 24 MiB.",
-		RequestBody: example(NewModule{Name: "heartzones", Version: "1.0.0", Program: []byte("\x00asm\x01\x00\x00\x00"), Reads: []string{"heart_rate"}}),
+		RequestBody: example(NewModule{Name: "heartzones", Version: "1.0.0", Program: []byte(exampleModule), Reads: []string{"heart_rate"}}),
 	}, func(ctx context.Context, in *struct{ Body NewModule }) (*body[Module], error) {
 		n := in.Body
 		if n.Record != "" && (n.Name != "" || n.Version != "" || n.Engine != "" || len(n.Reads) > 0) {
@@ -56,13 +65,13 @@ func (s *server) moduleRoutes(h huma.API) {
 		return shownModule(s.jobs.AddModule(ctx, job.NewModule(n)))
 	})
 	serving(s, h, huma.Operation{
-		OperationID: "get-module", Method: http.MethodGet, Path: modulesPath + "/{module}", Tags: tags,
+		OperationID: "get-module", Method: http.MethodGet, Path: modulesPath + "/{id}", Tags: tags,
 		Summary: "One version of a module, with its signed record and its revocations.",
 	}, func(_ context.Context, in *OfModule) (*body[Module], error) {
-		return shownModule(s.jobs.Module(in.Module))
+		return shownModule(s.jobs.Module(in.ID))
 	})
 	serving(s, h, huma.Operation{
-		OperationID: "revoke-module", Method: http.MethodPost, Path: modulesPath + "/{module}/revocations", Tags: tags, DefaultStatus: http.StatusOK,
+		OperationID: "revoke-module", Method: http.MethodPost, Path: modulesPath + "/{id}/revocations", Tags: tags, DefaultStatus: http.StatusOK,
 		Summary: "Revokes a version of a module, for good: it runs nowhere any more for this world; by its publisher's word for nobody.",
 		Description: "Jobs of it that are under way end as refused. Its DPMs are told until they know. This world signs the revocation, unless one by the " +
 			"module's publisher is given.",
@@ -74,7 +83,7 @@ func (s *server) moduleRoutes(h huma.API) {
 		if (in.Body.Why == "") == (in.Body.Revocation == "") {
 			return nil, carnet.Errorf(carnet.Malformed, "a revocation has why, or is one that the publisher signed").WithFix("give one of why and revocation")
 		}
-		return shownModule(s.jobs.RevokeModule(ctx, in.Module, in.Body.Why, in.Body.Revocation))
+		return shownModule(s.jobs.RevokeModule(ctx, in.ID, in.Body.Why, in.Body.Revocation))
 	})
 }
 

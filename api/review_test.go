@@ -160,6 +160,8 @@ func (r *review) fill(q *question) {
 		r.atForge(q, r.m.Avatar)
 	case strings.HasPrefix(op.path, "/v1/jobs"):
 		set(r.ofJob(op.id, r.m.Avatar, q.body))
+	case strings.HasPrefix(op.path, "/v1/modules"):
+		set(r.ofModule(op.id))
 	case strings.HasPrefix(op.path, "/v1/items"):
 		set(r.ofItem(op.id, r.m.Avatar))
 	case slices.Contains([]string{"remove-principal", "assess-grant", "give-grant", "get-grant", "revoke-grant"}, op.id):
@@ -306,7 +308,7 @@ func differing(op operation) (summary string, c api.Call, ok bool) {
 		return "Without the invitation's secret.", api.Call{NoToken: true}, true
 	}
 	for name, absent := range map[string][2]string{
-		"/v1/things/{id}": {"watch-9", "thing"}, "/v1/mappings/{id}": {nobody, "mapping"}, "/v1/items/{id}": {nobody, "item"}, "/v1/jobs/{id}": {nobody, "job"}, "/r6/jobs/{job}": {nobody, "job"}, "/v1/avatars/{id}": {nobody, "avatar"}, "/v1/grants/{id}": {nobody, "grant"},
+		"/v1/things/{id}": {"watch-9", "thing"}, "/v1/mappings/{id}": {nobody, "mapping"}, "/v1/items/{id}": {nobody, "item"}, "/v1/jobs/{id}": {nobody, "job"}, "/r6/jobs/{job}": {nobody, "job"}, "/v1/modules/{id}": {"nothing@1.0.0", "module"}, "/v1/avatars/{id}": {nobody, "avatar"}, "/v1/grants/{id}": {nobody, "grant"},
 		"/v1/principals/{id}": {nobody, "principal"}, "/v1/shares/{id}": {nobody, "share"}, "/v1/crossings/{id}": {nobody, "crossing"}, "/v1/mandates/{id}": {nobody, "request"},
 		"/v1/peers/{peer}": {"nobody", "peer"}, "/v1/owners/{name}": {"nobody", "owner"},
 	} {

@@ -115,17 +115,18 @@ const (
 	ItemResource      ResourceKind = "Item"
 	ErasureResource   ResourceKind = "Erasure"
 	JobResource       ResourceKind = "Job"
+	ModuleResource    ResourceKind = "Module"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource, JobResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource, JobResource, ModuleResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"
 
 // Resource is what an action is about.
 type Resource struct {
-	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer,Mandate" example:"Thing"`
+	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer,Mandate,Share,Crossing,Item,Erasure,Job,Module" example:"Thing"`
 	ID   string       `json:"id" doc:"Its id; * for a list." example:"watch-7" maxLength:"256"`
 }
 
