@@ -30,7 +30,7 @@ func SignMessage(key ed25519.PrivateKey, typ string, message any) (string, error
 func OpenMessage(token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
 	err := openMessage(token, typ, message, signer)
 	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code == carnet.Malformed && e.Fix == "" {
-		return carnet.Errorf(e.Code, "this is no %s: %s", typ, e.Reason).WithFix("give the file whole, as the other side's 'carnet peer' wrote it")
+		return carnet.Errorf(e.Code, "this is no %s: %s", typ, e.Reason).WithFix("give the file whole, as the other side's 'carnet' wrote it")
 	}
 	return err
 }
