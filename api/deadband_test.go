@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/api/client"
@@ -61,7 +62,7 @@ type watched struct {
 
 // watching opens a subscription, and returns when it is.
 func watching(t *testing.T, c *client.Client, id carnet.AvatarID, after *string) *watched {
-	ctx, end := context.WithCancel(t.Context())
+	ctx, end := context.WithTimeout(t.Context(), 20*time.Second) // what doesn't come is missed, not waited for
 	w := &watched{t, end, make(chan float64, 100)}
 	begun := make(chan struct{}, 100)
 	go func() {

@@ -14,9 +14,15 @@ import (
 	"carnet/seal"
 )
 
-// A sender that sends one frame after the other, each as much as a turn, holds up
+// A sender that sends one frame after the other, each as much as a turn or more, holds up
 // another's small batch for one turn, however far the opener is behind.
 func TestSendersTakeTurns(t *testing.T) {
+	t.Run("as much as a turn", func(t *testing.T) { takeTurns(t, 1) })
+	t.Run("more than a turn", func(t *testing.T) { takeTurns(t, 2) })
+}
+
+// takeTurns has a greedy sender's frames be so many turns each.
+func takeTurns(t *testing.T, each int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newProvenWorld(t)
 		a := w.agent
@@ -26,7 +32,7 @@ func TestSendersTakeTurns(t *testing.T) {
 		}
 		const frames = 10
 		greedy, small := turnFrames(t, w, "hub", frames, 50, 500), turnFrames(t, w, "watch", 1, 1, 1)
-		a.turns.most = len(greedy[0].Bytes)
+		a.turns.most = len(greedy[0].Bytes) / each
 		ctx, cancel := context.WithCancel(t.Context())
 		committed := make(chan error, 1)
 		go func() { committed <- a.commitLoop(ctx) }()
