@@ -47,18 +47,23 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
     });
     return { nodes, height, across };
   }
-  const gap = 134;
-  const height = steps.length * gap - 60;
+  const h = 62;
   const inner = width - lane;
+  let y = 6 + h / 2;
   steps.forEach((step, i) => {
+    // Above a row of several there are what comes to each, and what goes between them.
+    if (i > 0) y += h + (step.length > 1 ? 108 : 84);
     const w = Math.min(150, (inner - 12 * (step.length + 1)) / step.length);
-    step.forEach((n, j) => nodes.push({ ...n, x: (inner * (j + 0.5)) / step.length, y: 34 + i * gap, w, h: 56 }));
+    step.forEach((n, j) => nodes.push({ ...n, x: (inner * (j + 0.5)) / step.length, y, w, h }));
   });
-  return { nodes, height, across };
+  return { nodes, height: y + h / 2 + 14, across };
 }
 
 /** What is free at the right of a narrow picture, for what goes past a row. */
 const lane = 26;
+
+/** How high the bend of a way is in a narrow picture. */
+const bend = 40;
 
 interface Edge {
   flow: Flow;
@@ -95,9 +100,10 @@ function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: nu
     return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
   }
   if (Math.abs(a.y - b.y) < 1) {
-    // Between two of one row: above those between them.
+    // Between two of one row: above those between them, and beside what comes from above.
     const y = a.y - a.h / 2;
-    return { flow: f, path: `M${a.x},${y} C${a.x},${y - 30} ${b.x},${y - 30} ${b.x},${y}`, x: (a.x + b.x) / 2, y: y - 23 };
+    const aside = 0.2 * a.w * Math.sign(b.x - a.x);
+    return { flow: f, path: `M${a.x + aside},${y} C${a.x + aside},${y - 40} ${b.x - aside},${y - 40} ${b.x - aside},${y}`, x: (a.x + b.x) / 2, y: y - 30 };
   }
   const y1 = a.y + a.h / 2;
   const y2 = b.y - b.h / 2;
@@ -108,17 +114,20 @@ function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: nu
     const from = a.x + a.w / 2;
     return { flow: f, path: `M${from},${a.y} L${x - 14},${a.y} Q${x},${a.y} ${x},${a.y + 14} L${x},${b.y - 14} Q${x},${b.y} ${x - 14},${b.y} L${b.x + b.w / 2},${b.y}`, x: (from + x) / 2, y: a.y };
   }
-  const m = (y1 + y2) / 2;
-  // What it says stands on the side where there are more.
+  // It bends where there are fewer, and is straight, with what it says, where there are more.
   const row = (y: number): number => nodes.filter((n) => Math.abs(n.y - y) < 1).length;
-  const at = row(a.y) === row(b.y) ? 0.5 : row(a.y) < row(b.y) ? 0.9 : 0.1;
-  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: a.x + (b.x - a.x) * at, y: m };
+  const more = row(b.y) - row(a.y);
+  if (more > 0) return { flow: f, path: `M${a.x},${y1} C${a.x},${y1 + 28} ${b.x},${y1 + 12} ${b.x},${y1 + bend} L${b.x},${y2}`, x: b.x, y: y1 + bend + 6 };
+  if (more < 0) return { flow: f, path: `M${a.x},${y1} L${a.x},${y2 - bend} C${a.x},${y2 - 12} ${b.x},${y2 - 28} ${b.x},${y2}`, x: a.x, y: y2 - bend - 6 };
+  const m = (y1 + y2) / 2;
+  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: (a.x + b.x) / 2, y: m };
 }
 
 const label = (f: Flow): string => (f.now !== undefined ? `${f.now} live` : f.perSecond === undefined ? "…" : `${rate(f.perSecond)}/s`);
 
 export function Picture({ width, who, answers, flows }: { width: number; who: Identity; answers: Answer[]; flows: Flow[] }) {
   const { nodes, height, across } = layout(width, who, answers);
+  const [corner, lower] = across ? [15, 0] : [9, 2]; // of the light, and the name beneath it
   const edges = flows.map((f) => edge(f, nodes, across, width, height)).filter((e) => e !== undefined);
   return (
     <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={described(nodes, flows)}>
@@ -135,9 +144,9 @@ export function Picture({ width, who, answers, flows }: { width: number; who: Id
           <rect x={n.x - n.w / 2} y={n.y - n.h / 2} width={n.w} height={n.h} rx="10" />
           {n.party ? (
             <>
-              <circle cx={n.x - n.w / 2 + 15} cy={n.y - n.h / 2 + 15} r="4" />
-              <text x={n.x} y={n.y - 5} class="name">{n.name}</text>
-              <text x={n.x} y={n.y + 12} class="role">{n.state === "down" ? "no answer" : n.role}</text>
+              <circle cx={n.x - n.w / 2 + corner} cy={n.y - n.h / 2 + corner} r="4" />
+              <text x={n.x} y={n.y - 5 + lower} class="name">{n.name}</text>
+              <text x={n.x} y={n.y + 12 + lower} class="role">{n.state === "down" ? "no answer" : n.role}</text>
             </>
           ) : (
             <text x={n.x} y={n.y + 4} class="role">{n.name}</text>

@@ -420,6 +420,14 @@ test("axe finds no violation on any page, in both themes", { timeout: 240_000 },
   }
 });
 
+/** Which of the picture's words and lights lie on one another; asked in the page. */
+function coveredInPicture() {
+  const all = [...document.querySelectorAll(".picture svg :is(.label rect, .node text, .node circle)")].map((e) => ({ e, box: e.getBoundingClientRect() }));
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const lines = (a, b) => a.parentNode === b.parentNode && a.tagName === b.tagName; // of one text
+  return all.flatMap((a, i) => all.slice(i + 1).filter((b) => meet(a.box, b.box) && !lines(a.e, b.e)).map((b) => `${a.e.parentNode.textContent} | ${b.e.parentNode.textContent}`));
+}
+
 test("nothing is wider than a phone", limit, async () => {
   const page = await town.visitor({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
   await page.goto(town.base);
@@ -435,6 +443,13 @@ test("nothing is wider than a phone", limit, async () => {
   await page.locator('[data-flow="arena>citadel"]').waitFor();
   const flows = await page.locator("[data-flow]").evaluateAll((all) => all.filter((f) => !f.dataset.flow.endsWith("people and programs")).length);
   assert.equal(await page.locator(".picture .way").count(), flows, "every flow between parties is drawn on a phone, too");
+  for (const width of [390, 360]) {
+    const drawn = async () => (await page.locator(".picture svg").boundingBox()).width;
+    const before = await drawn();
+    await page.setViewportSize({ width, height: 740 });
+    await until("the picture in another width", async () => (await drawn()) !== before);
+    assert.deepEqual(await page.evaluate(coveredInPicture), [], `at ${width} nothing in the picture covers something else`);
+  }
   await page.locator("summary").filter({ hasText: "operator" }).tap();
   await page.getByRole("button", { name: "Sign out everywhere" }).waitFor();
   await fits("the account");
