@@ -63,6 +63,9 @@ var rows = []row{
 	{11, "token exchanges", exchanges},
 	{12, "revocation", revocations},
 	{13, "moves", moves},
+	{14, "capsule: opening", capsules},
+	{15, "a job over 10,000,000 measurements", jobs},
+	{16, "engines: WebAssembly and SQL", engines},
 }
 
 // companions are measured in the course of another row.

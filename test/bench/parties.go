@@ -47,6 +47,7 @@ type party struct {
 type system struct {
 	hub, vault *party
 	worlds     []*party
+	dpms       []*party // not all of them run
 }
 
 // purposes are the demo's worlds.
@@ -58,27 +59,31 @@ var purposes = map[carnet.PartyID]node.WorldConfig{
 
 func (s *system) all() []*party { return append([]*party{s.vault, s.hub}, s.worlds...) }
 
+// cast says which parties play beside hub and vault, and how they are set up. Beside
+// citadel the worlds are neighbours: they call each other.
+type cast struct {
+	worlds []carnet.PartyID
+	dsn    string      // of a PostgreSQL that the worlds are on, if there is one
+	limits node.Limits // of the worlds
+	// dpms have so many workers each. They aren't started.
+	dpms map[carnet.PartyID]int
+}
+
 // start makes, peers and starts hub, vault and the worlds named. name is the
-// row's, for the directory and the profiles. Beside citadel the worlds are
-// neighbours: they call each other.
-func (b *bench) start(ctx context.Context, name string, worlds ...carnet.PartyID) (s *system, err error) {
-	return b.startOn(ctx, name, "", node.Limits{}, worlds...)
+// row's, for the directory and the profiles.
+func (b *bench) start(ctx context.Context, name string, worlds ...carnet.PartyID) (*system, error) {
+	return b.startCast(ctx, name, cast{worlds: worlds})
 }
 
-// startWith has the worlds have other limits than usual.
-func (b *bench) startWith(ctx context.Context, name string, limits node.Limits, worlds ...carnet.PartyID) (s *system, err error) {
-	return b.startOn(ctx, name, "", limits, worlds...)
-}
-
-// startOn has the worlds be on a PostgreSQL, if there is a connection string.
-func (b *bench) startOn(ctx context.Context, name, dsn string, limits node.Limits, worlds ...carnet.PartyID) (s *system, err error) {
+// startCast makes and peers a cast, and starts all but its DPMs.
+func (b *bench) startCast(ctx context.Context, name string, c cast) (s *system, err error) {
 	owners := node.Config{Limits: node.Limits{MappingsOfOwner: 1 << 14}} // all things are one owner's
 	s = &system{hub: &party{name: "hub", role: identity.Things, config: owners}, vault: &party{name: "vault", role: identity.Depot}}
-	neighbours := slices.Contains(worlds, "citadel")
-	for _, w := range worlds {
-		p := &party{name: w, role: identity.World, config: node.Config{World: purposes[w], Limits: limits}}
-		if dsn != "" {
-			p.config.Store = node.Store{Kind: "postgres", DSN: dsn, Schema: "bench_" + string(w)}
+	neighbours := slices.Contains(c.worlds, "citadel")
+	for _, w := range c.worlds {
+		p := &party{name: w, role: identity.World, config: node.Config{World: purposes[w], Limits: c.limits}}
+		if c.dsn != "" {
+			p.config.Store = node.Store{Kind: "postgres", DSN: c.dsn, Schema: "bench_" + string(w)}
 		}
 		if neighbours {
 			if p.config.Listen.R5, err = node.FreeAddress(); err != nil {
@@ -87,7 +92,10 @@ func (b *bench) startOn(ctx context.Context, name, dsn string, limits node.Limit
 		}
 		s.worlds = append(s.worlds, p)
 	}
-	for _, p := range s.all() {
+	for dpm, workers := range c.dpms {
+		s.dpms = append(s.dpms, &party{name: dpm, role: identity.DPM, config: node.Config{DPM: node.DPMConfig{Sensitivity: "personal+health", Workers: workers}}})
+	}
+	for _, p := range append(s.all(), s.dpms...) {
 		p.dir = filepath.Join(b.dir, name, string(p.name))
 		if err := p.make(ctx); err != nil {
 			return nil, fmt.Errorf("make %s: %w", p.name, err)
@@ -95,6 +103,16 @@ func (b *bench) startOn(ctx context.Context, name, dsn string, limits node.Limit
 	}
 	for _, w := range append(s.worlds, s.vault) {
 		if err := peer(ctx, s.hub, w); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range s.dpms {
+		for _, w := range s.worlds {
+			if err := peer(ctx, w, p); err != nil {
+				return nil, err
+			}
+		}
+		if err := peer(ctx, p, s.vault); err != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +156,7 @@ func (p *party) make(ctx context.Context) error {
 	if c.Store.Kind == "" {
 		c.Store.Kind = "sqlite"
 	}
-	own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT}[p.role]
+	own := map[identity.Role]*string{identity.Depot: &c.Listen.R2, identity.World: &c.Listen.Link, identity.Things: &c.Listen.MQTT, identity.DPM: &c.Listen.R6}[p.role]
 	for _, a := range []*string{&c.Listen.HTTP, own} {
 		var err error
 		if *a, err = node.FreeAddress(); err != nil {
@@ -195,18 +213,19 @@ func trust(file string) (*tls.Config, error) {
 }
 
 // peer makes two parties peers: for what the second one is there for, or, if it is
-// a world and the first one, too, for calls.
-func peer(ctx context.Context, a, b *party) error {
+// a world and the first one, too, for calls. What a DPM may have its world says.
+func peer(ctx context.Context, a, b *party) (err error) {
 	o := peering.Offer{Scope: []peering.Scope{peering.R2}}
-	if b.role == identity.World {
-		scope := peering.R1
-		if a.role == identity.World {
-			scope = peering.R5
-		}
-		var err error
-		if o, err = b.config.Offers(scope); err != nil {
-			return err
-		}
+	switch {
+	case b.role == identity.DPM:
+		o, err = a.config.Offers(peering.R6)
+	case b.role == identity.World && a.role == identity.World:
+		o, err = b.config.Offers(peering.R5)
+	case b.role == identity.World:
+		o, err = b.config.Offers(peering.R1)
+	}
+	if err != nil {
+		return err
 	}
 	return node.Introduce(ctx, node.Introduction{Inviter: a.config, Accepter: b.config, Calls: b.name, Offer: o}, slog.New(slog.DiscardHandler))
 }
@@ -259,7 +278,7 @@ func (p *party) lastWords() string {
 
 // stop ends the processes, the things agent first, and waits for them.
 func (s *system) stop() (err error) {
-	for _, p := range append(append([]*party{s.hub}, s.worlds...), s.vault) {
+	for _, p := range slices.Concat([]*party{s.hub}, s.worlds, s.dpms, []*party{s.vault}) {
 		err = errors.Join(err, p.stop())
 	}
 	return err

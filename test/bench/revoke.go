@@ -103,7 +103,7 @@ func spread(begun time.Time, times []time.Time) Figure {
 
 // revokeHere revokes in the process that has the subscriptions.
 func revokeHere(ctx context.Context, b *bench, n int) (f Figure, err error) {
-	s, err := b.startWith(ctx, "row12", limitsFor(n), "arena")
+	s, err := b.startCast(ctx, "row12", cast{worlds: []carnet.PartyID{"arena"}, limits: limitsFor(n)})
 	if err != nil {
 		return f, err
 	}
@@ -129,7 +129,7 @@ func revokeElsewhere(ctx context.Context, b *bench, n int) (f Figure, err error)
 		return f, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	s, err := b.startOn(ctx, "row12-bus", dsn, limitsFor(n), "arena")
+	s, err := b.startCast(ctx, "row12-bus", cast{worlds: []carnet.PartyID{"arena"}, dsn: dsn, limits: limitsFor(n)})
 	if err != nil {
 		return f, err
 	}
@@ -204,7 +204,7 @@ func startPostgres(ctx context.Context) (dsn string, stop func() error, err erro
 
 // revokeShares revokes the grant that shares of one avatar live by.
 func revokeShares(ctx context.Context, b *bench, n int) (f Figure, err error) {
-	s, err := b.startWith(ctx, "row12-shares", node.Limits{SharesOfGrant: n}, "arena", "citadel")
+	s, err := b.startCast(ctx, "row12-shares", cast{worlds: []carnet.PartyID{"arena", "citadel"}, limits: node.Limits{SharesOfGrant: n}})
 	if err != nil {
 		return f, err
 	}

@@ -160,6 +160,7 @@ type writer struct {
 	sender   ed25519.PrivateKey
 	ledger   *ledger.Signer
 	avatar   carnet.AvatarID
+	slot     *seal.Slot // of all batches
 	frames   []*evidence.Frame
 }
 
@@ -195,6 +196,7 @@ func (w *writer) make(size int64) error {
 	if err != nil {
 		return err
 	}
+	w.slot = slot
 	var previous carnet.Fingerprint
 	var entries []carnet.Fingerprint
 	from := time.Now().Add(-30 * 24 * time.Hour).Unix()
