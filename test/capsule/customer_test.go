@@ -38,8 +38,11 @@ type customer struct {
 	name   carnet.PartyID
 	key    ed25519.PrivateKey
 	avatar carnet.AvatarID
+	kek    keys.KEK
+	rows   keys.Store
 	table  *keys.Table
 	dpms   map[carnet.PartyID]job.Peer
+	disk   brittle
 
 	agent *job.Agent
 	stop  func()
@@ -74,7 +77,8 @@ func newCustomer(t *testing.T, c *clock, name carnet.PartyID, batches int) *cust
 	t.Cleanup(func() { db.Close() })
 	rows, err := db.Keys(t.Context())
 	must(t, err)
-	w.table, err = keys.Create(t.Context(), keys.Config{KEK: kek, Store: rows})
+	w.kek, w.rows = kek, brittleKeys{rows, &w.disk}
+	_, err = keys.Create(t.Context(), keys.Config{KEK: kek, Store: rows})
 	must(t, err)
 	w.reception, err = seal.NewReceptionKey()
 	must(t, err)
@@ -112,6 +116,8 @@ func (w *customer) measure(n int) {
 func (w *customer) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
+	w.table, err = keys.Open(ctx, keys.Config{KEK: w.kek, Store: w.rows})
+	must(w.t, err)
 	w.agent, err = job.New(ctx, job.Config{
 		Party: w.name, Key: w.key, Purpose: "fitness", World: w, Keys: w.table, Depot: w, Engines: []engine.Engine{sql.Engine{}, script{}}, Now: w.clock.now, Log: quiet(),
 		Peer: func(name carnet.PartyID) (job.Peer, error) {
@@ -266,6 +272,10 @@ func (w *customer) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 }
 
 func (w *customer) Keep(_ context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error {
+	return w.disk.step(func() error { return w.keep(kept, statements, plain) })
+}
+
+func (w *customer) keep(kept []avatar.Kept, statements []ledger.Statement, plain []carnet.Document) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := slices.Clone(plain)

@@ -82,6 +82,7 @@ type office struct {
 	server  *httptest.Server
 	stop    func()
 	workers int // from its next start on
+	disk    brittle
 
 	outs   sync.Map // of carnet.JobID: the dpm.Key of the output
 	forged sync.Map // of carnet.JobID: a sealed part that it says was the output
@@ -111,8 +112,9 @@ func (o *office) start() {
 	must(t, err)
 	o.db, err = sqlite.Open(ctx, filepath.Join(o.dir, "state.db"), sqlite.Options{})
 	must(t, err)
-	rows, err := o.db.Keys(ctx)
+	kept, err := o.db.Keys(ctx)
 	must(t, err)
+	rows := brittleKeys{kept, &o.disk}
 	store, err := o.db.DPM(ctx)
 	must(t, err)
 	rest := keys.ID{Kind: "rest", Name: "own"}
@@ -125,7 +127,7 @@ func (o *office) start() {
 	sealer, err := o.table.Sealer(ctx, rest)
 	must(t, err)
 	o.agent, err = dpm.New(ctx, dpm.Config{
-		Party: o.name, Key: o.key, Store: store, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most, Signed: o.signed,
+		Party: o.name, Key: o.key, Store: brittleStore{store, &o.disk}, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most, Signed: o.signed,
 		Engines: []capsule.EngineOffer{{Name: "sql", Version: "1"}, {Name: "script", Version: "1"}}, Now: o.clock.now, Log: quiet(), Recorded: func() {},
 		Peer: func(name carnet.PartyID) (dpm.Peer, error) {
 			p, ok := o.peers[name]
