@@ -23,7 +23,7 @@ type jsonReader struct {
 	d       *Decoder
 	b       []byte
 	i       int
-	err     error
+	err     *carnet.Error
 	rec     record
 	unknown [][]byte // labels of the record that are not of RFC 8428
 }
@@ -68,6 +68,27 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 func (r *jsonReader) fail(format string, args ...any) bool {
 	if r.err == nil {
 		r.err = malformed("want "+format+"%s", append(args, r.found())...)
+	}
+	return false
+}
+
+// another says where a value goes, if it is of another kind than its label's. It
+// returns false.
+func (r *jsonReader) another(label string) bool {
+	if r.i >= len(r.b) {
+		return false
+	}
+	is, fix := "", ""
+	switch c := r.b[r.i]; {
+	case c == '"':
+		is, fix = "vs", "a text goes in vs, and a number in v stands without quotation marks (RFC 8428)"
+	case c == 't' || c == 'f':
+		is, fix = "vb", "true and false go in vb (RFC 8428)"
+	case c == '-' || '0' <= c && c <= '9':
+		is, fix = "v", "a number goes in v (RFC 8428)"
+	}
+	if is != "" && is != label {
+		r.err = r.err.WithFix("%s", fix)
 	}
 	return false
 }
@@ -160,12 +181,15 @@ func (r *jsonReader) field(f field) (ok bool) {
 		r.rec.unit, ok = r.str()
 	case value:
 		r.rec.value, ok = r.number()
+		return ok || r.another("v")
 	case instant:
 		r.rec.time, ok = r.seconds()
 	case boolValue:
 		r.rec.boolean, ok = r.boolean()
+		return ok || r.another("vb")
 	case textValue:
 		r.rec.text, ok = r.str()
+		return ok || r.another("vs")
 	case dataValue:
 		r.rec.text, ok = r.str()
 		if ok {

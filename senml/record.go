@@ -1,6 +1,7 @@
 package senml
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"unicode/utf8"
@@ -358,5 +359,11 @@ func malformed(format string, args ...any) *carnet.Error {
 
 // at names the place of a failure in a pack.
 func at(err error, record, offset int) error {
-	return carnet.Errorf(carnet.CodeOf(err), "record %d, byte %d: %s", record, offset, err.Error())
+	e := new(carnet.Error)
+	if !errors.As(err, &e) {
+		e = carnet.Errorf(carnet.CodeOf(err), "%v", err)
+	}
+	placed := *e
+	placed.Reason = fmt.Sprintf("record %d, byte %d: %s", record, offset, e.Reason)
+	return &placed
 }
