@@ -124,6 +124,8 @@ func OpenWithdrawal(text string, key ed25519.PublicKey) (w Withdrawal, err error
 type EngineOffer struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
+	// Signed: it runs modules that a publisher signed, and no other programs.
+	Signed bool `json:"signed,omitempty"`
 }
 
 // Offer is what a DPM says that it does.

@@ -50,9 +50,6 @@ type Config struct {
 	Dir     string       // of jobs' content and parts
 	Engines []capsule.EngineOffer
 	Most    capsule.Limits // of a job
-	// Signed names the engines whose programs must be modules that a publisher signed;
-	// none: whatever a peer orders is run.
-	Signed []string
 	// Peer finds a world that may order now.
 	Peer func(name carnet.PartyID) (Peer, error)
 	// State makes the outbox item of a statement; Recorded is told that there are new.

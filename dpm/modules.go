@@ -95,7 +95,7 @@ func (a *Agent) moduleOf(from carnet.PartyID, o *capsule.Order, record string) (
 		switch {
 		case record != "":
 			return nil, carnet.Errorf(carnet.Malformed, "a module's record came, and the order names none")
-		case slices.Contains(a.cfg.Signed, o.Task.Engine):
+		case slices.ContainsFunc(a.cfg.Engines, func(e capsule.EngineOffer) bool { return e.Name == o.Task.Engine && e.Signed }):
 			return nil, carnet.Errorf(carnet.Forbidden, "the program is no signed module, and this DPM runs no others").
 				WithFix("order a module, as carnet job run --module NAME@VERSION; or have the DPM's operator set unsigned_programs")
 		}

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"carnet"
@@ -153,14 +154,13 @@ func (a *Agent) offer(ctx context.Context, p *Peer) (o capsule.Offer, to *seal.R
 
 // lacks says why a DPM can't do a job, by its own offer.
 func lacks(o *capsule.Offer, j *Job) error {
-	has := false
-	for _, e := range o.Engines {
-		has = has || e.Name == j.Task.Engine
-	}
+	at := slices.IndexFunc(o.Engines, func(e capsule.EngineOffer) bool { return e.Name == j.Task.Engine })
 	l := j.Task.Limits
 	switch {
-	case !has:
+	case at < 0:
 		return carnet.Errorf(carnet.Forbidden, "%s has no engine %q", o.By, j.Task.Engine).WithFix("choose another: carnet job plan")
+	case o.Engines[at].Signed && j.Module == "":
+		return carnet.Errorf(carnet.Forbidden, "the program is no signed module, and %s runs no others", o.By).WithFix("add it, and name it: carnet module add, carnet job run --module NAME@VERSION")
 	case l.Memory > o.Most.Memory || l.Milliseconds > o.Most.Milliseconds || l.Output > o.Most.Output || l.Parts > o.Most.Parts:
 		return carnet.Errorf(carnet.TooLarge, "%s gives a job at most %d MiB of memory, %s, and %d bytes of output in %d parts",
 			o.By, o.Most.Memory>>20, time.Duration(o.Most.Milliseconds)*time.Millisecond, o.Most.Output, o.Most.Parts).WithFix("lower the limits, or choose another: carnet job plan")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"carnet"
@@ -39,13 +40,13 @@ func (n *Node) openDPM(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	offered := make([]capsule.EngineOffer, len(engines))
+	offered, only := make([]capsule.EngineOffer, len(engines)), signed(n.config.DPM.UnsignedPrograms)
 	for i, e := range engines {
-		offered[i] = capsule.EngineOffer{Name: e.Name(), Version: e.Version()}
+		offered[i] = capsule.EngineOffer{Name: e.Name(), Version: e.Version(), Signed: slices.Contains(only, e.Name())}
 	}
 	agent, err := dpm.New(ctx, dpm.Config{
 		Party: n.config.Party, Key: local.Key, Store: store, Keys: n.table, Sealer: sealer, Dir: filepath.Join(n.config.path(n.config.Data), "jobs"),
-		Engines: offered, Most: n.config.DPM.most(), Signed: signed(n.config.DPM.UnsignedPrograms), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Log: n.log,
+		Engines: offered, Most: n.config.DPM.most(), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Log: n.log,
 	})
 	if err != nil {
 		return err

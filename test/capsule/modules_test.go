@@ -60,7 +60,7 @@ func only(w *customer, offices ...*office) {
 	w.signed = []string{"script"}
 	w.start()
 	for _, o := range offices {
-		o.signed = []string{"script"}
+		o.signed = true
 		o.restart()
 	}
 }
@@ -101,7 +101,7 @@ func TestAModuleIsWhatWasSigned(t *testing.T) {
 	clinic.publishers = []string{m.By}
 	clinic.start()
 	_, err = clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("parts"), Record: m.Record})
-	codeIs(t, "other bytes under a record", err, carnet.Tampered)
+	codeIs(t, "other bytes under a record", err, carnet.Malformed)
 	_, err = clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Record: m.Record[:len(m.Record)-4] + "AAAA"})
 	codeIs(t, "a record with another signature", err, carnet.Unauthenticated)
 	theirs, err := clinic.agent.AddModule(ctx, job.NewModule{Program: []byte("count"), Record: m.Record})
@@ -120,9 +120,12 @@ func TestAModuleIsWhatWasSigned(t *testing.T) {
 	_, err = arena.agent.Order(ctx, arena.spec("", "script", "count"))
 	codeIs(t, "a program that nobody signed", err, carnet.Forbidden)
 	clinic.ordersFrom(forge, nil)
-	i := clinic.ended(clinic.order(clinic.spec("forge", "script", "count")).ID)
-	if i.Stand.Outcome != job.Refused || i.Stand.Code != carnet.Forbidden {
-		t.Errorf("a program that nobody signed, at a DPM that runs none, is %s (%s): %s", i.Stand.Outcome, i.Stand.Code, i.Stand.Why)
+	_, err = clinic.agent.Order(ctx, clinic.spec("forge", "script", "count"))
+	codeIs(t, "a program that nobody signed, at a DPM that runs none", err, carnet.Forbidden)
+	plan, err := clinic.agent.Plan(ctx, clinic.spec("forge", "script", "count"))
+	must(t, err)
+	if p := plan.Places; len(p) != 2 || !p[0].Can || p[1].Can || !strings.Contains(p[1].Why, "forge runs no others") {
+		t.Errorf("the places for it are %+v", p)
 	}
 }
 
@@ -131,7 +134,7 @@ func TestAnOrderNamesItsModule(t *testing.T) {
 	c := &clock{}
 	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
 	forge.opens("arena", arena.key)
-	forge.signed = []string{"script"}
+	forge.signed = true
 	forge.restart()
 	m, other := arena.add("counter", "count"), arena.add("parter", "parts")
 	for _, v := range []struct {

@@ -74,7 +74,7 @@ type office struct {
 	dir    string
 	peers  map[carnet.PartyID]dpm.Peer
 	most   capsule.Limits
-	signed []string // engines that run signed modules only, from its next start on
+	signed bool // scripts must be modules, from its next start on
 
 	db      *sqlite.DB
 	table   *keys.Table
@@ -127,8 +127,8 @@ func (o *office) start() {
 	sealer, err := o.table.Sealer(ctx, rest)
 	must(t, err)
 	o.agent, err = dpm.New(ctx, dpm.Config{
-		Party: o.name, Key: o.key, Store: brittleStore{store, &o.disk}, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most, Signed: o.signed,
-		Engines: []capsule.EngineOffer{{Name: "sql", Version: "1"}, {Name: "script", Version: "1"}}, Now: o.clock.now, Log: quiet(), Recorded: func() {},
+		Party: o.name, Key: o.key, Store: brittleStore{store, &o.disk}, Keys: o.table, Sealer: sealer, Dir: filepath.Join(o.dir, "jobs"), Most: o.most,
+		Engines: []capsule.EngineOffer{{Name: "sql", Version: "1"}, {Name: "script", Version: "1", Signed: o.signed}}, Now: o.clock.now, Log: quiet(), Recorded: func() {},
 		Peer: func(name carnet.PartyID) (dpm.Peer, error) {
 			p, ok := o.peers[name]
 			if !ok {
