@@ -320,3 +320,39 @@ func TestAJobOverHTTP(t *testing.T) {
 		}
 	}
 }
+
+// A module has what is written beside it, or what its record says: not both.
+func TestAModuleOverHTTP(t *testing.T) {
+	s := newServed(t)
+	m, c := s.module("heartzones"), s.arena("operator-token")
+	for what, n := range map[string]api.NewModule{
+		"a record and a name":    {Program: []byte(api.ModuleOfExamples), Record: m.Record, Name: "heartzones"},
+		"a record and a version": {Program: []byte(api.ModuleOfExamples), Record: m.Record, Version: "1.0.0"},
+		"a record and an engine": {Program: []byte(api.ModuleOfExamples), Record: m.Record, Engine: wasm.Name},
+		"a record and reads":     {Program: []byte(api.ModuleOfExamples), Record: m.Record, Reads: []string{"heart_rate"}},
+		"bytes that don't run":   {Program: []byte("\x00asm\x01\x00\x00\x00"), Name: "heartzones", Version: "2"},
+		"no name":                {Program: []byte(api.ModuleOfExamples), Version: "2"},
+	} {
+		if _, err := c.AddModule(t.Context(), n); carnet.CodeOf(err) != carnet.Malformed {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := c.AddModule(t.Context(), api.NewModule{Program: []byte(api.ModuleOfExamples), Record: m.Record}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("the same version again: %v", err)
+	}
+	for what, n := range map[string]api.NewRevocation{
+		"nothing":                {},
+		"why and what is signed": {Why: "it counts twice", Revocation: m.Record},
+		"a record":               {Revocation: m.Record},
+	} {
+		if _, err := c.RevokeModule(t.Context(), m.ID(), n); carnet.CodeOf(err) != carnet.Malformed {
+			t.Errorf("revoked with %s: %v", what, err)
+		}
+	}
+	if got, err := c.Module(t.Context(), m.ID()); err != nil || got.Revoked != nil || got.Record != m.Record {
+		t.Errorf("after what was refused it is %+v, %v", got, err)
+	}
+	if _, err := c.RunJob(t.Context(), api.NewJob{Module: m.ID(), Engine: "sql", Program: []byte("SELECT 1"), Avatars: []carnet.AvatarID{api.AvatarOfExamples()}}); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("a job of a module and a query: %v", err)
+	}
+}

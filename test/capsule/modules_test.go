@@ -85,6 +85,14 @@ func TestAModuleIsWhatWasSigned(t *testing.T) {
 	must(t, err)
 	arena.done(again.ID, arena.counts())
 
+	// Nothing is run beside it, and nothing else runs it.
+	both, sql := arena.specOf("", m), arena.specOf("", m)
+	both.Program, sql.Engine = []byte("parts"), "sql"
+	_, err = arena.agent.Order(ctx, both)
+	codeIs(t, "a module and a program", err, carnet.Malformed)
+	_, err = arena.agent.Order(ctx, sql)
+	codeIs(t, "a module on another engine", err, carnet.Malformed)
+
 	// A version is signed once, also after a restart.
 	arena.stop()
 	arena.start()
@@ -379,14 +387,17 @@ func TestForWhomARevocationCounts(t *testing.T) {
 	clinic.refused(b)
 	_, err := arena.agent.RevokeModule(ctx, m.ID(), "", own.Revocations[0])
 	codeIs(t, "another world's revocation", err, carnet.Forbidden)
+	must(t, forge.client("arena").Revoke(ctx, own.Revocations[0]))
 	if s, err := forge.client("arena").Status(ctx, a, 0, 0); err != nil || s.State != dpm.Leased {
 		t.Errorf("the clinic's word for itself ended arena's job: %+v, %v", s, err)
 	}
-	arena.revoke(m)
+	ended := arena.revoke(m)
 	arena.refused(a)
 
 	other, err := arena.agent.AddModule(ctx, job.NewModule{Program: []byte("hang"), Name: "endless", Version: "2", Engine: "script"})
 	must(t, err)
+	_, err = arena.agent.RevokeModule(ctx, other.ID(), "", ended.Revocations[0])
+	codeIs(t, "the revocation of another version", err, carnet.Forbidden)
 	b = order(clinic, take(other))
 	word := arena.revoke(other).Revocations[0] // arena has no job of it: it tells its DPMs
 	clinic.refused(b)
