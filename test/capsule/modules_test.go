@@ -1,8 +1,10 @@
 package capsule_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -357,6 +359,57 @@ func TestARevokedModulesResultIsNotTaken(t *testing.T) {
 	arena.revoke(m)
 	l.honor.Store(true)
 	arena.refused(id)
+}
+
+// deaf is a DPM that takes no word of modules, or is told none but about a job.
+type deaf struct {
+	job.DPM
+	away, refuses atomic.Bool
+}
+
+func (d *deaf) Offer(ctx context.Context) (dpm.Offer, error) {
+	if d.away.Load() {
+		return dpm.Offer{}, carnet.Errorf(carnet.Unavailable, "nobody answers")
+	}
+	return d.DPM.Offer(ctx)
+}
+
+func (d *deaf) Revoke(ctx context.Context, message string) error {
+	if d.refuses.Load() {
+		return carnet.Errorf(carnet.TooLarge, "no more are taken")
+	}
+	return d.DPM.Revoke(ctx, message)
+}
+
+// A world tells the DPM that has a job of the module before it lets go of it, and
+// withdraws the job from one that takes no such word.
+func TestAWorldEndsTheJobsOfARevokedModule(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 4)
+	d := &deaf{}
+	arena.ordersFrom(forge, func(to job.DPM) job.DPM {
+		d.DPM = to
+		return d
+	})
+	for name, refuses := range map[string]bool{"told": false, "not-told": true} {
+		m := arena.add(name, "hang")
+		id := arena.order(arena.specOf("forge", m)).ID
+		arena.is(id, "that it runs there", func(i job.Info) bool { return i.Progress.State == string(dpm.Leased) })
+		d.away.Store(true) // who tells DPMs of all revocations asks for the offer first
+		d.refuses.Store(refuses)
+		arena.revoke(m)
+		if refuses {
+			if i := arena.ended(id); i.Stand.Outcome != capsule.Withdrawn || i.Output != nil {
+				t.Errorf("at a DPM that takes no revocation the job is %s: %s", i.Stand.Outcome, i.Stand.Why)
+			}
+			forge.endsAs(t, "arena", id, capsule.Withdrawn)
+		} else {
+			arena.refused(id)
+			forge.endsAs(t, "arena", id, capsule.Refused)
+		}
+		forge.opensNothing(name, "arena", id)
+		d.away.Store(false)
+	}
 }
 
 // A publisher's revocation counts for every world's jobs, whoever tells of it; a world's
