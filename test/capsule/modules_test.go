@@ -146,7 +146,7 @@ func TestAnOrderNamesItsModule(t *testing.T) {
 	forge.opens("arena", arena.key)
 	forge.signed = true
 	forge.restart()
-	m, other := arena.add("counter", "count"), arena.add("parter", "parts")
+	m, other, twin := arena.add("counter", "count"), arena.add("parter", "parts"), arena.add("twin", "count")
 	for _, v := range []struct {
 		name   string
 		change func(*draft, *dpm.Submission)
@@ -157,6 +157,7 @@ func TestAnOrderNamesItsModule(t *testing.T) {
 		{"a record that the order doesn't name", func(d *draft, _ *dpm.Submission) { d.order.Module = carnet.Fingerprint{} }, carnet.Malformed},
 		{"no record", func(_ *draft, s *dpm.Submission) { s.Record = "" }, carnet.Tampered},
 		{"another record", func(_ *draft, s *dpm.Submission) { s.Record = other.Record }, carnet.Tampered},
+		{"another record of the same program", func(_ *draft, s *dpm.Submission) { s.Record = twin.Record }, carnet.Tampered},
 		{"another module than the program", func(d *draft, s *dpm.Submission) { d.order.Module, s.Record = other.Fingerprint, other.Record }, carnet.Tampered},
 		{"another engine", func(d *draft, _ *dpm.Submission) { d.order.Task.Engine = "sql" }, carnet.Tampered},
 		{"a record that nobody signed", func(d *draft, s *dpm.Submission) {
