@@ -138,5 +138,5 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	if len(looked.Records) == 0 || slices.ContainsFunc(looked.Records, func(r activity.Record) bool { return r.Who.Name != "demo" }) {
 		t.Errorf("who looked how the agent is: %+v", looked.Records)
 	}
-	says([]string{"WHO", "demo (administrator)"}, nil, "activity", at, "--party=hub", "--action=get-status", "--limit=1")
+	says([]string{"WHO", "demo (administrator)  http"}, nil, "activity", at, "--party=hub", "--action=get-status", "--limit=1")
 }
