@@ -3,6 +3,7 @@ package capsule_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -360,6 +361,39 @@ func TestARevokedModulesResultIsNotTaken(t *testing.T) {
 	arena.revoke(m)
 	l.honor.Store(true)
 	arena.refused(id)
+}
+
+// A DPM states each revocation that it takes, once, and takes so many of one peer.
+func TestADPMTakesSoManyRevocations(t *testing.T) {
+	c := &clock{}
+	forge, arena, clinic := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4), newCustomer(t, c, "clinic", 4)
+	forge.opens("arena", arena.key)
+	forge.opens("clinic", clinic.key)
+	ctx := t.Context()
+	store, err := forge.db.DPM(ctx)
+	must(t, err)
+	stated := func() int {
+		t.Helper()
+		items, err := store.Pending(ctx, 0, 100)
+		must(t, err)
+		return len(items)
+	}
+	many := make([]carnet.Document, 4095)
+	for i := range many {
+		many[i] = carnet.Document{Kind: "revocation", ID: fmt.Sprintf("arena.%064x", i), Version: 1, Body: []byte{0}}
+	}
+	must(t, store.Put(ctx, many, nil))
+	last, over := arena.revoke(arena.add("last", "count")).Revocations[0], arena.revoke(arena.add("over", "count")).Revocations[0]
+	before := stated()
+	for range 2 {
+		must(t, forge.client("arena").Revoke(ctx, last))
+	}
+	codeIs(t, "one more than are taken", forge.client("arena").Revoke(ctx, over), carnet.TooLarge)
+	must(t, forge.client("arena").Revoke(ctx, last))
+	if n := stated() - before; n != 1 {
+		t.Errorf("one revocation, told three times, is stated %d times", n)
+	}
+	must(t, forge.client("clinic").Revoke(ctx, over))
 }
 
 // deaf is a DPM that takes no word of modules, or is told none but about a job.
