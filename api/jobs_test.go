@@ -340,9 +340,13 @@ func TestAModuleOverHTTP(t *testing.T) {
 	if _, err := c.AddModule(t.Context(), api.NewModule{Program: []byte(api.ModuleOfExamples), Record: m.Record}); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("the same version again: %v", err)
 	}
+	signed, err := capsule.Revocation{Module: m.Fingerprint, By: m.By, Why: "it counts twice", Made: time.Now().UTC().Truncate(time.Second)}.Sign(s.ids.arena.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, n := range map[string]api.NewRevocation{
 		"nothing":                {},
-		"why and what is signed": {Why: "it counts twice", Revocation: m.Record},
+		"why and what is signed": {Why: "it counts twice", Revocation: signed},
 		"a record":               {Revocation: m.Record},
 	} {
 		if _, err := c.RevokeModule(t.Context(), m.ID(), n); carnet.CodeOf(err) != carnet.Malformed {

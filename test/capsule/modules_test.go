@@ -366,9 +366,9 @@ func TestARevokedModulesResultIsNotTaken(t *testing.T) {
 // A DPM states each revocation that it takes, once, and takes so many of one peer.
 func TestADPMTakesSoManyRevocations(t *testing.T) {
 	c := &clock{}
-	forge, arena, clinic := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4), newCustomer(t, c, "clinic", 4)
+	forge, arena, abbey := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4), newCustomer(t, c, "abbey", 4) // whose revocations are read before arena's
 	forge.opens("arena", arena.key)
-	forge.opens("clinic", clinic.key)
+	forge.opens("abbey", abbey.key)
 	ctx := t.Context()
 	store, err := forge.db.DPM(ctx)
 	must(t, err)
@@ -393,7 +393,7 @@ func TestADPMTakesSoManyRevocations(t *testing.T) {
 	if n := stated() - before; n != 1 {
 		t.Errorf("one revocation, told three times, is stated %d times", n)
 	}
-	must(t, forge.client("clinic").Revoke(ctx, over))
+	must(t, forge.client("abbey").Revoke(ctx, over))
 }
 
 // deaf is a DPM that takes no word of modules, or is told none but about a job.
