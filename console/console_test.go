@@ -382,6 +382,22 @@ func TestAPartyThatAnswersNoDataIsNotPassedOn(t *testing.T) {
 	}
 }
 
+// What a job put out is whatever its program put out: it comes back as bytes that no
+// browser takes for anything else.
+func TestAnOutputComesBackAsBytes(t *testing.T) {
+	w := newTown(t, nil)
+	alice := w.signsIn("alice")
+	w.says(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = io.WriteString(w, "<script>")
+	})
+	a := alice.calls("GET", "/api/arena/v1/jobs/x/output", "", nil)
+	policy := a.header.Get("Content-Security-Policy")
+	if a.status != http.StatusOK || a.body != "<script>" || a.header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(policy, "sandbox") || !strings.Contains(policy, "default-src 'none'") {
+		t.Errorf("an output comes back as %d %s %v", a.status, a.body, a.header)
+	}
+}
+
 func TestBodiesAndHeadersAreBounded(t *testing.T) {
 	w := newTown(t, nil)
 	alice := w.signsIn("alice")
@@ -391,6 +407,18 @@ func TestBodiesAndHeadersAreBounded(t *testing.T) {
 		}
 	})
 	if a := alice.calls("PUT", "/api/hub/v1/x", `"`+strings.Repeat("x", maxForwarded)+`"`, nil); a.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body over the limit is answered %d", a.status)
+	}
+	module := `{"program":"` + strings.Repeat("A", 4*maxForwarded) + `"}`
+	for _, path := range []string{"/v1/jobs", "/v1/jobs/plans"} {
+		if a := alice.calls("POST", "/api/arena"+path, module, nil); a.status != http.StatusOK {
+			t.Errorf("a job with a module to %s is answered %d", path, a.status)
+		}
+		if a := alice.calls("POST", "/api/arena"+path, strings.Repeat(" ", maxJob+1), nil); a.status != http.StatusRequestEntityTooLarge || !strings.Contains(a.body, "more than 25165824 bytes") {
+			t.Errorf("a job over the limit to %s is answered %d %s", path, a.status, a.body)
+		}
+	}
+	if a := alice.calls("POST", "/api/arena/v1/jobs/x/repetitions", module, nil); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body over the limit is answered %d", a.status)
 	}
 	for name, header := range map[string]string{"one": "X: " + strings.Repeat("x", 64<<10), "many": strings.Repeat("X: xxxxxxxxxxxxxxxxxxxxxxxxx\r\n", 4000) + "Y: y"} {

@@ -66,8 +66,19 @@ func (p *party) tokenOf(name, role string) (token, as string) {
 	return token, as
 }
 
-// maxForwarded bounds a body: more than any party takes.
-const maxForwarded = 2 << 20
+// Bounds of a body: more than any party takes, and of a job, which has a program in it.
+const (
+	maxForwarded = 2 << 20
+	maxJob       = 24 << 20
+)
+
+// mostTo is how large a body may be that goes to a path.
+func mostTo(path string) int64 {
+	if path == "/v1/jobs" || path == "/v1/jobs/plans" {
+		return maxJob
+	}
+	return maxForwarded
+}
 
 // methods are those that go on.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}
@@ -102,7 +113,7 @@ func (h *handler) forward(w http.ResponseWriter, r *http.Request, s *account.Ses
 		_ = limit.SetReadDeadline(time.Time{})
 		_ = limit.SetWriteDeadline(time.Time{})
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForwarded)
+	r.Body = http.MaxBytesReader(w, r.Body, mostTo(path))
 	proxy := &httputil.ReverseProxy{
 		Transport: p.way, FlushInterval: -1, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		Rewrite:        func(out *httputil.ProxyRequest) { p.rewrite(out, path, token) },
@@ -198,7 +209,7 @@ var comeBack = []string{"Content-Type", "Content-Length", "Carnet-More", "Carnet
 // data are the content types that a party may answer with.
 var data = []string{"application/json", "application/problem+json", "application/td+json", "application/did+json", "application/did", "application/cbor",
 	"application/cose", "application/senml+json", "application/senml+cbor", "application/senml+xml", "application/xml", "application/jwt", "application/vc+jwt",
-	"text/event-stream"}
+	"text/event-stream", "application/octet-stream"}
 
 // errStrange says that a party answered what no party answers.
 type errStrange struct{ what string }
@@ -230,8 +241,8 @@ func (p *party) accept(r *http.Response) error {
 
 // failed answers for a party that didn't.
 func (h *handler) failed(w http.ResponseWriter, r *http.Request, p *party, err error) {
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		h.refuse(w, r, carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", maxForwarded))
+	if bound, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		h.refuse(w, r, carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", bound.Limit))
 		return
 	}
 	if cause := context.Cause(r.Context()); carnet.CodeOf(cause) == carnet.Unauthenticated {
