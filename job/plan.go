@@ -102,7 +102,7 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 		return no(err)
 	}
 	p := Place{At: name, Can: true, Workers: offer.Workers, Waiting: offer.Waiting}
-	p.Why = fmt.Sprintf("it may have the data; %d workers, %d jobs wait", p.Workers, p.Waiting)
+	p.Why = fmt.Sprintf("it may have the data; workers: %d, jobs that wait: %d", p.Workers, p.Waiting)
 	if p.Workers == 0 {
 		p.Can, p.Why = false, "no worker of it runs"
 	}
