@@ -74,7 +74,7 @@ rebuilt() {
 browser() {
 	local tap passed failures
 	tap=$(mktemp)
-	CARNET=$1 timeout -k 30 600 node --test --test-reporter=tap "$app/test/$2" >"$tap" 2>&1 || true
+	CARNET=$1 timeout -k 30 1200 node --test --test-reporter=tap "$app/test/$2" >"$tap" 2>&1 || true
 	passed=$(sed -n 's/^# pass //p' "$tap") failures=$(sed -n 's/^# fail //p' "$tap")
 	if [ -z "$passed" ] || [ "$passed" = 0 ] || [ "${failures:-1}" != 0 ]; then
 		cat "$tap"

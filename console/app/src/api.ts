@@ -23,7 +23,7 @@ export function asRefusal(e: unknown): Refusal {
 
 export interface Reached {
   name: string;
-  role: "things" | "world" | "depot";
+  role: "things" | "world" | "depot" | "dpm";
   as?: string; // the role there; absent: no token
 }
 
@@ -145,6 +145,11 @@ export async function ask<T>(party: string, path: string, signal?: AbortSignal):
 export async function tell<T>(party: string, method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
   const r = await call(at(party, path), { method, body });
   return r.status === 204 ? (undefined as T) : r.json();
+}
+
+/** What came out of a job, as its program put it out. */
+export async function output(world: string, job: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await (await call(at(world, `/v1/jobs/${job}/output`), { accept: "application/octet-stream", signal })).arrayBuffer());
 }
 
 /** A SenML record (RFC 8428), resolved: its base fields are in it. */
@@ -273,6 +278,7 @@ export interface Status {
   things?: { things: number; policy_version: number; messages: number; sent_frames: number; sent_batches: number; refusals: number; statements: number; receipts: number; links: Link[] };
   world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number; shares?: ShareLink[] };
   depot?: { objects: number; bytes: number; entries: number };
+  dpm?: { workers: number; waiting: number; ready: number; leased: number; ended: number; parked: number };
 }
 
 export interface Property {
@@ -405,6 +411,80 @@ export interface Crossing {
   departure?: string;
   surveyed?: boolean;
   unfit?: number;
+}
+
+export interface Label {
+  sensitivity: string;
+  purposes?: string[];
+  residency?: string[];
+}
+
+/** A job that a world ordered. */
+export interface Job {
+  id: string;
+  at?: string; // the DPM; absent: in the world itself
+  state: string;
+  outcome?: string;
+  code?: string;
+  why?: string;
+  made: string;
+  until: string;
+  ended?: string;
+  purpose: string;
+  module?: string; // NAME@VERSION, of a signed one
+  task: {
+    engine: string;
+    program: { fingerprint: string; size: number };
+    parameters?: unknown;
+    from: number; // measured time, ns
+    to: number;
+    properties?: string[];
+    inputs: { avatar: string; batches: number }[] | null;
+  };
+  label: Label;
+  avatars: string[];
+  progress?: { state: string; attempt: number; permille: number; measurements: number; parts: number; trouble?: string };
+  output?: { measurements: number; fingerprint: string; size: number };
+  repeats?: string; // the job that it repeats
+  comparison?: string;
+}
+
+/** A version of a module that a world knows. */
+export interface Module {
+  id: string; // NAME@VERSION
+  program: { fingerprint: string; size: number };
+  reads?: string[];
+  by: string; // the did:key of who signed it
+  added: string;
+  revoked?: { by: string; why: string; made: string };
+}
+
+/** What is to be computed. */
+export interface NewJob {
+  at?: string;
+  module?: string; // NAME@VERSION; else:
+  engine?: "sql" | "wasm";
+  program?: string; // base64
+  parameters?: unknown;
+  avatars: string[];
+  from?: string;
+  to?: string;
+  properties?: string[];
+  within: number; // seconds
+}
+
+/** Where a job could run, and what would leave for that. */
+export interface JobPlan {
+  batches: number;
+  bytes: number;
+  keys: number;
+  measurements: number;
+  along: number; // others, in the same batches
+  properties: Record<string, number> | null;
+  label: Label;
+  places: { at: string; here: boolean; can: boolean; why: string }[];
+  choice?: string;
+  why: string;
 }
 
 /** Asks for what a party may not have, or not for this role: then there is nothing to show. */

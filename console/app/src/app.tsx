@@ -5,8 +5,10 @@ import { Avatars } from "./avatars.tsx";
 import { Crossings } from "./crossings.tsx";
 import { Stamp, ThemeChoice } from "./frame.tsx";
 import { to, usePlace } from "./hooks.ts";
+import { Jobs } from "./jobs.tsx";
 import { Overview } from "./overview.tsx";
 import { SignIn } from "./signin.tsx";
+import { Story } from "./story.tsx";
 import { Things } from "./things.tsx";
 import { Empty, Failure, Loading } from "./ui.tsx";
 
@@ -15,6 +17,8 @@ const pages = [
   { at: "things", title: "Things" },
   { at: "avatars", title: "Avatars" },
   { at: "crossings", title: "Crossings" },
+  { at: "jobs", title: "Jobs" },
+  { at: "story", title: "Story" },
 ] as const;
 
 type Who = { state: "asking" } | { state: "nobody"; why?: Refusal } | { state: "failed"; why: Refusal } | { state: "in"; who: Identity };
@@ -91,6 +95,8 @@ function Shell({ who, left }: { who: Identity; left: () => void }) {
         {page?.at === "things" && <Things who={who} place={place.slice(1)} />}
         {page?.at === "avatars" && <Avatars who={who} place={place.slice(1)} />}
         {page?.at === "crossings" && <Crossings who={who} place={place.slice(1)} />}
+        {page?.at === "jobs" && <Jobs who={who} place={place.slice(1)} />}
+        {page?.at === "story" && <Story who={who} />}
         {page === undefined && (
           <>
             <h1>Not found</h1>

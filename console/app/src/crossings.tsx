@@ -4,7 +4,7 @@ import { askIfThere, asRefusal, type Avatar, type Crossing, type Identity, mayGo
 import { bytes, count, date, moment, plural } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { arrived, type Move, merged, over, paced, said, stages, title } from "./moves.ts";
-import { Choice, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
+import { Choice, Download, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 export function Crossings({ who, place }: { who: Identity; place: string[] }) {
   const worlds = who.parties.filter((p) => p.role === "world" && maySurvey(p));
@@ -182,7 +182,7 @@ function Order({ move: m }: { move: Move }) {
   return (
     <Section title="Its owner’s word" note="Nobody but the owner of the key that is registered with the avatar can order this, and no world has that key.">
       <p>
-        <Download name={file} type="application/json" text={JSON.stringify(c.request)}>
+        <Download name={file} type="application/json" content={JSON.stringify(c.request)}>
           Get the request
         </Download>{" "}
         and have its owner read and sign it: <code>carnet owner approve {file} --keystore FILE --party {m.to}</code>
@@ -238,7 +238,7 @@ function Proof({ move: m }: { move: Move }) {
                 <td>{t.by}</td>
                 <td class="says">{t.says}</td>
                 <td>
-                  <Download name={`${m.id}-${t.name}.jws`} type="application/jose" text={t.text}>
+                  <Download name={`${m.id}-${t.name}.jws`} type="application/jose" content={t.text}>
                     Get it
                   </Download>
                 </td>
@@ -264,20 +264,3 @@ function claims(jws: string): Record<string, unknown> {
     return {};
   }
 }
-
-/** A text as a file. It is made when it is asked for, and forgotten. */
-const Download = ({ name, type, text, children }: { name: string; type: string; text: string; children: string }) => (
-  <button
-    type="button"
-    class="small nowrap"
-    onClick={() => {
-      const a = document.createElement("a");
-      a.href = URL.createObjectURL(new Blob([text], { type }));
-      a.download = name;
-      a.click();
-      setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
-    }}
-  >
-    {children}
-  </button>
-);

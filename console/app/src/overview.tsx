@@ -1,70 +1,12 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Identity, maySurvey, type Peer, type Reached, type Refusal, type Share, type Status, type Thing } from "./api.ts";
-import { type Answer, type Flow, Meter, type Own } from "./flows.ts";
+import { askIfThere, type Identity, maySurvey, type Peer, type Reached } from "./api.ts";
+import { useFlows } from "./asking.ts";
+import type { Answer, Flow } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
 import { to, useAsk, useWidth } from "./hooks.ts";
-import { Picture } from "./picture.tsx";
+import { Picture, roleNames } from "./picture.tsx";
 import { Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
-
-const every = 2000;
-
-/** Asks every party for its status, and works out what goes on between them. */
-function useFlows(who: Identity): { answers: Answer[] | undefined; flows: Flow[] } {
-  const [answers, setAnswers] = useState<Answer[]>();
-  const [flows, setFlows] = useState<Flow[]>([]);
-  const meter = useRef(new Meter());
-  const forbidden = useRef(new Map<string, Refusal>()); // a role doesn't change under a session: it is asked once
-  useEffect(() => {
-    const leave = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const go = async (): Promise<void> => {
-      if (!document.hidden) {
-        const all = await Promise.all(
-          who.parties.map(async (party): Promise<Answer> => {
-            if (!maySurvey(party)) return party.as && party.role === "things" ? { party, ...(await ownOf(party, who, leave.signal)) } : { party };
-            const no = forbidden.current.get(party.name);
-            if (no) return { party, error: no };
-            try {
-              return { party, status: await ask<Status>(party.name, "/v1/status", leave.signal) };
-            } catch (e) {
-              const error = asRefusal(e);
-              if (error.status === 403) forbidden.current.set(party.name, error);
-              return { party, error };
-            }
-          }),
-        );
-        if (leave.signal.aborted) return;
-        setAnswers(all);
-        setFlows(meter.current.take(who, all));
-      }
-      timer = setTimeout(() => void go(), every);
-    };
-    void go();
-    return () => {
-      leave.abort();
-      clearTimeout(timer);
-    };
-  }, [who]);
-  return { answers, flows };
-}
-
-/** What goes on with the things of who is signed in, where the agent tells no more. */
-async function ownOf(agent: Reached, who: Identity, signal: AbortSignal): Promise<{ own?: Own; error?: Refusal }> {
-  try {
-    const { things } = await ask<{ things: Thing[] }>(agent.name, "/v1/things", signal);
-    const mine = things.flatMap((t) => t.mappings).filter((m) => !m.stopped && who.parties.some((p) => p.name === m.world && p.as));
-    const shares = await Promise.all(
-      mine.map(async (m) => {
-        const all = await askIfThere<{ shares: Share[] | null }>(m.world, `/v1/avatars/${m.avatar}/shares`, signal).catch(() => undefined);
-        return (all?.shares ?? []).filter((s) => s.direction === "giving" && !s.ended).map((share) => ({ from: m.world, share }));
-      }),
-    );
-    return { own: { things, shares: shares.flat(), time: Date.now() / 1000 } };
-  } catch (e) {
-    return { error: asRefusal(e) };
-  }
-}
 
 export function Overview({ who }: { who: Identity }) {
   const { answers, flows } = useFlows(who);
@@ -84,7 +26,7 @@ export function Overview({ who }: { who: Identity }) {
       <h1>Overview</h1>
       <p class="lead">The parties, and what goes between them now. Nobody has to trust a neighbour: each has its own keys, and sees what its peering and the owners’ views admit.</p>
       <div class="picture" ref={box}>
-        {width > 0 && <Picture width={width} who={who} answers={answers ?? []} flows={flows} />}
+        {width > 0 && <Picture width={width} who={who} answers={answers ?? []} flows={flows} more="The rates are in the table below." />}
       </div>
       {answers === undefined && <Loading what="the parties" />}
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
@@ -155,14 +97,13 @@ const Spark = ({ of }: { of: number[] }) => {
   );
 };
 
-const order: Reached["role"][] = ["things", "world", "depot"];
-const roles = { things: "things agent", world: "world", depot: "depot" } as const;
+const order: Reached["role"][] = ["things", "world", "dpm", "depot"];
 
 function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity }) {
   return (
     <>
       <h3>
-        {party.name} <span class="soft">{roles[party.role]}</span>
+        {party.name} <span class="soft">{roleNames[party.role]}</span>
       </h3>
       {party.as && !status && !error && <p class="soft">As {party.as}, {who.name} may not see how {party.name} is. {party.role === "things" ? <a href={to("things")}>See your things</a> : party.role === "world" ? <a href={to("avatars")}>See its avatars</a> : null}</p>}
       {!party.as && <p class="soft">{who.name} has no token for {party.name}: its operator can give one, under this name, to the console’s access file.</p>}
@@ -181,6 +122,15 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
           <Figure label="measurements">{count(status.world.measurements)}</Figure>
           <Figure label="sealed batches">{count(status.world.batches)}</Figure>
           {status.world.defects > 0 && <Figure label="unusable batches">{count(status.world.defects)}</Figure>}
+        </dl>
+      )}
+      {status?.dpm && (
+        <dl class="figures">
+          <Figure label="workers">{count(status.dpm.workers)}</Figure>
+          <Figure label="jobs that run">{count(status.dpm.leased)}</Figure>
+          <Figure label="that wait">{count(status.dpm.waiting + status.dpm.ready)}</Figure>
+          <Figure label="that have ended">{count(status.dpm.ended)}</Figure>
+          {status.dpm.parked > 0 && <Figure label="parked">{count(status.dpm.parked)}</Figure>}
         </dl>
       )}
       {status?.depot && (

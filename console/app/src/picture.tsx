@@ -2,7 +2,8 @@
 // top to bottom where it is narrow.
 import type { Identity, Reached } from "./api.ts";
 import { type Answer, devices, type Flow, readers } from "./flows.ts";
-import { rate } from "./format.ts";
+import { plural, rate } from "./format.ts";
+import { curve, places, type Point } from "./labels.ts";
 
 interface Node {
   name: string;
@@ -15,7 +16,8 @@ interface Node {
   party: boolean;
 }
 
-const roleNames = { things: "things agent", world: "world", depot: "depot" } as const;
+/** What a party is, in a word or two. */
+export const roleNames = { things: "things agent", world: "world", dpm: "DPM", depot: "depot" } as const;
 
 function stateOf(p: Reached, answers: Answer[]): Node["state"] {
   const a = answers.find((a) => a.party.name === p.name);
@@ -24,7 +26,7 @@ function stateOf(p: Reached, answers: Answer[]): Node["state"] {
 }
 
 /** Puts the parties in rows or columns by their roles. */
-function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[]; height: number; across: boolean } {
+function layout(width: number, who: Identity, answers: Answer[], flows: Flow[]): { nodes: Node[]; height: number; across: boolean } {
   const of = (role: Reached["role"]): Reached[] => who.parties.filter((p) => p.role === role);
   const across = width >= 760;
   const outside = (name: string): Omit<Node, "x" | "y" | "w" | "h"> => ({ name, role: "", state: "quiet", party: false });
@@ -33,7 +35,7 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
     of("things").length > 0 ? [outside(devices)] : [],
     of("things").map(party),
     of("world").map(party),
-    of("depot").map(party),
+    [...of("dpm"), ...of("depot")].map(party), // whom worlds use, for computing and for keeping
   ].filter((s) => s.length > 0);
   const most = Math.max(...steps.map((s) => s.length));
   const nodes: Node[] = [];
@@ -51,8 +53,10 @@ function layout(width: number, who: Identity, answers: Answer[]): { nodes: Node[
   const inner = width - lane;
   let y = 6 + h / 2;
   steps.forEach((step, i) => {
-    // Above a row of several there are what comes to each, and what goes between them.
-    if (i > 0) y += h + (step.length > 1 ? 108 : 84);
+    // Above a row of several there are what comes to each, and what goes between them; the more comes, the higher.
+    const before = steps[i - 1] ?? [];
+    const comes = flows.filter((f) => before.some((n) => n.name === f.from) && step.some((n) => n.name === f.to)).length;
+    if (i > 0) y += h + (step.length > 1 ? 108 : 84) + 18 * Math.max(0, comes - 3);
     const w = Math.min(150, (inner - 12 * (step.length + 1)) / step.length);
     step.forEach((n, j) => nodes.push({ ...n, x: (inner * (j + 0.5)) / step.length, y, w, h }));
   });
@@ -68,9 +72,23 @@ const bend = 40;
 interface Edge {
   flow: Flow;
   path: string;
-  x: number; // of the label
-  y: number;
+  way: Point[];
+  best: Point; // where its label stands, if nothing is in the way
 }
+
+/** A way of one or more curves. */
+function curved(flow: Flow, best: Point, from: Point, ...curves: [Point, Point, Point][]): Edge {
+  let [path, way, at]: [string, Point[], Point] = [`M${from}`, [], from];
+  for (const [b, c, d] of curves) {
+    path += ` C${b} ${c} ${d}`;
+    way = [...way, ...curve(at, b, c, d)];
+    at = d;
+  }
+  return { flow, path, way, best };
+}
+
+/** A straight piece of such a way. */
+const straight = (from: Point, to: Point): [Point, Point, Point] => [from, to, to];
 
 /** Draws a flow from one party to another, around those between them. */
 function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: number): Edge | undefined {
@@ -78,15 +96,18 @@ function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: nu
   const a = nodes.find((n) => n.name === f.from);
   const b = nodes.find((n) => n.name === f.to);
   if (!a || !b) return undefined;
+  const [mx, my] = [(a.x + b.x) / 2, (a.y + b.y) / 2];
   if (across) {
     if (Math.abs(a.x - b.x) < 1) {
       // Between two of one column: straight, or around those between them.
-      const [y1, y2] = a.y < b.y ? [a.y + a.h / 2, b.y - b.h / 2] : [a.y - a.h / 2, b.y + b.h / 2];
-      const x = a.x + a.w * 0.33;
       const between = nodes.some((n) => Math.abs(n.x - a.x) < 1 && n.y > Math.min(a.y, b.y) + 1 && n.y < Math.max(a.y, b.y) - 1);
-      if (!between) return { flow: f, path: `M${x},${y1} L${x},${y2}`, x, y: (y1 + y2) / 2 };
+      if (!between) {
+        const [y1, y2] = a.y < b.y ? [a.y + a.h / 2, b.y - b.h / 2] : [a.y - a.h / 2, b.y + b.h / 2];
+        const x = a.x + a.w * 0.33;
+        return curved(f, [x, my], [x, y1], straight([x, y1], [x, y2]));
+      }
       const r = a.x + a.w / 2;
-      return { flow: f, path: `M${r},${a.y + 8} C${r + 44},${a.y + 8} ${r + 44},${b.y - 8} ${r},${b.y - 8}`, x: r + 34, y: (a.y + b.y) / 2 };
+      return curved(f, [r + 33, my], [r, a.y + 8], [[r + 44, a.y + 8], [r + 44, b.y - 8], [r, b.y - 8]]);
     }
     const x1 = a.x + a.w / 2;
     const x2 = b.x - b.w / 2;
@@ -94,16 +115,16 @@ function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: nu
     if (between) {
       // Beneath what stands between.
       const y = height - 14;
-      return { flow: f, path: `M${a.x},${a.y + a.h / 2} C${a.x},${y + 10} ${a.x + 60},${y} ${(a.x + b.x) / 2},${y} S${b.x},${y + 6} ${b.x},${b.y + b.h / 2}`, x: (a.x + b.x) / 2 - 60, y };
+      return curved(f, [mx - 60, y], [a.x, a.y + a.h / 2], [[a.x, y + 10], [a.x + 60, y], [mx, y]], [[b.x - 60, y], [b.x, y + 6], [b.x, b.y + b.h / 2]]);
     }
     const m = (x1 + x2) / 2;
-    return { flow: f, path: `M${x1},${a.y} C${m},${a.y} ${m},${b.y} ${x2},${b.y}`, x: m, y: (a.y + b.y) / 2 };
+    return curved(f, [m, my], [x1, a.y], [[m, a.y], [m, b.y], [x2, b.y]]);
   }
   if (Math.abs(a.y - b.y) < 1) {
     // Between two of one row: above those between them, and beside what comes from above.
     const y = a.y - a.h / 2;
     const aside = 0.2 * a.w * Math.sign(b.x - a.x);
-    return { flow: f, path: `M${a.x + aside},${y} C${a.x + aside},${y - 40} ${b.x - aside},${y - 40} ${b.x - aside},${y}`, x: (a.x + b.x) / 2, y: y - 30 };
+    return curved(f, [mx, y - 30], [a.x + aside, y], [[a.x + aside, y - 40], [b.x - aside, y - 40], [b.x - aside, y]]);
   }
   const y1 = a.y + a.h / 2;
   const y2 = b.y - b.h / 2;
@@ -111,26 +132,42 @@ function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: nu
   if (between) {
     // Past the row between them, at the right.
     const x = width - lane / 2 - 4;
-    const from = a.x + a.w / 2;
-    return { flow: f, path: `M${from},${a.y} L${x - 14},${a.y} Q${x},${a.y} ${x},${a.y + 14} L${x},${b.y - 14} Q${x},${b.y} ${x - 14},${b.y} L${b.x + b.w / 2},${b.y}`, x: (from + x) / 2, y: a.y };
+    const [from, to] = [a.x + a.w / 2, b.x + b.w / 2];
+    return {
+      flow: f, path: `M${from},${a.y} L${x - 14},${a.y} Q${x},${a.y} ${x},${a.y + 14} L${x},${b.y - 14} Q${x},${b.y} ${x - 14},${b.y} L${to},${b.y}`,
+      way: [[from, a.y], [x, a.y], [x, b.y], [to, b.y]], best: [(from + x) / 2, a.y],
+    };
   }
   // It bends where there are fewer, and is straight, with what it says, where there are more.
   const row = (y: number): number => nodes.filter((n) => Math.abs(n.y - y) < 1).length;
   const more = row(b.y) - row(a.y);
-  if (more > 0) return { flow: f, path: `M${a.x},${y1} C${a.x},${y1 + 28} ${b.x},${y1 + 12} ${b.x},${y1 + bend} L${b.x},${y2}`, x: b.x, y: y1 + bend + 6 };
-  if (more < 0) return { flow: f, path: `M${a.x},${y1} L${a.x},${y2 - bend} C${a.x},${y2 - 12} ${b.x},${y2 - 28} ${b.x},${y2}`, x: a.x, y: y2 - bend - 6 };
+  if (more > 0) {
+    const to: Point = [b.x, y1 + bend];
+    return curved(f, [b.x, y1 + bend + 6], [a.x, y1], [[a.x, y1 + 28], [b.x, y1 + 12], to], straight(to, [b.x, y2]));
+  }
+  if (more < 0) {
+    const to: Point = [a.x, y2 - bend];
+    return curved(f, [a.x, y2 - bend - 6], [a.x, y1], straight([a.x, y1], to), [[a.x, y2 - 12], [b.x, y2 - 28], [b.x, y2]]);
+  }
   const m = (y1 + y2) / 2;
-  return { flow: f, path: `M${a.x},${y1} C${a.x},${m} ${b.x},${m} ${b.x},${y2}`, x: (a.x + b.x) / 2, y: m };
+  return curved(f, [mx, m], [a.x, y1], [[a.x, m], [b.x, m], [b.x, y2]]);
 }
 
-const label = (f: Flow): string => (f.now !== undefined ? `${f.now} live` : f.perSecond === undefined ? "…" : `${rate(f.perSecond)}/s`);
+const label = (f: Flow): string => (f.now !== undefined ? (f.to === readers ? `${f.now} live` : plural(f.now, f.what.replace(/s$/, ""), f.what)) : f.perSecond === undefined ? "…" : `${rate(f.perSecond)}/s`);
 
-export function Picture({ width, who, answers, flows }: { width: number; who: Identity; answers: Answer[]; flows: Flow[] }) {
-  const { nodes, height, across } = layout(width, who, answers);
+export function Picture({ width, who, answers, flows, more }: { width: number; who: Identity; answers: Answer[]; flows: Flow[]; more: string }) {
+  const { nodes, height, across } = layout(width, who, answers, flows);
   const [corner, lower] = across ? [15, 0] : [9, 2]; // of the light, and the name beneath it
   const edges = flows.map((f) => edge(f, nodes, across, width, height)).filter((e) => e !== undefined);
+  const at = flows.filter((f) => f.to === readers).flatMap((flow) => nodes.filter((n) => n.name === flow.from).map((n) => ({ flow, x: n.x, y: n.y + n.h / 2 })));
+  const along = edges.filter((e) => !idle(e.flow));
+  const found = places(
+    along.map((e) => ({ way: e.way, w: wide(e.flow, 5), h: tall, best: e.best })),
+    [...nodes, ...at.map((l) => ({ ...l, w: wide(l.flow, 6), h: tall }))],
+    width,
+  );
   return (
-    <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={described(nodes, flows)}>
+    <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={described(nodes, flows, more)}>
       <defs>
         <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
           <path d="M0,0.6 L7.4,4 L0,7.4 z" class="tip" />
@@ -153,38 +190,43 @@ export function Picture({ width, who, answers, flows }: { width: number; who: Id
           )}
         </g>
       ))}
-      {edges.map((e) => (
-        <Pill key={e.flow.id} flow={e.flow} x={e.x} y={e.y} />
+      {along.map((e, i) => (
+        <Pill key={e.flow.id} flow={e.flow} x={found[i]![0]} y={found[i]![1]} />
       ))}
-      {flows
-        .filter((f) => f.to === readers)
-        .map((f) => {
-          const n = nodes.find((n) => n.name === f.from);
-          return n && <Pill key={f.id} flow={f} x={n.x} y={n.y + n.h / 2} />;
-        })}
+      {at.map((l) => (
+        <Pill key={l.flow.id} {...l} />
+      ))}
     </svg>
   );
 }
 
+/** Jobs that aren't there needn't be counted. */
+const idle = (f: Flow): boolean => f.what === "jobs" && f.now === 0;
+
+const point = (f: Flow): string => (f.point === "Devices" ? "" : f.point);
+
+const tall = 22;
+
+/** How wide what is written of a flow is; of at least so many letters, so that nothing moves for one more. */
+const wide = (f: Flow, least = 0): number => 7 * (Math.max(label(f).length, least) + (point(f) ? point(f).length + 1 : 0)) + 14;
+
 /** How much goes over a reference point. */
 function Pill({ flow, x, y }: { flow: Flow; x: number; y: number }) {
-  const text = label(flow);
-  const point = flow.point === "Devices" ? "" : flow.point;
-  const w = 7 * (text.length + (point ? point.length + 1 : 0)) + 14;
+  const w = wide(flow);
   return (
     <g class="label">
-      <rect x={x - w / 2} y={y - 11} width={w} height={22} rx={11} />
+      <rect x={x - w / 2} y={y - tall / 2} width={w} height={tall} rx={tall / 2} />
       <text x={x} y={y + 4}>
-        {point && <tspan class="point">{point} </tspan>}
-        {text}
+        {point(flow) && <tspan class="point">{point(flow)} </tspan>}
+        {label(flow)}
       </text>
     </g>
   );
 }
 
 /** The picture in words, for who doesn't see it. */
-function described(nodes: Node[], flows: Flow[]): string {
+function described(nodes: Node[], flows: Flow[], more: string): string {
   const parties = nodes.filter((n) => n.party).map((n) => `${n.name}, ${n.role}${n.state === "down" ? ", does not answer" : ""}`);
   const ways = flows.map((f) => `${f.from} to ${f.to}`);
-  return `Picture of the parties: ${parties.join("; ")}.` + (ways.length > 0 ? ` Data goes from ${ways.join(", ")}. The rates are in the table below.` : "");
+  return `Picture of the parties: ${parties.join("; ")}.` + (ways.length > 0 ? ` Data goes from ${ways.join(", ")}. ${more}` : "");
 }

@@ -89,3 +89,20 @@ export const Table = ({ caption, children, whole }: { caption: string; children:
     </table>
   </div>
 );
+
+/** What the page has, as a file. It is made when it is asked for, and forgotten. */
+export const Download = ({ name, type, content, children }: { name: string; type: string; content: BlobPart; children: string }) => (
+  <button
+    type="button"
+    class="small nowrap"
+    onClick={() => {
+      const a = document.createElement("a");
+      a.href = URL.createObjectURL(new Blob([content], { type }));
+      a.download = name;
+      a.click();
+      setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
+    }}
+  >
+    {children}
+  </button>
+);

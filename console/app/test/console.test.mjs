@@ -1,11 +1,13 @@
 // The console as people use it, against a real demo in a real browser.
 import assert from "node:assert/strict";
+import crypto from "node:crypto";
 import fs from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
+import { moduleThatSays } from "./module.mjs";
 import { signIn, Town, until } from "./town.mjs";
 
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -217,6 +219,213 @@ test("a move is shown step by step: called off, ordered, over, with its proof", 
   await page.context().close();
 });
 
+/** Fills in a job of the clinic, and has it planned. */
+async function plansJob(page, fill) {
+  await page.goto(`${town.base}/#/jobs`); // so that a form that is there already is left
+  await page.goto(`${town.base}/#/jobs/new`);
+  const form = page.getByRole("region", { name: "New job" });
+  await form.getByLabel("World").selectOption("clinic");
+  await form.getByRole("group", { name: "Whose measurements" }).getByLabel("patient").waitFor();
+  await fill(form);
+  await form.getByRole("button", { name: "See where it can run" }).click();
+  return form;
+}
+
+/** Orders a job of the clinic, to be computed there, and returns its id. */
+async function runsJob(page, fill) {
+  const form = await plansJob(page, fill);
+  await form.getByText("Nothing leaves clinic.").waitFor();
+  await form.getByRole("button", { name: "Run it at clinic" }).click();
+  await page.waitForURL(/#\/jobs\/clinic\/[0-9a-f]{32}$/);
+  return page.url().split("/").at(-1);
+}
+
+const query = (sql) => (form) => form.getByRole("textbox", { name: "Query" }).fill(sql);
+
+const moduleOf = (buffer) => async (form) => {
+  await form.getByLabel("Program").selectOption("file");
+  await form.getByLabel("Module file").setInputFiles({ name: "zones.wasm", mimeType: "application/wasm", buffer });
+};
+
+test("a query is planned and ordered; its result is a table, a plot and a file; it is repeated and compared", limit, async () => {
+  const page = await town.signedIn();
+  await until("heart rates in the clinic", async () => {
+    const [a] = (await town.ask("clinic", "GET", "/v1/avatars")).avatars;
+    return a.properties.includes("heart_rate") && a.measurements > 20;
+  });
+  await go(page, "Jobs");
+  await page.getByText("Nothing has been computed yet.").waitFor();
+  await page.getByRole("link", { name: "New job" }).click();
+  const evil = `<img src=x onerror="globalThis.owned=1">`;
+  const id = await runsJob(page, async (form) => {
+    await form.getByLabel("heart rate", { exact: true }).check();
+    await query(`SELECT time, value AS bpm, '${evil}' AS note FROM measurements ORDER BY time`)(form);
+  });
+  await page.getByText(/^Done: .* came out\.$/).waitFor();
+  const told = await town.ask("clinic", "GET", `/v1/jobs/${id}`);
+  assert.deepEqual(told.task.properties, ["heart_rate"]);
+  const result = page.getByRole("region", { name: "Result", exact: true });
+  await result.getByText(told.output.fingerprint).waitFor();
+  await page.getByRole("img", { name: /^Result from .*bpm: \d+ values from \d+/ }).waitFor();
+  assert.equal(await page.getByRole("region", { name: "Rows of the result" }).locator("tbody tr").count(), Math.min(told.output.measurements, 500), "a row for each measurement");
+  assert.equal(await page.evaluate(() => globalThis.owned), undefined);
+  assert.equal(await page.locator("#app img").count(), 0, "what a program puts out is text");
+  const got = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Get it as it is" }).click();
+  const sum = crypto.createHash("sha256").update(fs.readFileSync(await (await got).path())).digest("hex");
+  assert.equal(sum, told.output.fingerprint, "the file is what was signed");
+
+  await page.getByRole("button", { name: "Repeat it" }).click();
+  await page.waitForURL((u) => !u.href.endsWith(id));
+  await page.getByRole("cell", { name: "the same output" }).waitFor();
+  assert.equal(await page.getByRole("region", { name: "The job and its repetitions" }).locator("tbody tr").count(), 2);
+  const again = page.url().split("/").at(-1);
+  assert.equal((await town.ask("clinic", "GET", `/v1/jobs/${again}`)).repeats, id);
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("a module is ordered from a file; what fails says why; what runs is withdrawn", limit, async () => {
+  const page = await town.signedIn();
+  await runsJob(page, moduleOf(moduleThatSays('{"avatar":"a1","seconds":[1,30,12.5],"cells":[[0,1],[2,7]]}\n')));
+  await page.getByText(/^Done: /).waitFor();
+  const bars = page.locator("figure.bars").filter({ hasText: "seconds" });
+  await bars.waitFor();
+  assert.deepEqual(await bars.locator(".number").allTextContents(), ["1", "30", "12.5"]);
+  const widths = await bars.locator(".track i").evaluateAll((all) => all.map((i) => i.getBoundingClientRect().width));
+  assert.ok(widths[1] > widths[2] && widths[2] > widths[0], `bars are as long as their numbers: ${widths}`);
+  await page.getByRole("img", { name: "cells: a map of 2 by 2 cells. The most, 7, is in column 2 of row 2." }).waitFor();
+
+  // What is no program isn't even planned; what can't go on says so, and can't be repeated.
+  let form = await plansJob(page, moduleOf(Buffer.from("no module at all")));
+  await form.getByRole("alert").getByText("It can’t be planned.").waitFor();
+  assert.equal(await form.getByRole("button", { name: /^Run it/ }).count(), 0);
+  await runsJob(page, query("SELECT abs(-9223372036854775807 - 1) AS n"));
+  await page.getByText("It failed.").waitFor();
+  await page.locator(".standing .trouble").getByText(/overflow/i).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Repeat it" }).count(), 0, "there is nothing to compare with");
+
+  form = await plansJob(page, (form) => form.getByLabel("Parameters").fill("{max: 190}"));
+  await form.getByRole("alert").getByText("The parameters aren’t JSON.").waitFor();
+
+  const id = await runsJob(page, query("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"));
+  await page.getByRole("button", { name: "Withdraw it" }).click();
+  await page.getByRole("button", { name: "Let it run" }).click();
+  assert.notEqual((await town.ask("clinic", "GET", `/v1/jobs/${id}`)).state, "ended", "nobody was sure");
+  await page.getByRole("button", { name: "Withdraw it" }).click();
+  await page.getByRole("button", { name: "Yes, nothing of it is taken" }).click();
+  await page.getByText("It was withdrawn.").waitFor();
+  assert.equal((await town.ask("clinic", "GET", `/v1/jobs/${id}`)).outcome, "withdrawn");
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("a signed module is offered by its name, and no more once it is revoked", limit, async () => {
+  const file = path.join(town.dir, "says.wasm");
+  fs.writeFileSync(file, moduleThatSays("as it is\n"));
+  town.carnet("module", "add", file, "--name", "says", "--version", "1.0.0", "--reads", "heart_rate", "--party", "clinic");
+  const page = await town.signedIn();
+  const id = await runsJob(page, async (form) => {
+    await form.getByLabel("Program").selectOption("says@1.0.0");
+    await form.getByText("It reads heart rate.").waitFor();
+    await form.getByRole("group", { name: "Only these properties; none ticked: what the module reads" }).waitFor();
+  });
+  await page.getByRole("heading", { name: "says@1.0.0 over heart rate of clinic, computed there" }).waitFor();
+  await page.getByText(/^Done: /).waitFor();
+  assert.equal(await page.getByRole("region", { name: "Result, as it is" }).textContent(), "as it is\n");
+  assert.equal((await town.ask("clinic", "GET", `/v1/jobs/${id}`)).module, "says@1.0.0");
+  town.carnet("module", "revoke", "says@1.0.0", "--why", "it says too much", "--party", "clinic");
+  await page.getByRole("button", { name: "Repeat it" }).click();
+  const refused = page.getByRole("alert").filter({ hasText: "It wasn’t repeated." });
+  await refused.getByText("the module says@1.0.0 is revoked: it says too much").waitFor();
+  await refused.getByText(/^Take another version/).waitFor();
+  const form = await plansJob(page, () => {});
+  await form.getByText("Nothing leaves clinic.").waitFor();
+  assert.equal(await form.getByRole("option", { name: "says@1.0.0" }).count(), 0);
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("a job at a DPM: what would leave, progress, and a DPM that lied", limit, async () => {
+  const page = await town.signedIn();
+  const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
+  const [mine] = (await town.ask("clinic", "GET", "/v1/jobs")).jobs;
+  const label = { sensitivity: "personal+health" };
+  const peer = { state: "active", scope: ["r6"], not_after: "2027-01-01T00:00:00Z" };
+  await page.route("**/api/clinic/v1/peers", says({ peers: [{ ...peer, name: "forge", role: "dpm" }, { ...peer, name: "lab", role: "dpm", state: "suspended" }, { ...peer, name: "vault", role: "depot" }] }));
+  await page.route("**/api/clinic/v1/jobs/plans", says({
+    batches: 3, bytes: 4096, keys: 2, measurements: 2_000_000, along: 7, properties: { heart_rate: 2_000_000 }, label, choice: "forge", here: false, why: "there the fewest jobs wait",
+    places: [
+      { at: "clinic", here: true, can: true, why: "nothing leaves" },
+      { at: "forge", here: false, can: true, why: "it may have the data; workers: 1, jobs that wait: 0" },
+      { at: "lab", here: false, can: false, why: "it may not have the data: location" },
+    ],
+  }));
+  const form = await plansJob(page, () => {});
+  await form.getByText("To forge would go 3 sealed batches, 4.1 kB, and 2 keys. It could read 7 measurements more, from the same batches.").waitFor();
+  assert.ok(await form.getByRole("radio", { name: /^lab/ }).isDisabled());
+  await form.getByText("It may not have the data: location.").waitFor();
+  const job = { ...mine, id: "f".repeat(32), at: "forge", made: new Date().toISOString(), state: "accepted", outcome: undefined, output: undefined, ended: undefined, progress: { state: "leased", attempt: 1, permille: 420, measurements: 840_000, parts: 0, trouble: "forge doesn't answer" } };
+  let asked;
+  let list = [mine, job];
+  await page.route("**/api/clinic/v1/jobs", (route) => {
+    if (route.request().method() === "POST") asked = route.request().postDataJSON();
+    return says(route.request().method() === "POST" ? job : { jobs: list })(route);
+  });
+  await form.getByRole("button", { name: "Run it at forge" }).click();
+  await page.getByText("It runs at forge.", { exact: true }).waitFor();
+  assert.equal(asked.at, "forge");
+  await page.getByRole("progressbar", { name: "Read: 42 % of the measurements" }).waitFor();
+  await page.getByText("Forge doesn't answer.").waitFor();
+  // It has ended, and the world has repeated it.
+  const output = { measurements: 2_000_000, fingerprint: "a".repeat(64), size: 9 };
+  const ended = { ...job, state: "ended", outcome: "done", output, progress: undefined, ended: new Date().toISOString() };
+  list = [mine, ended, { ...ended, id: "e".repeat(32), at: undefined, repeats: ended.id, output: { ...output, fingerprint: "b".repeat(64) }, comparison: `another output: forge lied in the job ${ended.id}` }];
+  await until("who could repeat it", async () => (await page.getByLabel("Where").locator("option").allTextContents()).join() === "clinic itself,forge");
+  await page.locator("td .trouble", { hasText: `another output: forge lied in the job ${ended.id}` }).waitFor();
+  await page.context().close();
+});
+
+test("the story tells what happens now, and what happened, along the picture", limit, async () => {
+  const page = await town.signedIn();
+  await go(page, "Story");
+  await page.getByRole("img", { name: /Picture of the parties: .*hub to clinic.*What happens is said below/ }).waitFor();
+  const now = page.getByRole("region", { name: "Now" });
+  await now.waitFor();
+  assert.equal(await now.getByText(/No device tells|gets nothing/).count(), 0, "of what isn’t known yet nothing is said");
+  await now.getByText(/^Hub passes on to clinic [\d.]+ measurements a second\.$/).waitFor();
+  await now.getByText(/^Its owner lets it have .*heart rate/).first().waitFor();
+  await now.getByText(/Watch.* tells? hub [\d.]+ messages a second\./).waitFor();
+  const past = page.getByRole("region", { name: "What happened" });
+  const whole = past.getByRole("button", { name: /^Show all/ });
+  if (await whole.count()) await whole.click();
+  await past.getByText(/^Clinic ended a query over heart rate: done: .* came out\.$/).first().waitFor();
+  await past.getByText("Compared: the same output.").waitFor();
+  const times = await past.locator("time").evaluateAll((all) => all.map((t) => t.dateTime));
+  assert.ok(times.length > 15);
+  assert.deepEqual(times, [...times].sort().reverse(), "the newest is first");
+  await past.getByText("Clinic added the module says@1.0.0.").waitFor();
+  await past.getByText("Clinic runs the module says@1.0.0 no more.").waitFor();
+  await past.getByText("Clinic began says@1.0.0 over heart rate itself.").waitFor();
+  await past.getByText("Second runner stays in arena.").waitFor();
+  await past.getByText("Arena fixed what moves of Second runner, and released it.").waitFor();
+  await past.getByText("Arena began to share heart rate and speed of", { exact: false }).waitFor();
+  await past.getByRole("link", { name: "Second runner came to live in citadel." }).click();
+  await page.getByRole("heading", { name: "Second runner from arena to citadel" }).waitFor();
+  // A job that runs elsewhere, a move under way, and a party that is away, as they are told.
+  const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
+  const [mine] = (await town.ask("clinic", "GET", "/v1/jobs")).jobs;
+  const job = { ...mine, at: "forge", state: "accepted", outcome: undefined, output: undefined, ended: undefined, progress: { state: "leased", attempt: 1, permille: 420, measurements: 840, parts: 0 } };
+  await page.route("**/api/clinic/v1/jobs", says({ jobs: [job] }));
+  await page.route("**/api/vault/**", (route) => route.fulfill({ status: 502, contentType: "application/problem+json", body: JSON.stringify({ title: "Bad Gateway", status: 502, detail: "vault does not answer", code: "unavailable", from: "console" }) }));
+  await go(page, "Story");
+  await now.getByRole("link", { name: "Clinic has forge compute a query over heart rate." }).waitFor();
+  await now.getByText("It runs at forge, 42 % read.").waitFor();
+  await now.locator(".trouble", { hasText: "Vault doesn’t answer." }).waitFor();
+  await town.collect(page);
+  await page.context().close();
+});
+
 test("what devices and descriptions say is text, whatever it says", limit, async () => {
   const evil = `<img src=x onerror="globalThis.owned=1"><script>globalThis.owned=1</script>`;
   const description = {
@@ -264,6 +473,18 @@ test("an owner sees what an owner may", limit, async () => {
   await page.getByText(/Shared on to citadel: heart rate, speed, for fitness, since /).waitFor();
   await go(page, "Crossings");
   await page.getByText("Nothing to show you here.").waitFor();
+  await go(page, "Jobs");
+  await page.getByText("Jobs are for a world’s administrator and auditors, and owner has no such token of one.").waitFor();
+  // Nor does the party tell, whoever asks it.
+  assert.ok((await town.ask("clinic", "GET", "/v1/jobs")).jobs.length > 0);
+  const told = await page.evaluate(async () => (await fetch("/api/clinic/v1/jobs", { headers: { "Carnet-Key": localStorage.getItem("carnet-key") } })).json());
+  assert.deepEqual([told.status, told.jobs], [403, undefined]);
+  await until("the refusal", () => refused.length > 0);
+  assert.deepEqual(refused.splice(0), [`403 ${town.base}/api/clinic/v1/jobs`]);
+  await go(page, "Story");
+  await page.getByText("As far as those may know who you are to the parties.").waitFor();
+  await page.getByRole("region", { name: "What happened" }).getByText("Watch became a thing of hub.").waitFor();
+  assert.equal(await page.getByText(/query|came to live/).count(), 0);
   await go(page, "Avatars");
   await page.getByRole("heading", { name: "State" }).waitFor();
   const { id } = town.access.avatars.find((a) => a.world === "arena");
@@ -290,6 +511,16 @@ test("an auditor sees how things are, and reads and changes nothing", limit, asy
   assert.equal(await page.getByRole("button", { name: /Change what/ }).count(), 0);
   await go(page, "Avatars");
   await page.getByText("Not for this role.").waitFor();
+  const jobs = (await town.ask("clinic", "GET", "/v1/jobs")).jobs;
+  const refused = [];
+  page.on("response", (r) => r.status() >= 400 && refused.push(`${r.status()} ${r.url()}`));
+  await page.goto(`${town.base}/#/jobs/clinic/${jobs.find((j) => j.output).id}`);
+  await page.getByText("An auditor sees that something came out, and reads none of it.").waitFor();
+  await page.getByRole("region", { name: "What was ordered" }).getByRole("link", { name: "patient" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: /Repeat|Withdraw|Get it/ }).count() + (await page.getByRole("link", { name: "New job" }).count()), 0);
+  await page.goto(`${town.base}/#/jobs/new`);
+  await page.getByText("A world’s administrator orders jobs.").waitFor();
+  assert.deepEqual(refused, []);
   await page.context().close();
 });
 
@@ -352,6 +583,21 @@ test("everything goes by keyboard, with a visible focus", limit, async () => {
   await dialog.waitFor({ state: "detached" });
   assert.match((await focus()).text, /^Change what clinic gets$/, "the focus is back");
   await page.evaluate(() => document.activeElement.blur());
+  // A job, from the first key to the last.
+  await tabTo(/^Jobs$/);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.activeElement.tagName === "MAIN");
+  await tabTo(/^New job$/);
+  await page.keyboard.press("Enter");
+  await page.getByRole("group", { name: "Whose measurements" }).waitFor();
+  await tabTo(/^See where it can run$/, 80); // a time has seven fields
+  await page.keyboard.press("Enter");
+  await page.getByRole("group", { name: "Where it can run" }).waitFor();
+  await tabTo(/^Run it at /);
+  await page.keyboard.press("Enter");
+  await page.getByText(/^Done: /).waitFor();
+  await page.goto(town.base + "/#/things");
+  await page.getByRole("heading", { name: "Things", level: 1 }).waitFor();
   await tabTo(/account$/);
   await page.keyboard.press("Enter");
   await tabTo(/^SystemLightDark$/);
@@ -413,6 +659,21 @@ test("axe finds no violation on any page, in both themes", { timeout: 240_000 },
     await go(page, "Crossings");
     await page.locator('[data-step="cleared"].done').waitFor();
     await check(page, `a crossing, ${colorScheme}`);
+    await go(page, "Jobs");
+    for (const { id } of (await town.ask("clinic", "GET", "/v1/jobs")).jobs) {
+      await page.goto(`${town.base}/#/jobs/clinic/${id}`);
+      await page.locator("p.id").getByText(id).waitFor();
+      await page.getByRole("region", { name: "What was ordered" }).waitFor();
+      await until("the result", async () => (await page.getByText("Loading the result").count()) === 0);
+      await check(page, `the job ${id}, ${colorScheme}`);
+    }
+    await go(page, "Story");
+    await page.getByRole("region", { name: "What happened" }).getByRole("listitem").first().waitFor();
+    await page.getByRole("region", { name: "Now" }).getByRole("listitem").first().waitFor();
+    await check(page, `the story, ${colorScheme}`);
+    await plansJob(page, () => {});
+    await page.getByRole("group", { name: "Where it can run" }).waitFor();
+    await check(page, `a new job, ${colorScheme}`);
     await page.goto(`${town.base}/#/nowhere`);
     await page.getByText("There is no such page.").waitFor();
     await check(page, `no page, ${colorScheme}`);
@@ -469,8 +730,46 @@ test("nothing is wider than a phone", limit, async () => {
   await go(page, "Crossings");
   await page.locator('[data-step="cleared"].done').waitFor();
   await fits("a crossing");
+  for (const { id, output } of (await town.ask("clinic", "GET", "/v1/jobs")).jobs) {
+    await page.goto(`${town.base}/#/jobs/clinic/${id}`);
+    await page.locator("p.id").getByText(id).waitFor();
+    if (output) await page.getByRole("button", { name: "Get it as it is" }).waitFor();
+    await fits(`the job ${id}`);
+  }
+  await plansJob(page, () => {});
+  await page.getByRole("group", { name: "Where it can run" }).waitFor();
+  await fits("a new job");
+  await go(page, "Story");
+  await page.getByRole("region", { name: "What happened" }).getByRole("listitem").first().waitFor();
+  await fits("the story");
   await town.collect(page);
   await page.context().close();
+});
+
+test("in the picture nothing is written over anything else", { timeout: 240_000 }, async () => {
+  const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
+  const [mine] = (await town.ask("clinic", "GET", "/v1/jobs")).jobs;
+  const running = (at) => ({ ...mine, id: crypto.randomUUID().replaceAll("-", ""), at, state: "accepted", outcome: undefined, output: undefined, ended: undefined, progress: { state: "leased", attempt: 1, permille: 420, measurements: 840, parts: 0 } });
+  for (const width of [360, 390, 1280]) {
+    const page = await town.signedIn("operator", { viewport: { width, height: 844 } });
+    await until("the rates", async () => (await page.locator(".picture .label").count()) > 8 && !/…/.test(await page.locator(".picture").textContent()));
+    assert.deepEqual(await page.evaluate(coveredInPicture), [], `the overview at ${width} px`);
+    // Two DPMs, at which every world has a job.
+    const who = await page.evaluate(async () => (await fetch("/session", { headers: { "Carnet-Key": localStorage.getItem("carnet-key") } })).json());
+    const dpms = ["forge", "lab"];
+    await page.route("**/session", says({ ...who, parties: [...who.parties, ...dpms.map((name) => ({ name, role: "dpm", as: "administrator" }))] }));
+    for (const party of dpms) {
+      await page.route(`**/api/${party}/**`, (route) => route.fulfill({ status: 403, contentType: "application/problem+json", body: '{"status":403}' }));
+      await page.route(`**/api/${party}/v1/status`, says({ party, time: new Date().toISOString(), dpm: { workers: 1, waiting: 0, ready: 0, leased: 1, ended: 0, parked: 0 } }));
+    }
+    for (const world of ["arena", "clinic", "citadel"]) await page.route(`**/api/${world}/v1/jobs`, says({ jobs: dpms.map(running) }));
+    await page.goto(`${town.base}/#/story`);
+    await page.reload();
+    await until("six jobs", async () => (await page.locator(".picture .label").filter({ hasText: "R6 1 job" }).count()) === 6);
+    await until("the rates", async () => !/…/.test(await page.locator(".picture").textContent()));
+    assert.deepEqual(await page.evaluate(coveredInPicture), [], `the story at ${width} px`);
+    await page.context().close();
+  }
 });
 
 test("a page of another origin can neither ask nor change anything", limit, async () => {

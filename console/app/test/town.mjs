@@ -26,7 +26,7 @@ export class Town {
   async start() {
     this.dir = fs.mkdtempSync(path.join(os.tmpdir(), "carnet-console-"));
     this.log = fs.openSync(path.join(this.dir, "log"), "w");
-    this.demo = spawn(carnet, ["demo", "--data", path.join(this.dir, "demo"), "--for", "10m"], { stdio: ["ignore", this.log, this.log] });
+    this.demo = spawn(carnet, ["demo", "--data", path.join(this.dir, "demo"), "--for", "30m"], { stdio: ["ignore", this.log, this.log] });
     const ended = new Promise((_, no) => this.demo.on("exit", (code) => no(new Error(`the demo ended with ${code}: ${fs.readFileSync(path.join(this.dir, "log"), "utf8")}`))));
     ended.catch(() => {});
     const file = path.join(this.dir, "demo", "demo.json");
