@@ -76,6 +76,9 @@ func TestAModuleIsWhatWasSigned(t *testing.T) {
 	arena.ordersFrom(forge, nil)
 	ctx := t.Context()
 	m := arena.add("counter", "count")
+	if s := arena.statements(ledger.StoredObject, ""); len(s) != 1 || s[0].Object != m.Program.Fingerprint {
+		t.Errorf("its bytes are stated as %+v", s)
+	}
 	if s := arena.statements(ledger.ModuleAdded, ""); len(s) != 1 || s[0].Object != m.Fingerprint {
 		t.Errorf("it is stated as %+v", s)
 	}
@@ -400,6 +403,7 @@ func TestADPMTakesSoManyRevocations(t *testing.T) {
 type deaf struct {
 	job.DPM
 	away, refuses atomic.Bool
+	told          atomic.Int32 // revocations
 }
 
 func (d *deaf) Offer(ctx context.Context) (dpm.Offer, error) {
@@ -413,7 +417,27 @@ func (d *deaf) Revoke(ctx context.Context, message string) error {
 	if d.refuses.Load() {
 		return carnet.Errorf(carnet.TooLarge, "no more are taken")
 	}
+	d.told.Add(1)
 	return d.DPM.Revoke(ctx, message)
+}
+
+// A DPM without a job of the module is told of each revocation, and of all again when it
+// has begun anew: it may have been restored from an older copy.
+func TestDPMsAreToldOfRevocations(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	d := &deaf{}
+	arena.ordersFrom(forge, func(to job.DPM) job.DPM {
+		d.DPM = to
+		return d
+	})
+	for n, name := range []string{"first", "second"} {
+		arena.revoke(arena.add(name, "count"))
+		eventually(t, "that the DPM is told of the "+name, func() bool { return forge.statements(ledger.ModuleRevoked, "arena") == n+1 })
+	}
+	forge.restart()
+	before := d.told.Load()
+	eventually(t, "that a DPM that began anew is told again", func() bool { return d.told.Load() >= before+2 })
 }
 
 // A world tells the DPM that has a job of the module before it lets go of it, and
