@@ -99,11 +99,11 @@ func (s *server) jobRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "get-job-proof", Method: http.MethodGet, Path: jobsPath + "/{id}/proof", Tags: tags,
 		Summary:     "What was signed of a job: the order, and the result.",
-		Description: "The fingerprints of both are the objects of statements, in this world's ledger and in the DPM's.",
+		Description: "The fingerprints of both are the objects of statements, in this world's ledger and in the DPM's: the DPM's are in its record, and all of it is in the avatar's evidence.",
 	}, func(ctx context.Context, in *OfJob) (*body[JobProof], error) {
 		j, err := s.jobs.Job(ctx, in.ID, false)
 		return answer(JobProof{
-			Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result,
+			Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result, Record: j.Record, NoRecord: j.NoRecord,
 		}, err)
 	})
 	serving(s, h, huma.Operation{
@@ -200,6 +200,8 @@ type JobProof struct {
 	Acceptance string `json:"acceptance,omitempty" doc:"By the DPM."`
 	Withdrawal string `json:"withdrawal,omitempty" doc:"By this world."`
 	Result     string `json:"result,omitempty" doc:"By the DPM, or by this world of what ran in it."`
+	Record     string `json:"record,omitempty" doc:"By the DPM: what it stated of a job that has ended, with receipts. It is asked for when the job has ended."`
+	NoRecord   string `json:"no_record,omitempty" doc:"Why the DPM has given no record, and none is to come."`
 }
 
 func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return answer(showJob(i), err) }

@@ -47,6 +47,8 @@ func (b between) describeR6(at string) {
 		pathParam("attempt", "The attempt, as the status has it.", "1"), pathParam("n", "The part, from 0 on.", "0"))
 	add("withdraw-job", http.MethodPost, "/r6/jobs/{job}/withdrawal", "Ends a job by its world's word: when it is answered, no key of it is there. One that hasn't come yet doesn't come any more.",
 		carries(reflect.TypeFor[dpm.Withdrawing](), dpm.Withdrawing{Withdrawal: exampleToken}), says(reflect.TypeFor[dpm.WithdrawingAnswer]()), job)
+	add("get-record", http.MethodGet, "/r6/jobs/{job}/record", "What the DPM has stated of a job that has ended, with the receipts of its ledger, signed: for the world's evidence. 503 while a receipt lacks.",
+		nil, says(reflect.TypeFor[dpm.RecordAnswer]()), job)
 	add("tell-taken", http.MethodPost, "/r6/jobs/{job}/taken", "Says that the world has the result, durably: the parts are deleted.",
 		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Result: carnet.FingerprintOf([]byte(exampleToken))}), responses("204", "They are deleted.", nil), job)
 	add("tell-revocation", http.MethodPost, "/r6/revocations", "Says that a module is to run no more: by its publisher's word for nobody, by a world's for itself. When it is answered, that is durable, and no job that it counts for is under way.",

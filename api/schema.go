@@ -56,6 +56,7 @@ func newRegistry() huma.Registry {
 		reflect.TypeFor[dpm.WithdrawingAnswer](): "JobWithdrawalAnswer",
 		reflect.TypeFor[dpm.Taking]():            "JobTaken",
 		reflect.TypeFor[dpm.Revoking]():          "ModuleRevocation",
+		reflect.TypeFor[dpm.RecordAnswer]():      "JobRecord",
 	}
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		if t.Kind() == reflect.Pointer {

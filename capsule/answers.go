@@ -149,3 +149,26 @@ func OpenOffer(text string, key ed25519.PublicKey) (o Offer, err error) {
 	err = identity.OpenMessage(text, typOffer, &o, keyed(key))
 	return o, err
 }
+
+// Record is a DPM's word of what it has stated of a job that has ended, on which ledger:
+// with it others can show that too. Its proofs have receipts.
+type Record struct {
+	Job      carnet.JobID       `json:"job"`
+	Order    carnet.Fingerprint `json:"order"`
+	Depot    carnet.PartyID     `json:"depot"`  // whose ledger it is, as the DPM calls it
+	Ledger   string             `json:"ledger"` // its C2SP verifier key
+	Accepted identity.OnLedger  `json:"accepted"`
+	Ended    identity.OnLedger  `json:"ended"`
+}
+
+// Sign makes the record's message.
+func (r Record) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typRecord, r)
+}
+
+// OpenRecord reads a DPM's record. What is in its proofs is checked by who has the
+// ledger's key.
+func OpenRecord(text string, key ed25519.PublicKey) (r Record, err error) {
+	err = identity.OpenMessage(text, typRecord, &r, keyed(key))
+	return r, err
+}

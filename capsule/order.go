@@ -32,6 +32,7 @@ const (
 	typOffer      = "carnet-offer-dpm+jwt"
 	typModule     = "carnet-module+jwt"
 	typRevocation = "carnet-revocation-module+jwt"
+	typRecord     = "carnet-record-job+jwt"
 )
 
 // Bounds of a job.

@@ -394,15 +394,22 @@ func (s *setup) isSettled(ctx context.Context) bool {
 }
 
 // computed reports whether a world has nothing more to do about its jobs: they have
-// ended, and what came out is at the depot.
+// ended, what came out is at the depot, and DPMs have shown what they stated.
 func (s *setup) computed(ctx context.Context, world *party) bool {
 	if len(s.script.acts) == 0 {
 		return true
 	}
 	jobs, err := world.client.Jobs(ctx)
 	return err == nil && !slices.ContainsFunc(jobs, func(j api.Job) bool {
-		return j.State != job.Ended || j.Output != nil && j.Object == ""
+		return j.State != job.Ended || j.Output != nil && j.Object == "" || j.At != "" && !hasRecord(ctx, world, j.ID)
 	})
+}
+
+// hasRecord reports whether a world has what a DPM stated of a job that has ended, as far as
+// there is any.
+func hasRecord(ctx context.Context, world *party, id carnet.JobID) bool {
+	p, err := world.client.JobProof(ctx, id)
+	return err == nil && (p.Acceptance == "" || p.Result == "" || p.Record != "" || p.NoRecord != "")
 }
 
 // ParseSpeed reads --speed: recorded seconds per second, 0 for max.

@@ -472,7 +472,7 @@ func (s *setup) proved(ctx context.Context, r *Report, world *node.Inspection, n
 		defer os.RemoveAll(temporary)
 		dir = filepath.Join(temporary, "bundle")
 	}
-	prover := node.Prover{World: world.World, Party: name, Peers: world.Peers, UpTo: avatar.AllFolded}
+	prover := node.Prover{World: world.World, Party: name, Peers: world.Peers, UpTo: avatar.AllFolded, Jobs: world.JobsOf}
 	if err := prover.Write(ctx, id, dir); err != nil {
 		return err
 	}

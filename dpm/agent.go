@@ -55,8 +55,10 @@ type Config struct {
 	// State makes the outbox item of a statement; Recorded is told that there are new.
 	State    func(ledger.Statement) (ledger.Item, error)
 	Recorded func()
-	Now      func() time.Time // default time.Now
-	Log      *slog.Logger     // default slog.Default()
+	// Ledger proves what this DPM has stated; nil: it shows nobody that it has.
+	Ledger Ledger
+	Now    func() time.Time // default time.Now
+	Log    *slog.Logger     // default slog.Default()
 }
 
 // Bounds of what one world may have here.

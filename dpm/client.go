@@ -59,6 +59,13 @@ func (c *Client) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]b
 	return c.do(ctx, http.MethodGet, fmt.Sprintf("jobs/%s/parts/%d/%d", id, attempt, n), "", nil, seal.MaxBatch, patience)
 }
 
+// Record fetches what the DPM has stated of a job that has ended, as it signed that.
+func (c *Client) Record(ctx context.Context, id carnet.JobID) (string, error) {
+	var r RecordAnswer
+	err := c.json(ctx, http.MethodGet, "jobs/"+id.String()+"/record", nil, &r, patience)
+	return r.Record, err
+}
+
 // Withdraw brings a withdrawal, and returns the DPM's result.
 func (c *Client) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {
 	var r WithdrawingAnswer

@@ -60,6 +60,7 @@ func (s *server) routes() map[string]handler {
 		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
 		"POST /r6/jobs/{job}/taken":                s.taken,
 		"POST /r6/revocations":                     s.revoke,
+		"GET /r6/jobs/{job}/record":                s.record,
 	}
 }
 
@@ -242,6 +243,23 @@ func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// RecordAnswer has what a DPM has stated of a job: a capsule.Record.
+type RecordAnswer struct {
+	Record string `json:"record"`
+}
+
+func (s *server) record(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	record, err := s.agent.Record(r.Context(), who, id)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, RecordAnswer{record})
 }
 
 // answerJSON writes an answer.

@@ -10,8 +10,8 @@
 // manifest yet), or whole, and never changed.
 //
 // The package must not know stores, agents, links or policy: a bundle is
-// verified by what it says and by the keys one trusts, with the packages root,
-// seal, senml and ledger alone. docs/design/evidence.md has the files byte by
+// verified by what it says and by the keys one trusts, with the packages of formats
+// alone. docs/design/evidence.md has the files byte by
 // byte, and what the chain of signatures proves and what it doesn't.
 package evidence
 
@@ -41,12 +41,13 @@ const (
 	measurementLimit = 1 << 20 // of a batch, as worlds have taken it
 )
 
-// dataFiles are the files that the manifest has the hashes of, in its order.
+// dataFiles are the files that the manifest has the hashes of, in its order. FileJobs is
+// the last, where there are jobs.
 var dataFiles = [...]string{FileTrust, FileFrameIndex, FileFrames, FileBatchIndex, FileBatches, FileKeys}
 
 // IsFile reports whether a bundle has a file of that name.
 func IsFile(name string) bool {
-	return name == FileManifest || slices.Contains(dataFiles[:], name)
+	return name == FileManifest || name == FileJobs || slices.Contains(dataFiles[:], name)
 }
 
 // Verdict is what a verification comes to. Its number is the exit code of a
@@ -176,6 +177,7 @@ type Report struct {
 	Counts   Counts          `json:"counts"`
 	Skipped  []Skipped       `json:"skipped,omitempty"`  // of streams that come by a share
 	LeftOut  []LeftOut       `json:"left_out,omitempty"` // of moves, by an owner's order
+	Jobs     []JobOf         `json:"jobs,omitempty"`     // that were run over what the avatar said
 	Findings []Finding       `json:"findings"`
 	More     uint64          `json:"more,omitempty"` // findings beyond MaxFindings
 	// Erased is of a bundle that proves an erasure: nothing else is said of it then.

@@ -36,6 +36,13 @@ func (r *Report) Summary() string {
 	if p := r.Passport; p != nil {
 		b.WriteString(p.summary())
 	}
+	for i, j := range r.Jobs {
+		if i == maxJobsShown {
+			fmt.Fprintf(&b, "and %s more\n", number(uint64(len(r.Jobs)-i), "job", "jobs"))
+			break
+		}
+		b.WriteString(j.summary())
+	}
 	for _, f := range r.Findings {
 		b.WriteString(f.String() + "\n")
 	}
@@ -108,6 +115,9 @@ func (r *Report) Explain() string {
 		}
 		line("- The world %s stated each frame as received, and signed the manifest: %s. Key %x, %s.", w.Party, r.claim(), []byte(w.Key), from)
 	}
+	for _, d := range r.Trust.DPMs {
+		line("- The DPM %s ran jobs over what the avatar said, and signed what came out. Key %x, %s.", d.Party, []byte(d.Key), from)
+	}
 	for _, l := range r.Trust.Ledgers {
 		line("- The depot %s logged the statements, and signed the checkpoints: that they were on its ledger then. Key %s, %s.", l.Party, l.Key, from)
 	}
@@ -127,10 +137,28 @@ func (r *Report) Explain() string {
 	if len(r.LeftOut) > 0 {
 		line("- That what was left out of a move by its owner's order was what the next home may not have, or that there is such an order: the world that left it out says so, and names the order by its hash.")
 	}
+	if len(r.Jobs) > 0 {
+		line("- That a job's output is what its program puts out: a DPM, or the world, says so. Who has the inputs can repeat it. That there were no other jobs: the world can leave out any.")
+	}
 	line("- When something was received: the world says so; the order on the ledger bounds it.")
 	line("- That the avatar is the one the streams speak to: the world says so by the manifest's signature.")
 	if !r.Pinned {
 		line("- Whose keys these are. Somebody who makes up all parties can make up a bundle that holds together.")
 	}
 	return b.String()
+}
+
+// maxJobsShown is how many jobs a summary lists.
+const maxJobsShown = 20
+
+// summary says what a job was, and how it ended.
+func (j JobOf) summary() string {
+	at, over, out := "the world", fmt.Sprintf("%d of its %d inputs made of these batches", j.Own, j.Inputs), ""
+	if j.At != "" {
+		at = "the DPM " + string(j.At)
+	}
+	if j.Output != "" {
+		out = ", output with the SHA-256 " + j.Output
+	}
+	return printable(fmt.Sprintf("Job %s of %s at %s, program (%s) with the SHA-256 %s, %s: %s%s.", j.Job, j.Made.Format("2006-01-02 15:04:05 MST"), at, j.Engine, j.Program, over, j.Outcome, out)) + "\n"
 }

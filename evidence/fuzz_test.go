@@ -11,7 +11,7 @@ import (
 
 func FuzzManifest(f *testing.F) {
 	m := manifest{Version: manifestVersion, World: "arena", Made: made, Streams: []streamEntry{{}}}
-	for _, name := range dataFiles {
+	for _, name := range append(dataFiles[:], FileJobs) {
 		m.Files = append(m.Files, fileEntry{Name: name})
 	}
 	signed, err := m.sign(seed(1))

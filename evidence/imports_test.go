@@ -12,7 +12,7 @@ import (
 
 // Evidence is judged by its bytes: no agent, store or policy has a say.
 func TestImportsFormatsAlone(t *testing.T) {
-	allowed := []string{"carnet", "carnet/identity", "carnet/ledger", "carnet/seal", "carnet/senml"}
+	allowed := []string{"carnet", "carnet/capsule", "carnet/identity", "carnet/ledger", "carnet/seal", "carnet/senml"}
 	files, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"carnet"
@@ -11,7 +12,7 @@ import (
 
 // manifest is what the world signs of a bundle.
 type manifest struct {
-	Version int             `json:"version"` // 3 where something was left out by an owner's order, else 2
+	Version int             `json:"version"` // the least that has what is in it: 5 with jobs
 	World   carnet.PartyID  `json:"world"`
 	Avatar  carnet.AvatarID `json:"avatar"`
 	Made    time.Time       `json:"made"`
@@ -48,7 +49,7 @@ type fileEntry struct {
 	Hash   carnet.Fingerprint `json:"sha256"` // of batches.bin: of its batches' fingerprints in order
 }
 
-const manifestVersion = 4
+const manifestVersion = 5
 
 // manifestType is what the manifest says it is in its header.
 const manifestType = "application/vnd.carnet.evidence+cose"
@@ -107,11 +108,15 @@ func (m *manifest) check() error {
 	if _, err := carnet.ParsePartyID(string(m.World)); err != nil {
 		return bad("names no world")
 	}
-	if len(m.Files) != len(dataFiles) || len(m.Streams) > maxNames {
+	names := dataFiles[:]
+	if m.Version >= jobsManifest {
+		names = append(slices.Clone(names), FileJobs)
+	}
+	if len(m.Files) != len(names) || len(m.Streams) > maxNames {
 		return bad("doesn't name the files of a bundle")
 	}
 	for i, f := range m.Files {
-		if f.Name != dataFiles[i] || f.Length < 0 {
+		if f.Name != names[i] || f.Length < 0 {
 			return bad("doesn't name the files of a bundle")
 		}
 	}

@@ -69,6 +69,8 @@ type Trust struct {
 	// Registrars are did:keys of who decides moves. A bundle's own are those of the commits
 	// that are in it.
 	Registrars []string `json:"registrars,omitempty"`
+	// DPMs compute for worlds. A bundle's own are those of the jobs that are in it.
+	DPMs []DPM `json:"dpms,omitempty"`
 }
 
 const trustVersion = 1
@@ -90,6 +92,7 @@ func ReadTrust(path string) (*Trust, error) {
 // says of those of its own world.
 func (t *Trust) Join(other *Trust) {
 	t.Senders = append(t.tied(), other.tied()...)
+	t.DPMs = append(t.tiedDPMs(), other.tiedDPMs()...)
 	t.Worlds = append(t.Worlds, other.Worlds...)
 	t.Ledgers = append(t.Ledgers, other.Ledgers...)
 	t.Registrars = append(t.Registrars, other.Registrars...)
@@ -107,6 +110,17 @@ func (t *Trust) tied() []Sender {
 	return all
 }
 
+// tiedDPMs are the DPMs, each with the world that calls it so.
+func (t *Trust) tiedDPMs() []DPM {
+	all := slices.Clone(t.DPMs)
+	for i := range all {
+		if all[i].World == nil && len(t.Worlds) == 1 {
+			all[i].World = t.Worlds[0].Key
+		}
+	}
+	return all
+}
+
 // Pins checks that a file can be gone by: names of senders are those of one world each,
 // so it must be told which.
 func (t *Trust) Pins() error {
@@ -116,6 +130,12 @@ func (t *Trust) Pins() error {
 	for _, s := range t.tied() {
 		if s.World == nil {
 			return carnet.Errorf(carnet.Malformed, "the trust file names %d worlds, and doesn't say which of them %s sends to", len(t.Worlds), s.Party).
+				WithFix("give the files that 'carnet party trust' wrote, each with a --trust of its own")
+		}
+	}
+	for _, d := range t.tiedDPMs() {
+		if d.World == nil {
+			return carnet.Errorf(carnet.Malformed, "the trust file names %d worlds, and doesn't say which of them calls a DPM %s", len(t.Worlds), d.Party).
 				WithFix("give the files that 'carnet party trust' wrote, each with a --trust of its own")
 		}
 	}
@@ -163,7 +183,7 @@ func (t *Trust) check() error {
 	if t.Version != trustVersion {
 		return carnet.Errorf(carnet.Malformed, "a trust file has version %d, this program reads %d", t.Version, trustVersion)
 	}
-	if len(t.Worlds) > maxNames || len(t.Senders) > maxNames || len(t.Ledgers) > maxNames || len(t.Registrars) > maxNames {
+	if len(t.Worlds) > maxNames || len(t.Senders) > maxNames || len(t.Ledgers) > maxNames || len(t.Registrars) > maxNames || len(t.DPMs) > maxNames {
 		return carnet.Errorf(carnet.TooLarge, "a trust file names more than %d parties of one kind", maxNames)
 	}
 	for _, w := range t.Worlds {
@@ -185,6 +205,14 @@ func (t *Trust) check() error {
 		}
 		if s.World != nil && !slices.ContainsFunc(t.Worlds, func(w World) bool { return bytes.Equal(w.Key, s.World) }) {
 			return carnet.Errorf(carnet.Malformed, "the trust file doesn't name the world that %s sends to", s.Party)
+		}
+	}
+	for _, d := range t.DPMs {
+		if err := checkParty(d.Party, d.Key); err != nil {
+			return err
+		}
+		if d.World != nil && !slices.ContainsFunc(t.Worlds, func(w World) bool { return bytes.Equal(w.Key, d.World) }) {
+			return carnet.Errorf(carnet.Malformed, "the trust file doesn't name the world that calls a DPM %s", d.Party)
 		}
 	}
 	for _, r := range t.Registrars {
@@ -227,6 +255,17 @@ func (t *Trust) bundled(version int) error {
 	}
 	if slices.ContainsFunc(t.Worlds, func(w World) bool { return w.Register != "" }) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says how registers know a world; a trust file from outside says that")
+	}
+	if len(t.DPMs) > 0 && version < jobsManifest {
+		return carnet.Errorf(carnet.Malformed, "a bundle's trust section names DPMs, and a bundle of its version has no jobs")
+	}
+	if slices.ContainsFunc(t.DPMs, func(d DPM) bool { return d.World != nil }) {
+		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says which world calls a DPM so; it has one that does")
+	}
+	for i, d := range t.DPMs {
+		if dpm(t.DPMs[:i], d.Party) != nil {
+			return carnet.Errorf(carnet.Malformed, "a bundle's trust section names the DPM %s twice", d.Party)
+		}
 	}
 	if slices.ContainsFunc(t.Senders, func(s Sender) bool { return s.World != nil }) {
 		return carnet.Errorf(carnet.Malformed, "a bundle's trust section says which world a sender sends to; its passages say that")
@@ -271,6 +310,15 @@ func (t *Trust) against(pin *Trust) (fs []Finding) {
 			named = named || here && p.Party == s.Party || !here && !p.Shares && bytes.Equal(p.Key, s.Key)
 		}
 		judge("sender", s.Party, same, named)
+	}
+	dpms := pin.tiedDPMs()
+	for _, d := range t.DPMs {
+		same, named := false, false
+		for _, p := range dpms {
+			here := bytes.Equal(p.World, t.Worlds[0].Key) && p.Party == d.Party
+			same, named = same || here && bytes.Equal(p.Key, d.Key), named || here
+		}
+		judge("DPM", d.Party, same, named)
 	}
 	for i, l := range t.Ledgers {
 		same, named := false, false

@@ -113,7 +113,9 @@ func (v *verification) openFiles() (bool, error) {
 	}
 	names := append([]string{FileManifest}, dataFiles[:]...)
 	for _, e := range entries {
-		if !slices.Contains(names, e.Name()) {
+		if e.Name() == FileJobs {
+			names = append(names, FileJobs)
+		} else if !slices.Contains(names, e.Name()) {
 			v.whole(e.Name(), "the file doesn't belong to the bundle")
 		}
 	}
@@ -173,6 +175,13 @@ func (v *verification) openManifest() (bool, error) {
 		return false, nil
 	}
 	v.manifest = m.manifest
+	if here, named := v.files[FileJobs] != nil, m.file(FileJobs).Name != ""; here && !named {
+		v.whole(FileJobs, "the file doesn't belong to the bundle")
+		return false, nil
+	} else if named && !here {
+		v.whole(FileJobs, "the file is missing")
+		return false, nil
+	}
 	r := v.report
 	r.World, r.Avatar, r.Made, r.Only = m.World, m.Avatar, m.Made, m.Only
 	sameTrust := carnet.FingerprintOf(text) == m.file(FileTrust).Hash
@@ -381,6 +390,7 @@ type unit struct {
 
 // run verifies the frames in parallel and joins the results in their order.
 func (v *verification) run(ctx context.Context, workers int) error {
+	parent := ctx // that of the group ends with it
 	g, ctx := errgroup.WithContext(ctx)
 	units := make(chan unit)
 	order := make(chan unit, 2*workers)
@@ -413,7 +423,7 @@ func (v *verification) run(ctx context.Context, workers int) error {
 			return nil
 		})
 	}
-	sums := make([]carnet.Fingerprint, len(dataFiles))
+	sums := make([]carnet.Fingerprint, len(v.manifest.Files))
 	g.Go(func() error { return v.hashFiles(ctx, sums) })
 	j := newJoin(v)
 	g.Go(func() error {
@@ -432,15 +442,16 @@ func (v *verification) run(ctx context.Context, workers int) error {
 		return err
 	}
 	j.end(sums)
-	return nil
+	return v.jobsOf(parent)
 }
 
 // hashFiles hashes the files that are hashed as a whole, as far as the manifest
 // says that they go: one that goes on is false already, however long it is.
 func (v *verification) hashFiles(ctx context.Context, sums []carnet.Fingerprint) error {
 	buf := make([]byte, 1<<18)
-	for i, name := range dataFiles {
-		if name == FileBatches || name == FileTrust {
+	for i, f := range v.manifest.Files {
+		name := f.Name
+		if name == FileBatches || name == FileTrust || name == FileJobs {
 			continue
 		}
 		h := sha256.New()

@@ -111,9 +111,13 @@ func flipAll(t *testing.T, s *stage, step int) {
 }
 
 func flipAllOf(t *testing.T, s *stage, dir string, step int) {
+	flipFiles(t, s, dir, step, append(dataFiles[:], FileManifest))
+}
+
+func flipFiles(t *testing.T, s *stage, dir string, step int, files []string) {
 	about := layout(t, s, dir)
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, name := range append(dataFiles[:], FileManifest) {
+	for _, name := range files {
 		path := filepath.Join(dir, name)
 		data, err := os.ReadFile(path)
 		if err != nil {

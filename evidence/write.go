@@ -61,6 +61,9 @@ type Options struct {
 	Commits map[carnet.StreamID][]byte
 	// Left says of streams what was left out of them by an owner's order: Redactions.
 	Left map[carnet.StreamID][][]byte
+	// Jobs are the jobs over what the avatar said that have ended; nil: there is nothing of
+	// jobs in the bundle. Its DPMs may be more than had one.
+	Jobs *Jobs
 	// Receipts asks the depot for all receipts anew, so that few checkpoints
 	// cover all and nothing is pending; nil: the receipts are those of the Source.
 	Receipts ledger.Submitter
@@ -172,18 +175,26 @@ func newWriter(dir string, o Options) (*writer, error) {
 	w := &writer{dir: dir, options: o, out: make(map[string]*output), streams: make(map[carnet.StreamID]int), opener: newOpener()}
 	w.m = manifest{Version: 2, World: o.World, Avatar: o.Avatar, Made: o.Now.UTC(), Only: o.Only, Streams: []streamEntry{}}
 	for _, name := range dataFiles {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
+		if _, err := w.create(name); err != nil {
 			w.close()
 			return nil, err
 		}
-		w.out[name] = &output{f: f, b: bufio.NewWriterSize(f, 1<<18), hash: sha256.New()}
 	}
 	if err := w.passages(); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// create begins a file of the bundle.
+func (w *writer) create(name string) (*output, error) {
+	f, err := os.OpenFile(filepath.Join(w.dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	w.out[name] = &output{f: f, b: bufio.NewWriterSize(f, 1<<18), hash: sha256.New()}
+	return w.out[name], nil
 }
 
 // passages makes the trust section: the world's own, then what former worlds say.
@@ -230,10 +241,10 @@ func (w *writer) passages() error {
 		}
 	}
 	if len(o.Commits) > 0 {
-		w.m.Version = manifestVersion
+		w.m.Version = 4
 	}
 	w.trust = t
-	return t.bundled(manifestVersion)
+	return t.bundled(w.m.Version)
 }
 
 func (w *writer) close() {
@@ -451,11 +462,17 @@ func (w *writer) ask(ctx context.Context) error {
 // finish makes everything durable, the manifest last.
 func (w *writer) finish() error {
 	w.emptied()
+	if err := w.writeJobs(); err != nil {
+		return err
+	}
 	if err := w.writeTrust(); err != nil {
 		return err
 	}
-	for _, name := range dataFiles {
+	for _, name := range append(slices.Clone(dataFiles[:]), FileJobs) {
 		o := w.out[name]
+		if o == nil { // there are no jobs
+			continue
+		}
 		if err := o.b.Flush(); err != nil {
 			return err
 		}

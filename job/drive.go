@@ -71,8 +71,10 @@ func (a *Agent) step(ctx context.Context, h *held, j *Job) error {
 		}
 	}
 	switch {
-	case j.Stand.State == Ended && j.Stand.Told:
+	case j.Stand.State == Ended && j.Stand.Told && j.Output != nil && j.Stored == carnet.Fingerprint{}:
 		return a.store(ctx, h, j)
+	case j.Stand.State == Ended && j.Stand.Told:
+		return a.askRecord(ctx, h, j)
 	case j.At == "":
 		return a.runHere(ctx, h, j)
 	}

@@ -64,6 +64,7 @@ type DPM interface {
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
 	Taken(context.Context, carnet.JobID, carnet.Fingerprint) error
 	Revoke(ctx context.Context, message string) error
+	Record(context.Context, carnet.JobID) (string, error)
 }
 
 // Peer is a DPM that may be given jobs now, as a peering in force has it.
@@ -184,7 +185,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // over reports whether nothing is to be done about a job any more.
 func over(j *Job) bool {
-	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{})
+	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{}) && !unrecorded(j)
 }
 
 // watch withdraws the jobs of avatars that are gone, and destroys what came out of

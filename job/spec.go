@@ -103,6 +103,10 @@ type Job struct {
 	Output   *capsule.Output    `json:"output,omitempty"`
 	Path     string             `json:"path,omitempty"`  // of the output's key
 	Stored   carnet.Fingerprint `json:"stored,omitzero"` // the output at the depot
+	// Record is what the DPM stated of it, as it signed that; NoRecord is why there is none
+	// and none is to come.
+	Record   string `json:"record,omitempty"`
+	NoRecord string `json:"no_record,omitempty"`
 }
 
 // Pin says where an input's batches are.

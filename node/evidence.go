@@ -19,6 +19,7 @@ import (
 	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/job"
 	"carnet/passport"
 	"carnet/seal"
 )
@@ -34,6 +35,9 @@ type Prover struct {
 	Party carnet.PartyID // the world's name
 	Peers map[carnet.PartyID]identity.Peer
 	UpTo  uint64 // the last frame that it is of, as Agent.Settle returns it
+	// Jobs tells what evidence says of jobs over what an avatar said; nil: it says nothing
+	// of them.
+	Jobs func(context.Context, carnet.AvatarID) (*evidence.Jobs, error)
 }
 
 // Write writes an avatar's evidence bundle to dir, which must be empty or not be
@@ -42,6 +46,11 @@ func (p Prover) Write(ctx context.Context, id carnet.AvatarID, dir string) error
 	o, err := p.options(ctx, id)
 	if err != nil {
 		return err
+	}
+	if p.Jobs != nil {
+		if o.Jobs, err = p.Jobs(ctx, id); err != nil {
+			return err
+		}
 	}
 	_, err = evidence.Write(ctx, dir, proven{p, id}, o)
 	return err
@@ -123,6 +132,7 @@ func Trust(ctx context.Context, c Config) (t evidence.Trust, err error) {
 			return t, err
 		}
 		t = trustOf(c.Party, key, peerFiles(n.peers))
+		t.DPMs = dpmsOf(peerFiles(n.peers))
 		t.Worlds[0].Register = identity.DID(local.Key.Public().(ed25519.PublicKey))
 		for _, peer := range peerFiles(n.peers) {
 			if peer.Registrar != "" {
@@ -130,6 +140,9 @@ func Trust(ctx context.Context, c Config) (t evidence.Trust, err error) {
 			}
 		}
 		slices.Sort(t.Registrars)
+		return t, nil
+	case identity.DPM:
+		t.Ledgers = ledgersOf(peerFiles(n.peers)) // its own key is its worlds' to tell
 		return t, nil
 	case identity.Depot:
 		signer, err := ledgerSigner(ctx, c, n.table)
@@ -153,11 +166,30 @@ func trustOf(world carnet.PartyID, key ed25519.PrivateKey, peers map[carnet.Part
 			trust.Senders = append(trust.Senders, evidence.Sender{
 				Party: name, Audience: world, Key: evidence.PublicKey(peer.Key), Shares: peer.Role == identity.World,
 			})
-		case identity.Depot:
-			trust.Ledgers = append(trust.Ledgers, evidence.Ledger{Party: name, Key: peer.Ledger})
 		}
 	}
+	trust.Ledgers = ledgersOf(peers)
 	return trust
+}
+
+// ledgersOf lists the ledgers of the depots that a party pinned.
+func ledgersOf(peers map[carnet.PartyID]identity.Peer) (all []evidence.Ledger) {
+	for _, name := range slices.Sorted(maps.Keys(peers)) {
+		if peer := peers[name]; peer.Role == identity.Depot {
+			all = append(all, evidence.Ledger{Party: name, Key: peer.Ledger})
+		}
+	}
+	return all
+}
+
+// dpmsOf lists the DPMs that a world pinned.
+func dpmsOf(peers map[carnet.PartyID]identity.Peer) (all []evidence.DPM) {
+	for _, name := range slices.Sorted(maps.Keys(peers)) {
+		if peer := peers[name]; peer.Role == identity.DPM {
+			all = append(all, evidence.DPM{Party: name, Key: evidence.PublicKey(peer.Key)})
+		}
+	}
+	return all
 }
 
 // origin says where what a sender sends to this world is proved.
@@ -259,6 +291,12 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 	if _, err := n.api.World.Avatar(id); err != nil {
 		return nil, err
 	}
+	var jobs []job.Proof
+	if q == (avatar.Query{}) { // before: what they were over is in the bundle then
+		if jobs, err = n.api.Jobs.Proofs(ctx, id); err != nil {
+			return nil, err
+		}
+	}
 	upTo, err := n.api.World.Settle(ctx)
 	if err != nil {
 		return nil, n.unsettled(err)
@@ -268,6 +306,7 @@ func (p proofs) Evidence(ctx context.Context, id carnet.AvatarID, q avatar.Query
 		return nil, fmt.Errorf("write evidence: %w", err)
 	}
 	prover := Prover{World: n.api.World, Party: n.config.Party, Peers: peerFiles(n.peers), UpTo: upTo}
+	prover.Jobs = func(ctx context.Context, _ carnet.AvatarID) (*evidence.Jobs, error) { return n.provenJobs(ctx, jobs) }
 	if q == (avatar.Query{}) {
 		err = prover.Write(ctx, id, filepath.Join(dir, BundleName(n.config.Party, id)))
 	} else {

@@ -14,6 +14,7 @@ import (
 	"carnet/depot"
 	"carnet/dpm"
 	"carnet/entity"
+	"carnet/evidence"
 	"carnet/identity"
 	"carnet/item"
 	"carnet/job"
@@ -47,6 +48,15 @@ func (i *Inspection) Key(ctx context.Context) (ed25519.PublicKey, error) {
 	return local.Key.Public().(ed25519.PublicKey), nil
 }
 
+// JobsOf is what evidence of a world's avatar says of jobs: for a Prover.
+func (i *Inspection) JobsOf(ctx context.Context, id carnet.AvatarID) (*evidence.Jobs, error) {
+	all, err := i.node.api.Jobs.Proofs(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return i.node.provenJobs(ctx, all)
+}
+
 // Stated is a statement of a party's own, and whether its receipt is there and proves
 // it.
 type Stated struct {
@@ -57,39 +67,15 @@ type Stated struct {
 // Stated lists the party's statements, oldest first, but for those that rest with the
 // frames that they are about. key is that of the ledger which gave the receipts.
 func (i *Inspection) Stated(ctx context.Context, key ledger.Key) (all []Stated, err error) {
-	list, ok := i.node.records.(interface {
-		Statements(ctx context.Context, after uint64, limit int) ([]ledger.Item, error)
-	})
-	if !ok {
-		return nil, carnet.Errorf(carnet.NotFound, "the store of %s lists no statements", i.node.config.Party)
-	}
-	name := map[identity.Role]string{identity.Things: "things", identity.World: "world"}[i.node.config.Role]
-	if name == "" {
-		name = i.node.restID().Name
-	}
-	sealer, err := i.node.table.Sealer(ctx, keys.ID{Kind: "rest", Name: name})
-	if err != nil {
-		return nil, err
-	}
 	verifier := ledger.NewVerifier(key)
-	for after := uint64(0); ; {
-		page, err := list.Statements(ctx, after, 500)
-		if err != nil || len(page) == 0 {
-			return all, err
+	err = i.node.eachStatement(ctx, func(item *ledger.Item, encoded []byte, _ *keys.Sealer) error {
+		s, err := ledger.ParseStatement(encoded)
+		if err == nil {
+			all = append(all, Stated{s, proves(verifier, *item)})
 		}
-		for _, item := range page {
-			after = item.ID
-			plain, err := sealer.Open(nil, []byte("statement"), item.Statement)
-			if err != nil {
-				return nil, err
-			}
-			s, err := ledger.ParseStatement(plain)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, Stated{s, proves(verifier, item)})
-		}
-	}
+		return err
+	})
+	return all, err
 }
 
 // proves reports whether an item's receipt is one for its entry.

@@ -417,6 +417,10 @@ func (c *calls) Withdraw(ctx context.Context, id carnet.JobID, message string) (
 	return c.client().Withdraw(ctx, id, message)
 }
 
+func (c *calls) Record(ctx context.Context, id carnet.JobID) (string, error) {
+	return c.client().Record(ctx, id)
+}
+
 func (c *calls) Taken(ctx context.Context, id carnet.JobID, result carnet.Fingerprint) error {
 	return c.client().Taken(ctx, id, result)
 }

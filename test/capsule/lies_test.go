@@ -33,7 +33,10 @@ type lie struct {
 	part   func([]byte) []byte
 	bag    func([]byte) []byte
 	output []byte // instead of the real one, in one part, with everything else right
-	silent func(call string) bool
+	// record changes what it says that it has stated; recorder signs that, nil: the DPM's key.
+	record   func(*capsule.Record)
+	recorder ed25519.PrivateKey
+	silent   func(call string) bool
 }
 
 func (l *liar) quiet(call string) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/capsule"
+	"carnet/evidence"
 	"carnet/identity"
 	"carnet/job"
 	"carnet/modules/moduletest"
@@ -205,9 +207,42 @@ func TestJobAtADPM(t *testing.T) {
 	if _, err := w.arena.client.RepeatJob(ctx, j.ID, api.Repetition{}); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("a revoked module, repeated: %v", err)
 	}
+	w.provesJobs(j.Avatars[0], j.ID, again.ID, q.ID)
 	// Nothing that was computed on is left at the DPM.
 	if left := w.sealedAt(w.forge); len(left) > 0 {
 		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
+	}
+}
+
+// provesJobs fails if the evidence of arena's avatar doesn't prove jobs, by the keys that
+// arena pinned.
+func (w *works) provesJobs(id carnet.AvatarID, jobs ...carnet.JobID) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	w.settle()
+	trust, err := node.Trust(ctx, w.arena.config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var r *evidence.Report
+	eventually(w.t, "arena has what the DPM stated", func() bool {
+		bundles, err := w.arena.client.Evidence(ctx, id, client.EvidenceQuery{}, w.t.TempDir())
+		if err == nil && len(bundles) == 1 {
+			r, err = evidence.Verify(ctx, bundles[0], &trust, evidence.VerifyOptions{})
+		}
+		if err != nil || len(bundles) != 1 {
+			w.t.Fatalf("%d bundles: %v", len(bundles), err)
+		}
+		return !strings.Contains(r.Summary(), "has stated on its ledger is missing")
+	})
+	var proved []carnet.JobID
+	for _, j := range r.Jobs {
+		if proved = append(proved, j.Job); j.Own != j.Inputs || j.Outcome != capsule.Done {
+			w.t.Errorf("evidence has the job as %+v", j)
+		}
+	}
+	if r.Verdict != evidence.True || !slices.Equal(proved, jobs) {
+		w.t.Errorf("evidence proves the jobs %s, want %s:\n%s", proved, jobs, r.Summary())
 	}
 }
 
