@@ -75,7 +75,7 @@ var ofEvery = []check{
 		return d.Published > 0 && d.Acknowledged == d.Published && d.Refused == 0, found, "all of at least one acknowledged, and none refused"
 	}},
 	{"passed-on", func(v *seen) (bool, string, string) {
-		return v.report.Settled, map[bool]string{true: "everything had reached worlds and ledger", false: "something that was still under way"}[v.report.Settled], "that nothing is"
+		return v.report.Settled, map[bool]string{true: "everything had reached worlds and ledger", false: "something that was still under way: see findings"}[v.report.Settled], "that nothing is"
 	}},
 	counts("nothing-lost", "measurements lost", 0, func(v *seen) int { return v.report.Lost }),
 	counts("nothing-doubled", "measurements doubled", 0, func(v *seen) int { return v.report.Doubled }),

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/api"
-	"carnet/job"
 	"carnet/senml"
 	"carnet/thing"
 	"carnet/wire/file"
@@ -40,7 +38,7 @@ type played struct {
 	leftOut      []LeftOut
 	duplicates   uint64 // measurements, as the agent counts
 	begun, ended time.Time
-	settled      bool
+	waits        []string // what hadn't been passed on at the end, and to whom
 }
 
 // pack is one message: the measurements of one moment.
@@ -154,7 +152,7 @@ func (s *setup) play(running, playing context.Context, o Options) (*played, erro
 	}
 	ending()
 	p.device, p.ended = s.sent(), ended
-	p.settled = s.settle(running)
+	p.waits = s.settle(running)
 	if s.tale != nil {
 		s.examine(running)
 	}
@@ -340,76 +338,6 @@ func (d *device) publish(c *client.Client, i int) error {
 	return c.Publish(client.Message{
 		Topic: thing.MeasurementsTopic(d.sensor.id), ContentType: format.ContentType(), Payload: payload, QoS: 1, Tag: uint64(i),
 	})
-}
-
-// settleFor is how long the parties may take to pass on what they have.
-const settleFor = 60 * time.Second
-
-// settle waits until the agent has passed on everything, the worlds have
-// acknowledged it and passed on what they share, and every statement has its receipt.
-func (s *setup) settle(ctx context.Context) bool {
-	s.screen.say("waiting until everything has reached the worlds and the ledger")
-	ctx, cancel := context.WithTimeout(ctx, settleFor)
-	defer cancel()
-	for !s.isSettled(ctx) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	return true
-}
-
-func (s *setup) isSettled(ctx context.Context) bool {
-	for _, p := range s.parties {
-		st, err := p.looks.Status(ctx)
-		if err != nil {
-			return false
-		}
-		switch {
-		case st.Things != nil:
-			for _, l := range st.Things.Links {
-				if l.Lag > 0 || l.Waiting > 0 || !l.Up {
-					return false
-				}
-			}
-			if st.Things.Receipts < st.Things.Statements {
-				return false
-			}
-		case st.World != nil:
-			for _, l := range st.World.Shares {
-				if l.Waiting {
-					return false
-				}
-			}
-			if st.World.Receipts < st.World.Statements || !s.computed(ctx, p) {
-				return false
-			}
-		case st.Depot != nil:
-			s.depot = *st.Depot
-		}
-	}
-	return true
-}
-
-// computed reports whether a world has nothing more to do about its jobs: they have
-// ended, what came out is at the depot, and DPMs have shown what they stated.
-func (s *setup) computed(ctx context.Context, world *party) bool {
-	if len(s.script.acts) == 0 {
-		return true
-	}
-	jobs, err := world.client.Jobs(ctx)
-	return err == nil && !slices.ContainsFunc(jobs, func(j api.Job) bool {
-		return j.State != job.Ended || j.Output != nil && j.Object == "" || j.At != "" && !hasRecord(ctx, world, j.ID)
-	})
-}
-
-// hasRecord reports whether a world has what a DPM stated of a job that has ended, as far as
-// there is any.
-func hasRecord(ctx context.Context, world *party, id carnet.JobID) bool {
-	p, err := world.client.JobProof(ctx, id)
-	return err == nil && (p.Acceptance == "" || p.Result == "" || p.Record != "" || p.NoRecord != "")
 }
 
 // ParseSpeed reads --speed: recorded seconds per second, 0 for max.

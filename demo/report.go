@@ -150,10 +150,19 @@ func (r *Report) Good() bool {
 // NothingTaken says that devices sent and the agent took nothing of it.
 func (r *Report) NothingTaken() bool { return r.Device.Acknowledged == 0 && r.Device.Refused > 0 }
 
+// unsettled notes what hadn't been passed on, and to whom.
+func (r *Report) unsettled(waits []string) {
+	r.Settled = r.Settled && len(waits) == 0
+	for _, what := range waits {
+		r.Findings = append(r.Findings, "not passed on when the demo ended: "+what)
+	}
+}
+
 // judge reads the stores of the parties, which have ended.
 func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err error) {
 	s.screen.say("reading the parties' stores, and proving what they hold")
-	r = &Report{Shares: []Share{}, Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Duplicates: p.duplicates, Settled: p.settled, Verified: true}
+	r = &Report{Shares: []Share{}, Input: Input{p.files, p.measurements, p.leftOut}, Device: p.device, Duplicates: p.duplicates, Settled: true, Verified: true}
+	r.unsettled(p.waits)
 	if took := p.ended.Sub(p.begun).Seconds(); took > 0 {
 		r.Rates = Rates{float64(p.device.Acknowledged) / took, float64(p.device.Measurements) / took}
 	}
@@ -231,7 +240,7 @@ func (s *setup) judgeWorld(ctx context.Context, r *Report, hub *node.Inspection,
 			continue
 		}
 		if _, err := world.World.Avatar(mapping.Avatar); err != nil { // it moves, and the demo was ended meanwhile
-			r.Settled, r.Findings = false, append(r.Findings, fmt.Sprintf("%s: the %s is still mapped there: %v", name, sensor.name, err))
+			r.unsettled([]string{fmt.Sprintf("%s: the %s is still mapped there: %v", name, sensor.name, err)})
 			continue
 		}
 		proved[mapping.Avatar] = true
@@ -528,9 +537,6 @@ func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "evidence   %s\n", map[bool]string{true: "every batch proved", false: "NOT proved"}[r.Verified])
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "             %s\n", f)
-	}
-	if !r.Settled {
-		fmt.Fprintln(w, "not everything had been passed on when the demo ended")
 	}
 	if r.NothingTaken() {
 		fmt.Fprintln(w, "nothing    every message was refused: nothing above says anything about the worlds")

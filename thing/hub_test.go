@@ -35,6 +35,7 @@ type hub struct {
 	more  []carnet.PartyID // worlds that give avatars and are never connected
 	next  *world           // to which avatars move; nil: there is none
 	unmet bool             // next isn't a peer
+	ended bool             // the peering with the world was removed
 
 	keepLog time.Duration
 	bounds  Bounds
@@ -66,7 +67,11 @@ func (h *hub) start() {
 	}
 	var worlds []World
 	for _, name := range append(h.more, "arena") {
-		worlds = append(worlds, h.peer(name, h.world))
+		w := h.peer(name, h.world)
+		if h.ended && name == "arena" {
+			w.Ended, w.Key = true, nil
+		}
+		worlds = append(worlds, w)
 	}
 	if h.next != nil && !h.unmet {
 		worlds = append(worlds, h.peer(h.next.name, h.next))

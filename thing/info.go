@@ -296,7 +296,7 @@ func (a *Agent) Explain(id carnet.MappingID) ([]string, error) {
 type Status struct {
 	Totals
 	PolicyVersion uint64       `json:"policy_version"` // all worlds' together
-	Links         []LinkStatus `json:"links"`
+	Links         []LinkStatus `json:"links"`          // to those who are peers: a removed peering has none
 }
 
 // LinkStatus is how one link is.
@@ -320,13 +320,16 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	a.policyMu.RLock()
-	st := Status{Totals: totals}
+	st := Status{Totals: totals, Links: []LinkStatus{}}
 	for _, version := range a.policyVersions {
 		st.PolicyVersion += version
 	}
 	a.policyMu.RUnlock()
 	end := a.feed.end()
 	for _, s := range a.allSenders() {
+		if s.peer.Ended { // nothing is sent there any more, so nothing waits
+			continue
+		}
 		s.mu.Lock()
 		r, l := s.run, LinkStatus{World: s.peer.Party, Acked: s.acked}
 		s.mu.Unlock()

@@ -99,13 +99,25 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	} else {
 		report.Write(s.out)
 	}
-	if report.NothingTaken() {
-		return carnet.Errorf(carnet.Malformed, "every message was refused, and so nothing was tried").WithFix("see above why")
+	return demoVerdict(report, c.JSON)
+}
+
+// demoVerdict is what a demo ends with, once its report is written.
+func demoVerdict(r *demo.Report, asJSON bool) error {
+	if r.NothingTaken() {
+		why := "see above why"
+		if asJSON {
+			why = "the JSON says why: refusals"
+		}
+		return carnet.Errorf(carnet.Malformed, "every message was refused, and so nothing was tried").WithFix("%s", why)
 	}
-	if !report.Good() {
-		return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong: see above")
+	if r.Good() {
+		return nil
 	}
-	return nil
+	if asJSON {
+		return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong").WithFix("the JSON says what: findings and checks")
+	}
+	return carnet.Errorf(carnet.Tampered, "the demo ended with something wrong: see above")
 }
 
 // module reads a module's WebAssembly.

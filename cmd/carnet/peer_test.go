@@ -120,4 +120,10 @@ func TestARefusedPeerSeesThatItIs(t *testing.T) {
 	u.write("watch.td.json", `{"@context":["https://www.w3.org/2022/wot/td/v1.1"],"title":"Watch","securityDefinitions":{"p":{"scheme":"basic"}},"security":"p","properties":{"heart_rate":{"type":"number","forms":[{"href":"h"}]}}}`)
 	u.does("thing", "add", hub, "--description=watch.td.json") // a statement, which the depot is to take
 	shows("removed", refused("keeper"), "peer", "show", "keeper", hub)
+
+	// A peering that was removed has no link any more: neither one that is up nor one that is down.
+	u.does("peer", "remove", "gym", hub)
+	if out := u.does("status", hub); strings.Contains(out, "link to gym") || !strings.Contains(out, "messages accepted") {
+		t.Errorf("after the removal the status is\n%s", out)
+	}
 }
