@@ -364,6 +364,13 @@ export interface Grant {
   revoked_by?: string;
 }
 
+/** An application, or who acts as an avatar. */
+export interface Principal {
+  id: string;
+  kind: string;
+  name: string;
+}
+
 export interface Share {
   id: string;
   direction: string; // giving or taking

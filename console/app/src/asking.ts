@@ -24,7 +24,10 @@ export function useFlows(who: Identity): { answers: Answer[] | undefined; flows:
             const no = forbidden.current.get(party.name);
             if (no) return { party, error: no };
             try {
-              return { party, status: await ask<Status>(party.name, "/v1/status", leave.signal) };
+              const status = ask<Status>(party.name, "/v1/status", leave.signal);
+              if (party.role !== "things") return { party, status: await status };
+              const things = askIfThere<{ things: Thing[] }>(party.name, "/v1/things", leave.signal).then((t) => t && { things: t.things }, () => undefined);
+              return { party, status: await status, ...(await things) };
             } catch (e) {
               const error = asRefusal(e);
               if (error.status === 403) forbidden.current.set(party.name, error);

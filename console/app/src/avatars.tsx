@@ -1,10 +1,10 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, type Measurement, type Refusal, said, type Share, state, type Thing } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, maySurvey, type Measurement, type Principal, type Refusal, said, type Share, state, type Thing } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
 import { type Line, Plot, type Range, Values as ValueTable } from "./plot.tsx";
-import { Choice, Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
+import { Choice, Counted, Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
 
 interface Found {
   world: string;
@@ -72,9 +72,9 @@ function One({ of: { world, avatar }, who }: { of: Found; who: Identity }) {
           {called(avatar)} <span class="soft">in {world}</span>
         </h2>
         <dl class="figures inline">
-          <Figure label="measurements">{count(avatar.measurements)}</Figure>
-          <Figure label="sealed batches">{count(avatar.batches)}</Figure>
-          <Figure label="streams">{count(avatar.streams)}</Figure>
+          <Counted n={avatar.measurements} one="measurement" />
+          <Counted n={avatar.batches} one="sealed batch" many="sealed batches" />
+          <Counted n={avatar.streams} one="stream" />
           <Figure label="since">{date(avatar.created)}</Figure>
         </dl>
       </div>
@@ -88,22 +88,26 @@ function One({ of: { world, avatar }, who }: { of: Found; who: Identity }) {
           <Empty title="Not for this role.">An auditor sees that there are measurements, and reads none.</Empty>
         </Section>
       )}
-      <Grants world={world} avatar={avatar} />
+      <Grants world={world} avatar={avatar} who={who} />
       <Shares of={shares} />
     </article>
   );
 }
 
 /** Who else reads the avatar, where the world tells. */
-function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
+function Grants({ world, avatar, who }: { world: string; avatar: Avatar; who: Identity }) {
   const [there, setThere] = useState(false);
-  const { data, error, again } = useAsk<Grant[] | undefined>(
+  const { data, error, again } = useAsk<{ grants: Grant[]; principals: Principal[] } | undefined>(
     async (signal) => {
       const all = await askIfThere<{ grants: Grant[] | null }>(world, `/v1/avatars/${avatar.id}/grants`, signal);
       setThere(all !== undefined);
-      return all && (all.grants ?? []);
+      if (all === undefined) return undefined;
+      const grants = all.grants ?? [];
+      const unnamed = grants.some((g) => g.to.application) && maySurvey(who.parties.find((p) => p.name === world));
+      const known = unnamed ? await askIfThere<{ principals: Principal[] }>(world, "/v1/principals", signal) : undefined;
+      return { grants, principals: known?.principals ?? [] };
     },
-    [world, avatar.id],
+    [world, avatar.id, who],
     there ? 5000 : 0,
   );
   if (error) {
@@ -116,7 +120,7 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
   if (data === undefined) return null; // this world has none to tell, or not to this role
   return (
     <Section title="Grants" note="Who else may read it: applications, avatars of this world, and worlds that it is shared with.">
-      {data.length === 0 ? (
+      {data.grants.length === 0 ? (
         <Empty title="Nobody else reads it.">
           Give a grant after reading what it would mean: <code>carnet grant --help</code>
         </Empty>
@@ -132,9 +136,9 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
             </tr>
           </thead>
           <tbody>
-            {data.map((g) => (
+            {data.grants.map((g) => (
               <tr key={g.id}>
-                <td>{receiver(g)}</td>
+                <td>{receiver(g, data.principals)}</td>
                 <td>{g.actions.join(", ")}</td>
                 <td>{Object.keys(g.view.properties).map(words).join(", ") || "nothing"}</td>
                 <td>{g.purpose}</td>
@@ -148,8 +152,9 @@ function Grants({ world, avatar }: { world: string; avatar: Avatar }) {
   );
 }
 
-const receiver = ({ to: t }: Grant): string =>
-  t.application ? `application ${t.application}` : t.avatar ? `avatar ${t.avatar.slice(0, 8)}` : `${t.did?.slice(0, 20) ?? "an avatar"}… in ${t.platform ?? "another world"}`;
+/** To whom a grant is; an application by its name, where who is signed in may know it. */
+const receiver = ({ to: t }: Grant, principals: Principal[]): string =>
+  t.application ? `application ${principals.find((p) => p.id === t.application)?.name ?? t.application}` : t.avatar ? `avatar ${t.avatar.slice(0, 8)}` : `${t.did?.slice(0, 20) ?? "an avatar"}… in ${t.platform ?? "another world"}`;
 
 /** What it gives to avatars in other worlds, and takes from there, where the world tells. */
 function useShares(world: string, avatar: Avatar): Share[] | undefined {

@@ -1,10 +1,10 @@
 import { useRef, useState } from "preact/hooks";
 
 import { askIfThere, asRefusal, type Avatar, type Crossing, type Identity, mayGovern, maySurvey, type Reached, type Refusal, tell } from "./api.ts";
-import { bytes, count, date, moment, plural } from "./format.ts";
+import { bytes, date, moment, plural } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { arrived, type Move, merged, over, paced, said, stages, title } from "./moves.ts";
-import { Choice, Download, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
+import { Choice, Counted, Download, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 export function Crossings({ who, place }: { who: Identity; place: string[] }) {
   const worlds = who.parties.filter((p) => p.role === "world" && maySurvey(p));
@@ -115,14 +115,14 @@ function One({ move: m, called, worlds, again }: { move: Move; called: string; w
       {amount && (
         <Section title={arrived(m) ? "What moved" : "What moves"} note="As the manifest lists it, which both worlds have signed. Bytes are as they were: sealed once, copied as they are.">
           <dl class="figures">
-            <Figure label="measurements">{count(amount.measurements)}</Figure>
-            <Figure label="sealed batches">{count(amount.batches)}</Figure>
-            <Figure label="stretches">{count(amount.stretches)}</Figure>
-            <Figure label="streams">{count(amount.streams)}</Figure>
+            <Counted n={amount.measurements} one="measurement" />
+            <Counted n={amount.batches} one="sealed batch" many="sealed batches" />
+            <Counted n={amount.stretches} one="stretch" many="stretches" />
+            <Counted n={amount.streams} one="stream" />
             <Figure label="stored">{bytes(amount.bytes)}</Figure>
-            <Figure label="epochs’ keys">{count(amount.keys)}</Figure>
-            <Figure label="newest values">{count(amount.properties)}</Figure>
-            {!!amount.left_batches && <Figure label="measurements left behind by the owner’s order">{count(amount.left_measurements ?? 0)}</Figure>}
+            <Counted n={amount.keys} one="epoch’s key" many="epochs’ keys" />
+            <Counted n={amount.properties} one="newest value" />
+            {!!amount.left_batches && <Counted n={amount.left_measurements ?? 0} one="measurement left behind by the owner’s order" many="measurements left behind by the owner’s order" />}
           </dl>
           {m.target?.crossing.surveyed && (
             <p class={m.target.crossing.unfit ? "trouble after" : "soft after"}>

@@ -6,6 +6,7 @@ import type { Identity, Reached, Refusal, Share, Status, Thing } from "./api.ts"
 export interface Answer {
   party: Reached;
   status?: Status;
+  things?: Thing[]; // with a status: all of a things agent's
   error?: Refusal;
   own?: Own; // what who may not see a status sees: one's own
 }
@@ -50,8 +51,7 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
   const list: Counter[] = [];
   const depots = who.parties.filter((p) => p.role === "depot");
   const depot = depots.length === 1 ? depots[0]!.name : "depot";
-  const worlds = new Map(answers.filter((a) => a.status?.world).map((a) => [a.party.name, a.status!]));
-  for (const { party, status, own } of answers) {
+  for (const { party, status, things, own } of answers) {
     if (own) list.push(...ownCounters(party.name, own));
     if (!status) continue;
     const time = Date.parse(status.time) / 1000;
@@ -64,10 +64,10 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
     if (status.things) {
       list.push({ id: `${devices}>${party.name}`, point: "Devices", from: devices, to: party.name, what: "messages", all: status.things.messages, time });
       for (const l of status.things.links) {
-        const world = worlds.get(l.world);
-        const c: Counter = world
-          ? { id: `${party.name}>${l.world}`, point: "R1", from: party.name, to: l.world, what: "measurements", all: world.world!.measurements, time: Date.parse(world.time) / 1000 }
-          : { id: `${party.name}>${l.world}`, point: "R1", from: party.name, to: l.world, what: "frames", all: l.acked, time };
+        // As the agent counts it: a world's own total has what comes by shares and moves, too.
+        const sent = things && sentTo(l.world, things);
+        const [what, all] = sent === undefined ? ["frames", l.acked] as const : ["measurements", sent] as const;
+        const c: Counter = { id: `${party.name}>${l.world}`, point: "R1", from: party.name, to: l.world, what, all, time };
         if (!l.up) c.trouble = "the link is down; the agent keeps what it has to send";
         else if (l.lag > 5000) c.trouble = `${l.lag} messages are not sent yet`;
         list.push(c);
@@ -86,14 +86,21 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
   return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));
 }
 
+/** How many measurements of things a world got from their agent; undefined: not known. */
+function sentTo(world: string, things: Thing[]): number | undefined {
+  const mappings = things.flatMap((t) => t.mappings).filter((m) => m.world === world);
+  if (mappings.some((m) => m.uncounted)) return undefined;
+  return mappings.flatMap((m) => m.got).reduce((n, g) => n + g.sent, 0);
+}
+
 /** Counts what worlds get of one's own things. */
 function ownCounters(agent: string, { things, shares, time }: Own): Counter[] {
-  const sent = new Map<string, number>();
-  for (const m of things.flatMap((t) => t.mappings)) {
-    if (!m.stopped) sent.set(m.world, (sent.get(m.world) ?? 0) + m.got.reduce((n, g) => n + g.sent, 0));
-  }
+  const worlds = new Set(things.flatMap((t) => t.mappings).filter((m) => !m.stopped).map((m) => m.world));
   return [
-    ...[...sent].map(([world, all]): Counter => ({ id: `${agent}>${world}`, point: "R1", from: agent, to: world, what: "measurements", all, time })),
+    ...[...worlds].map((world): Counter => {
+      const all = sentTo(world, things);
+      return { id: `${agent}>${world}`, point: "R1", from: agent, to: world, what: "measurements", time, ...(all !== undefined && { all }) };
+    }),
     ...shares.map(({ from, share }): Counter => {
       const c: Counter = { id: `${from}>${share.world}`, point: "R5", from, to: share.world, what: "shares", now: shares.filter((s) => s.from === from && s.share.world === share.world).length, time };
       if (share.held) c.trouble = share.held;

@@ -5,7 +5,7 @@ import { bytes, count, date, moment, plural, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { NewJobForm } from "./jobform.tsx";
 import { Result } from "./result.tsx";
-import { Choice, Empty, Failure, Figure, Loading, Section, sentence, Sensitivity, Table } from "./ui.tsx";
+import { Choice, Counted, Empty, Failure, Figure, Loading, Section, sentence, Sensitivity, Table } from "./ui.tsx";
 import { called, family, type Ordered, running, said, where } from "./work.ts";
 
 const mostListed = 8;
@@ -265,7 +265,7 @@ function Ordering({ of: { world, job: j } }: { of: Ordered }) {
   return (
     <Section title="What was ordered" note="Everything here decides the output, and is in the order that the world signed.">
       <dl class="order">
-        <Figure label="avatars">
+        <Figure label={j.avatars.length === 1 ? "avatar" : "avatars"}>
           {j.avatars.map((id, i) => (
             <span key={id}>
               {i > 0 && ", "}
@@ -276,8 +276,8 @@ function Ordering({ of: { world, job: j } }: { of: Ordered }) {
         <Figure label="measured">
           {task.from === 0 ? "from the first on" : date(task.from / 1e6)} to {date(task.to / 1e6)}
         </Figure>
-        <Figure label="properties">{task.properties?.length ? task.properties.map(words).join(", ") : "all"}</Figure>
-        <Figure label="sealed batches">{count(inputs.reduce((n, i) => n + i.batches, 0))}</Figure>
+        <Figure label={task.properties?.length === 1 ? "property" : "properties"}>{task.properties?.length ? task.properties.map(words).join(", ") : "all"}</Figure>
+        <Counted n={inputs.reduce((n, i) => n + i.batches, 0)} one="sealed batch" many="sealed batches" />
         <Figure label="for">{j.purpose}</Figure>
         <Figure label="what comes out is">
           <Sensitivity of={j.label.sensitivity} />

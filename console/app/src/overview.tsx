@@ -6,7 +6,7 @@ import type { Answer, Flow } from "./flows.ts";
 import { bytes, count, plural, rate } from "./format.ts";
 import { to, useAsk, useWidth } from "./hooks.ts";
 import { Picture, roleNames } from "./picture.tsx";
-import { Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
+import { Counted, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 export function Overview({ who }: { who: Identity }) {
   const { answers, flows } = useFlows(who);
@@ -110,33 +110,33 @@ function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity
       {error && <Failure what={`${party.name}:`} error={error} />}
       {status?.things && (
         <dl class="figures">
-          <Figure label="things"><a href={to("things")}>{count(status.things.things)}</a></Figure>
-          <Figure label="messages">{count(status.things.messages)}</Figure>
+          <Counted n={status.things.things} one="thing" at={to("things")} />
+          <Counted n={status.things.messages} one="message" />
           <Figure label="refused">{count(status.things.refusals)}</Figure>
           <Figure label="policy version">{count(status.things.policy_version)}</Figure>
         </dl>
       )}
       {status?.world && (
         <dl class="figures">
-          <Figure label="avatars"><a href={to("avatars")}>{count(status.world.avatars)}</a></Figure>
-          <Figure label="measurements">{count(status.world.measurements)}</Figure>
-          <Figure label="sealed batches">{count(status.world.batches)}</Figure>
-          {status.world.defects > 0 && <Figure label="unusable batches">{count(status.world.defects)}</Figure>}
+          <Counted n={status.world.avatars} one="avatar" at={to("avatars")} />
+          <Counted n={status.world.measurements} one="measurement" />
+          <Counted n={status.world.batches} one="sealed batch" many="sealed batches" />
+          {status.world.defects > 0 && <Counted n={status.world.defects} one="unusable batch" many="unusable batches" />}
         </dl>
       )}
       {status?.dpm && (
         <dl class="figures">
-          <Figure label="workers">{count(status.dpm.workers)}</Figure>
-          <Figure label="jobs that run">{count(status.dpm.leased)}</Figure>
-          <Figure label="that wait">{count(status.dpm.waiting + status.dpm.ready)}</Figure>
-          <Figure label="that have ended">{count(status.dpm.ended)}</Figure>
+          <Counted n={status.dpm.workers} one="worker" />
+          <Counted n={status.dpm.leased} one="job that runs" many="jobs that run" />
+          <Counted n={status.dpm.waiting + status.dpm.ready} one="that waits" many="that wait" />
+          <Counted n={status.dpm.ended} one="that has ended" many="that have ended" />
           {status.dpm.parked > 0 && <Figure label="parked">{count(status.dpm.parked)}</Figure>}
         </dl>
       )}
       {status?.depot && (
         <dl class="figures">
-          <Figure label="ledger entries">{count(status.depot.entries)}</Figure>
-          <Figure label="sealed objects">{count(status.depot.objects)}</Figure>
+          <Counted n={status.depot.entries} one="ledger entry" many="ledger entries" />
+          <Counted n={status.depot.objects} one="sealed object" />
           <Figure label="ciphertext">{bytes(status.depot.bytes)}</Figure>
         </dl>
       )}

@@ -334,8 +334,8 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
   );
 }
 
-/** How exactly a view shows a property. */
-function howExactly(v: PropertyView | undefined, u: string): string {
+/** How exactly a view shows a property; whole: what is said of one that it shows as it is. */
+function howExactly(v: PropertyView | undefined, u: string, whole = "as measured"): string {
   if (v === undefined) return "";
   const said = [];
   if (v.round !== undefined) said.push(`to the nearest ${value(v.round)} ${u}`.trim());
@@ -343,7 +343,7 @@ function howExactly(v: PropertyView | undefined, u: string): string {
   if (v.rate !== undefined) said.push(`at most one each ${v.rate}`);
   if (v["deadband"] !== undefined) said.push(`changes from ${value(v["deadband"])} ${u} on`.trim());
   if (v["windows"] !== undefined) said.push("at certain times");
-  return said.length > 0 ? said.join(", ") : "as measured";
+  return said.length > 0 ? said.join(", ") : whole;
 }
 
 /** Why a property is sent or isn't, with its name as people write it. */
@@ -358,7 +358,11 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   const gives = gets(w, group.leaves[0]!.name);
   const had = !gives && (sent > 0 || last.length > 0);
   const share = shareOf(w, group.leaves[0]!.name);
-  const exactly = howExactly((share?.view ?? w.mapping.view).properties[group.name], unit(group.leaves[0]!.unit));
+  const u = unit(group.leaves[0]!.unit);
+  const own = howExactly(w.mapping.view.properties[group.name], u);
+  // What is shared is as exact as the giver has it, at most.
+  const shared = share && howExactly(share.view?.properties[group.name], u, `as ${share.world} has it`);
+  const exactly = own || shared;
   return (
     <div class={"side" + (gives ? "" : " none")} data-world={w.mapping.world} data-property={group.name}>
       <dt>
@@ -368,8 +372,8 @@ function Side({ world: w, group }: { world: World; group: Group }) {
         {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : had ? "no longer given" : !gives ? "withheld" : !w.readable ? "not shown to you" : sent > 0 ? "nothing kept" : "nothing yet"}
       </dd>
       {had && last.length > 0 && <dd class="no-longer">No longer given; the last it got.</dd>}
-      {exactly !== "" && <dd class="how-exactly">{exactly}</dd>}
-      {share && <dd class="by-share">From {share.world}, by a share.</dd>}
+      {exactly && <dd class="how-exactly">{exactly}</dd>}
+      {share && <dd class="by-share">From {share.world}, by a share{own && shared && `, ${shared}`}.</dd>}
       <dd class="soft">
         {share && sent === 0 && "The thing itself sends it nothing of it: "}
         {counts[0] && (share && sent === 0 ? called(counts[0]) + "." : sentence(called(counts[0])))}{" "}
@@ -390,6 +394,7 @@ function Refusals({ party, thing }: { party: string; thing: Thing }) {
     async (signal) => (await ask<{ refusals: Refused[] | null }>(party, `/v1/things/${encodeURIComponent(thing.id)}/refusals?limit=100`, signal)).refusals ?? [],
     [party, thing.id, total],
   );
+  const names = thing.properties.flatMap((p) => [p.name, p.name.split("/")[0]!]);
   const codes = useMemo(() => Object.entries(thing.refused ?? {}).sort((a, b) => b[1] - a[1]), [thing.refused]);
   return (
     <Section title="Refused messages" note="What can never be accepted is acknowledged to the device, and kept with its reason.">
@@ -419,7 +424,7 @@ function Refusals({ party, thing }: { party: string; thing: Thing }) {
                 <tr key={i}>
                   <td class="nowrap">{date(r.time)}</td>
                   <td>
-                    {sentence(r.reason)} {r.fix && <span class="soft">{sentence(r.fix)}</span>}
+                    {sentence(r.reason, names)} {r.fix && <span class="soft">{sentence(r.fix)}</span>}
                   </td>
                   <td class="wide">
                     <code class="sent">{r.sent}</code>

@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 
 import type { Refusal } from "./api.ts";
+import { count } from "./format.ts";
 
 /** Something is on its way. */
 export const Loading = ({ what }: { what: string }) => (
@@ -34,9 +35,9 @@ export const Empty = ({ title, children }: { title: string; children: ComponentC
   </div>
 );
 
-/** Begins with a capital letter and ends with a stop. */
-export function sentence(s: string): string {
-  const t = s.charAt(0).toUpperCase() + s.slice(1);
+/** Begins with a capital letter, unless with a name that stays as it is, and ends with a stop. */
+export function sentence(s: string, names: string[] = []): string {
+  const t = names.some((n) => s.startsWith(n + " ")) ? s : s.charAt(0).toUpperCase() + s.slice(1);
   return /[.!?…]$/.test(t) ? t : t + ".";
 }
 
@@ -59,6 +60,11 @@ export const Figure = ({ label, children }: { label: string; children: Component
     <dt>{label}</dt>
     <dd>{children}</dd>
   </div>
+);
+
+/** How many there are of something: one or many. */
+export const Counted = ({ n, one, many = one + "s", at }: { n: number; one: string; many?: string; at?: string }) => (
+  <Figure label={n === 1 ? one : many}>{at === undefined ? count(n) : <a href={at}>{count(n)}</a>}</Figure>
 );
 
 /** How sensitive data is, as the thing's description says. */

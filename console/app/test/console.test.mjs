@@ -46,6 +46,35 @@ test("the overview shows the parties, and what goes between them now", limit, as
     await until(`a rate from ${id}`, async () => /^(?!0 )[\d.]+ \w+\/s/.test(await page.locator(`[data-flow="${id}"]`).textContent()));
   }
   for (const name of ["hub", "arena", "citadel", "clinic", "vault"]) await page.getByRole("heading", { name: new RegExp(`^${name} `) }).waitFor();
+  // What citadel has by its share didn't come from the hub.
+  const sent = async () => {
+    const mappings = (await town.ask("hub", "GET", "/v1/things")).things.flatMap((t) => t.mappings);
+    return mappings.filter((m) => m.world === "citadel").flatMap((m) => m.got).reduce((n, g) => n + g.sent, 0);
+  };
+  await until("much by the share", async () => (await town.ask("citadel", "GET", "/v1/status")).world.measurements > 30 + (await sent()));
+  const row = page.getByRole("row").filter({ has: page.locator('[data-flow="hub>citadel"]') });
+  const before = await sent();
+  let all = 0;
+  await until("a newer count", async () => (all = Number((await row.locator("td").last().textContent()).replaceAll(",", ""))) >= before);
+  assert.ok(all <= (await sent()), `${all} in all, where the hub sent ${await sent()}`);
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("of one there is one", limit, async () => {
+  const page = await town.signedIn();
+  const figure = (party, label) => page.locator(".card").filter({ has: page.getByRole("heading", { name: new RegExp(`^${party} `) }) }).locator(".figure").filter({ has: page.getByText(label, { exact: true }) });
+  for (const [label, n] of [["thing", 1], ["things", 2]]) {
+    const status = await town.ask("hub", "GET", "/v1/status");
+    await page.route("**/api/hub/v1/status", (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify({ ...status, things: { ...status.things, things: n } }) }));
+    await figure("hub", label).getByText(String(n), { exact: true }).waitFor();
+  }
+  await go(page, "Avatars");
+  await page.getByRole("link", { name: /patient\s*in clinic/ }).click();
+  await page.getByRole("heading", { name: "patient in clinic" }).waitFor();
+  const [{ streams }] = (await town.ask("clinic", "GET", "/v1/avatars")).avatars;
+  assert.equal(streams, 1);
+  await page.locator(".figure").getByText("stream", { exact: true }).waitFor();
   await town.collect(page);
   await page.context().close();
 });
@@ -63,6 +92,7 @@ test("a thing's values arrive live in each world, as its view shows them", limit
   // What comes by a share isn't called withheld.
   const shared = page.locator('[data-world="citadel"][data-property="heart_rate"]');
   await shared.getByText("From arena, by a share.").waitFor();
+  assert.equal(await shared.locator(".how-exactly").textContent(), "as arena has it", "it is rounded there");
   await until("a heart rate by the share", async () => /^\d+ bpm$/.test(await now("citadel")));
   assert.ok(!/Heart_rate/.test(await shared.textContent()), "names are written as people write them");
   await page.getByText("No world gets").waitFor();
@@ -152,12 +182,13 @@ test("peers are told by the parties; grants and shares are shown where a world h
   const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
   const view = { properties: { heart_rate: { round: 5 } } };
   await page.route(`**/api/arena/v1/avatars/${id}/grants`, says({ grants: [
-    { id: "1", version: 1, avatar: id, to: { application: "coach" }, actions: ["read", "subscribe"], view, purpose: "coaching", expires: "2027-06-01T00:00:00Z", by: "operator", given: "2026-11-28T00:00:00Z" },
+    { id: "1", version: 1, avatar: id, to: { application: "c".repeat(32) }, actions: ["read", "subscribe"], view, purpose: "coaching", expires: "2027-06-01T00:00:00Z", by: "operator", given: "2026-11-28T00:00:00Z" },
   ] }));
+  await page.route("**/api/arena/v1/principals", says({ principals: [{ id: "c".repeat(32), kind: "application", name: "coach", purpose: "coaching" }] }));
   await page.route(`**/api/arena/v1/avatars/${id}/shares`, says({ shares: [{ id: "3", direction: "giving", state: "giving", world: "citadel", ours: id, theirs: id, purpose: "fitness", view, onward: false, begun: "2026-11-28T00:00:00Z", waits: false, held: "the peering with citadel is suspended here" }] }));
   await page.goto(`${town.base}/#/avatars/arena/${id}`);
   const grants = page.getByRole("region", { name: "Grants", exact: true }).last();
-  await grants.getByText("application coach").waitFor();
+  await grants.getByText("application coach", { exact: true }).waitFor();
   await page.getByRole("cell", { name: "gives to citadel" }).waitFor();
   await page.getByText("held: the peering with citadel is suspended here").waitFor();
   await page.context().close();
@@ -437,13 +468,14 @@ test("what devices and descriptions say is text, whatever it says", limit, async
     description.properties.heart_rate.unit = "beat/min";
     return town.ask("hub", "POST", "/v1/things", { owner: "owner", description });
   });
-  const sent = [JSON.stringify([{ n: evil, v: 1 }]), JSON.stringify([{ n: "heart_rate", vs: evil }]), evil];
+  const sent = [JSON.stringify([{ n: evil, v: 1 }]), JSON.stringify([{ n: "heart_rate", vs: evil }]), evil, JSON.stringify([{ n: "heart_rate", u: "beat/min", v: 60, t: Date.now() / 1000 + 1e7 }])];
   for (const payload of sent) town.publish(payload);
   const page = await town.signedIn();
   await go(page, "Things");
   await page.getByRole("navigation", { name: "Things" }).getByRole("link").filter({ hasText: "Watch" }).click();
   await page.getByRole("region", { name: "Refused messages, newest first" }).waitFor();
   await until("the refused messages", async () => (await page.locator(".sent").allTextContents()).filter((t) => t.includes("onerror")).length >= 2);
+  await page.getByText(/^heart_rate was measured .* ahead of the agent's clock/).waitFor();
   await page.getByRole("link", { name: evil }).click();
   await page.getByRole("heading", { name: evil }).waitFor();
   assert.equal(await page.evaluate(() => globalThis.owned), undefined);
