@@ -83,6 +83,9 @@ func (v *screen) follow(ctx context.Context, s *setup) {
 		case <-tick.C:
 		}
 		lines := v.fit(v.progress(ctx, s))
+		if ctx.Err() != nil { // its questions were cut off: the answers say nothing of the parties
+			return
+		}
 		v.mu.Lock()
 		if v.terminal {
 			v.wipe()

@@ -10,8 +10,10 @@ import (
 // Summary is the report for people: the first line says whose keys were used.
 func (r *Report) Summary() string {
 	var b strings.Builder
-	if r.Pinned {
+	if r.Pinned && r.Verdict == True {
 		b.WriteString("Verified with the keys of the trust file given.\n")
+	} else if r.Pinned {
+		b.WriteString("Checked with the keys of the trust file given, and not all of it is proved: see the verdict.\n")
 	} else {
 		b.WriteString("Checked with the bundle's own keys: who made it is not proved. Give --trust FILE with keys from another source.\n")
 	}

@@ -53,7 +53,8 @@ type commands struct {
 	Status   statusCommand   `cmd:"" help:"How the parties are." group:"ask"`
 	Doctor   doctorCommand   `cmd:"" help:"What parties have that is half done, or not as it should be." group:"ask"`
 	Verify   verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
-	Version  versionCommand  `cmd:"" help:"Say which version this is."`
+	Version  versionCommand  `cmd:"" help:"Say which version this is; also --version."`
+	Help     helpCommand     `cmd:"" help:"Say what a command does, and its flags; also --help."`
 }
 
 // groups are the headings of the help.
@@ -102,12 +103,12 @@ func run(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return report(s, exitCode{exitUsage, err})
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(meant(args))
 	if err != nil {
 		fmt.Fprintf(s.err, "carnet: %s; see %s --help\n", plainUsage(err, args), called(err))
 		return exitUsage
 	}
-	err = command.Run()
+	err = command.Run(parser)
 	if ctx.Err() != nil && interrupted(err) {
 		return exitInterrupted
 	}
@@ -117,6 +118,9 @@ func run(ctx context.Context, args []string, s streams) int {
 // plainUsage says what the parser of arguments means.
 func plainUsage(err error, args []string) string {
 	text := err.Error()
+	if name, rest, ok := strings.Cut(text, ">: "); ok && strings.HasPrefix(name, "<") {
+		text = "argument " + strings.ToUpper(name[1:]) + ": " + rest // the parser's <name> looks like something left out
+	}
 	if _, got, ok := strings.Cut(text, "value but got \""); ok && strings.Contains(text, " flag)") {
 		value, _, _ := strings.Cut(got, "\"")
 		for i, arg := range args {

@@ -51,7 +51,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		code int
 		want string
 	}{
-		{"nothing", "", 2, "carnet --help"},
+		{"help for what isn't there", "help nonsense", 2, "unexpected argument nonsense"},
 		{"unknown command", "dance", 2, "dance"},
 		{"unknown flag", "thing list --dance", 2, "see carnet thing list --help"},
 		{"missing argument", "avatar show", 2, "see carnet avatar show --help"},
@@ -59,7 +59,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a value like a flag", "demo --speed -1", 2, "--speed wants a value, and -1 looks like a flag; if it is meant, write --speed=-1"},
 		{"a value below what may be", "demo --speed=-1", 2, "want a number above 0, or max"},
 		{"a unit of time that isn't", "demo --for 400d", 2, "write a time as 90s, 5m or 720h, in the units h, m, s and ms"},
-		{"not an id", "avatar show 12", 2, "32 hexadecimal digits"},
+		{"not an id", "avatar show 12", 2, "carnet: argument ID: avatar id has 2 characters, want 32 hexadecimal digits"},
 		{"log level", "world --config arena/carnet.toml --log-level loud", 2, "loud"},
 		{"format", "avatar history " + id + " --format=yaml", 2, "yaml"},
 
