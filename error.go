@@ -3,6 +3,7 @@ package carnet
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code says what kind of failure an Error is, for the packages that must react
@@ -65,4 +66,10 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return ""
+}
+
+// Shorten cuts text to at most so many bytes, and to what is UTF-8: a signed message
+// holds no other.
+func Shorten(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"carnet"
@@ -382,7 +381,7 @@ func (a *Agent) refuse(row *FrameRow, all []refusal) {
 		more = fmt.Sprintf("; %d more of the frame are refused", len(all)-1)
 	}
 	reason := first.why.Error()
-	reason = strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason-len(more))], "") + more
+	reason = carnet.Shorten(reason, ledger.MaxReason-len(more)) + more
 	item, err := a.Statement(ledger.Statement{
 		Kind: ledger.RefusedBatch, Time: a.now().UnixNano(), Peer: row.Sender, Frame: row.Number, Object: first.fingerprint, Reason: reason,
 	})

@@ -300,7 +300,7 @@ func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string,
 }
 
 // clip cuts a reason to what a statement holds.
-func clip(why string) string { return why[:min(len(why), ledger.MaxReason)] }
+func clip(why string) string { return carnet.Shorten(why, ledger.MaxReason) }
 
 // pause has nothing of shares be signed, or goes on with them.
 func (a *Agent) pause(on bool, ids ...carnet.ShareID) {

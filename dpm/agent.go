@@ -362,7 +362,7 @@ func resultOf(j *Job, h *held) capsule.Result {
 		Order: j.Named, Outcome: j.Outcome, Code: j.Code, Why: j.Why, Attempt: j.Attempt, Began: j.Began.UTC(), Ended: j.Ended, Output: j.Output,
 	}
 	_ = r.Job.UnmarshalText([]byte(h.ref[len(h.ref)-2*len(r.Job):])) // refOf made it
-	r.Why = r.Why[:min(len(r.Why), capsule.MaxReason)]
+	r.Why = carnet.Shorten(r.Why, capsule.MaxReason)
 	return r
 }
 

@@ -135,7 +135,7 @@ func (r *running) all(ctx context.Context) (Ran, error) {
 	case err == nil:
 		return Ran{Outcome: capsule.Done, Measurements: r.given.Load(), Fingerprint: carnet.Fingerprint(r.hash.Sum(nil)), Size: r.size, Parts: r.parts}, nil
 	case engine.Final(err) || code == carnet.Tampered:
-		return Ran{Outcome: capsule.Failed, Code: code, Why: err.Error()[:min(len(err.Error()), capsule.MaxReason)]}, nil
+		return Ran{Outcome: capsule.Failed, Code: code, Why: carnet.Shorten(err.Error(), capsule.MaxReason)}, nil
 	}
 	return Ran{}, err
 }

@@ -22,7 +22,11 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 		return ctx.Err()
 	}
 	if j.Stand.Attempts >= dpm.MostAttempts {
-		return a.change(ctx, h, Event{Kind: Resulted, Outcome: capsule.Parked, Code: carnet.Unavailable, Why: "this world ended three times while it ran"}, nil)
+		r := capsule.Result{
+			Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Parked, Code: carnet.Unavailable, Why: "this world ended three times while it ran",
+			Attempt: j.Stand.Attempts, Began: j.Made, Ended: a.cfg.Now().UTC().Truncate(time.Second),
+		}
+		return a.endHere(ctx, h, r, func(e Event) error { return a.change(ctx, h, e, nil) })
 	}
 	// Counted before it begins: a job that ends the process isn't tried for ever.
 	if err := a.change(ctx, h, Event{Kind: Attempt}, nil); err != nil {
@@ -39,21 +43,25 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 	r := capsule.Result{Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Done, Attempt: j.Stand.Attempts + 1, Began: began, Ended: a.cfg.Now().UTC().Truncate(time.Second), Output: o}
 	switch {
 	case engine.Final(err) || carnet.CodeOf(err) == carnet.Tampered || carnet.CodeOf(err) == carnet.NotFound:
-		r.Outcome, r.Code, r.Why, r.Output = capsule.Failed, carnet.CodeOf(err), err.Error()[:min(len(err.Error()), capsule.MaxReason)], nil
+		r.Outcome, r.Code, r.Why, r.Output = capsule.Failed, carnet.CodeOf(err), carnet.Shorten(err.Error(), capsule.MaxReason), nil
 	case err != nil:
 		return err
 	}
+	return a.endHere(ctx, h, r, func(e Event) error {
+		if r.Outcome != capsule.Done {
+			return a.change(ctx, h, e, nil)
+		}
+		return a.takeOutput(ctx, h, e, o, key, parts)
+	})
+}
+
+// endHere signs how a run in this world ended, and has it take place.
+func (a *Agent) endHere(ctx context.Context, h *held, r capsule.Result, take func(Event) error) error {
 	said, err := r.Sign(a.cfg.Key)
 	if err != nil {
 		return err
 	}
-	e := Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: r.Why, Result: said}
-	if r.Outcome != capsule.Done {
-		err = a.change(ctx, h, e, nil)
-	} else {
-		err = a.takeOutput(ctx, h, e, o, key, parts)
-	}
-	if err != nil {
+	if err := take(Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: r.Why, Result: said}); err != nil {
 		return err
 	}
 	return a.change(context.WithoutCancel(ctx), h, Event{Kind: Tell}, nil) // nobody is to be told

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"carnet"
@@ -317,7 +316,7 @@ func (a *Agent) refuseMove(ctx context.Context, t tidings, why error) error {
 	}
 	a.log.Error("a world tells of a move that is refused", "world", m.World, "mapping", m.ID, "thing", m.thing.id, "err", why)
 	reason := why.Error()
-	reason = strings.ToValidUTF8(reason[:min(len(reason), ledger.MaxReason)], "")
+	reason = carnet.Shorten(reason, ledger.MaxReason)
 	known = refusedMoves{append(slices.Clone(known.Seen), t.hash), a.now().UTC(), reason}
 	d, err := a.document(kindRefused, mappingKey(m.Number), a.nextVersion(kindRefused, mappingKey(m.Number)), known)
 	if err != nil {

@@ -332,8 +332,8 @@ func failed(err error) error {
 
 // short is the first line of an error, of a length that can be shown.
 func short(err error) string {
-	text, _, _ := strings.Cut(strings.ToValidUTF8(err.Error(), " "), "\n")
-	return text[:min(len(text), 200)]
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return carnet.Shorten(text, 200)
 }
 
 // guard is SQLite's authorizer.

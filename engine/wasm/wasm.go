@@ -309,6 +309,5 @@ func broke(where string, err error) error {
 // short is the first line of an error, of a length that can be shown.
 func short(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\n")
-	text = line(text)
-	return text[:min(len(text), maxWords)]
+	return carnet.Shorten(line(text), maxWords)
 }
