@@ -166,11 +166,9 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, by c
 			documents = append(documents, d)
 		}
 	}
-	if err := a.store.DropStretches(ctx, ids, documents, items); err != nil {
-		return err
-	}
-	a.recorded()
-	return nil
+	err := a.store.DropStretches(ctx, ids, documents, items)
+	a.recorded() // also if it failed: they may be gone, and only the overwriting not done
+	return err
 }
 
 // lastOf reports whether a stretch that came with a move is here once only, and

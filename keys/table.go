@@ -374,9 +374,9 @@ func (t *Table) Destroy(ctx context.Context, ids ...ID) error {
 	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if err := t.store.Delete(ctx, ids); err != nil {
-		return fmt.Errorf("delete keys: %w", err)
-	}
+	failed := t.store.Delete(ctx, ids)
+	// Also if it failed: the rows may be gone, and a copy would hide that from who puts
+	// the keys again.
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	t.mu.Lock()
@@ -384,6 +384,9 @@ func (t *Table) Destroy(ctx context.Context, ids ...ID) error {
 	for _, id := range ids {
 		clear(t.cache[id])
 		delete(t.cache, id)
+	}
+	if failed != nil {
+		return fmt.Errorf("delete keys: %w", failed)
 	}
 	return nil
 }

@@ -408,6 +408,42 @@ func TestDestroy(t *testing.T) {
 	}
 }
 
+// late deletes, and fails afterwards, as a store does that can't overwrite.
+type late struct {
+	*memory
+	failed error
+}
+
+func (l late) Delete(ctx context.Context, ids []ID) error {
+	return errors.Join(l.memory.Delete(ctx, ids), l.failed)
+}
+
+// A key whose row is gone isn't there, whatever the store says; put again it is stored.
+func TestDestroyThatFailsLate(t *testing.T) {
+	ctx, store := t.Context(), newMemory()
+	failed := errors.New("somebody reads")
+	table, err := Create(ctx, Config{KEK: newKEK(t), Store: late{store, failed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Entry{ID: ID{"epoch", "a"}, Secret: []byte("secret")}
+	if err := table.Put(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Destroy(ctx, e.ID); !errors.Is(err, failed) {
+		t.Errorf("destroyed: %v", err)
+	}
+	if _, err := table.Get(ctx, e.ID); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("the key is there: %v", err)
+	}
+	if err := table.Put(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	if _, stored := store.rows[e.ID]; !stored {
+		t.Error("what was put again isn't stored")
+	}
+}
+
 // disordered answers every Page with the same row.
 type disordered struct {
 	*memory

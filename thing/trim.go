@@ -39,9 +39,9 @@ func (a *Agent) trim(ctx context.Context) error {
 			before = min(before, rows[0].Received)
 		}
 	}
-	n, err := a.store.TrimLog(ctx, before)
-	if err != nil || n == 0 {
-		return err
+	n, failed := a.store.TrimLog(ctx, before) // rows may be gone that aren't overwritten yet
+	if n == 0 {
+		return failed
 	}
 	rows, err := a.store.LogIndex(ctx, 0, 1)
 	if err != nil {
@@ -53,7 +53,7 @@ func (a *Agent) trim(ctx context.Context) error {
 	}
 	a.index.forget(first)
 	a.log.Info("the log was trimmed", "rows", n, "first", first)
-	return nil
+	return failed
 }
 
 // undecided is the position from which on some world may still need the log;
