@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"carnet"
@@ -89,10 +91,17 @@ func (db *DB) copyBeside() (all bool, err error) {
 }
 
 // cutLog empties the log and reports whether that could be done: no reader was in the
-// way.
-func cutLog(conn *sql.Conn) (done bool, err error) {
+// way. It waits for none: who wants to write would wait, too.
+func (db *DB) cutLog() (done bool, err error) {
+	if _, err := db.conn.ExecContext(context.Background(), "PRAGMA busy_timeout(1)"); err != nil {
+		return false, err
+	}
+	defer func() {
+		_, failed := db.conn.ExecContext(context.Background(), "PRAGMA busy_timeout("+strconv.FormatInt(db.patience.Milliseconds(), 10)+")")
+		err = errors.Join(err, failed)
+	}()
 	var busy, pages, moved int
-	err = conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	err = db.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 	return busy == 0, err
 }
 
@@ -114,33 +123,36 @@ func (db *DB) scrub(ctx context.Context) error {
 		return nil
 	}
 	all := db.asked.Load()
-	stale, err := db.still(ctx)
-	if err != nil {
+	if err := db.sweep(ctx); err != nil {
 		return err
-	}
-	if len(stale) > 0 {
-		if err := db.overwrite(ctx, stale); err != nil {
-			return err
-		}
-		db.copying.Lock()
-		defer db.copying.Unlock()
-		if err := db.emptyLog(ctx); err != nil {
-			return err
-		}
 	}
 	db.scrubbed = all
 	return nil
 }
 
-// still empties the log, and finds the pages with stale gaps before the file changes:
-// meanwhile changes gather in the log.
-func (db *DB) still(ctx context.Context) ([]int64, error) {
+// sweep empties the log, and zeroes the gaps of pages before it is moved again:
+// meanwhile changes gather in it.
+func (db *DB) sweep(ctx context.Context) error {
 	db.copying.Lock()
 	defer db.copying.Unlock()
 	if err := db.emptyLog(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return db.stale()
+	stale, err := db.stale()
+	if err != nil || len(stale) == 0 {
+		return err
+	}
+	if err := db.overwrite(ctx, stale); err != nil {
+		return err
+	}
+	return db.emptyLog(ctx)
+}
+
+// cut empties the log.
+func (db *DB) cut(ctx context.Context) error {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	return db.emptyLog(ctx)
 }
 
 // emptyLog moves the log into the file and cuts it to nothing. The caller holds copying.
@@ -149,7 +161,7 @@ func (db *DB) emptyLog(ctx context.Context) error {
 		if err := db.acquire(ctx); err != nil {
 			return fmt.Errorf("empty write-ahead log: %w", err)
 		}
-		done, err := cutLog(db.conn)
+		done, err := db.cutLog()
 		<-db.slot
 		switch {
 		case err != nil:

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"carnet"
@@ -79,8 +80,8 @@ func (db *DB) stale() (numbers []int64, err error) {
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("look for what rows left: %w", err)
 		}
-		if at == 0 && n > 0 && (n < pageSize || binary.BigEndian.Uint16(several[16:]) != pageSize) {
-			return nil, carnet.Errorf(carnet.Malformed, "the file has pages of another size than %d bytes: what was deleted can't be overwritten", pageSize)
+		if at == 0 && n > 0 && (n < pageSize || binary.BigEndian.Uint16(several[16:]) != pageSize || binary.BigEndian.Uint32(several[52:]) != 0) {
+			return nil, carnet.Errorf(carnet.Malformed, "the file has pages of another size than %d bytes, or is vacuumed automatically: what was deleted can't be overwritten", pageSize)
 		}
 		for page := range slices.Chunk(several[:n], pageSize) {
 			number := at/pageSize + 1
@@ -98,21 +99,65 @@ func (db *DB) stale() (numbers []int64, err error) {
 	}
 }
 
-// overwrite zeroes the gaps of pages as they are now.
+// overwrite zeroes the gaps of pages as they are now. Meanwhile SQLite may have given
+// a page another number: then it is in the log, since the caller sees to it that the log
+// isn't moved. So the last change goes over the log's pages, too.
 func (db *DB) overwrite(ctx context.Context, numbers []int64) error {
-	for some := range slices.Chunk(numbers, sweepPages) {
-		err := db.change(ctx, "overwrite what rows left", func(t *tx) error {
-			for _, number := range some {
-				var page []byte
-				t.row(`SELECT data FROM sqlite_dbpage WHERE pgno = $1`, []any{number}, &page)
-				clear(gap(number, page))
-				t.exec(`UPDATE sqlite_dbpage SET data = $1 WHERE pgno = $2`, page, number)
-			}
-			return nil
-		})
+	for len(numbers) > sweepPages {
+		if err := db.clearGaps(ctx, func() ([]int64, error) { return numbers[:sweepPages], nil }); err != nil {
+			return err
+		}
+		numbers = numbers[sweepPages:]
+	}
+	return db.clearGaps(ctx, func() ([]int64, error) {
+		logged, err := db.logged()
+		return append(logged, numbers...), err
+	})
+}
+
+// clearGaps zeroes the gaps of pages in one change, in which it asks which they are.
+func (db *DB) clearGaps(ctx context.Context, which func() ([]int64, error)) error {
+	return db.change(ctx, "overwrite what rows left", func(t *tx) error {
+		numbers, err := which()
 		if err != nil {
 			return err
 		}
+		for _, number := range numbers {
+			var page []byte
+			if !t.row(`SELECT data FROM sqlite_dbpage WHERE pgno = $1`, []any{number}, &page) {
+				continue // the file has become shorter, or t has failed
+			}
+			if g := gap(number, page); !zeros(g) {
+				clear(g)
+				t.exec(`UPDATE sqlite_dbpage SET data = $1 WHERE pgno = $2`, page, number)
+			}
+		}
+		return nil
+	})
+}
+
+// Of the log's format.
+const (
+	logHead   = 32
+	frameHead = 24 // begins with the page's number
+)
+
+// logged lists the pages in the log, each once. The caller sees to it that nobody writes.
+func (db *DB) logged() (numbers []int64, err error) {
+	log, err := os.Open(db.path + "-wal")
+	if err != nil {
+		return nil, fmt.Errorf("read write-ahead log: %w", err)
 	}
-	return nil
+	defer log.Close()
+	seen, head := make(map[int64]bool), make([]byte, 4)
+	for at := int64(logHead); ; at += frameHead + pageSize {
+		if _, err := log.ReadAt(head, at); err == io.EOF {
+			return numbers, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read write-ahead log: %w", err)
+		}
+		if n := int64(binary.BigEndian.Uint32(head)); !seen[n] && n < mostPages {
+			seen[n], numbers = true, append(numbers, n)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,27 @@ func TestNothingIsLeftInPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := keyTables(t, db)
+	stop, busy := make(chan struct{}), sync.WaitGroup{}
+	busy.Go(func() { // others write meanwhile, and SQLite moves rows for them
+		r := rand.New(rand.NewPCG(3, 4))
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			row := keys.Row{ID: keys.ID{Kind: "other", Name: fmt.Sprint(r.Uint64())}, Wrapped: make([]byte, 40+r.IntN(1800))}
+			if err := table.Put(t.Context(), []keys.Row{row}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	ended := sync.OnceFunc(func() {
+		close(stop)
+		busy.Wait()
+	})
+	defer ended()
 	r := rand.New(rand.NewPCG(1, 2))
 	live, gone := make(map[string][]byte), [][]byte{}
 	for i := range 150 {
@@ -61,6 +83,7 @@ func TestNothingIsLeftInPages(t *testing.T) {
 			t.Fatalf("%s: %x, %v", name, row.Wrapped, err)
 		}
 	}
+	ended()
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -218,5 +218,8 @@ func (s *Worlds) DropStretches(ctx context.Context, ids []uint64, docs []carnet.
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	return s.Overwrite(ctx)
+	if err := s.clear(ctx); err != nil {
+		return err
+	}
+	return s.db.cut(ctx)
 }

@@ -219,6 +219,9 @@ func (s *Things) TrimLog(ctx context.Context, before int64) (rows int, err error
 	if err != nil {
 		return 0, err
 	}
+	if rows == 0 {
+		return 0, nil
+	}
 	return rows, s.db.scrub(ctx)
 }
 

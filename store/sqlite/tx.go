@@ -65,6 +65,8 @@ func (db *DB) acquire(ctx context.Context) error {
 	}
 	select {
 	case db.slot <- struct{}{}:
+	case <-db.quit:
+		return carnet.Errorf(carnet.Unavailable, "the store is closed")
 	case <-ctx.Done():
 		return ctx.Err()
 	}
