@@ -72,9 +72,9 @@ func (s *server) grantRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "list-principals", Method: http.MethodGet, Path: "/v1/principals", Tags: entities,
 		Summary: "The applications, and who acts as avatars.",
-	}, func(context.Context, *struct{}) (*body[PrincipalList], error) {
+	}, func(ctx context.Context, _ *struct{}) (*body[PrincipalList], error) {
 		list := PrincipalList{[]PrincipalInfo{}}
-		for _, p := range s.entities.Principals() {
+		for _, p := range worlds(ctx, s.entities.Principals()) {
 			list.Principals = append(list.Principals, infoOf(p))
 		}
 		return answer(list, nil)
