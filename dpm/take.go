@@ -97,6 +97,12 @@ func (a *Agent) accept(ctx context.Context, h *held, bags []*seal.Bag) (string, 
 		a.mu.Unlock()
 		return a.again(other, h.job.Order)
 	}
+	if h.module != nil { // a revocation that comes from here on finds the job
+		if why := a.why(h.job.Peer, h.order.Module, h.module); why != "" {
+			a.mu.Unlock()
+			return "", carnet.Errorf(carnet.Forbidden, "%s", why)
+		}
+	}
 	a.jobs[h.ref] = h
 	a.mu.Unlock()
 	err = putKeys(ctx, a.cfg.Keys, h.ref, bags)

@@ -156,7 +156,7 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 				return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s has lost it, and doesn't take it again: %v", j.At, err)}, nil)
 			}
 			if err == nil {
-				continue
+				err = carnet.Errorf(carnet.Unavailable, "%s had lost it, and has it again", j.At)
 			}
 		}
 		if err != nil {

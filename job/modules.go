@@ -311,7 +311,7 @@ func (a *Agent) refuse(ctx context.Context, h *held, j *Job, why string) error {
 	}
 	p, err := a.cfg.Peer(j.At)
 	if code := carnet.CodeOf(err); code == carnet.Forbidden || code == carnet.NotFound {
-		return a.change(ctx, h, e, nil) // the DPM ends the jobs of who is no peer
+		return a.change(ctx, h, e, nil) // it is given nothing more, and the job ends there with its time
 	}
 	if err != nil {
 		return err
@@ -332,7 +332,16 @@ func (a *Agent) refuse(ctx context.Context, h *held, j *Job, why string) error {
 	if j.Stand.State == Ordered {
 		return a.change(ctx, h, e, nil) // if it had come, it has ended there; if it comes, it isn't taken
 	}
-	return a.follow(ctx, h, j, &p)
+	s, err := p.DPM.Status(ctx, j.ID, 0, time.Second)
+	switch {
+	case carnet.CodeOf(err) == carnet.NotFound:
+		return a.change(ctx, h, e, nil)
+	case err != nil:
+		return err
+	case s.Result != "":
+		return a.take(ctx, h, j, &p, &s)
+	}
+	return a.withdraw(ctx, h, why) // it says that it has ended it, and hasn't
 }
 
 // tellRevoked tells each DPM of the revocations: one that knows an older copy's, or none

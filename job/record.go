@@ -8,6 +8,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/capsule"
+	"carnet/identity"
 	"carnet/ledger"
 )
 
@@ -43,8 +44,9 @@ func (a *Agent) askRecord(ctx context.Context, h *held, j *Job) error {
 	return a.keepRecord(ctx, h, said, "")
 }
 
-// recordOf checks that a record is the DPM's of this job: what its statements prove is
-// looked at by who verifies evidence.
+// recordOf checks that a record is the DPM's of this job, and proves by the ledger that
+// it names what it has to: who verifies evidence finds the same. Whether that ledger is
+// one to trust is theirs to say.
 func recordOf(said string, j *Job, p *Peer) error {
 	r, err := capsule.OpenRecord(said, p.Key)
 	if err != nil {
@@ -57,6 +59,26 @@ func recordOf(said string, j *Job, p *Peer) error {
 	named := capsule.Fingerprint(j.Order)
 	if r.Job != j.ID || r.Order != named || !states(r.Accepted.Statement, ledger.JobAccepted, named) || !states(r.Ended.Statement, ledger.JobEnded, capsule.Fingerprint(j.Stand.Result)) {
 		return carnet.Errorf(carnet.Tampered, "%s shows statements of something else", j.At)
+	}
+	if _, err := carnet.ParsePartyID(string(r.Depot)); err != nil {
+		return err
+	}
+	key, err := ledger.ParseKey(r.Ledger)
+	if err != nil {
+		return err
+	}
+	v := ledger.NewVerifier(key)
+	for _, p := range []*identity.OnLedger{&r.Accepted, &r.Ended} {
+		if len(p.Salt) != len(ledger.Salt{}) {
+			return carnet.Errorf(carnet.Malformed, "%s shows a statement with a salt of %d bytes", j.At, len(p.Salt))
+		}
+		receipt, err := ledger.ParseReceipt(p.Receipt)
+		if err == nil {
+			_, err = v.Verify(ledger.EntryOf(ledger.Salt(p.Salt), p.Statement), receipt)
+		}
+		if err != nil {
+			return carnet.Errorf(carnet.Tampered, "%s shows a statement that isn't proved: %v", j.At, err)
+		}
 	}
 	return nil
 }
