@@ -205,7 +205,8 @@ var worldsOwn = []capsule.Outcome{"refused", "silent", "lied"}
 func (c *jobCheck) result(key ed25519.PublicKey) {
 	j, ended := c.job, ledger.Statement{Kind: ledger.JobEnded, Who: c.order.By, Peer: cmp.Or(c.job.At, c.order.By), Reason: string(c.job.Outcome)}
 	if j.Result == "" {
-		if !slices.Contains(append(worldsOwn, capsule.Withdrawn), j.Outcome) {
+		// Earlier programs signed no result of a job that was parked in the world itself.
+		if !slices.Contains(append(worldsOwn, capsule.Withdrawn), j.Outcome) && (j.At != "" || j.Outcome != capsule.Parked) {
 			c.say(False, "it is said to have ended as %q, and there is no result that says so", string(j.Outcome))
 		}
 		if j.Ended != nil { // it would name no job
@@ -304,7 +305,9 @@ func (c *jobCheck) inputs(ctx context.Context) error {
 			c.say(False, "input %d %s", in.Place, why)
 			continue
 		}
-		c.of.Own++
+		if !c.where.broken { // else nobody has looked
+			c.of.Own++
+		}
 	}
 	if len(seen) == 0 {
 		c.say(Unknown, "of which of the bundle's batches its inputs were made can't be told: the world has them no more, or doesn't say")

@@ -9,6 +9,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/api/client"
+	"carnet/capsule"
 	"carnet/identity"
 )
 
@@ -137,10 +138,21 @@ func (c moduleShow) Run(ctx context.Context, s streams) error {
 	case c.Revocation && m.Revoked == nil:
 		return carnet.Errorf(carnet.NotFound, "the module %s isn't revoked", m.ID)
 	case c.Revocation:
-		_, err = fmt.Fprintln(s.out, m.Revoked.Revocations[0])
+		_, err = fmt.Fprintln(s.out, publishers(m))
 		return err
 	}
 	return c.shown(s, m)
+}
+
+// publishers is the word of a revoked module's publisher, which counts at every world;
+// where there is none, the first.
+func publishers(m api.Module) string {
+	for _, word := range m.Revoked.Revocations {
+		if r, err := capsule.OpenRevocation(word); err == nil && r.By == m.By {
+			return word
+		}
+	}
+	return m.Revoked.Revocations[0]
 }
 
 type moduleRevoke struct {

@@ -82,6 +82,7 @@ func (b *bench) startCast(ctx context.Context, name string, c cast) (s *system, 
 	neighbours := slices.Contains(c.worlds, "citadel")
 	for _, w := range c.worlds {
 		p := &party{name: w, role: identity.World, config: node.Config{World: purposes[w], Limits: c.limits}}
+		p.config.World.UnsignedPrograms = len(c.dpms) > 0
 		if c.dsn != "" {
 			p.config.Store = node.Store{Kind: "postgres", DSN: c.dsn, Schema: "bench_" + string(w)}
 		}
@@ -93,7 +94,7 @@ func (b *bench) startCast(ctx context.Context, name string, c cast) (s *system, 
 		s.worlds = append(s.worlds, p)
 	}
 	for dpm, workers := range c.dpms {
-		s.dpms = append(s.dpms, &party{name: dpm, role: identity.DPM, config: node.Config{DPM: node.DPMConfig{Sensitivity: "personal+health", Workers: workers}}})
+		s.dpms = append(s.dpms, &party{name: dpm, role: identity.DPM, config: node.Config{DPM: node.DPMConfig{Sensitivity: "personal+health", Workers: workers, UnsignedPrograms: true}}})
 	}
 	for _, p := range append(s.all(), s.dpms...) {
 		p.dir = filepath.Join(b.dir, name, string(p.name))

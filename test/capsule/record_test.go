@@ -12,10 +12,14 @@ import (
 	"carnet/identity"
 	"carnet/job"
 	"carnet/ledger"
+	"carnet/seal"
+
+	"github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
 )
 
-// Record is the liar's word of what it stated. These offices have no ledger: it is made
-// here.
+// Record is the liar's word of what it stated. These offices have no ledger: one is made
+// here, of what was stated.
 func (l *liar) Record(ctx context.Context, id carnet.JobID) (string, error) {
 	if l.tell.record == nil || l.honor.Load() {
 		return l.DPM.Record(ctx, id)
@@ -23,27 +27,65 @@ func (l *liar) Record(ctx context.Context, id carnet.JobID) (string, error) {
 	if err := l.quiet("record"); err != nil {
 		return "", err
 	}
-	r := capsule.Record{Job: id, Depot: "vault", Ledger: "vault.example/ledger"}
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return "", err
+	}
+	signer, err := ledger.NewSigner("vault.carnet.ledger", key)
+	if err != nil {
+		return "", err
+	}
+	r := capsule.Record{Job: id, Depot: "vault", Ledger: signer.Key().String()}
+	var proofs []*identity.OnLedger
 	for _, s := range l.o.told() {
 		s.Who = l.o.name // as node has it
 		text, err := s.Marshal()
 		if err != nil {
 			return "", err
 		}
-		proof := identity.OnLedger{Statement: text, Salt: []byte{1}, Receipt: []byte{2}}
+		salt := ledger.NewSalt()
+		proof := identity.OnLedger{Statement: text, Salt: salt[:]}
 		switch s.Kind {
 		case ledger.JobAccepted:
 			r.Order, r.Accepted = s.Object, proof
+			proofs = append(proofs, &r.Accepted)
 		case ledger.JobEnded:
 			r.Ended = proof
+			proofs = append(proofs, &r.Ended)
 		}
 	}
+	if err := enter(signer, proofs); err != nil {
+		return "", err
+	}
 	l.tell.record(&r)
-	key := l.o.key
+	key = l.o.key
 	if l.tell.recorder != nil {
 		key = l.tell.recorder
 	}
 	return r.Sign(key)
+}
+
+// enter puts statements on a ledger that has nothing else, and gives them their receipts.
+func enter(signer *ledger.Signer, all []*identity.OnLedger) error {
+	var entries []carnet.Fingerprint
+	for _, p := range all {
+		entries = append(entries, carnet.Fingerprint(ledger.EntryOf(ledger.Salt(p.Salt), p.Statement)))
+	}
+	root := seal.Root(entries)
+	text := log.Checkpoint{Origin: signer.Name(), Size: uint64(len(entries)), Hash: root[:]}.Marshal()
+	signed, err := note.Sign(&note.Note{Text: string(text)}, signer)
+	if err != nil {
+		return err
+	}
+	signature, err := signer.SignRoot(root)
+	for i, p := range all {
+		r := ledger.Receipt{Index: uint64(i), Checkpoint: signed, Signature: signature}
+		for _, step := range seal.Proof(entries, i) {
+			r.Path = append(r.Path, step)
+		}
+		p.Receipt = r.Marshal()
+	}
+	return err
 }
 
 // told is what it has stated.
@@ -88,6 +130,12 @@ func TestRecordsAreOfTheJob(t *testing.T) {
 			restated(t, &r.Accepted, func(s *ledger.Statement) { s.Who = "lab" })
 		}, why: "something else"},
 		{name: "of the same twice", record: func(_ *testing.T, r *capsule.Record) { r.Ended = r.Accepted }, why: "something else"},
+		{name: "on no ledger", record: func(_ *testing.T, r *capsule.Record) { r.Ledger = "vault.example/ledger" }, why: "key"},
+		{name: "at no depot", record: func(_ *testing.T, r *capsule.Record) { r.Depot = "V!" }, why: "party"},
+		{name: "with a short salt", record: func(_ *testing.T, r *capsule.Record) { r.Ended.Salt = r.Ended.Salt[:31] }, why: "salt"},
+		{name: "with another salt", record: func(_ *testing.T, r *capsule.Record) { r.Ended.Salt[0]++ }, why: "isn't proved"},
+		{name: "with another's receipt", record: func(_ *testing.T, r *capsule.Record) { r.Ended.Receipt = r.Accepted.Receipt }, why: "isn't proved"},
+		{name: "without a receipt", record: func(_ *testing.T, r *capsule.Record) { r.Accepted.Receipt = nil }, why: "isn't proved"},
 		{name: "of no statement", record: func(_ *testing.T, r *capsule.Record) { r.Accepted.Statement = []byte{0} }, why: "something else"},
 	} {
 		t.Run(v.name, func(t *testing.T) {
