@@ -298,12 +298,6 @@ func (c peerResume) Run(ctx context.Context, s streams) error {
 	return c.do(ctx, s, func(cl *client.Client) (api.Peer, error) { return cl.ResumePeer(ctx, c.Name) })
 }
 
-type peerRemove struct{ named }
-
-func (c peerRemove) Run(ctx context.Context, s streams) error {
-	return c.do(ctx, s, func(cl *client.Client) (api.Peer, error) { return cl.RemovePeer(ctx, c.Name) })
-}
-
 // showPeer shows a peering for people.
 func showPeer(s streams, p api.Peer, asJSON bool) error {
 	if asJSON {

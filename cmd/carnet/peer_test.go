@@ -116,13 +116,26 @@ func TestARefusedPeerSeesThatItIs(t *testing.T) {
 	shows("suspended here", fine, "peer", "list", hub)
 	u.does("peer", "resume", "gym", hub)
 
-	u.does("peer", "remove", "watches", "--access=vault/access.json")
+	u.does("peer", "remove", "watches", "--yes", "--access=vault/access.json")
 	u.write("watch.td.json", `{"@context":["https://www.w3.org/2022/wot/td/v1.1"],"title":"Watch","securityDefinitions":{"p":{"scheme":"basic"}},"security":"p","properties":{"heart_rate":{"type":"number","forms":[{"href":"h"}]}}}`)
 	u.does("thing", "add", hub, "--description=watch.td.json") // a statement, which the depot is to take
 	shows("removed", refused("keeper"), "peer", "show", "keeper", hub)
 
 	// A peering that was removed has no link any more: neither one that is up nor one that is down.
-	u.does("peer", "remove", "gym", hub)
+	// What stops with it is said, and without a yes nothing is done.
+	u.does("thing", "add", hub, "--id=worn", "--description=watch.td.json")
+	u.write("view.json", `{"properties":{"heart_rate":{}},"purposes":["care"]}`)
+	u.does("thing", "map", hub, "worn", "--world=gym", "--view=view.json")
+	for _, answer := range []string{"", "no\n"} {
+		r := u.try(answer, "peer", "remove", "gym", hub)
+		if r.code != 1 || !strings.Contains(r.err, "ends for good") || !strings.Contains(r.err, "gym gets nothing more of worn") || !strings.Contains(r.err, "the peering is not removed; answer yes, or add --yes") {
+			t.Errorf("answered %q: %+v", answer, r)
+		}
+	}
+	u.sees([]string{"link to gym"}, "status", hub)
+	if r := u.try("yes\n", "peer", "remove", "gym", hub); r.code != 0 || !strings.Contains(r.out, "removed") {
+		t.Errorf("answered yes: %+v", r)
+	}
 	if out := u.does("status", hub); strings.Contains(out, "link to gym") || !strings.Contains(out, "messages accepted") {
 		t.Errorf("after the removal the status is\n%s", out)
 	}
