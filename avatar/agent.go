@@ -170,6 +170,7 @@ type Agent struct {
 
 	clearMu   sync.Mutex // held while what has moved away, or doesn't come, is deleted; before the others
 	depotMu   sync.Mutex // held while an object is put at the depot, so that none is that is erased there
+	nameMu    sync.Mutex // held while a stream that comes gets its keys, and while those of one that went are destroyed; before changeMu
 	changeMu  sync.Mutex // held while documents change
 	epochsDue time.Time  // when it is next looked at which keys are over; owner: compactLoop
 	valuesDue time.Time  // which values are; owner: compactLoop

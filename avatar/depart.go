@@ -282,24 +282,30 @@ func (a *Agent) deleteDocument(ctx context.Context, kind, id string) error {
 // the same name needs, which has come with another move.
 func (a *Agent) destroyStreams(ctx context.Context, streams []*stream, why string) error {
 	for _, s := range streams {
-		name := a.nameOf(s.id)
-		level := seal.Level(0) // of the keys that go: all
-		if f := a.formerOf(s.id); f != nil && a.stream(name) != nil {
-			level = seal.EpochLevel // those of slots are a share's
-		}
-		others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
-		if len(others) > 0 && a.formerOf(s.id) == nil {
-			if level = seal.SlotLevel; slices.ContainsFunc(others, func(other *stream) bool { return a.formerOf(other.id).Slots }) {
-				continue // they are the other's, too
-			}
-		} else if len(others) > 0 {
-			continue
-		}
-		if err := a.destroyStream(ctx, name, level, why); err != nil {
+		if err := a.destroyOne(ctx, s, why); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *Agent) destroyOne(ctx context.Context, s *stream, why string) error {
+	a.nameMu.Lock() // until they are destroyed none of that name comes
+	defer a.nameMu.Unlock()
+	name := a.nameOf(s.id)
+	level := seal.Level(0) // of the keys that go: all
+	if f := a.formerOf(s.id); f != nil && a.stream(name) != nil {
+		level = seal.EpochLevel // those of slots are a share's
+	}
+	others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
+	if len(others) > 0 && a.formerOf(s.id) == nil {
+		if level = seal.SlotLevel; slices.ContainsFunc(others, func(other *stream) bool { return a.formerOf(other.id).Slots }) {
+			return nil // they are the other's, too
+		}
+	} else if len(others) > 0 {
+		return nil
+	}
+	return a.destroyStream(ctx, name, level, why)
 }
 
 func (a *Agent) destroyStream(ctx context.Context, name carnet.StreamID, level seal.Level, why string) error {

@@ -36,6 +36,8 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 	if err != nil {
 		return err
 	}
+	a.nameMu.Lock()
+	defer a.nameMu.Unlock()
 	if err := a.keepArrived(ctx, r); err != nil {
 		return err
 	}

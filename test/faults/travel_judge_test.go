@@ -283,7 +283,7 @@ func (n *neighbours) nothingHalfDone() error {
 			case x.State == move.Home && x.Departure != "" && x.Surveyed && x.Unfit == 0:
 			case x.State == move.Gone && x.Departure != "":
 			default:
-				return fmt.Errorf("%s: crossing %s is %s: %s %+v", p.name, x.ID, x.State, x.Why, x.Progress)
+				return fmt.Errorf("%s: crossing %s is %s, surveyed %t, with %d batches that can't be used: %s %+v", p.name, x.ID, x.State, x.Surveyed, x.Unfit, x.Why, x.Progress)
 			}
 		}
 	}
