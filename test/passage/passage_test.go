@@ -712,3 +712,37 @@ func TestSubscriptionEndsWithDeparture(t *testing.T) {
 		n += len(e.Measurements)
 	}
 }
+
+// An avatar that comes back while the world destroys the keys of its earlier stay keeps
+// those that have come with it.
+func TestKeysComeBackWhileTheyAreDestroyed(t *testing.T) {
+	ctx := t.Context()
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 4)
+	before := arena.history(id)
+	there := newPassage(t, arena, citadel, id)
+	for _, step := range []func() error{there.expect, there.copy, there.freeze, there.prepare, there.arrive} {
+		must(t, step())
+	}
+	must(t, arena.agent.Depart(ctx, id, there.crossing, citadel.name, carnet.Fingerprint{1}))
+	back := newPassage(t, citadel, arena, there.target)
+	for _, step := range []func() error{back.expect, back.copy, back.freeze, back.prepare} {
+		must(t, step())
+	}
+	arrived := make(chan error, 1)
+	comes := func() { // when it is known which keys are to go
+		go func() { arrived <- back.arrive() }()
+		time.Sleep(200 * time.Millisecond) // it gets as far as it can
+	}
+	arena.listed.Store(&comes)
+	must(t, arena.agent.Clear(ctx, id))
+	select {
+	case err := <-arrived:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it doesn't arrive")
+	}
+	if got := arena.history(back.target); !slices.Equal(got, before) {
+		t.Errorf("the history has %d measurements, want %d", len(got), len(before))
+	}
+}

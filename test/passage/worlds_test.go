@@ -165,6 +165,18 @@ type store struct {
 	disk *disk
 	// meanwhile, if there is any, happens once before a compaction is stored.
 	meanwhile *func()
+	// listed, if there is any, happens once after epochs were listed.
+	listed *atomic.Pointer[func()]
+}
+
+func (s store) DocumentPage(ctx context.Context, kind, after string, limit int) ([]carnet.Document, error) {
+	page, err := s.Store.DocumentPage(ctx, kind, after, limit)
+	if kind == "epoch" {
+		if do := s.listed.Swap(nil); do != nil {
+			(*do)()
+		}
+	}
+	return page, err
 }
 
 func (s store) Put(ctx context.Context, d []carnet.Document, i []ledger.Item) error {
@@ -210,6 +222,7 @@ type world struct {
 
 	disk      *disk
 	meanwhile func()
+	listed    atomic.Pointer[func()]
 	kek       keys.KEK
 	dbs       []*sqlite.DB
 	table     *keys.Table
@@ -263,7 +276,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store = store{worlds, w.disk, &w.meanwhile}
+	w.store = store{worlds, w.disk, &w.meanwhile, &w.listed}
 	out := slog.New(slog.DiscardHandler)
 	if os.Getenv("CARNET_TEST_LOG") != "" {
 		out = slog.New(slog.NewTextHandler(os.Stderr, nil))
