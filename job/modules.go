@@ -370,21 +370,13 @@ func (a *Agent) tellRevoked(ctx context.Context) error {
 }
 
 func (a *Agent) tellRevokedTo(ctx context.Context, at carnet.PartyID, told string, all []string) (knows string, err error) {
-	p, err := a.cfg.Peer(at)
-	if err != nil {
-		return "", err
-	}
 	ctx, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
-	said, err := p.DPM.Offer(ctx)
+	p, process, err := a.processOf(ctx, at)
 	if err != nil {
 		return "", err
 	}
-	o, err := capsule.OpenOffer(said.Offer, p.Key)
-	if err != nil {
-		return "", err
-	}
-	if knows = fmt.Sprintf("%s %d", o.Process, len(all)); knows == told {
+	if knows = fmt.Sprintf("%s %d", process, len(all)); knows == told {
 		return knows, nil
 	}
 	for _, r := range all {

@@ -51,24 +51,29 @@ func (a *Agent) withdrawn() map[carnet.PartyID][]Job {
 // remindOf asks a DPM which process it is, and tells another than told what was
 // withdrawn.
 func (a *Agent) remindOf(ctx context.Context, at carnet.PartyID, told string, jobs []Job) (process string, err error) {
-	p, err := a.cfg.Peer(at)
-	if err != nil {
-		return "", err
-	}
 	ctx, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
-	said, err := p.DPM.Offer(ctx)
-	if err != nil {
-		return "", err
-	}
-	o, err := capsule.OpenOffer(said.Offer, p.Key)
-	if err != nil || o.Process == told {
-		return o.Process, err
+	p, process, err := a.processOf(ctx, at)
+	if err != nil || process == told {
+		return process, err
 	}
 	for i := range jobs {
 		if _, err := p.DPM.Withdraw(ctx, jobs[i].ID, jobs[i].Stand.Withdrawal); err != nil && !final(err) {
 			return "", err
 		}
 	}
-	return o.Process, nil
+	return process, nil
+}
+
+// processOf asks a DPM which process it is.
+func (a *Agent) processOf(ctx context.Context, at carnet.PartyID) (p Peer, process string, err error) {
+	if p, err = a.cfg.Peer(at); err != nil {
+		return p, "", err
+	}
+	said, err := p.DPM.Offer(ctx)
+	if err != nil {
+		return p, "", err
+	}
+	o, err := capsule.OpenOffer(said.Offer, p.Key)
+	return p, o.Process, err
 }
