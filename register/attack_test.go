@@ -403,11 +403,11 @@ func TestAnswersThatDoNotHold(t *testing.T) {
 		t.Error("a decision of another registrar holds")
 	}
 	for name, r := range map[string]HomeReply{
-		"from before the move":      {stayed.Home, d.Reply.Decision, d.Reply.Proof},
-		"another home's record":     {moved.Home, stayed.Record, stayed.Proof},
-		"no record":                 {moved.Home, "", moved.Proof},
-		"another change's proof":    {stayed.Home, stayed.Record, moved.Proof},
-		"the record for the answer": {d.Reply.Decision, d.Reply.Decision, d.Reply.Proof},
+		"from before the move":      {stayed.Home, d.Reply.Decision, d.Reply.Proof, nil},
+		"another home's record":     {moved.Home, stayed.Record, stayed.Proof, nil},
+		"no record":                 {moved.Home, "", moved.Proof, nil},
+		"another change's proof":    {stayed.Home, stayed.Record, moved.Proof, nil},
+		"the record for the answer": {d.Reply.Decision, d.Reply.Decision, d.Reply.Proof, nil},
 	} {
 		if _, err := r.Verify(registrar, ledgerKey); err == nil {
 			t.Errorf("%s: it holds", name)

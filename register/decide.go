@@ -22,6 +22,9 @@ type Home struct {
 	// Erased is the order by which what it is the home of was erased; empty: it
 	// wasn't. It never changes again then.
 	Erased string `json:"erased,omitempty"`
+	// Moved is the number of the change that moved it to where it is; absent: none did,
+	// or a register from before this was written down did.
+	Moved uint64 `json:"moved,omitempty"`
 }
 
 // Want is what somebody asks a registrar to do about a crossing.

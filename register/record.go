@@ -62,6 +62,11 @@ func (r *Registrar) seal(last Change, rec *record) (c Change, err error) {
 	}
 	salt := ledger.NewSalt()
 	rec.Number, rec.Before, rec.Salt = last.Number+1, carnet.FingerprintOf(last.Body), salt[:]
+	if rec.Crossing != (carnet.CrossingID{}) {
+		for i := range rec.Homes {
+			rec.Homes[i].Moved = rec.Number
+		}
+	}
 	text, err := json.Marshal(rec)
 	if err != nil {
 		return c, fmt.Errorf("write change: %w", err)
@@ -185,6 +190,23 @@ type HomeReply struct {
 	Home   string `json:"home"`
 	Record string `json:"record"`
 	Proof  Proof  `json:"proof"` // of the record
+	// Moved is the decision that moved it to where it is, if that isn't the record: a world
+	// that was away then learns from it that it is no home any more.
+	Moved *DecisionReply `json:"moved,omitempty"`
+}
+
+// Commit returns the decision by which a home came to where it is, as it was signed;
+// carnet.NotFound if the answer has none. Who asks has had it verified.
+func (h HomeReply) Commit() (identity.Decision, string, error) {
+	token := h.Record
+	if h.Moved != nil {
+		token = h.Moved.Decision
+	}
+	d, err := identity.OpenDecision(token)
+	if err != nil || d.Outcome != identity.Commit {
+		return identity.Decision{}, "", carnet.Errorf(carnet.NotFound, "the registrar's answer names no decision that moved the home")
+	}
+	return d, token, nil
 }
 
 // Verify checks offline that the answer is the registrar's, that its record says the
@@ -206,6 +228,14 @@ func (h HomeReply) verify(registrar string, key ledger.Key) (identity.HomeAnswer
 	if answer.Registrar != registrar {
 		return answer, carnet.Errorf(carnet.Unauthenticated, "the answer is another registrar's")
 	}
+	at := identity.HomeAt{Home: answer.Home, Version: answer.Version, World: answer.World}
+	if h.Moved != nil {
+		if d, err := h.Moved.Verify(registrar, key); err != nil {
+			return answer, err
+		} else if !d.Moves(at) {
+			return answer, carnet.Errorf(carnet.Tampered, "the registrar names a decision about something else as the one that moved the home")
+		}
+	}
 	if record, err := identity.OpenHome(h.Record); err == nil {
 		if record.Asked = answer.Asked; record != answer {
 			return answer, carnet.Errorf(carnet.Tampered, "the registrar's answer and its record differ")
@@ -216,7 +246,6 @@ func (h HomeReply) verify(registrar string, key ledger.Key) (identity.HomeAnswer
 	if err != nil {
 		return answer, err
 	}
-	at := identity.HomeAt{Home: answer.Home, Version: answer.Version, World: answer.World}
 	if decision.Registrar != registrar || !decision.Moves(at) || answer.Erased != "" {
 		return answer, carnet.Errorf(carnet.Tampered, "the registrar's answer and its record differ")
 	}

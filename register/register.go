@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -369,6 +370,7 @@ func (r *Registrar) stand(ctx context.Context, id carnet.HomeID, asked string, r
 		return reply, err
 	}
 	var now Home
+	var moved uint64
 	n, err := r.next(ctx, func(Change) (*record, uint64, error) {
 		changes, err := r.cfg.Store.Homes(ctx, []carnet.HomeID{id})
 		if err != nil {
@@ -384,11 +386,17 @@ func (r *Registrar) stand(ctx context.Context, id carnet.HomeID, asked string, r
 			if err != nil {
 				return nil, 0, err
 			}
+			if moved, err = r.movedBy(ctx, h, c.Number); err != nil {
+				return nil, 0, err
+			}
 			known = &h
 		}
 		h, changed, err := rule(known)
 		if err != nil {
 			return nil, 0, err
+		}
+		if changed {
+			h.Moved = moved
 		}
 		now = h
 		if reply.Home, err = identity.SignHome(r.cfg.Key, h.answer(r.did, asked)); err != nil || !changed {
@@ -410,7 +418,36 @@ func (r *Registrar) stand(ctx context.Context, id carnet.HomeID, asked string, r
 		return HomeReply{}, fmt.Errorf("change %d says %+v of a home, and %+v was signed: %w", n, h, now, err)
 	}
 	reply.Record, reply.Proof = rec.Signed, proof
+	if moved != 0 && moved != n {
+		if rec, proof, err = r.told(ctx, moved); err != nil {
+			return HomeReply{}, err
+		}
+		reply.Moved = &DecisionReply{Decision: rec.Signed, Proof: proof}
+	}
 	return reply, nil
+}
+
+// movedBy is the change that moved a home to where it is, as it stands since change n; 0
+// if none did. In a register from before homes had that number it is looked for.
+func (r *Registrar) movedBy(ctx context.Context, h Home, n uint64) (uint64, error) {
+	for h.Moved == 0 && h.Version > 1 && n > 0 {
+		from := n - min(group, n)
+		changes, err := r.cfg.Store.Changes(ctx, from, int(n-from))
+		if err != nil {
+			return 0, err
+		}
+		for _, c := range slices.Backward(changes) {
+			rec, err := r.open(c)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := rec.home(h.ID); err == nil && rec.Crossing != (carnet.CrossingID{}) {
+				return rec.Number, nil
+			}
+		}
+		n = from
+	}
+	return h.Moved, nil
 }
 
 // answer is what is said of a home to who asked with a nonce.

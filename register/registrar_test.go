@@ -1,6 +1,7 @@
 package register
 
 import (
+	"encoding/json"
 	"reflect"
 	"testing"
 	"time"
@@ -52,7 +53,11 @@ func TestAHomeMovesByItsOwnersOrder(t *testing.T) {
 	if h, _, err := s.by(arena).Claim(ctx, homes[0]); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("the former home claimed it as %+v, %v", h, err)
 	}
+	// Who was away meanwhile still learns by which decision it is elsewhere.
+	s.namesCommit(homes[0], d.Reply.Decision)
+	s.namesCommit(homes[1], d.Reply.Decision)
 	s.restart()
+	s.namesCommit(homes[0], d.Reply.Decision)
 	if again, err := s.by(arena).Decide(ctx, o.Crossing, Petition{Want: Ask, Order: p.Order}); err != nil || !reflect.DeepEqual(again, d) {
 		t.Errorf("after a restart: %+v, %v; want the same as before", again, err)
 	}
@@ -108,4 +113,67 @@ func TestAnErasedHomeNeverMovesAgain(t *testing.T) {
 	if erased, err := s.by(arena).Erased(ctx, append(homes, carnet.NewHomeID())); err != nil || len(erased) != 1 || erased[0] != homes[0] {
 		t.Errorf("erased are %v, %v; want the first", erased, err)
 	}
+}
+
+// namesCommit checks by which decision a home is said to be where it is.
+func (s *stage) namesCommit(id carnet.HomeID, decision string) HomeReply {
+	s.t.Helper()
+	_, reply, err := s.by(arena).Home(s.t.Context(), id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, token, err := reply.Commit(); err != nil || token != decision {
+		s.t.Errorf("it is said to be there by %q, %v; want %q", token, err, decision)
+	}
+	return reply
+}
+
+// What is said of how a home came to where it is must be the registrar's, and so.
+func TestTheCommitOfAHomeIsProved(t *testing.T) {
+	s := newStage(t)
+	m, other := s.move(), s.move()
+	home := m.homes[0]
+	if _, _, err := s.by(citadel).Claim(t.Context(), home); err != nil {
+		t.Fatal(err)
+	}
+	reply := s.namesCommit(home, m.decided.Reply.Decision)
+	for name, moved := range map[string]*DecisionReply{
+		"another home's": &other.decided.Reply,
+		"unproved":       {Decision: m.decided.Reply.Decision, Proof: other.decided.Reply.Proof},
+	} {
+		wrong := reply
+		wrong.Moved = moved
+		if _, err := wrong.Verify(did(theRegistrar), s.ledger.Key()); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, reply, err := s.by(arena).Enrol(t.Context(), carnet.NewHomeID(), did(alice)); err != nil {
+		t.Error(err)
+	} else if _, _, err := reply.Commit(); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("one that never moved names a commit: %v", err)
+	}
+
+	// A register from before that was written down with each home finds it.
+	for i := range s.store.changes {
+		c := &s.store.changes[i]
+		rec, err := s.registrar.open(*c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j := range rec.Homes {
+			rec.Homes[j].Moved = 0
+		}
+		text, err := json.Marshal(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Body, err = s.registrar.cfg.Sealer.Seal(nil, bodyAAD(c.Number), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.namesCommit(home, m.decided.Reply.Decision)
+	if _, _, err := s.by(citadel).Claim(t.Context(), home); err != nil {
+		t.Fatal(err)
+	}
+	s.namesCommit(home, m.decided.Reply.Decision)
 }

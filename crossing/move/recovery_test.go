@@ -97,6 +97,14 @@ func TestARecoveredAvatarHasOneHome(t *testing.T) {
 		t.Errorf("proved by %+v, %v", p, err)
 	}
 
+	// Citadel has begun anew meanwhile, and so claimed it: the register's newest word of
+	// the home isn't the decision any more.
+	s.start("citadel")
+	s.citadel.claimAll(t.Context())
+	if h, _ := s.citadel.homeOf(s.crossing.To); s.registrar.homes[h.Home].Incarnation < 3 {
+		t.Fatalf("citadel hasn't claimed it: %+v", s.registrar.homes)
+	}
+
 	// Arena comes back: its claim is refused, and the register says where the home is.
 	s.start("arena")
 	for _, h := range s.arena.unclaimed() {

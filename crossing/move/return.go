@@ -122,11 +122,11 @@ func (a *Agent) gone(ctx context.Context, h Registered) error {
 // that moved its home there. This world was away then, or its store is an older copy.
 // What is left is deleted once the new home tells of it, or after a while.
 func (a *Agent) elsewhere(ctx context.Context, h Registered, is identity.HomeAnswer, reply register.HomeReply) error {
-	d, err := identity.OpenDecision(reply.Record)
+	d, commit, err := reply.Commit()
 	if err != nil {
 		return err
 	}
-	if d.Registrar != h.Registrar || d.Outcome != identity.Commit || !d.Moves(identity.HomeAt{Home: h.Home, Version: is.Version, World: is.World}) {
+	if d.Registrar != h.Registrar || !d.Moves(identity.HomeAt{Home: h.Home, Version: is.Version, World: is.World}) {
 		return carnet.Errorf(carnet.Tampered, "the register says that a home is elsewhere, by a decision about something else")
 	}
 	to := Elsewhere
@@ -143,7 +143,7 @@ func (a *Agent) elsewhere(ctx context.Context, h Registered, is identity.HomeAns
 		return nil
 	}
 	a.Log.Error("an avatar that is here has another home by now", "avatar", h.Avatar, "world", is.World, "crossing", d.Crossing)
-	return a.leaveHome(ctx, l, next, reply.Record)
+	return a.leaveHome(ctx, l, next, commit)
 }
 
 // leaveHome makes an avatar one that has left, durably. The caller holds changing.

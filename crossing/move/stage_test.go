@@ -356,6 +356,7 @@ type registrar struct {
 
 	mu      sync.Mutex
 	homes   map[carnet.HomeID]register.Home
+	newest  map[carnet.HomeID]string // what was signed at the newest change of each
 	decided map[carnet.CrossingID]*identity.Decision
 	away    bool
 	asked   int
@@ -404,6 +405,7 @@ func (d desk) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity
 	d.homes[id] = h
 	a := identity.HomeAnswer{Registrar: d.did(), Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: identity.NewNonce()}
 	token, err := identity.SignHome(d.key, a)
+	d.newest[id] = token
 	return a, register.HomeReply{Home: token, Record: token, Proof: register.Proof(d.ledger.State(ledger.HomeEnrolled, token))}, err
 }
 
@@ -426,8 +428,17 @@ func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, r
 	h, err := register.Claim(known, id, d.by)
 	if err == nil {
 		d.homes[id] = h
+		err = d.record(h)
 	}
 	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
+}
+
+// record notes what is said at a change of a home that isn't a decision.
+func (d desk) record(h register.Home) (err error) {
+	d.newest[h.ID], err = identity.SignHome(d.key, identity.HomeAnswer{
+		Registrar: d.did(), Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: identity.NewNonce(), Recovery: h.Recovery,
+	})
+	return err
 }
 
 func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
@@ -440,11 +451,15 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 	if !enrolled {
 		return identity.HomeAnswer{}, register.HomeReply{}, carnet.Errorf(carnet.NotFound, "no home %s is enrolled", id)
 	}
-	reply := register.HomeReply{}
-	for x, decision := range d.decided { // the one that moved it there
+	reply := register.HomeReply{Record: d.newest[id]}
+	for _, decision := range d.decided { // the one that moved it there
 		if decision.Moves(identity.HomeAt{Home: id, Version: h.Version, World: h.World}) {
-			if reply.Record, err = identity.SignDecision(d.key, *d.decided[x]); err != nil {
+			token, err := identity.SignDecision(d.key, *decision)
+			if err != nil {
 				return identity.HomeAnswer{}, reply, err
+			}
+			if token != reply.Record {
+				reply.Moved = &register.DecisionReply{Decision: token}
 			}
 		}
 	}
@@ -498,10 +513,18 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 		d.homes[h.ID] = h
 	}
 	if decision == nil {
+		for _, h := range homes {
+			if err := d.record(h); err != nil {
+				return nil, err
+			}
+		}
 		return nil, nil
 	}
 	d.decided[x] = decision
 	token, err := identity.SignDecision(d.key, *decision)
+	for _, h := range homes {
+		d.newest[h.ID] = token
+	}
 	return &register.Decided{Outcome: decision.Of(q.Hash), Decision: *decision, Reply: register.DecisionReply{
 		Decision: token, Proof: register.Proof(d.ledger.State(ledger.CrossingDecided, token)),
 	}}, err
@@ -560,7 +583,7 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	s := &stage{
-		t: t, registrar: &registrar{key: keyOf("vault"), ledger: itemtest.NewLedger(t, "vault"), homes: make(map[carnet.HomeID]register.Home), decided: make(map[carnet.CrossingID]*identity.Decision)},
+		t: t, registrar: &registrar{key: keyOf("vault"), ledger: itemtest.NewLedger(t, "vault"), homes: make(map[carnet.HomeID]register.Home), newest: make(map[carnet.HomeID]string), decided: make(map[carnet.CrossingID]*identity.Decision)},
 		stores: map[carnet.PartyID]*store{"arena": newStore(), "citadel": newStore()}, avatar: carnet.AvatarID{1},
 		items: make(map[carnet.PartyID]*item.Book), cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
 	}
