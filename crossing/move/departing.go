@@ -166,6 +166,9 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 // then the items, whose retirement is of an avatar that is no more.
 func (a *Agent) send(ctx context.Context, l atSource, d identity.Decision, token string) error {
 	if !l.alone() {
+		if err := a.noteHomeOf(ctx, l.Avatar); err != nil {
+			return err
+		}
 		if err := a.departNow(ctx, l, token); err != nil {
 			return err
 		}

@@ -49,10 +49,25 @@ func (a *Agent) HomeOf(id carnet.AvatarID) (Registered, error) {
 // stored. Nothing is asked of the register.
 func (a *Agent) NoteHome(ctx context.Context, h Registered) error {
 	defer a.changing.of(h.Avatar)()
+	return a.noteHome(ctx, h)
+}
+
+// noteHome is NoteHome for who has the avatar's turn.
+func (a *Agent) noteHome(ctx context.Context, h Registered) error {
 	if _, known := a.homeOf(h.Avatar); known {
 		return nil
 	}
 	return a.keepHome(ctx, knownHome{Registered: h})
+}
+
+// noteHomeOf notes the home of an avatar by which somebody has proved something of it.
+// The caller has the avatar's turn.
+func (a *Agent) noteHomeOf(ctx context.Context, id carnet.AvatarID) error {
+	h, err := a.HomeOf(id)
+	if err != nil {
+		return err
+	}
+	return a.noteHome(ctx, h)
 }
 
 // ByHome lists the avatars that were here under a home.

@@ -119,8 +119,17 @@ func (a *Agent) keepHome(ctx context.Context, h knownHome) error {
 // released before is worth nothing then, and neither is a recovery. Those that are
 // frozen aren't claimed; those whose home is elsewhere leave.
 func (a *Agent) claimAll(ctx context.Context) {
+	found := false
 	for n := 0; ; n++ {
 		left := 0
+		if !found {
+			if err := a.findHomes(ctx); err != nil {
+				left++
+				a.Log.Debug("whether avatars here are registered can't be asked yet", "err", err)
+			} else {
+				found = true
+			}
+		}
 		for _, h := range a.unclaimed() {
 			_, err := a.claim(ctx, h.Registrar, h.Home)
 			switch {
@@ -144,6 +153,37 @@ func (a *Agent) claimAll(ctx context.Context) {
 		case <-time.After(pause(n)):
 		}
 	}
+}
+
+// findHomes asks the register of the avatars that an owner's key is pinned with and of
+// whose home nothing is known: this store may be from before they were registered, and
+// have moved away since.
+func (a *Agent) findHomes(ctx context.Context) error {
+	for _, v := range a.World.Avatars() {
+		if _, known := a.homeOf(v.ID); known || len(v.OwnerKey) != ed25519.PublicKeySize {
+			continue
+		}
+		h, err := a.HomeOf(v.ID)
+		if carnet.CodeOf(err) == carnet.NotFound {
+			continue // it has gone meanwhile
+		} else if err != nil {
+			return err
+		}
+		registrar, err := a.registrarOf(h.Registrar)
+		if err != nil {
+			return err
+		}
+		switch _, _, err := registrar.Home(ctx, h.Home); {
+		case carnet.CodeOf(err) == carnet.NotFound:
+			continue // nobody has had it registered
+		case err != nil:
+			return err
+		}
+		if err := a.NoteHome(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unclaimedHome is the home of an avatar or item.

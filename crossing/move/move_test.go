@@ -390,6 +390,60 @@ func TestASourceHearsFromTheRegisterFirst(t *testing.T) {
 	}
 }
 
+// A source whose store is from before its avatar was registered derives the same home
+// again: it learns that the avatar has left, from its target and from the register.
+func TestASourceIsRestoredFromBeforeItWasRegistered(t *testing.T) {
+	for _, how := range []string{"the target tells", "the register tells"} {
+		t.Run(how, func(t *testing.T) {
+			s := newStage(t)
+			older := s.stores["arena"].copied()
+			s.ask()
+			s.order(time.Hour)
+			s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+			s.goOn()
+			s.want("before", Gone, Home, "citadel")
+			s.stores["arena"] = older
+			s.start("arena")
+			if how == "the register tells" {
+				s.arena.claimAll(t.Context())
+				s.want("once it has asked", Gone, Home, "citadel")
+			}
+			delete(s.cut, "decided")
+			s.goOn()
+			s.want("in the end", Gone, Home, "citadel")
+			if l, there := s.arena.left(s.crossing.ID), s.citadel.came(s.crossing.ID); l.Departure == "" || l.Departure != there.Departure {
+				t.Errorf("arena has %+v, citadel the departure %q", l.AtSource, there.Departure)
+			}
+			s.start("arena")
+			if h, known := s.arena.homeOf(s.avatar); !known || h.Home != s.crossing.Home.Home {
+				t.Errorf("it has forgotten under which home it was here: %+v", h)
+			}
+		})
+	}
+}
+
+// An avatar that was never registered isn't asked for twice, and its owner's order for
+// it is the only one that is taken.
+func TestAnAvatarThatIsNotRegistered(t *testing.T) {
+	s := newStage(t)
+	s.arena.claimAll(t.Context())
+	if _, known := s.arena.homeOf(s.avatar); known {
+		t.Error("it is said to be registered")
+	}
+	h, err := s.arena.HomeOf(s.avatar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.arena.NoteHome(t.Context(), h); err != nil { // as a request to erase it does
+		t.Fatal(err)
+	}
+	s.start("arena")
+	s.arena.claimAll(t.Context()) // ends
+	if _, err := s.arena.World.Avatar(s.avatar); err != nil {
+		t.Error(err)
+	}
+}
+
 // A move that nobody orders is called off by itself, and nothing of it is left.
 func TestAMoveThatNobodyOrders(t *testing.T) {
 	s := newStage(t)

@@ -349,6 +349,23 @@ func TestASourceBelievesTheRegistrarAndTheOwner(t *testing.T) {
 	}
 }
 
+// A source that was restored from before its avatar was registered hears of a recovery
+// as one that knew of it.
+func TestAnOlderSourceHearsOfARecovery(t *testing.T) {
+	s := newStage(t)
+	older := s.stores["arena"].copied()
+	s.registrar.recoveryWait = 7 * 24 * time.Hour
+	s.cut["recovered"] = carnet.Errorf(carnet.Unavailable, "arena is away")
+	s.takeRecovery(s.bring(s.export(false)))
+	s.drive(s.citadel)
+	s.later()
+	s.stores["arena"] = older
+	s.start("arena")
+	delete(s.cut, "recovered")
+	s.goOn()
+	s.want("once it was told", Gone, Home, "citadel")
+}
+
 // signedBy is the recovery of a passport as somebody else signs it.
 func (s *stage) signedBy(name string, e Exported) string {
 	s.t.Helper()

@@ -112,6 +112,9 @@ func (a *Agent) gone(ctx context.Context, h Registered) error {
 		return err
 	}
 	is, reply, err := registrar.Home(ctx, h.Home)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil // it was to be registered, and nobody has asked for that since
+	}
 	if err != nil || is.World == a.did {
 		return err
 	}
@@ -200,12 +203,14 @@ func (a *Agent) HearRecovered(ctx context.Context, by carnet.PartyID, d Decided)
 	if err != nil {
 		return Left{}, err
 	}
-	h, enrolled := a.homeOf(terms.Avatar)
+	h, unknown := a.HomeOf(terms.Avatar) // this store may be from before it was registered
 	peer, err := a.Peers.Named(by)
 	switch {
 	case err != nil:
 		return Left{}, err
-	case !enrolled || h.Home != terms.Home || !slices.Equal(order.Homes, []carnet.HomeID{h.Home}) || order.Registrar != h.Registrar || order.Owner != h.Owner:
+	case unknown != nil && !final(unknown):
+		return Left{}, unknown
+	case unknown != nil || h.Home != terms.Home || !slices.Equal(order.Homes, []carnet.HomeID{h.Home}) || order.Registrar != h.Registrar || order.Owner != h.Owner:
 		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is about no home that is registered here, or not by its owner")
 	case order.Source != a.did || order.Target != peer.DID():
 		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is between other worlds")
@@ -241,6 +246,9 @@ func (a *Agent) learn(ctx context.Context, by carnet.PartyID, order identity.Ord
 		return nil
 	case l.State == None:
 		l.AtSource = AtSource{ID: order.Crossing, Avatar: terms.Avatar, Begun: a.Now().UTC()}
+	}
+	if err := a.noteHomeOf(ctx, terms.Avatar); err != nil {
+		return err
 	}
 	l.To, l.SignedOrder, l.Until, l.Manifest = by, d.SignedOrder, order.Until, order.Recovers.Manifest
 	l.Heads = nil

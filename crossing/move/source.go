@@ -137,6 +137,11 @@ func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return None, err
 	}
+	if !l.alone() {
+		if err := a.noteHomeOf(ctx, about); err != nil {
+			return None, err
+		}
+	}
 	return next, a.keepSource(ctx, l)
 }
 
@@ -157,7 +162,7 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 	if err != nil {
 		return order, err
 	}
-	h, enrolled := a.homeOf(about)
+	h, unknown := a.HomeOf(about) // this store may be from before it was registered
 	switch {
 	case order.Crossing != x:
 		return refuse("is for another crossing")
@@ -168,8 +173,10 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 	case terms.Alone: // its item's home and owner are checked where it leaves
 		_, err := a.registrarOf(order.Registrar)
 		return order, err
-	case !enrolled: // whoever asks the register of the home believes no other
-		return refuse("is about an avatar whose home isn't registered here")
+	case unknown != nil && !final(unknown):
+		return order, unknown
+	case unknown != nil: // whoever asks the register of the home believes no other
+		return refuse("is about an avatar whose home isn't registered here: %v", unknown)
 	case order.Registrar != h.Registrar || terms.Home != h.Home:
 		return refuse("is about another home")
 	case order.Owner != h.Owner:
