@@ -98,6 +98,12 @@ func (a *Agent) hide(ctx context.Context, key string) error {
 	if err := a.callOff(ctx, h.Avatar); err != nil {
 		return err
 	}
+	if err := a.Moves.LetGo(ctx, h.Avatar); err != nil { // it may keep still for a farewell
+		if failed := a.waits(ctx, key, err.Error()); failed != nil {
+			return failed
+		}
+		return err
+	}
 	gone, err := a.World.Departed(h.Avatar)
 	if err == nil && gone.Crossing != (carnet.CrossingID{}) && h.Role == identity.DeletedAtHome {
 		return a.elsewhere(ctx, key, fmt.Sprintf("the avatar has moved to %s by the crossing %s; its owner orders it there", gone.World, gone.Crossing))

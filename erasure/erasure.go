@@ -75,6 +75,7 @@ type Moves interface {
 	AtSource() []move.AtSource
 	AtTarget() ([]move.AtTarget, map[carnet.CrossingID]move.Progress)
 	Cancel(ctx context.Context, x carnet.CrossingID, by string) error
+	LetGo(context.Context, carnet.AvatarID) error
 	HomeOf(carnet.AvatarID) (move.Registered, error)
 	NoteHome(context.Context, move.Registered) error
 	ByHome(carnet.HomeID) []move.Registered

@@ -50,7 +50,7 @@ func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPa
 	for try := 1; ; try++ {
 		into := filepath.Join(dir, PassportName(p.node.config.Party, id))
 		err = p.write(ctx, id, n, signer, into)
-		if carnet.CodeOf(err) != carnet.NotFound || try == exportTries || n.Farewell {
+		if carnet.CodeOf(err) != carnet.NotFound || try == exportTries {
 			break
 		}
 		if err := os.RemoveAll(into); err != nil {

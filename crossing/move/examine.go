@@ -76,6 +76,9 @@ func (a *Agent) examineStill(e *carnet.Examination) error {
 		} else if err != nil {
 			return err
 		}
+		if _, said := a.saidFarewell(v.ID); said {
+			continue // it keeps still for that, for good
+		}
 		if l := a.left(x); frozen && (l.Avatar != v.ID || l.State.Over() || l.State == None) {
 			e.Found(carnet.Finding{
 				Kind: "avatar", About: v.ID.String(), Since: l.Ended, Wrong: true,

@@ -48,7 +48,9 @@ type farewell struct {
 }
 
 // Export makes what a passport of an avatar has that lives here, as it is at this
-// moment. The avatar goes on living, unless this is a farewell.
+// moment. The avatar goes on living, unless this is a farewell. One that was said is
+// given again, with another passport: the first may never have come to anybody. Which of
+// them counts the owner says, who orders the recovery.
 func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	h, err := a.enrol(ctx, w.Avatar)
 	if err != nil {
@@ -58,7 +60,8 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, carnet.Errorf(carnet.Conflict, "the avatar keeps still: it moves to another world").
 			WithFix("see 'carnet avatar status'; when the move is over, or cancelled, try again")
 	}
-	incarnation, err := a.claim(ctx, h.Registrar, h.Home)
+	said, again := a.saidFarewell(w.Avatar)
+	incarnation, err := a.actsAs(ctx, h, said, again && w.Farewell)
 	if err != nil {
 		return e, err
 	}
@@ -78,7 +81,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, err
 	}
 	id := carnet.NewCrossingID()
-	if w.Farewell {
+	if w.Farewell && !again {
 		if err := a.World.Freeze(ctx, w.Avatar, id); err != nil {
 			return e, err
 		}
@@ -114,7 +117,23 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	if err != nil {
 		return e, err
 	}
+	if again {
+		return e, nil
+	}
 	return e, a.keepFarewell(ctx, farewell{w.Avatar, id, e.Farewell})
+}
+
+// actsAs is the incarnation of a home under which this world acts: one that it claims,
+// or, once more, the one under which it said farewell.
+func (a *Agent) actsAs(ctx context.Context, h Registered, said farewell, again bool) (uint64, error) {
+	if !again {
+		return a.claim(ctx, h.Registrar, h.Home)
+	}
+	f, err := identity.OpenFarewell(said.Farewell)
+	if err != nil {
+		return 0, err
+	}
+	return f.Incarnation, a.World.Freeze(ctx, h.Avatar, said.Passport)
 }
 
 // exportKeys seals the keys of a manifest to an announced reception key: of the
@@ -177,11 +196,56 @@ func (a *Agent) saidFarewellTo(home carnet.HomeID) bool {
 	return false
 }
 
-// saidFarewell reports whether this world has said farewell to an avatar, and for
-// which passport it keeps still.
-func (a *Agent) saidFarewell(id carnet.AvatarID) (carnet.CrossingID, bool) {
+// saidFarewell returns the farewell that this world has said to an avatar.
+func (a *Agent) saidFarewell(id carnet.AvatarID) (f farewell, said bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	f, said := a.farewells[id]
-	return f.Passport, said
+	f, said = a.farewells[id]
+	return f, said
+}
+
+// LetGo has an avatar that keeps still for a farewell go on, so that it can be erased;
+// or leave, if it has been recovered elsewhere since.
+func (a *Agent) LetGo(ctx context.Context, id carnet.AvatarID) error {
+	h, known := a.homeOf(id)
+	if _, said := a.saidFarewell(id); !said || !known {
+		return nil
+	}
+	if err := a.gone(ctx, h); err != nil {
+		return err
+	}
+	defer a.changing.of(id)()
+	return a.letGo(ctx, id)
+}
+
+// letGo ends that an avatar keeps still for a passport with a farewell.
+func (a *Agent) letGo(ctx context.Context, id carnet.AvatarID) error {
+	f, said := a.saidFarewell(id)
+	if !said {
+		return nil
+	}
+	if err := a.World.Thaw(ctx, id, f.Passport); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	return nil
+}
+
+// thawStrays has avatars go on that keep still for nothing that was signed: a crash came
+// between, and whoever asked asks again.
+func (a *Agent) thawStrays(ctx context.Context) error {
+	for _, v := range a.World.Avatars() {
+		x, frozen, err := a.World.Frozen(v.ID)
+		if carnet.CodeOf(err) == carnet.NotFound {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if _, said := a.saidFarewell(v.ID); !frozen || said || a.left(x).State == Frozen {
+			continue
+		}
+		if err := a.World.Thaw(ctx, v.ID, x); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -230,7 +230,8 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint
 		return incarnation, nil
 	}
 	if a.saidFarewellTo(home) {
-		return 0, carnet.Errorf(carnet.Conflict, "this world has said farewell to the avatar, which keeps still").WithFix("its owner brings its passport to another world: carnet avatar import")
+		return 0, carnet.Errorf(carnet.Conflict, "this world has said farewell to the avatar, which keeps still").
+			WithFix("its owner brings its passport to another world (carnet avatar import); one that didn't arrive is given again: carnet avatar export --farewell")
 	}
 	registrar, err := a.registrarOf(did)
 	if err != nil {

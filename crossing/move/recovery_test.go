@@ -199,6 +199,90 @@ func TestAFarewell(t *testing.T) {
 	s.want("in the end", Gone, Home, "citadel")
 }
 
+// A farewell whose passport came to nobody is given again, with another passport and
+// under the same incarnation; also after a restart. Any of them needs no waiting.
+func TestAFarewellIsGivenAgain(t *testing.T) {
+	s, _ := recovering(t)
+	first := s.export(true)
+	still := s.stores["arena"].frozen[s.avatar]
+	second := s.export(true)
+	s.start("arena")
+	third := s.export(true)
+	if s.stores["arena"].frozen[s.avatar] != still || still == (carnet.CrossingID{}) {
+		t.Errorf("it keeps still for %v, and did for %v", s.stores["arena"].frozen, still)
+	}
+	incarnations := make(map[uint64]bool)
+	manifests := make(map[carnet.Fingerprint]bool)
+	for _, e := range []Exported{first, second, third} {
+		f, err := identity.OpenFarewell(e.Farewell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		incarnations[f.Incarnation], manifests[f.Manifest] = true, true
+		if _, _, err := opened(e.brought()); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(incarnations) != 1 || len(manifests) != 3 {
+		t.Errorf("they are of %d incarnations and %d manifests", len(incarnations), len(manifests))
+	}
+	if _, err := s.arena.Export(t.Context(), Wish{Avatar: s.avatar, Signer: keyOf("evidence").Public().(ed25519.PublicKey)}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("one that lives: %v", err)
+	}
+	nothing(t, s.arena, "after a farewell")
+	s.takeRecovery(s.bring(third))
+	s.drive(s.citadel)
+	s.want("at once", None, Home, "arena", "citadel")
+	if _, err := s.arena.Export(t.Context(), Wish{Avatar: s.avatar, Signer: keyOf("evidence").Public().(ed25519.PublicKey), Farewell: true}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("once it is elsewhere: %v", err)
+	}
+}
+
+// What keeps still for a farewell that was never stored goes on at the start, as nothing
+// was signed.
+func TestACrashBeforeAFarewellIsStored(t *testing.T) {
+	s, _ := recovering(t)
+	if err := s.stores["arena"].Freeze(t.Context(), s.avatar, carnet.NewCrossingID()); err != nil {
+		t.Fatal(err)
+	}
+	s.start("arena")
+	if still := s.stores["arena"].frozen; len(still) > 0 {
+		t.Errorf("it keeps still: %v", still)
+	}
+	s.export(true)
+	s.start("arena")
+	if still := s.stores["arena"].frozen; len(still) != 1 {
+		t.Error("a farewell that was said is forgotten with a start")
+	}
+}
+
+// An avatar that keeps still for a farewell can be erased: it goes on for that, or has
+// left if it was recovered meanwhile. Nobody but the register can say which.
+func TestAFarewellGivesWay(t *testing.T) {
+	for _, how := range []string{"it is here", "it is elsewhere"} {
+		t.Run(how, func(t *testing.T) {
+			s, _ := recovering(t)
+			e := s.export(true)
+			s.registrar.away = true
+			if err := s.arena.LetGo(t.Context(), s.avatar); carnet.CodeOf(err) != carnet.Unavailable || len(s.stores["arena"].frozen) != 1 {
+				t.Errorf("the register wasn't asked: %v, %v", err, s.stores["arena"].frozen)
+			}
+			s.registrar.away = false
+			if how == "it is elsewhere" {
+				s.takeRecovery(s.bring(e))
+				s.drive(s.citadel)
+			}
+			if err := s.arena.LetGo(t.Context(), s.avatar); err != nil {
+				t.Fatal(err)
+			}
+			_, here := s.stores["arena"].avatars[s.avatar]
+			if still := s.stores["arena"].frozen[s.avatar]; here != (how == "it is here") || here && still != (carnet.CrossingID{}) {
+				t.Errorf("it is here: %t, and keeps still for %v", here, still)
+			}
+		})
+	}
+}
+
 // What isn't the passport of the home as it stands makes no room, with its reason.
 func TestPassportsThatAreRefused(t *testing.T) {
 	s, e := recovering(t)

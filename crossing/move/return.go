@@ -179,18 +179,6 @@ func (a *Agent) departNow(ctx context.Context, l atSource, decision string) erro
 	return a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(decision)))
 }
 
-// letGo ends that an avatar keeps still for a passport with a farewell.
-func (a *Agent) letGo(ctx context.Context, id carnet.AvatarID) error {
-	p, said := a.saidFarewell(id)
-	if !said {
-		return nil
-	}
-	if err := a.World.Thaw(ctx, id, p); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-		return err
-	}
-	return nil
-}
-
 // HearRecovered takes from a world that an avatar of this one lives there since a
 // recovery: by the owner's word and the registrar's decision. It answers with the
 // departure once all is deleted.
