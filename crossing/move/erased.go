@@ -87,6 +87,9 @@ func (a *Agent) ByHome(home carnet.HomeID) (all []Registered) {
 // owner was asked.
 func (a *Agent) Forget(ctx context.Context, id carnet.AvatarID) error {
 	defer a.changing.of(id)()
+	if err := a.forgetFarewell(ctx, id); err != nil {
+		return err
+	}
 	for _, l := range a.AtSource() {
 		if l.Avatar == id && l.State.Over() {
 			if err := a.dropManifest(ctx, l.ID); err != nil {

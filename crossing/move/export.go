@@ -3,6 +3,8 @@ package move
 import (
 	"context"
 	"crypto/ed25519"
+	"maps"
+	"slices"
 	"time"
 
 	"carnet"
@@ -172,9 +174,12 @@ func (a *Agent) peersTerms(t avatar.KeyTerms, announcement []byte) (avatar.KeyTe
 		WithFix("owner: carnet owner keystore reception; world: carnet avatar announcement")
 }
 
+// document names a farewell's document.
+func (f farewell) document() string { return f.Avatar.String() + "/" + f.Passport.String() }
+
 func (a *Agent) keepFarewell(ctx context.Context, f farewell) error {
 	defer a.changing.of(f.Avatar)()
-	kept := avatar.Kept{Kind: kindFarewell, ID: f.Avatar.String() + "/" + f.Passport.String(), Version: 1, Body: f}
+	kept := avatar.Kept{Kind: kindFarewell, ID: f.document(), Version: 1, Body: f}
 	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil); err != nil {
 		return err
 	}
@@ -226,6 +231,39 @@ func (a *Agent) letGo(ctx context.Context, id carnet.AvatarID) error {
 	}
 	if err := a.World.Thaw(ctx, id, f.Passport); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
+	}
+	return nil
+}
+
+// forgetFarewell forgets what was said to an avatar that isn't here any more: what comes
+// back under its home is this world's again, to claim and to move.
+func (a *Agent) forgetFarewell(ctx context.Context, id carnet.AvatarID) error {
+	f, said := a.saidFarewell(id)
+	if !said {
+		return nil
+	}
+	version, err := a.World.OneKept(ctx, kindFarewell, f.document(), new(farewell))
+	if err == nil {
+		err = a.World.Keep(ctx, []avatar.Kept{{Kind: kindFarewell, ID: f.document(), Version: version + 1}}, nil)
+	}
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.farewells, id)
+	return nil
+}
+
+// forgetFarewells forgets those to avatars that have gone: a crash came between.
+func (a *Agent) forgetFarewells(ctx context.Context) error {
+	for _, id := range slices.Collect(maps.Keys(a.farewells)) {
+		if _, err := a.World.Departed(id); err != nil {
+			continue
+		}
+		if err := a.forgetFarewell(ctx, id); err != nil {
+			return err
+		}
 	}
 	return nil
 }

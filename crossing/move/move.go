@@ -269,6 +269,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.forgetFarewells(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.thawStrays(ctx); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/identity"
 )
 
@@ -235,6 +236,49 @@ func TestAFarewellIsGivenAgain(t *testing.T) {
 	s.want("at once", None, Home, "arena", "citadel")
 	if _, err := s.arena.Export(t.Context(), Wish{Avatar: s.avatar, Signer: keyOf("evidence").Public().(ed25519.PublicKey), Farewell: true}); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("once it is elsewhere: %v", err)
+	}
+}
+
+// An avatar that comes back to the world that said farewell to it is that world's again:
+// its home is claimed, it keeps still for a move, and a petition is objected to.
+func TestAnAvatarComesBackAfterAFarewell(t *testing.T) {
+	for _, how := range []string{"in the end", "after a crash"} {
+		t.Run(how, func(t *testing.T) {
+			s, _ := recovering(t)
+			e := s.export(true)
+			said := s.stores["arena"].copied()
+			delete(s.cut, "recovered")
+			s.takeRecovery(s.bring(e))
+			s.goOn()
+			s.want("recovered", Gone, Home, "citadel")
+			if how == "after a crash" { // between the departure and what follows it
+				for at, text := range said.documents {
+					if at[0] == kindFarewell {
+						s.stores["arena"].documents[at], s.stores["arena"].versions[at] = text, said.versions[at]
+					}
+				}
+				s.start("arena")
+			}
+			h, _ := s.citadel.homeOf(s.crossing.To)
+			back := s.registrar.homes[h.Home]
+			back.World, back.Version, back.Incarnation = didOf("arena"), back.Version+1, back.Incarnation+1
+			s.registrar.homes[h.Home] = back
+			again := Registered{Avatar: carnet.AvatarID{2}, Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}
+			s.stores["arena"].avatars[again.Avatar] = avatar.Info{ID: again.Avatar, OwnerKey: s.owner.Public().(ed25519.PublicKey)}
+			if err := s.arena.NoteHome(t.Context(), again); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil || n <= back.Incarnation {
+				t.Errorf("claimed as %d, %v", n, err)
+			}
+			if err := s.arena.object(t.Context(), again, identity.Petitioned{}); err != nil || s.registrar.homes[h.Home].Incarnation != back.Incarnation+2 {
+				t.Errorf("objected: %+v, %v", s.registrar.homes[h.Home], err)
+			}
+			s.start("arena")
+			if all := s.arena.unclaimed(); len(all) != 1 || all[0].Registered != again {
+				t.Errorf("after a start it would claim %v", all)
+			}
+		})
 	}
 }
 

@@ -168,7 +168,7 @@ func (a *Agent) leaveHome(ctx context.Context, l atSource, next State, decision 
 // departNow makes an avatar one that has left, if it isn't by any crossing.
 func (a *Agent) departNow(ctx context.Context, l atSource, decision string) error {
 	if _, err := a.World.Departed(l.Avatar); err == nil {
-		return nil
+		return a.forgetFarewell(ctx, l.Avatar)
 	}
 	if err := a.letGo(ctx, l.Avatar); err != nil {
 		return err
@@ -176,7 +176,10 @@ func (a *Agent) departNow(ctx context.Context, l atSource, decision string) erro
 	if err := a.World.Freeze(ctx, l.Avatar, l.ID); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
 	}
-	return a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(decision)))
+	if err := a.World.Depart(ctx, l.Avatar, l.ID, l.To, carnet.FingerprintOf([]byte(decision))); err != nil {
+		return err
+	}
+	return a.forgetFarewell(ctx, l.Avatar)
 }
 
 // HearRecovered takes from a world that an avatar of this one lives there since a

@@ -317,6 +317,11 @@ func (s *store) Keep(_ context.Context, kept []avatar.Kept, _ []ledger.Statement
 		}
 	}
 	for _, k := range kept {
+		if k.Body == nil {
+			delete(s.documents, [2]string{k.Kind, k.ID})
+			delete(s.versions, [2]string{k.Kind, k.ID})
+			continue
+		}
 		text, err := json.Marshal(k.Body)
 		if err != nil {
 			return err
