@@ -2,6 +2,7 @@ package move
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"carnet"
@@ -73,8 +74,8 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 		}
 	}
 	made, err := a.fix(ctx, l, order)
-	if err != nil {
-		return l, nil, err
+	if err != nil { // nothing was signed, so others needn't wait
+		return l, nil, errors.Join(err, a.thaw(context.WithoutCancel(ctx), l))
 	}
 	m, err := made.Marshal()
 	if err != nil {
@@ -123,7 +124,11 @@ func (a *Agent) free(l AtSource) error {
 	if l.alone() {
 		return a.expects(l.Avatar)
 	}
-	if other, frozen := a.frozenFor(l.Avatar); frozen {
+	other, frozen, err := a.World.Frozen(l.Avatar)
+	if err != nil {
+		return err
+	}
+	if _, said := a.saidFarewell(l.Avatar); frozen && other != l.ID && !said { // a claim says that it was
 		a.askNow(other) // it may be over, and not known here yet
 		return carnet.Errorf(carnet.Unavailable, "the avatar keeps still for crossing %s, which is to be decided first", other)
 	}
@@ -140,18 +145,6 @@ func (a *Agent) expects(id carnet.AvatarID) error {
 		}
 	}
 	return nil
-}
-
-// frozenFor finds the crossing for which an avatar keeps still.
-func (a *Agent) frozenFor(id carnet.AvatarID) (x carnet.CrossingID, frozen bool) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	for _, l := range a.sources {
-		if l.Avatar == id && l.State == Frozen && !l.alone() {
-			return l.ID, true
-		}
-	}
-	return x, false
 }
 
 // askNow has the registrar asked of a move from here without more waiting.

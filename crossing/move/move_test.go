@@ -521,6 +521,43 @@ func TestAMoveWaitsForAnother(t *testing.T) {
 	s.want("in the end", Gone, Home, "citadel")
 }
 
+// A freeze that fails half-way leaves nothing that another move would take for a reason
+// to end.
+func TestAFreezeThatFailsEndsNoOtherMove(t *testing.T) {
+	broken := carnet.Errorf(carnet.Unavailable, "the disk is gone")
+	for _, how := range []string{"it goes on", "that fails, too"} {
+		t.Run(how, func(t *testing.T) {
+			s := newStage(t)
+			s.ask()
+			s.order(time.Hour)
+			first, store := s.crossing.ID, s.stores["arena"]
+			store.failFix = broken
+			if how == "that fails, too" {
+				store.failThaw = broken
+			}
+			if err := s.citadel.copy(t.Context(), s.citadel.came(first)); carnet.CodeOf(err) != carnet.Unavailable {
+				t.Fatal(err)
+			}
+			if still := len(store.frozen); still != 0 && store.failThaw == nil {
+				t.Error("it keeps still for nothing")
+			}
+			s.ask()
+			s.order(time.Hour)
+			_ = s.citadel.goOnAtTarget(t.Context(), s.crossing.ID)
+			if it := s.citadel.came(s.crossing.ID); it.State != Copying && it.State != Prepared {
+				t.Errorf("the other is %s, since %s", it.State, it.Why)
+			}
+			store.failThaw = nil
+			s.start("arena")
+			s.goOn()
+			ended := []State{s.citadel.came(first).State, s.citadel.came(s.crossing.ID).State}
+			if slices.Sort(ended); !slices.Equal(ended, []State{Dropped, Home}) {
+				t.Errorf("in the end they are %v: %+v", ended, s.citadel.came(first).progress)
+			}
+		})
+	}
+}
+
 // A source that hears of the end of a move that was only offered doesn't claim the
 // avatar's home for it: that would void what it has released for another one meanwhile.
 func TestAnAbortVoidsNoOtherRelease(t *testing.T) {

@@ -268,6 +268,7 @@ func TestAnAvatarComesBackAfterAFarewell(t *testing.T) {
 			if err := s.arena.NoteHome(t.Context(), again); err != nil {
 				t.Fatal(err)
 			}
+			s.arena.unclaim([]identity.HomeAt{{Home: h.Home}}) // as it does when it comes
 			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil || n <= back.Incarnation {
 				t.Errorf("claimed as %d, %v", n, err)
 			}

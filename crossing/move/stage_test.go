@@ -42,6 +42,8 @@ type store struct {
 	secret    carnet.Label // of the first batch of each stream; zero: as any
 	failKeep  error
 	failCheck error
+	failFix   error // the next manifest, once
+	failThaw  error
 	keys      int // bags taken
 	unfit     int // batches that a survey finds
 	items     *itemtest.Memory
@@ -84,6 +86,9 @@ func (s *store) Avatars() []avatar.Info {
 
 func (s *store) Frozen(id carnet.AvatarID) (carnet.CrossingID, bool, error) {
 	defer s.lock()()
+	if _, here := s.avatars[id]; !here {
+		return carnet.CrossingID{}, false, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
+	}
 	x, frozen := s.frozen[id]
 	return x, frozen, nil
 }
@@ -102,6 +107,9 @@ func (s *store) Freeze(_ context.Context, id carnet.AvatarID, x carnet.CrossingI
 
 func (s *store) Thaw(_ context.Context, id carnet.AvatarID, x carnet.CrossingID) error {
 	defer s.lock()()
+	if s.failThaw != nil {
+		return s.failThaw
+	}
 	if s.frozen[id] == x {
 		delete(s.frozen, id)
 	}
@@ -134,6 +142,10 @@ func (s *store) Manifest(_ context.Context, id carnet.AvatarID, x carnet.Crossin
 	defer s.lock()()
 	if s.frozen[id] != x {
 		return nil, carnet.Errorf(carnet.Conflict, "it doesn't keep still")
+	}
+	if err := s.failFix; err != nil {
+		s.failFix = nil
+		return nil, err
 	}
 	return &avatar.Manifest{
 		Version: 1, Crossing: x, Avatar: id, Title: s.title, Created: noon,
