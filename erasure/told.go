@@ -108,11 +108,15 @@ func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.E
 			return false, a.isOwners(order, l.Avatar)
 		}
 	}
-	// This store may be an older copy, from before the crossing: the home says which.
+	// This store may be an older copy, from before the crossing: the register says whether
+	// what is here under that home is a copy, or lives.
 	for _, h := range a.Moves.ByHome(order.Home) {
 		if _, err := a.World.Avatar(h.Avatar); err == nil && order.World != a.did {
 			e.Role, e.Avatar = identity.DeletedFormer, h.Avatar
-			return false, a.isOwners(order, h.Avatar)
+			if err := a.isOwners(order, h.Avatar); err != nil {
+				return false, err
+			}
+			return false, a.livesThere(ctx, e.Order, order, world)
 		}
 	}
 	if order.World == a.did {
@@ -146,4 +150,26 @@ func (a *Agent) isOwners(order identity.ErasureOrder, id carnet.AvatarID) error 
 		return carnet.Errorf(carnet.Forbidden, "the order to erase isn't by the owner of what was here")
 	}
 	return nil
+}
+
+// livesThere refuses an order for a world where its home isn't: what is here may live. The
+// one who tells is that world, or the register has the order.
+func (a *Agent) livesThere(ctx context.Context, token string, order identity.ErasureOrder, world carnet.PartyID) error {
+	registrar, did, err := a.Registrar()
+	if err != nil {
+		return err
+	}
+	if did != order.Registrar {
+		return carnet.Errorf(carnet.Unavailable, "the order to erase names the register %s, which is not the one that this world asks", order.Registrar).
+			WithFix("peer this world with the depot that keeps it")
+	}
+	is, _, err := registrar.Home(ctx, order.Home)
+	if err != nil {
+		return err
+	}
+	if is.Erased == token || is.Erased == "" && is.World == order.World && order.World == a.Peer(world) {
+		return nil
+	}
+	return carnet.Errorf(carnet.Forbidden, "the order to erase is for another world than where the register has the home now: %s", is.World).
+		WithFix("its owner orders it there")
 }

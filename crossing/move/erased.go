@@ -70,13 +70,23 @@ func (a *Agent) noteHomeOf(ctx context.Context, id carnet.AvatarID) error {
 	return a.noteHome(ctx, h)
 }
 
-// ByHome lists the avatars that were here under a home.
+// ByHome lists the avatars that are or were here under a home, also one of which it isn't
+// known yet that it was registered.
 func (a *Agent) ByHome(home carnet.HomeID) (all []Registered) {
+	here := a.World.Avatars()
 	a.mu.RLock()
-	defer a.mu.RUnlock()
 	for _, h := range a.homes {
 		if h.Home == home {
 			all = append(all, h.Registered)
+		}
+	}
+	a.mu.RUnlock()
+	for _, v := range here {
+		if _, known := a.homeOf(v.ID); known || a.homeFor(v.ID) != home {
+			continue
+		}
+		if h, err := a.HomeOf(v.ID); err == nil {
+			all = append(all, h)
 		}
 	}
 	return all
