@@ -221,13 +221,13 @@ func (a *Agent) others(ctx context.Context, e *Erasure) (all []Other, err error)
 		}
 	}
 	for _, l := range a.Moves.AtSource() {
-		if l.Avatar == e.Avatar && l.State == move.Kept {
+		if l.Avatar == e.Avatar && l.State == move.Kept && !l.Moving().Alone {
 			all = append(all, Other{Role: identity.DeletedComing, Party: l.To, Of: l.ID.String()})
 		}
 	}
 	targets, _ := a.Moves.AtTarget()
 	for _, t := range targets {
-		if t.To == e.Avatar && t.State == move.Home {
+		if t.To == e.Avatar && t.State == move.Home && !t.Moving().Alone { // an item's source never had the avatar
 			all = append(all, Other{Role: identity.DeletedFormer, Party: t.From, Of: t.ID.String()})
 		}
 	}

@@ -44,7 +44,7 @@ func (a *Agent) report(id carnet.AvatarID) []string {
 	}
 	targets, _ := a.Moves.AtTarget()
 	for _, t := range targets {
-		if t.To == id {
+		if t.To == id && !t.Moving().Alone {
 			add("It came from %s by the crossing %s.", t.From, t.ID)
 		}
 	}

@@ -23,6 +23,8 @@ type Telling struct {
 	Share    *carnet.ShareID    `json:"share,omitempty"`
 	Streams  []carnet.StreamID  `json:"streams,omitempty"` // of the share; none: all
 	Crossing *carnet.CrossingID `json:"crossing,omitempty"`
+	// Role is as what it had something of the crossing; "": DeletedFormer.
+	Role identity.DeletionRole `json:"role,omitempty"`
 }
 
 // Told is what it answers.
@@ -181,7 +183,7 @@ func (a *Agent) tellWorld(ctx context.Context, e *Erasure, o Other) (Other, erro
 		if err := id.UnmarshalText([]byte(o.Of)); err != nil {
 			return o, err
 		}
-		t.Crossing = &id
+		t.Crossing, t.Role = &id, o.Role
 	}
 	body, err := json.Marshal(t)
 	if err != nil {

@@ -40,10 +40,12 @@ func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told
 	switch {
 	case (t.Share == nil) == (t.Crossing == nil):
 		return Told{}, carnet.Errorf(carnet.Malformed, "an erasure is of a share or of a crossing")
+	case t.Role != "" && (t.Crossing == nil || t.Role != identity.DeletedFormer && t.Role != identity.DeletedComing):
+		return Told{}, carnet.Errorf(carnet.Malformed, "nothing of a crossing is erased as %.20q", t.Role)
 	case t.Share != nil:
 		none, err = a.toldOfShare(&e, world, *t.Share)
 	default:
-		none, err = a.toldOfCrossing(ctx, &e, order, world, *t.Crossing)
+		none, err = a.toldOfCrossing(ctx, &e, order, world, *t.Crossing, t.Role)
 	}
 	if err != nil {
 		return Told{}, err
@@ -94,19 +96,31 @@ func (a *Agent) toldOfShare(e *Erasure, giver carnet.PartyID, id carnet.ShareID)
 	return !known, nil
 }
 
-// toldOfCrossing fills in what is erased of a move.
-func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.ErasureOrder, world carnet.PartyID, x carnet.CrossingID) (none bool, err error) {
+// toldOfCrossing fills in what is erased of a move; none: nothing of it is here. role is
+// as what this world had it, as the one who tells knows it: what isn't known here, since
+// this store is an older copy, is signed for as that.
+func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.ErasureOrder, world carnet.PartyID, x carnet.CrossingID, role identity.DeletionRole) (none bool, err error) {
 	e.Of = x.String()
 	targets, _ := a.Moves.AtTarget()
 	if i := slices.IndexFunc(targets, func(t move.AtTarget) bool { return t.ID == x && t.From == world }); i >= 0 {
 		e.Role = identity.DeletedComing
+		if targets[i].Moving().Alone { // no avatar comes by it
+			return true, nil
+		}
 		return true, a.notArriving(ctx, &targets[i])
 	}
 	for _, l := range a.Moves.AtSource() {
 		if l.ID == x && l.To == world && l.State == move.Gone {
 			e.Role, e.Avatar = identity.DeletedFormer, l.Avatar
+			if l.Moving().Alone { // the avatar whose item it was stayed
+				return true, nil
+			}
 			return false, a.isOwners(order, l.Avatar)
 		}
+	}
+	if role == identity.DeletedComing { // nothing came
+		e.Role = role
+		return true, nil
 	}
 	// This store may be an older copy, from before the crossing: the register says whether
 	// what is here under that home is a copy, or lives.
