@@ -41,6 +41,7 @@ type world struct {
 	hidden    map[carnet.StreamID]bool
 	cleared   map[carnet.StreamID]bool
 	documents map[string][]byte
+	clearing  func() // while streams of a share are cleared; nil: nothing
 }
 
 func (w *world) lock() func() { w.mu.Lock(); return w.mu.Unlock }
@@ -100,6 +101,9 @@ func (w *world) EraseShared(_ context.Context, id carnet.ShareID, only []carnet.
 }
 
 func (w *world) ClearShared(_ context.Context, id carnet.ShareID, only []carnet.StreamID, _ carnet.ErasureID) error {
+	if w.clearing != nil {
+		w.clearing()
+	}
 	defer w.lock()()
 	for _, s := range w.named(id, only) {
 		w.cleared[s] = w.hidden[s]

@@ -81,17 +81,9 @@ func (a *Agent) waits(ctx context.Context, key, why string) error {
 func (a *Agent) hide(ctx context.Context, key string) error {
 	h := a.erasure(key)
 	if h.Role == identity.DeletedShare {
-		id, err := shareOf(h.Of)
+		had, names, err := a.hideShared(ctx, &h.Erasure)
 		if err != nil {
 			return err
-		}
-		had, err := a.World.EraseShared(ctx, id, h.Streams, h.ID)
-		if err != nil {
-			return err
-		}
-		names := a.World.SharedBy(id)
-		if h.Streams != nil {
-			names = slices.DeleteFunc(names, func(s carnet.StreamID) bool { return !slices.Contains(h.Streams, s) })
 		}
 		return a.hidden(ctx, key, had, names)
 	}
@@ -176,13 +168,22 @@ func (a *Agent) listOthers(ctx context.Context, key string) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	h = a.erasure(key)
-	others := slices.Clone(h.Others)
+	others, changed := slices.Clone(h.Others), false
 	for i := range found {
-		if !slices.ContainsFunc(others, func(o Other) bool { return o.same(&found[i]) }) {
-			others = append(others, found[i])
+		at := slices.IndexFunc(others, func(o Other) bool { return o.same(&found[i]) })
+		if at < 0 {
+			others, changed = append(others, found[i]), true
+			continue
+		}
+		if all, wider := united(others[at].Streams, found[i].Streams); wider { // told again, of more
+			others[at], changed = found[i], true
+			others[at].Streams = all
+			a.mu.Lock()
+			delete(h.tried, found[i].key())
+			a.mu.Unlock()
 		}
 	}
-	if len(others) == len(h.Others) {
+	if !changed {
 		return nil
 	}
 	next, ok := Next(h.State, Another)
@@ -261,11 +262,7 @@ func (a *Agent) passedOn(e *Erasure) (all []Other) {
 func (a *Agent) clear(ctx context.Context, key string) error {
 	h := a.erasure(key)
 	if h.Role == identity.DeletedShare {
-		id, err := shareOf(h.Of)
-		if err != nil {
-			return err
-		}
-		if err := a.World.ClearShared(ctx, id, h.Streams, h.ID); err != nil {
+		if done, err := a.clearShared(ctx, key); err != nil || !done {
 			return err
 		}
 	} else {
@@ -290,13 +287,14 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 	}
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	was := h.Streams
 	h = a.erasure(key)
 	next, ok := Next(h.State, Cleared)
-	if !ok || next == h.State {
+	if !ok || next == h.State || !slices.Equal(h.Streams, was) { // more came meanwhile
 		return nil
 	}
 	now := a.Now()
-	deletion, err := a.sign(h.ID, h.Order, h.Role, h.Of, h.Had, now)
+	deletion, err := a.sign(&h.Erasure, now)
 	if err != nil {
 		return err
 	}
@@ -307,10 +305,10 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 }
 
 // sign makes this world's receipt: since this second nothing of it is left here.
-func (a *Agent) sign(id carnet.ErasureID, order string, role identity.DeletionRole, of string, had avatar.Extent, now time.Time) (string, error) {
+func (a *Agent) sign(e *Erasure, now time.Time) (string, error) {
 	since := now.UTC().Truncate(time.Second)
 	return identity.SignDeletion(a.Key, identity.Deletion{
-		Erasure: id, Order: hashOf(order), By: a.did, Role: role, Of: of, Streams: had.Streams, Batches: had.Batches,
+		Erasure: e.ID, Order: hashOf(e.Order), By: a.did, Role: e.Role, Of: e.Of, Named: identity.ErasedStreams(e.Streams), Streams: e.Had.Streams, Batches: e.Had.Batches,
 		Unreadable: since, Unrecoverable: since.Add(a.Backups),
 	})
 }

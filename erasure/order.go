@@ -108,12 +108,13 @@ func (a *Agent) TakeOrder(ctx context.Context, id carnet.ErasureID, e identity.E
 	return made, err
 }
 
-// begin stores an erasure, if it isn't stored.
+// begin stores an erasure, if it isn't stored. One of some streams of a share that is
+// there is of these, too, from now on.
 func (a *Agent) begin(ctx context.Context, e Erasure) (Erasure, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	if had := a.erasure(e.key()); had.State != None {
-		return had.Erasure, nil
+		return a.widen(ctx, had, e.Streams)
 	}
 	var ok bool
 	if e.State, ok = Next(None, Order); !ok {

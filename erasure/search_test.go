@@ -329,7 +329,7 @@ func TestSearchFindsPlantedMistakes(t *testing.T) {
 func TestStatesGoOneWay(t *testing.T) {
 	rank := map[State]int{None: 0, Ordered: 1, Hiding: 2, Erased: 3, Over: 4, Elsewhere: 2}
 	for s := range maps.Keys(rank) {
-		for e := Order; e <= Another; e++ {
+		for e := Order; e <= Wider; e++ {
 			next, ok := Next(s, e)
 			if !ok && next != s {
 				t.Errorf("%q is refused %d and becomes %q", s, e, next)

@@ -23,6 +23,7 @@ const (
 	Cleared              // every key and byte here is gone, and that is signed
 	All                  // everybody who had something has answered
 	Another              // somebody is found who had something, or hasn't deleted it after all
+	Wider                // more streams of the share are to be erased
 )
 
 // Next is the one table of an erasure's changes: the state after an event, and false
@@ -58,6 +59,10 @@ func Next(s State, e Event) (State, bool) {
 		return Erased, true
 	case e == Another:
 		return s, s == Hiding || s == Erased
+	case e == Wider && (s == Erased || s == Over):
+		return Hiding, true
+	case e == Wider:
+		return s, s == Ordered || s == Hiding
 	}
 	return s, false
 }

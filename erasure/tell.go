@@ -166,6 +166,8 @@ func (a *Agent) deletionOf(e *Erasure, o *Other, token string) error {
 		err = carnet.Errorf(carnet.Tampered, "its deletion is signed by another key than its own")
 	case d.Role != o.Role || d.Of != o.Of:
 		err = carnet.Errorf(carnet.Tampered, "its deletion is as %s of %q, and it was told as %s of %q", d.Role, d.Of, o.Role, o.Of)
+	case d.Named != identity.ErasedStreams(o.Streams):
+		err = carnet.Errorf(carnet.Tampered, "its deletion is of other streams of %q than the %d that it was told", d.Of, len(o.Streams))
 	}
 	return err
 }
@@ -244,7 +246,7 @@ func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []ca
 	if err != nil {
 		return o, nil, err
 	}
-	o.Deletions, o.Why = nil, ""
+	o.Why = "" // of what it was asked before, its deletions stay
 	for rest := objects; len(o.Deletions) == 0 || len(rest) > 0; rest = rest[min(len(rest), depot.MaxErasing):] {
 		some := append([]carnet.Fingerprint{}, rest[:min(len(rest), depot.MaxErasing)]...)
 		var token string

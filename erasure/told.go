@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/identity"
 )
@@ -51,7 +50,7 @@ func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told
 		return Told{}, err
 	}
 	if none {
-		deletion, err := a.sign(e.ID, e.Order, e.Role, e.Of, avatar.Extent{}, a.Now())
+		deletion, err := a.sign(&e, a.Now())
 		return Told{State: Over, Deletions: []string{deletion}}, err
 	}
 	if had := a.erasure(e.key()); had.State != None && had.Order != t.Order {
@@ -61,21 +60,23 @@ func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told
 		return Told{}, err
 	}
 	a.rouse()
-	return a.standing(ctx, e.key()), nil
+	return a.standing(ctx, e.key(), t.Streams)
 }
 
-// standing waits a moment for what is being deleted, and says how it stands.
-func (a *Agent) standing(ctx context.Context, key string) Told {
+// standing waits a moment for what is being deleted, and says how it stands, to who told
+// of some streams of a share, or of all of it.
+func (a *Agent) standing(ctx context.Context, key string, named []carnet.StreamID) (Told, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	for {
 		h := a.erasure(key)
 		if h.State == Over || ctx.Err() != nil {
-			told := Told{State: h.State, Deletions: h.Erasure.Deletions(), Waiting: h.Waits()}
+			deletions, err := a.deletionsOf(&h.Erasure, named)
+			told := Told{State: h.State, Deletions: deletions, Waiting: h.Waits()}
 			if h.Why != "" {
 				told.Waiting = append(told.Waiting, Waiting{Role: h.Role, Party: "itself", Why: h.Why})
 			}
-			return told
+			return told, err
 		}
 		select {
 		case <-ctx.Done():

@@ -1,10 +1,12 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"carnet"
@@ -29,6 +31,20 @@ type ErasureOrder struct {
 func ErasedMark(e carnet.ErasureID, avatar carnet.AvatarID) carnet.Fingerprint {
 	text := append([]byte("carnet erased avatar\x00"), e[:]...)
 	return carnet.FingerprintOf(append(text, avatar[:]...))
+}
+
+// ErasedStreams is how a deletion names some streams of a share; zero without any.
+func ErasedStreams(ids []carnet.StreamID) (f carnet.Fingerprint) {
+	if len(ids) == 0 {
+		return f
+	}
+	sorted := slices.Clone(ids)
+	slices.SortFunc(sorted, func(p, q carnet.StreamID) int { return bytes.Compare(p[:], q[:]) })
+	text := []byte("carnet erased streams\x00")
+	for _, id := range slices.Compact(sorted) {
+		text = append(text, id[:]...)
+	}
+	return carnet.FingerprintOf(text)
 }
 
 // About reports whether the order is about an avatar.
@@ -58,6 +74,8 @@ type Deletion struct {
 	Role    DeletionRole       `json:"role"`
 	// Of is the share, crossing or stream in hexadecimal; nothing of a home or depot.
 	Of string `json:"of,omitempty"`
+	// Named are the streams of a share that it is of: ErasedStreams; zero: all of it.
+	Named carnet.Fingerprint `json:"named,omitzero"`
 
 	Streams uint64 `json:"streams"`
 	Batches uint64 `json:"batches"`
@@ -112,6 +130,9 @@ func (d Deletion) check() error {
 		}
 	default:
 		return carnet.Errorf(carnet.Malformed, "nobody deletes as %.20q", d.Role)
+	}
+	if d.Named != (carnet.Fingerprint{}) && d.Role != DeletedShare {
+		return carnet.Errorf(carnet.Malformed, "a deletion as %s names streams, and only one of a share does", d.Role)
 	}
 	if !whole(d.Unreadable) || !whole(d.Unrecoverable) || d.Unrecoverable.Before(d.Unreadable) {
 		return carnet.Errorf(carnet.Malformed, "a deletion is unrecoverable from %v on, and unreadable from %v on", d.Unrecoverable, d.Unreadable)
