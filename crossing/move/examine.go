@@ -36,8 +36,9 @@ func (a *Agent) examineMoves(e *carnet.Examination) {
 			})
 		}
 	}
+	peer := a.known()
 	for _, t := range targets {
-		if t.State != Asked && !(&atTarget{AtTarget: t}).open() {
+		if is := a.came(t.ID); t.State != Asked && !is.open(peer) {
 			continue
 		}
 		reason := fmt.Sprintf("the avatar %s is on its way from %s: %s here", t.To, t.From, t.State)

@@ -142,6 +142,10 @@ func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest
 
 // tellSource tells the source until it has deleted everything and signed for it.
 func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
+	source, known := a.peerBy(t.source)
+	if t.recovers() && !known {
+		return nil // nobody to tell; the register does, if it comes back
+	}
 	document, err := a.manifest(ctx, t.ID)
 	if err != nil {
 		return err
@@ -157,10 +161,7 @@ func (a *Agent) tellSource(ctx context.Context, t atTarget) error {
 	}
 	var left Left
 	if t.recovers() {
-		if _, err := a.Peers.Named(t.From); err != nil {
-			return nil // nobody to tell; the register does, if it comes back
-		}
-		left, err = a.Far.Recovered(ctx, t.From, tells)
+		left, err = a.Far.Recovered(ctx, source.Party, tells)
 	} else {
 		left, err = a.Far.Decided(ctx, t.visit(), tells)
 	}

@@ -321,6 +321,7 @@ func (a *Agent) load(ctx context.Context) error {
 		if err := open(&c.AtTarget); err != nil {
 			return err
 		}
+		c.read()
 		a.targets[c.ID] = c
 		return nil
 	})
@@ -406,7 +407,7 @@ type driven struct {
 }
 
 func (a *Agent) due() (all []driven) {
-	now := a.Now()
+	now, peer := a.Now(), a.known()
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for id, l := range a.sources {
@@ -415,7 +416,7 @@ func (a *Agent) due() (all []driven) {
 		}
 	}
 	for id, c := range a.targets {
-		if (c.open() || c.forgotten(now)) && !now.Before(c.notTill) {
+		if (c.open(peer) || c.forgotten(now)) && !now.Before(c.notTill) {
 			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtTarget(ctx, id) }})
 		}
 	}

@@ -107,7 +107,7 @@ func TestAKeyStaysUntilTheFormerHomeHasSigned(t *testing.T) {
 			if !store.silent[there.To] || s.citadel.sources[x].open() {
 				t.Error("its key stays for ever")
 			}
-			if was := s.citadel.came(there.ID); how == "signed" && (was.Departure == "" || was.open() || !was.Surveyed) {
+			if was := s.citadel.came(there.ID); how == "signed" && (was.Departure == "" || was.open(s.citadel.known()) || !was.Surveyed) {
 				t.Errorf("the move by which it came isn't over: %+v", was.AtTarget)
 			}
 		})

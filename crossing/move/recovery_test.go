@@ -478,6 +478,33 @@ func TestASourceBelievesTheRegistrarAndTheOwner(t *testing.T) {
 	}
 }
 
+// A recovery from a world that is no peer is over once it is here: nobody is told, and
+// nothing is found, until there is a peering with that world.
+func TestARecoveryFromAStrangerIsOver(t *testing.T) {
+	s, e := recovering(t)
+	s.strangers = true
+	s.takeRecovery(s.bring(e))
+	s.drive(s.citadel)
+	s.later()
+	s.want("recovered", None, Home, "arena", "citadel")
+	for range 2 {
+		if due := s.citadel.dueNow(); len(due) > 0 {
+			t.Errorf("%d moves are to be gone on with", len(due))
+		}
+		nothing(t, s.citadel, "without a peering")
+		s.start("citadel")
+	}
+	it := s.citadel.came(s.crossing.ID)
+	it.Surveyed = false
+	if !it.open(s.citadel.known()) {
+		t.Error("it is never surveyed")
+	}
+	s.strangers, s.cut["recovered"] = false, nil
+	if due := s.citadel.dueNow(); len(due) != 1 {
+		t.Errorf("once it is a peer, %d are", len(due))
+	}
+}
+
 // A source that was restored from before its avatar was registered hears of a recovery
 // as one that knew of it.
 func TestAnOlderSourceHearsOfARecovery(t *testing.T) {

@@ -81,11 +81,42 @@ type atTarget struct {
 	notTill  time.Time
 	failed   int // in a row
 	progress Progress
+	source   string // did:key of a recovery's source, by the passport
 }
 
-// open reports whether there is something to do without being asked.
-func (t *atTarget) open() bool {
-	return t.State == Copying || t.State == Leaving || t.State == Prepared || t.State == Home && !t.Erased && (t.Departure == "" || !t.Surveyed)
+// open reports whether there is something to do without being asked. peer reports
+// whether there is a peer with a key: a recovery's source that is none is gone for good,
+// or learns from the register that it is home no more.
+func (t *atTarget) open(peer func(did string) bool) bool {
+	switch t.State {
+	case Copying, Leaving, Prepared:
+		return true
+	case Home:
+		return !t.Erased && (!t.Surveyed || t.Departure == "" && (!t.recovers() || peer(t.source)))
+	}
+	return false
+}
+
+// known finds out whether there are peers with keys, once it is asked.
+func (a *Agent) known() func(did string) bool {
+	var keys map[string]bool
+	return func(did string) bool {
+		if keys == nil {
+			keys = make(map[string]bool)
+			for _, p := range a.Peers.All() {
+				keys[p.DID()] = true
+			}
+		}
+		return keys[did]
+	}
+}
+
+// read fills in what a document says in signed form.
+func (t *atTarget) read() {
+	if t.recovers() && t.source == "" {
+		word, _ := identity.OpenPassport(t.Passport) // it was checked before it was stored
+		t.source = word.Source
+	}
 }
 
 // orderedWithin is how long a move waits for its order.
@@ -111,6 +142,7 @@ func (a *Agent) came(id carnet.CrossingID) atTarget {
 // avatar's turn.
 func (a *Agent) keepTarget(ctx context.Context, t atTarget, more ...avatar.Kept) error {
 	t.version++
+	t.read()
 	t.Steps = stepped(t.Steps, t.State, a.Now())
 	kept := append(more, avatar.Kept{Kind: kindTarget, ID: t.ID.String(), Version: t.version, Body: t.AtTarget})
 	if err := a.World.Keep(ctx, kept, nil); err != nil {
