@@ -142,6 +142,8 @@ type things interface {
 type world interface {
 	Avatars() []avatar.Info
 	Avatar(id carnet.AvatarID) (avatar.Info, error)
+	Policy(id carnet.AvatarID) (avatar.Policy, error)
+	SetPolicy(ctx context.Context, id carnet.AvatarID, signed string) (avatar.Policy, error)
 	Latest(id carnet.AvatarID) ([]carnet.Measurement, error)
 	History(ctx context.Context, id carnet.AvatarID, q avatar.Query) (ms []carnet.Measurement, more bool, err error)
 	Subscribe(id carnet.AvatarID, after *avatar.Cursor) (*avatar.Subscription, error)

@@ -107,6 +107,7 @@ type Traveller struct {
 	Purposes    []string        `json:"purposes,omitempty" doc:"To which its data is bound." maxItems:"64"`
 	Residency   []string        `json:"residency,omitempty" doc:"To which places its data is bound." maxItems:"64"`
 	Properties  []string        `json:"properties" doc:"What it has." maxItems:"4096"`
+	Policy      string          `json:"policy,omitempty" doc:"The avatar's policy, which its owner signed for its world, as a JWS: it goes along." maxLength:"8192"`
 	Items       []CarriedItem   `json:"items,omitempty" doc:"The items that it has. Of an item that moves alone: that one." maxItems:"256"`
 	ClearedFor  *ClearedFor     `json:"cleared_for,omitempty" doc:"What the world may have for which it is described."`
 	Leaves      []LeftBehind    `json:"leaves,omitempty" doc:"What that world may not have, by label." maxItems:"4096"`
@@ -142,7 +143,7 @@ type CarriedItem struct {
 func traveller(d move.Described) Traveller {
 	t := Traveller{
 		Avatar: d.Avatar, Home: d.Home, Registrar: d.Registrar, Owner: d.Owner, Title: d.Title, Sensitivity: d.Ceiling.Sensitivity.String(),
-		Purposes: d.Ceiling.Purposes.Words(), Residency: d.Ceiling.Residency.Words(), Properties: d.Properties,
+		Purposes: d.Ceiling.Purposes.Words(), Residency: d.Ceiling.Residency.Words(), Properties: d.Properties, Policy: d.Policy,
 	}
 	for _, i := range d.Items {
 		t.Items = append(t.Items, CarriedItem{i.ID, i.Credential, i.Owner})
@@ -218,7 +219,7 @@ func exampleMove() NewMove {
 func (n NewMove) wanted() (w move.Wanted, err error) {
 	t := n.Traveller
 	w = move.Wanted{From: n.World, Home: move.Registered{Avatar: t.Avatar, Home: t.Home, Registrar: t.Registrar, Owner: t.Owner}, Title: t.Title, Properties: t.Properties, Text: n.Text}
-	w.Along, w.End, w.Alone = n.Items, n.Retire, n.Alone
+	w.Along, w.End, w.Alone, w.Policy = n.Items, n.Retire, n.Alone, t.Policy
 	for _, i := range t.Items {
 		w.Has = append(w.Has, move.Possession{Credential: i.Credential, Owner: i.Owner})
 	}

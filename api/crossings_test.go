@@ -117,7 +117,7 @@ func ordered(t testing.TB, c api.Crossing) identity.Ordered {
 	if err != nil {
 		t.Fatal(err)
 	}
-	order, terms, err := request.Sign(ownerKey(1), public(newKey()), time.Now(), time.Hour)
+	order, terms, err := request.Sign(ownerKey(1), newKey(), time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

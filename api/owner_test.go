@@ -43,6 +43,8 @@ func (s *served) signed(operation string, m thing.MappingInfo) (id, body string)
 		return s.asked(m).ID, ""
 	case "withdraw-mandate":
 		return "", marshal(s.t, api.SignedWithdrawal{Withdrawal: withdraw(s.t, ownerKey(1), aMandate)})
+	case "set-avatar-policy":
+		return "", marshal(s.t, api.SignedPolicy{Policy: s.bounds(m.Avatar, ownerKey(1), 1, `{"cross":{"items":[]},"transmit":{"onward":false}}`)})
 	}
 	return "", ""
 }

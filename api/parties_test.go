@@ -132,6 +132,8 @@ type pair struct {
 	mandates   *mandate.Book
 	entities   *entity.Agent
 	activity   *activity.Log // the world's
+
+	revocations *revocation.Watcher // the world's
 	address    string
 	ids        struct{ hub, arena identity.Local }
 }
@@ -169,14 +171,16 @@ func (p *pair) startWorld() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.world, err = avatar.New(p.t.Context(), avatar.Config{
-		Party: "arena", Store: store, Keys: p.arena.table, Clearance: clearance, Depot: noDepot{}, Recorded: func() {}, Log: quiet(),
-		Senders: []avatar.Sender{{Party: p.ids.hub.Name, Key: public(p.ids.hub.Key), Self: "arena", Own: p.ids.arena.Key}},
-	})
+	revocations, err := revocation.New(p.t.Context(), revocation.Config{Store: store})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	revocations, err := revocation.New(p.t.Context(), revocation.Config{Store: store})
+	p.revocations = revocations
+	p.world, err = avatar.New(p.t.Context(), avatar.Config{
+		Party: "arena", Store: store, Keys: p.arena.table, Clearance: clearance, Depot: noDepot{}, Recorded: func() {}, Log: quiet(),
+		DID: identity.DID(public(p.ids.arena.Key)), Revocations: revocations,
+		Senders: []avatar.Sender{{Party: p.ids.hub.Name, Key: public(p.ids.hub.Key), Self: "arena", Own: p.ids.arena.Key}},
+	})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ func (s *server) routes() (http.Handler, error) {
 	}
 	if s.world != nil {
 		s.avatarRoutes(h)
+		s.policyRoutes(h)
 		if s.proofs != nil {
 			s.proofRoutes(h)
 		}

@@ -83,6 +83,11 @@ type Config struct {
 	// one that says otherwise. Nil: avatars can't move to here.
 	Vouched func(MovedStream) error
 
+	// DID is the did:key by which others know this world, and Revocations what ends is
+	// written with. Without either it takes no avatar policies.
+	DID         string
+	Revocations Revocations
+
 	CompactEvery time.Duration // default 30 s
 	// MaxAvatars is how many avatars each sender may have here. Default 100,000.
 	MaxAvatars int
@@ -104,11 +109,14 @@ type Agent struct {
 	recorded  func()
 	origin    func(carnet.PartyID) (Origin, error)
 	vouched   func(MovedStream) error
+	did       string
 	now       func() time.Time
 	log       *slog.Logger
 	every     time.Duration
 
 	maxAvatars int // of a sender
+
+	revocations Revocations
 
 	opener  *seal.Opener
 	epochs  epochs
@@ -149,6 +157,7 @@ type Agent struct {
 	departed    map[carnet.AvatarID]*Avatar           // those that have moved away, or are erased
 	erased      map[carnet.StreamID]carnet.ErasureID  // of streams that are erased while their avatars stay
 	arriving    map[carnet.AvatarID]*arrival          // those that aren't here yet
+	policies    map[carnet.AvatarID]*bounding
 	tail        tail
 	classes     classes
 	folded      uint64 // the id of the last frame folded
@@ -186,13 +195,13 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
-		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, did: cfg.DID, revocations: cfg.Revocations, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
 		appends: make(chan *arrived), turns: newTurns(), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links:   make(map[carnet.PartyID]link.State),
 		avatars: make(map[carnet.AvatarID]*Avatar), given: make(map[carnet.PartyID]int), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),
 		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
-		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival),
+		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival), policies: make(map[carnet.AvatarID]*bounding),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
 		needed:     make(map[seal.Path]int64),
 		tail:       newTail(),

@@ -107,7 +107,7 @@ func (a *Agent) bury(ctx context.Context, v *Avatar, gone goneDocument, why ledg
 	if err != nil {
 		return err
 	}
-	documents := []carnet.Document{d}
+	documents := append(a.withoutPolicy(id), d)
 	if v.stateVersion > 0 {
 		documents = append(documents, carnet.Document{Kind: kindState, ID: id.String(), Version: v.stateVersion + 1})
 	}
@@ -122,6 +122,7 @@ func (a *Agent) bury(ctx context.Context, v *Avatar, gone goneDocument, why ledg
 	a.pending.avatars = slices.DeleteFunc(a.pending.avatars, func(other *Avatar) bool { return other == v })
 	a.mu.Lock()
 	delete(a.avatars, id)
+	delete(a.policies, id)
 	a.count(v, -1)
 	v.passing = &passing{gone: &gone}
 	a.departed[id] = v

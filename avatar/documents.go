@@ -30,6 +30,7 @@ const (
 	kindProof     = "proof"    // of a stretch that came with a move; not JSON
 	kindArriving  = "arriving" // an avatar that isn't here yet
 	kindComing    = "coming"   // an epoch of one
+	kindPolicy    = "avatar-policy"
 )
 
 // loadOne opens one document; a zero one with version 0 if there is none.

@@ -17,6 +17,7 @@ type Landing struct {
 	Manifest *Manifest
 	Hash     carnet.Fingerprint // of the manifest, as it was signed
 	Owner    ed25519.PublicKey  // its owner's key for this world; nil: none
+	Policy   string             // its policy, which that owner signed for this world; empty: none
 	Commit   []byte             // shows that the registrar has decided so
 }
 
@@ -35,6 +36,13 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 	state, err := a.checkArrival(ctx, r, l.Manifest)
 	if err != nil {
 		return err
+	}
+	var bounds *bounding
+	if l.Policy != "" {
+		if bounds, err = a.readPolicy(id, l.Owner, l.Policy); err != nil {
+			return err
+		}
+		bounds.version = 1
 	}
 	a.nameMu.Lock()
 	defer a.nameMu.Unlock()
@@ -58,11 +66,14 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 			id: s.ID, avatar: v, place: int32(i), ended: true, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
 		})
 	}
-	if err := a.land(ctx, r, v, doc, l); err != nil {
+	if err := a.land(ctx, r, v, doc, l, bounds); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	a.avatars[id] = v
+	if bounds != nil {
+		a.policies[id] = bounds
+	}
 	for i, s := range v.streams {
 		a.streams[s.id] = s
 		a.setFormer(s.id, doc.Streams[i].Former)
@@ -94,7 +105,7 @@ func (a *Agent) keepArrived(ctx context.Context, r *arrival) error {
 }
 
 // land makes durable that an avatar is here.
-func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocument, l Landing) error {
+func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocument, l Landing, bounds *bounding) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
 	d, err := a.document(kindAvatar, r.id.String(), 1, doc)
@@ -153,7 +164,14 @@ func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocum
 	if err != nil {
 		return err
 	}
-	return a.store.Put(ctx, documents, []ledger.Item{item})
+	items := []ledger.Item{item}
+	if bounds != nil {
+		if d, item, err = a.policyKept(r.id, bounds); err != nil {
+			return err
+		}
+		documents, items = append(documents, d), append(items, item)
+	}
+	return a.store.Put(ctx, documents, items)
 }
 
 // landedEpoch makes the document of an epoch that has come.

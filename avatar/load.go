@@ -23,6 +23,9 @@ func (a *Agent) load(ctx context.Context) (err error) {
 	if err := a.loadAvatars(ctx); err != nil {
 		return err
 	}
+	if err := a.loadPolicies(ctx); err != nil {
+		return err
+	}
 	if err := a.loadArriving(ctx); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (p pocket) Order(r identity.MoveRequest) (o identity.Ordered, err error) {
 		return o, err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	if o.Order, o.Terms, err = r.Sign(p.key, p.key.Public().(ed25519.PublicKey), now, time.Hour); err != nil {
+	if o.Order, o.Terms, err = r.Sign(p.key, p.key, now, time.Hour); err != nil {
 		return o, err
 	}
 	o.Mandate, err = identity.SignMandate(p.key, identity.Mandate{MandateTerms: asked.MandateTerms, Issued: now, NotBefore: now, Expires: now.Add(2 * time.Hour)})

@@ -131,7 +131,7 @@ func TestItemsOfAnOrder(t *testing.T) {
 	end := MovingItem{Item: carnet.ItemID{7}, Home: carnet.HomeID{9}, Kind: "cap", Title: "Cap"}
 	r := newMoveRequest(t, m)
 	r.Items, r.Retired = []MovingItem{one}, []MovingItem{end}
-	token, terms, err := r.Sign(m.owner, publicOf(m.owner), m.order.Made, time.Hour)
+	token, terms, err := r.Sign(m.owner, m.owner, m.order.Made, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestItemsOfAnOrder(t *testing.T) {
 	}
 	alone := r
 	alone.Alone, alone.Home, alone.Retired = true, one.Home, nil
-	if token, _, err = alone.Sign(m.owner, publicOf(m.owner), m.order.Made, time.Hour); err != nil {
+	if token, _, err = alone.Sign(m.owner, m.owner, m.order.Made, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if o, err = OpenOrder(token); err != nil || len(o.Homes) != 1 || o.Homes[0] != one.Home {

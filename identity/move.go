@@ -63,6 +63,9 @@ type MoveTerms struct {
 	View json.RawMessage `json:"view,omitempty"`
 	// Redact: what is labelled above it is left behind; absent: nothing is.
 	Redact *Redaction `json:"redact,omitempty"`
+	// Policy is the avatar's policy from its arrival on: as the source has it, signed by
+	// the owner's key for the target. Absent: the source has none.
+	Policy string `json:"policy,omitempty"`
 	// Heads says of a recovery where each stream stands by the passport's manifest: its
 	// things agents go on from there.
 	Heads []Head `json:"heads,omitempty"`
@@ -326,10 +329,27 @@ func (t MoveTerms) Marshal() ([]byte, error) {
 	if err := t.Redact.check(); err != nil {
 		return nil, err
 	}
+	if t.Policy != "" {
+		p, err := t.AvatarPolicy()
+		if err != nil {
+			return nil, err
+		}
+		if t.Alone || p.Owner != t.Owner || p.Avatar != t.To {
+			return nil, carnet.Errorf(carnet.Malformed, "the terms have a policy that isn't of the avatar that moves, by its owner's key for the target")
+		}
+	}
 	if t.Redact != nil && t.Alone {
 		return nil, carnet.Errorf(carnet.Malformed, "an item that moves alone leaves nothing behind")
 	}
 	return json.Marshal(t)
+}
+
+// AvatarPolicy reads the policy in the terms; zero: there is none.
+func (t MoveTerms) AvatarPolicy() (AvatarPolicy, error) {
+	if t.Policy == "" {
+		return AvatarPolicy{}, nil
+	}
+	return OpenAvatarPolicy(t.Policy)
 }
 
 // ParseMoveTerms reads what Marshal writes, and holds it against the order.
@@ -351,6 +371,9 @@ func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
 	}
 	if len(t.Heads) > 0 && o.Recovers == nil {
 		return t, carnet.Errorf(carnet.Malformed, "the terms of a move say where streams stand, which its manifest does")
+	}
+	if p, err := t.AvatarPolicy(); err != nil || t.Policy != "" && p.World != o.Target {
+		return t, carnet.Errorf(carnet.Malformed, "the terms have a policy that isn't for the target of the order")
 	}
 	if !slices.Equal(o.Homes, t.Homes()) {
 		return t, carnet.Errorf(carnet.Malformed, "the order names other homes than those of the avatar and the items in its terms")

@@ -25,6 +25,8 @@ type MoveRequest struct {
 	View json.RawMessage `json:"view,omitempty"`
 	// Redact: what is labelled above it is left behind; absent: nothing is.
 	Redact *Redaction `json:"redact,omitempty"`
+	// Policy is the avatar's policy as it is signed for the source; absent: it has none.
+	Policy string `json:"policy,omitempty"`
 	// Items go along, Retired end with the move; Alone: the one item goes without the
 	// avatar, to To, which is at the target already, and Home is its own.
 	Items   []MovingItem `json:"items,omitempty"`
@@ -97,6 +99,15 @@ func (r MoveRequest) check() (m MandateRequest, err error) {
 	if m, err = ParseMandateRequest(r.Mandate); err != nil {
 		return m, err
 	}
+	if r.Policy != "" {
+		p, err := OpenAvatarPolicy(r.Policy)
+		if err != nil {
+			return m, err
+		}
+		if r.Alone || p.World != r.Source || p.Avatar != m.Avatar {
+			return m, carnet.Errorf(carnet.Malformed, "the move request has a policy that isn't of the avatar that is to move")
+		}
+	}
 	switch {
 	case r.Alone && r.Redact != nil:
 		return m, carnet.Errorf(carnet.Malformed, "an item that moves alone leaves nothing behind")
@@ -111,13 +122,20 @@ func (r MoveRequest) check() (m MandateRequest, err error) {
 }
 
 // Sign makes the order and its terms. owner is the key that is registered for the
-// home, there the owner's key for the target.
-func (r MoveRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now time.Time, life time.Duration) (order string, terms []byte, err error) {
+// home, there the owner's key for the target, which signs the avatar's policy anew.
+func (r MoveRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, life time.Duration) (order string, terms []byte, err error) {
 	m, err := r.check()
 	if err != nil {
 		return "", nil, err
 	}
-	terms, err = MoveTerms{Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there), View: r.View, Redact: r.Redact, Items: r.Items, Retired: r.Retired, Alone: r.Alone}.Marshal()
+	policy, err := signedFor(r.Policy, there, r.TargetKey, r.To, now)
+	if err != nil {
+		return "", nil, err
+	}
+	terms, err = MoveTerms{
+		Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there.Public().(ed25519.PublicKey)), View: r.View, Redact: r.Redact, Policy: policy,
+		Items: r.Items, Retired: r.Retired, Alone: r.Alone,
+	}.Marshal()
 	if err != nil {
 		return "", nil, err
 	}

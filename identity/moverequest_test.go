@@ -37,7 +37,7 @@ func TestAnOrderIsWhatWasAskedFor(t *testing.T) {
 	if err != nil || asJSON(t, r) != asJSON(t, asked) || IsMoveRequest(r.Mandate) {
 		t.Fatalf("%s, %v", asJSON(t, r), err)
 	}
-	token, terms, err := r.Sign(m.owner, publicOf(m.owner), m.order.Made.Add(time.Millisecond), time.Hour)
+	token, terms, err := r.Sign(m.owner, m.owner, m.order.Made.Add(time.Millisecond), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestAnOrderIsWhatWasAskedFor(t *testing.T) {
 	if read, err := ParseMoveTerms(terms, o); err != nil || read.To != m.terms.To || read.Avatar != m.terms.Avatar || read.Owner != did(m.owner) {
 		t.Errorf("terms %+v, %v", read, err)
 	}
-	if _, _, err := r.Sign(m.source, publicOf(m.owner), m.order.Made, time.Hour); err == nil {
+	if _, _, err := r.Sign(m.source, m.owner, m.order.Made, time.Hour); err == nil {
 		t.Error("another key than the one that is registered signed")
 	}
 	said := strings.Join(r.Explain(mandate), "\n")
@@ -75,7 +75,7 @@ func TestAnOwnerConsentsToARedaction(t *testing.T) {
 	if err != nil || !read.Redact.Same(r.Redact) {
 		t.Fatalf("read %+v, %v", read.Redact, err)
 	}
-	token, terms, err := read.Sign(m.owner, publicOf(m.owner), m.order.Made, time.Hour)
+	token, terms, err := read.Sign(m.owner, m.owner, m.order.Made, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

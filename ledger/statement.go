@@ -76,6 +76,8 @@ const (
 
 	ModuleAdded   Kind = 75 // a module may be run from now on; the fingerprint of its record
 	ModuleRevoked Kind = 76 // it may not any more, by the revocation whose fingerprint is Object; of peer's word, where it came from one
+
+	AvatarPolicySet Kind = 80 // an avatar's owner bounds what is done with it, by this version of its policy
 )
 
 // Statement is one fact that a party commits itself to. Which fields a kind
@@ -261,6 +263,8 @@ func (k Kind) rule() (kindRule, bool) {
 		return kindRule{"module_added", set(fObject), 0}, true
 	case ModuleRevoked:
 		return kindRule{"module_revoked", set(fObject), set(fPeer)}, true
+	case AvatarPolicySet:
+		return kindRule{"avatar_policy_set", set(fAvatar, fPolicyVersion, fObject), 0}, true
 	}
 	return kindRule{}, false
 }

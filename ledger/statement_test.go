@@ -77,6 +77,7 @@ func everyKind() []Statement {
 		{Kind: JobWithdrawn, Who: "arena", Time: 24, Peer: "forge", Object: fill(18)},
 		{Kind: ModuleAdded, Who: "arena", Time: 25, Object: fill(19)},
 		{Kind: ModuleRevoked, Who: "forge", Time: 26, Peer: "arena", Object: fill(20)},
+		{Kind: AvatarPolicySet, Who: "arena", Time: 27, Avatar: avatar, PolicyVersion: 3, Object: fill(21)},
 	}
 }
 

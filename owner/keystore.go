@@ -98,6 +98,7 @@ type inside struct {
 	Keys      []worldKey  `json:"keys"`
 	Mandates  []held      `json:"mandates"`
 	Withdrawn []withdrawn `json:"withdrawn"`
+	Policies  []string    `json:"policies,omitempty"` // of avatars, as they are signed: the newest of each
 }
 
 type worldKey struct {

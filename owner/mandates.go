@@ -251,6 +251,9 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 		return identity.Ordered{}, carnet.Errorf(carnet.Forbidden, "the order is to leave a world with the key %s, which isn't that of %s, where the avatar lives", r.Source, asked.Audience).
 			WithFix("begin the move anew: carnet avatar move")
 	}
+	if err := k.ownsPolicy(asked.Avatar, r.Policy); err != nil {
+		return identity.Ordered{}, err
+	}
 	life = min(life, identity.OrderLife-mandateLonger)
 	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == r.Owner })
 	if i < 0 {
@@ -266,11 +269,14 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 	if err != nil {
 		return identity.Ordered{}, err
 	}
-	order, terms, err := r.Sign(k.inside.Keys[i].private(), there.Public().(ed25519.PublicKey), now, life)
+	order, terms, err := r.Sign(k.inside.Keys[i].private(), there, now, life)
 	if err != nil {
 		return identity.Ordered{}, err
 	}
 	if err := k.Pinned(world, r.To); err != nil {
+		return identity.Ordered{}, err
+	}
+	if err := k.keepPolicyOf(terms); err != nil {
 		return identity.Ordered{}, err
 	}
 	m, err := k.Approve(asked, now, life+mandateLonger)

@@ -77,6 +77,9 @@ var actions = map[Action]Use{
 	"read-abroad":    {Read, AvatarResource, "id"},
 	"get-evidence":   {Govern, AvatarResource, "id"},
 
+	"get-avatar-policy": {See, AvatarResource, "id"},
+	"set-avatar-policy": {Deliver, AvatarResource, "id"},
+
 	"ask-mandate":      {Govern, AvatarResource, "id"},
 	"list-mandates":    {See, AvatarResource, "id"},
 	"remove-mandate":   {Govern, MandateResource, "id"},

@@ -18,7 +18,7 @@ import (
 // wrong types and values out of range, naming the place (JSON pointer, RFC
 // 6901) and what is allowed there.
 func ParseView(b []byte) (View, error) {
-	root, err := parseJSON(b)
+	root, err := parseJSON("view", maxViewBytes, b)
 	if err != nil {
 		return View{}, err
 	}
@@ -169,11 +169,12 @@ func (n node) windows() (Windows, error) {
 	return w, nil
 }
 
-// node is a JSON value and its place. value is a members, a []any, a string, a
-// json.Number, a bool or nil.
+// node is a JSON value and its place in what. value is a members, a []any, a string,
+// a json.Number, a bool or nil.
 type node struct {
-	pointer string
-	value   any
+	what, pointer string
+	value         any
+	did           func(name string) string // of a party; nil: names aren't taken
 }
 
 // members are an object's, in the order of the text.
@@ -185,7 +186,7 @@ type member struct {
 }
 
 func (n node) refuse(format string, args ...any) error {
-	return carnet.Errorf(carnet.Malformed, "view at %q: %s", n.pointer, fmt.Sprintf(format, args...))
+	return carnet.Errorf(carnet.Malformed, "%s at %q: %s", n.what, n.pointer, fmt.Sprintf(format, args...))
 }
 
 func (n node) object(each func(key string, n node) error) error {
@@ -195,7 +196,7 @@ func (n node) object(each func(key string, n node) error) error {
 	}
 	seen := make(map[string]bool, len(list))
 	for _, m := range list {
-		child := node{n.pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(m.key), m.value}
+		child := node{n.what, n.pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(m.key), m.value, n.did}
 		if seen[m.key] {
 			return child.refuse("the key stands twice")
 		}
@@ -221,24 +222,25 @@ func (n node) strings() ([]string, error) {
 	return texts, nil
 }
 
-func parseJSON(b []byte) (node, error) {
-	if len(b) > maxViewBytes {
-		return node{}, carnet.Errorf(carnet.TooLarge, "the view has %d bytes, more than %d", len(b), maxViewBytes)
+// parseJSON reads a document of at most so many bytes; what it is, for people.
+func parseJSON(what string, most int, b []byte) (node, error) {
+	if len(b) > most {
+		return node{}, carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, more than %d", what, len(b), most)
 	}
 	if !utf8.Valid(b) {
-		return node{}, carnet.Errorf(carnet.Malformed, "the view is not UTF-8")
+		return node{}, carnet.Errorf(carnet.Malformed, "the %s is not UTF-8", what)
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(b, &whole); err != nil { // one value, nothing after it
-		return node{}, carnet.Errorf(carnet.Malformed, "the view is not JSON: %s", err)
+		return node{}, carnet.Errorf(carnet.Malformed, "the %s is not JSON: %s", what, err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	value, err := parseValue(dec, 0)
 	if err != nil {
-		return node{}, carnet.Errorf(carnet.Malformed, "the view is not one: %s (near byte %d)", err, dec.InputOffset())
+		return node{}, carnet.Errorf(carnet.Malformed, "the %s is not one: %s (near byte %d)", what, err, dec.InputOffset())
 	}
-	return node{"", value}, nil
+	return node{what: what, value: value}, nil
 }
 
 func parseValue(dec *json.Decoder, depth int) (any, error) {

@@ -13,6 +13,7 @@ import (
 
 	"carnet"
 	"carnet/access"
+	"carnet/api"
 	"carnet/api/client"
 	"carnet/avatar"
 	"carnet/identity"
@@ -220,6 +221,7 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	bounds := c.policy(ctx, cl)
 	if c.JSON {
 		pack, err := senml.Append(nil, senml.JSON, state)
 		if err != nil {
@@ -230,13 +232,19 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 			DID       string          `json:"did,omitempty"`
 			State     json.RawMessage `json:"state"`
 			Withdrawn []string        `json:"withdrawn,omitempty"`
-		}{i, didOf(i), pack, old})
+
+			Policy *api.AvatarPolicy `json:"policy,omitempty"`
+		}{i, didOf(i), pack, old, bounds})
 	}
 	fmt.Fprintln(s.out, strings.TrimSpace(i.ID.String()+" "+plain(i.Title)))
 	if did := didOf(i); did != "" {
 		fmt.Fprintln(s.out, did)
 	}
-	fmt.Fprintf(s.out, "%s, since %s\n\n", amount(i), clock(i.Created))
+	fmt.Fprintf(s.out, "%s, since %s\n", amount(i), clock(i.Created))
+	if bounds != nil {
+		writePolicy(s, *bounds)
+	}
+	fmt.Fprintln(s.out)
 	t := measurements(state)
 	for i := range state {
 		if slices.Contains(old, state[i].Name) {
@@ -244,6 +252,15 @@ func (c avatarShow) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return t.write(s.out)
+}
+
+// policy is the avatar's policy, if it has one and the caller may see it.
+func (c avatarShow) policy(ctx context.Context, cl *client.Client) *api.AvatarPolicy {
+	p, err := cl.AvatarPolicy(ctx, c.ID)
+	if err != nil || p.Version == 0 { // who reads under a grant isn't told
+		return nil
+	}
+	return &p
 }
 
 // didOf is what an avatar is called by its key, as a grant of another world names it.

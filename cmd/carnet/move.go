@@ -273,6 +273,9 @@ func (c ownerApprove) approveMove(ctx context.Context, s streams, k *owner.Keyst
 	for _, line := range r.Report {
 		fmt.Fprintf(s.err, "  %s\n", plain(line))
 	}
+	if err := policyLines(s, r.Policy, string(r.Target)); err != nil {
+		return err
+	}
 	if err := c.ask(s, m); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type ownerCommands struct {
 	HandOver ownerHandOver    `cmd:"" help:"Give a mandate that was signed to the world that asked for it."`
 	Mandates ownerMandates    `cmd:"" help:"The mandates that you signed."`
 	Withdraw ownerWithdraw    `cmd:"" help:"End a mandate before its time."`
+	Policy   ownerPolicy      `cmd:"" help:"What may be done with an avatar of yours: stored, used, given to others, moved."`
 
 	Recovered ownerRecovered `cmd:"" help:"Tell the things agent that an avatar whose world is gone has a new home."`
 }

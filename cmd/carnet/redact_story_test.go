@@ -114,12 +114,33 @@ func TestARedactedMove(t *testing.T) {
 	}
 	until("arena has it", func() bool { return count("arena", from.Avatar.String(), "heart_rate") == 4 })
 
+	// Its owner's policy is a bound beside all that: first it forbids the move.
+	set := []string{"owner", "policy", "set", at, from.Avatar.String(), "policy.json", keys, secret}
+	u.write("policy.json", `{"cross":{"world":[]}}`)
+	u.refuses(`avatar policy at "/cross/world": unknown member`, set...)
+	u.write("policy.json", `{"cross":{"worlds":["atlantis"]}}`)
+	u.refuses(`isn't the did:key of a party`, set...)
+	u.write("policy.json", `{"cross":{"worlds":[]}}`)
+	if r := u.try("no\n", set...); r.code != 1 || !strings.Contains(r.err, "It may not move to another world.") || !strings.Contains(r.err, "nothing is signed") {
+		t.Errorf("the owner says no: %+v", r)
+	}
+	if out := u.gives("yes\n", set...); !strings.Contains(out, "Version 1 of the policy is in force at arena") {
+		t.Errorf("the owner says yes:\n%s", out)
+	}
+	u.sees([]string{"policy, version 1", "It may not move to another world."}, "avatar", "show", at, "--party=arena", from.Avatar.String())
+	u.refuses("cross.worlds", "avatar", "move", at, from.Avatar.String(), "--from=arena", "--to=citadel", "--redact", "--request=request.json")
+	u.write("policy.json", `{"cross":{"worlds":["citadel"],"sensitivity":"personal"},"transmit":{"onward":false}}`)
+	u.sees([]string{"Version 2"}, append(set, "--yes")...)
+	u.refuses("has signed version 2", append(set, "--yes", "--version=2")...)
+	u.sees([]string{"Version 2"}, "owner", "policy", "set", at, from.Avatar.String(), keys, secret) // again
+
 	begin := []string{"avatar", "move", at, from.Avatar.String(), "--from=arena", "--to=citadel", "--request=request.json"}
 	u.refuses("--redact", begin...)
 	u.sees([]string{"Left behind, and deleted for good: 4 measurements in 4 batches, labelled personal+health", "of: heart_rate"}, append(begin, "--redact")...)
 	watch.send(pack) // it is left behind, too
 	r := u.try("yes\n", "owner", "approve", at, "request.json", keys, secret, "--party=citadel")
-	if r.code != 0 || !strings.Contains(r.err, "4 measurements in 4 batches, labelled personal+health") || !strings.Contains(r.err, "nobody has it any more then") || !strings.Contains(r.err, "can't be undone") {
+	if r.code != 0 || !strings.Contains(r.err, "4 measurements in 4 batches, labelled personal+health") || !strings.Contains(r.err, "nobody has it any more then") || !strings.Contains(r.err, "can't be undone") ||
+		!strings.Contains(r.err, "Your policy of it, version 2, goes along, and binds citadel:") {
 		t.Fatalf("the owner approves: %+v", r)
 	}
 	arena.stop(syscall.SIGKILL)
@@ -150,6 +171,10 @@ func TestARedactedMove(t *testing.T) {
 	if latest := u.does("avatar", "show", at, "--party=citadel", here); strings.Contains(latest, "heart_rate") || !strings.Contains(latest, "speed") {
 		t.Errorf("its state is\n%s", latest)
 	}
+	u.sees([]string{"policy, version 2", "Nobody who reads it may pass it on."}, "avatar", "show", at, "--party=citadel", here)
+	u.sees([]string{"policy, version 2", "That is what this keystore has signed last."}, "owner", "policy", "show", at, "--party=citadel", here, keys, secret)
+	u.write("policy.json", `{}`)
+	u.sees([]string{"Version 3 of the policy is in force at citadel"}, "owner", "policy", "set", at, "--party=citadel", here, "policy.json", keys, secret, "--yes")
 	if n := count("arena", from.Avatar.String(), "heart_rate"); n != 0 {
 		t.Errorf("arena still has %d measurements", n)
 	}

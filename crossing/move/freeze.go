@@ -64,6 +64,9 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	if err := a.free(l.AtSource); err != nil {
 		return l, nil, err
 	}
+	if err := a.stillBounded(ctx, by, l); err != nil { // from now on its policy stays
+		return l, nil, err
+	}
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return l, nil, err
 	}

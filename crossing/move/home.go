@@ -32,6 +32,7 @@ type Described struct {
 	Ceiling    carnet.Label // of all that would move
 	Properties []string
 	Items      []item.Info
+	Policy     string // its owner's, as it is signed for its world; empty: none
 
 	// For a world that it is to move to: what may be given to that one, and what of the
 	// avatar is labelled above it, as far as it was looked into.
@@ -51,6 +52,11 @@ func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID, to carnet.PartyID
 	if d.Ceiling, err = a.World.MovedCeiling(ctx, id); err != nil {
 		return Described{}, err
 	}
+	bound, err := a.World.Policy(id)
+	if err != nil {
+		return Described{}, err
+	}
+	d.Policy = bound.Signed
 	if to != "" {
 		if err := a.describeFor(ctx, &d, id, to); err != nil {
 			return Described{}, err

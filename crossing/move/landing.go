@@ -129,7 +129,7 @@ func (a *Agent) arriveAvatar(ctx context.Context, t atTarget, m *avatar.Manifest
 	if err != nil {
 		return err
 	}
-	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner, Commit: commit}); err != nil {
+	if err := a.World.Arrive(ctx, t.To, avatar.Landing{From: t.From, Manifest: m, Hash: t.Manifest, Owner: owner, Policy: terms.Policy, Commit: commit}); err != nil {
 		return err
 	}
 	here := t.Home

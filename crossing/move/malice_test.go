@@ -254,7 +254,7 @@ func TestOrdersThatWereNotAskedFor(t *testing.T) {
 		if name == "by another owner" {
 			key = keyOf("mallory")
 		}
-		order, terms, err := other.Sign(key, s.ownThere.Public().(ed25519.PublicKey), time.Now(), time.Hour)
+		order, terms, err := other.Sign(key, s.ownThere, time.Now(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +267,7 @@ func TestOrdersThatWereNotAskedFor(t *testing.T) {
 	if _, err := s.citadel.TakeOrder(t.Context(), s.crossing.ID, first); err != nil {
 		t.Errorf("handed in again: %v", err)
 	}
-	order, terms, err := r.Sign(s.owner, s.ownThere.Public().(ed25519.PublicKey), time.Now().Add(time.Second), time.Hour)
+	order, terms, err := r.Sign(s.owner, s.ownThere, time.Now().Add(time.Second), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,8 @@ type World interface {
 	Avatar(carnet.AvatarID) (avatar.Info, error)
 	Avatars() []avatar.Info
 	Frozen(carnet.AvatarID) (carnet.CrossingID, bool, error)
+	// Policy is what an avatar's owner has signed of what may be done with it.
+	Policy(carnet.AvatarID) (avatar.Policy, error)
 
 	// The source's side.
 	Freeze(context.Context, carnet.AvatarID, carnet.CrossingID) error

@@ -52,6 +52,14 @@ func (a *Agent) describeFor(ctx context.Context, d *Described, id carnet.AvatarI
 	if err != nil {
 		return err
 	}
+	bound, err := a.World.Policy(id)
+	if err != nil {
+		return err
+	}
+	if err := bound.Bounds.MayCross(peer.DID(), to, a.Now()); err != nil {
+		return err
+	}
+	peer.Clearance.Sensitivity &= bound.Bounds.MostHistory()
 	d.Clearance = &peer.Clearance
 	if d.Ceiling.Exceeds(peer.Clearance) == "" {
 		return nil

@@ -182,7 +182,7 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 	case order.Owner != h.Owner:
 		return refuse("isn't by the owner")
 	}
-	return order, nil
+	return order, a.takesPolicy(about, terms)
 }
 
 // checkMay refuses what may not move to the target, or not any more.
@@ -190,12 +190,15 @@ func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.Av
 	if !a.Now().Before(order.Until) {
 		return carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("its owner orders it anew")
 	}
-	if terms.Alone { // an item says nothing that was measured
-		return nil
-	}
 	peer, err := a.Peers.Named(by)
 	if err != nil {
 		return err
+	}
+	if err := a.bounded(ctx, peer, about, terms); err != nil {
+		return err
+	}
+	if terms.Alone { // an item says nothing that was measured
+		return nil
 	}
 	if peer.Clearance.Purposes == "" {
 		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by).WithFix("agree on new terms: carnet peer invite")

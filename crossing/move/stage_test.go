@@ -36,7 +36,8 @@ type store struct {
 	rooms     map[carnet.AvatarID]carnet.CrossingID // of those
 	gone      map[carnet.AvatarID]avatar.Destination
 	silent    map[carnet.AvatarID]bool // their keys are destroyed
-	title     string                   // of what it would release
+	policies  map[carnet.AvatarID]avatar.Policy
+	title     string // of what it would release
 	streams   []avatar.MovedStream
 	ceiling   carnet.Label
 	secret    carnet.Label // of the first batch of each stream; zero: as any
@@ -54,7 +55,7 @@ func newStore() *store {
 	return &store{
 		documents: make(map[[2]string][]byte), versions: make(map[[2]string]uint64), avatars: make(map[carnet.AvatarID]avatar.Info),
 		frozen: make(map[carnet.AvatarID]carnet.CrossingID), arriving: make(map[carnet.AvatarID]bool), rooms: make(map[carnet.AvatarID]carnet.CrossingID), gone: make(map[carnet.AvatarID]avatar.Destination), silent: make(map[carnet.AvatarID]bool),
-		items: itemtest.NewMemory(),
+		policies: make(map[carnet.AvatarID]avatar.Policy), items: itemtest.NewMemory(),
 	}
 }
 
@@ -64,7 +65,7 @@ func (s *store) copied() *store {
 	defer s.mu.Unlock()
 	return &store{
 		documents: maps.Clone(s.documents), versions: maps.Clone(s.versions), avatars: maps.Clone(s.avatars), frozen: maps.Clone(s.frozen),
-		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), silent: maps.Clone(s.silent), title: s.title, ceiling: s.ceiling, secret: s.secret, streams: s.streams,
+		arriving: maps.Clone(s.arriving), rooms: maps.Clone(s.rooms), gone: maps.Clone(s.gone), silent: maps.Clone(s.silent), policies: maps.Clone(s.policies), title: s.title, ceiling: s.ceiling, secret: s.secret, streams: s.streams,
 		items: s.items.Copied(), table: s.table,
 	}
 }
@@ -77,6 +78,11 @@ func (s *store) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 		return v, nil
 	}
 	return avatar.Info{}, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
+}
+
+func (s *store) Policy(id carnet.AvatarID) (avatar.Policy, error) {
+	defer s.lock()()
+	return s.policies[id], nil
 }
 
 func (s *store) Avatars() []avatar.Info {
@@ -214,6 +220,7 @@ func (s *store) Depart(_ context.Context, id carnet.AvatarID, x carnet.CrossingI
 		return carnet.Errorf(carnet.Conflict, "it doesn't keep still")
 	}
 	delete(s.avatars, id)
+	delete(s.policies, id)
 	s.gone[id] = avatar.Destination{Crossing: x, World: to, Decision: decision}
 	return nil
 }
@@ -298,6 +305,13 @@ func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) 
 	delete(s.arriving, id)
 	delete(s.rooms, id)
 	s.avatars[id] = avatar.Info{ID: id, Title: l.Manifest.Title, OwnerKey: l.Owner}
+	if l.Policy != "" {
+		said, err := identity.OpenAvatarPolicy(l.Policy)
+		if err != nil {
+			return err
+		}
+		s.policies[id] = avatar.Policy{Signed: l.Policy, Said: said}
+	}
 	return nil
 }
 
@@ -747,7 +761,7 @@ func (s *stage) ask() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	w := Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties}
+	w := Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties, Policy: d.Policy}
 	if s.redact {
 		redact := identity.Redaction(*d.Clearance)
 		w.Redact, w.Leaves = &redact, d.Leaves
@@ -764,7 +778,7 @@ func (s *stage) order(life time.Duration) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	order, terms, err := r.Sign(s.owner, s.ownThere.Public().(ed25519.PublicKey), time.Now(), life)
+	order, terms, err := r.Sign(s.owner, s.ownThere, time.Now(), life)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -168,6 +168,7 @@ type Wanted struct {
 	// may be.
 	Redact *identity.Redaction
 	Leaves []avatar.LeftBehind
+	Policy string // its policy, as it is signed for the source; empty: none
 	Text   string // for the owner, in this world's words
 
 	Has   []Possession    // its items
@@ -203,6 +204,12 @@ func (a *Agent) Ask(ctx context.Context, by string, w Wanted) (AtTarget, error) 
 	}
 	if w.Redact != nil && w.Ceiling.Exceeds(w.Redact.Clearance()) == "" {
 		w.Redact = nil // nothing has to be left behind
+	}
+	if err := a.welcome(w, peer); err != nil {
+		return AtTarget{}, err
+	}
+	if w.Alone {
+		w.Policy = "" // it stays with the avatar
 	}
 	report, err := a.assess(w)
 	if err != nil {
@@ -258,7 +265,7 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	t.Asked = asked.ID
 	t.Request, err = identity.MoveRequest{
 		Crossing: t.ID, Registrar: w.Home.Registrar, Home: w.Home.Home, Owner: w.Home.Owner, Source: peer.DID(), Target: a.Party, TargetKey: a.did,
-		To: t.To, View: w.View, Redact: w.Redact, Items: moving.items, Retired: moving.retired, Alone: w.Alone, Report: moving.report, Mandate: asked.Request,
+		To: t.To, View: w.View, Redact: w.Redact, Policy: w.Policy, Items: moving.items, Retired: moving.retired, Alone: w.Alone, Report: moving.report, Mandate: asked.Request,
 	}.Marshal()
 	if err != nil {
 		return err
@@ -355,6 +362,8 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 	case terms.Avatar != t.Avatar || terms.Home != asked.Home || terms.To != t.To || string(terms.View) != string(asked.View) ||
 		!terms.Redact.Same(asked.Redact) || !slices.Equal(terms.Items, asked.Items) || !slices.Equal(terms.Retired, asked.Retired) || terms.Alone != asked.Alone:
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms aren't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
+	case !samePolicy(terms.Policy, asked.Policy):
+		return until, carnet.Errorf(carnet.Forbidden, "the order's terms have another policy of the avatar than the request").WithFix("approve the request as it was written: carnet owner approve")
 	case !a.Now().Before(order.Until):
 		return until, carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
 	}
