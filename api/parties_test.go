@@ -134,8 +134,8 @@ type pair struct {
 	activity   *activity.Log // the world's
 
 	revocations *revocation.Watcher // the world's
-	address    string
-	ids        struct{ hub, arena identity.Local }
+	address     string
+	ids         struct{ hub, arena identity.Local }
 }
 
 func newPair(t *testing.T) *pair {
