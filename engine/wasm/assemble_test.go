@@ -10,6 +10,10 @@ type assembled struct {
 	lacks             string // an export that it lacks
 	imports           string // of env; empty: none
 	version           byte   // what carnet_interface answers; 0: 1
+	homeless          bool   // it has no memory
+	tables            [][]byte
+	locals            []byte // of carnet_take: how many of which type; nil: none
+	after             []byte // another section, at the end
 }
 
 // The functions that a module here may call, by their numbers.
@@ -104,10 +108,40 @@ func (a assembled) module() []byte {
 		if f.name != a.lacks {
 			exports = append(exports, slices.Concat(name(f.name), []byte{0, byte(len(imports) + i)}))
 		}
-		code := slices.Concat([]byte{0}, f.body, []byte{0x0b})
+		locals := []byte{0}
+		if f.name == "carnet_take" && a.locals != nil {
+			locals = append([]byte{1}, a.locals...)
+		}
+		code := slices.Concat(locals, f.body, []byte{0x0b})
 		codes = append(codes, append(unsigned(len(code)), code...))
 	}
-	exports = append(exports, slices.Concat(name("memory"), []byte{2, 0}))
-	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"), section(1, types...), section(2, imports...), section(3, kinds...),
-		section(5, []byte{0, 16}), section(7, exports...), section(10, codes...))
+	var tables, memory []byte
+	if a.tables != nil {
+		tables = section(4, a.tables...)
+	}
+	if !a.homeless {
+		exports = append(exports, slices.Concat(name("memory"), []byte{2, 0}))
+		memory = section(5, []byte{0, 16})
+	}
+	return slices.Concat([]byte(header), section(1, types...), section(2, imports...), section(3, kinds...),
+		tables, memory, section(7, exports...), section(10, codes...), a.after)
+}
+
+// table is a table with limits; most -1: it names none.
+func table(least, most int) []byte {
+	if most < 0 {
+		return append([]byte{0x70, 0}, unsigned(least)...)
+	}
+	return slices.Concat([]byte{0x70, 1}, unsigned(least), unsigned(most))
+}
+
+// growTable grows the first table, and ends the module unless that gives what it should.
+func growTable(by int, gives int) []byte {
+	return slices.Concat([]byte{0xd0, 0x70}, number(by), []byte{0xfc, 0x0f, 0}, number(gives), []byte{0x47, 0x04, 0x40, 0x00, 0x0b}) // if (i32.ne (table.grow 0 (ref.null func) by) gives) unreachable end
+}
+
+// boasts is a section that says it has so many items, and has none.
+func boasts(id byte, items uint32) []byte {
+	n := unsigned(int(items))
+	return slices.Concat([]byte{id}, unsigned(len(n)), n)
 }

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"carnet"
 	"carnet/engine"
@@ -36,22 +37,24 @@ const Interface = 1
 
 // Engine implements engine.Engine.
 type Engine struct {
-	cache wazero.CompilationCache // nil: every run compiles
+	cache wazero.CompilationCache
+	kept  compiled
 }
 
 var _ engine.Engine = (*Engine)(nil)
 
-// New makes an engine. dir is where compiled modules are kept; empty: in memory, until
-// Close.
+// New makes an engine. dir is where compiled modules are kept, within bounds; empty: every
+// run compiles.
 func New(dir string) (*Engine, error) {
 	if dir == "" {
-		return &Engine{wazero.NewCompilationCache()}, nil
+		return &Engine{cache: wazero.NewCompilationCache()}, nil
 	}
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the cache of compiled modules: %w", err)
 	}
-	return &Engine{cache}, nil
+	e := &Engine{cache, compiled{dir, mostCompiled}}
+	return e, e.kept.tidy(time.Now())
 }
 
 // Close forgets what was compiled.
@@ -65,21 +68,35 @@ func (e *Engine) Version() string { return fmt.Sprintf("wazero 1.12, interface %
 
 const pageSize = 64 << 10
 
-func (e *Engine) runtime(ctx context.Context, limits engine.Limits) wazero.Runtime {
+// runtime makes what runs a module whose memory may have so many bytes.
+func (e *Engine) runtime(ctx context.Context, memory uint64) wazero.Runtime {
 	// CloseOnContextDone has compiled code look at the context in each loop and call.
 	return wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithMemoryLimitPages(uint32(limits.Memory/pageSize)).WithCloseOnContextDone(true).
+		WithMemoryLimitPages(uint32(memory/pageSize)).WithCloseOnContextDone(true).
 		WithCompilationCache(e.cache).WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
 }
 
 // Check implements engine.Engine. It makes no machine code, which takes seconds for a
 // large module: who asks waits for the answer.
-func (e *Engine) Check(ctx context.Context, program []byte) error {
+func (e *Engine) Check(ctx context.Context, program []byte) (err error) {
+	defer survive(&err)
+	o, err := admit(program, engine.MostMemory)
+	if err != nil {
+		return err
+	}
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().
 		WithMemoryLimitPages(engine.MostMemory/pageSize).WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
 	defer rt.Close(context.Background())
-	_, err := compile(ctx, rt, program)
+	_, err = compile(ctx, rt, &o)
 	return err
+}
+
+// survive makes an error of a panic: a module that the runtime breaks on would end the
+// process, and would again.
+func survive(err *error) {
+	if broken := recover(); broken != nil {
+		*err = carnet.Errorf(carnet.Conflict, "the engine breaks on this module: %s", carnet.Shorten(line(fmt.Sprint(broken)), maxWords))
+	}
 }
 
 // exports are the functions that a module must have, with their types.
@@ -91,15 +108,31 @@ var exports = map[string]struct{ in, out []api.ValueType }{
 	"carnet_close":     {nil, []api.ValueType{api.ValueTypeI32}},
 }
 
-// compile compiles a module and checks what it exports and imports.
-func compile(ctx context.Context, rt wazero.Runtime, program []byte) (wazero.CompiledModule, error) {
+// admit refuses what is no module, or one that takes more room than a limit of memory
+// before anything of it runs.
+func admit(program []byte, memory uint64) (o outline, err error) {
 	if len(program) > engine.MostProgram {
-		return nil, carnet.Errorf(carnet.TooLarge, "the module has %d bytes, at most %d are taken", len(program), engine.MostProgram)
+		return o, carnet.Errorf(carnet.TooLarge, "the module has %d bytes, at most %d are taken", len(program), engine.MostProgram)
 	}
-	if !bytes.HasPrefix(program, []byte("\x00asm\x01\x00\x00\x00")) {
-		return nil, carnet.Errorf(carnet.Malformed, "this is no WebAssembly module of version 1")
+	if !bytes.HasPrefix(program, []byte(header)) {
+		return o, carnet.Errorf(carnet.Malformed, "this is no WebAssembly module of version 1")
 	}
-	m, err := rt.CompileModule(ctx, program)
+	if o, err = outlineOf(program); err != nil {
+		return o, err
+	}
+	switch {
+	case !o.memory:
+		return o, carnet.Errorf(carnet.Malformed, "the module has no memory, in which it could be given anything").
+			WithFix("docs/design/modules.md says what a module has")
+	case o.tables+pageSize > memory:
+		return o, carnet.Errorf(carnet.TooLarge, "the module's tables have up to %d bytes, and it may have %d with its memory", o.tables, memory)
+	}
+	return o, nil
+}
+
+// compile compiles a module and checks what it exports and imports.
+func compile(ctx context.Context, rt wazero.Runtime, o *outline) (wazero.CompiledModule, error) {
+	m, err := rt.CompileModule(ctx, o.bare)
 	if err != nil {
 		return nil, carnet.Errorf(carnet.Malformed, "the module doesn't compile: %s", short(err))
 	}
@@ -118,9 +151,6 @@ func compile(ctx context.Context, rt wazero.Runtime, program []byte) (wazero.Com
 		}
 		return nil, carnet.Errorf(carnet.Forbidden, "the module imports %q of %q, which no module is given", name, from)
 	}
-	if len(m.ImportedMemories()) > 0 {
-		return nil, carnet.Errorf(carnet.Forbidden, "the module imports a memory, and each has its own")
-	}
 	return m, nil
 }
 
@@ -132,16 +162,22 @@ type run struct {
 }
 
 // Run implements engine.Engine.
-func (e *Engine) Run(ctx context.Context, r engine.Run) error {
+func (e *Engine) Run(ctx context.Context, r engine.Run) (err error) {
+	defer survive(&err)
 	if err := r.Limits.Check(); err != nil {
+		return err
+	}
+	o, err := admit(r.Program, r.Limits.Memory)
+	if err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, r.Limits.Time)
 	defer cancel()
-	rt := e.runtime(limited, r.Limits)
+	rt := e.runtime(limited, r.Limits.Memory-o.tables)
 	defer rt.Close(context.Background())
 	state := &run{out: engine.NewOutput(&r)}
-	err := state.all(limited, rt, &r)
+	err = state.all(limited, rt, &o, &r)
+	_ = e.kept.tidy(time.Now()) // what can't be deleted now is at the next start, or the start says why
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err() // whoever ordered it doesn't want it any more
@@ -153,11 +189,12 @@ func (e *Engine) Run(ctx context.Context, r engine.Run) error {
 	return err
 }
 
-func (s *run) all(ctx context.Context, rt wazero.Runtime, r *engine.Run) error {
-	compiled, err := compile(ctx, rt, r.Program)
+func (s *run) all(ctx context.Context, rt wazero.Runtime, o *outline, r *engine.Run) error {
+	compiled, err := compile(ctx, rt, o)
 	if err != nil {
 		return err
 	}
+	defer compiled.Close(context.Background()) // else the cache has it as long as the process runs
 	if err := s.provide(ctx, rt); err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package wasm
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +21,7 @@ var roomy = engine.Limits{Memory: 64 << 20, Time: 20 * time.Second, Output: 1 <<
 
 func newEngine(t *testing.T) *Engine {
 	t.Helper()
-	e, err := New("")
+	e, err := New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +99,7 @@ func TestHostileModules(t *testing.T) {
 	part := slices.Concat(number(0), number(1000), call(fnPart), drop)
 	grow := []byte{0x41, 1, 0x40, 0, 0x1a} // i32.const 1, memory.grow, drop
 	short := func(l *engine.Limits) { l.Time = 200 * time.Millisecond }
+	least := func(l *engine.Limits) { l.Memory = engine.LeastMemory }
 	whole := assembled{}.module()
 	for _, c := range []struct {
 		name   string
@@ -125,6 +129,21 @@ func TestHostileModules(t *testing.T) {
 		{"is none", []byte("#!/bin/sh\n"), nil, carnet.Malformed, "no WebAssembly"},
 		{"is empty", nil, nil, carnet.Malformed, "no WebAssembly"},
 		{"is too large", make([]byte, engine.MostProgram+1), nil, carnet.TooLarge, "at most"},
+		{"has no memory", assembled{homeless: true}.module(), nil, carnet.Malformed, "has no memory"},
+		{"has a table that grows without a maximum", assembled{tables: [][]byte{table(1, -1)}, open: slices.Concat(growTable(1<<30, -1), zero)}.module(), least, "", ""},
+		{"has a table that grows beyond its memory", assembled{tables: [][]byte{table(1, 1<<30)}}.module(), least, carnet.TooLarge, "tables"},
+		{"has a table that begins larger than its memory", assembled{tables: [][]byte{table(1<<27, -1)}}.module(), least, carnet.TooLarge, "tables"},
+		{"has many tables", assembled{tables: slices.Repeat([][]byte{table(1<<16, 1<<16)}, 9)}.module(), least, carnet.TooLarge, "tables"},
+		{"has tables within its memory", assembled{tables: [][]byte{table(1, 1<<16), table(2, -1)}, open: slices.Concat(growTable(1<<16-1, 1), zero)}.module(), least, "", ""},
+		{"has 2^32-1 locals", assembled{locals: append(unsigned(1<<32-1), 0x7f)}.module(), nil, carnet.TooLarge, "locals"},
+		{"has functions with locals without end", slices.Concat([]byte(header), section(10, slices.Repeat([][]byte{slices.Concat([]byte{6, 1}, unsigned(50_000), []byte{0x7f, 0x0b})}, 100)...)), nil, carnet.TooLarge, "locals"},
+		{"says that it has 2^32-1 functions", slices.Concat([]byte(header), boasts(3, 1<<32-1)), nil, carnet.Malformed, "more than it has"},
+		{"says that it has 2^32-1 imports", slices.Concat([]byte(header), boasts(2, 1<<32-1)), nil, carnet.Malformed, "more than it has"},
+		{"says that it has 2^32-1 segments", assembled{after: boasts(11, 1<<32-1)}.module(), nil, carnet.Malformed, "more than it has"},
+		{"says that a segment has 2^32-1 bytes", assembled{after: section(11, slices.Concat([]byte{1}, unsigned(1<<32-1)))}.module(), nil, carnet.Malformed, "more than it has"},
+		{"says that an export's name has 2^32-1 bytes", slices.Concat([]byte(header), section(7, slices.Concat(unsigned(1<<32-1)))), nil, carnet.Malformed, "more than it has"},
+		{"has more types than any", slices.Concat([]byte(header), section(1, slices.Repeat([][]byte{{0x60, 0, 0}}, mostItems+1)...)), nil, carnet.TooLarge, "items"},
+		{"has a name for each function that it hasn't", slices.Concat(whole, []byte{0, 12}, name("name"), []byte{1, 5}, unsigned(1<<32-1)), nil, "", ""},
 	} {
 		l := roomy
 		if c.limits != nil {
@@ -141,6 +160,80 @@ func TestHostileModules(t *testing.T) {
 		if _, err := ran(t, e, whole, "", roomy); err != nil {
 			t.Fatalf("after a module that %s, the next fails: %v", c.name, err)
 		}
+	}
+}
+
+// What breaks in a run is the run's end, and no process's.
+func TestAPanicEndsTheRun(t *testing.T) {
+	err := newEngine(t).Run(t.Context(), engine.Run{
+		Program: assembled{}.module(), Limits: roomy, Part: func([]byte) error { return nil },
+		Each: func(func(string, []carnet.Measurement) error) error { panic("a hole") },
+	})
+	if !engine.Final(err) || !strings.Contains(err.Error(), "the engine breaks on this module: a hole") {
+		t.Errorf("a panic in a run: %v", err)
+	}
+}
+
+// What is kept of compiled modules has bounds, in memory and on disk; a run compiles what
+// isn't kept any more.
+func TestCompiledModulesAreBounded(t *testing.T) {
+	e := newEngine(t)
+	module := func(n int) []byte { return assembled{take: slices.Concat(number(n), drop, zero)}.module() }
+	files := func() (names []string, size int64) {
+		names, err := filepath.Glob(filepath.Join(e.kept.dir, "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			info, err := os.Stat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size += info.Size()
+		}
+		return names, size
+	}
+	for n := range 20 {
+		if _, err := ran(t, e, module(n), "", roomy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, size := files()
+	if len(all) < 20 {
+		t.Fatalf("of 20 modules %d files are kept: there is nothing to be seen", len(all))
+	}
+	engines := reflect.ValueOf(e.cache).Elem().FieldByName("engs")
+	for i := range engines.Len() {
+		at := engines.Index(i)
+		held, ok := reflect.NewAt(at.Type(), at.Addr().UnsafePointer()).Elem().Interface().(interface{ CompiledModuleCount() uint32 })
+		if ok && held.CompiledModuleCount() > 2 {
+			t.Errorf("after 20 runs the engine holds %d compiled modules", held.CompiledModuleCount())
+		}
+	}
+	e.kept.most = size / 2
+	if _, err := ran(t, e, module(20), "", roomy); err != nil {
+		t.Fatal(err)
+	}
+	if now, left := files(); left > e.kept.most || len(now) == 0 {
+		t.Errorf("of %d bytes in %d files %d are left in %d; the bound is %d", size, len(all), left, len(now), e.kept.most)
+	}
+	now, _ := files()
+	for _, name := range now {
+		long := time.Now().Add(-oldest - time.Hour)
+		if err := os.Chtimes(name, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := New(e.kept.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if now, _ = files(); len(now) > 0 {
+		t.Errorf("%d files are kept that are too old", len(now))
+	}
+	if out, err := ran(t, again, assembled{close: slices.Concat(number(0), number(1), call(fnPart))}.module(), "", roomy); err != nil || len(out) != 1 {
+		t.Errorf("after that a module puts out %q, %v", out, err)
 	}
 }
 

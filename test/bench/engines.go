@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"carnet"
@@ -46,7 +47,7 @@ func called(ctx context.Context, b *bench, n int) (all []Figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := wasm.New("")
+	e, err := wasm.New(filepath.Join(b.dir, "compiled"))
 	if err != nil {
 		return nil, err
 	}
