@@ -50,7 +50,7 @@ func (b between) describeR6(at string) {
 	add("get-record", http.MethodGet, "/r6/jobs/{job}/record", "What the DPM has stated of a job that has ended, with the receipts of its ledger, signed: for the world's evidence. 503 while a receipt lacks.",
 		nil, says(reflect.TypeFor[dpm.RecordAnswer]()), job)
 	add("tell-taken", http.MethodPost, "/r6/jobs/{job}/taken", "Says that the world has the result, durably: the parts are deleted.",
-		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Result: carnet.FingerprintOf([]byte(exampleToken))}), responses("204", "They are deleted.", nil), job)
+		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Taken: exampleToken}), responses("204", "They are deleted.", nil), job)
 	add("tell-revocation", http.MethodPost, "/r6/revocations", "Says that a module is to run no more: by its publisher's word for nobody, by a world's for itself. When it is answered, that is durable, and no job that it counts for is under way.",
 		carries(reflect.TypeFor[dpm.Revoking](), dpm.Revoking{Revocation: exampleToken}), responses("204", "They have ended.", nil))
 }

@@ -115,7 +115,7 @@ func (d *desk) Submit(ctx context.Context, id carnet.JobID, s dpm.Submission) (s
 }
 
 // Taken implements job.DPM.
-func (d *desk) Taken(context.Context, carnet.JobID, carnet.Fingerprint) error {
+func (d *desk) Taken(context.Context, carnet.JobID, string) error {
 	return carnet.Errorf(carnet.Unavailable, "it is told by hand")
 }
 
@@ -258,7 +258,11 @@ func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 		i := s.ordered(queryOf("forge", avatar), "a job is done", done)
 		q.path["job"] = i.ID.String()
 		if q.op.id == "tell-taken" {
-			q.body = marshal(t, dpm.Taking{Result: capsule.Fingerprint(i.Stand.Result)})
+			word, err := capsule.Taken{Job: i.ID, Order: capsule.Fingerprint(i.Order), Result: capsule.Fingerprint(i.Stand.Result)}.Sign(s.ids.arena.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.body = marshal(t, dpm.Taking{Taken: word})
 		}
 		return
 	}

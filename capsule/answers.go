@@ -2,6 +2,7 @@ package capsule
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"time"
 
 	"carnet"
@@ -85,6 +86,19 @@ func (r Result) Check() error {
 	return nil
 }
 
+// Unfounded says why a result can't be of an order, as far as the two show that; empty: it
+// can. Whether a job was withdrawn is the world's to know, and what came out is compared
+// with what was sent.
+func (r Result) Unfounded(o *Order) string {
+	switch {
+	case r.Outcome == Expired && r.Ended.Before(o.Until):
+		return fmt.Sprintf("its time was over at %s, before it was: at %s", r.Ended.Format(time.RFC3339), o.Until.Format(time.RFC3339))
+	case r.Outcome == Refused && o.Module == carnet.Fingerprint{}:
+		return "its module is revoked, and its order names none"
+	}
+	return ""
+}
+
 // Sign makes the result's message.
 func (r Result) Sign(key ed25519.PrivateKey) (string, error) {
 	if err := r.Check(); err != nil {
@@ -118,6 +132,25 @@ func (w Withdrawal) Sign(key ed25519.PrivateKey) (string, error) {
 func OpenWithdrawal(text string, key ed25519.PublicKey) (w Withdrawal, err error) {
 	err = identity.OpenMessage(text, typWithdrawal, &w, keyed(key))
 	return w, err
+}
+
+// Taken is a world's word that it has a result, durably: what came out of the job may be
+// deleted where it ran. The same result is said to be taken by the same message.
+type Taken struct {
+	Job    carnet.JobID       `json:"job"`
+	Order  carnet.Fingerprint `json:"order"`
+	Result carnet.Fingerprint `json:"result"`
+}
+
+// Sign makes the message.
+func (t Taken) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typTaken, t)
+}
+
+// OpenTaken reads one by the key of who ordered.
+func OpenTaken(text string, key ed25519.PublicKey) (t Taken, err error) {
+	err = identity.OpenMessage(text, typTaken, &t, keyed(key))
+	return t, err
 }
 
 // EngineOffer is an engine that a DPM has.

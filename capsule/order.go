@@ -33,6 +33,7 @@ const (
 	typModule     = "carnet-module+jwt"
 	typRevocation = "carnet-revocation-module+jwt"
 	typRecord     = "carnet-record-job+jwt"
+	typTaken      = "carnet-taken-job+jwt"
 )
 
 // Bounds of a job.

@@ -66,6 +66,7 @@ const (
 	mostJobs    = 64      // that haven't ended
 	mostKnown   = 4096    // with those that have
 	mostContent = 4 << 30 // bytes, of jobs that haven't ended
+	mostOutput  = 4 << 30 // bytes, of what came out of jobs, or may, until it is taken
 )
 
 const kindJobDocument = "job"
@@ -123,6 +124,9 @@ const leaseFor = 4 * time.Second
 
 // refOf is what a job is called here: a peer can't name another peer's.
 func refOf(peer carnet.PartyID, id carnet.JobID) string { return string(peer) + "." + id.String() }
+
+// idOf is the id in a ref.
+func idOf(ref string) string { return ref[len(ref)-2*len(carnet.JobID{}):] }
 
 // New loads the agent's state from its store.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
@@ -274,7 +278,7 @@ func (a *Agent) changeHeld(ctx context.Context, h *held, e Event) error {
 	there := a.jobs[h.ref] == h
 	a.mu.Unlock()
 	if !there { // it could not be stored, or was forgotten meanwhile
-		return carnet.Errorf(carnet.NotFound, "there is no job %s", h.ref[len(h.ref)-2*len(carnet.JobID{}):])
+		return carnet.Errorf(carnet.NotFound, "there is no job %s", idOf(h.ref))
 	}
 	if e.At.IsZero() {
 		e.At = a.cfg.Now()
@@ -361,7 +365,7 @@ func resultOf(j *Job, h *held) capsule.Result {
 	r := capsule.Result{
 		Order: j.Named, Outcome: j.Outcome, Code: j.Code, Why: j.Why, Attempt: j.Attempt, Began: j.Began.UTC(), Ended: j.Ended, Output: j.Output,
 	}
-	_ = r.Job.UnmarshalText([]byte(h.ref[len(h.ref)-2*len(r.Job):])) // refOf made it
+	_ = r.Job.UnmarshalText([]byte(idOf(h.ref)))
 	r.Why = carnet.Shorten(r.Why, capsule.MaxReason)
 	return r
 }
@@ -401,10 +405,10 @@ func (a *Agent) round(ctx context.Context) error {
 		a.mu.Unlock()
 		var err error
 		switch {
-		case j.Forgettable(now):
-			err = a.forget(ctx, h)
 		case j.State == Ended && !j.Cleared:
 			err = a.clear(ctx, h)
+		case j.Forgettable(now):
+			err = a.forget(ctx, h)
 		case j.State == Ended:
 		case !now.Before(j.Until):
 			err = a.change(ctx, h, Event{Kind: Late})

@@ -73,9 +73,9 @@ func (c *Client) Withdraw(ctx context.Context, id carnet.JobID, message string) 
 	return r.Result, err
 }
 
-// Taken tells the DPM that a result is here, durably.
-func (c *Client) Taken(ctx context.Context, id carnet.JobID, result carnet.Fingerprint) error {
-	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", Taking{result}, nil, patience)
+// Taken brings the word that a result is here, durably.
+func (c *Client) Taken(ctx context.Context, id carnet.JobID, message string) error {
+	return c.json(ctx, http.MethodPost, "jobs/"+id.String()+"/taken", Taking{message}, nil, patience)
 }
 
 // Revoke tells the DPM that a module is revoked: when it returns the DPM runs it no more,

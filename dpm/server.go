@@ -224,9 +224,9 @@ func (s *server) revoke(w http.ResponseWriter, r *http.Request, who carnet.Party
 	return nil
 }
 
-// Taking names the result that a world has.
+// Taking carries a world's word that it has a result.
 type Taking struct {
-	Result carnet.Fingerprint `json:"result"`
+	Taken string `json:"taken"`
 }
 
 func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
@@ -235,10 +235,10 @@ func (s *server) taken(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 		return err
 	}
 	var body Taking
-	if err := readJSON(w, r, 4<<10, &body); err != nil {
+	if err := readJSON(w, r, 2*identity.MaxMessage, &body); err != nil {
 		return err
 	}
-	if err := s.agent.Take(r.Context(), who, id, body.Result); err != nil {
+	if err := s.agent.Take(r.Context(), who, id, body.Taken); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

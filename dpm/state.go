@@ -48,6 +48,7 @@ type Job struct {
 	Ended   time.Time       `json:"ended,omitzero"`
 	Result  string          `json:"result,omitempty"` // signed
 	Taken   bool            `json:"taken,omitempty"`  // the world has it
+	Took    string          `json:"took,omitempty"`   // the world's word of that
 	Cleared bool            `json:"cleared,omitempty"`
 	// Withdrawal is the world's word, where there is one.
 	Withdrawal string `json:"withdrawal,omitempty"`
@@ -68,6 +69,7 @@ type Event struct {
 	Why        string
 	Output     *capsule.Output
 	Withdrawal string // of Withdraw
+	Took       string // of Take
 }
 
 // EventKind says what happens.
@@ -138,7 +140,7 @@ func Next(j Job, e Event) (Job, error) {
 			return j, nil
 		}
 		// What is done may be withdrawn, too: nothing of it is to be kept.
-		j.Output, j.Taken = nil, false
+		j.Output, j.Taken, j.Took = nil, false, ""
 		return end(j, e.At, capsule.Withdrawn, "", ""), nil
 	case Refuse:
 		if j.State == Ended {
@@ -150,7 +152,7 @@ func Next(j Job, e Event) (Job, error) {
 			return j, stateConflict(j)
 		}
 		if !j.Taken {
-			j.Taken, j.Cleared = true, false // its parts can go now
+			j.Taken, j.Took, j.Cleared = true, e.Took, false // its parts can go now
 		}
 		return j, nil
 	case Clear:
@@ -188,7 +190,8 @@ func (j *Job) HasParts() bool {
 // again: as long as the order could be, and a day for who asks late.
 const remembered = 24 * time.Hour
 
-// Forgettable reports whether nothing can come of a job any more.
+// Forgettable reports whether nothing can come of a job any more, and nothing of it is
+// left but that it was there.
 func (j *Job) Forgettable(now time.Time) bool {
-	return j.State == Ended && !now.Before(j.Until.Add(remembered))
+	return j.State == Ended && j.Cleared && !now.Before(j.Until.Add(remembered))
 }

@@ -1,6 +1,7 @@
 package dpm
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -149,24 +150,47 @@ func (a *Agent) admit(peer Peer, id carnet.JobID, o *capsule.Order) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	known, open := 0, 0
+	known, open, output := 0, 0, room(l.Output, l.Parts)
+	var untaken []*held
 	for _, h := range a.jobs {
 		if h.job.Peer != peer.Name {
 			continue
 		}
-		if known++; h.job.State == Ended {
-			continue
+		known++
+		switch {
+		case h.order == nil: // it is being withdrawn, and never came
+		case h.job.State != Ended:
+			open++
+			for _, c := range h.order.Task.Contents() {
+				size += c.Size
+			}
+			output += room(h.order.Task.Limits.Output, h.order.Task.Limits.Parts)
+		case h.job.HasParts():
+			untaken = append(untaken, h)
+			output += room(h.job.Output.Size, h.job.Output.Parts)
 		}
-		open++
-		for _, c := range h.order.Task.Contents() {
-			size += c.Size
-		}
+	}
+	if output > mostOutput {
+		return carnet.Errorf(carnet.TooLarge, "what came out of jobs of %s, or may, takes %d bytes here with this one, and %d results of them aren't taken", peer.Name, output, len(untaken)).
+			WithFix("take them, or withdraw their jobs%s; at most %d GiB are kept", oldestOf(untaken), mostOutput>>30)
 	}
 	if open >= mostJobs || known >= mostKnown || size > mostContent {
 		return carnet.Errorf(carnet.TooLarge, "%s has %d jobs here that haven't ended, and their content is %d bytes with this one", peer.Name, open, size).
 			WithFix("wait until some have ended; at most %d and %d GiB are taken", mostJobs, mostContent>>30)
 	}
 	return nil
+}
+
+// room is what an output takes on disk: each part is a file, and at least a block.
+func room(bytes uint64, parts int) uint64 { return bytes + uint64(parts)<<12 }
+
+// oldestOf names the first of some jobs.
+func oldestOf(jobs []*held) (names string) {
+	slices.SortFunc(jobs, func(x, y *held) int { return cmp.Or(x.accepted.Compare(y.accepted), cmp.Compare(x.ref, y.ref)) })
+	for i, h := range jobs[:min(len(jobs), 3)] {
+		names += []string{": ", ", ", ", "}[i] + idOf(h.ref)
+	}
+	return names
 }
 
 // openBags opens an order's key bags, which must be those that it names, for this job
@@ -258,8 +282,10 @@ type Status struct {
 	Bag    []byte `json:"bag,omitempty"`
 	Path   string `json:"path,omitempty"`
 	Result string `json:"result,omitempty"`
-	// Taken says that the world has told that it has the result: its parts are deleted.
-	Taken bool `json:"taken,omitempty"`
+	// Withdrawal is the world's own word by which the job ended as withdrawn, Taken the one
+	// by which its parts are deleted: for a world that was restored from a copy of before it.
+	Withdrawal string `json:"withdrawal,omitempty"`
+	Taken      string `json:"taken,omitempty"`
 }
 
 // Status returns where a job stands, at once if that isn't what the caller has seen,
@@ -286,7 +312,10 @@ func (a *Agent) Status(ctx context.Context, from carnet.PartyID, id carnet.JobID
 
 // statusOf is a job's status. The caller holds mu.
 func (a *Agent) statusOf(h *held) Status {
-	s := Status{State: h.job.State, Serial: h.serial, Process: a.process, Attempt: h.job.Attempt, Progress: h.done, Result: h.job.Result, Taken: h.job.Taken}
+	s := Status{State: h.job.State, Serial: h.serial, Process: a.process, Attempt: h.job.Attempt, Progress: h.done, Result: h.job.Result, Taken: h.job.Took}
+	if h.job.Outcome == capsule.Withdrawn {
+		s.Withdrawal = h.job.Withdrawal
+	}
 	for f := range h.lacks {
 		s.Lacks = append(s.Lacks, f)
 	}
@@ -389,19 +418,27 @@ func (a *Agent) bury(ctx context.Context, from carnet.PartyID, w capsule.Withdra
 	return h, nil
 }
 
-// Take hears that the world has a job's result, durably.
-func (a *Agent) Take(ctx context.Context, from carnet.PartyID, id carnet.JobID, result carnet.Fingerprint) error {
+// Take hears that the world has a job's result, durably: message is its word of that.
+func (a *Agent) Take(ctx context.Context, from carnet.PartyID, id carnet.JobID, message string) error {
 	h, err := a.find(from, id)
 	if err != nil {
 		return err
 	}
+	peer, err := a.cfg.Peer(from)
+	if err != nil {
+		return err
+	}
+	t, err := capsule.OpenTaken(message, peer.Key)
+	if err != nil {
+		return err
+	}
 	a.mu.Lock()
-	has := h.job.Result
+	has, named := h.job.Result, h.job.Named
 	a.mu.Unlock()
-	if capsule.Fingerprint(has) != result {
+	if t.Job != id || t.Order != named || t.Result != capsule.Fingerprint(has) {
 		return carnet.Errorf(carnet.Conflict, "the job has another result")
 	}
-	if err := a.change(ctx, h, Event{Kind: Take}); err != nil {
+	if err := a.change(ctx, h, Event{Kind: Take, Took: message}); err != nil {
 		return err
 	}
 	return a.clear(ctx, h)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -290,6 +291,40 @@ func TestForgedJobs(t *testing.T) {
 	j.Record = sign(capsule.Record{Job: s.order.Job}.Sign(seed(orders)))
 	if _, err := Write(t.Context(), filepath.Join(t.TempDir(), "b"), s, s.withJobs(j)); err == nil {
 		t.Error("a record by another key is written")
+	}
+}
+
+// An outcome that can't be of its order isn't proved by who signed it; a withdrawal that
+// isn't shown is missing.
+func TestOutcomesAreFounded(t *testing.T) {
+	s := newJobScene(t, false)
+	says := func(o capsule.Outcome, ended time.Time, withdrawal string) (found []string) {
+		r, j := s.result, s.job
+		r.Outcome, r.Output, r.Ended = o, nil, ended
+		j.Outcome, j.Result, j.Withdrawal, j.Record = o, signed(t)(r.Sign(seed(forges))), withdrawal, ""
+		j.Ended = s.says(ledger.Statement{Kind: ledger.JobEnded, Who: s.name, Peer: "forge", Object: capsule.Fingerprint(j.Result), Reason: string(o)})
+		for _, f := range verify(t, s.write(s.withJobs(j)), nil).Findings {
+			if strings.Contains(f.Text, "its result says that") || strings.Contains(f.Text, "withdrawal") {
+				found = append(found, f.Text)
+			}
+		}
+		return found
+	}
+	word := signed(t)(capsule.Withdrawal{Job: s.order.Job, Order: capsule.Fingerprint(s.job.Order), Why: "cancelled", Made: made}.Sign(seed(orders)))
+	for _, v := range []struct {
+		found []string
+		want  string // empty: nothing
+	}{
+		{says(capsule.Expired, s.order.Until, ""), ""},
+		{says(capsule.Expired, s.order.Until.Add(-time.Second), ""), "its result says that its time was over at"},
+		{says(capsule.Refused, made, ""), "its result says that its module is revoked, and its order names none"},
+		{says(capsule.Withdrawn, made, word), ""},
+		{says(capsule.Withdrawn, made, ""), "the world's withdrawal is missing"},
+		{says(capsule.Parked, made, ""), ""},
+	} {
+		if len(v.found) > 1 || (len(v.found) == 1) != (v.want != "") || v.want != "" && !strings.Contains(v.found[0], v.want) {
+			t.Errorf("it is found that %q; want %q", v.found, v.want)
+		}
 	}
 }
 

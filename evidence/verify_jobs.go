@@ -233,6 +233,14 @@ func (c *jobCheck) result(key ed25519.PublicKey) {
 	if r.Outcome != j.Outcome && !slices.Contains(worldsOwn, j.Outcome) {
 		c.say(False, "its result says %s, and the world %s", r.Outcome, j.Outcome)
 	}
+	if r.Outcome == j.Outcome && j.At != "" { // else the world says that it isn't so
+		if why := r.Unfounded(&c.order); why != "" {
+			c.say(False, "its result says that %s", why)
+		}
+		if r.Outcome == capsule.Withdrawn && j.Withdrawal == "" {
+			c.lacks("the world's withdrawal")
+		}
+	}
 	if r.Output == nil || j.Outcome != capsule.Done {
 		return
 	}

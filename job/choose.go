@@ -20,7 +20,7 @@ type chosen struct {
 	inputs []capsule.Input
 	pins   []Pin
 	label  carnet.Label
-	slots  []slot
+	slots  slots
 	bytes  int64
 	// properties counts the measurements that the program is given; inward: some came by a
 	// share that isn't to be passed on.
@@ -28,17 +28,33 @@ type chosen struct {
 	inward     bool
 }
 
-// slot is a key that the job needs, and a batch that it opens.
+// slot is a key that the job needs: a batch that it opens, and all chosen batches' labels
+// joined.
 type slot struct {
 	header seal.Header
 	label  carnet.Label
+}
+
+// slots are the keys that a job needs, each once.
+type slots []slot
+
+// add sees to it that a batch's key is among them. What stands in a slot may have several
+// labels: who is given its key reads all of it.
+func (s *slots) add(b *avatar.Batch, at map[seal.Path]int) {
+	path := slotPath(b.Header)
+	if i, ok := at[path]; ok {
+		(*s)[i].label = (*s)[i].label.Join(b.Label)
+		return
+	}
+	at[path] = len(*s)
+	*s = append(*s, slot{b.Header, b.Label})
 }
 
 // choose finds the batches that a job needs, or of a repetition those that are pinned.
 // away: they are to leave this world.
 func (a *Agent) choose(ctx context.Context, s *Spec, away bool) (*chosen, error) {
 	c := &chosen{properties: make(map[string]uint64)}
-	seen := make(map[seal.Path]bool)
+	places := make(map[seal.Path]int)
 	for i, id := range s.Avatars {
 		name := nameOf(i)
 		var b *building
@@ -66,10 +82,7 @@ func (a *Agent) choose(ctx context.Context, s *Spec, away bool) (*chosen, error)
 			c.inward = c.inward || batch.Inward
 			c.bytes += int64(len(batch.Bytes))
 			c.label = c.label.Join(batch.Label)
-			if at := slotPath(batch.Header); !seen[at] {
-				seen[at] = true
-				c.slots = append(c.slots, slot{batch.Header, batch.Label})
-			}
+			c.slots.add(batch, places)
 			return nil
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"slices"
 	"time"
 
 	"carnet"
@@ -30,7 +31,7 @@ func (a *Agent) drive(ctx context.Context, h *held) error {
 		if over(&j) {
 			return nil
 		}
-		step, cancel := context.WithCancel(ctx)
+		step, cancel := a.within(ctx, &j)
 		stop := make(chan struct{})
 		go func() { // a change ends what is under way
 			defer close(stop)
@@ -58,6 +59,15 @@ func (a *Agent) drive(ctx context.Context, h *held) error {
 		}
 	}
 	return nil
+}
+
+// within bounds a step by the job's time: a DPM that answers slowly doesn't hold it beyond
+// that. What ends the job then isn't bounded.
+func (a *Agent) within(ctx context.Context, j *Job) (context.Context, context.CancelFunc) {
+	if left := j.Until.Sub(a.cfg.Now()); j.Stand.State != Ended && left > 0 {
+		return context.WithTimeout(ctx, left)
+	}
+	return context.WithCancel(ctx)
 }
 
 // step does what is next about a job.
@@ -147,7 +157,10 @@ func (a *Agent) submit(ctx context.Context, h *held, j *Job, p *Peer) error {
 
 // follow asks where the job stands, gives what lacks, and takes the result.
 func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
+	given := make(map[carnet.Fingerprint]bool)
+	var last string
 	for seen := uint64(0); ; {
+		asked := time.Now()
 		wait := min(newsWait, max(time.Second, j.Until.Sub(a.cfg.Now())))
 		s, err := p.DPM.Status(ctx, j.ID, seen, wait)
 		if carnet.CodeOf(err) == carnet.NotFound { // it was restored from an older copy
@@ -167,7 +180,20 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 		if s.Result != "" {
 			return a.take(ctx, h, j, p, &s)
 		}
+		// One that answers at once with nothing new, or asks for the same again, has this world
+		// work no more than once in a while.
+		news := newsOf(&s)
+		pause := news == last && time.Since(asked) < againAfter || slices.ContainsFunc(s.Lacks, func(f carnet.Fingerprint) bool { return given[f] })
+		if last = news; pause {
+			if err := sleep(ctx, againAfter); err != nil {
+				return err
+			}
+		}
 		for _, name := range s.Lacks {
+			if !slices.ContainsFunc(j.Task.Contents(), func(c capsule.Content) bool { return c.Fingerprint == name }) {
+				return a.withdraw(ctx, h, fmt.Sprintf("%s asks for content that its order doesn't name: %s", j.At, name))
+			}
+			given[name] = true
 			content, err := a.content(ctx, j, name)
 			if code := carnet.CodeOf(err); code == carnet.NotFound || code == carnet.TooOld {
 				return a.withdraw(ctx, h, "its inputs are gone: "+err.Error())
@@ -186,6 +212,21 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 	}
 }
 
+// newsOf is what a status says but how often it changed.
+func newsOf(s *dpm.Status) string {
+	return fmt.Sprint(s.State, s.Process, s.Lacks, s.Attempt, s.Progress, s.Parts)
+}
+
+// sleep waits, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // tellWithdrawn tells the DPM that a job is withdrawn, and takes its word that it has
 // destroyed the keys.
 func (a *Agent) tellWithdrawn(ctx context.Context, h *held, j *Job, p *Peer) error {
@@ -197,12 +238,25 @@ func (a *Agent) tellWithdrawn(ctx context.Context, h *held, j *Job, p *Peer) err
 	if err != nil {
 		return err
 	}
-	return a.change(ctx, h, Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: j.Stand.Why, Result: said}, nil)
+	if r.Outcome == capsule.Done {
+		return carnet.Errorf(carnet.Unavailable, "%s is told that it is withdrawn, and answers that it is done", j.At)
+	}
+	e := Event{Kind: Resulted, Outcome: r.Outcome, Code: r.Code, Why: j.Stand.Why, Result: said}
+	if why, err := a.unfounded(j, &r); err != nil {
+		return err
+	} else if why != "" {
+		e = lieOf(j, e, why)
+	}
+	return a.change(ctx, h, e, nil)
 }
 
 // tellTaken tells the DPM that the result is here.
 func (a *Agent) tellTaken(ctx context.Context, h *held, j *Job, p *Peer) error {
-	err := p.DPM.Taken(ctx, j.ID, capsule.Fingerprint(j.Stand.Result))
+	message, err := capsule.Taken{Job: j.ID, Order: capsule.Fingerprint(j.Order), Result: capsule.Fingerprint(j.Stand.Result)}.Sign(a.cfg.Key)
+	if err != nil {
+		return err
+	}
+	err = p.DPM.Taken(ctx, j.ID, message)
 	late := !a.cfg.Now().Before(j.Until.Add(24 * time.Hour))
 	if err != nil && !final(err) && !late {
 		return err

@@ -62,7 +62,7 @@ type DPM interface {
 	PutContent(context.Context, carnet.JobID, []byte) error
 	Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error)
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
-	Taken(context.Context, carnet.JobID, carnet.Fingerprint) error
+	Taken(ctx context.Context, id carnet.JobID, message string) error
 	Revoke(ctx context.Context, message string) error
 	Record(context.Context, carnet.JobID) (string, error)
 }

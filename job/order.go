@@ -105,6 +105,9 @@ func (a *Agent) signFor(ctx context.Context, j *Job, c *chosen) error {
 	if err != nil {
 		return err
 	}
+	if err := p.mayHave(c.label, j.Purpose); err != nil {
+		return err
+	}
 	offer, to, err := a.offer(ctx, &p)
 	if err != nil {
 		return err

@@ -83,13 +83,8 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 	if err != nil {
 		return no(err)
 	}
-	clearance := peer.Clearance
-	if !clearance.Purposes.Has(a.cfg.Purpose) {
-		return no(carnet.Errorf(carnet.Forbidden, "the terms with it aren't for the purpose %q", a.cfg.Purpose))
-	}
-	clearance.Purposes = carnet.NewSet(a.cfg.Purpose)
-	if why := c.label.Exceeds(clearance); why != "" {
-		return no(carnet.Errorf(carnet.Forbidden, "it may not have the data: %s", why))
+	if err := peer.mayHave(c.label, a.cfg.Purpose); err != nil {
+		return no(err)
 	}
 	if c.inward {
 		return no(carnet.Errorf(carnet.Forbidden, "some of the data came by a share, and isn't to be passed on"))
@@ -107,6 +102,20 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 		p.Can, p.Why = false, "no worker of it runs"
 	}
 	return p
+}
+
+// mayHave refuses a DPM what is above its clearance, or for a purpose that the terms aren't
+// for.
+func (p *Peer) mayHave(label carnet.Label, purpose string) error {
+	clearance := p.Clearance
+	if !clearance.Purposes.Has(purpose) {
+		return carnet.Errorf(carnet.Forbidden, "the terms with %s aren't for the purpose %q", p.Name, purpose)
+	}
+	clearance.Purposes = carnet.NewSet(purpose)
+	if why := label.Exceeds(clearance); why != "" {
+		return carnet.Errorf(carnet.Forbidden, "%s may not have the data: %s", p.Name, why).WithFix("see where it may be computed: carnet job plan")
+	}
+	return nil
 }
 
 // choose chooses the place: this world for little, else the DPM where the fewest wait.

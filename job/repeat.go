@@ -10,6 +10,7 @@ import (
 	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/ledger"
+	"carnet/seal"
 )
 
 // Repeat orders the same program over the same inputs once more: at a DPM, or in this
@@ -43,16 +44,13 @@ const Same = "the same output"
 // rechoose finds a job's inputs again, for a repetition.
 func (a *Agent) rechoose(ctx context.Context, j *Job, away bool) (*chosen, error) {
 	c := &chosen{inputs: j.Task.Inputs, pins: j.Pins, label: j.Label.Label()}
-	seen := make(map[string]bool)
+	places := make(map[seal.Path]int)
 	for i, p := range j.Pins {
 		b := &building{}
 		q := avatar.BatchQuery{From: j.Task.From, To: j.Task.To, Properties: j.Task.Properties, Onward: away, Stream: p.Stream, First: p.First, Last: p.Last}
 		err := a.cfg.World.EachBatch(ctx, p.Avatar, q, func(_ carnet.StreamID, batch *avatar.Batch, ms []carnet.Measurement) error {
 			b.add(batch, ms)
-			if at := slotPath(batch.Header); !seen[at.String()] {
-				seen[at.String()] = true
-				c.slots = append(c.slots, slot{batch.Header, batch.Label})
-			}
+			c.slots.add(batch, places)
 			return nil
 		})
 		if err != nil {

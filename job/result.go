@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/dpm"
+	"carnet/engine"
 	"carnet/keys"
 	"carnet/seal"
 )
@@ -41,6 +43,17 @@ func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Statu
 	if r.Outcome == capsule.Expired {
 		e.Why = fmt.Sprintf("%s didn't finish it in its time", j.At)
 	}
+	if w, ours := a.withdrew(s.Withdrawal, j); ours && r.Outcome == capsule.Withdrawn {
+		e.Withdrawal, e.Why = s.Withdrawal, w.Why
+	}
+	if r.Outcome == capsule.Withdrawn && j.Stand.Withdrawal == "" && e.Withdrawal == "" {
+		return a.change(ctx, h, lieOf(j, e, "it was withdrawn, and this world has never withdrawn it"), nil)
+	}
+	if why, err := a.unfounded(j, &r); err != nil {
+		return err
+	} else if why != "" {
+		return a.change(ctx, h, lieOf(j, e, why), nil)
+	}
 	if r.Outcome != capsule.Done {
 		return a.change(ctx, h, e, nil)
 	}
@@ -48,19 +61,54 @@ func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Statu
 		e.Outcome, e.Code, e.Why = Refused, carnet.Forbidden, why
 		return a.change(ctx, h, e, nil)
 	}
-	if s.Taken { // this world was restored from a copy of before; the DPM doesn't lie
+	if s.Taken != "" { // this world was restored from a copy of before, or the DPM lies
+		if !a.hadTaken(s.Taken, j, s.Result) {
+			return a.change(ctx, h, lieOf(j, e, "this world has taken its output before, by a word that isn't this world's"), nil)
+		}
 		e.Outcome, e.Code, e.Why = Silent, carnet.NotFound, fmt.Sprintf("%s has deleted the output, since this world had taken it before: order it anew", j.At)
 		return a.change(ctx, h, e, nil)
 	}
 	key, parts, err := a.fetch(ctx, j, p, s, &r)
 	if l, isLie := errors.AsType[lie](err); isLie {
-		e.Outcome, e.Code, e.Why = Lied, carnet.Tampered, fmt.Sprintf("%s signed a result that isn't so: %s", j.At, l.why)
-		return a.change(ctx, h, e, nil)
+		return a.change(ctx, h, lieOf(j, e, l.why), nil)
 	}
 	if err != nil {
 		return err
 	}
 	return a.takeOutput(ctx, h, e, r.Output, key, parts)
+}
+
+// lieOf is the end of a job whose DPM signed what isn't so.
+func lieOf(j *Job, e Event, why string) Event {
+	e.Outcome, e.Code, e.Why = Lied, carnet.Tampered, fmt.Sprintf("%s signed a result that isn't so: %s", j.At, why)
+	return e
+}
+
+// ahead is how far a DPM's clock may be ahead of this world's.
+const ahead = 5 * time.Minute
+
+// unfounded says why a result can't be of the job; empty: it can.
+func (a *Agent) unfounded(j *Job, r *capsule.Result) (why string, err error) {
+	o, err := capsule.OpenOrder(j.Order, publicOf(a.cfg.Key))
+	if err != nil {
+		return "", err
+	}
+	if r.Outcome == capsule.Expired && a.cfg.Now().Before(o.Until.Add(-ahead)) {
+		return fmt.Sprintf("its time was over at %s, which is to come", r.Ended.Format(time.RFC3339)), nil
+	}
+	return r.Unfounded(&o), nil
+}
+
+// withdrew reports whether a withdrawal is this world's, of this job.
+func (a *Agent) withdrew(message string, j *Job) (w capsule.Withdrawal, ours bool) {
+	w, err := capsule.OpenWithdrawal(message, publicOf(a.cfg.Key))
+	return w, err == nil && w.Job == j.ID && w.Order == capsule.Fingerprint(j.Order)
+}
+
+// hadTaken reports whether a word is this world's that it has a result.
+func (a *Agent) hadTaken(word string, j *Job, result string) bool {
+	t, err := capsule.OpenTaken(word, publicOf(a.cfg.Key))
+	return err == nil && t == capsule.Taken{Job: j.ID, Order: capsule.Fingerprint(j.Order), Result: capsule.Fingerprint(result)}
 }
 
 // takeOutput stores a job's output with the end of the job.
@@ -113,6 +161,9 @@ func (a *Agent) fetch(ctx context.Context, j *Job, p *Peer, s *dpm.Status, r *ca
 	var leaves []carnet.Fingerprint
 	sum, size := sha256.New(), uint64(0)
 	for n := range o.Parts {
+		if ctx.Err() != nil { // it isn't wanted any more, or its time is over
+			return key, nil, ctx.Err()
+		}
 		sealed, err := p.DPM.Part(ctx, j.ID, r.Attempt, n)
 		if carnet.CodeOf(err) == carnet.NotFound {
 			return key, nil, lied("part %d of its output isn't there", n)
@@ -124,8 +175,11 @@ func (a *Agent) fetch(ctx context.Context, j *Job, p *Peer, s *dpm.Status, r *ca
 		if err != nil {
 			return key, nil, lied("part %d of its output: %v", n, err)
 		}
+		// At once: who signs little and sends without end would fill this world's memory.
+		if size += uint64(len(content)); len(content) > engine.MostPart || size > o.Size {
+			return key, nil, lied("part %d of its output has %d bytes, and with it there are more than the %d that it signed, or than a part may have", n, len(content), o.Size)
+		}
 		sum.Write(content)
-		size += uint64(len(content))
 		leaves, parts = append(leaves, carnet.FingerprintOf(sealed)), append(parts, sealed)
 	}
 	if seal.Root(leaves) != o.Sealed || carnet.Fingerprint(sum.Sum(nil)) != o.Fingerprint || size != o.Size {

@@ -105,6 +105,14 @@ func TestSearchFindsPlantedMistakes(t *testing.T) {
 		"what has ended is forgotten at once":               {"processes end", func(r *rules) { r.rememberUntil = false }},
 		"another process isn't told of withdrawals":         {"the DPM is restored", func(r *rules) { r.remindAgain = false }},
 		"a result that was taken isn't said to be":          {"the world is restored", func(r *rules) { r.sayTaken = false }},
+		"a withdrawal isn't shown":                          {"the world is restored", func(r *rules) { r.sayWithdrawn = false }},
+		"a job is forgotten before its keys are destroyed": {"processes end", func(r *rules) {
+			r.forgets = func(j *dpm.Job, now time.Time) bool {
+				all := *j
+				all.Cleared = true
+				return all.Forgettable(now)
+			}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := honest

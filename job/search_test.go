@@ -50,6 +50,7 @@ type heard struct {
 	Result                  result // the last, by status
 	Answer                  result // to a withdrawal
 	Gone                    bool   // the result was taken before
+	Withdrawal              bool   // shown with the result
 }
 
 // result is what a DPM signs.
@@ -114,9 +115,14 @@ type rules struct {
 	remindAgain       bool // another process of the DPM is told of withdrawals again
 	rememberUntil     bool // what has ended is known until nothing can come of it
 	sayTaken          bool // the DPM says of a result that it was taken
+	sayWithdrawn      bool // the DPM shows the withdrawal by which a job ended
+	forgets           func(*dpm.Job, time.Time) bool
 }
 
-var honest = rules{Next, dpm.Next, (*Stand).Sends, true, true, true, true, true, true, true, true}
+var honest = rules{
+	world: Next, dpm: dpm.Next, sends: (*Stand).Sends, forgets: (*dpm.Job).Forgettable,
+	keysFirst: true, destroyStray: true, answerWhenCleared: true, bury: true, takeWhenStored: true, remindAgain: true, rememberUntil: true, sayTaken: true, sayWithdrawn: true,
+}
 
 // desk has an event happen to the DPM's job.
 func (s *scene) desk(r rules, e dpm.Event) bool {
@@ -212,7 +218,15 @@ func (r rules) steps() []step {
 			if h.Outcome == "" || h.Outcome == capsule.Done && !s.Whole {
 				return false
 			}
-			return s.stand(r, Event{Kind: Resulted, Outcome: h.Outcome, Result: h.text()})
+			e := Event{Kind: Resulted, Outcome: h.Outcome, Result: h.text()}
+			if s.Heard.Withdrawal {
+				e.Withdrawal = "w"
+			}
+			moved := s.stand(r, e)
+			if s.Stand.Outcome == Lied {
+				s.Wrong = "an honest DPM is said to lie"
+			}
+			return moved
 		}},
 		{"the answer to the withdrawal is heard", true, func(s *scene) bool {
 			return s.Heard.Answer.Outcome != "" && s.stand(r, Event{Kind: Resulted, Outcome: s.Heard.Answer.Outcome, Result: s.Heard.Answer.text()})
@@ -322,7 +336,7 @@ func (r rules) steps() []step {
 			if h.Outcome == "" || s.Stand.State != Accepted || s.Heard.Result == h {
 				return false
 			}
-			s.Heard.Result, s.Whole = h, false
+			s.Heard.Result, s.Whole, s.Heard.Withdrawal = h, false, s.DPM.Withdrawn && r.sayWithdrawn
 			return true
 		}},
 		{"that it is taken comes", true, func(s *scene) bool {
@@ -409,10 +423,10 @@ func (r rules) steps() []step {
 			return s.desk(r, dpm.Event{Kind: dpm.Clear})
 		}},
 		{"it is forgotten", true, func(s *scene) bool {
-			if j := s.DPM.job(); !s.DPM.There || !j.Forgettable(s.now()) && (r.rememberUntil || s.DPM.State != dpm.Ended || !s.DPM.Cleared) {
+			if j := s.DPM.job(); !s.DPM.There || !r.forgets(&j, s.now()) && (r.rememberUntil || s.DPM.State != dpm.Ended || !s.DPM.Cleared) {
 				return false
 			}
-			s.DPM = office{}
+			s.DPM = office{Keys: s.DPM.Keys} // its document and its files go
 			return true
 		}},
 

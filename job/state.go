@@ -44,7 +44,7 @@ type Event struct {
 	Kind       EventKind
 	At         time.Time
 	Acceptance string
-	Withdrawal string
+	Withdrawal string // of Withdraw; of Resulted: by which the DPM ended it, as it shows
 	Outcome    capsule.Outcome
 	Code       carnet.Code
 	Why        string
@@ -87,6 +87,10 @@ func Next(s Stand, e Event) (Stand, error) {
 		case s.State == Withdrawing && e.Outcome == capsule.Done:
 			// It was done before the DPM heard of the withdrawal: nothing of it is taken.
 			return s, nil
+		case e.Outcome == capsule.Withdrawn && s.Withdrawal == "" && e.Withdrawal == "":
+			return ended(Lied, carnet.Tampered, e.Why, e.Result), nil
+		case e.Outcome == capsule.Withdrawn && s.Withdrawal == "":
+			s.Withdrawal = e.Withdrawal // this world was restored from a copy of before it
 		}
 		return ended(e.Outcome, e.Code, e.Why, e.Result), nil
 	case Refuse:

@@ -421,6 +421,6 @@ func (c *calls) Record(ctx context.Context, id carnet.JobID) (string, error) {
 	return c.client().Record(ctx, id)
 }
 
-func (c *calls) Taken(ctx context.Context, id carnet.JobID, result carnet.Fingerprint) error {
-	return c.client().Taken(ctx, id, result)
+func (c *calls) Taken(ctx context.Context, id carnet.JobID, message string) error {
+	return c.client().Taken(ctx, id, message)
 }

@@ -32,7 +32,9 @@ type lie struct {
 	offer  func(*capsule.Offer)
 	part   func([]byte) []byte
 	bag    func([]byte) []byte
-	output []byte // instead of the real one, in one part, with everything else right
+	output []byte                   // instead of the real one, in one part, with everything else right
+	status func(*liar, *dpm.Status) // with all of the above in it
+	flood  func(n int) []byte       // what part n has, sealed as it should be
 	// record changes what it says that it has stated; recorder signs that, nil: the DPM's key.
 	record   func(*capsule.Record)
 	recorder ed25519.PrivateKey
@@ -100,15 +102,23 @@ func (l *liar) Status(ctx context.Context, id carnet.JobID, seen uint64, wait ti
 	if l.tell.signer != nil {
 		key = l.tell.signer
 	}
-	s.Result, err = r.Sign(key)
+	if s.Result, err = r.Sign(key); err == nil && l.tell.status != nil {
+		l.tell.status(l, &s)
+	}
 	return s, err
 }
 
 var other = []byte("40 1\n")
 
-// another is a part with the other output, sealed by the key of the attempt: the DPM's
-// worker had it.
+// another is a part with the other output.
 func (l *liar) another(id carnet.JobID) ([]byte, error) {
+	sealed, err := l.seal(id, 0, l.tell.output)
+	l.o.forged.Store(id, sealed)
+	return sealed, err
+}
+
+// seal makes a part by the key of the attempt: the DPM's worker had it.
+func (l *liar) seal(id carnet.JobID, n int, content []byte) ([]byte, error) {
 	out, _ := l.o.outs.Load(id)
 	at, err := seal.ParsePath(out.(dpm.Key).Path)
 	if err != nil {
@@ -118,9 +128,7 @@ func (l *liar) another(id carnet.JobID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := dpm.SealPart(slot, capsule.LabelOf(health), 0, l.tell.output)
-	l.o.forged.Store(id, sealed)
-	return sealed, err
+	return dpm.SealPart(slot, capsule.LabelOf(health), n, content)
 }
 
 func (l *liar) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error) {
@@ -129,6 +137,9 @@ func (l *liar) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byt
 	}
 	if forged, ok := l.o.forged.Load(id); ok && l.tell.output != nil && !l.honor.Load() {
 		return forged.([]byte), nil
+	}
+	if l.tell.flood != nil && !l.honor.Load() {
+		return l.seal(id, n, l.tell.flood(n))
 	}
 	p, err := l.DPM.Part(ctx, id, attempt, n)
 	if err == nil && l.tell.part != nil && !l.honor.Load() {
@@ -147,11 +158,27 @@ func TestLies(t *testing.T) {
 		b[len(b)-1] ^= 1
 		return b
 	}
+	ended := func(o capsule.Outcome) func(*capsule.Result) {
+		return func(r *capsule.Result) { r.Outcome, r.Output = o, nil }
+	}
+	withdrawn := func(l *liar, s *dpm.Status) { // by somebody else
+		r, err := capsule.OpenResult(s.Result, public(l.o.key))
+		must(t, err)
+		s.Withdrawal, _ = capsule.Withdrawal{Job: r.Job, Order: r.Order, Made: r.Ended}.Sign(newKey())
+	}
 	for _, v := range []struct {
 		name string
 		lie  lie
 		says string
 	}{
+		{"withdrawn, and nobody withdrew it", lie{result: ended(capsule.Withdrawn)}, "this world has never withdrawn it"},
+		{"withdrawn by another's word", lie{result: ended(capsule.Withdrawn), status: withdrawn}, "this world has never withdrawn it"},
+		{"over before its time", lie{result: ended(capsule.Expired)}, "which is to come"},
+		{"over at a time to come", lie{result: func(r *capsule.Result) { ended(capsule.Expired)(r); r.Ended = r.Ended.Add(time.Hour) }}, "which is to come"},
+		{"refused without a module", lie{result: ended(capsule.Refused)}, "its order names none"},
+		{"taken by another's word", lie{status: func(_ *liar, s *dpm.Status) { s.Taken = "x" }}, "by a word that isn't this world's"},
+		{"much more than it signed", lie{result: func(r *capsule.Result) { r.Output.Parts, r.Output.Size = 64, 1 }, flood: func(int) []byte { return make([]byte, 512<<10) }}, "part 0 of its output has 524288 bytes"},
+		{"a part as large as it likes", lie{result: func(r *capsule.Result) { r.Output.Size = 1 << 20 }, flood: func(int) []byte { return make([]byte, 600_000) }}, "part 0 of its output has 600000 bytes"},
 		{"another program", lie{result: func(r *capsule.Result) { r.Output.Program[0] ^= 1 }}, "it ran the program"},
 		{"other inputs", lie{result: func(r *capsule.Result) { r.Output.Inputs[0] ^= 1 }}, "other inputs"},
 		{"another fingerprint", lie{result: func(r *capsule.Result) { r.Output.Fingerprint[0] ^= 1 }}, "another fingerprint"},

@@ -40,7 +40,7 @@ func TestTwoWorlds(t *testing.T) {
 		"where it stands": func(id carnet.JobID) error { _, err := b.Status(ctx, id, 0, 0); return err },
 		"a part":          func(id carnet.JobID) error { _, err := b.Part(ctx, id, 1, 0); return err },
 		"content":         func(id carnet.JobID) error { return b.PutContent(ctx, id, r.contents()[0]) },
-		"taken":           func(id carnet.JobID) error { return b.Taken(ctx, id, carnet.Fingerprint{}) },
+		"taken":           func(id carnet.JobID) error { return b.Taken(ctx, id, "") },
 	} {
 		there, not := ask(id), ask(none)
 		blind := func(err error, id carnet.JobID) string {
@@ -205,7 +205,7 @@ func TestBadCalls(t *testing.T) {
 		{"PUT", "jobs/x", "{}", 400}, {"PUT", "jobs/" + carnet.NewJobID().String(), "{}", 400}, {"PUT", "jobs/" + carnet.NewJobID().String(), `{"order":"a.b.c","extra":1}`, 400},
 		{"PUT", job, `{"order":"another"}`, 409}, {"PUT", job + "/content/" + carnet.Fingerprint{}.String(), "x", 204}, {"PUT", job + "/content/x", "x", 400},
 		{"GET", job + "?after=x", "", 400}, {"GET", job + "?wait=-1", "", 400}, {"GET", job + "/parts/1/x", "", 400}, {"GET", job + "/parts/0/0", "", 404}, {"GET", job + "/parts/1/99999999999999999999", "", 400},
-		{"POST", job + "/withdrawal", "null", 400}, {"POST", job + "/taken", `{"result":"` + carnet.Fingerprint{}.String() + `"}`, 409}, {"DELETE", job, "", 405},
+		{"POST", job + "/withdrawal", "null", 400}, {"POST", job + "/taken", `{"taken":"x"}`, 400}, {"DELETE", job, "", 405},
 	} {
 		if got := ask(v.method, v.path, v.body); got != v.want {
 			t.Errorf("%s %s %s is answered with %d, want %d", v.method, v.path, v.body, got, v.want)
