@@ -521,14 +521,15 @@ func (n *named) object() {
 	for i, row := range []struct {
 		name        string
 		at          func() func()
-		tmp, bodies int // files that are there then
+		tmp, bodies int  // files that are there then
+		again       bool // arena may be putting it a second time by then
 		rows        int64
 	}{
-		{"staging", func() func() { return traced(syncs) }, 1, 0, 0},
-		{"staged", func() func() { return traced(renames) }, 1, 0, 0},
-		{"placing", func() func() { return traced(syncs, shards...) }, 0, 1, 0},
-		{"placed", func() func() { h := gate.before("INSERT INTO depot_object"); return func() { n.killAt(vault, h) } }, 0, 1, 0},
-		{"owned", func() func() { h := gate.after("INSERT INTO depot_object"); return func() { n.killAt(vault, h) } }, 0, 1, 1},
+		{"staging", func() func() { return traced(syncs) }, 1, 0, false, 0},
+		{"staged", func() func() { return traced(renames) }, 1, 0, false, 0},
+		{"placing", func() func() { return traced(syncs, shards...) }, 0, 1, false, 0},
+		{"placed", func() func() { h := gate.before("INSERT INTO depot_object"); return func() { n.killAt(vault, h) } }, 0, 1, true, 0},
+		{"owned", func() func() { h := gate.after("INSERT INTO depot_object"); return func() { n.killAt(vault, h) } }, 0, 1, true, 1},
 	} {
 		kill := row.at()
 		if i == 0 {
@@ -539,7 +540,7 @@ func (n *named) object() {
 		kill()
 		arena.freeze(n.t) // so that it doesn't put it again until vault is ready to die
 		tmp, err := filepath.Glob(filepath.Join(vault.data(), "objects", "tmp", "*"))
-		if err != nil || len(tmp) != row.tmp || len(n.stored())-had != row.bodies {
+		if err != nil || len(tmp) < row.tmp || len(tmp) > row.tmp && !row.again || len(n.stored())-had != row.bodies {
 			n.t.Errorf("%s: %d temporary files and %d bodies more, %v", row.name, len(tmp), len(n.stored())-had, err)
 		}
 		n.want(vault, objects, rows+row.rows)
