@@ -1,8 +1,9 @@
 // Command summary reads what "go test -json" writes and shows it as "go test"
 // does: one line for each package, the output of tests that fail. It then says
-// which tests were skipped and which failed, and why, and appends "PASSED FAILED" to the file of
-// the -totals flag: tests of the top level, and packages that end without a
-// verdict of a test (they don't compile, crash, or run out of time).
+// which tests took longest, which were skipped, which failed and why, and appends
+// "PASSED FAILED" to the file of the -totals flag: tests of the top level, and
+// packages that end without a verdict of a test (they don't compile, crash, or run
+// out of time).
 //
 // With -skips FILE, a skip whose output matches no line of the file (regular
 // expressions, # comments) counts as failed: a machine that lacks something must
@@ -11,12 +12,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +29,7 @@ type event struct {
 	Package string
 	Test    string
 	Output  string
+	Elapsed float64 // seconds
 }
 
 // run collects what is known of the packages that haven't ended.
@@ -35,6 +39,7 @@ type run struct {
 	output         map[string]map[string]string // package → test ("" its own) → output, of tests not ended
 	verdict        map[string]bool              // packages with a failed test
 	skips          []string
+	ended          []event         // tests of the top level
 	reasons        strings.Builder // of tests that failed, without what their programs logged
 	passed, failed int
 }
@@ -67,6 +72,7 @@ func (r *run) main(in io.Reader, skips, totals string) (err error) {
 	if err := r.read(in, strict); err != nil {
 		return err
 	}
+	r.slowest()
 	if len(r.skips) > 0 {
 		fmt.Fprintf(r.out, "skipped:\n%s", strings.Join(r.skips, ""))
 	}
@@ -82,6 +88,21 @@ func (r *run) main(in io.Reader, skips, totals string) (err error) {
 	}
 	fmt.Fprintln(f, r.passed, r.failed)
 	return f.Close()
+}
+
+// slowest says which tests took longest, of those that took a while: beside
+// others, which may have had the processors.
+func (r *run) slowest() {
+	slices.SortStableFunc(r.ended, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for i, e := range r.ended[:min(20, len(r.ended))] {
+		if e.Elapsed < 10 {
+			break
+		}
+		if i == 0 {
+			fmt.Fprintln(r.out, "slowest:")
+		}
+		fmt.Fprintf(r.out, "  %6.0f s  %s %s\n", e.Elapsed, e.Package, e.Test)
+	}
 }
 
 func expressions(file string) (list []*regexp.Regexp, err error) {
@@ -154,6 +175,9 @@ func (r *run) take(e event, strict bool) {
 // test counts a test that ends; subtests count with the test they belong to.
 func (r *run) test(e event, output string, strict bool) {
 	top := !strings.Contains(e.Test, "/")
+	if top {
+		r.ended = append(r.ended, e)
+	}
 	switch e.Action {
 	case "fail":
 		r.verdict[e.Package] = true

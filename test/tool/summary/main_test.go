@@ -30,6 +30,12 @@ func TestSummary(t *testing.T) {
 		hides    string
 	}{
 		{"passed", ok, true, "1 0", []string{"ok  \ta\t0.1s\n"}, "RUN"},
+		{"slow", `{"Action":"pass","Package":"a","Test":"TestX/sub","Elapsed":12}
+{"Action":"pass","Package":"a","Test":"TestX","Elapsed":12.3}
+{"Action":"pass","Package":"a","Test":"TestY","Elapsed":9}
+{"Action":"pass","Package":"a","Test":"TestZ","Elapsed":99}
+{"Action":"pass","Package":"a"}
+`, true, "3 0", []string{"slowest:\n      99 s  a TestZ\n      12 s  a TestX\n"}, "TestY"},
 		{"failed test", `{"Action":"output","Package":"a","Test":"TestX","Output":"    x_test.go:3: wrong\n"}
 {"Action":"fail","Package":"a","Test":"TestX"}
 {"Action":"output","Package":"a","Output":"FAIL\ta\t0.1s\n"}
