@@ -3,9 +3,6 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -309,36 +306,6 @@ func (l *lives) keep(ctx context.Context, k *keeper) error {
 	}
 }
 
-// inbound are the connections of peers to a listener of this party.
-type inbound struct {
-	mu    sync.Mutex
-	conns map[net.Conn]carnet.PartyID
-}
-
-func (i *inbound) add(c net.Conn, peer carnet.PartyID) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.conns[c] = peer
-}
-
-func (i *inbound) drop(c net.Conn) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.conns, c)
-}
-
-// cut closes a peer's connections.
-func (i *inbound) cut(peer carnet.PartyID) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for c, of := range i.conns {
-		if of == peer {
-			c.Close()
-			delete(i.conns, c)
-		}
-	}
-}
-
 // caller names the peer of a scope that sent a request, as mutual TLS proved it:
 // asked anew for each, since a peering may have ended meanwhile.
 func (n *Node) caller(r *http.Request, s peering.Scope) (peering.Peering, error) {
@@ -348,22 +315,4 @@ func (n *Node) caller(r *http.Request, s peering.Scope) (peering.Peering, error)
 		}
 	}
 	return peering.Peering{}, carnet.Errorf(carnet.Unauthenticated, "the caller is not a peer of %s", n.config.Party)
-}
-
-// serveMutual adds an HTTPS server for the peers of a scope. Their connections are
-// closed when their peering ends.
-func (n *Node) serveMutual(address string, cert tls.Certificate, s peering.Scope, handler http.Handler) error {
-	config := mutualTLS(cert, nil)
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return mutualTLS(cert, func(c *x509.Certificate) bool {
-			p, ok := n.peers.ByPin(keys.Pin(c), s)
-			if !ok {
-				return false
-			}
-			n.inbound.add(hello.Conn, p.Name)
-			_, ok = n.peers.ByPin(keys.Pin(c), s) // it may have ended before the connection could be found
-			return ok
-		}), nil
-	}
-	return n.serveHTTP(address, config, handler)
 }

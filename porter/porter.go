@@ -1,6 +1,7 @@
 // Package porter counts who is inside by where they come from, so that one address
 // doesn't take the places of all others. It owns no connection; whoever admits one
-// asks the porter first and says when it has left.
+// asks the porter first and says when it has left. What comes in is whole within a time
+// (BodyWithin).
 //
 // An IPv6 address stands for its /64, which one subscriber has whole; an IPv4
 // address in IPv6 form for itself. What has no address (a pipe) is one address.
