@@ -78,9 +78,9 @@ type Config struct {
 
 // Book is what a world knows of mandates. It may be used by many goroutines.
 type Book struct {
-	cfg    Config
-	sealer *keys.Sealer
-	reload chan struct{} // another process may have stored something
+	cfg      Config
+	sealer   *keys.Sealer
+	follower *revocation.Follower // what another process may have stored is read anew
 
 	changing sync.Mutex // held while something is stored
 
@@ -107,7 +107,7 @@ func New(ctx context.Context, cfg Config) (*Book, error) {
 	if _, err := carnet.ParsePartyID(string(cfg.Party)); err != nil {
 		return nil, err
 	}
-	b := &Book{cfg: cfg, reload: make(chan struct{}, 1)}
+	b := &Book{cfg: cfg, follower: revocation.Follow(cfg.Revocations)}
 	if b.cfg.Now == nil {
 		b.cfg.Now = time.Now
 	}
@@ -120,12 +120,6 @@ func New(ctx context.Context, cfg Config) (*Book, error) {
 	if err := b.load(ctx); err != nil {
 		return nil, err
 	}
-	cfg.Revocations.Subscribe(func(revocation.State) {
-		select {
-		case b.reload <- struct{}{}:
-		default:
-		}
-	})
 	return b, nil
 }
 
@@ -153,19 +147,15 @@ func (b *Book) unseal(ctx context.Context) (err error) {
 // Run takes in what other processes on the same store have stored, until ctx
 // ends.
 func (b *Book) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-b.reload:
-		}
+	return b.follower.Run(ctx, func(ctx context.Context) error {
 		b.changing.Lock()
 		err := b.load(ctx)
 		b.changing.Unlock()
 		if err != nil && ctx.Err() == nil {
-			b.cfg.Log.Warn("withdrawn mandates can't be read", "err", err) // the revocation number goes stale with the store
+			b.cfg.Log.Warn("withdrawn mandates can't be read, so every mandate is refused; it is tried again", "err", err)
 		}
-	}
+		return err
+	})
 }
 
 func (b *Book) load(ctx context.Context) error {
@@ -373,7 +363,7 @@ func (b *Book) Withdrawn(owner ed25519.PublicKey, id string) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	_, is := b.withdrawn[nameOf(owner, id)]
-	return is
+	return is || b.follower.Behind()
 }
 
 // request is what this world asks an owner for, and what it was given.

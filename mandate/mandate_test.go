@@ -28,6 +28,7 @@ type memory struct {
 	stated int
 	fail   error // of the next puts
 	lost   bool  // the next put is stored, and its answer lost
+	page   int   // so many of the next pages fail
 	keys   map[keys.ID]keys.Row
 }
 
@@ -73,6 +74,10 @@ func (m *memory) Document(_ context.Context, kind, id string) (carnet.Document, 
 func (m *memory) DocumentPage(_ context.Context, kind, after string, limit int) (page []carnet.Document, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.page > 0 {
+		m.page--
+		return nil, carnet.Errorf(carnet.Unavailable, "the connection broke")
+	}
 	for _, d := range m.docs {
 		if d.Kind == kind && d.ID > after {
 			page = append(page, d)
@@ -407,15 +412,24 @@ func TestAProcessBesideHearsOfIt(t *testing.T) {
 	work.Go(func() { beside.Run(ctx) })
 	defer work.Wait()
 	defer cancel()
+	store.mu.Lock()
+	store.page = 1 // the first reading fails: until there is another, every mandate is refused
+	store.mu.Unlock()
 	if _, err := here.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Fatal(err)
 	}
-	for !beside.Withdrawn(public(1), anID) {
-		if t.Context().Err() != nil {
-			t.Fatal("it never hears")
+	becomes := func(what, id string, is bool) {
+		t.Helper()
+		for beside.Withdrawn(public(1), id) != is {
+			if t.Context().Err() != nil {
+				t.Fatal(what)
+			}
+			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(time.Millisecond)
 	}
+	becomes("while it can't be read another mandate is taken", uuid(77), true)
+	becomes("it is never read again", uuid(77), false)
+	becomes("it never hears", anID, true)
 	if _, err := beside.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Errorf("handed to both: %v", err)
 	}

@@ -71,10 +71,10 @@ type Config struct {
 
 // Registry keeps a party's peerings. It can be asked from many goroutines.
 type Registry struct {
-	cfg    Config
-	sealer *keys.Sealer
-	wake   chan struct{} // something is to be carried, or ends sooner
-	reload chan struct{} // another process may have ended something
+	cfg      Config
+	sealer   *keys.Sealer
+	wake     chan struct{}        // something is to be carried, or ends sooner
+	follower *revocation.Follower // what another process may have ended is read anew
 
 	changing sync.Mutex // held while a peering changes and who lives by it is told
 
@@ -102,7 +102,7 @@ func New(ctx context.Context, cfg Config) (*Registry, error) {
 	if _, err := carnet.ParsePartyID(string(cfg.Party)); err != nil {
 		return nil, err
 	}
-	r := &Registry{cfg: cfg, wake: make(chan struct{}, 1), reload: make(chan struct{}, 1), trouble: make(map[carnet.PartyID]string)}
+	r := &Registry{cfg: cfg, wake: make(chan struct{}, 1), follower: revocation.Follow(cfg.Revocations), trouble: make(map[carnet.PartyID]string)}
 	if r.cfg.Now == nil {
 		r.cfg.Now = time.Now
 	}
@@ -128,7 +128,6 @@ func New(ctx context.Context, cfg Config) (*Registry, error) {
 		}
 	}
 	r.take(all)
-	cfg.Revocations.Subscribe(func(revocation.State) { poke(r.reload) })
 	return r, nil
 }
 
@@ -204,7 +203,7 @@ func (r *Registry) ByPin(pin carnet.Fingerprint, s Scope) (Peering, bool) {
 	r.mu.RLock()
 	p := r.peerings[r.byPin[pin]]
 	r.mu.RUnlock()
-	return p.Peering, p.Allows(s, r.cfg.Now()) && (s != R5 || r.cfg.Revocations.Fresh())
+	return p.Peering, p.Allows(s, r.cfg.Now()) && (s != R5 || r.cfg.Revocations.Fresh() && !r.follower.Behind())
 }
 
 // Named returns a peering by what this party calls the peer, in whatever state;

@@ -130,7 +130,8 @@ type party struct {
 	replyTo *ReplyTo
 
 	*Registry
-	told []Peering
+	watch *revocation.Watcher
+	told  []Peering
 }
 
 func newParty(t *testing.T, name carnet.PartyID, role identity.Role) *party {
@@ -157,7 +158,7 @@ func (p *party) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.told = nil
+	p.told, p.watch = nil, w
 	p.Registry, err = New(p.t.Context(), Config{
 		Party: p.name, Store: p.disk, Keys: p.table, Revocations: w, Shown: p, Courier: p.courier, ReplyTo: p.replyTo,
 		State: func(s ledger.Statement) (ledger.Item, error) {
@@ -397,6 +398,52 @@ func TestAnEndIsSeenBeside(t *testing.T) {
 	beside.takeStored(ctx)
 	if _, ok := beside.ByPin(p.Terms.Accepter.Pin, R1); ok || len(beside.told) != 1 || beside.told[0].State != Suspended {
 		t.Errorf("beside: known %v, told %+v", ok, beside.told)
+	}
+}
+
+// deaf is an inviter that takes an acceptance and never answers.
+type deaf struct{ called chan struct{} }
+
+// Carry implements Courier.
+func (c deaf) Carry(ctx context.Context, _ ReplyTo, _ InvitationID, _, _ string) (string, error) {
+	c.called <- struct{}{}
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+// An inviter that doesn't answer keeps nobody from hearing what ends beside.
+func TestAnEndIsSeenBesideWhileAnInviterIsSilent(t *testing.T) {
+	arena, clinic, hub := newParty(t, "arena", identity.World), newParty(t, "clinic", identity.World), newParty(t, "hub", identity.Things)
+	silent := deaf{make(chan struct{})}
+	hub.courier = silent
+	hub.start()
+	meet(arena, "watches", hub, "gym", playOffer())
+	invitation := clinic.must(clinic.Invite(t.Context(), "watches", playOffer()))
+	hub.must(hub.Accept(t.Context(), "clinic", invitation.Invitation))
+	beside := *hub
+	beside.start()
+
+	heard := make(chan Peering, 1)
+	hub.Subscribe(func(p Peering) {
+		if p.Name == "gym" {
+			heard <- p
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { hub.watch.Run(ctx) })
+	work.Go(func() { hub.Run(ctx) })
+	defer work.Wait()
+	defer cancel()
+	<-silent.called
+	beside.must(beside.Suspend(ctx, "gym"))
+	select {
+	case p := <-heard:
+		if p.State != Suspended {
+			t.Errorf("it hears that the peer is %s", p.State)
+		}
+	case <-time.After(askLimit / 2):
+		t.Fatal("it hears nothing")
 	}
 }
 

@@ -3,6 +3,8 @@ package peering
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -15,15 +17,21 @@ const (
 // Run ends what time ends, carries acceptances until they are confirmed, and takes
 // in what other processes on the same store have ended, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.follower.Run(ctx, r.takeStored) })
+	group.Go(func() error { return r.keepTime(ctx) })
+	return group.Wait()
+}
+
+// keepTime does what is due: an inviter who doesn't answer holds it up, and nothing
+// else.
+func (r *Registry) keepTime(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.reload:
-			r.takeStored(ctx)
-			continue
 		case <-r.wake:
 		case <-timer.C:
 		}
@@ -33,13 +41,13 @@ func (r *Registry) Run(ctx context.Context) error {
 }
 
 // takeStored takes in what the store has that this process hasn't.
-func (r *Registry) takeStored(ctx context.Context) {
+func (r *Registry) takeStored(ctx context.Context) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	all, err := r.stored(ctx)
 	if err != nil {
 		r.cfg.Log.Warn("peerings can't be read; it is tried again", "err", err)
-		return
+		return err
 	}
 	r.mu.RLock()
 	was := r.peerings
@@ -55,6 +63,7 @@ func (r *Registry) takeStored(ctx context.Context) {
 			r.tell(p.Peering)
 		}
 	}
+	return nil
 }
 
 // tick does what is due.
