@@ -85,19 +85,24 @@ func (s *server) readAbroad(ctx context.Context, as carnet.AvatarID, at carnet.P
 
 type provenKey struct{}
 
-// proven is who calls, and what was proved of that.
-type proven struct {
-	who Principal
-	how string
+// Proof is who calls by another way in, and what was proved of that.
+type Proof struct {
+	Who Principal
+	How string // in a few words
+	// The grant by which the call is permitted: no other counts.
+	Grant        string
+	GrantVersion uint64
+	// Most is the most that may flow to the caller, whatever the grant says.
+	Most carnet.Clearance
 }
 
-// Proven says who calls where another way in has proved it, and in a few words how:
-// no token is asked for. Only who serves a handler can say so, no request.
-func Proven(ctx context.Context, p Principal, how string) context.Context {
-	return context.WithValue(ctx, provenKey{}, proven{p, how})
+// Proven says who calls where another way in has proved it: no token is asked for.
+// Only who serves a handler can say so, no request.
+func Proven(ctx context.Context, p Proof) context.Context {
+	return context.WithValue(ctx, provenKey{}, p)
 }
 
-func provenIn(ctx context.Context) (proven, bool) {
-	p, ok := ctx.Value(provenKey{}).(proven)
+func provenIn(ctx context.Context) (Proof, bool) {
+	p, ok := ctx.Value(provenKey{}).(Proof)
 	return p, ok
 }

@@ -41,8 +41,9 @@ func (s *server) callFor(r *http.Request, p Principal, pattern string, action po
 	if isLive(pattern) {
 		c.Via = activity.Live
 	}
-	if proven, ok := provenIn(r.Context()); ok {
-		c.Via, c.Proven = activity.R5, proven.how
+	if proof, ok := provenIn(r.Context()); ok {
+		c.Via, c.Proven = activity.R5, proof.How
+		c.Look = s.lookByGrant(proof, action, c.Resource.ID)
 	}
 	return c
 }
@@ -100,6 +101,17 @@ func (s *server) lookAtAvatar(p Principal, action policy.Action, text string) fu
 	return func(context.Context) (activity.Known, error) { return s.entities.Know(p, action, id) }
 }
 
+// lookByGrant finds out what the one grant of a proven call gives it of an avatar.
+func (s *server) lookByGrant(p Proof, action policy.Action, text string) func(context.Context) (activity.Known, error) {
+	id, err := carnet.ParseAvatarID(text)
+	if err != nil || s.entities == nil {
+		return unknown
+	}
+	return func(context.Context) (activity.Known, error) {
+		return s.entities.KnowBy(p.Grant, p.GrantVersion, action, id)
+	}
+}
+
 // lookAtGrant finds out whether a grant is a principal's own: given to it, or, for
 // who acts as an avatar, about that avatar; ending it is for the latter only.
 func (s *server) lookAtGrant(p Principal, action policy.Action, id string) func(context.Context) (activity.Known, error) {
@@ -150,7 +162,7 @@ func tokenOf(r *http.Request) string {
 // authenticate says who calls. Every failure looks the same.
 func (s *server) authenticate(r *http.Request) (Principal, error) {
 	if p, ok := provenIn(r.Context()); ok {
-		return p.who, nil
+		return p.Who, nil
 	}
 	token := tokenOf(r)
 	if token != "" && len(token) <= maxToken {

@@ -166,7 +166,8 @@ type records interface {
 type entities interface {
 	Know(who policy.Principal, action policy.Action, avatar carnet.AvatarID) (activity.Known, error)
 	Visible(who policy.Principal) map[carnet.AvatarID]bool
-	Lens(grant string) (*entity.Lens, error)
+	KnowBy(grant string, version uint64, action policy.Action, avatar carnet.AvatarID) (activity.Known, error)
+	Lens(grant string, most *carnet.Clearance) (*entity.Lens, error)
 	Hold(grant string, end func()) (release func(), err error)
 	Principals() []entity.Principal
 	AddPrincipal(ctx context.Context, by string, n entity.NewPrincipal) (entity.Principal, string, error)

@@ -141,7 +141,7 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	leave, err := s.queries.enter(caller(ctx))
+	leave, err := s.queries.enter(platformOf(caller(ctx)))
 	if err != nil {
 		return nil, err
 	}

@@ -157,7 +157,9 @@ func newCaller(s *served, about carnet.AvatarID) *caller {
 			action = identity.ActionSubscribe
 		}
 		server.Handle("GET /r5/avatars/{id}"+at, action, func(w http.ResponseWriter, r *http.Request, call r5.Call) {
-			own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(call.Platform, call.DID()), "proved"))
+			own := r.Clone(api.Proven(r.Context(), api.Proof{
+				Who: entity.ForeignPrincipal(call.Platform, call.DID()), How: "proved", Grant: call.Grant.ID, GrantVersion: call.Grant.Version, Most: call.Most,
+			}))
 			own.URL.Path = "/v1/avatars/" + call.Avatar.String() + is
 			own.Header.Del("Authorization")
 			s.handlers[s.arenaURL].ServeHTTP(w, own)

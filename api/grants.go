@@ -164,7 +164,10 @@ func (s *server) lens(ctx context.Context) (*entity.Lens, error) {
 	case a.Known.Grant == "":
 		return nil, carnet.Errorf(carnet.Forbidden, "there is no grant to see the avatar through")
 	}
-	return s.entities.Lens(a.Known.Grant)
+	if p, ok := provenIn(ctx); ok {
+		return s.entities.Lens(a.Known.Grant, &p.Most)
+	}
+	return s.entities.Lens(a.Known.Grant, nil)
 }
 
 // shownThrough is what of an avatar's description is seen through a lens.
@@ -198,7 +201,7 @@ func (s *server) avatarsOf(ctx context.Context) ([]avatar.Info, error) {
 			return nil, err
 		}
 		if !known.Facts.Own {
-			l, err := s.entities.Lens(known.Grant)
+			l, err := s.entities.Lens(known.Grant, nil)
 			if carnet.CodeOf(err) == carnet.Forbidden { // it has just ended
 				continue
 			} else if err != nil {

@@ -143,12 +143,22 @@ func (s *server) peerRoutes(h huma.API) {
 	}
 	serving(s, h, huma.Operation{
 		OperationID: "list-peers", Method: http.MethodGet, Path: "/v1/peers", Tags: tags,
-		Summary: "The parties that this one trusts for something, or did, in order of their names.",
-	}, func(context.Context, *struct{}) (*body[PeerList], error) {
-		list := PeerList{Peers: []Peer{}}
+		Summary:     "The parties that this one trusts for something, or did, in order of their names.",
+		Description: "Who may see only what is its own sees who is a peer now, and for what: not how it came to that.",
+	}, func(ctx context.Context, _ *struct{}) (*body[PeerList], error) {
+		list, all := PeerList{Peers: []Peer{}}, admittedIn(ctx).All
 		for _, p := range s.peers.All() {
 			info := s.peerInfo(p)
 			info.Invitation, info.Acceptance, info.Confirmation = "", "", ""
+			if !all {
+				if p.State != peering.Active {
+					continue
+				}
+				info = Peer{
+					Name: info.Name, State: info.State, Since: info.Since, Role: info.Role, Scope: info.Scope,
+					Purposes: info.Purposes, Sensitivity: info.Sensitivity, Residency: info.Residency, NotAfter: info.NotAfter,
+				}
+			}
 			list.Peers = append(list.Peers, info)
 		}
 		return answer(list, nil)

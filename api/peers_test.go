@@ -28,7 +28,8 @@ func (registry) peering(name carnet.PartyID, s peering.State) (peering.Peering, 
 
 func (r registry) All() []peering.Peering {
 	p, _ := r.peering("gym", peering.Active)
-	return []peering.Peering{p}
+	invited, _ := r.peering("pool", peering.Invited)
+	return []peering.Peering{p, invited}
 }
 func (r registry) Named(name carnet.PartyID) (peering.Peering, error) {
 	return r.peering(name, peering.Active)
@@ -83,8 +84,12 @@ func TestPeersAreTheOperatorsAffair(t *testing.T) {
 	c := &client.Client{Base: s.arenaURL, Token: "operator-token"}
 	ctx := t.Context()
 	all, err := c.Peers(ctx)
-	if err != nil || len(all) != 1 || all[0].State != peering.Active || all[0].Invitation != "" {
-		t.Fatalf("%+v, %v: want one, without its messages", all, err)
+	if err != nil || len(all) != 2 || all[0].State != peering.Active || !all[0].Inviter || all[0].Invitation != "" {
+		t.Fatalf("%+v, %v: want two, without their messages", all, err)
+	}
+	own, err := (&client.Client{Base: s.arenaURL, Token: "alice-token"}).Peers(ctx)
+	if err != nil || len(own) != 1 || own[0].Name != "gym" || len(own[0].Purposes) == 0 || own[0].Inviter || own[0].Words != "" || own[0].Next != "" {
+		t.Errorf("a user sees %+v, %v: want who is a peer, and for what", own, err)
 	}
 	for want, call := range map[peering.State]func() (api.Peer, error){
 		peering.Invited: func() (api.Peer, error) {

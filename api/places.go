@@ -2,9 +2,11 @@ package api
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 
 	"carnet"
+	"carnet/policy"
 )
 
 // places bounds how many requests of a kind are served at once, of one caller and
@@ -17,6 +19,15 @@ type places struct {
 	mu    sync.Mutex
 	taken int
 	by    map[Principal]int
+}
+
+// platformOf is who a caller counts as where all avatars of another world are one: it
+// has as many as it likes.
+func platformOf(p Principal) Principal {
+	if p.Kind == policy.Foreign {
+		p.Name, _, _ = strings.Cut(p.Name, " ")
+	}
+	return p
 }
 
 // enter takes a place, which leave gives back. Without one it fails at once: who

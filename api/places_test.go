@@ -12,6 +12,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/entity"
 	"carnet/policy"
 )
 
@@ -82,6 +83,25 @@ func TestOnlySoManyHistoryQueries(t *testing.T) {
 	if s.queries.count() != 0 || len(s.queries.by) != 0 {
 		t.Errorf("%d queries run after all, by %v", s.queries.count(), s.queries.by)
 	}
+}
+
+// All avatars of another world are one caller: it has as many as it likes.
+func TestAvatarsOfAWorldAreOneCaller(t *testing.T) {
+	l := places{what: "history queries", all: 3, ofOne: 1}
+	one := platformOf(entity.ForeignPrincipal("citadel", "did:key:a"))
+	leave, err := l.enter(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.enter(platformOf(entity.ForeignPrincipal("citadel", "did:key:b"))); err == nil {
+		t.Error("another avatar of the world has a place of its own")
+	}
+	for _, p := range []Principal{entity.ForeignPrincipal("clinic", "did:key:a"), policy.Bearer("alice", policy.User)} {
+		if _, err := l.enter(platformOf(p)); err != nil {
+			t.Errorf("%s finds no place: %v", p.Name, err)
+		}
+	}
+	leave()
 }
 
 // stuck makes a bundle when it is told so.

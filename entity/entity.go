@@ -76,9 +76,9 @@ type Config struct {
 
 // Agent is a world's entity agent. It may be used by many goroutines.
 type Agent struct {
-	cfg    Config
-	sealer *keys.Sealer
-	reload chan struct{} // something may have ended
+	cfg      Config
+	sealer   *keys.Sealer
+	follower *revocation.Follower // what may have ended is read anew
 
 	changing sync.Mutex // held while something is stored or loaded
 
@@ -133,7 +133,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, carnet.Errorf(carnet.Malformed, "an entity agent needs a store, keys, avatars, a judge, revocations and a way to state")
 	}
 	a := &Agent{
-		cfg: cfg, reload: make(chan struct{}, 1), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
+		cfg: cfg, follower: revocation.Follow(cfg.Revocations), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
 		index: make(map[receiver][]*Grant), holds: make(map[string]map[*hold]struct{}), trails: make(map[string]*trail),
 		removed: make(chan struct{}),
 	}
@@ -152,12 +152,6 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
-	cfg.Revocations.Subscribe(func(revocation.State) {
-		select {
-		case a.reload <- struct{}{}:
-		default:
-		}
-	})
 	return a, nil
 }
 
@@ -185,25 +179,24 @@ func (a *Agent) unseal(ctx context.Context) (err error) {
 // Run takes in what other processes on the same store have changed, and ends what
 // lives by grants when nobody can tell any more whether they hold, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.reload:
-		}
+	return a.follower.Run(ctx, func(ctx context.Context) error {
 		if !a.cfg.Revocations.Fresh() {
 			a.endAll()
-			continue
+			return nil
 		}
 		a.changing.Lock()
 		err := a.load(ctx)
 		a.changing.Unlock()
 		if err != nil && ctx.Err() == nil {
-			a.cfg.Log.Error("grants can't be read; what lives by them ends", "err", err)
+			a.cfg.Log.Error("grants can't be read; what lives by them ends, and it is tried again", "err", err)
 			a.endAll()
 		}
-	}
+		return err
+	})
 }
+
+// fresh reports whether it is known which grants hold.
+func (a *Agent) fresh() bool { return a.cfg.Revocations.Fresh() && !a.follower.Behind() }
 
 // load takes in documents whose version isn't known yet. The caller holds
 // changing, but for New.
@@ -325,7 +318,7 @@ func (a *Agent) Hold(id string, end func()) (release func(), err error) {
 	if g == nil || !g.holds(now) || !g.receiverIs(a.principals) {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s is over", id)
 	}
-	if !a.cfg.Revocations.Fresh() {
+	if !a.fresh() {
 		return nil, errStale
 	}
 	h := &hold{end: end}

@@ -1,7 +1,9 @@
 package entity
 
 import (
+	"cmp"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -26,6 +28,7 @@ type memory struct {
 	mu   sync.Mutex
 	docs map[string]carnet.Document
 	fail error
+	page error // of the next page alone
 	said []ledger.Item
 }
 
@@ -71,7 +74,15 @@ func (m *memory) DocumentPage(_ context.Context, kind, after string, limit int) 
 		}
 	}
 	slices.SortFunc(page, func(a, b carnet.Document) int { return strings.Compare(a.ID, b.ID) })
-	return page[:min(limit, len(page))], m.fail
+	err := cmp.Or(m.page, m.fail)
+	m.page = nil
+	return page[:min(limit, len(page))], err
+}
+
+func (m *memory) pageFails() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.page != nil
 }
 
 func (m *memory) set(err error) {
@@ -304,6 +315,39 @@ func TestAGrantEndsByItselfAndWithItsReceiver(t *testing.T) {
 	})
 }
 
+// A process that couldn't read what another has revoked refuses, and reads again: the
+// number doesn't change for it a second time.
+func TestARevocationThatCouldNotBeReadIsHeardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, table := fresh(t)
+		one := start(t, m, table)
+		g := give(t, one, offer(t, coach(t, one), `{"properties":{"heart_rate":{}}}`))
+		two := start(t, m, table)
+		ctx, stop := context.WithCancel(t.Context())
+		two.run(ctx)
+		synctest.Wait()
+		if _, err := one.Revoke(t.Context(), "ops", g.ID); err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock()
+		m.page = carnet.Errorf(carnet.Unavailable, "the connection broke")
+		m.mu.Unlock()
+		for m.pageFails() {
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait()
+		if _, err := two.Holds(g.ID, 1); carnet.CodeOf(err) != carnet.Unavailable {
+			t.Errorf("while it can't be read the grant is answered with %v", err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		if _, err := two.Holds(g.ID, 1); carnet.CodeOf(err) != carnet.Forbidden {
+			t.Errorf("after that: %v", err)
+		}
+		stop()
+	})
+}
+
 // When the store doesn't answer nobody can tell what was revoked.
 func TestASilentStoreEndsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -441,7 +485,7 @@ func TestLabelsAreHeldBelowTheView(t *testing.T) {
 	m, table := fresh(t)
 	a := start(t, m, table)
 	g := give(t, a, offer(t, coach(t, a), `{"properties":{"heart_rate":{},"stress":{}}}`))
-	l, err := a.Lens(g.ID)
+	l, err := a.Lens(g.ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -458,6 +502,62 @@ func TestLabelsAreHeldBelowTheView(t *testing.T) {
 	} {
 		if ms, err := l.Live(c.label, one()); err != nil || len(ms) != c.want {
 			t.Errorf("labelled %+v it shows %+v, %v", c.label, ms, err)
+		}
+	}
+}
+
+// By a call from another world no more flows than its world, the peering and the
+// mandate let, whatever the grant's ceiling is, and by that one grant only.
+func TestACallIsBoundedByMoreThanItsGrant(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	terms := offer(t, Principal{}, `{"properties":{"heart_rate":{}}}`)
+	terms.To = To{Platform: "citadel", DID: identity.DID(ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey))}
+	terms.Ceiling = &Clearance{Sensitivity: carnet.AllSensitive, Residency: []string{"eu"}}
+	g := give(t, a, terms)
+	terms.Purpose = "games"
+	newer := give(t, a, terms)
+
+	at := func(places ...string) carnet.Clearance {
+		return carnet.Clearance{Sensitivity: carnet.Personal, Purposes: "coaching", Residency: carnet.NewSet(places...)}
+	}
+	most := at("eu")
+	l, err := a.Lens(g.ID, &most)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, want := range map[carnet.Label]int{
+		{Sensitivity: carnet.Personal}: 1, {Sensitivity: carnet.Health}: 0, {Residency: "eu"}: 1, {Residency: "us"}: 0, {Purposes: "games"}: 0,
+	} {
+		ms := []carnet.Measurement{{Name: "heart_rate", Unit: "beat/min", Time: 1, Value: carnet.Float(70)}}
+		if ms, err := l.Live(label, ms); err != nil || len(ms) != want {
+			t.Errorf("labelled %+v it shows %+v, %v", label, ms, err)
+		}
+	}
+	elsewhere := at("eu", "us")
+	for name, c := range map[string]struct {
+		grant string
+		most  carnet.Clearance
+	}{"to a world that keeps it elsewhere, too": {g.ID, elsewhere}, "for another purpose": {newer.ID, most}} {
+		if _, err := a.Lens(c.grant, &c.most); carnet.CodeOf(err) != carnet.Forbidden {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	known, err := a.KnowBy(g.ID, g.Version, "watch-avatar", g.Avatar)
+	if err != nil || !known.Facts.Granted || known.Grant != g.ID || known.Facts.Purpose != "coaching" {
+		t.Errorf("by its grant a caller is known as %+v, %v", known, err)
+	}
+	for name, c := range map[string]struct {
+		version uint64
+		action  policy.Action
+		avatar  carnet.AvatarID
+	}{
+		"another version": {g.Version + 1, "watch-avatar", g.Avatar}, "what it doesn't give": {g.Version, "get-state", g.Avatar},
+		"another avatar": {g.Version, "watch-avatar", carnet.NewAvatarID()},
+	} {
+		if known, err := a.KnowBy(g.ID, c.version, c.action, c.avatar); err != nil || known.Facts.Granted {
+			t.Errorf("%s: %+v, %v", name, known, err)
 		}
 	}
 }

@@ -315,7 +315,7 @@ func (a *Agent) find(to To, avatar carnet.AvatarID, action identity.Action, purp
 // Find returns the grant to an avatar of another world about one of this, for an
 // action and purpose: from memory. carnet.Forbidden if there is none.
 func (a *Agent) Find(platform carnet.PartyID, did string, avatar carnet.AvatarID, action identity.Action, purpose string) (Grant, error) {
-	if !a.cfg.Revocations.Fresh() {
+	if !a.fresh() {
 		return Grant{}, errStale
 	}
 	a.mu.RLock()
@@ -331,7 +331,7 @@ func (a *Agent) Find(platform carnet.PartyID, did string, avatar carnet.AvatarID
 // Holds returns a grant if it has this version and is in force: from memory.
 // carnet.Forbidden otherwise.
 func (a *Agent) Holds(id string, version uint64) (Grant, error) {
-	if !a.cfg.Revocations.Fresh() {
+	if !a.fresh() {
 		return Grant{}, errStale
 	}
 	a.mu.RLock()
@@ -370,7 +370,7 @@ func (a *Agent) Know(who policy.Principal, action policy.Action, avatar carnet.A
 	if to == (To{}) {
 		return activity.Known{}, nil
 	}
-	if !a.cfg.Revocations.Fresh() {
+	if !a.fresh() {
 		return activity.Known{}, errStale
 	}
 	a.mu.RLock()
@@ -379,15 +379,34 @@ func (a *Agent) Know(who policy.Principal, action policy.Action, avatar carnet.A
 	if g == nil {
 		return activity.Known{Visible: visible}, nil
 	}
+	return a.knownBy(g), nil
+}
+
+// KnowBy is Know for who calls by one grant, as another world's avatar has proved:
+// no other counts, however much it gives.
+func (a *Agent) KnowBy(id string, version uint64, action policy.Action, avatar carnet.AvatarID) (activity.Known, error) {
+	g, err := a.Holds(id, version)
+	use := uses(action)
+	if carnet.CodeOf(err) == carnet.Forbidden || err == nil && (g.Avatar != avatar || use != "" && !g.gives(use)) {
+		return activity.Known{}, nil
+	}
+	if err != nil {
+		return activity.Known{}, err
+	}
+	return a.knownBy(&g), nil
+}
+
+// knownBy is what a grant that holds says of its receiver and its avatar.
+func (a *Agent) knownBy(g *Grant) activity.Known {
 	known := activity.Known{Facts: policy.Facts{Granted: true, Onward: g.Onward, Purpose: g.Purpose}, Grant: g.ID, Visible: true}
-	switch some, all := a.cfg.Avatars.Onward(avatar); {
+	switch some, all := a.cfg.Avatars.Onward(g.Avatar); {
 	case !some:
 		known.Facts.Granted = false
 		known.Why = nothingOnward
 	case !all:
 		known.Why = notAllOnward
 	}
-	return known, nil
+	return known
 }
 
 // Visible lists the avatars that a principal knows of.

@@ -25,8 +25,9 @@ type Lens struct {
 	before bool   // what is live is before the trail's origin
 }
 
-// Lens opens a grant that holds now.
-func (a *Agent) Lens(id string) (*Lens, error) {
+// Lens opens a grant that holds now. Most bounds what is seen beside the grant, where
+// it is to another world, and says where that keeps data; nil: the grant says all.
+func (a *Agent) Lens(id string, most *carnet.Clearance) (*Lens, error) {
 	g, err := a.Grant(id)
 	if err != nil || !g.holds(a.cfg.Now()) {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %.64q is over", id)
@@ -34,6 +35,11 @@ func (a *Agent) Lens(id string) (*Lens, error) {
 	l := &Lens{agent: a, grant: g}
 	if l.reader, _, err = a.reader(g.Terms); err != nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
+	}
+	if most != nil {
+		if l.reader.Clearance, err = Within(*most, g); err != nil {
+			return nil, err
+		}
 	}
 	props, err := a.cfg.Avatars.Properties(g.Avatar)
 	if err != nil {
@@ -46,6 +52,21 @@ func (a *Agent) Lens(id string) (*Lens, error) {
 		l.trail = a.trailOf(g.ID)
 	}
 	return l, nil
+}
+
+// Within is the most that flows by a grant to another world to which only so much may
+// flow, whatever is granted.
+func Within(most carnet.Clearance, g Grant) (carnet.Clearance, error) {
+	if g.Ceiling == nil || !most.Purposes.Has(g.Purpose) {
+		return carnet.Clearance{}, carnet.Errorf(carnet.Forbidden, "the grant %s is for %s, and says no ceiling or another purpose than the call", g.ID, g.Purpose)
+	}
+	places := carnet.Label{Residency: carnet.NewSet(g.Ceiling.Residency...)}
+	if why := places.Exceeds(most); why != "" {
+		return carnet.Clearance{}, carnet.Errorf(carnet.Forbidden, "by the grant %s: %s", g.ID, why)
+	}
+	return carnet.Clearance{
+		Sensitivity: most.Sensitivity & g.Ceiling.Sensitivity, Purposes: carnet.NewSet(g.Purpose), Residency: most.Residency,
+	}, nil
 }
 
 // Clearance is the most that may come to the lens: what is labelled above it is

@@ -55,7 +55,7 @@ func TestANameBesideAnother(t *testing.T) {
 				return l.Live(carnet.Label{Sensitivity: carnet.Personal}, ms)
 			},
 		} {
-			l, err := a.Lens(g.ID)
+			l, err := a.Lens(g.ID, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +78,7 @@ func TestTwoRatesOfOneView(t *testing.T) {
 	g := give(t, a, offer(t, coach(t, a), `{"properties":{"heart_rate":{"rate":"59s"},"temperature":{"rate":"60s"}}}`))
 	seen := map[int64]int64{}
 	for from := base; from < base+600*s; from += s {
-		l, err := a.Lens(g.ID)
+		l, err := a.Lens(g.ID, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,6 +83,12 @@ func asNeighbour(p peering.Peering) move.Peer {
 	return move.Peer{Party: p.Name, OwnName: peer.Party, Key: peer.Key, Clearance: peering.Within(p.Terms, peer.Clearance())}
 }
 
+// target is the world that calls for an avatar to come to it, and what may.
+func (n *Node) target(c r5.Call) (move.Asking, error) {
+	most, _, err := n.mostFor(c)
+	return move.Asking{Party: c.Platform, Most: most}, err
+}
+
 // moveRoutes serve targets, which are proven callers for an avatar that is to come.
 func (n *Node) moveRoutes() map[string]callRoute {
 	const at = " /r5/avatars/{id}/moves/{crossing}"
@@ -119,7 +125,11 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err := strictBody(r, &o, maxMoveBody); err != nil {
 			return nil, err
 		}
-		return moves.TakeOffer(r.Context(), c.Platform, c.Avatar, x, o)
+		by, err := n.target(c)
+		if err != nil {
+			return nil, err
+		}
+		return moves.TakeOffer(r.Context(), by, c.Avatar, x, o)
 	})
 	handle(http.MethodGet, "/streams/{stream}", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
 		stream, err := carnet.ParseStreamID(r.PathValue("stream"))
@@ -130,7 +140,11 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "from isn't the number of a batch")
 		}
-		return moves.Stretches(r.Context(), c.Platform, c.Avatar, x, stream, from)
+		by, err := n.target(c)
+		if err != nil {
+			return nil, err
+		}
+		return moves.Stretches(r.Context(), by, c.Avatar, x, stream, from)
 	})
 	handle(http.MethodPost, "/stretches", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
 		var m avatar.MovedStretch
@@ -148,7 +162,11 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err != nil {
 			return nil, err
 		}
-		return moves.Freeze(r.Context(), c.Platform, c.Avatar, x, announcement)
+		by, err := n.target(c)
+		if err != nil {
+			return nil, err
+		}
+		return moves.Freeze(r.Context(), by, c.Avatar, x, announcement)
 	})
 	handle(http.MethodGet, "/manifest", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
 		manifest, err := moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)

@@ -98,7 +98,9 @@ func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
 // one way to read an avatar, and one guard.
 func asForeign(handler http.Handler, operation string) r5.Handler {
 	return func(w http.ResponseWriter, r *http.Request, c r5.Call) {
-		own := r.Clone(api.Proven(r.Context(), entity.ForeignPrincipal(c.Platform, c.DID()), proved(c.Mandate)))
+		own := r.Clone(api.Proven(r.Context(), api.Proof{
+			Who: entity.ForeignPrincipal(c.Platform, c.DID()), How: proved(c.Mandate), Grant: c.Grant.ID, GrantVersion: c.Grant.Version, Most: c.Most,
+		}))
 		own.URL.Path, own.URL.RawPath = "/v1/avatars/"+c.Avatar.String()+operation, ""
 		own.Header.Del("Authorization")
 		handler.ServeHTTP(w, own)
@@ -223,7 +225,7 @@ func (g *granted) ceiling(id carnet.AvatarID) (carnet.Label, error) {
 // label joins the labels of what a grant shows.
 func (g *granted) label(found entity.Grant) (carnet.Label, error) {
 	return g.remembered(found.ID, func() (label carnet.Label, err error) {
-		lens, err := g.agent.Lens(found.ID)
+		lens, err := g.agent.Lens(found.ID, nil)
 		if err != nil {
 			return label, err
 		}

@@ -12,6 +12,7 @@ import (
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/crossing/r5"
+	"carnet/entity"
 	"carnet/identity"
 	"carnet/link"
 	"carnet/peering"
@@ -102,17 +103,9 @@ func (n *Node) give(r *http.Request, c r5.Call) (crossing.Answer, error) {
 	if q.ID.String() != r.PathValue("share") || q.Avatar != c.Avatar || q.Purpose != c.Purpose {
 		return crossing.Answer{}, carnet.Errorf(carnet.Malformed, "the question isn't the one that its path and token name")
 	}
-	grant, err := n.api.Entities.Grant(c.Grant.ID)
+	most, grant, err := n.mostFor(c)
 	if err != nil {
 		return crossing.Answer{}, err
-	}
-	peer, err := n.peers.Named(c.Platform)
-	if err != nil {
-		return crossing.Answer{}, err
-	}
-	most := peering.Within(peer.Terms, least(peerFile(peer).Clearance(), c.Most))
-	if grant.Ceiling != nil {
-		most.Sensitivity &= grant.Ceiling.Sensitivity
 	}
 	return n.api.Shares.Give(r.Context(), q, crossing.Permit{
 		Taker: c.Platform, Grant: c.Grant.ID, GrantVersion: c.Grant.Version, View: grant.View, Onward: grant.Onward, Mandate: c.Mandate,
@@ -120,10 +113,21 @@ func (n *Node) give(r *http.Request, c r5.Call) (crossing.Answer, error) {
 	})
 }
 
-// least is what two clearances have in common: the purposes and places are those
-// of the first, which the second must allow.
-func least(a, b carnet.Clearance) carnet.Clearance {
-	return carnet.Clearance{Sensitivity: a.Sensitivity & b.Sensitivity, Purposes: a.Purposes, Residency: a.Residency}
+// mostFor is the most that a world may keep of what a call has flow to it, and the
+// grant that the call is made by: the world uses it for all of its purposes.
+func (n *Node) mostFor(c r5.Call) (carnet.Clearance, entity.Grant, error) {
+	grant, err := n.api.Entities.Grant(c.Grant.ID)
+	if err != nil {
+		return carnet.Clearance{}, grant, err
+	}
+	peer, err := n.peers.Named(c.Platform)
+	if err != nil {
+		return carnet.Clearance{}, grant, err
+	}
+	flows, err := entity.Within(c.Most, grant)
+	most := peerFile(peer).Clearance()
+	most.Sensitivity &= flows.Sensitivity
+	return most, grant, err
 }
 
 func (n *Node) endShare(w http.ResponseWriter, r *http.Request, c r5.Call) {

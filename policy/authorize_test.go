@@ -42,6 +42,8 @@ func TestRoles(t *testing.T) {
 		"list-avatar-grants o o y y y . o . . .",
 		"get-state       o o y . y g g . g .",
 		"watch-avatar    o o y . y g g . g .",
+		"read-abroad     o o y . y . o . . .",
+		"move-avatar     o o y . y . o . g .",
 		"get-evidence    . . y . . . . . . .",
 		"get-status      . . y y . . . . . .",
 		"get-examination . . y y . . . . . .",
@@ -61,6 +63,26 @@ func TestRoles(t *testing.T) {
 			if plain != (want == "y") || own != wantOwn || granted != (want == "y" || want == "g") {
 				t.Errorf("%s by %s: %v, own %v, granted %v; want %s", action, who[i], plain, own, granted, want)
 			}
+		}
+	}
+}
+
+// A grant permits what is named here, and nothing that is added later.
+func TestWhatAGrantPermits(t *testing.T) {
+	a := authorizer(t, nil, false)
+	want := []Action{"get-avatar", "get-did", "get-history", "get-state", "list-avatars", "watch-avatar"}
+	for _, who := range []Principal{{Kind: Application, Name: "p"}, {Kind: AvatarSelf, Name: "v"}} {
+		var permitted []Action
+		for action, use := range Actions() {
+			q := Question{who, action, Resource{use.Resource, "x"}, Facts{}}
+			without := a.Decide(q).Allow
+			if q.Facts.Granted = true; !without && a.Decide(q).Allow {
+				permitted = append(permitted, action)
+			}
+		}
+		slices.Sort(permitted)
+		if !slices.Equal(permitted, want) {
+			t.Errorf("granted, %s may %v, want %v", who.Kind, permitted, want)
 		}
 	}
 }

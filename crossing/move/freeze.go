@@ -13,8 +13,8 @@ import (
 
 // Freeze fixes what moves, for the target, and gives the release with the keys. Asked
 // again it gives the same release, and the keys sealed anew.
-func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, announcement []byte) (Freezing, error) {
-	peer, err := a.Peers.Named(by)
+func (a *Agent) Freeze(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, announcement []byte) (Freezing, error) {
+	peer, err := a.Peers.Named(by.Party)
 	if err != nil {
 		return Freezing{}, err
 	}
@@ -23,7 +23,7 @@ func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 		return Freezing{}, err
 	}
 	if reception.Reader != peer.OwnName {
-		return Freezing{}, carnet.Errorf(carnet.Forbidden, "%s announces a reception key of %s", by, reception.Reader)
+		return Freezing{}, carnet.Errorf(carnet.Forbidden, "%s announces a reception key of %s", by.Party, reception.Reader)
 	}
 	l, m, err := a.freeze(ctx, by, about, x)
 	if err != nil {
@@ -38,14 +38,14 @@ func (a *Agent) Freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 		return Freezing{}, err
 	}
 	bags, err := moves.KeyBags(ctx, parsed, avatar.KeyTerms{
-		Granter: a.Party, Signer: a.Key, Reception: reception, Clearance: peer.Clearance, Purpose: peer.Clearance.Purposes.Words()[0],
+		Granter: a.Party, Signer: a.Key, Reception: reception, Clearance: by.Most, Purpose: by.Most.Purposes.Words()[0],
 	})
 	return Freezing{l.Release, len(m), bags}, err
 }
 
-func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (atSource, []byte, error) {
+func (a *Agent) freeze(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID) (atSource, []byte, error) {
 	defer a.changing.of(about)()
-	l, err := a.readable(by, about, x)
+	l, err := a.readable(by.Party, about, x)
 	if err != nil {
 		return l, nil, err
 	}
@@ -64,7 +64,7 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 	if err := a.free(l.AtSource); err != nil {
 		return l, nil, err
 	}
-	if err := a.stillBounded(ctx, by, l); err != nil { // from now on its policy stays
+	if err := a.stillBounded(ctx, by.Party, l); err != nil { // from now on its policy stays
 		return l, nil, err
 	}
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
@@ -76,7 +76,7 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 			return l, nil, err
 		}
 	}
-	made, err := a.fix(ctx, l, order)
+	made, err := a.fix(ctx, by, l, order)
 	if err != nil { // nothing was signed, so others needn't wait
 		return l, nil, errors.Join(err, a.thaw(context.WithoutCancel(ctx), l))
 	}
@@ -102,13 +102,16 @@ func (a *Agent) freeze(ctx context.Context, by carnet.PartyID, about carnet.Avat
 }
 
 // fix has what moves keep still, and says exactly what it is.
-func (a *Agent) fix(ctx context.Context, l atSource, order identity.Order) (m *avatar.Manifest, err error) {
+func (a *Agent) fix(ctx context.Context, by Asking, l atSource, order identity.Order) (m *avatar.Manifest, err error) {
 	if l.alone() {
 		m = &avatar.Manifest{
 			Version: 1, Crossing: l.ID, Avatar: l.Avatar, Created: l.Begun,
 			Streams: []avatar.MovedStream{}, Stretches: []avatar.MovedStretch{}, Keys: []avatar.MovedKey{}, State: []avatar.MovedValue{},
 		}
 	} else if err = a.World.Freeze(ctx, l.Avatar, l.ID); err == nil {
+		if err = a.checkMay(ctx, by, l.Avatar, order, l.Moving()); err != nil { // with what came since the offer
+			return nil, err
+		}
 		var moves avatar.Leaver
 		if moves, err = a.leaver(l.SignedOrder); err == nil {
 			m, err = moves.Manifest(ctx, l.Avatar, l.ID, a.Vouch)

@@ -124,27 +124,42 @@ func TestATargetThatLies(t *testing.T) {
 		"that isn't one":         {"e30.e30.AA", s.ordered.Terms},
 		"without anything in it": {},
 	} {
-		if _, err := s.arena.TakeOffer(t.Context(), "citadel", s.avatar, s.crossing.ID, o); !final(err) {
+		if _, err := s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, o); !final(err) {
 			t.Errorf("an order %s was taken: %v", name, err)
 		}
 	}
 	s.want("after all that", None, Copying, "arena")
 
 	right := SignedOrder{s.ordered.Order, s.ordered.Terms}
-	if _, err := s.arena.TakeOffer(t.Context(), "clinic", s.avatar, s.crossing.ID, right); !final(err) {
+	if _, err := s.arena.TakeOffer(t.Context(), s.asking("clinic"), s.avatar, s.crossing.ID, right); !final(err) {
 		t.Errorf("another world offered citadel's order: %v", err)
 	}
-	if _, err := s.arena.Stretches(t.Context(), "citadel", s.avatar, s.crossing.ID, carnet.StreamID{}, 0); carnet.CodeOf(err) != carnet.NotFound {
+	if _, err := s.arena.Stretches(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, carnet.StreamID{}, 0); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("what was never offered is listed: %v", err)
 	}
 	s.stores["arena"].ceiling = carnet.Label{Sensitivity: carnet.Health | carnet.Location}
-	if _, err := s.arena.TakeOffer(t.Context(), "citadel", s.avatar, s.crossing.ID, right); carnet.CodeOf(err) != carnet.Forbidden {
+	if _, err := s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, right); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("what exceeds the target's clearance may move: %v", err)
 	}
+	less := carnet.Personal
+	s.stores["arena"].ceiling, s.most = carnet.Label{Sensitivity: carnet.Health}, &less
+	if _, err := s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, right); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("what exceeds the mandate or the grant may move: %v", err)
+	}
+	s.most = nil
 	s.stores["arena"].ceiling = carnet.Label{}
-	if _, err := s.arena.TakeOffer(t.Context(), "citadel", s.avatar, s.crossing.ID, right); err != nil {
+	if _, err := s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, right); err != nil {
 		t.Fatal(err)
 	}
+	s.stores["arena"].ceiling = carnet.Label{Sensitivity: carnet.Location} // by what came since
+	announcement, err := s.citadel.Announce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.arena.Freeze(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, announcement); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("what came since the offer may move: %v", err)
+	}
+	s.stores["arena"].ceiling = carnet.Label{}
 	for name, who := range map[string]struct {
 		by    carnet.PartyID
 		about carnet.AvatarID

@@ -428,7 +428,7 @@ func TestRecoveriesThatAreRefused(t *testing.T) {
 	if _, err := s.citadel.TakeOrder(t.Context(), s.crossing.ID, identity.Ordered{Order: good.Recovery, Terms: good.Terms, Mandate: "mandate"}); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("taken as a move's: %v", err)
 	}
-	if _, err := s.arena.TakeOffer(t.Context(), "citadel", s.avatar, s.crossing.ID, SignedOrder{good.Recovery, good.Terms}); carnet.CodeOf(err) != carnet.Malformed {
+	if _, err := s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, SignedOrder{good.Recovery, good.Terms}); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("offered as a move's: %v", err)
 	}
 	s.want("after all that", None, Asked, "arena")

@@ -211,7 +211,7 @@ func TestATargetThatWantsMoreThanItMay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.arena.TakeOffer(t.Context(), "citadel", s.avatar, s.crossing.ID, SignedOrder{token, text})
+		_, err = s.arena.TakeOffer(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, SignedOrder{token, text})
 		if carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), "--redact") {
 			t.Errorf("%s is offered: %v", name, err)
 		}

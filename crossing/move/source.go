@@ -92,9 +92,17 @@ func (a *Agent) keepSource(ctx context.Context, l atSource, more ...avatar.Kept)
 	return nil
 }
 
+// Asking is a target that asks for what moves to it, as its call is proved.
+type Asking struct {
+	Party carnet.PartyID
+	// Most is the most that may move to it: the least of what it is cleared for, the
+	// peering, the owner's mandate and the grant.
+	Most carnet.Clearance
+}
+
 // TakeOffer takes a target's offer of an order: the owner's, about an avatar that is
 // here, to a world that may have all of it. Offered again it is answered again.
-func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (Standing, error) {
+func (a *Agent) TakeOffer(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (Standing, error) {
 	state, err := a.takeOffer(ctx, by, about, x, o)
 	if err != nil || o.alone() {
 		return Standing{state, []avatar.MovedStream{}}, err
@@ -110,10 +118,10 @@ func (a *Agent) TakeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	return Standing{state, streams}, err
 }
 
-func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (State, error) {
+func (a *Agent) takeOffer(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, o SignedOrder) (State, error) {
 	defer a.changing.of(about)()
 	l := a.left(x)
-	if l.State != None && (l.Avatar != about || l.To != by || l.Order != o.Order) {
+	if l.State != None && (l.Avatar != about || l.To != by.Party || l.Order != o.Order) {
 		return None, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
 	}
 	if l.gives() {
@@ -126,14 +134,14 @@ func (a *Agent) takeOffer(ctx context.Context, by carnet.PartyID, about carnet.A
 	if l.State != None {
 		return next, nil
 	}
-	order, err := a.checkOrder(by, about, x, o)
+	order, err := a.checkOrder(by.Party, about, x, o)
 	if err != nil {
 		return None, err
 	}
 	if err := a.checkMay(ctx, by, about, order, o.Moving()); err != nil {
 		return None, err
 	}
-	l.AtSource = AtSource{ID: x, Avatar: about, To: by, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
+	l.AtSource = AtSource{ID: x, Avatar: about, To: by.Party, State: next, SignedOrder: o, Begun: a.Now().UTC(), Until: order.Until}
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return None, err
 	}
@@ -186,11 +194,11 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 }
 
 // checkMay refuses what may not move to the target, or not any more.
-func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, order identity.Order, terms identity.MoveTerms) error {
+func (a *Agent) checkMay(ctx context.Context, by Asking, about carnet.AvatarID, order identity.Order, terms identity.MoveTerms) error {
 	if !a.Now().Before(order.Until) {
 		return carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("its owner orders it anew")
 	}
-	peer, err := a.Peers.Named(by)
+	peer, err := a.Peers.Named(by.Party)
 	if err != nil {
 		return err
 	}
@@ -200,28 +208,28 @@ func (a *Agent) checkMay(ctx context.Context, by carnet.PartyID, about carnet.Av
 	if terms.Alone { // an item says nothing that was measured
 		return nil
 	}
-	if peer.Clearance.Purposes == "" {
-		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by).WithFix("agree on new terms: carnet peer invite")
+	if by.Most.Purposes == "" {
+		return carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", by.Party).WithFix("agree on new terms: carnet peer invite")
 	}
 	if err := byView(terms.Redact, terms.View); err != nil {
 		return err
 	}
 	if terms.Redact != nil {
-		return redactable(by, *terms.Redact, peer.Clearance)
+		return redactable(by.Party, *terms.Redact, by.Most)
 	}
 	ceiling, err := a.World.MovedCeiling(ctx, about)
 	if err != nil {
 		return err
 	}
-	if over := ceiling.Exceeds(peer.Clearance); over != "" {
-		return carnet.Errorf(carnet.Forbidden, "the history may not go to %s: %s", by, over).
-			WithFix("order the move with --redact, which leaves that behind for good; move it to a world that is cleared for it, or share what may be shared")
+	if over := ceiling.Exceeds(by.Most); over != "" {
+		return carnet.Errorf(carnet.Forbidden, "the history may not go to %s, by its clearance, the peering, the owner's mandate or the grant: %s", by.Party, over).
+			WithFix("order the move with --redact, which leaves that behind for good; give a grant and a mandate that let it flow; move it to a world that is cleared for it, or share what may be shared")
 	}
 	return nil
 }
 
 // stillMay refuses to list what may not move to the target any more.
-func (a *Agent) stillMay(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) error {
+func (a *Agent) stillMay(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID) error {
 	l := a.left(x)
 	if l.State != Offered {
 		return nil
@@ -265,8 +273,8 @@ func (a *Agent) historyOf(by carnet.PartyID, about carnet.AvatarID, x carnet.Cro
 const pageOfStretches = 512
 
 // Stretches lists stretches for the target, those of a stream from a batch on.
-func (a *Agent) Stretches(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
-	moves, err := a.historyOf(by, about, x)
+func (a *Agent) Stretches(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
+	moves, err := a.historyOf(by.Party, about, x)
 	if err != nil {
 		return nil, err
 	}

@@ -605,6 +605,7 @@ type stage struct {
 	cut             map[string]error         // calls that fail, before they are heard
 	lost            map[string]error         // calls whose answer is lost
 	told            [][]carnet.Moved
+	most            *carnet.Sensitivity // that the mandate and the grant let flow; nil: all
 	crossing        AtTarget
 	redact          bool // what citadel may not have is left behind
 	unordered       bool // and nobody ordered that
@@ -692,6 +693,15 @@ func (s *stage) Named(name carnet.PartyID) (Peer, error) {
 	}, nil
 }
 
+// asking is a target whose mandate and grant let flow whatever it is cleared for.
+func (s *stage) asking(name carnet.PartyID) Asking {
+	p, _ := s.Named(name)
+	if s.most != nil {
+		p.Clearance.Sensitivity &= *s.most
+	}
+	return Asking{name, p.Clearance}
+}
+
 // All implements Peers.
 func (s *stage) All() (all []Peer) {
 	if s.strangers {
@@ -729,12 +739,12 @@ func heard[T any](s *stage, what string, call func() (T, error)) (v T, err error
 
 // Offer and the others implement Far.
 func (s *stage) Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error) {
-	return heard(s, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, "citadel", to.About, to.Crossing, o) })
+	return heard(s, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, s.asking("citadel"), to.About, to.Crossing, o) })
 }
 
 func (s *stage) Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
 	return heard(s, "stretches", func() ([]avatar.MovedStretch, error) {
-		return s.arena.Stretches(ctx, "citadel", to.About, to.Crossing, stream, from)
+		return s.arena.Stretches(ctx, s.asking("citadel"), to.About, to.Crossing, stream, from)
 	})
 }
 
@@ -743,7 +753,9 @@ func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, lo
 }
 
 func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {
-	return heard(s, "freeze", func() (Freezing, error) { return s.arena.Freeze(ctx, "citadel", to.About, to.Crossing, announcement) })
+	return heard(s, "freeze", func() (Freezing, error) {
+		return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement)
+	})
 }
 
 func (s *stage) Manifest(ctx context.Context, to Visit) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 
 	"carnet"
 	"carnet/identity"
+	"carnet/porter"
 )
 
 // Values of parameters (RFC 8693 section 3).
@@ -187,8 +188,7 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request, d *Decision) (t gi
 		return t, refusal(OverloadRule, err)
 	}
 	defer leave()
-	// A writer without deadlines is a test's; net/http's has them.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	porter.BodyWithin(w, r, bodyTime)
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxForm+1))
 	if err != nil {
 		return t, refusal(FormRule, carnet.Errorf(carnet.Malformed, "the parameters didn't arrive: %v", err))
@@ -347,12 +347,12 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.A
 	call, end, err := s.check(w, r, &d)
 	if err == nil {
 		defer end.leave()
-		if err = s.standing(call); err == nil {
+		if call.Most, err = s.standing(call); err == nil {
 			d.Time, d.Permitted = s.cfg.Now(), true
 			err = because(RecordRule, record(r.Context(), d))
 		}
 		if err == nil {
-			err = end.admit()
+			err = end.admit(call.Most)
 		}
 	}
 	if err != nil {
@@ -360,6 +360,7 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.A
 		return
 	}
 	end.after(call.TokenEnd.Sub(s.cfg.Now()))
+	porter.BodyWithin(w, r, bodyTime)
 	handle(w, r.WithContext(end.ctx), call)
 }
 
@@ -411,7 +412,7 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request, d *Decision) (c C
 	}
 	c = Call{
 		Ask: Ask{Platform: peer.Name, Subject: token.Subject, Avatar: about, Action: token.Scope, Purpose: token.Purpose},
-		Pin: pin, Grant: Grant{ID: token.Grant, Version: token.GrantVersion}, Mandate: token.Mandate, Most: token.Most,
+		Pin: pin, Grant: Grant{ID: token.Grant, Version: token.GrantVersion}, Mandate: token.Mandate, mandated: token.Most,
 		TokenEnd: token.Expires, Until: token.Until,
 	}
 	if l, err = s.live.enter(w, r, c); err != nil {
@@ -421,29 +422,32 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request, d *Decision) (c C
 }
 
 // standing asks what a call lives by, anew: at its beginning and as long as it
-// lasts.
-func (s *Server) standing(c Call) error {
+// lasts. It returns the most that may flow to the caller.
+func (s *Server) standing(c Call) (most carnet.Clearance, err error) {
 	peer, err := s.cfg.Peers.ByPin(c.Pin)
 	if err != nil {
-		return refusal(PlatformRule, err)
+		return most, refusal(PlatformRule, err)
 	}
 	if err := s.notWithdrawn(c.Avatar, c.Mandate); err != nil {
-		return err
+		return most, err
 	}
 	grant, err := s.cfg.Grants.Still(c.Ask, c.Grant.ID, c.Grant.Version)
 	if err != nil {
-		return refusal(GrantRule, err)
+		return most, refusal(GrantRule, err)
 	}
 	if !s.cfg.Now().Before(grant.Until) {
-		return refusal(GrantRule, carnet.Errorf(carnet.Forbidden, "the grant %s ended at %v", grant.ID, grant.Until))
+		return most, refusal(GrantRule, carnet.Errorf(carnet.Forbidden, "the grant %s ended at %v", grant.ID, grant.Until))
 	}
 	if err := s.fresh(); err != nil {
-		return err
+		return most, err
 	}
-	if err := fits(grant.Label, peer, c.Purpose, c.Most); err != nil {
-		return refusal(LabelRule, err)
+	if err := fits(grant.Label, peer, c.Purpose, c.mandated); err != nil {
+		return most, refusal(LabelRule, err)
 	}
-	return nil
+	return carnet.Clearance{
+		Sensitivity: peer.Clearance.Sensitivity & peer.Terms.Sensitivity & c.mandated.Sensitivity,
+		Purposes:    carnet.NewSet(c.Purpose), Residency: peer.Clearance.Residency,
+	}, nil
 }
 
 // DID names the calling avatar.

@@ -153,18 +153,30 @@ type liveCall struct {
 	mu       sync.Mutex // guards what follows
 	writer   *http.ResponseController
 	admitted bool
+	most     carnet.Clearance // that may flow, as it was when the call was admitted
 	left     bool
 }
 
-// admit begins the call, unless what it lives by has ended since it was entered:
+// admit begins the call, to which so much may flow, unless what it lives by has ended since it was entered:
 // then it says why, and is still to be refused like any other.
-func (l *liveCall) admit() error {
+func (l *liveCall) admit(most carnet.Clearance) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
 		return context.Cause(l.ctx)
 	}
-	l.admitted = true
+	l.admitted, l.most = true, most
+	return nil
+}
+
+// within says why the call can't go on, if less may flow than when it began: its
+// caller may call again.
+func (l *liveCall) within(now carnet.Clearance) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.admitted && !l.most.Within(now) {
+		return refusal(LabelRule, carnet.Errorf(carnet.Forbidden, "less may flow to the caller than when it called").WithFix("call again"))
+	}
 	return nil
 }
 
@@ -241,18 +253,28 @@ type standsBy struct {
 	pin     carnet.Fingerprint
 }
 
+// stands is whether they do, and how much may flow to them then.
+type stands struct {
+	most carnet.Clearance
+	err  error
+}
+
 // endFallen ends connections and calls whose peering, mandate or grant is over.
 func (s *Server) endFallen() {
 	pins, calls := s.live.all()
 	fresh := s.fresh()
-	asked := make(map[standsBy]error)
+	asked := make(map[standsBy]stands)
 	for _, l := range calls {
 		c := l.call
 		by := standsBy{c.Grant.ID, c.Grant.Version, c.Mandate, c.Pin}
-		err, done := asked[by]
+		now, done := asked[by]
 		if !done {
-			err = s.standing(c)
-			asked[by] = err
+			now.most, now.err = s.standing(c)
+			asked[by] = now
+		}
+		err := now.err
+		if err == nil {
+			err = l.within(now.most)
 		}
 		if err != nil {
 			s.cfg.Log.Info("a call between worlds is ended", "peer", c.Platform, "avatar", c.Avatar, "err", err)

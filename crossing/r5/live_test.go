@@ -66,7 +66,11 @@ func TestRevocationEndsLiveCalls(t *testing.T) {
 		"the mandate is withdrawn":  {func(s *stage, c Call) { s.world.change(func() { s.world.withdrawn[c.Mandate] = true }) }, "withdrawn"},
 		"the grant is revoked":      {func(s *stage, _ Call) { s.world.change(func() { s.world.grants = nil }) }, "no grant"},
 		"the grant's label is more": {func(s *stage, _ Call) { grant(func(g *fakeGrant) { g.Label.Sensitivity = carnet.AllSensitive })(s) }, "clearance"},
-		"the store is stale":        {func(s *stage, _ Call) { s.world.change(func() { s.world.stale = true }) }, "for a second"},
+		"the peering lets flow less": {func(s *stage, _ Call) {
+			grant(func(g *fakeGrant) { g.Label.Sensitivity = carnet.Public })(s) // the newest is public, and what was before isn't
+			peers(func(p *Peer) { p.Terms.Sensitivity = carnet.Public })(s)
+		}, "less may flow"},
+		"the store is stale": {func(s *stage, _ Call) { s.world.change(func() { s.world.stale = true }) }, "for a second"},
 	} {
 		for _, kind := range []string{"waiting", "flooding", "flooding over HTTP/1.1"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {

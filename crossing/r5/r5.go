@@ -30,6 +30,7 @@ import (
 	"carnet"
 	"carnet/activity"
 	"carnet/identity"
+	"carnet/porter"
 )
 
 // Peer is a world that may call.
@@ -180,7 +181,12 @@ type Call struct {
 	Pin     carnet.Fingerprint // of the TLS key
 	Grant   Grant
 	Mandate string
-	Most    carnet.Clearance // the most that the mandate lets flow
+	// Most is the most that may flow to the caller, whatever the grant says: the least
+	// of what its world is cleared for, the peering's terms and the mandate, for the
+	// call's one purpose.
+	Most carnet.Clearance
+	// mandated is what the mandate alone lets flow.
+	mandated carnet.Clearance
 	// TokenEnd is when the call ends by itself; Until when the first of what it lives
 	// by does, which goes for what is begun with the call and outlasts it.
 	TokenEnd, Until time.Time
@@ -288,6 +294,7 @@ func (s *Server) HandlePeer(pattern string, h func(http.ResponseWriter, *http.Re
 			return
 		}
 		defer leave()
+		porter.BodyWithin(w, r, bodyTime)
 		h(w, r, peer)
 	})
 }

@@ -115,7 +115,7 @@ func (r *jobRow) together(ctx context.Context, at carnet.PartyID, groups ...[]ca
 	order := func(ctx context.Context, avatars []carnet.AvatarID) (api.Job, error) {
 		return world.RunJob(ctx, api.NewJob{
 			At: at, Engine: "wasm", Program: r.module, Avatars: avatars, Parameters: json.RawMessage(`{"property":"a"}`),
-			Limits: &capsule.Limits{Memory: 1 << 30, Milliseconds: 10 * 60 * 1000}, Within: 20 * 60,
+			Limits: &capsule.Limits{Memory: 256 << 20, Milliseconds: 10 * 60 * 1000}, Within: 20 * 60,
 		})
 	}
 	ordered := make([]api.Job, len(groups))
