@@ -64,6 +64,14 @@ func (a *Agent) readable(id carnet.AvatarID) (*Avatar, error) {
 	return v, err
 }
 
+// Readable refuses who wants to read of an avatar, or of what was made of it:
+// carnet.NotFound if it isn't here, carnet.Unavailable while nobody can tell whether it is
+// erased.
+func (a *Agent) Readable(id carnet.AvatarID) error {
+	_, err := a.readable(id)
+	return err
+}
+
 // Erase makes an avatar one that is erased by an order, durably, and states it: from
 // now on nobody can read anything of it, its subscriptions end, and what its senders
 // still send of it is acknowledged and thrown away. What is left of it is deleted by

@@ -115,6 +115,8 @@ func (a *Agent) overdue(h *held, j *Job) string {
 	trouble := h.progress.Trouble
 	a.mu.Unlock()
 	switch {
+	case j.At == "" && trouble != "":
+		return "it didn't finish in its time: " + trouble
 	case j.At == "":
 		return "it didn't finish in its time"
 	case j.Stand.State == Ordered && trouble != "":
@@ -279,8 +281,11 @@ func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
 	a.mu.Lock()
 	now := h.job
 	a.mu.Unlock()
-	if now.Output == nil {
-		return nil // it was destroyed meanwhile
+	if now.Output == nil { // it was destroyed meanwhile, and nobody knew of this copy
+		if err := a.cfg.Depot.DeleteObject(ctx, f); carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		return nil
 	}
 	now.Stored = f
 	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: now.ID.String(), Version: h.version + 1, Body: now}}, []ledger.Statement{{

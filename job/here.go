@@ -14,7 +14,7 @@ import (
 )
 
 // runHere runs a job in this world, and ends it.
-func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
+func (a *Agent) runHere(ctx context.Context, h *held, j *Job) (err error) {
 	select {
 	case a.local <- struct{}{}:
 		defer func() { <-a.local }()
@@ -32,6 +32,11 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 	if err := a.change(ctx, h, Event{Kind: Attempt}, nil); err != nil {
 		return err
 	}
+	defer func() { // whatever came of it, this process goes on
+		if back := a.change(context.WithoutCancel(ctx), h, Event{Kind: Back}, nil); err == nil {
+			err = back
+		}
+	}()
 	began := a.cfg.Now().UTC().Truncate(time.Millisecond)
 	o, key, parts, err := a.compute(ctx, h, j)
 	if ctx.Err() != nil {
@@ -42,7 +47,7 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 	}
 	r := capsule.Result{Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Done, Attempt: j.Stand.Attempts + 1, Began: began, Ended: a.cfg.Now().UTC().Truncate(time.Second), Output: o}
 	switch {
-	case engine.Final(err) || carnet.CodeOf(err) == carnet.Tampered || carnet.CodeOf(err) == carnet.NotFound:
+	case endsSo(err):
 		r.Outcome, r.Code, r.Why, r.Output = capsule.Failed, carnet.CodeOf(err), carnet.Shorten(err.Error(), capsule.MaxReason), nil
 	case err != nil:
 		return err
@@ -53,6 +58,16 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) error {
 		}
 		return a.takeOutput(ctx, h, e, o, key, parts)
 	})
+}
+
+// endsSo reports whether a run would end as it did once more: by its program, or since
+// what it needs is gone.
+func endsSo(err error) bool {
+	switch carnet.CodeOf(err) {
+	case carnet.Tampered, carnet.NotFound, carnet.TooOld:
+		return true
+	}
+	return engine.Final(err)
 }
 
 // endHere signs how a run in this world ended, and has it take place.
@@ -81,8 +96,12 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 	if err != nil {
 		return nil, seal.Key{}, nil, err
 	}
+	var keyless error // why there was no key
 	opener, err := seal.NewOpener(1024, func(header seal.Header) (seal.Key, bool) {
 		k, err := a.cfg.World.SlotKey(ctx, header)
+		if err != nil {
+			keyless = err
+		}
 		return k, err == nil
 	})
 	if err != nil {
@@ -113,6 +132,9 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 			return nil
 		},
 	})
+	if err != nil && keyless != nil { // it says that a batch doesn't open, and not why
+		err = keyless
+	}
 	o.Parts, o.Sealed, o.Fingerprint = len(parts), seal.Root(leaves), carnet.Fingerprint(sum.Sum(nil))
 	return o, slot.Key(), parts, err
 }

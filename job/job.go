@@ -40,6 +40,9 @@ type World interface {
 	AnnounceTo(signer crypto.Signer, self carnet.PartyID) ([]byte, error)
 	OpenBag(sealed []byte, want seal.Expected) (*seal.Bag, error)
 	Avatar(carnet.AvatarID) (avatar.Info, error)
+	// Readable refuses whoever wants to read of an avatar that isn't here, or of which nobody
+	// can tell yet whether it is erased.
+	Readable(carnet.AvatarID) error
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
 	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
@@ -222,7 +225,10 @@ func (a *Agent) bury(ctx context.Context, id carnet.JobID) error {
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
-	if j.Stand.State != Ended {
+	switch j.Stand.State {
+	case Withdrawing:
+		return nil // the DPM is being told
+	case Ordered, Accepted:
 		return a.withdraw(ctx, h, "its avatar isn't here any more")
 	}
 	if j.Output == nil {
@@ -351,21 +357,14 @@ func (a *Agent) trouble(h *held, why string) {
 
 // put adds a new job, durably.
 func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
-	h := &held{job: j, wake: make(chan struct{}, 1), changed: make(chan struct{})}
-	kept := []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: 1, Body: j}}
-	var have programDocument
-	_, err := a.cfg.World.OneKept(ctx, kindProgram, j.Task.Program.Fingerprint.String(), &have)
-	if carnet.CodeOf(err) == carnet.NotFound {
-		kept = append(kept, avatar.Kept{Kind: kindProgram, ID: j.Task.Program.Fingerprint.String(), Version: 1, Body: programDocument{program}})
-	} else if err != nil {
-		return err
+	err := a.putOnce(ctx, &j, program)
+	if carnet.CodeOf(err) == carnet.Conflict { // another's first job of this program came between
+		err = a.putOnce(ctx, &j, program)
 	}
-	named := capsule.Fingerprint(j.Order)
-	err = a.cfg.World.Keep(ctx, kept, []ledger.Statement{{Kind: ledger.JobOrdered, Time: a.cfg.Now().UnixNano(), Peer: cmp.Or(j.At, a.cfg.Party), Object: named}})
 	if err != nil {
 		return err
 	}
-	h.version = 1
+	h := &held{job: j, version: 1, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.jobs[j.ID] = h
@@ -373,6 +372,20 @@ func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
 		a.start(h)
 	}
 	return nil
+}
+
+// putOnce stores a new job, with its program unless that is there: carnet.Conflict if that
+// came to be there meanwhile.
+func (a *Agent) putOnce(ctx context.Context, j *Job, program []byte) error {
+	kept := []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: 1, Body: *j}}
+	var have programDocument
+	_, err := a.cfg.World.OneKept(ctx, kindProgram, j.Task.Program.Fingerprint.String(), &have)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		kept = append(kept, avatar.Kept{Kind: kindProgram, ID: j.Task.Program.Fingerprint.String(), Version: 1, Body: programDocument{program}})
+	} else if err != nil {
+		return err
+	}
+	return a.cfg.World.Keep(ctx, kept, []ledger.Statement{{Kind: ledger.JobOrdered, Time: a.cfg.Now().UnixNano(), Peer: cmp.Or(j.At, a.cfg.Party), Object: capsule.Fingerprint(j.Order)}})
 }
 
 type programDocument struct {

@@ -136,15 +136,25 @@ func (a *Agent) AddModule(ctx context.Context, n NewModule) (Module, error) {
 	if err := a.admits(ctx, &m, n.Program, program); err != nil {
 		return Module{}, err
 	}
-	a.modules.changing.Lock()
-	defer a.modules.changing.Unlock()
-	if _, err := a.Module(m.ID()); err == nil {
-		return Module{}, carnet.Errorf(carnet.Conflict, "the module %s is there already, and a version is signed once", m.ID()).WithFix("give it another version")
+	unsigned := func() error {
+		if _, err := a.Module(m.ID()); err == nil {
+			return carnet.Errorf(carnet.Conflict, "the module %s is there already, and a version is signed once", m.ID()).WithFix("give it another version")
+		}
+		return nil
 	}
+	if err := unsigned(); err != nil {
+		return Module{}, err
+	}
+	// Without the lock: a depot that hangs keeps nobody from revoking a module.
 	if f, err := a.cfg.Depot.PutObject(ctx, n.Program, carnet.Keep); err != nil {
 		return Module{}, fmt.Errorf("store the module at the depot: %w", err)
 	} else if f != program.Fingerprint {
 		return Module{}, carnet.Errorf(carnet.Tampered, "the depot stored the module as %s, and it is %s", f, program.Fingerprint)
+	}
+	a.modules.changing.Lock()
+	defer a.modules.changing.Unlock()
+	if err := unsigned(); err != nil {
+		return Module{}, err
 	}
 	at := a.cfg.Now().UnixNano()
 	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindModule, ID: m.ID(), Version: 1, Body: doc}}, []ledger.Statement{

@@ -199,8 +199,11 @@ func (a *Agent) withdraw(ctx context.Context, h *held, why string) error {
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
+	if j.Stand.State == Withdrawing {
+		return nil // the DPM is being told: nothing ends that
+	}
 	e := Event{Kind: Withdraw, Why: why}
-	if j.At != "" && j.Stand.State != Ended && j.Stand.State != Withdrawing {
+	if j.At != "" && j.Stand.State != Ended {
 		var err error
 		e.Withdrawal, err = capsule.Withdrawal{Job: j.ID, Order: capsule.Fingerprint(j.Order), Why: why, Made: a.cfg.Now().UTC().Truncate(time.Second)}.Sign(a.cfg.Key)
 		if err != nil {

@@ -234,8 +234,10 @@ func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
 		return nil, carnet.Errorf(carnet.NotFound, "the job has no output: it is %s: %s", j.Stand.Outcome, j.Stand.Why)
 	}
 	for _, v := range j.Avatars {
-		if _, err := a.cfg.World.Avatar(v); err != nil {
+		if err := a.cfg.World.Readable(v); carnet.CodeOf(err) == carnet.NotFound {
 			return nil, carnet.Errorf(carnet.NotFound, "the avatar %s, of which this was computed, isn't here any more", v)
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	at, err := seal.ParsePath(j.Path)
@@ -289,21 +291,27 @@ func (a *Agent) sealed(ctx context.Context, j *Job) (object []byte, err error) {
 // destroy destroys a job's output: its key, what is here of it, and what is at the
 // depot.
 func (a *Agent) destroy(ctx context.Context, h *held) error {
+	a.mu.Lock()
+	stored, id := h.job.Stored, h.job.ID
+	a.mu.Unlock()
+	if err := a.cfg.Keys.Destroy(ctx, keyID(id)); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	if stored != (carnet.Fingerprint{}) {
+		if err := a.cfg.Depot.DeleteObject(ctx, stored); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+	}
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
-	if j.Output == nil {
+	switch {
+	case j.Output == nil:
 		return nil
-	}
-	if err := a.cfg.Keys.Destroy(ctx, keyID(j.ID)); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-		return err
-	}
-	if j.Stored != (carnet.Fingerprint{}) {
-		if err := a.cfg.Depot.DeleteObject(ctx, j.Stored); err != nil && carnet.CodeOf(err) != carnet.NotFound {
-			return err
-		}
+	case j.Stored != stored:
+		return carnet.Errorf(carnet.Unavailable, "the output was stored at the depot while it was destroyed")
 	}
 	kept := []avatar.Kept{}
 	for n := range j.Output.Parts {

@@ -36,7 +36,7 @@ type Stand struct {
 	Result     string          `json:"result,omitempty"` // what the DPM signed, or this world for itself
 	Ended      time.Time       `json:"ended,omitzero"`
 	Told       bool            `json:"told,omitempty"`     // the DPM knows that the result is here
-	Attempts   int             `json:"attempts,omitempty"` // of a run in this world
+	Attempts   int             `json:"attempts,omitempty"` // of a run in this world, that ended its process
 }
 
 // Event is something that happens to a job.
@@ -63,6 +63,7 @@ const (
 	Withdraw                  // it isn't wanted any more
 	Tell                      // the DPM knows that the result is here
 	Attempt                   // this world begins to run it
+	Back                      // that run is over, and this process isn't
 )
 
 // Next is what becomes of a job by an event. It has no other effects. An event that a
@@ -134,6 +135,11 @@ func Next(s Stand, e Event) (Stand, error) {
 			return s, conflict(s)
 		}
 		s.Attempts++
+		return s, nil
+	case Back:
+		if s.State == Ordered && s.Attempts > 0 {
+			s.Attempts--
+		}
 		return s, nil
 	}
 	return s, conflict(s)

@@ -22,11 +22,15 @@ type brittle struct {
 	at, done atomic.Int64 // at 0: it lasts
 	after    atomic.Bool
 	lost     atomic.Bool
+	hold     atomic.Pointer[func()] // what the next step waits for
 }
 
 var errLost = errors.New("the party is lost")
 
 func (b *brittle) step(do func() error) error {
+	if hold := b.hold.Swap(nil); hold != nil {
+		(*hold)()
+	}
 	if b.lost.Load() {
 		return errLost
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,15 +50,20 @@ type customer struct {
 
 	signed, publishers []string // from its next start on
 
+	unread, keyless atomic.Int32 // how often inputs, or keys, can't be had, in a run
+
 	mu        sync.Mutex // guards what follows
 	reception *seal.ReceptionKey
 	epoch     seal.Key
 	batches   []*avatar.Batch
 	contents  [][]carnet.Measurement
 	gone      bool // the avatar isn't here any more
-	documents map[[2]string]carnet.Document
-	stated    []ledger.Statement
-	objects   map[carnet.Fingerprint][]byte
+	withheld  bool // nobody can tell whether it is
+	// What a depot's and a store's calls wait for, if it isn't nil.
+	put, delete, program func()
+	documents            map[[2]string]carnet.Document
+	stated               []ledger.Statement
+	objects              map[carnet.Fingerprint][]byte
 }
 
 var health = carnet.Label{Sensitivity: carnet.Personal | carnet.Health}
@@ -228,6 +234,9 @@ func (w *customer) EachBatch(_ context.Context, id carnet.AvatarID, q avatar.Bat
 	if _, err := w.Avatar(id); err != nil {
 		return err
 	}
+	if q.Stream != (carnet.StreamID{}) && w.unread.Add(-1) >= 0 {
+		return carnet.Errorf(carnet.Unavailable, "the disk is busy")
+	}
 	for i, b := range w.batches {
 		if q.Stream != (carnet.StreamID{}) && q.Stream != b.Stream || b.Header.Number < q.First || q.Last != 0 && b.Header.Number > q.Last {
 			continue
@@ -246,6 +255,9 @@ func (w *customer) EachBatch(_ context.Context, id carnet.AvatarID, q avatar.Bat
 }
 
 func (w *customer) SlotKey(_ context.Context, h seal.Header) (seal.Key, error) {
+	if w.keyless.Add(-1) >= 0 {
+		return seal.Key{}, carnet.Errorf(carnet.Unavailable, "the key table is busy")
+	}
 	slot, err := w.epoch.Slot(h.Slot)
 	if err != nil {
 		return seal.Key{}, err
@@ -269,6 +281,40 @@ func (w *customer) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 		return avatar.Info{}, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
 	}
 	return avatar.Info{ID: id}, nil
+}
+
+func (w *customer) Readable(id carnet.AvatarID) error {
+	if _, err := w.Avatar(id); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.withheld {
+		return carnet.Errorf(carnet.Unavailable, "it can't be told yet whether it is erased")
+	}
+	return nil
+}
+
+// waits has a call wait for what a test has it wait for.
+func (w *customer) waits(which *func()) {
+	w.mu.Lock()
+	wait := *which
+	w.mu.Unlock()
+	if wait != nil {
+		wait()
+	}
+}
+
+// holds has calls wait, all that come, and says that one came; free lets them go on.
+func (w *customer) holds(which *func()) (came <-chan struct{}, free func()) {
+	c, f := make(chan struct{}, 100), make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*which = func() {
+		c <- struct{}{}
+		<-f
+	}
+	return c, sync.OnceFunc(func() { close(f) })
 }
 
 func (w *customer) Keep(_ context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error {
@@ -325,6 +371,9 @@ func (w *customer) EachKept(_ context.Context, kind string, do func(string, uint
 
 func (w *customer) OneKept(ctx context.Context, kind, id string, body any) (uint64, error) {
 	d, err := w.Plain(ctx, kind, id)
+	if kind == "program" {
+		w.waits(&w.program)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -344,6 +393,7 @@ func (w *customer) Plain(_ context.Context, kind, id string) (carnet.Document, e
 func (w *customer) Party() carnet.PartyID { return "vault" }
 
 func (w *customer) PutObject(_ context.Context, body []byte, _ carnet.Retention) (carnet.Fingerprint, error) {
+	w.waits(&w.put)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := carnet.FingerprintOf(body)
@@ -361,6 +411,7 @@ func (w *customer) GetObject(_ context.Context, f carnet.Fingerprint) ([]byte, e
 }
 
 func (w *customer) DeleteObject(_ context.Context, f carnet.Fingerprint) error {
+	w.waits(&w.delete)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.objects, f)
