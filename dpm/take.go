@@ -184,9 +184,9 @@ func (a *Agent) admit(peer Peer, id carnet.JobID, o *capsule.Order) error {
 // room is what an output takes on disk: each part is a file, and at least a block.
 func room(bytes uint64, parts int) uint64 { return bytes + uint64(parts)<<12 }
 
-// oldestOf names the first of some jobs.
+// oldestOf names those of some jobs that ran first. The caller holds mu.
 func oldestOf(jobs []*held) (names string) {
-	slices.SortFunc(jobs, func(x, y *held) int { return cmp.Or(x.accepted.Compare(y.accepted), cmp.Compare(x.ref, y.ref)) })
+	slices.SortFunc(jobs, func(x, y *held) int { return cmp.Or(x.job.Began.Compare(y.job.Began), cmp.Compare(x.ref, y.ref)) })
 	for i, h := range jobs[:min(len(jobs), 3)] {
 		names += []string{": ", ", ", ", "}[i] + idOf(h.ref)
 	}
