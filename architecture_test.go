@@ -74,7 +74,6 @@ var exceptions = map[string]string{
 	"carnet/store/postgres carnet/store/storetest":    "tests only: the suite that every adapter passes",
 	"carnet/wire/mqtt carnet/wire/mqtt/client":        "tests only: the client is the server's counterpart",
 	"carnet/wire/mqtt/client carnet/wire/mqtt":        "tests only: the server is the client's counterpart",
-	"carnet/demo carnet/test":                         "tests only",
 	"carnet/item carnet/item/itemtest":                "tests only: what its own tests and those of moves share",
 }
 
@@ -104,7 +103,21 @@ func list(t *testing.T) (packages []listed) {
 }
 
 func TestImportsGoOneWay(t *testing.T) {
+	ranked, used := make(map[string]bool), make(map[string]bool)
+	defer func() {
+		for name := range ranks {
+			if !ranked[name] {
+				t.Errorf("%s has a rank and isn't there", name)
+			}
+		}
+		for imports := range exceptions {
+			if !used[imports] {
+				t.Errorf("nobody needs the exception %q", imports)
+			}
+		}
+	}()
 	for _, p := range list(t) {
+		ranked[p.ImportPath] = true
 		rank, ok := ranks[p.ImportPath]
 		if !ok {
 			t.Errorf("%s has no rank: decide where it stands and add it", p.ImportPath)
@@ -117,6 +130,7 @@ func TestImportsGoOneWay(t *testing.T) {
 				}
 				reason, excepted := exceptions[p.ImportPath+" "+i]
 				if excepted && (tests || !strings.HasPrefix(reason, "tests only")) {
+					used[p.ImportPath+" "+i] = true
 					continue
 				}
 				if ranks[i] >= rank {

@@ -26,8 +26,10 @@ func NewHasty(cfg Config, ping, frame time.Duration) (http.Handler, error) {
 	return s.handler()
 }
 
-// The parties of the example of a shelf.
+// ShelfGiver is the party that gives in the example of a shelf.
 func ShelfGiver() string { return exampleGiver() }
+
+// ShelfTaker is the party that takes in it.
 func ShelfTaker() string { return exampleTaker() }
 
 // ModuleOfExamples is the module of which examples are.

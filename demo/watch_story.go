@@ -194,7 +194,7 @@ func pasteWatch(s *setup) []string {
 		"Watch live what the clinic gets:",
 		fmt.Sprintf("  %s avatar watch %s", program, w.mappings["clinic"].Avatar),
 		"Where could arena have its heart rates computed over, and what would leave for it?",
-		fmt.Sprintf("  %s job plan --party arena --avatar %s --sql 'SELECT avg(value) FROM measurements' --property heart_rate", program, w.mappings["arena"].Avatar),
+		fmt.Sprintf("  %s job plan --party arena --avatar %s --query 'SELECT avg(value) FROM measurements' --property heart_rate", program, w.mappings["arena"].Avatar),
 		"Send a measurement of your own:",
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile hub/ca.pem -u %s -P %s -q 1 -V 5 -t things/%s/measurements -m '[{\"n\":\"heart_rate\",\"v\":142}]'", host, port, w.id, w.password, w.id),
 		"Is anything half done?",

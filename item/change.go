@@ -9,7 +9,7 @@ import (
 	"carnet/ledger"
 )
 
-// New is an item that is to be issued.
+// Draft is an item that is to be issued.
 type Draft struct {
 	Avatar     carnet.AvatarID // that is to have it
 	Kind       string

@@ -1,6 +1,6 @@
 // Package link carries frames, calls and notices between two parties over one
 // mutual TLS connection that the sender of frames dials: point R1, things agent
-// to world, in step 1.
+// to world, and R3 and R5 where a world shares with another.
 //
 // It owns the pinned TLS identities, the messages, incarnations, numbering and
 // resume, and the back-pressure of a link. A link is in one of these states on

@@ -62,7 +62,7 @@ func newOnward(doc onwardDocument, t *Thing, version uint64) *onward {
 	return &onward{id: doc.ID, key: doc.Crossing.String() + "/" + mappingKey(doc.Former), target: doc.Target, thing: t, version: version, doc: doc}
 }
 
-// document is how the mapping waits now.
+// waits is how the mapping waits now.
 func (a *Agent) waits(p *onward) onwardDocument {
 	a.registryMu.RLock()
 	defer a.registryMu.RUnlock()

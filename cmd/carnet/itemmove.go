@@ -59,7 +59,7 @@ func (b belongings) sort(ctx context.Context, s streams, target *client.Client, 
 			fmt.Fprintf(s.err, "The item %s doesn't go along.\n", id)
 		}
 		if wanted && b.Items != "all" {
-			return nil, nil, carnet.Errorf(carnet.Conflict, "the item %s was named, and can't go along", id)
+			return nil, nil, carnet.Errorf(carnet.Conflict, "the item %s was named, and can't go along", id).WithFix("leave it out of --items; or --items all --leave, and it stays behind")
 		}
 		end = append(end, id)
 	}

@@ -163,7 +163,7 @@ func failure(j api.Job) error {
 	if code == "" {
 		code = carnet.Conflict
 	}
-	return carnet.Errorf(code, "the job %s is %s: %s", j.ID, j.Outcome, plain(j.Why))
+	return carnet.Errorf(code, "the job %s is %s: %s", j.ID, j.Outcome, plain(j.Why)).WithFix("see all of it: carnet job show %s", j.ID)
 }
 
 // follow waits for the end of a job, and tells how far it is.

@@ -78,7 +78,7 @@ func (p passphrase) fromFile() ([]byte, error) {
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	if line = strings.TrimSuffix(line, "\r"); line == "" || len(text) > maxPassphrase {
-		return nil, carnet.Errorf(carnet.Malformed, "%s has no passphrase in its first line, or more than %d bytes", p.PassphraseFile, maxPassphrase)
+		return nil, carnet.Errorf(carnet.Malformed, "%s has no passphrase in its first line, or more than %d bytes", p.PassphraseFile, maxPassphrase).WithFix("write the passphrase into its first line")
 	}
 	return []byte(line), nil
 }

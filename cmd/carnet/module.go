@@ -136,7 +136,7 @@ func (c moduleShow) Run(ctx context.Context, s streams) error {
 		_, err = fmt.Fprintln(s.out, m.Record)
 		return err
 	case c.Revocation && m.Revoked == nil:
-		return carnet.Errorf(carnet.NotFound, "the module %s isn't revoked", m.ID)
+		return carnet.Errorf(carnet.NotFound, "the module %s isn't revoked", m.ID).WithFix("see it: carnet module show %s", m.ID)
 	case c.Revocation:
 		_, err = fmt.Fprintln(s.out, publishers(m))
 		return err

@@ -120,14 +120,14 @@ func (c partyInit) config() (node.Config, error) {
 		config.World, config.DPM = node.WorldConfig{}, node.DPMConfig{Sensitivity: c.Sensitivity, Residency: c.Residency}
 	}
 	if c.Role != identity.World && c.Role != identity.DPM && (c.Purpose != "" || c.Sensitivity != "" || len(c.Residency) > 0) {
-		return config, carnet.Errorf(carnet.Malformed, "--purpose, --sensitivity and --residency are a world's, and the last two a DPM's")
+		return config, carnet.Errorf(carnet.Malformed, "--purpose, --sensitivity and --residency are a world's, and the last two a DPM's").WithFix("leave them out: this party's role is %s", c.Role)
 	}
 	if _, err := carnet.ParseSensitivity(c.Sensitivity); err != nil {
 		return config, err
 	}
 	if c.ListenR5 != "" {
 		if c.Role != identity.World {
-			return config, carnet.Errorf(carnet.Malformed, "--listen-r5 is for the role world, and this party's is %s", c.Role)
+			return config, carnet.Errorf(carnet.Malformed, "--listen-r5 is for the role world, and this party's is %s", c.Role).WithFix("leave it out")
 		}
 		if err := c.checkListen("--listen-r5", c.ListenR5); err != nil {
 			return config, err
@@ -153,7 +153,7 @@ func (c partyInit) listen(l *node.Listen) error {
 	} {
 		switch {
 		case of.role != c.Role && of.given != "":
-			return carnet.Errorf(carnet.Malformed, "%s is for the role %s, and this party's is %s", of.flag, of.role, c.Role)
+			return carnet.Errorf(carnet.Malformed, "%s is for the role %s, and this party's is %s", of.flag, of.role, c.Role).WithFix("leave it out")
 		case of.role != c.Role:
 			continue
 		case of.given != "":

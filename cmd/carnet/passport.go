@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -169,7 +168,7 @@ func handIn(ctx context.Context, s streams, target *client.Client, x carnet.Cros
 			return target.PutStretch(ctx, x, m, body, proof)
 		})
 		if err == nil && handed == 0 {
-			err = errors.New("it lacks stretches that the passport doesn't have")
+			err = carnet.Errorf(carnet.Tampered, "it lacks stretches that the passport doesn't have").WithFix("bring a passport that is newer, or whole")
 		}
 		if err != nil {
 			return err

@@ -283,7 +283,7 @@ func (c peerShow) Run(ctx context.Context, s streams) error {
 			return writeMessage(s, c.Out, message)
 		}
 	}
-	return carnet.Errorf(carnet.NotFound, "this side has nothing to say to %s", c.Name)
+	return carnet.Errorf(carnet.NotFound, "this side has nothing to say to %s", c.Name).WithFix("see what is to be done: carnet peer show %s", c.Name)
 }
 
 type peerSuspend struct{ named }

@@ -55,7 +55,7 @@ func (r reaching) meant(f *access.File, role identity.Role) (access.Party, error
 	}
 	p, err := f.Party(r.Party)
 	if err == nil && p.Role != role {
-		return p, carnet.Errorf(carnet.Malformed, "%s has the role %q, and this is asked of the role %q", p.Name, p.Role, role)
+		return p, carnet.Errorf(carnet.Malformed, "%s has the role %q, and this is asked of the role %q", p.Name, p.Role, role).WithFix("name one of that role with --party: carnet status lists them")
 	}
 	return p, err
 }

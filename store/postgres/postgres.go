@@ -2,7 +2,7 @@
 // database, so that several parties, or several processes of one, can share it.
 //
 // It owns the schema's tables, the files of a world's large bodies, and what must come one after the other: each
-// domain (Things, Worlds, Depot, Keys) has its own tables, made when that domain
+// domain (Things, Worlds, Depot, Register, DPM, Activity, Keys) has its own tables, made when that domain
 // is first asked for, and every change of things or worlds first locks that
 // domain's row of totals. So two processes can't both extend the same log or
 // link, numbers are given in the order in which changes become visible, and the

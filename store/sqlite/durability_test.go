@@ -111,7 +111,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// before counts the commits of earlier rounds.
+// checkCrashed looks at what a store has after a crash, that acknowledged so many commits.
 func checkCrashed(t *testing.T, path string, acknowledged uint64) {
 	t.Helper()
 	ctx := t.Context()

@@ -4,7 +4,7 @@
 // It owns the file, its schema and its durability: a method that changes
 // something returns nil only after the change's pages are in the write-ahead log
 // and the log has been fsynced (synchronous=FULL). One connection writes, a few
-// read beside it. Each domain (Things, Worlds, Depot, Keys) has its own tables,
+// read beside it. Each domain (Things, Worlds, Depot, Register, DPM, Activity, Keys) has its own tables,
 // made when that domain is first asked for, and its own schema version.
 //
 // States of a DB: open → refusing (a change could not be made durable) → closed.

@@ -202,7 +202,7 @@ func (w *customer) ended(id carnet.JobID) job.Info {
 	return w.is(id, "an end", func(i job.Info) bool { return i.Stand.State == job.Ended })
 }
 
-// over waits until nothing is to be done about it any more.
+// done waits until nothing is to be done about it any more.
 func (w *customer) done(id carnet.JobID, want string) job.Info {
 	w.t.Helper()
 	i := w.ended(id)

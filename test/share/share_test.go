@@ -377,7 +377,7 @@ func (r *restored) stepsAreBound() {
 	}
 }
 
-// ends waits until a side has ended the share.
+// givenEnds waits until a side has ended the share.
 func (r *restored) givenEnds() {
 	r.t.Helper()
 	r.eventually("arena has ended the share", func() bool {
