@@ -73,7 +73,6 @@ var exceptions = map[string]string{
 	"carnet/store/sqlite carnet/store/storetest":      "tests only: the suite that every adapter passes",
 	"carnet/store/postgres carnet/store/storetest":    "tests only: the suite that every adapter passes",
 	"carnet/wire/mqtt carnet/wire/mqtt/client":        "tests only: the client is the server's counterpart",
-	"carnet/wire/mqtt/client carnet/wire/mqtt":        "tests only: the server is the client's counterpart",
 	"carnet/item carnet/item/itemtest":                "tests only: what its own tests and those of moves share",
 }
 
