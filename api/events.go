@@ -39,6 +39,12 @@ func (o *events) begin(_ context.Context, cursor string) error {
 // ping is a comment, which an EventSource leaves out.
 func (o *events) ping(context.Context) error { return o.write([]byte(":\n\n")) }
 
+// end says why the party ends the stream. It has no id: who may come again goes on
+// after the last event.
+func (o *events) end(why error) error {
+	return o.write([]byte("event: end\ndata: " + why.Error() + "\n\n"))
+}
+
 func (o *events) write(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -399,18 +399,30 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 	err = s.pump(pumping, r, sub, o)
-	switch {
-	case errors.Is(context.Cause(ctx), errOver):
-		conn.Close(websocket.StatusPolicyViolation, errOver.Error())
-	case errors.Is(err, errRevoked):
-		conn.Close(websocket.StatusPolicyViolation, errRevoked.Error())
-	case r.Context().Err() != nil:
-		conn.Close(websocket.StatusGoingAway, errStopped.Error())
+	switch why := whyEnded(ctx, r, err); {
+	case why == errStopped:
+		conn.Close(websocket.StatusGoingAway, why.Error())
+	case why != nil:
+		conn.Close(websocket.StatusPolicyViolation, why.Error())
 	case errors.Is(err, context.Canceled): // the subscriber left
 	default:
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
 		conn.Close(websocket.StatusInternalError, "go on after the last cursor")
 	}
+}
+
+// whyEnded is why the party ended a subscription whose pump ended with err; nil: it
+// didn't, or something failed.
+func whyEnded(ctx context.Context, r *http.Request, err error) error {
+	switch {
+	case errors.Is(context.Cause(ctx), errOver):
+		return errOver
+	case errors.Is(err, errRevoked):
+		return errRevoked
+	case r.Context().Err() != nil:
+		return errStopped
+	}
+	return nil
 }
 
 // ownAnswer holds back the text with which a handshake is refused, to answer it
@@ -529,7 +541,11 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.A
 	if err := o.write([]byte("retry: 1000\n\n")); err != nil {
 		return
 	}
-	if err := s.pump(ctx, r, sub, o); r.Context().Err() == nil {
+	err = s.pump(ctx, r, sub, o)
+	if why := whyEnded(ctx, r, err); why != nil {
+		_ = o.end(why) // it may be gone
+	}
+	if r.Context().Err() == nil {
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"carnet"
 	"carnet/api/client"
+	"carnet/identity"
 	"carnet/senml"
 
 	"github.com/coder/websocket"
@@ -238,6 +240,31 @@ func TestServerSentEvents(t *testing.T) {
 	d.mustSend(heart(2, 62))
 	if rest, _ := read(last, 1); !slices.Equal(rates(rest), []int{62}) {
 		t.Errorf("after the last id: got %v", rates(rest))
+	}
+}
+
+// Server-sent events end with the party's reason.
+func TestEventsSayWhyTheyEnd(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	p, _ := s.application()
+	g := s.give(terms(s, p, m.Avatar, `{"properties":{"heart_rate":{}}}`, identity.ActionSubscribe))
+	r, err := http.NewRequestWithContext(t.Context(), "GET", s.arenaURL+"/v1/avatars/"+m.Avatar.String()+"/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+p.Token)
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if _, err := s.arena("operator-token").Revoke(t.Context(), g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(a.Body); err != nil || !strings.HasSuffix(string(all), "event: end\ndata: the grant is over\n\n") {
+		t.Errorf("the stream ends with %q, %v", all, err)
 	}
 }
 
