@@ -197,7 +197,7 @@ func (p *pair) startWorld() {
 	}
 	p.entities, err = entity.New(p.t.Context(), entity.Config{
 		Party: "arena", Store: store, Keys: p.arena.table, Avatars: p.world, Judge: judge, Revocations: revocations, State: p.world.Statement,
-		Recorded: func() {}, Log: quiet(),
+		Recorded: func() {}, Log: quiet(), World: func(world carnet.PartyID) string { return identity.DID(public(ownerKey(world[0]))) },
 	})
 	if err != nil {
 		p.t.Fatal(err)

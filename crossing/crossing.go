@@ -36,6 +36,8 @@ import (
 // World is the world on whose side this is: an *avatar.Agent.
 type World interface {
 	Avatar(carnet.AvatarID) (avatar.Info, error)
+	// Bounds are what an avatar's owner lets be done with it.
+	Bounds(carnet.AvatarID) policy.Bounds
 	Heads(carnet.AvatarID) (map[carnet.StreamID]uint64, error)
 	Hears(id carnet.AvatarID, from carnet.PartyID) bool
 	Follow(id carnet.AvatarID, from func(carnet.StreamID) uint64, wake func()) (*avatar.Following, error)
@@ -238,6 +240,9 @@ func (a *Agent) look(ctx context.Context, all bool) error {
 			continue
 		}
 		err := a.Permits.Still(g.Given)
+		if err == nil {
+			err = a.bounded(&g.Given)
+		}
 		if err == nil && ended {
 			err = carnet.Errorf(carnet.TooOld, "it was given until %s", g.Until.UTC().Format(time.RFC3339))
 		}
@@ -259,6 +264,9 @@ func (a *Agent) look(ctx context.Context, all bool) error {
 		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return why[id] }); err != nil {
 			return err
 		}
+	}
+	if all {
+		a.rouseShelves()
 	}
 	a.askAgain(ctx)
 	return nil

@@ -103,6 +103,9 @@ func (s *Source) takeUp(ctx context.Context) error {
 // takeUpShares begins and ends what flows to this taker.
 func (s *Source) takeUpShares(ctx context.Context) error {
 	a := s.agent
+	if s.onShelf && a.unshelvable(s.to.Party) != "" {
+		return errAnew // what is on the shelf isn't to be read any more
+	}
 	changes := a.changes.Load() + 1 // 0: nothing was taken up yet
 	if changes == s.changes {
 		return nil

@@ -148,6 +148,7 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 		ID: q.ID, Taker: p.Taker, Avatar: q.Avatar, For: q.For, Purpose: q.Purpose, View: p.View, Most: p.Most, Onward: p.Onward,
 		Grant: p.Grant, GrantVersion: p.GrantVersion, Mandate: p.Mandate, Begun: a.Now().UTC(), Until: p.Until.UTC(),
 	}}
+	g.Most.Sensitivity &= a.World.Bounds(q.Avatar).Most()
 	if q.View != nil {
 		g.View = policy.Strictest(p.View, *q.View)
 	}

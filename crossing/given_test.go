@@ -21,6 +21,15 @@ type memory struct {
 	keep  func(kept []avatar.Kept) // called before something is kept; nil: nothing
 	still func() error
 	asked atomic.Int64 // how often Still was
+
+	bounds atomic.Pointer[policy.Bounds] // of every avatar; nil: there are none
+}
+
+func (m *memory) Bounds(carnet.AvatarID) (b policy.Bounds) {
+	if set := m.bounds.Load(); set != nil {
+		b = *set
+	}
+	return b
 }
 
 func (m *memory) EachKept(context.Context, string, func(string, uint64, func(any) error) error) error {

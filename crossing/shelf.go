@@ -166,7 +166,7 @@ func (a *Agent) overNow(taker carnet.PartyID, doc *shelfDocument) string {
 	case !a.flow(doc.Shares):
 		return "a share on it has ended, or may not be sent at the moment"
 	}
-	return ""
+	return a.unshelvable(taker)
 }
 
 // hasLeft reports whether a connection is over for good: the taker has another.

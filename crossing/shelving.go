@@ -169,6 +169,9 @@ func (s *Source) shelve(ctx context.Context) (why string, err error) {
 // beginShelf brings the source to where the last connection ended, or the shelf of
 // another process. why says why there can be none.
 func (s *Source) beginShelf(ctx context.Context) (p *packer, why string, err error) {
+	if why := s.agent.unshelvable(s.to.Party); why != "" {
+		return nil, why, nil
+	}
 	s.onShelf = true
 	s.mu.Lock()
 	if s.renewed != nil {

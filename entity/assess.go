@@ -42,6 +42,9 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 	if err := t.check(a.cfg.Now()); err != nil {
 		return Assessment{}, err
 	}
+	if err := a.bounded(&t); err != nil {
+		return Assessment{}, err
+	}
 	r, to, err := a.reader(t)
 	if err != nil {
 		return Assessment{}, err
@@ -104,6 +107,9 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 			add(Absent, name, "the avatar has shown no %s so far: it is withheld until it does, and then judged", name)
 		}
 	}
+	if b := a.cfg.Avatars.Bounds(t.Avatar); b.Most() != carnet.AllSensitive {
+		add(Labelled, "", "by its owner's policy, version %d, nobody but its world may have more of it than what is %s (transmit.sensitivity)", b.Version, b.Most())
+	}
 	if some, all := a.cfg.Avatars.Onward(t.Avatar); !some {
 		add(Denied, "", "%s", nothingOnward)
 	} else if !all {
@@ -159,6 +165,7 @@ func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 	if t.Ceiling != nil {
 		bounds = append(bounds, *t.Ceiling)
 	}
+	most.Sensitivity &= a.most(t.Avatar)
 	for i, b := range bounds {
 		most.Sensitivity &= b.Sensitivity
 		most.Residency = narrower(i == 0, most.Residency, b.Residency)

@@ -51,6 +51,8 @@ type Avatars interface {
 	Onward(id carnet.AvatarID) (some, all bool)
 	// OnwardOf says whether some of what it was given of one property lately may be.
 	OnwardOf(ctx context.Context, id carnet.AvatarID, property string) (bool, error)
+	// Bounds are what an avatar's owner lets be done with it: from memory.
+	Bounds(id carnet.AvatarID) policy.Bounds
 	// Reaches reports whether a cursor of an avatar has everything that another has.
 	Reaches(cursor, other string) bool
 }
@@ -67,6 +69,10 @@ type Config struct {
 	State func(ledger.Statement) (ledger.Item, error)
 	// Recorded is called after a change that left a statement. It must not block.
 	Recorded func()
+
+	// World says by which did:key this world knows another, by what it calls that one;
+	// empty: there is none.
+	World func(carnet.PartyID) string
 
 	GrantsOfGiver int // in force, given by one; default 10,000
 
@@ -129,8 +135,8 @@ var restKey = keys.ID{Kind: "rest", Name: "entities"}
 
 // New loads what is stored.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
-	if cfg.Store == nil || cfg.Keys == nil || cfg.Avatars == nil || cfg.Judge == nil || cfg.Revocations == nil || cfg.State == nil || cfg.Recorded == nil {
-		return nil, carnet.Errorf(carnet.Malformed, "an entity agent needs a store, keys, avatars, a judge, revocations and a way to state")
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Avatars == nil || cfg.Judge == nil || cfg.Revocations == nil || cfg.State == nil || cfg.Recorded == nil || cfg.World == nil {
+		return nil, carnet.Errorf(carnet.Malformed, "an entity agent needs a store, keys, avatars, a judge, revocations, the worlds' keys and a way to state")
 	}
 	a := &Agent{
 		cfg: cfg, follower: revocation.Follow(cfg.Revocations), principals: make(map[string]*Principal), grants: make(map[string]*Grant),
@@ -275,7 +281,7 @@ func (a *Agent) set(principals map[string]*Principal, grants map[string]*Grant) 
 	a.principals, a.grants, a.index = principals, grants, index
 	var over []*hold
 	for id, held := range a.holds {
-		if g := grants[id]; g == nil || g.Revoked != nil || !g.receiverIs(principals) {
+		if g := grants[id]; g == nil || g.Revoked != nil || !g.receiverIs(principals) || a.bounded(&g.Terms) != nil {
 			for h := range held {
 				over = append(over, h)
 			}
@@ -317,6 +323,9 @@ func (a *Agent) Hold(id string, end func()) (release func(), err error) {
 	now := a.cfg.Now()
 	if g == nil || !g.holds(now) || !g.receiverIs(a.principals) {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s is over", id)
+	}
+	if err := a.bounded(&g.Terms); err != nil {
+		return nil, err
 	}
 	if !a.fresh() {
 		return nil, errStale

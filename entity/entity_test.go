@@ -132,6 +132,14 @@ func (s *rows) Delete(context.Context, []keys.ID) error { return nil }
 type watch struct {
 	some, all bool            // of it may be passed on
 	inward    map[string]bool // these properties may not
+	bounds    *atomic.Pointer[policy.Bounds]
+}
+
+func (w watch) Bounds(carnet.AvatarID) policy.Bounds {
+	if w.bounds == nil || w.bounds.Load() == nil {
+		return policy.Bounds{}
+	}
+	return *w.bounds.Load()
 }
 
 var avatarID = carnet.AvatarID{7}
@@ -157,7 +165,14 @@ func (watch) Properties(id carnet.AvatarID) ([]policy.Property, error) {
 // process is one process on a store.
 type process struct {
 	*Agent
-	run func(context.Context)
+	revocations *revocation.Watcher
+	bounds      *atomic.Pointer[policy.Bounds] // of the one avatar
+	run         func(context.Context)
+}
+
+// worldKey is the key of another world.
+func worldKey(name carnet.PartyID) string {
+	return identity.DID(ed25519.NewKeyFromSeed([]byte((string(name) + strings.Repeat(".", 32))[:32])).Public().(ed25519.PublicKey))
 }
 
 func start(t *testing.T, m *memory, table *keys.Table) process {
@@ -170,8 +185,9 @@ func start(t *testing.T, m *memory, table *keys.Table) process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bounds := new(atomic.Pointer[policy.Bounds])
 	a, err := New(t.Context(), Config{
-		Party: "arena", Store: m, Keys: table, Avatars: watch{some: true, all: true}, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
+		Party: "arena", Store: m, Keys: table, Avatars: watch{some: true, all: true, bounds: bounds}, World: worldKey, Judge: judge, Revocations: w, Recorded: func() {}, Log: slog.New(slog.DiscardHandler),
 		State: func(s ledger.Statement) (ledger.Item, error) {
 			s.Who = "arena"
 			b, err := s.Marshal()
@@ -181,7 +197,7 @@ func start(t *testing.T, m *memory, table *keys.Table) process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return process{a, func(ctx context.Context) { go w.Run(ctx); go a.Run(ctx) }}
+	return process{a, w, bounds, func(ctx context.Context) { go w.Run(ctx); go a.Run(ctx) }}
 }
 
 func fresh(t *testing.T) (*memory, *keys.Table) {

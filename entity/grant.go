@@ -301,7 +301,7 @@ func (a *Agent) Grants(of *policy.Principal) []Grant {
 func (a *Agent) find(to To, avatar carnet.AvatarID, action identity.Action, purpose string) (found *Grant, visible bool) {
 	now := a.cfg.Now()
 	for _, g := range slices.Backward(a.index[receiver{to, avatar}]) {
-		if !g.holds(now) {
+		if !g.holds(now) || a.bounded(&g.Terms) != nil {
 			continue
 		}
 		visible = true
@@ -322,6 +322,9 @@ func (a *Agent) Find(platform carnet.PartyID, did string, avatar carnet.AvatarID
 	defer a.mu.RUnlock()
 	g, _ := a.find(To{Platform: platform, DID: did}, avatar, action, purpose)
 	if g == nil {
+		if err := a.forbidden(To{Platform: platform, DID: did}, avatar, action); err != nil {
+			return Grant{}, err
+		}
 		return Grant{}, carnet.Errorf(carnet.Forbidden, "there is no grant to %s of %s for %s of avatar %s with the purpose %q", did, platform, action, avatar, purpose).
 			WithFix("have one given: carnet grant give")
 	}
@@ -339,6 +342,9 @@ func (a *Agent) Holds(id string, version uint64) (Grant, error) {
 	g := a.grants[id]
 	if g == nil || g.Version != version || !g.holds(a.cfg.Now()) || !g.receiverIs(a.principals) {
 		return Grant{}, carnet.Errorf(carnet.Forbidden, "the grant %s is over, or another", id)
+	}
+	if err := a.bounded(&g.Terms); err != nil {
+		return Grant{}, err
 	}
 	return *g, nil
 }
@@ -377,7 +383,11 @@ func (a *Agent) Know(who policy.Principal, action policy.Action, avatar carnet.A
 	defer a.mu.RUnlock()
 	g, visible := a.find(to, avatar, uses(action), "")
 	if g == nil {
-		return activity.Known{Visible: visible}, nil
+		known := activity.Known{Visible: visible}
+		if err := a.forbidden(to, avatar, uses(action)); err != nil { // it was given, so it may be told
+			known.Visible, known.Why = true, err.Error()
+		}
+		return known, nil
 	}
 	return a.knownBy(g), nil
 }
@@ -415,7 +425,7 @@ func (a *Agent) Visible(who policy.Principal) map[carnet.AvatarID]bool {
 	defer a.mu.RUnlock()
 	now, to, all := a.cfg.Now(), toOf(who), make(map[carnet.AvatarID]bool)
 	for _, g := range a.grants {
-		if g.To == to && g.holds(now) {
+		if g.To == to && g.holds(now) && a.bounded(&g.Terms) == nil {
 			all[g.Avatar] = true
 		}
 	}

@@ -32,6 +32,9 @@ func (a *Agent) Lens(id string, most *carnet.Clearance) (*Lens, error) {
 	if err != nil || !g.holds(a.cfg.Now()) {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %.64q is over", id)
 	}
+	if err := a.bounded(&g.Terms); err != nil {
+		return nil, err
+	}
 	l := &Lens{agent: a, grant: g}
 	if l.reader, _, err = a.reader(g.Terms); err != nil {
 		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", id, err)
@@ -70,8 +73,12 @@ func Within(most carnet.Clearance, g Grant) (carnet.Clearance, error) {
 }
 
 // Clearance is the most that may come to the lens: what is labelled above it is
-// to be left out before.
-func (l *Lens) Clearance() carnet.Clearance { return l.reader.Clearance }
+// to be left out before. The avatar's owner may bound it since the lens was opened.
+func (l *Lens) Clearance() carnet.Clearance {
+	c := l.reader.Clearance
+	c.Sensitivity &= l.agent.most(l.grant.Avatar)
+	return c
+}
 
 // Shows reports whether measurements of a property are shown.
 func (l *Lens) Shows(name string) bool { return l.sight.Shows(name) }
@@ -182,7 +189,7 @@ func (l *Lens) Interval(name string, at int64) (from, to int64) {
 // Live shows what an avatar says at once, with the memory of this lens. Nothing
 // is shown of what is labelled above the clearance.
 func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measurement, error) {
-	if label.Exceeds(l.reader.Clearance) != "" {
+	if label.Exceeds(l.Clearance()) != "" {
 		return nil, nil
 	}
 	ms = slices.Clone(ms) // they are other readers', too

@@ -28,7 +28,7 @@ func (a *Agent) drive(ctx context.Context, h *held) error {
 		a.mu.Lock()
 		j := h.job
 		a.mu.Unlock()
-		if over(&j) {
+		if a.over(&j) {
 			return nil
 		}
 		step, cancel := a.within(ctx, &j)
@@ -76,12 +76,15 @@ func (a *Agent) step(ctx context.Context, h *held, j *Job) error {
 		return a.change(ctx, h, Event{Kind: Overdue, Why: a.overdue(h, j)}, nil)
 	}
 	if j.Stand.Sends() {
+		if err := a.still(j); err != nil {
+			return a.withdraw(ctx, h, carnet.Shorten(err.Error(), capsule.MaxReason))
+		}
 		if why := a.forbids(j.Module); why != "" {
 			return a.refuse(ctx, h, j, why)
 		}
 	}
 	switch {
-	case j.Stand.State == Ended && j.Stand.Told && j.Output != nil && j.Stored == carnet.Fingerprint{}:
+	case j.Stand.State == Ended && j.Stand.Told && j.Output != nil && j.Stored == carnet.Fingerprint{} && a.mayStore(j):
 		return a.store(ctx, h, j)
 	case j.Stand.State == Ended && j.Stand.Told:
 		return a.askRecord(ctx, h, j)

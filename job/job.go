@@ -28,6 +28,7 @@ import (
 	"carnet/engine"
 	"carnet/keys"
 	"carnet/ledger"
+	"carnet/policy"
 	"carnet/seal"
 
 	"golang.org/x/sync/errgroup"
@@ -43,6 +44,8 @@ type World interface {
 	// Readable refuses whoever wants to read of an avatar that isn't here, or of which nobody
 	// can tell yet whether it is erased.
 	Readable(carnet.AvatarID) error
+	// Bounds are what an avatar's owner lets be done with it.
+	Bounds(carnet.AvatarID) policy.Bounds
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
 	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
@@ -89,6 +92,9 @@ type Config struct {
 	World   World
 	Keys    *keys.Table
 	Depot   Depot
+	// DepotDID is the did:key of the depot; nil, or nothing: it is unknown, so no policy
+	// names it.
+	DepotDID func() string
 	// Peer finds a DPM that may be given jobs now: carnet.Forbidden when its peering has
 	// ended for good, carnet.Unavailable while it is suspended.
 	Peer func(name carnet.PartyID) (Peer, error)
@@ -122,6 +128,8 @@ type Agent struct {
 	jobs  map[carnet.JobID]*held
 	start func(*held) // nil before Run
 	local chan struct{}
+
+	recheck chan struct{} // policies may have changed
 }
 
 // held is a job with what this process knows of it.
@@ -150,7 +158,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, atOnce)}
+	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, atOnce), recheck: make(chan struct{}, 1)}
 	if err := a.loadModules(ctx); err != nil {
 		return nil, err
 	}
@@ -171,7 +179,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.start = func(h *held) { work.Go(func() error { return a.drive(ctx, h) }) }
 	for _, h := range a.jobs {
-		if !over(&h.job) {
+		if !a.over(&h.job) {
 			a.start(h)
 		}
 	}
@@ -187,12 +195,12 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // over reports whether nothing is to be done about a job any more.
-func over(j *Job) bool {
-	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{}) && !unrecorded(j)
+func (a *Agent) over(j *Job) bool {
+	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j)
 }
 
-// watch withdraws the jobs of avatars that are gone, and destroys what came out of
-// them.
+// watch withdraws the jobs of avatars that are gone, or whose policies forbid them, and
+// destroys what came out of the former.
 func (a *Agent) watch(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
@@ -201,8 +209,12 @@ func (a *Agent) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-a.recheck:
 		}
 		for _, info := range a.Jobs() {
+			if err := a.hold(ctx, info.ID); err != nil && ctx.Err() == nil {
+				a.cfg.Log.Warn("what an avatar's policy forbids could not be ended; it is tried again", "job", info.ID, "err", err)
+			}
 			for _, id := range info.Avatars {
 				if _, err := a.cfg.World.Avatar(id); carnet.CodeOf(err) != carnet.NotFound {
 					continue

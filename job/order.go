@@ -22,6 +22,9 @@ func (a *Agent) order(ctx context.Context, s Spec, repeats *Job) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	if err := a.bounded(&j); err != nil {
+		return Info{}, err
+	}
 	if s.At == "" {
 		err = a.signHere(&j)
 	} else {
@@ -103,6 +106,9 @@ func (a *Agent) orderOf(j *Job, at carnet.PartyID) capsule.Order {
 func (a *Agent) signFor(ctx context.Context, j *Job, c *chosen) error {
 	p, err := a.cfg.Peer(j.At)
 	if err != nil {
+		return err
+	}
+	if err := a.boundedAt(j, &p); err != nil {
 		return err
 	}
 	if err := p.mayHave(c.label, j.Purpose); err != nil {

@@ -59,6 +59,9 @@ func (a *Agent) Plan(ctx context.Context, s Spec) (Plan, error) {
 	if !here.Can {
 		here.Why = fmt.Sprintf("it has no engine %q", s.Engine)
 	}
+	if err := a.bounded(&j); err != nil { // so it is everywhere
+		here.Can, here.Why = false, err.Error()
+	}
 	p.Places = append(p.Places, here)
 	for _, name := range a.cfg.DPMs() {
 		p.Places = append(p.Places, a.place(ctx, name, &j, c))
@@ -81,6 +84,12 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 	no := func(why error) Place { return Place{At: name, Why: why.Error()} }
 	peer, err := a.cfg.Peer(name)
 	if err != nil {
+		return no(err)
+	}
+	if err := a.bounded(j); err != nil {
+		return no(err)
+	}
+	if err := a.boundedAt(j, &peer); err != nil {
 		return no(err)
 	}
 	if err := peer.mayHave(c.label, a.cfg.Purpose); err != nil {

@@ -15,6 +15,7 @@ import (
 	"carnet/job"
 	"carnet/keys"
 	"carnet/peering"
+	"carnet/revocation"
 )
 
 // openJobs opens what a world has computed.
@@ -24,13 +25,14 @@ func (n *Node) openJobs(ctx context.Context, agent *avatar.Agent, key ed25519.Pr
 		return err
 	}
 	n.api.Jobs, err = job.New(ctx, job.Config{
-		Party: n.config.Party, Key: key, Purpose: n.config.World.Purpose, World: agent, Keys: n.table, Depot: &n.depot,
+		Party: n.config.Party, Key: key, Purpose: n.config.World.Purpose, World: agent, Keys: n.table, Depot: &n.depot, DepotDID: func() string { return n.didOf(n.depot.Party()) },
 		Peer: n.dpm, DPMs: n.dpmNames, Engines: engines, Log: n.log,
 		Signed: signed(n.config.World.UnsignedPrograms), Publishers: n.config.World.Publishers,
 	})
 	if err != nil {
 		return err
 	}
+	n.revocations.Subscribe(func(revocation.State) { n.api.Jobs.Recheck() })
 	n.work = append(n.work, n.api.Jobs.Run)
 	return nil
 }

@@ -100,7 +100,7 @@ func (n *Node) openEntities(ctx context.Context, store avatar.Store, agent *avat
 	}
 	n.api.Entities, err = entity.New(ctx, entity.Config{
 		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Judge: judge, Revocations: n.revocations,
-		State: agent.Statement, Recorded: n.depot.wake, Log: n.log, GrantsOfGiver: n.config.Limits.GrantsOfGiver,
+		State: agent.Statement, Recorded: n.depot.wake, World: n.didOf, Log: n.log, GrantsOfGiver: n.config.Limits.GrantsOfGiver,
 	})
 	if err != nil {
 		return err

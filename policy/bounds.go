@@ -276,8 +276,13 @@ func (b Bounds) MayComputeAt(dpm string, label carnet.Label) error {
 	if forbids(b.Use.DPMs, dpm) {
 		return b.refuse("use.dpms", "it may not be computed over at the DPM %s", dpm)
 	}
-	if over := label.Sensitivity &^ b.Most(); over != 0 {
-		return b.refuse("transmit.sensitivity", "what others may have of it is %s at most, and this is %s", b.Most(), label.Sensitivity)
+	return b.MayTransmit(label.Sensitivity)
+}
+
+// MayTransmit refuses that anybody but its world has something so sensitive of it.
+func (b Bounds) MayTransmit(s carnet.Sensitivity) error {
+	if s&^b.Most() != 0 {
+		return b.refuse("transmit.sensitivity", "what others may have of it is %s at most, and this is %s", b.Most(), s)
 	}
 	return nil
 }
@@ -317,12 +322,21 @@ func (b Bounds) MayPassOn() error {
 // Most is the most sensitive of it that anybody but its world may have.
 func (b Bounds) Most() carnet.Sensitivity { return mostOf(b.Transmit.Sensitivity) }
 
+// MayMoveTo refuses a world as its next home, whenever that is.
+func (b Bounds) MayMoveTo(did string, name carnet.PartyID) error {
+	if forbids(b.Cross.Worlds, did) {
+		return b.refuse("cross.worlds", "it may not move to %s, whose key is %s", name, did)
+	}
+	return nil
+}
+
 // MayCross refuses a world as its next home, or the time.
 func (b Bounds) MayCross(did string, name carnet.PartyID, at time.Time) error {
+	if err := b.MayMoveTo(did, name); err != nil {
+		return err
+	}
 	c := b.Cross
 	switch {
-	case forbids(c.Worlds, did):
-		return b.refuse("cross.worlds", "it may not move to %s, whose key is %s", name, did)
 	case !c.From.IsZero() && at.Before(c.From):
 		return b.refuse("cross.from", "it may move from %s on", c.From.Format(time.RFC3339))
 	case !c.Until.IsZero() && !at.Before(c.Until):

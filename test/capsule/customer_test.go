@@ -21,9 +21,11 @@ import (
 	"carnet/dpm"
 	"carnet/engine"
 	"carnet/engine/sql"
+	"carnet/identity"
 	"carnet/job"
 	"carnet/keys"
 	"carnet/ledger"
+	"carnet/policy"
 	"carnet/seal"
 	"carnet/senml"
 	"carnet/store/sqlite"
@@ -50,7 +52,8 @@ type customer struct {
 
 	signed, publishers []string // from its next start on
 
-	unread, keyless atomic.Int32 // how often inputs, or keys, can't be had, in a run
+	unread, keyless atomic.Int32                  // how often inputs, or keys, can't be had, in a run
+	bounds          atomic.Pointer[policy.Bounds] // of its avatar; nil: there are none
 
 	mu        sync.Mutex // guards what follows
 	reception *seal.ReceptionKey
@@ -125,7 +128,7 @@ func (w *customer) start() {
 	w.table, err = keys.Open(ctx, keys.Config{KEK: w.kek, Store: w.rows})
 	must(w.t, err)
 	w.agent, err = job.New(ctx, job.Config{
-		Party: w.name, Key: w.key, Purpose: "fitness", World: w, Keys: w.table, Depot: w, Engines: []engine.Engine{sql.Engine{}, script{}}, Now: w.clock.now, Log: quiet(),
+		Party: w.name, Key: w.key, Purpose: "fitness", World: w, Keys: w.table, Depot: w, DepotDID: func() string { return identity.DID(public(vaultKey)) }, Engines: []engine.Engine{sql.Engine{}, script{}}, Now: w.clock.now, Log: quiet(),
 		Peer: func(name carnet.PartyID) (job.Peer, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -315,6 +318,13 @@ func (w *customer) holds(which *func()) (came <-chan struct{}, free func()) {
 		<-f
 	}
 	return c, sync.OnceFunc(func() { close(f) })
+}
+
+func (w *customer) Bounds(carnet.AvatarID) (b policy.Bounds) {
+	if set := w.bounds.Load(); set != nil {
+		b = *set
+	}
+	return b
 }
 
 func (w *customer) Keep(_ context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error {

@@ -203,17 +203,17 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, se
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	ends, err := revocation.New(ctx, revocation.Config{Store: store})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	if w.agent, err = avatar.New(ctx, avatar.Config{
 		Party: w.name, Store: store, Keys: w.table, Clearance: w.clearance, Depot: noDepot{}, Recorded: func() {}, CompactEvery: time.Hour,
-		Log: quiet(), Senders: senders,
+		Log: quiet(), Senders: senders, DID: identity.DID(public(w.id.Key)), Revocations: ends,
 	}); err != nil {
 		w.t.Fatal(err)
 	}
 	judge, err := policy.NewJudge(nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ends, err := revocation.New(ctx, revocation.Config{Store: store})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -224,6 +224,7 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, se
 	}); err != nil {
 		w.t.Fatal(err)
 	}
+	ends.Subscribe(func(revocation.State) { w.shares.Recheck() })
 	return ends
 }
 

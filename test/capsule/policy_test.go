@@ -1,0 +1,125 @@
+package capsule_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/capsule"
+	"carnet/dpm"
+	"carnet/identity"
+	"carnet/job"
+	"carnet/policy"
+)
+
+var vaultKey = newKey()
+
+// bound sets the policy of the world's avatar.
+func (w *customer) bound(version uint64, document string) {
+	w.t.Helper()
+	b, err := policy.ParseBounds([]byte(document))
+	must(w.t, err)
+	b.Version = version
+	w.bounds.Store(&b)
+	w.agent.Recheck()
+}
+
+// What an avatar's policy forbids isn't computed: the plan says so of each place, and the
+// order is refused, with the member.
+func TestAJobThatThePolicyForbids(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	key := identity.DID(public(forge.key))
+	for document, member := range map[string]struct{ here, there string }{
+		`{"use":{"purposes":["care"]}}`:             {"use.purposes", "use.purposes"},
+		`{"use":{"purposes":["fitness"]}}`:          {},
+		`{"use":{"engines":["wasm"]}}`:              {"use.engines", "use.engines"},
+		`{"use":{"engines":["script"]}}`:            {},
+		`{"use":{"modules":["zones"]}}`:             {"use.modules", "use.modules"},
+		`{"use":{"dpms":[]}}`:                       {"", "use.dpms"},
+		fmt.Sprintf(`{"use":{"dpms":[%q]}}`, key):   {},
+		`{"transmit":{"sensitivity":"personal"}}`:   {"", "transmit.sensitivity"},
+		`{"transmit":{"worlds":[],"onward":false}}`: {},
+	} {
+		arena.bound(6, document)
+		p, err := arena.agent.Plan(t.Context(), arena.spec("", "script", "count"))
+		must(t, err)
+		for _, place := range p.Places {
+			want := member.there
+			if place.Here {
+				want = member.here
+			}
+			if place.Can != (want == "") || !strings.Contains(place.Why, want) {
+				t.Errorf("%s: the plan says of %s: %v, %s; want %q", document, place.At, place.Can, place.Why, want)
+			}
+		}
+		for at, want := range map[carnet.PartyID]string{"": member.here, "forge": member.there} {
+			i, err := arena.agent.Order(t.Context(), arena.spec(at, "script", "count"))
+			switch {
+			case want == "":
+				must(t, err)
+				arena.done(i.ID, arena.counts())
+			case carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "version 6"):
+				t.Errorf("%s: ordered at %q: %v, want %s", document, at, err, want)
+			}
+		}
+	}
+}
+
+// A job that is under way ends with the policy that forbids it: at a DPM, which destroys
+// its keys, and in the world itself.
+func TestAPolicyWithdrawsJobs(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	j := arena.order(arena.spec("forge", "script", "hang"))
+	arena.is(j.ID, "under way", func(i job.Info) bool { return i.Progress.Parts == 1 || i.Progress.State == string(dpm.Ready) })
+	set := time.Now()
+	arena.bound(1, `{"use":{"dpms":[]}}`)
+	j = arena.ended(j.ID)
+	if j.Stand.Outcome != capsule.Withdrawn || !strings.Contains(j.Stand.Why, "use.dpms") || len(forge.jobKeys()) > 0 {
+		t.Errorf("the job is %s: %s; forge has the keys %v", j.Stand.Outcome, j.Stand.Why, forge.jobKeys())
+	}
+	if took := time.Since(set); took > time.Second {
+		t.Errorf("that took %v", took)
+	}
+	j = arena.order(arena.spec("", "script", "hang"))
+	arena.is(j.ID, "running", func(i job.Info) bool { return i.Progress.State == "running" })
+	arena.bound(2, `{"use":{"purposes":[]}}`)
+	if j = arena.ended(j.ID); j.Stand.Outcome != capsule.Withdrawn || !strings.Contains(j.Stand.Why, "use.purposes") {
+		t.Errorf("the job here is %s: %s", j.Stand.Outcome, j.Stand.Why)
+	}
+}
+
+// What came out of a job isn't kept at a depot that may keep nothing of the avatar, and
+// stays in the world; what was there goes.
+func TestAPolicyKeepsOutputsHome(t *testing.T) {
+	c := &clock{}
+	arena := newCustomer(t, c, "arena", 2)
+	stored := func() int {
+		arena.mu.Lock()
+		defer arena.mu.Unlock()
+		return len(arena.objects)
+	}
+	first := arena.order(arena.spec("", "script", "count"))
+	arena.done(first.ID, arena.counts())
+	arena.is(first.ID, "stored", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+	arena.bound(1, `{"store":{"depots":[]}}`)
+	arena.is(first.ID, "not stored any more", func(i job.Info) bool { return i.Stored == carnet.Fingerprint{} })
+	if n := stored(); n != 0 {
+		t.Errorf("the depot has %d objects", n)
+	}
+	arena.done(first.ID, arena.counts())
+	second := arena.order(arena.spec("", "script", "count"))
+	arena.done(second.ID, arena.counts())
+	time.Sleep(100 * time.Millisecond)
+	if n := stored(); n != 0 {
+		t.Errorf("the depot has %d objects of the second", n)
+	}
+	arena.bound(2, fmt.Sprintf(`{"store":{"depots":[%q]}}`, identity.DID(public(vaultKey))))
+	third := arena.order(arena.spec("", "script", "count"))
+	arena.is(third.ID, "stored where it may be", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+}
