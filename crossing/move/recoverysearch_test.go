@@ -53,10 +53,31 @@ type lossRules struct {
 	leaves         bool // a claim that is refused makes the avatar leave
 	objects        bool // a source that is there ends a petition in time
 	still          bool // after a farewell nothing is changed
+
+	answers map[question]answer // of the registrar, which depends on nothing else
+}
+
+// question is all that a registrar's answer about a recovery depends on.
+type question struct {
+	recovery                           int8
+	want                               register.Want
+	farewell                           int8 // that is shown; 0: none
+	asked, home, incarnation, petition int8
+	ripe                               bool
+}
+
+// answer is what changes by it.
+type answer struct {
+	home, incarnation, petition int8
+	ripe                        bool
+	decided                     uint8
 }
 
 func production2() lossRules {
-	return lossRules{tabled(Source), tabled(Target), register.Decide, true, true, true, true, true}
+	return lossRules{
+		source: tabled(Source), target: tabled(Target), decide: register.Decide, claims: true, again: true, leaves: true, objects: true, still: true,
+		answers: make(map[question]answer),
+	}
 }
 
 func (r *lossRules) frozen(s *loss) bool { return s.source == frozen }
@@ -74,6 +95,23 @@ func (r *lossRules) ask(n *loss, i int8, want register.Want, farewell bool) {
 	if v.decided != 0 {
 		return
 	}
+	about := question{i, want, 0, v.asked, n.home, n.register, n.petition, n.ripe}
+	if farewell {
+		about.farewell = n.farewell
+	}
+	a, known := r.answers[about]
+	if !known {
+		after := *n
+		r.answer(&after, i, want, farewell)
+		a = answer{after.home, after.register, after.petition, after.ripe, after.recovery[i].decided}
+		r.answers[about] = a
+	}
+	n.home, n.register, n.petition, n.ripe, v.decided = a.home, a.incarnation, a.petition, a.ripe, a.decided
+}
+
+// answer is what the registrar makes of a question.
+func (r *lossRules) answer(n *loss, i int8, want register.Want, farewell bool) {
+	v := &n.recovery[i]
 	now, home := time.Unix(1000, 0), carnet.HomeID{1}
 	manifest := carnet.Fingerprint{byte(1 + i)}
 	order := identity.Order{
