@@ -1,6 +1,13 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
 
 // TestHelpInEveryForm: help is a command, a flag, and what nothing at all means; the
 // version is a command and a flag.
@@ -22,6 +29,46 @@ func TestHelpInEveryForm(t *testing.T) {
 		got, want := u.try("", append([]string{"help"}, command...)...), u.try("", append(command, "--help")...)
 		if got.code != 0 || got != want || got.out == "" {
 			t.Errorf("carnet help %q: %+v, want %+v", command, got, want)
+		}
+	}
+}
+
+// TestTheTableHasEveryCommand holds the table of docs/design/cli.md against the commands.
+func TestTheTableHasEveryCommand(t *testing.T) {
+	text, err := os.ReadFile("../../docs/design/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, quoted := make(map[string]bool), regexp.MustCompile("`([a-z]+(?:[ -][a-z]+)*)[^`]*`")
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		group := ""
+		for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
+			words := strings.Fields(m[1])
+			if told[strings.Join(words, " ")] = true; len(words) > 1 {
+				group = strings.Join(words[:len(words)-1], " ") // list, show: of the same
+			}
+			told[strings.TrimSpace(group+" "+words[len(words)-1])] = true
+		}
+	}
+	var c commands
+	parser, err := kong.New(&c, kong.ExplicitGroups(groups))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, leaf := range parser.Model.Leaves(true) {
+		path := func(n *kong.Node) (words string) {
+			for ; n != nil && n.Type == kong.CommandNode; n = n.Parent {
+				words = strings.TrimSpace(n.Name + " " + words)
+			}
+			return words
+		}
+		meant := leaf.Parent.DefaultCmd == leaf && told[path(leaf.Parent)] // without its own name
+		if !told[path(leaf)] && !meant {
+			t.Errorf("the table of cli.md lacks %q", path(leaf))
 		}
 	}
 }
