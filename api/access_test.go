@@ -29,7 +29,7 @@ func (erasing) EachKept(_ context.Context, _ string, do func(string, uint64, fun
 func (s *served) newErasures() *erasure.Agent {
 	s.t.Helper()
 	a, err := erasure.New(s.t.Context(), erasure.Config{
-		Party: "arena", Key: s.ids.arena.Key, World: erasing{s.world}, Shares: s.shares, Moves: struct{ *move.Agent }{}, Depot: struct{ erasure.Depot }{},
+		Party: "arena", Key: s.ids.arena.Key, World: erasing{s.world}, Shares: s.shares, Moves: struct{ *move.Agent }{}, Jobs: s.jobs, Items: s.items, Depot: struct{ erasure.Depot }{},
 		Registrar:  func() (erasure.Registrar, string, error) { return nil, "", carnet.Errorf(carnet.Unavailable, "away") },
 		Registered: func() bool { return false },
 		Peer:       func(carnet.PartyID) string { return "" },

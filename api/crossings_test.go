@@ -19,15 +19,16 @@ import (
 // homes is a register of homes as arena asks it, in memory: it signs and proves
 // nothing, which package register tests.
 type homes struct {
-	mu  sync.Mutex
-	all map[carnet.HomeID]identity.HomeAnswer
+	world string // arena, by its key
+	mu    sync.Mutex
+	all   map[carnet.HomeID]identity.HomeAnswer
 }
 
 // registrarKey names it.
 var registrarKey = newKey()
 
 func (h *homes) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity.HomeAnswer, register.HomeReply, error) {
-	return h.enter(id, "arena", owner), register.HomeReply{}, nil
+	return h.enter(id, h.world, owner), register.HomeReply{}, nil
 }
 
 func (h *homes) enter(id carnet.HomeID, world, owner string) identity.HomeAnswer {
@@ -74,7 +75,7 @@ func (n neighbours) All() []move.Peer {
 
 // newMoves makes arena's side of moves. It asks no other world: it isn't run.
 func (s *served) newMoves() *move.Agent {
-	s.homes = &homes{all: make(map[carnet.HomeID]identity.HomeAnswer)}
+	s.homes = &homes{world: identity.DID(public(s.ids.arena.Key)), all: make(map[carnet.HomeID]identity.HomeAnswer)}
 	a, err := move.New(s.t.Context(), move.Config{
 		Party: "arena", Key: s.ids.arena.Key, World: s.world, Items: s.items, Peers: neighbours{}, Far: struct{ move.Far }{}, Mandates: s.mandates, Clearance: clearance,
 		Registrar: func() (move.Registrar, string, error) { return s.homes, identity.DID(public(registrarKey)), nil },

@@ -163,7 +163,7 @@ type Erasure struct {
 
 // ErasedElsewhere is somebody else who had something of what is erased.
 type ErasedElsewhere struct {
-	Role      string         `json:"role" enum:"former,arriving,share,things,depot,registrar"`
+	Role      string         `json:"role" enum:"former,arriving,share,things,depot,dpm,registrar"`
 	Party     carnet.PartyID `json:"party" doc:"As this world calls it."`
 	Of        string         `json:"of,omitempty"`
 	Key       string         `json:"key,omitempty" doc:"Its did:key, as this world knows it."`

@@ -110,7 +110,7 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), citadel: newCitadel(t), handlers: map[string]http.Handler{}}
-	s.hubURL = s.serve(api.Config{Party: "hub", MQTT: "localhost:8883", Things: s.agent, Tokens: tokens, Log: quiet()})
+	s.hubURL = s.serve(api.Config{Party: "hub", MQTT: "localhost:8883", Things: s.agent, Recoveries: true, Tokens: tokens, Log: quiet()})
 	var err error
 	if s.r5, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,9 @@ func newServed(t *testing.T) *served {
 	s.items = s.newItems()
 	forge := newForge(s)
 	s.forgeURL, s.jobs = s.serve(forge.config()), s.newJobs(forge)
-	s.arenaURL = s.serve(api.Config{Party: "arena", R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Items: s.items, Jobs: s.jobs, Moves: s.newMoves(), Entities: s.entities, Activity: s.activity,
+	moves := s.newMoves()
+	erasures := s.newErasing(moves)
+	s.arenaURL = s.serve(api.Config{Party: "arena", Erasures: erasures, ErasureKey: erasures.Peer, ErasureSigner: s.world.EvidenceSigner, Passports: exports{s, moves}, R5: "https://" + s.r5.Addr().String(), World: s.world, Peers: registry{}, Proofs: proofs{s.world, s.ids.arena}, Mandates: s.mandates, Abroad: s.citadel, Shares: s.shares, Items: s.items, Jobs: s.jobs, Moves: moves, Entities: s.entities, Activity: s.activity,
 		Tokens: s.tokens, Log: quiet()})
 	return s
 }

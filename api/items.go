@@ -252,7 +252,7 @@ type Item struct {
 	Serial     uint64              `json:"serial"`
 	Attributes identity.Attributes `json:"attributes"`
 	Issued     time.Time           `json:"issued"`
-	Avatar     carnet.AvatarID     `json:"avatar" doc:"Who has it, or had it last."`
+	Avatar     carnet.AvatarID     `json:"avatar" doc:"Who has it, or had it last; zeros: one that is erased, and nobody knows here which."`
 	Since      time.Time           `json:"since"`
 	Slot       string              `json:"slot,omitempty" doc:"Where it is put on; absent: it isn't."`
 	As         *item.Looks         `json:"as,omitempty" doc:"What it counts as here, by this world's word; absent of its own."`
@@ -260,7 +260,7 @@ type Item struct {
 	To         carnet.PartyID      `json:"to,omitempty" doc:"Where it has gone."`
 	Home       carnet.HomeID       `json:"home" doc:"What the register calls it."`
 	Registrar  string              `json:"registrar" doc:"Who keeps the register, as a did:key."`
-	Owner      string              `json:"owner" doc:"The owner's key that is registered, as a did:key."`
+	Owner      string              `json:"owner" doc:"The owner's key that is registered, as a did:key; empty: the avatar that had it is erased."`
 	Entries    int                 `json:"entries" doc:"How many things have happened to it."`
 	Last       string              `json:"last" doc:"SHA-256 of the newest entry of its chain."`
 	Credential string              `json:"credential" doc:"What its issuer says of it, as a JWS."`

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"reflect"
+	"time"
 
 	"carnet"
 	"carnet/dpm"
@@ -51,6 +52,8 @@ func (b between) describeR6(at string) {
 		nil, says(reflect.TypeFor[dpm.RecordAnswer]()), job)
 	add("tell-taken", http.MethodPost, "/r6/jobs/{job}/taken", "Says that the world has the result, durably: the parts are deleted.",
 		carries(reflect.TypeFor[dpm.Taking](), dpm.Taking{Taken: exampleToken}), responses("204", "They are deleted.", nil), job)
+	add("erase-jobs", http.MethodPost, "/r6/deletions", "Erases all that is here of jobs of the world's, since what they were over is erased by its owner's order: keys, content, outputs, orders and results. The answer is the DPM's deletion, signed. 503 while a worker is being stopped.",
+		carries(reflect.TypeFor[dpm.Erasing](), dpm.Erasing{Order: exampleToken, Jobs: []dpm.ErasingJob{{ID: exampleJobID, Until: time.Unix(1790000000, 0).UTC()}}}), says(reflect.TypeFor[dpm.ErasingAnswer]()))
 	add("tell-revocation", http.MethodPost, "/r6/revocations", "Says that a module is to run no more: by its publisher's word for nobody, by a world's for itself. When it is answered, that is durable, and no job that it counts for is under way.",
 		carries(reflect.TypeFor[dpm.Revoking](), dpm.Revoking{Revocation: exampleToken}), responses("204", "They have ended.", nil))
 }

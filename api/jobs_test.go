@@ -250,6 +250,9 @@ func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 	switch q.op.id {
 	case "get-offer":
 		return
+	case "erase-jobs":
+		q.body = marshal(t, dpm.Erasing{Order: s.erasureOrder(), Jobs: []dpm.ErasingJob{{ID: s.ordered(queryOf("forge", avatar), "a job is done", done).ID, Until: time.Now()}}})
+		return
 	case "tell-revocation":
 		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.module("told")).Revocations[0]})
 		return

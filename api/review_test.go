@@ -156,6 +156,13 @@ func (r *review) fill(q *question) {
 		set(r.sharing(op.id, r.m))
 	case strings.HasPrefix(op.path, "/v1/crossings"):
 		set(r.moving(op.id))
+	case strings.HasPrefix(op.path, "/v1/erasures"):
+		set(r.erases(op.id))
+	case strings.HasPrefix(op.path, "/v1/recoveries"):
+		if op.id == "begin-recovery" || op.id == "put-stretch" {
+			q.header.Set("Content-Type", "application/octet-stream")
+		}
+		set(r.recovers(op.id))
 	case strings.HasPrefix(op.path, "/r6/"):
 		r.atForge(q, r.m.Avatar)
 	case strings.HasPrefix(op.path, "/v1/jobs"):
@@ -309,7 +316,7 @@ func differing(op operation) (summary string, c api.Call, ok bool) {
 	}
 	for name, absent := range map[string][2]string{
 		"/v1/things/{id}": {"watch-9", "thing"}, "/v1/mappings/{id}": {nobody, "mapping"}, "/v1/items/{id}": {nobody, "item"}, "/v1/jobs/{id}": {nobody, "job"}, "/r6/jobs/{job}": {nobody, "job"}, "/v1/modules/{id}": {"nothing@1.0.0", "module"}, "/v1/avatars/{id}": {nobody, "avatar"}, "/v1/grants/{id}": {nobody, "grant"},
-		"/v1/principals/{id}": {nobody, "principal"}, "/v1/shares/{id}": {nobody, "share"}, "/v1/crossings/{id}": {nobody, "crossing"}, "/v1/mandates/{id}": {nobody, "request"},
+		"/v1/principals/{id}": {nobody, "principal"}, "/v1/shares/{id}": {nobody, "share"}, "/v1/crossings/{id}": {nobody, "crossing"}, "/v1/erasures/{id}": {nobody, "erasure"}, "/v1/recoveries/{id}": {nobody, "recovery"}, "/v1/mandates/{id}": {nobody, "request"},
 		"/v1/peers/{peer}": {"nobody", "peer"}, "/v1/owners/{name}": {"nobody", "owner"},
 	} {
 		if strings.HasPrefix(op.path, name) {

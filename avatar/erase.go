@@ -270,6 +270,27 @@ func (a *Agent) Doomed(ctx context.Context, by carnet.ErasureID) (all []carnet.F
 	})
 }
 
+// Dooming are the documents by which objects are noted that the depot is to delete and
+// to sign for by an erasure: to be stored with what says that they aren't needed here
+// any more. What is noted for an erasure already stays so.
+func (a *Agent) Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) (documents []carnet.Document, err error) {
+	for _, f := range objects {
+		had, version, err := loadOne[doomedDocument](ctx, a, kindDoomed, f.String())
+		if err != nil {
+			return nil, err
+		}
+		if had.Erasure != (carnet.ErasureID{}) {
+			continue
+		}
+		d, err := a.document(kindDoomed, f.String(), version+1, doomedDocument{carnet.Keep, by})
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, d)
+	}
+	return documents, nil
+}
+
 // AtDepot has do delete objects at the depot, while none is put there.
 func (a *Agent) AtDepot(do func() error) error {
 	a.depotMu.Lock()

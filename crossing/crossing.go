@@ -46,6 +46,7 @@ type World interface {
 
 	Enter(ctx context.Context, id carnet.StreamID, from carnet.PartyID, to carnet.AvatarID, share avatar.Shared, batch uint64) error
 	EndShare(context.Context, carnet.ShareID) error
+	Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) ([]carnet.Document, error)
 
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error

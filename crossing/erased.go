@@ -1,12 +1,15 @@
 package crossing
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/policy"
+	"carnet/shelf"
 )
 
 // What an erasure asks of shares (docs/design/erasure.md).
@@ -110,6 +113,73 @@ func (a *Agent) forgetMarks(ctx context.Context, all []given) error {
 		if s != nil {
 			s.keeping.Unlock()
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unshelve has each shelf be withdrawn that may have something of one of these shares,
+// by an erasure: on return it is durable, with the objects that the depot is to sign for,
+// and nothing more is shelved on these connections. Withdrawn says that it is done.
+func (a *Agent) Unshelve(ctx context.Context, shares []carnet.ShareID, by carnet.ErasureID) error {
+	takers := make(map[carnet.PartyID]*Source)
+	a.mu.RLock()
+	for _, id := range shares {
+		if g := a.given[id]; g != nil {
+			takers[g.Taker] = a.sources[g.Taker]
+		}
+	}
+	a.mu.RUnlock()
+	for taker, s := range takers {
+		if s != nil {
+			s.endShelf()
+		}
+		if err := a.unshelve(ctx, taker, shares, by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) unshelve(ctx context.Context, taker carnet.PartyID, shares []carnet.ShareID, by carnet.ErasureID) error {
+	k := a.shelfFor(taker)
+	k.busy.Lock()
+	defer k.busy.Unlock()
+	doc := k.now()
+	if doc == nil || doc.Erasure != (carnet.ErasureID{}) {
+		return nil
+	}
+	// What an object has that isn't on the list isn't written down yet.
+	if of := func(id carnet.ShareID) bool { return slices.Contains(doc.Shares, id) }; doc.Staged == nil && !slices.ContainsFunc(shares, of) {
+		return nil
+	}
+	next := *doc
+	next.Erasure, next.Over = by, cmp.Or(doc.Over, "an avatar that something on it is of is erased")
+	doomed, err := a.World.Dooming(ctx, next.objects(shelf.Signed{}), by)
+	if err != nil {
+		return err
+	}
+	return a.keepShelf(ctx, taker, k, &next, doomed...)
+}
+
+// Withdrawn withdraws the shelves that an erasure has be withdrawn. Without an error none
+// of them is at the depot any more, and all their objects are noted.
+func (a *Agent) Withdrawn(ctx context.Context, by carnet.ErasureID) error {
+	a.mu.RLock()
+	all := maps.Clone(a.shelves)
+	a.mu.RUnlock()
+	for taker, k := range all {
+		if doc := k.now(); doc == nil || doc.Erasure != by {
+			continue
+		}
+		k.busy.Lock()
+		var err error
+		if doc := k.now(); doc != nil && doc.Erasure == by {
+			err = a.withdraw(ctx, taker, k, doc, doc.Over)
+		}
+		k.busy.Unlock()
 		if err != nil {
 			return err
 		}

@@ -49,6 +49,8 @@ type shelfDocument struct {
 	Staged *carnet.Fingerprint `json:"staged,omitempty"`
 	// Over is why it is being withdrawn.
 	Over string `json:"over,omitempty"`
+	// Erasure is by which it is withdrawn: the depot signs that its objects are gone.
+	Erasure carnet.ErasureID `json:"erasure,omitzero"`
 }
 
 // keeping is the shelf for a taker.
@@ -88,15 +90,16 @@ func (a *Agent) shelfFor(taker carnet.PartyID) *keeping {
 	return a.shelves[taker]
 }
 
-// keepShelf stores what there is on the shelf for a taker; nil: nothing any more.
-func (a *Agent) keepShelf(ctx context.Context, taker carnet.PartyID, k *keeping, doc *shelfDocument) error {
+// keepShelf stores what there is on the shelf for a taker, with other documents; nil:
+// nothing any more.
+func (a *Agent) keepShelf(ctx context.Context, taker carnet.PartyID, k *keeping, doc *shelfDocument, plain ...carnet.Document) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	kept := avatar.Kept{Kind: kindShelf, ID: string(taker), Version: k.version + 1}
 	if doc != nil {
 		kept.Body = doc
 	}
-	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil); err != nil {
+	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil, plain...); err != nil {
 		return err
 	}
 	k.version++
@@ -206,14 +209,15 @@ func (a *Agent) withdraw(ctx context.Context, taker carnet.PartyID, k *keeping, 
 	if err := depot.DeleteShelf(ctx, doc.Taker); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
 	}
-	objects := make([]carnet.Fingerprint, 0, len(doc.Signed.Objects)+1)
-	for _, o := range append(slices.Clone(doc.Signed.Objects), theirs.Objects...) {
-		if !slices.Contains(objects, o.Fingerprint) {
-			objects = append(objects, o.Fingerprint)
+	objects := doc.objects(theirs)
+	if doc.Erasure != (carnet.ErasureID{}) {
+		doomed, err := a.World.Dooming(ctx, objects, doc.Erasure)
+		if err != nil {
+			return err
 		}
-	}
-	if doc.Staged != nil {
-		objects = append(objects, *doc.Staged)
+		if err := a.keepShelf(ctx, taker, k, doc, doomed...); err != nil {
+			return err
+		}
 	}
 	for _, f := range objects {
 		if err := depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
@@ -230,6 +234,20 @@ func (a *Agent) withdraw(ctx context.Context, taker carnet.PartyID, k *keeping, 
 	}
 	a.Log.Info("a shelf is withdrawn", "taker", taker, "why", doc.Over, "objects", len(objects))
 	return nil
+}
+
+// objects are all that may be at the depot of a shelf, of which that has a list of its
+// own.
+func (d *shelfDocument) objects(theirs shelf.Signed) (all []carnet.Fingerprint) {
+	for _, o := range append(slices.Clone(d.Signed.Objects), theirs.Objects...) {
+		if !slices.Contains(all, o.Fingerprint) {
+			all = append(all, o.Fingerprint)
+		}
+	}
+	if d.Staged != nil && !slices.Contains(all, *d.Staged) {
+		all = append(all, *d.Staged)
+	}
+	return all
 }
 
 func (a *Agent) depot() (Depot, error) {

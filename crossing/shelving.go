@@ -106,6 +106,20 @@ func (s *Source) takeBack() {
 	s.onShelf, s.call = false, s.link
 }
 
+// endShelf has a shelving under way end, and nothing more be shelved until the next
+// connection.
+func (s *Source) endShelf() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away.live {
+		return
+	}
+	s.away.over = true
+	if s.away.stop != nil {
+		s.away.stop()
+	}
+}
+
 // resumed notes whether a shelf may follow this connection.
 func (s *Source) resumed(ready bool) {
 	s.mu.Lock()
@@ -137,7 +151,7 @@ func (s *Source) shelve(ctx context.Context) (why string, err error) {
 	done := make(chan struct{})
 	defer close(done)
 	s.mu.Lock()
-	if s.away.live {
+	if s.away.live || s.away.over {
 		s.mu.Unlock()
 		return "", nil
 	}

@@ -57,8 +57,10 @@ type Config struct {
 	Recorded func()
 	// Ledger proves what this DPM has stated; nil: it shows nobody that it has.
 	Ledger Ledger
-	Now    func() time.Time // default time.Now
-	Log    *slog.Logger     // default slog.Default()
+	// Backups is how long copies of the key table are kept; default 30 days.
+	Backups time.Duration
+	Now     func() time.Time // default time.Now
+	Log     *slog.Logger     // default slog.Default()
 }
 
 // Bounds of what one world may have here.
@@ -105,6 +107,9 @@ type held struct {
 	done    Progress
 	serial  uint64 // grows with each change
 	changed chan struct{}
+	// Of one that is erased: which worker had its keys, and until when it may go on.
+	worker   string
+	stopping time.Time
 }
 
 // lease is a worker's right to a job.
@@ -138,6 +143,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Backups == 0 {
+		cfg.Backups = 30 * 24 * time.Hour
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -292,7 +300,7 @@ func (a *Agent) changeHeld(ctx context.Context, h *held, e Event) error {
 		return err
 	}
 	var items []ledger.Item
-	if next.State == Ended && next.Result == "" {
+	if next.State == Ended && next.Result == "" && (!next.erased() || was.State != Ended) {
 		if next.Result, err = resultOf(&next, h).Sign(a.cfg.Key); err != nil {
 			return err
 		}

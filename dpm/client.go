@@ -84,6 +84,13 @@ func (c *Client) Revoke(ctx context.Context, message string) error {
 	return c.json(ctx, http.MethodPost, "revocations", Revoking{message}, nil, patience)
 }
 
+// Erase has the DPM erase what it has of jobs, and returns its deletion, unverified.
+func (c *Client) Erase(ctx context.Context, q Erasing) (deletion string, err error) {
+	var a ErasingAnswer
+	err = c.json(ctx, http.MethodPost, "deletions", q, &a, patience)
+	return a.Deletion, err
+}
+
 const maxAnswer = 4 << 20
 
 // json sends in, if any, and reads the answer into out, if one is wanted.

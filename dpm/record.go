@@ -33,6 +33,8 @@ func (a *Agent) Record(ctx context.Context, from carnet.PartyID, id carnet.JobID
 		return "", carnet.Errorf(carnet.NotFound, "this DPM shows nobody what it has stated")
 	case j.State != Ended:
 		return "", carnet.Errorf(carnet.Conflict, "the job hasn't ended")
+	case j.erased():
+		return "", carnet.Errorf(carnet.NotFound, "what the job was over is erased")
 	case j.Acceptance == "":
 		return "", carnet.Errorf(carnet.Conflict, "the job was withdrawn before it came")
 	}

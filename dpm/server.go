@@ -61,6 +61,7 @@ func (s *server) routes() map[string]handler {
 		"POST /r6/jobs/{job}/taken":                s.taken,
 		"POST /r6/revocations":                     s.revoke,
 		"GET /r6/jobs/{job}/record":                s.record,
+		"POST /r6/deletions":                       s.erase,
 	}
 }
 
@@ -260,6 +261,18 @@ func (s *server) record(w http.ResponseWriter, r *http.Request, who carnet.Party
 		return err
 	}
 	return answerJSON(w, RecordAnswer{record})
+}
+
+func (s *server) erase(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	var body Erasing
+	if err := readJSON(w, r, 2*identity.MaxMessage+128*MaxErasing, &body); err != nil {
+		return err
+	}
+	deletion, err := s.agent.Erase(r.Context(), who, body)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, ErasingAnswer{deletion})
 }
 
 // answerJSON writes an answer.

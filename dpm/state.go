@@ -52,7 +52,12 @@ type Job struct {
 	Cleared bool            `json:"cleared,omitempty"`
 	// Withdrawal is the world's word, where there is one.
 	Withdrawal string `json:"withdrawal,omitempty"`
+	// Erasure is by which all else was erased.
+	Erasure carnet.ErasureID `json:"erasure,omitzero"`
 }
+
+// erased reports whether nothing of a job is here but that there was one.
+func (j *Job) erased() bool { return j.Erasure != carnet.ErasureID{} }
 
 // Event is something that happens to a job.
 type Event struct {
@@ -70,6 +75,7 @@ type Event struct {
 	Output     *capsule.Output
 	Withdrawal string // of Withdraw
 	Took       string // of Take
+	Erasure    carnet.ErasureID
 }
 
 // EventKind says what happens.
@@ -87,6 +93,7 @@ const (
 	Take                      // the world has the result
 	Clear                     // its keys are destroyed, and its content is deleted
 	Refuse                    // its module is revoked
+	Erase                     // what it was over is erased, by its owner's order
 )
 
 // Next is what becomes of a job by an event. It has no other effects: what is to be
@@ -94,7 +101,12 @@ const (
 // isn't in the state for is carnet.Conflict; one that has happened changes nothing.
 func Next(j Job, e Event) (Job, error) {
 	current := j.State == Leased && e.Attempt == j.Attempt
+	if j.erased() && e.Kind != Clear { // nothing brings anything of it back
+		return j, nil
+	}
 	switch e.Kind {
+	case Erase:
+		return erased(j, e.At, e.Erasure), nil
 	case Whole:
 		if j.State == Waiting {
 			j.State = Ready

@@ -26,5 +26,9 @@ type Store interface {
 	// one.
 	LastReceipt(ctx context.Context) ([]byte, error)
 
+	// Overwrite leaves nothing in the store's files of what was deleted or replaced, as far
+	// as the store can.
+	Overwrite(ctx context.Context) error
+
 	ledger.OutboxStore
 }

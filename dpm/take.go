@@ -3,7 +3,6 @@ package dpm
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -77,6 +76,8 @@ func (a *Agent) again(h *held, order string) (string, error) {
 	switch {
 	case a.jobs[h.ref] != h:
 		return "", carnet.Errorf(carnet.Unavailable, "the job could not be stored").WithFix("bring it again")
+	case h.job.erased():
+		return "", carnet.Errorf(carnet.Conflict, "what the job was over is erased")
 	case h.job.Named != capsule.Fingerprint(order):
 		return "", carnet.Errorf(carnet.Conflict, "there is another job of that id")
 	case h.job.Acceptance == "":
@@ -363,7 +364,8 @@ func (a *Agent) Withdraw(ctx context.Context, from carnet.PartyID, id carnet.Job
 	}
 	h, err := a.find(from, id)
 	if carnet.CodeOf(err) == carnet.NotFound {
-		h, err = a.bury(ctx, from, w, message)
+		now := Job{Peer: from, Named: w.Order, Until: a.cfg.Now().Add(capsule.Longest + ahead), State: Waiting}
+		h, err = a.bury(ctx, from, w.Job, now, Event{Kind: Withdraw, Withdrawal: message})
 	}
 	if err != nil {
 		return "", err
@@ -385,11 +387,10 @@ func (a *Agent) Withdraw(ctx context.Context, from carnet.PartyID, id carnet.Job
 	return h.job.Result, nil
 }
 
-// bury remembers that a job which never came is withdrawn.
-func (a *Agent) bury(ctx context.Context, from carnet.PartyID, w capsule.Withdrawal, message string) (*held, error) {
-	now := a.cfg.Now()
-	h := &held{ref: refOf(from, w.Job), changed: make(chan struct{}), serial: 1}
-	h.job = Job{Peer: from, Named: w.Order, Until: now.Add(capsule.Longest + ahead), State: Waiting}
+// bury remembers of a job which never came what happened to it: that it is withdrawn, or
+// erased.
+func (a *Agent) bury(ctx context.Context, from carnet.PartyID, id carnet.JobID, j Job, e Event) (*held, error) {
+	h := &held{ref: refOf(from, id), job: j, changed: make(chan struct{}), serial: 1}
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	a.mu.Lock()
@@ -409,7 +410,7 @@ func (a *Agent) bury(ctx context.Context, from carnet.PartyID, w capsule.Withdra
 	}
 	a.jobs[h.ref] = h
 	a.mu.Unlock()
-	if err := a.changeHeld(ctx, h, Event{Kind: Withdraw, Withdrawal: message}); err != nil {
+	if err := a.changeHeld(ctx, h, e); err != nil {
 		a.mu.Lock()
 		delete(a.jobs, h.ref)
 		a.mu.Unlock()
@@ -463,6 +464,3 @@ func (a *Agent) Offer() (o Offer, err error) {
 	o.Reception, err = r.key.Announce(a.cfg.Key, a.cfg.Party, r.notAfter)
 	return o, err
 }
-
-// Public is the key by which worlds know this DPM's words.
-func (a *Agent) Public() ed25519.PublicKey { return a.cfg.Key.Public().(ed25519.PublicKey) }

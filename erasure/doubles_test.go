@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"carnet/crossing"
 	"carnet/crossing/move"
 	"carnet/identity"
+	"carnet/item"
+	"carnet/job"
 	"carnet/ledger"
 	"carnet/register"
 )
@@ -166,6 +169,8 @@ type shares struct {
 	Shares
 	taken map[carnet.ShareID]crossing.Taken
 	given []crossing.Given
+	// unshelved are those whose shelves are withdrawn.
+	unshelved []carnet.ShareID
 }
 
 func (s *shares) TakenAs(id carnet.ShareID) (crossing.Taken, bool) {
@@ -175,8 +180,58 @@ func (s *shares) TakenAs(id carnet.ShareID) (crossing.Taken, bool) {
 func (s *shares) TakenFor(carnet.AvatarID) []crossing.Taken          { return nil }
 func (s *shares) GivenOf(carnet.AvatarID) []crossing.Given           { return s.given }
 func (s *shares) ForgetGiven(context.Context, carnet.AvatarID) error { return nil }
+func (s *shares) Unshelve(_ context.Context, of []carnet.ShareID, _ carnet.ErasureID) error {
+	s.unshelved = append(s.unshelved, of...)
+	return nil
+}
 func (s *shares) Passed(_ carnet.ShareID, of []carnet.StreamID) []carnet.StreamID {
 	return slices.Clone(of)
+}
+
+// jobs are what was computed, with the DPMs that it was computed at.
+type jobs struct {
+	Jobs
+	mu     sync.Mutex
+	at     map[carnet.PartyID]int
+	over   uint64
+	told   []job.Erased
+	answer func(at carnet.PartyID, by carnet.ErasureID) ([]string, []int, error)
+}
+
+func (j *jobs) Erase(_ context.Context, e job.Erased) (uint64, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.told = append(j.told, e)
+	return j.over, nil
+}
+
+func (j *jobs) ErasedAt(carnet.ErasureID) map[carnet.PartyID]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.at)
+}
+
+func (j *jobs) Over(carnet.AvatarID) map[carnet.PartyID]int { return j.at }
+
+func (j *jobs) TellErased(_ context.Context, at carnet.PartyID, by carnet.ErasureID) ([]string, []int, error) {
+	return j.answer(at, by)
+}
+
+// items are what avatars have.
+type items struct {
+	Items
+	had    uint64
+	still  error // why one of them can't end now
+	erased []carnet.AvatarID
+}
+
+func (i *items) Of(carnet.AvatarID) []item.Info { return nil }
+
+func (i *items) Erase(_ context.Context, id carnet.AvatarID, _ carnet.ErasureID) (uint64, error) {
+	if i.still == nil {
+		i.erased = append(i.erased, id)
+	}
+	return i.had, i.still
 }
 
 // desk is a register that answers one thing.
@@ -212,6 +267,8 @@ type stage struct {
 	world  *world
 	moves  *moves
 	shares *shares
+	jobs   *jobs
+	items  *items
 	desk   *desk
 }
 
@@ -220,10 +277,10 @@ func newStage(t *testing.T) *stage {
 		avatars: make(map[carnet.AvatarID]avatar.Info), frozen: make(map[carnet.AvatarID]bool), gone: make(map[carnet.AvatarID]avatar.Destination),
 		shared: make(map[carnet.ShareID][]carnet.StreamID), hidden: make(map[carnet.StreamID]bool), cleared: make(map[carnet.StreamID]bool), documents: make(map[string][]byte),
 	}
-	s := &stage{t: t, world: w, moves: &moves{world: w}, shares: &shares{taken: make(map[carnet.ShareID]crossing.Taken)}, desk: &desk{}}
+	s := &stage{t: t, world: w, moves: &moves{world: w}, shares: &shares{taken: make(map[carnet.ShareID]crossing.Taken)}, jobs: &jobs{}, items: &items{}, desk: &desk{}}
 	var err error
 	s.agent, err = New(t.Context(), Config{
-		Party: "here", Key: testKey(here), World: w, Shares: s.shares, Moves: s.moves, Depot: noDepot{},
+		Party: "here", Key: testKey(here), World: w, Shares: s.shares, Moves: s.moves, Jobs: s.jobs, Items: s.items, Depot: noDepot{},
 		Registrar:  func() (Registrar, string, error) { return s.desk, did(theRegistrar), nil },
 		Registered: func() bool { return true },
 		Peer: func(p carnet.PartyID) string {

@@ -2,6 +2,7 @@ package erasure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/identity"
+	"carnet/job"
 	"carnet/ledger"
 )
 
@@ -100,6 +102,14 @@ func (a *Agent) hide(ctx context.Context, key string) error {
 	if err == nil && gone.Crossing != (carnet.CrossingID{}) && h.Role == identity.DeletedAtHome {
 		return a.elsewhere(ctx, key, fmt.Sprintf("the avatar has moved to %s by the crossing %s; its owner orders it there", gone.World, gone.Crossing))
 	}
+	// Shares and jobs end by themselves as soon as it is hidden, with what the depot has of
+	// them. Ended before, it signs for that.
+	if err := a.unshelve(ctx, &h.Erasure); err != nil {
+		return err
+	}
+	if _, err := a.Jobs.Erase(ctx, h.overJobs()); err != nil {
+		return err
+	}
 	switch err = a.World.Erase(ctx, h.Avatar, h.ID, hashOf(h.Order), h.From); carnet.CodeOf(err) {
 	case "":
 		if err != nil {
@@ -175,7 +185,7 @@ func (a *Agent) listOthers(ctx context.Context, key string) error {
 			others, changed = append(others, found[i]), true
 			continue
 		}
-		if all, wider := united(others[at].Streams, found[i].Streams); wider { // told again, of more
+		if all, wider := united(others[at].Streams, found[i].Streams); wider || found[i].Jobs > others[at].Jobs { // told again, of more
 			others[at], changed = found[i], true
 			others[at].Streams = all
 			a.mu.Lock()
@@ -202,6 +212,15 @@ func (a *Agent) listOthers(ctx context.Context, key string) error {
 func (a *Agent) others(ctx context.Context, e *Erasure) (all []Other, err error) {
 	if depot := a.Depot.Party(); depot != "" {
 		all = append(all, Other{Role: identity.DeletedAtDepot, Party: depot})
+	}
+	if _, err := a.Jobs.Erase(ctx, e.overJobs()); err != nil {
+		return nil, err
+	}
+	for dpm, jobs := range a.Jobs.ErasedAt(e.ID) {
+		all = append(all, Other{Role: identity.DeletedAtDPM, Party: dpm, Jobs: jobs})
+	}
+	if err := a.unshelve(ctx, e); err != nil {
+		return nil, err
 	}
 	if e.Role == identity.DeletedShare {
 		return append(all, a.passedOn(e)...), nil
@@ -243,6 +262,27 @@ func (a *Agent) others(ctx context.Context, e *Erasure) (all []Other, err error)
 	return all, nil
 }
 
+// unshelve has what is shelved of what is erased be withdrawn.
+func (a *Agent) unshelve(ctx context.Context, e *Erasure) error {
+	var ids []carnet.ShareID
+	for _, g := range a.Shares.GivenOf(e.Avatar) {
+		ids = append(ids, g.ID)
+	}
+	if !e.ofAvatar() && len(a.passedOn(e)) == 0 {
+		return nil
+	}
+	return a.Shares.Unshelve(ctx, ids, e.ID)
+}
+
+// overJobs says which jobs were over what is erased.
+func (e *Erasure) overJobs() job.Erased {
+	of := job.Erased{By: e.ID, Order: e.Order, Avatar: e.Avatar}
+	if !e.ofAvatar() {
+		of.Streams = append([]carnet.StreamID{}, e.Names...)
+	}
+	return of
+}
+
 // passedOn lists to whom streams of a share were passed on.
 func (a *Agent) passedOn(e *Erasure) (all []Other) {
 	id, err := shareOf(e.Of)
@@ -261,6 +301,11 @@ func (a *Agent) passedOn(e *Erasure) (all []Other) {
 // clear deletes everything here, and signs for it.
 func (a *Agent) clear(ctx context.Context, key string) error {
 	h := a.erasure(key)
+	var items uint64
+	jobs, err := a.Jobs.Erase(ctx, h.overJobs())
+	if err != nil {
+		return err
+	}
 	if h.Role == identity.DeletedShare {
 		if done, err := a.clearShared(ctx, key); err != nil || !done {
 			return err
@@ -281,6 +326,9 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 		if err := a.Moves.Forget(ctx, h.Avatar); err != nil {
 			return err
 		}
+		if items, err = a.Items.Erase(ctx, h.Avatar, h.ID); err != nil {
+			return errors.Join(err, a.waits(ctx, key, err.Error()))
+		}
 		if err := a.World.Overwrite(ctx); err != nil {
 			return err
 		}
@@ -289,6 +337,7 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 	defer a.changing.Unlock()
 	was := h.Streams
 	h = a.erasure(key)
+	h.Jobs, h.Items = jobs, items
 	next, ok := Next(h.State, Cleared)
 	if !ok || next == h.State || !slices.Equal(h.Streams, was) { // more came meanwhile
 		return nil
@@ -298,7 +347,7 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	h.State, h.Cleared, h.Deletion = next, now.UTC(), deletion
+	h.State, h.Why, h.Cleared, h.Deletion = next, "", now.UTC(), deletion
 	return a.keep(ctx, h, []ledger.Statement{{
 		Kind: ledger.Erased, Time: now.UnixNano(), Peer: h.From, Avatar: h.Avatar, Object: hashOf(deletion),
 	}})
@@ -308,7 +357,7 @@ func (a *Agent) clear(ctx context.Context, key string) error {
 func (a *Agent) sign(e *Erasure, now time.Time) (string, error) {
 	since := now.UTC().Truncate(time.Second)
 	return identity.SignDeletion(a.Key, identity.Deletion{
-		Erasure: e.ID, Order: hashOf(e.Order), By: a.did, Role: e.Role, Of: e.Of, Named: identity.ErasedStreams(e.Streams), Streams: e.Had.Streams, Batches: e.Had.Batches,
+		Erasure: e.ID, Order: hashOf(e.Order), By: a.did, Role: e.Role, Of: e.Of, Named: identity.ErasedStreams(e.Streams), Streams: e.Had.Streams, Batches: e.Had.Batches, Jobs: e.Jobs, Items: e.Items,
 		Unreadable: since, Unrecoverable: since.Add(a.Backups),
 	})
 }

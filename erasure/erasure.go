@@ -26,6 +26,8 @@ import (
 	"carnet/crossing/move"
 	"carnet/depot"
 	"carnet/identity"
+	"carnet/item"
+	"carnet/job"
 	"carnet/ledger"
 	"carnet/register"
 )
@@ -68,6 +70,23 @@ type Shares interface {
 	StopTaking(ctx context.Context, id carnet.ShareID, by, why string) error
 	Passed(carnet.ShareID, []carnet.StreamID) []carnet.StreamID
 	ForgetGiven(context.Context, carnet.AvatarID) error
+	Unshelve(context.Context, []carnet.ShareID, carnet.ErasureID) error
+	Withdrawn(context.Context, carnet.ErasureID) error
+}
+
+// Jobs are what this world had computed: a *job.Agent.
+type Jobs interface {
+	Erase(context.Context, job.Erased) (jobs uint64, err error)
+	Over(carnet.AvatarID) map[carnet.PartyID]int
+	ErasedAt(carnet.ErasureID) map[carnet.PartyID]int
+	TellErased(ctx context.Context, at carnet.PartyID, by carnet.ErasureID) (deletions []string, of []int, err error)
+}
+
+// Items are what avatars have: an *item.Book.
+type Items interface {
+	Of(carnet.AvatarID) []item.Info
+	Erase(context.Context, carnet.AvatarID, carnet.ErasureID) (items uint64, err error)
+	Erased(carnet.AvatarID, carnet.ErasureID)
 }
 
 // Moves are this world's moves: a *move.Agent.
@@ -104,6 +123,8 @@ type Config struct {
 	World  World
 	Shares Shares
 	Moves  Moves
+	Jobs   Jobs
+	Items  Items
 	Depot  Depot
 	// Registrar returns the register that this world asks now, with its did:key;
 	// carnet.Unavailable where it can't be asked.
@@ -142,6 +163,8 @@ type Erasure struct {
 	Asked   time.Time         `json:"asked"`
 
 	Had      avatar.Extent     `json:"had,omitzero"`
+	Jobs     uint64            `json:"jobs,omitempty"`  // that were over it
+	Items    uint64            `json:"items,omitempty"` // that it had
 	Names    []carnet.StreamID `json:"names,omitempty"` // of the streams, as their batches named them
 	Hidden   time.Time         `json:"hidden,omitzero"`
 	Cleared  time.Time         `json:"cleared,omitzero"`
@@ -160,6 +183,7 @@ type Other struct {
 	Party   carnet.PartyID        `json:"party"` // as this world calls it
 	Of      string                `json:"of,omitempty"`
 	Streams []carnet.StreamID     `json:"streams,omitempty"`
+	Jobs    int                   `json:"jobs,omitempty"` // of a DPM: of how many it is told
 	// Deletions are its own, and those of whom it has told.
 	Deletions []string  `json:"deletions,omitempty"`
 	Below     []Waiting `json:"below,omitempty"` // whom it has told without an answer
@@ -219,6 +243,12 @@ func (e *Erasure) key() string {
 	return e.ID.String() + "/" + string(e.Role) + "/" + e.Of
 }
 
+// ofAvatar reports whether it is of an avatar that is, or was, of this world: not of what
+// another avatar got of it.
+func (e *Erasure) ofAvatar() bool {
+	return e.Role == identity.DeletedAtHome || e.Role == identity.DeletedFormer
+}
+
 // held is an erasure with what is known of it in memory only.
 type held struct {
 	Erasure
@@ -251,9 +281,9 @@ const kindErasure = "erasure"
 
 // New reads the erasures that there are.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
-	if cfg.World == nil || cfg.Shares == nil || cfg.Moves == nil || cfg.Depot == nil || cfg.Registrar == nil || cfg.Registered == nil || cfg.Peer == nil ||
+	if cfg.World == nil || cfg.Shares == nil || cfg.Moves == nil || cfg.Jobs == nil || cfg.Items == nil || cfg.Depot == nil || cfg.Registrar == nil || cfg.Registered == nil || cfg.Peer == nil ||
 		cfg.Tell == nil || cfg.Revoke == nil || len(cfg.Key) != ed25519.PrivateKeySize {
-		return nil, carnet.Errorf(carnet.Malformed, "erasures need a world with its key, its shares and moves, its depot, a register, and ways to others")
+		return nil, carnet.Errorf(carnet.Malformed, "erasures need a world with its key, its shares, moves, jobs and items, its depot, a register, and ways to others")
 	}
 	if cfg.Backups == 0 {
 		cfg.Backups = 30 * 24 * time.Hour
@@ -272,6 +302,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		}
 		a.erasures[h.key()] = h
 		a.tellSpeakers(&h.Erasure)
+		if h.ofAvatar() && !h.State.Readable() {
+			a.Items.Erased(h.Avatar, h.ID)
+		}
 		return nil
 	})
 }

@@ -3,6 +3,8 @@ package erasure
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"carnet"
@@ -47,6 +49,16 @@ func (a *Agent) report(id carnet.AvatarID) []string {
 		if t.To == id && !t.Moving().Alone {
 			add("It came from %s by the crossing %s.", t.From, t.ID)
 		}
+	}
+	for _, dpm := range slices.Sorted(maps.Keys(a.Jobs.Over(id))) {
+		if n := a.Jobs.Over(id)[dpm]; dpm == "" {
+			add("%d of its jobs ran in this world.", n)
+		} else {
+			add("%s computed over it in %d of its jobs.", dpm, n)
+		}
+	}
+	for _, i := range a.Items.Of(id) {
+		add("Its item %q (%s, number %d, by %s) ends with it.", i.Title, i.Kind, i.Serial, i.Item.World)
 	}
 	if depot := a.Depot.Party(); depot != "" {
 		add("%s keeps sealed objects of it.", depot)

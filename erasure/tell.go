@@ -66,6 +66,8 @@ func (a *Agent) tell(ctx context.Context, key string, o Other) {
 	switch o.Role {
 	case identity.DeletedAtDepot:
 		answered, gone, err = a.tellDepot(within, &h.Erasure, o)
+	case identity.DeletedAtDPM:
+		answered, err = a.tellDPM(within, &h.Erasure, o)
 	case Registers:
 		answered, err = a.tellRegistrar(within, &h.Erasure, o)
 	default:
@@ -242,6 +244,9 @@ func (a *Agent) answered(e *Erasure, o Other, told Told) (Other, error) {
 }
 
 func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []carnet.Document, error) {
+	if err := a.Shares.Withdrawn(ctx, e.ID); err != nil {
+		return o, nil, err
+	}
 	objects, err := a.World.Doomed(ctx, e.ID)
 	if err != nil {
 		return o, nil, err
@@ -268,6 +273,24 @@ func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []ca
 	o.Heard, o.Since = a.Now().UTC(), time.Time{}
 	gone, err := a.World.Undoomed(ctx, objects)
 	return o, gone, err
+}
+
+// tellDPM has a DPM erase what it has of this world's jobs over what is erased.
+func (a *Agent) tellDPM(ctx context.Context, e *Erasure, o Other) (Other, error) {
+	tokens, of, err := a.Jobs.TellErased(ctx, o.Party, e.ID)
+	if err != nil {
+		return o, err
+	}
+	for i, token := range tokens {
+		if err := a.deletionOf(e, &o, token); err != nil {
+			return o, err
+		}
+		if d, _ := identity.OpenDeletion(token); d.Jobs != uint64(of[i]) {
+			return o, carnet.Errorf(carnet.Tampered, "its deletion is of %d jobs, and it was asked for %d", d.Jobs, of[i])
+		}
+	}
+	o.Deletions, o.Heard, o.Since, o.Why = tokens, a.Now().UTC(), time.Time{}, ""
+	return o, nil
 }
 
 func (a *Agent) tellRegistrar(ctx context.Context, e *Erasure, o Other) (Other, error) {

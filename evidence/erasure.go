@@ -200,8 +200,8 @@ func (e *ErasedReport) summary(world carnet.PartyID) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Erasure %s at world %s, by the order of %s: %s.\n", e.Erasure, world, e.Owner, number(uint64(len(e.Deletions)), "receipt", "receipts"))
 	for _, d := range e.Deletions {
-		fmt.Fprintf(&b, "  %s by %s: unreadable since %s, unrecoverable from %s on (%d streams, %d batches, %d objects)\n",
-			d.Role, d.By, d.Unreadable.Format(time.RFC3339), d.Unrecoverable.Format(time.RFC3339), d.Streams, d.Batches, d.Objects)
+		fmt.Fprintf(&b, "  %s by %s: unreadable since %s, unrecoverable from %s on (%s)\n",
+			d.Role, d.By, d.Unreadable.Format(time.RFC3339), d.Unrecoverable.Format(time.RFC3339), d.Counts())
 	}
 	if len(e.Deletions) > 0 {
 		fmt.Fprintf(&b, "Nobody of them can read anything of it since %s, and none has it in a backup from %s on.\n", e.Unreadable.Format(time.RFC3339), e.Unrecoverable.Format(time.RFC3339))

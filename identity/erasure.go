@@ -63,6 +63,7 @@ const (
 	DeletedShare   DeletionRole = "share"    // it was shared with it
 	DeletedThings  DeletionRole = "things"   // it spoke for the avatar
 	DeletedAtDepot DeletionRole = "depot"    // it kept objects of one of the others
+	DeletedAtDPM   DeletionRole = "dpm"      // it computed over it for one of the others
 )
 
 // Deletion is a party's receipt for what it deleted: nobody there can read any of it
@@ -72,7 +73,7 @@ type Deletion struct {
 	Order   carnet.Fingerprint `json:"order"`
 	By      string             `json:"by"` // did:key of who signs
 	Role    DeletionRole       `json:"role"`
-	// Of is the share, crossing or stream in hexadecimal; nothing of a home or depot.
+	// Of is the share, crossing or stream in hexadecimal; nothing of a home, depot or DPM.
 	Of string `json:"of,omitempty"`
 	// Named are the streams of a share that it is of: ErasedStreams; zero: all of it.
 	Named carnet.Fingerprint `json:"named,omitzero"`
@@ -80,6 +81,8 @@ type Deletion struct {
 	Streams uint64 `json:"streams"`
 	Batches uint64 `json:"batches"`
 	Objects uint64 `json:"objects"`
+	Jobs    uint64 `json:"jobs,omitempty"`  // that were over it; of a DPM: that it was asked for
+	Items   uint64 `json:"items,omitempty"` // that it had
 
 	Unreadable    time.Time `json:"unreadable"`
 	Unrecoverable time.Time `json:"unrecoverable"`
@@ -120,7 +123,7 @@ func (o ErasureOrder) check() error {
 func (d Deletion) check() error {
 	of, err := hex.DecodeString(d.Of)
 	switch d.Role {
-	case DeletedAtHome, DeletedAtDepot:
+	case DeletedAtHome, DeletedAtDepot, DeletedAtDPM:
 		if d.Of != "" {
 			return carnet.Errorf(carnet.Malformed, "a deletion as %s is of nothing else, and this one is of %.40q", d.Role, d.Of)
 		}
@@ -138,6 +141,18 @@ func (d Deletion) check() error {
 		return carnet.Errorf(carnet.Malformed, "a deletion is unrecoverable from %v on, and unreadable from %v on", d.Unrecoverable, d.Unreadable)
 	}
 	return nil
+}
+
+// Counts says for people how much there was.
+func (d Deletion) Counts() string {
+	text := fmt.Sprintf("%d streams, %d batches, %d objects", d.Streams, d.Batches, d.Objects)
+	if d.Jobs > 0 {
+		text += fmt.Sprintf(", %d jobs", d.Jobs)
+	}
+	if d.Items > 0 {
+		text += fmt.Sprintf(", %d items", d.Items)
+	}
+	return text
 }
 
 // ErasureRequest is what a world asks an owner to order: that one of its avatars is
@@ -221,7 +236,8 @@ func (r ErasureRequest) Sign(owner ed25519.PrivateKey, now time.Time) (Erasing, 
 func (r ErasureRequest) Explain() []string {
 	return []string{
 		fmt.Sprintf("Your avatar %s of %s, whose key is %s, is erased: its history, its state, and the keys to both.", r.Avatar, r.World, r.WorldKey),
-		"So is what it gave to others: worlds that it was shared with, and those that they passed it on to; worlds where it lived before; their depots.",
+		"So is what it gave to others: worlds that it was shared with, and those that they passed it on to; worlds where it lived before; their depots; DPMs that computed over it.",
+		"Its items end with it. What you want to keep of them you give to another avatar, or move, before.",
 		"What your things send is sent there no more. What they said stays in their own log.",
 		"Nobody can take this back. What somebody has read, they may have copied.",
 	}

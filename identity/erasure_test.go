@@ -25,11 +25,14 @@ func TestMessagesOfAnErasureComeBackAsTheyWere(t *testing.T) {
 	m := newMoving(t)
 	order, deletion := erasing(t)
 	atHome := deletion
-	atHome.Role, atHome.Of = DeletedAtHome, ""
+	atHome.Role, atHome.Of, atHome.Items = DeletedAtHome, "", 3
+	atDPM := atHome
+	atDPM.Role, atDPM.Items, atDPM.Jobs = DeletedAtDPM, 0, 2
 	for name, roundTrip := range map[string]func([]byte) (made, read any, err error){
 		"order":            func([]byte) (any, any, error) { return trip(m.owner, order, SignErasure, OpenErasure)(nil) },
 		"deletion":         func([]byte) (any, any, error) { return trip(m.source, deletion, SignDeletion, OpenDeletion)(nil) },
 		"deletion at home": func([]byte) (any, any, error) { return trip(m.source, atHome, SignDeletion, OpenDeletion)(nil) },
+		"deletion at DPM":  func([]byte) (any, any, error) { return trip(m.source, atDPM, SignDeletion, OpenDeletion)(nil) },
 	} {
 		made, read, err := roundTrip(nil)
 		if err != nil || asJSON(t, made) != asJSON(t, read) {
@@ -74,6 +77,7 @@ func TestMessagesOfAnErasureThatAreWrong(t *testing.T) {
 		"of something cut short":   func(d *Deletion) { d.Of = d.Of[2:] },
 		"in capitals":              func(d *Deletion) { d.Of = strings.ToUpper(d.Of) },
 		"at home, of a share":      func(d *Deletion) { d.Role = DeletedAtHome },
+		"at a DPM, of a share":     func(d *Deletion) { d.Role = DeletedAtDPM },
 		"recoverable before":       func(d *Deletion) { d.Unrecoverable = d.Unreadable.Add(-time.Second) },
 		"without a first date":     func(d *Deletion) { d.Unreadable = time.Time{} },
 		"at a part of a second":    func(d *Deletion) { d.Unreadable = d.Unreadable.Add(1) },

@@ -91,7 +91,11 @@ func (c *change) state(kind ledger.Kind) {
 func (b *Book) room(avatar carnet.AvatarID) error {
 	b.mu.RLock()
 	x, still := b.still[avatar]
+	_, erased := b.erased[avatar]
 	b.mu.RUnlock()
+	if erased {
+		return carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
+	}
 	if still {
 		return carnet.Errorf(carnet.Conflict, "the avatar %s keeps still for the crossing %s", avatar, x).WithFix("wait until that is decided: carnet avatar status %s", x)
 	}

@@ -331,10 +331,17 @@ func (b *Book) Land(ctx context.Context, l Landing) error {
 		k := c.items[len(c.items)-1]
 		c.statements = append(c.statements, ledger.Statement{Kind: ledger.ItemArrived, Peer: l.From, Avatar: l.Avatar, Object: k.Last})
 	}
+	b.mu.RLock()
+	by, erased := b.erased[l.Avatar]
+	b.mu.RUnlock()
 	if len(c.items) == 0 {
 		return nil
 	}
-	return b.apply(ctx, c)
+	if err := b.apply(ctx, c); err != nil || !erased {
+		return err
+	}
+	_, err := b.erase(ctx, l.Avatar, by) // it came to an avatar that was erased meanwhile
+	return err
 }
 
 // Issuer is this world's name as an issuer.

@@ -93,6 +93,7 @@ type Book struct {
 	serials  map[string]serial
 	accepted map[string]accepted
 	still    map[carnet.AvatarID]carnet.CrossingID // avatars that keep still
+	erased   map[carnet.AvatarID]carnet.ErasureID  // avatars that are erased
 }
 
 // State is where an item is, seen from here.
@@ -119,6 +120,9 @@ type document struct {
 	Looks      *Looks             `json:"looks,omitempty"` // of a foreign item
 	Frozen     carnet.CrossingID  `json:"frozen,omitzero"`
 	World      carnet.PartyID     `json:"world,omitempty"` // where it went
+	// Erasure is by which the avatar that had it last is erased: nothing here says any more
+	// which that was, or whose.
+	Erasure carnet.ErasureID `json:"erasure,omitzero"`
 }
 
 // chain is an item's entries. It is stored with each change of them.
@@ -169,6 +173,7 @@ func New(ctx context.Context, cfg Config) (*Book, error) {
 	b := &Book{
 		cfg: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), items: make(map[carnet.ItemID]*kept), serials: make(map[string]serial),
 		accepted: make(map[string]accepted), still: make(map[carnet.AvatarID]carnet.CrossingID),
+		erased: make(map[carnet.AvatarID]carnet.ErasureID),
 	}
 	if err := b.unseal(ctx); err != nil {
 		return nil, err
@@ -444,6 +449,9 @@ func (b *Book) Proof(ctx context.Context, id carnet.ItemID) (identity.ItemProof,
 	k, err := b.item(id)
 	if err != nil {
 		return identity.ItemProof{}, err
+	}
+	if k.Erasure != (carnet.ErasureID{}) {
+		return identity.ItemProof{}, carnet.Errorf(carnet.NotFound, "the avatar that had the item %s last is erased, and its chain with it", id)
 	}
 	if k.State == Gone {
 		return identity.ItemProof{}, carnet.Errorf(carnet.Conflict, "the item %s has gone to %s, and its chain with it", id, k.World).WithFix("ask there for it")

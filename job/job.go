@@ -50,6 +50,7 @@ type World interface {
 	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
 	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
 	Plain(ctx context.Context, kind, id string) (carnet.Document, error)
+	Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) ([]carnet.Document, error)
 }
 
 // Depot keeps sealed objects: the world's way to its depot.
@@ -71,6 +72,7 @@ type DPM interface {
 	Taken(ctx context.Context, id carnet.JobID, message string) error
 	Revoke(ctx context.Context, message string) error
 	Record(context.Context, carnet.JobID) (string, error)
+	Erase(context.Context, dpm.Erasing) (string, error)
 }
 
 // Peer is a DPM that may be given jobs now, as a peering in force has it.
@@ -124,6 +126,9 @@ type Agent struct {
 	cfg     Config
 	modules modules
 
+	putting sync.Mutex // held while a job is added; before mu
+	erased  []Erased   // since the start; guarded by putting
+
 	mu    sync.Mutex // guards what follows
 	jobs  map[carnet.JobID]*held
 	start func(*held) // nil before Run
@@ -134,6 +139,7 @@ type Agent struct {
 
 // held is a job with what this process knows of it.
 type held struct {
+	taking   sync.Mutex    // held while its output is taken, or put into the depot; before changing
 	changing sync.Mutex    // held while it changes
 	version  uint64        // of its document; owner: changing
 	wake     chan struct{} // ends what is under way
@@ -170,7 +176,10 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		a.jobs[h.job.ID] = h
 		return nil
 	})
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	return a, a.destroyStray(ctx)
 }
 
 // Run sees to the jobs that aren't over until ctx ends.
@@ -196,7 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // over reports whether nothing is to be done about a job any more.
 func (a *Agent) over(j *Job) bool {
-	return j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j)
+	return j.erased() || j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j)
 }
 
 // watch withdraws the jobs of avatars that are gone, or whose policies forbid them, and
@@ -212,6 +221,9 @@ func (a *Agent) watch(ctx context.Context) error {
 		case <-a.recheck:
 		}
 		for _, info := range a.Jobs() {
+			if info.erased() { // an erasure sees to it
+				continue
+			}
 			if err := a.hold(ctx, info.ID); err != nil && ctx.Err() == nil {
 				a.cfg.Log.Warn("what an avatar's policy forbids could not be ended; it is tried again", "job", info.ID, "err", err)
 			}
@@ -305,8 +317,11 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 	a.mu.Lock()
 	was := h.job
 	a.mu.Unlock()
+	if was.erased() {
+		return nil
+	}
 	stand, err := Next(was.Stand, e)
-	if err != nil || stand == was.Stand {
+	if err != nil || stand == was.Stand && e.Kind != Erase {
 		return err
 	}
 	j := was
@@ -316,12 +331,6 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 	}
 	if j.Stand.State == Ended {
 		j.Bags, j.Received = nil, nil // nobody is given them again
-	}
-	if j.Stand.State == Ended && was.Stand.State != Ended && j.Output == nil {
-		// One that was being taken, and isn't any more.
-		if err := a.cfg.Keys.Destroy(ctx, keyID(j.ID)); err != nil {
-			return err
-		}
 	}
 	if err := a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
 		return err
@@ -375,6 +384,13 @@ func (a *Agent) trouble(h *held, why string) {
 
 // put adds a new job, durably.
 func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
+	a.putting.Lock()
+	defer a.putting.Unlock()
+	for i := range a.erased { // since its inputs were chosen
+		if a.erased[i].of(&j) {
+			return carnet.Errorf(carnet.NotFound, "something of the avatars is erased")
+		}
+	}
 	err := a.putOnce(ctx, &j, program)
 	if carnet.CodeOf(err) == carnet.Conflict { // another's first job of this program came between
 		err = a.putOnce(ctx, &j, program)

@@ -2,23 +2,29 @@ package job
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/dpm"
 )
 
 // remindEvery is how often DPMs are looked at that were told of withdrawals.
 const remindEvery = 5 * time.Second
 
-// remind tells a DPM again what was withdrawn, when its process isn't the one that was
-// told: it may have been restored from a copy of before, which has the keys.
+// remembered is how long after its time a DPM knows of a job.
+const remembered = 24 * time.Hour
+
+// remind tells a DPM again what was withdrawn, and what is erased, when its process isn't
+// the one that was told: it may have been restored from a copy of before, which has the
+// keys.
 func (a *Agent) remind(ctx context.Context) error {
 	told := make(map[carnet.PartyID]string) // the process that knows of all, by DPM
 	tick := time.NewTicker(remindEvery)
 	defer tick.Stop()
 	for {
-		for at, jobs := range a.withdrawn() {
+		for at, jobs := range a.ended() {
 			process, err := a.remindOf(ctx, at, told[at], jobs)
 			if err == nil {
 				told[at] = process
@@ -34,14 +40,14 @@ func (a *Agent) remind(ctx context.Context) error {
 	}
 }
 
-// withdrawn lists the jobs whose withdrawals a DPM must not forget, by DPM.
-func (a *Agent) withdrawn() map[carnet.PartyID][]Job {
+// ended lists the jobs whose ends a DPM must not forget, by DPM.
+func (a *Agent) ended() map[carnet.PartyID][]Job {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := make(map[carnet.PartyID][]Job)
 	for _, h := range a.jobs {
-		if h.job.Stand.Reminds(now, h.job.Until) {
+		if j := &h.job; j.Stand.Reminds(now, j.Until) || j.erased() && j.At != "" && now.Before(j.Until.Add(remembered)) {
 			all[h.job.At] = append(all[h.job.At], h.job)
 		}
 	}
@@ -57,9 +63,21 @@ func (a *Agent) remindOf(ctx context.Context, at carnet.PartyID, told string, jo
 	if err != nil || process == told {
 		return process, err
 	}
+	erased := make(map[string][]dpm.ErasingJob)
 	for i := range jobs {
+		if jobs[i].erased() {
+			erased[jobs[i].Erasing] = append(erased[jobs[i].Erasing], dpm.ErasingJob{ID: jobs[i].ID, Until: jobs[i].Until})
+			continue
+		}
 		if _, err := p.DPM.Withdraw(ctx, jobs[i].ID, jobs[i].Stand.Withdrawal); err != nil && !final(err) {
 			return "", err
+		}
+	}
+	for order, these := range erased {
+		for some := range slices.Chunk(these, dpm.MaxErasing) {
+			if _, err := p.DPM.Erase(ctx, dpm.Erasing{Order: order, Jobs: some}); err != nil && !final(err) {
+				return "", err
+			}
 		}
 	}
 	return process, nil

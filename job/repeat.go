@@ -23,6 +23,9 @@ func (a *Agent) Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, 
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
+	if j.erased() {
+		return Info{}, carnet.Errorf(carnet.Conflict, "something that the job was over is erased")
+	}
 	if j.Output == nil {
 		return Info{}, carnet.Errorf(carnet.Conflict, "the job has no output that could be compared")
 	}

@@ -113,6 +113,11 @@ func (a *Agent) hadTaken(word string, j *Job, result string) bool {
 
 // takeOutput stores a job's output with the end of the job.
 func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Output, key seal.Key, parts [][]byte) error {
+	h.taking.Lock()
+	defer h.taking.Unlock()
+	if err := ctx.Err(); err != nil { // something ended it meanwhile
+		return err
+	}
 	id := h.job.ID // it never changes
 	if err := a.cfg.Keys.Put(ctx, keys.Entry{ID: keyID(id), Secret: key.Secret[:]}); err != nil {
 		return err
@@ -133,7 +138,7 @@ func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Out
 	has := h.job.Output != nil
 	a.mu.Unlock()
 	if !has { // it was withdrawn meanwhile
-		return a.cfg.Keys.Destroy(ctx, keyID(id))
+		return a.cfg.Keys.Destroy(context.WithoutCancel(ctx), keyID(id))
 	}
 	return a.compared(ctx, h)
 }

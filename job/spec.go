@@ -107,7 +107,14 @@ type Job struct {
 	// and none is to come.
 	Record   string `json:"record,omitempty"`
 	NoRecord string `json:"no_record,omitempty"`
+	// Erasure is by which something that it was over is erased, Erasing the owner's order,
+	// which its DPM is told.
+	Erasure carnet.ErasureID `json:"erasure,omitzero"`
+	Erasing string           `json:"erasing,omitempty"`
 }
+
+// erased reports whether something that a job was over is erased.
+func (j *Job) erased() bool { return j.Erasure != carnet.ErasureID{} }
 
 // Pin says where an input's batches are.
 type Pin struct {

@@ -64,6 +64,7 @@ const (
 	Tell                      // the DPM knows that the result is here
 	Attempt                   // this world begins to run it
 	Back                      // that run is over, and this process isn't
+	Erase                     // something that it was over is erased
 )
 
 // Next is what becomes of a job by an event. It has no other effects. An event that a
@@ -140,6 +141,13 @@ func Next(s Stand, e Event) (Stand, error) {
 		if s.State == Ordered && s.Attempts > 0 {
 			s.Attempts--
 		}
+		return s, nil
+	case Erase:
+		// The DPM is told with the erasure, which ends whatever is there.
+		if s.State != Ended {
+			s = ended(capsule.Withdrawn, "", e.Why, "")
+		}
+		s.Why, s.Told = e.Why, true
 		return s, nil
 	}
 	return s, conflict(s)

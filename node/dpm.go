@@ -46,7 +46,7 @@ func (n *Node) openDPM(ctx context.Context) error {
 	}
 	agent, err := dpm.New(ctx, dpm.Config{
 		Party: n.config.Party, Key: local.Key, Store: store, Keys: n.table, Sealer: sealer, Dir: filepath.Join(n.config.path(n.config.Data), "jobs"),
-		Engines: offered, Most: n.config.DPM.most(), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Ledger: stated{n}, Log: n.log,
+		Engines: offered, Most: n.config.DPM.most(), Peer: n.customer, State: n.statement, Recorded: n.depot.wake, Ledger: stated{n}, Backups: n.config.Backups.keep(), Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 // openErasures opens what the world knows of avatars that are erased.
 func (n *Node) openErasures(ctx context.Context, agent *avatar.Agent, key ed25519.PrivateKey) (err error) {
 	n.api.Erasures, err = erasure.New(ctx, erasure.Config{
-		Party: n.config.Party, Key: key, World: agent, Shares: n.api.Shares, Moves: n.api.Moves, Depot: &n.depot,
+		Party: n.config.Party, Key: key, World: agent, Shares: n.api.Shares, Moves: n.api.Moves, Jobs: n.api.Jobs, Items: n.api.Items, Depot: &n.depot,
 		Registrar: func() (erasure.Registrar, string, error) {
 			client, err := n.depot.register()
 			if err != nil {

@@ -67,10 +67,10 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openMoves(ctx, agent, local.Key); err != nil {
 		return err
 	}
-	if err := n.openErasures(ctx, agent, local.Key); err != nil {
+	if err := n.openJobs(ctx, agent, local.Key); err != nil {
 		return err
 	}
-	if err := n.openJobs(ctx, agent, local.Key); err != nil {
+	if err := n.openErasures(ctx, agent, local.Key); err != nil {
 		return err
 	}
 	n.work = append(n.work, agent.Run)

@@ -211,8 +211,8 @@ func writeErasure(s streams, party carnet.PartyID, e api.Erasure) {
 		if token == e.Deletion {
 			who = string(party)
 		}
-		fmt.Fprintf(s.out, "  signed by %s as %s: unreadable there since %s, in no backup any more from %s on (%d streams, %d batches, %d objects)\n",
-			cmp.Or(who, d.By), d.Role, clock(d.Unreadable), clock(d.Unrecoverable), d.Streams, d.Batches, d.Objects)
+		fmt.Fprintf(s.out, "  signed by %s as %s: unreadable there since %s, in no backup any more from %s on (%s)\n",
+			cmp.Or(who, d.By), d.Role, clock(d.Unreadable), clock(d.Unrecoverable), d.Counts())
 	}
 	for _, w := range e.Waiting {
 		since := ""

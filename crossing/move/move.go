@@ -113,8 +113,6 @@ type Far interface {
 	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
 	Manifest(ctx context.Context, to Visit) ([]byte, error)
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
-	// Ordered returns the order by which something has come, which this world has lost.
-	Ordered(ctx context.Context, to Visit) (SignedOrder, error)
 	// Recovered tells a world that was away that an avatar of its lives here now.
 	Recovered(ctx context.Context, source carnet.PartyID, d Decided) (Left, error)
 }
@@ -152,9 +150,6 @@ type Visit struct {
 	Crossing carnet.CrossingID
 	As       carnet.AvatarID // here
 	About    carnet.AvatarID // there
-	// Decision is the registrar's, once there is one: with it the crossing proves itself,
-	// and no mandate is needed any more.
-	Decision string
 }
 
 // SignedOrder is an owner's order with its terms.
@@ -423,7 +418,7 @@ func (a *Agent) due() (all []driven) {
 		}
 	}
 	for id, c := range a.targets {
-		if (c.open(peer) || c.forgotten(now) || c.unsure()) && !now.Before(c.notTill) {
+		if (c.open(peer) || c.forgotten(now)) && !now.Before(c.notTill) {
 			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtTarget(ctx, id) }})
 		}
 	}

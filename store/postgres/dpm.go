@@ -49,3 +49,6 @@ func (s *DPM) Put(ctx context.Context, docs []carnet.Document, items []ledger.It
 		return nil
 	})
 }
+
+// Overwrite implements dpm.Store, as far as PostgreSQL can: what was replaced is vacuumed.
+func (s *DPM) Overwrite(ctx context.Context) error { return s.db.vacuum(ctx, `VACUUM dpm_document`) }

@@ -35,3 +35,7 @@ func (s *DPM) Put(ctx context.Context, docs []carnet.Document, items []ledger.It
 		return nil
 	})
 }
+
+// Overwrite implements dpm.Store: what was deleted is zeros by now, in the log or in the
+// file, and the log is emptied into it.
+func (s *DPM) Overwrite(ctx context.Context) error { return s.db.scrub(ctx) }

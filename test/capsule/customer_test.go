@@ -400,6 +400,14 @@ func (w *customer) Plain(_ context.Context, kind, id string) (carnet.Document, e
 	return d, nil
 }
 
+// Dooming is of what the depot is to delete by an erasure: a document for each.
+func (w *customer) Dooming(_ context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) (all []carnet.Document, err error) {
+	for _, f := range objects {
+		all = append(all, carnet.Document{Kind: "doomed", ID: f.String(), Version: 1, Body: by[:]})
+	}
+	return all, nil
+}
+
 func (w *customer) Party() carnet.PartyID { return "vault" }
 
 func (w *customer) PutObject(_ context.Context, body []byte, _ carnet.Retention) (carnet.Fingerprint, error) {
@@ -476,6 +484,10 @@ func (c *calls) Revoke(ctx context.Context, message string) error {
 
 func (c *calls) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {
 	return c.client().Withdraw(ctx, id, message)
+}
+
+func (c *calls) Erase(ctx context.Context, q dpm.Erasing) (string, error) {
+	return c.client().Erase(ctx, q)
 }
 
 func (c *calls) Record(ctx context.Context, id carnet.JobID) (string, error) {

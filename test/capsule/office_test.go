@@ -150,7 +150,7 @@ func (o *office) start() {
 	}))
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		if err := o.agent.Run(ctx); err != nil && ctx.Err() == nil {
+		if err := o.agent.Run(ctx); err != nil && ctx.Err() == nil && !o.disk.lost.Load() { // one that is lost ends
 			t.Errorf("%s: %v", o.name, err)
 		}
 	})

@@ -50,11 +50,14 @@ func newWorks(t *testing.T) *works {
 func (w *works) all() []*party { return append(w.parties(), w.forge, w.lab) }
 
 // addDPM makes a DPM that isn't running, a peer of both worlds and of the depot.
-func (w *works) addDPM(name carnet.PartyID, sensitivity string) *party {
+func (w *works) addDPM(name carnet.PartyID, sensitivity string, stores ...func(*testing.T, *party)) *party {
 	t := w.t
 	t.Helper()
 	p := &party{name: name, role: identity.DPM, config: node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1}}}
 	p.config.Store.Kind = "sqlite"
+	for _, store := range stores {
+		store(t, p)
+	}
 	w.make(p)
 	for _, world := range w.worlds() {
 		o, err := world.config.Offers(peering.R6)

@@ -1,0 +1,107 @@
+package erasure
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"carnet"
+	"carnet/avatar"
+	"carnet/crossing"
+	"carnet/crossing/move"
+	"carnet/identity"
+)
+
+// orderedAlone is a world with an avatar whose owner has ordered that it is erased.
+func orderedAlone(t *testing.T) (s *stage, e Erasure) {
+	t.Helper()
+	s = newStage(t)
+	id, home := carnet.AvatarID{1}, carnet.HomeID{2}
+	s.world.avatars[id] = avatar.Info{ID: id}
+	s.moves.homes = []move.Registered{{Avatar: id, Home: home, Registrar: did(theRegistrar), Owner: did(theOwner)}}
+	return s, Erasure{ID: carnet.ErasureID{5}, Order: s.order(here, home, id), Role: identity.DeletedAtHome, Avatar: id}
+}
+
+// begins hands the order in.
+func (s *stage) begins(e Erasure) Erasure {
+	s.t.Helper()
+	if _, err := s.agent.TakeOrder(s.t.Context(), e.ID, identity.Erasing{Avatar: e.Avatar, Order: e.Order}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.goOn()
+	return s.now(e)
+}
+
+func (s *stage) now(e Erasure) Erasure { return s.agent.erasure(e.key()).Erasure }
+
+// again has everything that waits be due.
+func (s *stage) again(e Erasure) Erasure {
+	s.agent.mu.Lock()
+	for _, h := range s.agent.erasures {
+		h.tried = make(map[string]*trying)
+	}
+	s.agent.mu.Unlock()
+	s.goOn()
+	return s.now(e)
+}
+
+// What a DPM signs is believed if it is signed by its key, of this erasure, and of as many
+// jobs as it was told; told of more it is asked again.
+func TestADPMIsHeardOfAllItsJobs(t *testing.T) {
+	s, e := orderedAlone(t)
+	s.jobs.at, s.jobs.over = map[carnet.PartyID]int{"there": 2}, 3
+	by, signs := byte(elsewhere), uint64(2)
+	s.jobs.answer = func(at carnet.PartyID, id carnet.ErasureID) ([]string, []int, error) {
+		token, err := identity.SignDeletion(testKey(by), identity.Deletion{
+			Erasure: id, Order: hashOf(e.Order), By: did(by), Role: identity.DeletedAtDPM, Jobs: signs, Unreadable: noon, Unrecoverable: noon.Add(time.Hour),
+		})
+		return []string{token}, []int{s.jobs.at[at]}, err
+	}
+	is := s.begins(e)
+	waits := func(why string) {
+		t.Helper()
+		if w := is.Waits(); len(w) != 1 || w[0].Role != identity.DeletedAtDPM || w[0].Party != "there" || !strings.Contains(w[0].Why, why) || is.State == Over {
+			t.Errorf("the erasure is %s and waits for %+v, want %q", is.State, w, why)
+		}
+	}
+	waits("another key")
+	by, signs = there, 1
+	is = s.again(e)
+	waits("of 1 jobs, and it was asked for 2")
+	signs = 2
+	if is = s.again(e); is.State != Over || len(is.Waits()) != 0 {
+		t.Errorf("the erasure is %s and waits for %+v", is.State, is.Waits())
+	}
+	if d, err := identity.OpenDeletion(is.Deletion); err != nil || d.Jobs != 3 {
+		t.Errorf("the home signed %+v, %v", d, err)
+	}
+	if of := s.jobs.told[0]; of.Avatar != e.Avatar || of.Order != e.Order || of.By != e.ID || of.Streams != nil {
+		t.Errorf("jobs are erased of %+v", of)
+	}
+	if n := len(is.Deletions()); n != 2 {
+		t.Errorf("%d have signed", n)
+	}
+}
+
+// An item that keeps still is waited for before a home signs, with the reason; shelves are
+// withdrawn before the avatar is hidden.
+func TestAnErasureWaitsForItems(t *testing.T) {
+	s, e := orderedAlone(t)
+	s.jobs.at = map[carnet.PartyID]int{}
+	s.items.had, s.items.still = 2, carnet.Errorf(carnet.Conflict, "its item keeps still")
+	share := carnet.ShareID{7}
+	s.shares.given = []crossing.Given{{ID: share, Taker: "there", Avatar: e.Avatar, End: &crossing.End{}}}
+	is := s.begins(e)
+	if is.State != Hiding || !strings.Contains(is.Why, "keeps still") || is.Deletion != "" {
+		t.Errorf("with an item that keeps still the erasure is %s: %s, %q", is.State, is.Why, is.Deletion)
+	}
+	if len(s.shares.unshelved) == 0 || s.shares.unshelved[0] != share {
+		t.Errorf("shelves of %v are withdrawn", s.shares.unshelved)
+	}
+	s.items.still = nil
+	is = s.again(e)
+	d, err := identity.OpenDeletion(is.Deletion)
+	if err != nil || d.Items != 2 || is.Why != "" || is.State != Erased || len(s.items.erased) == 0 || s.items.erased[0] != e.Avatar {
+		t.Errorf("the erasure is %s: %s; signed %+v, %v; items of %v ended", is.State, is.Why, d, err, s.items.erased)
+	}
+}
