@@ -87,6 +87,9 @@ type Config struct {
 	// written with. Without either it takes no avatar policies.
 	DID         string
 	Revocations Revocations
+	// DepotDID is the did:key of the depot; nil, or nothing: it is unknown, so no policy
+	// names it.
+	DepotDID func() string
 
 	CompactEvery time.Duration // default 30 s
 	// MaxAvatars is how many avatars each sender may have here. Default 100,000.
@@ -117,6 +120,8 @@ type Agent struct {
 	maxAvatars int // of a sender
 
 	revocations Revocations
+	depotDID    func() string
+	home        map[carnet.AvatarID]uint64 // the version of the policy by which all was brought home since the start; owner: compactLoop
 
 	opener  *seal.Opener
 	epochs  epochs
@@ -195,7 +200,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		party: cfg.Party, store: cfg.Store, keys: cfg.Keys, senders: make(map[carnet.PartyID]Sender), clearance: cfg.Clearance,
-		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, did: cfg.DID, revocations: cfg.Revocations, now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
+		view: cfg.View, depot: cfg.Depot, recorded: cfg.Recorded, origin: cfg.Origin, vouched: cfg.Vouched, did: cfg.DID, revocations: cfg.Revocations, depotDID: cfg.DepotDID, home: make(map[carnet.AvatarID]uint64), now: cfg.Now, log: cfg.Log, every: cfg.CompactEvery, maxAvatars: cmp.Or(cfg.MaxAvatars, maxAvatars),
 		appends: make(chan *arrived), turns: newTurns(), opened: make(chan work, maxOpened), compact: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links:   make(map[carnet.PartyID]link.State),
 		avatars: make(map[carnet.AvatarID]*Avatar), given: make(map[carnet.PartyID]int), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),

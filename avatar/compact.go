@@ -83,6 +83,9 @@ func (a *Agent) tidy(ctx context.Context, least int) error {
 		}
 		a.log.Error("compaction failed; frames stay as they are", "err", err)
 	}
+	if err := a.bringHome(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("what the depot may not keep isn't all brought home; it is tried again", "err", err)
+	}
 	if err := a.DropOver(ctx); err != nil && ctx.Err() == nil {
 		a.log.Warn("what its retention has ended was not dropped; it is tried again", "err", err)
 	}

@@ -38,6 +38,13 @@ func (a *Agent) storeSome(ctx context.Context, after uint64) (last uint64, rest 
 	begun, more := a.now(), len(rows) == storeAtOnce
 	for i := range rows {
 		row := &rows[i]
+		var may bool
+		if may, err = a.mayStore(ctx, row); err != nil {
+			break
+		} else if !may { // it stays at home, or goes there first
+			last = row.ID
+			continue
+		}
 		var item ledger.Item
 		if item, err = a.storeStretch(ctx, row); carnet.CodeOf(err) == carnet.Tampered {
 			a.log.Error("a stretch is damaged and the depot doesn't hold it", "stretch", row.ID, "stream", row.Stream, "err", err)
@@ -157,6 +164,10 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, by c
 			if doomed, err = a.lastOf(ctx, f.Name, row); err != nil {
 				return err
 			}
+		} else if already, err := a.isDoomed(ctx, row.Fingerprint); err != nil {
+			return err
+		} else if already { // it was to stay at home
+			doomed = false
 		}
 		if doomed {
 			d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class, by})
@@ -189,11 +200,17 @@ func (a *Agent) lastOf(ctx context.Context, name carnet.StreamID, row *StretchRo
 			return false, nil
 		}
 	}
-	_, err := a.store.Document(ctx, kindDoomed, row.Fingerprint.String())
+	already, err := a.isDoomed(ctx, row.Fingerprint)
+	return !already, err
+}
+
+// isDoomed reports whether an object is to be deleted at the depot already.
+func (a *Agent) isDoomed(ctx context.Context, f carnet.Fingerprint) (bool, error) {
+	_, err := a.store.Document(ctx, kindDoomed, f.String())
 	if carnet.CodeOf(err) == carnet.NotFound {
-		return true, nil
+		return false, nil
 	}
-	return false, err
+	return err == nil, err
 }
 
 // deleteDoomed deletes at the depot what is noted, and forgets an object when

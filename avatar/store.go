@@ -59,6 +59,9 @@ type Store interface {
 	Unstored(ctx context.Context, after uint64, limit int) ([]StretchRow, error)
 	// Stored marks stretches as held by the depot.
 	Stored(ctx context.Context, ids []uint64) error
+	// Unstore marks stretches as not held by the depot, and stores documents and
+	// statements about it as Put does, in one transaction. What isn't there is passed over.
+	Unstore(ctx context.Context, ids []uint64, documents []carnet.Document, statements []ledger.Item) error
 	// Expired returns stretches of a retention class whose newest batch was
 	// received before the given time, without bodies, in order of ids.
 	Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]StretchRow, error)

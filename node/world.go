@@ -44,7 +44,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 	config := avatar.Config{
 		Party: c.Party, Store: store, Keys: n.table, View: own, Depot: &n.depot, Recorded: n.depot.wake, Log: n.log,
 		CompactEvery: time.Duration(c.World.CompactEvery), MaxAvatars: c.Limits.AvatarsOfSender,
-		DID: identity.DID(local.Key.Public().(ed25519.PublicKey)), Revocations: n.revocations,
+		DID: identity.DID(local.Key.Public().(ed25519.PublicKey)), Revocations: n.revocations, DepotDID: func() string { return n.didOf(n.depot.Party()) },
 		Clearance: n.clearance, Origin: n.origin, Vouched: passport.Vouched,
 	}
 	agent, err := avatar.New(ctx, config)

@@ -204,6 +204,18 @@ func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
 	})
 }
 
+// Unstore implements avatar.Store.
+func (s *Worlds) Unstore(ctx context.Context, ids []uint64, docs []carnet.Document, items []ledger.Item) error {
+	list := make([]int64, len(ids))
+	for i, id := range ids {
+		list[i] = cursor(id)
+	}
+	return s.changeTotals(ctx, "mark stretches not stored", func(t *tx, n *worldTotals, b *pgx.Batch) error {
+		t.exec(`UPDATE world_stretch SET stored = false WHERE id = ANY ($1)`, list)
+		return s.record(t, n, b, docs, items)
+	})
+}
+
 // Expired implements avatar.Store.
 func (s *Worlds) Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]avatar.StretchRow, error) {
 	return s.stretches(ctx, ` WHERE class = $1 AND received < $2 ORDER BY id LIMIT $3`, int16(class), before, max(limit, 0))

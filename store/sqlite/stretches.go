@@ -191,6 +191,16 @@ func (s *Worlds) Stored(ctx context.Context, ids []uint64) error {
 	})
 }
 
+// Unstore implements avatar.Store.
+func (s *Worlds) Unstore(ctx context.Context, ids []uint64, docs []carnet.Document, items []ledger.Item) error {
+	return s.changeTotals(ctx, "mark stretches not stored", func(t *tx, n *worldTotals) error {
+		for _, id := range ids {
+			t.exec(`UPDATE world_stretch SET stored = 0 WHERE id = $1`, cursor(id))
+		}
+		return s.record(t, n, docs, items)
+	})
+}
+
 // Expired implements avatar.Store.
 func (s *Worlds) Expired(ctx context.Context, class carnet.Retention, before int64, limit int) ([]avatar.StretchRow, error) {
 	return s.stretches(ctx, ` WHERE class = $1 AND received < $2 ORDER BY id LIMIT $3`, uint8(class), before, max(limit, 0))

@@ -401,6 +401,13 @@ func testStretches(t *testing.T, fresh Fresh[avatar.Store]) {
 	if len(have) != 1 || !have[0].Stored {
 		t.Fatalf("a stretch that was stored is listed as %+v", have)
 	}
+	doomed := carnet.Document{Kind: "doomed", ID: "one", Version: 1, Body: []byte("sealed")}
+	must(t, s.Unstore(ctx, []uint64{all[3].ID, 1 << 62}, []carnet.Document{doomed}, nil))
+	same(t, "unstored, once one isn't held any more", get(s.Unstored(ctx, 0, 9))(t), []avatar.StretchRow{all[1], all[2], all[3], all[4]})
+	if err := s.Unstore(ctx, []uint64{all[0].ID}, []carnet.Document{doomed}, nil); carnet.CodeOf(err) != carnet.Conflict {
+		t.Fatalf("a document that is there: %v", err)
+	}
+	same(t, "unstored, after a conflict", get(s.Unstored(ctx, 0, 1))(t), all[1:2])
 }
 
 // testStretchPage pages through a stream's stretches by their first batches.

@@ -20,9 +20,11 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/identity"
 	"carnet/keys"
 	"carnet/ledger"
 	"carnet/link"
+	"carnet/revocation"
 	"carnet/seal"
 	"carnet/senml"
 	"carnet/store/postgres"
@@ -135,11 +137,16 @@ func (w *world) start() {
 	cfg := avatar.Config{
 		Party: "arena", Store: w.store, Keys: w.table, Clearance: clearance, Depot: w.depot, Recorded: func() {}, CompactEvery: w.every, MaxAvatars: w.maxAvatars,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, Log: slog.New(slog.DiscardHandler),
+		DID: identity.DID(public(arenaKey)), DepotDID: func() string { return identity.DID(public(vaultKey)) },
 	}
+	revocations, err := revocation.New(w.ctx, revocation.Config{Store: w.store})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg.Revocations = revocations
 	for _, h := range w.hubs {
 		cfg.Senders = append(cfg.Senders, avatar.Sender{Party: h.name, Key: public(h.key), Self: "arena", Own: h.own, Shares: w.neighbours[h.name]})
 	}
-	var err error
 	if w.agent, err = avatar.New(w.ctx, cfg); err != nil {
 		w.t.Fatal(err)
 	}
