@@ -152,3 +152,42 @@ func TestAPolicyGoesAlong(t *testing.T) {
 		t.Error("arena has kept it")
 	}
 }
+
+// A source goes by its own clock, whatever its target's says.
+func TestASourceHoldsTheTimeOfAPolicy(t *testing.T) {
+	s := newStage(t)
+	s.bound(1, fmt.Sprintf(`{"cross":{"until":%q}}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)))
+	s.ask()
+	s.order(10 * time.Hour)
+	s.arena.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	s.goOn()
+	s.want("in the end", None, Dropped, "arena")
+	if why := s.citadel.came(s.crossing.ID).Why; !strings.Contains(why, "cross.until") {
+		t.Errorf("citadel says %q", why)
+	}
+}
+
+// An item that the policy doesn't let leave its world stays, with the avatar and without.
+func TestAPolicyHoldsItems(t *testing.T) {
+	for name, document := range map[string]string{"no item": `{"cross":{"items":[]}}`, "no world": `{"cross":{"worlds":[]}}`} {
+		s := newStage(t)
+		s.takes()
+		sword := s.issue("sword")
+		alone := s.itself(sword)
+		s.asks(alone)
+		s.order(time.Hour)
+		s.bound(1, document) // the source refuses the order
+		s.goOn()
+		if at := s.is(sword.ID); at != "arena" {
+			t.Errorf("%s: alone, the item is in %q", name, at)
+		}
+		if why := s.citadel.came(s.crossing.ID).Why; !strings.Contains(why, "the avatar's policy, version 1, forbids it") {
+			t.Errorf("%s: citadel says %q", name, why)
+		}
+		with := s.wanted([]carnet.ItemID{sword.ID}, nil)
+		with.Policy = s.traveller().Policy
+		if _, err := s.citadel.Ask(t.Context(), "operator", with); carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), "cross.") {
+			t.Errorf("%s: citadel makes room for both: %v", name, err)
+		}
+	}
+}
