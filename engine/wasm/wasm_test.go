@@ -136,6 +136,8 @@ func TestHostileModules(t *testing.T) {
 		{"has many tables", assembled{tables: slices.Repeat([][]byte{table(1<<16, 1<<16)}, 9)}.module(), least, carnet.TooLarge, "tables"},
 		{"has tables within its memory", assembled{tables: [][]byte{table(1, 1<<16), table(2, -1)}, open: slices.Concat(growTable(1<<16-1, 1), zero)}.module(), least, "", ""},
 		{"has 2^32-1 locals", assembled{locals: append(unsigned(1<<32-1), 0x7f)}.module(), nil, carnet.TooLarge, "locals"},
+		{"has more locals than any", assembled{locals: append(unsigned(mostOwn+1), 0x7f)}.module(), nil, carnet.TooLarge, "a function of the module has more than 50000 locals"},
+		{"has as many locals as any may", assembled{locals: append(unsigned(mostOwn), 0x7f)}.module(), nil, "", ""},
 		{"has functions with locals without end", slices.Concat([]byte(header), section(10, slices.Repeat([][]byte{slices.Concat([]byte{6, 1}, unsigned(50_000), []byte{0x7f, 0x0b})}, 100)...)), nil, carnet.TooLarge, "locals"},
 		{"says that it has 2^32-1 functions", slices.Concat([]byte(header), boasts(3, 1<<32-1)), nil, carnet.Malformed, "more than it has"},
 		{"says that it has 2^32-1 imports", slices.Concat([]byte(header), boasts(2, 1<<32-1)), nil, carnet.Malformed, "more than it has"},
