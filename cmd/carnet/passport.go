@@ -204,6 +204,9 @@ func (c ownerApprove) approveRecovery(ctx context.Context, s streams, k *owner.K
 	for _, line := range r.Explain(word) {
 		fmt.Fprintln(s.err, plain(line))
 	}
+	if had, err := k.Policy(word.Avatar); err == nil {
+		fmt.Fprintf(s.err, "Your policy of it, version %d, doesn't come with a passport: set it at its new home (carnet owner policy set %s FILE).\n", had.Said.Version, r.To)
+	}
 	for _, line := range r.Report {
 		fmt.Fprintf(s.err, "  %s\n", plain(line))
 	}
