@@ -30,7 +30,8 @@ var ranks = map[string]int{
 	"carnet/thing": 4, "carnet/avatar": 4, "carnet/depot": 4, "carnet/entity": 4, "carnet/dpm": 4,
 	"carnet/account": 4, "carnet/register": 4, "carnet/item/itemtest": 4,
 	"carnet/evidence": 5, "carnet/audit": 5, "carnet/crossing": 5, "carnet/crossing/r5": 5, "carnet/crossing/move": 5, "carnet/job": 5,
-	"carnet/passport": 6, // takes evidence's forms
+	"carnet/passport":     6, // takes evidence's forms
+	"carnet/job/thinglog": 6, // applies views as audits do
 
 	"carnet/erasure": 6, // above shares and moves, whose others it tells
 

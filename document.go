@@ -9,3 +9,11 @@ type Document struct {
 	Version uint64
 	Body    []byte
 }
+
+// Kept is a document of a part of a party beside its agent. It rests sealed in the
+// agent's store, as the agent's own do.
+type Kept struct {
+	Kind, ID string
+	Version  uint64 // one more than that of the one it replaces
+	Body     any    // as JSON; nil: the document is deleted
+}

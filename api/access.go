@@ -79,6 +79,16 @@ func (s *server) look(p Principal, action policy.Action, r policy.Resource) (fun
 		return func(context.Context) (activity.Known, error) {
 			return activity.Known{Facts: policy.Facts{Own: r.ID == p.Name}}, nil
 		}, noOwner(r.ID)
+	case policy.JobResource:
+		if s.things != nil && s.jobs != nil {
+			return s.lookAtJob(p, r.ID), carnet.Errorf(carnet.NotFound, "there is no job %.64s", r.ID).WithFix("see: carnet job list")
+		}
+	case policy.ModuleResource:
+		if s.things != nil { // what may be run there is for all of its owners
+			return func(context.Context) (activity.Known, error) {
+				return activity.Known{Facts: policy.Facts{Own: true}}, nil
+			}, nil
+		}
 	case policy.PeerResource:
 		return unknown, carnet.Errorf(carnet.NotFound, "%s has no peer %q", s.party, r.ID)
 	case policy.AvatarResource:

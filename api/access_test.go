@@ -53,7 +53,7 @@ func TestAWorldsOwnIsListedToNoUser(t *testing.T) {
 	if _, err := s.jobs.Order(t.Context(), queryOf("forge", m.Avatar)); err != nil {
 		t.Fatal(err)
 	}
-	s.module("heartzones")
+	s.module(s.jobs, "heartzones")
 	s.comes()
 	s.sharing("", m)
 	s.application()

@@ -75,7 +75,8 @@ type Config struct {
 	// Abroad calls other worlds; nil: the interface has nothing of them.
 	Abroad Abroad
 
-	// Jobs are what a world has computed; nil: the interface has nothing of them.
+	// Jobs are what a world, or owners at a things agent, have computed; nil: the interface
+	// has nothing of them.
 	Jobs *job.Agent
 	// DPM computes for worlds.
 	DPM *dpm.Agent
@@ -198,7 +199,7 @@ type server struct {
 	moves         moves         // nil, or with world
 	items         items         // nil, or with world
 	erasures      erasures      // nil, or with world
-	jobs          jobs          // nil, or with world
+	jobs          jobs          // nil, or with world or things
 	dpm           computing     // nil unless it is a DPM
 	erasureKey    func(carnet.PartyID) string
 	erasureSigner func(context.Context) (ed25519.PrivateKey, error)

@@ -56,6 +56,7 @@ type served struct {
 	hubURL, arenaURL string
 	forgeURL         string                  // of a DPM
 	jobs             *job.Agent              // arena's
+	own              *job.Agent              // owners', at hub
 	desk             *desk                   // its way to forge
 	shares           *crossing.Agent         // arena's
 	homes            *homes                  // as arena asks for them
@@ -110,7 +111,8 @@ func guard(t testing.TB, r activity.Recorder) *activity.Guard {
 
 func newServed(t *testing.T) *served {
 	s := &served{pair: newPair(t), records: new(records), citadel: newCitadel(t), handlers: map[string]http.Handler{}}
-	s.hubURL = s.serve(api.Config{Party: "hub", MQTT: "localhost:8883", Things: s.agent, Recoveries: true, Tokens: tokens, Log: quiet()})
+	s.own = s.newOwnJobs()
+	s.hubURL = s.serve(api.Config{Party: "hub", MQTT: "localhost:8883", Things: s.agent, Jobs: s.own, Recoveries: true, Tokens: tokens, Log: quiet()})
 	var err error
 	if s.r5, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

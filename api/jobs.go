@@ -79,33 +79,13 @@ func (s *server) jobRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "get-job", Method: http.MethodGet, Path: jobsPath + "/{id}", Tags: tags,
 		Summary: "One job: where it stands, how far it is, how it ended and why.",
-	}, func(ctx context.Context, in *struct {
-		OfJob
-		Wait bool `query:"wait" doc:"Answer when something has changed, at most after 20 seconds."`
-	}) (*body[Job], error) {
-		ctx, cancel := context.WithTimeout(ctx, jobWait)
-		defer cancel()
-		return s.shownJob(s.jobs.Job(ctx, in.ID, in.Wait))
-	})
-	serving(s, h, huma.Operation{
-		OperationID: "get-job-output", Method: http.MethodGet, Path: jobsPath + "/{id}/output", Tags: tags,
-		Summary:   "What came out of a job: the bytes that its program put out.",
-		Metadata:  map[string]any{servesKey: []string{typeOctets}},
-		Responses: map[string]*huma.Response{"200": {Description: "The output.", Content: map[string]*huma.MediaType{typeOctets: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
-	}, func(ctx context.Context, in *OfJob) (*typedBody, error) {
-		out, err := s.jobs.Output(ctx, in.ID)
-		return &typedBody{ContentType: typeOctets, Body: out}, err
-	})
+	}, s.waitedJob)
+	serving(s, h, outputOperation("get-job-output", tags), s.jobOutput)
 	serving(s, h, huma.Operation{
 		OperationID: "get-job-proof", Method: http.MethodGet, Path: jobsPath + "/{id}/proof", Tags: tags,
 		Summary:     "What was signed of a job: the order, and the result.",
 		Description: "The fingerprints of both are the objects of statements, in this world's ledger and in the DPM's: the DPM's are in its record, and all of it is in the avatar's evidence.",
-	}, func(ctx context.Context, in *OfJob) (*body[JobProof], error) {
-		j, err := s.jobs.Job(ctx, in.ID, false)
-		return answer(JobProof{
-			Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result, Record: j.Record, NoRecord: j.NoRecord,
-		}, err)
-	})
+	}, s.jobProof)
 	serving(s, h, huma.Operation{
 		OperationID: "repeat-job", Method: http.MethodPost, Path: jobsPath + "/{id}/repetitions", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Has the same program run over the same inputs once more, here or at a DPM, and compares what comes out.",
@@ -124,6 +104,39 @@ func (s *server) jobRoutes(h huma.API) {
 	}, func(ctx context.Context, in *OfJob) (*body[Job], error) { return s.shownJob(s.jobs.Cancel(ctx, in.ID)) })
 }
 
+// WaitedJob is the input of who waits for news of a job.
+type WaitedJob struct {
+	OfJob
+	Wait bool `query:"wait" doc:"Answer when something has changed, at most after 20 seconds."`
+}
+
+func (s *server) waitedJob(ctx context.Context, in *WaitedJob) (*body[Job], error) {
+	ctx, cancel := context.WithTimeout(ctx, jobWait)
+	defer cancel()
+	return s.shownJob(s.jobs.Job(ctx, in.ID, in.Wait))
+}
+
+func outputOperation(id string, tags []string) huma.Operation {
+	return huma.Operation{
+		OperationID: id, Method: http.MethodGet, Path: jobsPath + "/{id}/output", Tags: tags,
+		Summary:   "What came out of a job: the bytes that its program put out.",
+		Metadata:  map[string]any{servesKey: []string{typeOctets}},
+		Responses: map[string]*huma.Response{"200": {Description: "The output.", Content: map[string]*huma.MediaType{typeOctets: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}},
+	}
+}
+
+func (s *server) jobOutput(ctx context.Context, in *OfJob) (*typedBody, error) {
+	out, err := s.jobs.Output(ctx, in.ID)
+	return &typedBody{ContentType: typeOctets, Body: out}, err
+}
+
+func (s *server) jobProof(ctx context.Context, in *OfJob) (*body[JobProof], error) {
+	j, err := s.jobs.Job(ctx, in.ID, false)
+	return answer(JobProof{
+		Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result, Record: j.Record, NoRecord: j.NoRecord,
+	}, err)
+}
+
 // NewJob is what somebody wants to have computed.
 type NewJob struct {
 	At         carnet.PartyID    `json:"at,omitempty" doc:"The DPM, as this world calls it; left out: in this world." maxLength:"32" example:"forge"`
@@ -131,7 +144,10 @@ type NewJob struct {
 	Engine     string            `json:"engine,omitempty" doc:"What runs the program: wasm or sql." maxLength:"32" example:"wasm"`
 	Program    []byte            `json:"program,omitempty" doc:"The query, or a program that nobody signed where the operators allow it, in base64." maxLength:"23000000"`
 	Parameters json.RawMessage   `json:"parameters,omitempty" doc:"A JSON object for the program, of at most 4 KiB."`
-	Avatars    []carnet.AvatarID `json:"avatars" doc:"Whose measurements. The program is told a1, a2 and so on." minItems:"1" maxItems:"64"`
+	Avatars    []carnet.AvatarID `json:"avatars,omitempty" doc:"In a world: whose measurements, 1 to 64. The program is told a1, a2 and so on." maxItems:"64"`
+	Things     []carnet.ThingID  `json:"things,omitempty" doc:"At a things agent: whose log, 1 to 64 things of the caller's. The program is told a1, a2 and so on." maxItems:"64" example:"[\"watch-7\"]"`
+	ViewOf     carnet.PartyID    `json:"view_of,omitempty" doc:"At a things agent: the world whose view of the things is read; left out, with mapping: the log as it is." maxLength:"32" example:"arena"`
+	Mapping    *carnet.MappingID `json:"mapping,omitempty" doc:"At a things agent, instead of view_of: the mapping under whose views the thing is read. It may have ended."`
 	From       *time.Time        `json:"from,omitempty" doc:"Measured from then on."`
 	To         *time.Time        `json:"to,omitempty" doc:"Measured before then; left out: until now."`
 	Properties []string          `json:"properties,omitempty" doc:"Only these; left out: all." maxItems:"64"`
@@ -140,7 +156,7 @@ type NewJob struct {
 }
 
 func (n NewJob) spec() (job.Spec, error) {
-	s := job.Spec{At: n.At, Module: n.Module, Engine: n.Engine, Program: n.Program, Parameters: n.Parameters, Avatars: n.Avatars, Properties: n.Properties, Within: time.Duration(n.Within) * time.Second}
+	s := job.Spec{At: n.At, Module: n.Module, Engine: n.Engine, Program: n.Program, Parameters: n.Parameters, Avatars: n.Avatars, Things: n.Things, ViewOf: n.ViewOf, Mapping: n.Mapping, Properties: n.Properties, Within: time.Duration(n.Within) * time.Second}
 	if n.From != nil {
 		s.From = *n.From
 	}
@@ -181,7 +197,9 @@ type Job struct {
 	Module     string            `json:"module,omitempty" doc:"The signed module that runs, NAME@VERSION." example:"heartzones@1.0.0"`
 	Task       capsule.Task      `json:"task" doc:"Everything that decides the output."`
 	Label      capsule.Label     `json:"label" doc:"Of the output: all inputs' joined."`
-	Avatars    []carnet.AvatarID `json:"avatars" doc:"a1, a2 and so on, in this order."`
+	Avatars    []carnet.AvatarID `json:"avatars,omitempty" doc:"In a world: a1, a2 and so on, in this order."`
+	Owner      string            `json:"owner,omitempty" doc:"At a things agent: whose it is." example:"alice"`
+	Logs       []JobLog          `json:"logs,omitempty" doc:"At a things agent: what of which things is read, a1, a2 and so on, in this order."`
 	Progress   *job.Progress     `json:"progress,omitempty" doc:"How far it is, as it was heard of last."`
 	Output     *capsule.Output   `json:"output,omitempty" doc:"What came out, and what ran on what."`
 	Object     string            `json:"object,omitempty" doc:"The sealed output at the depot, by its fingerprint."`
@@ -189,7 +207,16 @@ type Job struct {
 	Comparison string            `json:"comparison,omitempty" doc:"What was found when the two outputs were compared."`
 }
 
-// JobList is a world's jobs.
+// JobLog says what a job at a things agent reads of a thing.
+type JobLog struct {
+	Thing   carnet.ThingID    `json:"thing" example:"watch-7"`
+	World   carnet.PartyID    `json:"world,omitempty" doc:"Whose view is read; left out: the log as it is." example:"arena"`
+	Mapping *carnet.MappingID `json:"mapping,omitempty" doc:"Under whose views."`
+	From    uint64            `json:"from" doc:"The first position of the agent's log that is read."`
+	End     uint64            `json:"end" doc:"The position after the last."`
+}
+
+// JobList is a party's jobs.
 type JobList struct {
 	Jobs []Job `json:"jobs"`
 }
@@ -209,7 +236,10 @@ func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return an
 func showJob(i job.Info) Job {
 	j := Job{
 		ID: i.ID, At: i.At, State: i.Stand.State, Outcome: i.Stand.Outcome, Code: i.Stand.Code, Why: i.Stand.Why, Made: i.Made, Until: i.Until, Purpose: i.Purpose, Module: i.Module,
-		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
+		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Owner: i.Owner, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
+	}
+	for _, l := range i.Logs {
+		j.Logs = append(j.Logs, JobLog{Thing: l.Thing, World: l.World, Mapping: l.Mapping, From: l.From, End: l.End})
 	}
 	if !i.Stand.Ended.IsZero() {
 		j.Ended = &i.Stand.Ended

@@ -212,19 +212,19 @@ func (onlyKeeps) PutObject(_ context.Context, b []byte, _ carnet.Retention) (car
 	return carnet.FingerprintOf(b), nil
 }
 
-// module adds one to arena.
-func (s *served) module(name string) job.Module {
+// module adds one to a party.
+func (s *served) module(at *job.Agent, name string) job.Module {
 	s.t.Helper()
-	m, err := s.jobs.AddModule(s.t.Context(), job.NewModule{Program: []byte(api.ModuleOfExamples), Name: name, Version: "1.0.0", Engine: wasm.Name, Reads: []string{"heart_rate"}})
+	m, err := at.AddModule(s.t.Context(), job.NewModule{Program: []byte(api.ModuleOfExamples), Name: name, Version: "1.0.0", Engine: wasm.Name, Reads: []string{"heart_rate"}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return m
 }
 
-func (s *served) revoked(m job.Module) job.Module {
+func (s *served) revoked(at *job.Agent, m job.Module) job.Module {
 	s.t.Helper()
-	m, err := s.jobs.RevokeModule(s.t.Context(), m.ID(), "it counts seconds twice", "")
+	m, err := at.RevokeModule(s.t.Context(), m.ID(), "it counts seconds twice", "")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -232,15 +232,15 @@ func (s *served) revoked(m job.Module) job.Module {
 }
 
 // ofModule makes what an operation about modules needs, and says which it is about.
-func (s *served) ofModule(op string) (id, body string) {
+func (s *served) ofModule(at *job.Agent, op string) (id, body string) {
 	switch op {
 	case "list-modules":
-		s.revoked(s.module("listed"))
+		s.revoked(at, s.module(at, "listed"))
 		return "", ""
 	case "add-module":
 		return "", ""
 	}
-	return s.module(strings.ReplaceAll(op, "-module", "")).ID(), ""
+	return s.module(at, strings.ReplaceAll(op, "-module", "")).ID(), ""
 }
 
 // atForge makes a job for a call of R6 about one, as its world would.
@@ -254,7 +254,7 @@ func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 		q.body = marshal(t, dpm.Erasing{Order: s.erasureOrder(), Jobs: []dpm.ErasingJob{{ID: s.ordered(queryOf("forge", avatar), "a job is done", done).ID, Until: time.Now()}}})
 		return
 	case "tell-revocation":
-		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.module("told")).Revocations[0]})
+		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.jobs, s.module(s.jobs, "told")).Revocations[0]})
 		return
 	}
 	if q.op.id == "get-part" || q.op.id == "tell-taken" || q.op.id == "get-record" {
@@ -341,7 +341,7 @@ func TestAJobOverHTTP(t *testing.T) {
 // A module has what is written beside it, or what its record says: not both.
 func TestAModuleOverHTTP(t *testing.T) {
 	s := newServed(t)
-	m, c := s.module("heartzones"), s.arena("operator-token")
+	m, c := s.module(s.jobs, "heartzones"), s.arena("operator-token")
 	for what, n := range map[string]api.NewModule{
 		"a record and a name":    {Program: []byte(api.ModuleOfExamples), Record: m.Record, Name: "heartzones"},
 		"a record and a version": {Program: []byte(api.ModuleOfExamples), Record: m.Record, Version: "1.0.0"},

@@ -39,13 +39,15 @@ func (s *server) moduleRoutes(h huma.API) {
 	tags := []string{atR6}
 	serving(s, h, huma.Operation{
 		OperationID: "list-modules", Method: http.MethodGet, Path: modulesPath, Tags: tags,
-		Summary: "The versions of modules that this world knows, also those that are revoked.",
+		Summary: "The versions of modules that this party knows, also those that are revoked.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ModuleList], error) {
 		list := ModuleList{Modules: []Module{}}
 		for _, m := range s.jobs.Modules() {
 			list.Modules = append(list.Modules, showModule(m))
 		}
-		list.Modules = worlds(ctx, list.Modules)
+		if s.things == nil { // at a things agent they are for all of its owners
+			list.Modules = worlds(ctx, list.Modules)
+		}
 		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{

@@ -165,10 +165,14 @@ func (r *review) fill(q *question) {
 		set(r.recovers(op.id))
 	case strings.HasPrefix(op.path, "/r6/"):
 		r.atForge(q, r.m.Avatar)
+	case q.base == r.hubURL && strings.HasPrefix(op.path, "/v1/jobs"):
+		set(r.ofOwnJob(op.id), "")
+	case q.base == r.hubURL && strings.HasPrefix(op.path, "/v1/modules"):
+		set(r.ofModule(r.own, op.id))
 	case strings.HasPrefix(op.path, "/v1/jobs"):
 		set(r.ofJob(op.id, r.m.Avatar, q.body))
 	case strings.HasPrefix(op.path, "/v1/modules"):
-		set(r.ofModule(op.id))
+		set(r.ofModule(r.jobs, op.id))
 	case strings.HasPrefix(op.path, "/v1/items"):
 		set(r.ofItem(op.id, r.m.Avatar))
 	case slices.Contains([]string{"remove-principal", "assess-grant", "give-grant", "get-grant", "revoke-grant"}, op.id):
@@ -192,6 +196,8 @@ func (r *review) put(q question) answered {
 		at, with, token = r.server(q), r.citadel.http, ""
 	case strings.HasPrefix(path, "/v1/peerings/"):
 		token = secret
+	case q.base == r.hubURL && strings.HasPrefix(path, "/v1/jobs"):
+		token = "alice-token" // whose they are
 	}
 	if len(q.query) > 0 {
 		path += "?" + q.query.Encode()

@@ -38,6 +38,10 @@ func (s *server) routes() (http.Handler, error) {
 		if s.recovered {
 			s.recoveredRoutes(h)
 		}
+		if s.jobs != nil {
+			s.ownJobRoutes(h)
+			s.moduleRoutes(h)
+		}
 	}
 	if s.activity != nil {
 		s.activityRoutes(h)

@@ -386,6 +386,22 @@ func (a *Agent) Avatars() []Info {
 	return infos
 }
 
+// SendersOf lists the things agents that speak about an avatar now, each once, in order:
+// not the worlds that share something with it.
+func (a *Agent) SendersOf(id carnet.AvatarID) (all []carnet.PartyID) {
+	v, err := a.avatar(id)
+	if err != nil {
+		return nil
+	}
+	for _, s := range a.streamsOf(v) {
+		if _, shared := a.shareOf(s.id); !shared && s.sender != "" {
+			all = append(all, s.sender)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 func (a *Agent) all() []*Avatar {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

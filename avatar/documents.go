@@ -92,13 +92,8 @@ func (a *Agent) put(ctx context.Context, kind, id string, version uint64, v any)
 	return a.store.Put(ctx, []carnet.Document{d}, nil)
 }
 
-// Kept is a document of a part of the world beside this one. It rests sealed in
-// the world's store, as the agent's own do.
-type Kept struct {
-	Kind, ID string
-	Version  uint64 // one more than that of the one it replaces
-	Body     any    // as JSON; nil: the document is deleted
-}
+// Kept is a document of a part of the world beside this one.
+type Kept = carnet.Kept
 
 // Keep stores documents, with statements by this world about the change and with
 // documents that aren't sealed, in one transaction. A document whose stored

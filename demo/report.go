@@ -15,6 +15,7 @@ import (
 	"carnet/audit"
 	"carnet/avatar"
 	"carnet/evidence"
+	"carnet/job/thinglog"
 	"carnet/node"
 	"carnet/thing"
 	"carnet/wire/file"
@@ -407,7 +408,7 @@ func partsOf(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing
 	}
 	newest := held(func(s carnet.StreamID) bool { return !former[s] })
 	for {
-		config, err := recorded(ctx, hub, m)
+		config, err := thinglog.Recorded(ctx, hub, m.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -424,50 +425,6 @@ func partsOf(ctx context.Context, hub *thing.Agent, world *avatar.Agent, m thing
 			return nil, err
 		}
 	}
-}
-
-// recorded is the history of a mapping's views.
-func recorded(ctx context.Context, hub *thing.Agent, m thing.MappingInfo) (config audit.Config, err error) {
-	info, err := hub.Thing(ctx, m.Thing)
-	if err != nil {
-		return config, err
-	}
-	lingers, err := hub.Lingers(m.Thing)
-	if err != nil {
-		return config, err
-	}
-	records, err := hub.Views(m.ID)
-	if err != nil {
-		return config, err
-	}
-	config.From = m.From
-	for _, v := range records {
-		view, err := v.View.MarshalJSON()
-		if err != nil {
-			return config, err
-		}
-		version := audit.ViewVersion{Version: v.Version, View: view, Stopped: v.Stopped, Since: v.Since}
-		for _, p := range info.Properties {
-			kind, err := kindOf(p.Kind)
-			if err != nil {
-				return config, err
-			}
-			version.Properties = append(version.Properties, audit.Property{
-				Name: p.Name, Unit: p.Unit, Kind: kind, Linger: lingers[p.Name], Admit: !slices.Contains(v.Denied, p.Name),
-			})
-		}
-		config.Views = append(config.Views, version)
-	}
-	return config, nil
-}
-
-func kindOf(name string) (carnet.Kind, error) {
-	for _, k := range []carnet.Kind{carnet.Number, carnet.Boolean, carnet.Text, carnet.Data} {
-		if k.String() == name {
-			return k, nil
-		}
-	}
-	return 0, carnet.Errorf(carnet.Malformed, "%q is no kind of value", name)
 }
 
 // proved writes the avatar's evidence bundle and verifies it.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/identity"
 )
@@ -106,7 +105,7 @@ func (a *Agent) unstore(ctx context.Context, h *held) error {
 		return err
 	}
 	j.Stored = carnet.Fingerprint{}
-	if err := a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
+	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
 		return err
 	}
 	h.version++

@@ -9,6 +9,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/capsule"
+	"carnet/dpm"
 	"carnet/seal"
 )
 
@@ -19,6 +20,7 @@ const inputBytes = 8 << 20
 type chosen struct {
 	inputs []capsule.Input
 	pins   []Pin
+	logs   []Log // at a things agent
 	label  carnet.Label
 	slots  slots
 	bytes  int64
@@ -50,9 +52,11 @@ func (s *slots) add(b *avatar.Batch, at map[seal.Path]int) {
 	*s = append(*s, slot{b.Header, b.Label})
 }
 
-// choose finds the batches that a job needs, or of a repetition those that are pinned.
-// away: they are to leave this world.
-func (a *Agent) choose(ctx context.Context, s *Spec, away bool) (*chosen, error) {
+// avatars are what jobs in a world are computed over.
+type avatars struct{ *Agent }
+
+// choose implements source: it finds the batches that a job needs.
+func (a avatars) choose(ctx context.Context, s *Spec, away bool) (*chosen, error) {
 	c := &chosen{properties: make(map[string]uint64)}
 	places := make(map[seal.Path]int)
 	for i, id := range s.Avatars {
@@ -93,6 +97,30 @@ func (a *Agent) choose(ctx context.Context, s *Spec, away bool) (*chosen, error)
 	if len(c.inputs) == 0 {
 		return nil, carnet.Errorf(carnet.NotFound, "the avatars have no such measurements in that time").WithFix("see their history, and the properties' names: carnet avatar history")
 	}
+	return c, nil
+}
+
+// rechoose implements source.
+func (a avatars) rechoose(ctx context.Context, j *Job, away bool) (*chosen, error) {
+	c := &chosen{inputs: j.Task.Inputs, pins: j.Pins, label: j.Label.Label()}
+	places := make(map[seal.Path]int)
+	for i, p := range j.Pins {
+		b := &building{}
+		q := avatar.BatchQuery{From: j.Task.From, To: j.Task.To, Properties: j.Task.Properties, Onward: away, Stream: p.Stream, First: p.First, Last: p.Last}
+		err := a.cfg.World.EachBatch(ctx, p.Avatar, q, func(_ carnet.StreamID, batch *avatar.Batch, ms []carnet.Measurement) error {
+			b.add(batch, ms)
+			c.slots.add(batch, places)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if carnet.FingerprintOf(b.data) != j.Task.Inputs[i].Fingerprint {
+			return nil, carnet.Errorf(carnet.NotFound, "it can't be repeated: batches of %s are deleted since, or their keys are destroyed", p.Avatar)
+		}
+		c.bytes += int64(len(b.data))
+	}
+	c.label = j.Label.Label()
 	return c, nil
 }
 
@@ -149,6 +177,26 @@ func (a *Agent) content(ctx context.Context, j *Job, name carnet.Fingerprint) ([
 		return nil, carnet.Errorf(carnet.NotFound, "an input of %s is gone: some of its batches are deleted, or their keys are destroyed", p.Avatar)
 	}
 	return b.data, nil
+}
+
+// each implements source.
+func (a avatars) each(ctx context.Context, j *Job, opened func(int, uint64), do func(string, []carnet.Measurement) error) error {
+	var keyless error // why there was no key
+	opener, err := seal.NewOpener(1024, func(header seal.Header) (seal.Key, bool) {
+		k, err := a.cfg.World.SlotKey(ctx, header)
+		if err != nil {
+			keyless = err
+		}
+		return k, err == nil
+	})
+	if err != nil {
+		return err
+	}
+	in := dpm.Inputs{Task: &j.Task, Opener: opener, Opened: opened, Content: func(c capsule.Content) ([]byte, error) { return a.content(ctx, j, c.Fingerprint) }}
+	if err = in.Each(do); err != nil && keyless != nil { // it says that a batch doesn't open, and not why
+		err = keyless
+	}
+	return err
 }
 
 // bagKeys is how many keys a bag has at most.

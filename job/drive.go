@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/ledger"
@@ -84,10 +83,14 @@ func (a *Agent) step(ctx context.Context, h *held, j *Job) error {
 		}
 	}
 	switch {
+	case uncompared(j):
+		return a.compared(ctx, h)
 	case j.Stand.State == Ended && j.Stand.Told && j.Output != nil && j.Stored == carnet.Fingerprint{} && a.mayStore(j):
 		return a.store(ctx, h, j)
 	case j.Stand.State == Ended && j.Stand.Told:
 		return a.askRecord(ctx, h, j)
+	case j.At == "" && j.Stand.State == Ended: // this party ended before it noted that nobody is to be told
+		return a.change(ctx, h, Event{Kind: Tell}, nil)
 	case j.At == "":
 		return a.runHere(ctx, h, j)
 	}
@@ -271,6 +274,9 @@ func (a *Agent) tellTaken(ctx context.Context, h *held, j *Job, p *Peer) error {
 
 // store puts a job's output into the depot.
 func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
+	if a.cfg.Depot.Party() == "" {
+		return carnet.Errorf(carnet.Unavailable, "there is no depot yet")
+	}
 	h.taking.Lock()
 	defer h.taking.Unlock()
 	if err := ctx.Err(); err != nil { // something ended it meanwhile
@@ -302,7 +308,7 @@ func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
 		return nil
 	}
 	now.Stored = f
-	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: now.ID.String(), Version: h.version + 1, Body: now}}, []ledger.Statement{{
+	err = a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: now.ID.String(), Version: h.version + 1, Body: now}}, []ledger.Statement{{
 		Kind: ledger.StoredObject, Time: a.cfg.Now().UnixNano(), Peer: a.cfg.Depot.Party(), Object: f, Size: uint64(len(object)),
 	}})
 	if err != nil {

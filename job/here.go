@@ -13,7 +13,7 @@ import (
 	"carnet/seal"
 )
 
-// runHere runs a job in this world, and ends it.
+// runHere runs a job in this party, and ends it.
 func (a *Agent) runHere(ctx context.Context, h *held, j *Job) (err error) {
 	select {
 	case a.local <- struct{}{}:
@@ -23,7 +23,7 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) (err error) {
 	}
 	if j.Stand.Attempts >= dpm.MostAttempts {
 		r := capsule.Result{
-			Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Parked, Code: carnet.Unavailable, Why: "this world ended three times while it ran",
+			Job: j.ID, Order: capsule.Fingerprint(j.Order), Outcome: capsule.Parked, Code: carnet.Unavailable, Why: string(a.cfg.Party) + " ended three times while it ran",
 			Attempt: j.Stand.Attempts, Began: j.Made, Ended: a.cfg.Now().UTC().Truncate(time.Second),
 		}
 		return a.endHere(ctx, h, r, func(e Event) error { return a.change(ctx, h, e, nil) })
@@ -70,7 +70,7 @@ func endsSo(err error) bool {
 	return engine.Final(err)
 }
 
-// endHere signs how a run in this world ended, and has it take place.
+// endHere signs how a run in this party ended, and has it take place.
 func (a *Agent) endHere(ctx context.Context, h *held, r capsule.Result, take func(Event) error) error {
 	said, err := r.Sign(a.cfg.Key)
 	if err != nil {
@@ -82,11 +82,14 @@ func (a *Agent) endHere(ctx context.Context, h *held, r capsule.Result, take fun
 	return a.change(context.WithoutCancel(ctx), h, Event{Kind: Tell}, nil) // nobody is to be told
 }
 
+// running is the state of a job that runs here, in its progress.
+const running = "running"
+
 // compute runs a job's program over its inputs.
 func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, seal.Key, [][]byte, error) {
 	i := slices.IndexFunc(a.cfg.Engines, func(e engine.Engine) bool { return e.Name() == j.Task.Engine })
 	if i < 0 {
-		return nil, seal.Key{}, nil, carnet.Errorf(carnet.Malformed, "this world has no engine %q", j.Task.Engine)
+		return nil, seal.Key{}, nil, carnet.Errorf(carnet.Malformed, "%s has no engine %q", a.cfg.Party, j.Task.Engine)
 	}
 	program, err := a.program(ctx, j.Task.Program.Fingerprint)
 	if err != nil {
@@ -96,31 +99,18 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 	if err != nil {
 		return nil, seal.Key{}, nil, err
 	}
-	var keyless error // why there was no key
-	opener, err := seal.NewOpener(1024, func(header seal.Header) (seal.Key, bool) {
-		k, err := a.cfg.World.SlotKey(ctx, header)
-		if err != nil {
-			keyless = err
-		}
-		return k, err == nil
-	})
-	if err != nil {
-		return nil, seal.Key{}, nil, err
-	}
 	o := &capsule.Output{Program: j.Task.Program.Fingerprint, Inputs: j.Task.Root()}
 	sum, parts := sha256.New(), [][]byte{}
 	var leaves []carnet.Fingerprint
-	in := dpm.Inputs{
-		Task: &j.Task, Opener: opener, Content: func(c capsule.Content) ([]byte, error) { return a.content(ctx, j, c.Fingerprint) },
-		Opened: func(permille int, measurements uint64) {
-			o.Measurements = measurements
-			a.mu.Lock()
-			h.progress = Progress{State: "running", Attempt: j.Stand.Attempts + 1, Permille: permille, Measurements: measurements, Parts: len(parts), Heard: a.cfg.Now().UTC()}
-			a.mu.Unlock()
-		},
+	opened := func(permille int, measurements uint64) {
+		o.Measurements = measurements
+		a.mu.Lock()
+		h.progress = Progress{State: running, Attempt: j.Stand.Attempts + 1, Permille: permille, Measurements: measurements, Parts: len(parts), Heard: a.cfg.Now().UTC()}
+		a.mu.Unlock()
 	}
 	err = a.cfg.Engines[i].Run(ctx, engine.Run{
-		Program: program, Parameters: j.Task.Parameters, Limits: j.Task.Limits.Engine(), Each: in.Each,
+		Program: program, Parameters: j.Task.Parameters, Limits: j.Task.Limits.Engine(),
+		Each: func(do func(string, []carnet.Measurement) error) error { return a.source.each(ctx, j, opened, do) },
 		Part: func(part []byte) error {
 			sealed, err := dpm.SealPart(slot, j.Label, len(parts), part)
 			if err != nil {
@@ -132,9 +122,6 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 			return nil
 		},
 	})
-	if err != nil && keyless != nil { // it says that a batch doesn't open, and not why
-		err = keyless
-	}
 	o.Parts, o.Sealed, o.Fingerprint = len(parts), seal.Root(leaves), carnet.Fingerprint(sum.Sum(nil))
 	return o, slot.Key(), parts, err
 }

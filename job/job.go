@@ -1,13 +1,15 @@
 // Package job owns what a world has computed: it chooses the batches that a job needs,
 // signs the order, brings the capsule to a DPM, gives it what it lacks, and believes of
-// the result what it has checked. A job may also run in the world itself.
+// the result what it has checked. A job may also run in the world itself; and at a things
+// agent, over what things' logs hold, for their owner.
 //
 // A job is ordered, accepted, withdrawing or ended; Next says what follows from what,
 // and is pure. docs/design/capsule.md has the messages, the states, and the recovery
-// rule for a crash at each point. Documents rest in the world's own store.
+// rule for a crash at each point, docs/design/own-jobs.md those of a things agent.
+// Documents rest in the party's own store.
 //
 // The package must not know how a DPM keeps or runs jobs, how measurements are stored,
-// or who may order what.
+// how a view is applied, or who may order what.
 package job
 
 import (
@@ -34,8 +36,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// Records is where the agent's documents rest, with what is stated of their changes.
+type Records interface {
+	Keep(ctx context.Context, kept []carnet.Kept, statements []ledger.Statement, plain ...carnet.Document) error
+	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
+	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
+	Plain(ctx context.Context, kind, id string) (carnet.Document, error)
+}
+
 // World is what the agent needs of its world: an *avatar.Agent.
 type World interface {
+	Records
 	EachBatch(ctx context.Context, id carnet.AvatarID, q avatar.BatchQuery, do func(id carnet.StreamID, b *avatar.Batch, ms []carnet.Measurement) error) error
 	SlotKey(context.Context, seal.Header) (seal.Key, error)
 	AnnounceTo(signer crypto.Signer, self carnet.PartyID) ([]byte, error)
@@ -46,11 +57,21 @@ type World interface {
 	Readable(carnet.AvatarID) error
 	// Bounds are what an avatar's owner lets be done with it.
 	Bounds(carnet.AvatarID) policy.Bounds
-	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
-	EachKept(ctx context.Context, kind string, do func(id string, version uint64, open func(any) error) error) error
-	OneKept(ctx context.Context, kind, id string, body any) (version uint64, err error)
-	Plain(ctx context.Context, kind, id string) (carnet.Document, error)
 	Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) ([]carnet.Document, error)
+	// SendersOf lists the things agents that speak about an avatar.
+	SendersOf(carnet.AvatarID) []carnet.PartyID
+}
+
+// source is what jobs are computed over: a world's avatars, or things' logs.
+type source interface {
+	// choose finds what a job needs. away: it is to leave this party.
+	choose(ctx context.Context, s *Spec, away bool) (*chosen, error)
+	// rechoose finds a job's inputs again, for a repetition.
+	rechoose(ctx context.Context, j *Job, away bool) (*chosen, error)
+	// each hands over the measurements of a job, and tells opened how far it is, in
+	// thousandths, and how many there were. An input that can't be made again, or is
+	// another than the order says, ends it with carnet.NotFound or carnet.Tampered.
+	each(ctx context.Context, j *Job, opened func(permille int, measurements uint64), do func(avatar string, ms []carnet.Measurement) error) error
 }
 
 // Depot keeps sealed objects: the world's way to its depot.
@@ -89,20 +110,28 @@ type Peer struct {
 // required.
 type Config struct {
 	Party   carnet.PartyID
-	Key     ed25519.PrivateKey // signs what this world says to DPMs
-	Purpose string             // what this world uses data for
-	World   World
-	Keys    *keys.Table
-	Depot   Depot
+	Key     ed25519.PrivateKey // signs what this party says of jobs
+	Purpose string             // what this party uses data for
+	// What jobs are computed over: a World, or what things' owners own. One of the two.
+	World World
+	Owned Owned
+	Keys  *keys.Table
+	Depot Depot
 	// DepotDID is the did:key of the depot; nil, or nothing: it is unknown, so no policy
 	// names it.
 	DepotDID func() string
 	// Peer finds a DPM that may be given jobs now: carnet.Forbidden when its peering has
-	// ended for good, carnet.Unavailable while it is suspended.
+	// ended for good, carnet.Unavailable while it is suspended. With World.
 	Peer func(name carnet.PartyID) (Peer, error)
-	// DPMs lists those that may be given jobs now.
+	// DPMs lists those that may be given jobs now. With World.
 	DPMs    func() []carnet.PartyID
-	Engines []engine.Engine // for jobs in this world
+	Engines []engine.Engine // for jobs in this party
+	// Most bounds a job in this party; zero fields: as engines do.
+	Most capsule.Limits
+	// AtOnce is how many jobs run in this party at once; default 1.
+	AtOnce int
+	// OfOwner is how many jobs that haven't ended one owner has, with Owned; default 16.
+	OfOwner int
 	// Signed names the engines whose programs must be modules that this world knows,
 	// wherever they run; none: any program may.
 	Signed []string
@@ -124,6 +153,8 @@ const kindKey = "job" // of outputs' keys in the key table
 // Agent is a world's jobs. Its methods may be called concurrently.
 type Agent struct {
 	cfg     Config
+	records Records
+	source  source
 	modules modules
 
 	putting sync.Mutex // held while a job is added; before mu
@@ -150,13 +181,13 @@ type held struct {
 	changed  chan struct{}
 }
 
-// atOnce is how many jobs run in this world at once.
-const atOnce = 1
-
 // New loads the agent's jobs.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
-	if cfg.World == nil || cfg.Keys == nil || cfg.Depot == nil || cfg.Peer == nil || cfg.DPMs == nil || cfg.Key == nil || cfg.Purpose == "" {
-		return nil, carnet.Errorf(carnet.Malformed, "jobs need a world with a key and a purpose, a key table, a depot and DPMs")
+	if cfg.Keys == nil || cfg.Depot == nil || cfg.Key == nil || cfg.Purpose == "" {
+		return nil, carnet.Errorf(carnet.Malformed, "jobs need a key and a purpose, a key table and a depot")
+	}
+	if (cfg.World == nil) == (cfg.Owned == nil) || cfg.World != nil && (cfg.Peer == nil || cfg.DPMs == nil) {
+		return nil, carnet.Errorf(carnet.Malformed, "jobs are over a world's avatars, with DPMs, or over what owners own")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -164,11 +195,22 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, atOnce), recheck: make(chan struct{}, 1)}
+	cfg.AtOnce, cfg.OfOwner = cmp.Or(cfg.AtOnce, 1), cmp.Or(cfg.OfOwner, 16)
+	a := &Agent{cfg: cfg, jobs: make(map[carnet.JobID]*held), local: make(chan struct{}, cfg.AtOnce), recheck: make(chan struct{}, 1)}
+	if cfg.World != nil {
+		a.records, a.source = cfg.World, avatars{a}
+	} else {
+		a.records, a.source = cfg.Owned, logs{a, make(chan struct{}, choosingAtOnce)}
+		a.cfg.DPMs = func() []carnet.PartyID { return nil }
+		a.cfg.Peer = func(carnet.PartyID) (Peer, error) {
+			return Peer{}, carnet.Errorf(carnet.Forbidden, "what things' logs hold is computed over at %s, and nowhere else", cfg.Party).
+				WithFix("leave out the place; a world that has the data orders from DPMs")
+		}
+	}
 	if err := a.loadModules(ctx); err != nil {
 		return nil, err
 	}
-	err := cfg.World.EachKept(ctx, kindJob, func(_ string, version uint64, open func(any) error) error {
+	err := a.records.EachKept(ctx, kindJob, func(_ string, version uint64, open func(any) error) error {
 		h := &held{version: version, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 		if err := open(&h.job); err != nil {
 			return err
@@ -193,9 +235,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	a.mu.Unlock()
-	work.Go(func() error { return a.watch(ctx) })
-	work.Go(func() error { return a.remind(ctx) })
-	work.Go(func() error { return a.tellRevoked(ctx) })
+	if a.cfg.World != nil {
+		work.Go(func() error { return a.watch(ctx) })
+		work.Go(func() error { return a.remind(ctx) })
+		work.Go(func() error { return a.tellRevoked(ctx) })
+	}
 	<-ctx.Done()
 	a.mu.Lock()
 	a.start = nil
@@ -205,7 +249,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // over reports whether nothing is to be done about a job any more.
 func (a *Agent) over(j *Job) bool {
-	return j.erased() || j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j)
+	return j.erased() || j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j) && !uncompared(j)
 }
 
 // watch withdraws the jobs of avatars that are gone, or whose policies forbid them, and
@@ -332,7 +376,7 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 	if j.Stand.State == Ended {
 		j.Bags, j.Received = nil, nil // nobody is given them again
 	}
-	if err := a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
+	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
 		return err
 	}
 	h.version++
@@ -386,6 +430,11 @@ func (a *Agent) trouble(h *held, why string) {
 func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
 	a.putting.Lock()
 	defer a.putting.Unlock()
+	if a.cfg.Owned != nil {
+		if err := a.mayWait(j.Owner); err != nil {
+			return err
+		}
+	}
 	for i := range a.erased { // since its inputs were chosen
 		if a.erased[i].of(&j) {
 			return carnet.Errorf(carnet.NotFound, "something of the avatars is erased")
@@ -411,25 +460,33 @@ func (a *Agent) put(ctx context.Context, j Job, program []byte) error {
 // putOnce stores a new job, with its program unless that is there: carnet.Conflict if that
 // came to be there meanwhile.
 func (a *Agent) putOnce(ctx context.Context, j *Job, program []byte) error {
-	kept := []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: 1, Body: *j}}
-	var have programDocument
-	_, err := a.cfg.World.OneKept(ctx, kindProgram, j.Task.Program.Fingerprint.String(), &have)
-	if carnet.CodeOf(err) == carnet.NotFound {
-		kept = append(kept, avatar.Kept{Kind: kindProgram, ID: j.Task.Program.Fingerprint.String(), Version: 1, Body: programDocument{program}})
-	} else if err != nil {
+	kept, err := a.keptProgram(ctx, program)
+	if err != nil {
 		return err
 	}
-	return a.cfg.World.Keep(ctx, kept, []ledger.Statement{{Kind: ledger.JobOrdered, Time: a.cfg.Now().UnixNano(), Peer: cmp.Or(j.At, a.cfg.Party), Object: capsule.Fingerprint(j.Order)}})
+	kept = append(kept, carnet.Kept{Kind: kindJob, ID: j.ID.String(), Version: 1, Body: *j})
+	return a.records.Keep(ctx, kept, []ledger.Statement{{Kind: ledger.JobOrdered, Time: a.cfg.Now().UnixNano(), Peer: cmp.Or(j.At, a.cfg.Party), Object: capsule.Fingerprint(j.Order)}})
 }
 
 type programDocument struct {
 	Program []byte `json:"program"`
 }
 
+// keptProgram is what is to be kept so that a program is: nothing if it is already.
+func (a *Agent) keptProgram(ctx context.Context, program []byte) ([]carnet.Kept, error) {
+	var have programDocument
+	id := carnet.FingerprintOf(program).String()
+	_, err := a.records.OneKept(ctx, kindProgram, id, &have)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return []carnet.Kept{{Kind: kindProgram, ID: id, Version: 1, Body: programDocument{program}}}, nil
+	}
+	return nil, err
+}
+
 // program returns a program that some job has.
 func (a *Agent) program(ctx context.Context, name carnet.Fingerprint) ([]byte, error) {
 	var doc programDocument
-	if _, err := a.cfg.World.OneKept(ctx, kindProgram, name.String(), &doc); err != nil {
+	if _, err := a.records.OneKept(ctx, kindProgram, name.String(), &doc); err != nil {
 		return nil, err
 	}
 	if carnet.FingerprintOf(doc.Program) != name {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/identity"
 	"carnet/ledger"
@@ -64,7 +63,7 @@ type heldModule struct {
 // loadModules reads the modules.
 func (a *Agent) loadModules(ctx context.Context) error {
 	a.modules.all = make(map[string]*heldModule)
-	return a.cfg.World.EachKept(ctx, kindModule, func(id string, version uint64, open func(any) error) error {
+	return a.records.EachKept(ctx, kindModule, func(id string, version uint64, open func(any) error) error {
 		var doc moduleDocument
 		if err := open(&doc); err != nil {
 			return err
@@ -145,23 +144,29 @@ func (a *Agent) AddModule(ctx context.Context, n NewModule) (Module, error) {
 	if err := unsigned(); err != nil {
 		return Module{}, err
 	}
-	// Without the lock: a depot that hangs keeps nobody from revoking a module.
-	if f, err := a.cfg.Depot.PutObject(ctx, n.Program, carnet.Keep); err != nil {
-		return Module{}, fmt.Errorf("store the module at the depot: %w", err)
-	} else if f != program.Fingerprint {
-		return Module{}, carnet.Errorf(carnet.Tampered, "the depot stored the module as %s, and it is %s", f, program.Fingerprint)
+	kept := []carnet.Kept{{Kind: kindModule, ID: m.ID(), Version: 1, Body: doc}}
+	stated := []ledger.Statement{{Kind: ledger.ModuleAdded, Time: a.cfg.Now().UnixNano(), Object: m.Fingerprint}}
+	if a.cfg.Owned != nil && a.cfg.Depot.Party() == "" { // a things agent may have no depot
+		bytes, err := a.keptProgram(ctx, n.Program)
+		if err != nil {
+			return Module{}, err
+		}
+		kept = append(kept, bytes...)
+	} else {
+		// Without the lock: a depot that hangs keeps nobody from revoking a module.
+		if f, err := a.cfg.Depot.PutObject(ctx, n.Program, carnet.Keep); err != nil {
+			return Module{}, fmt.Errorf("store the module at the depot: %w", err)
+		} else if f != program.Fingerprint {
+			return Module{}, carnet.Errorf(carnet.Tampered, "the depot stored the module as %s, and it is %s", f, program.Fingerprint)
+		}
+		stated = append(stated, ledger.Statement{Kind: ledger.StoredObject, Time: a.cfg.Now().UnixNano(), Peer: a.cfg.Depot.Party(), Object: program.Fingerprint, Size: uint64(program.Size)})
 	}
 	a.modules.changing.Lock()
 	defer a.modules.changing.Unlock()
 	if err := unsigned(); err != nil {
 		return Module{}, err
 	}
-	at := a.cfg.Now().UnixNano()
-	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindModule, ID: m.ID(), Version: 1, Body: doc}}, []ledger.Statement{
-		{Kind: ledger.StoredObject, Time: at, Peer: a.cfg.Depot.Party(), Object: program.Fingerprint, Size: uint64(program.Size)},
-		{Kind: ledger.ModuleAdded, Time: at, Object: m.Fingerprint},
-	})
-	if err != nil {
+	if err := a.records.Keep(ctx, kept, stated); err != nil {
 		return Module{}, err
 	}
 	a.modules.mu.Lock()
@@ -173,8 +178,8 @@ func (a *Agent) AddModule(ctx context.Context, n NewModule) (Module, error) {
 // admits refuses a module that may not be added here.
 func (a *Agent) admits(ctx context.Context, m *Module, bytes []byte, program capsule.Content) error {
 	if m.By != identity.DID(publicOf(a.cfg.Key)) && !slices.Contains(a.cfg.Publishers, m.By) {
-		return carnet.Errorf(carnet.Forbidden, "the module %s is signed by %s, who is no publisher for this world", m.ID(), m.By).
-			WithFix("have the operator add the publisher to publishers, in [world] of carnet.toml")
+		return carnet.Errorf(carnet.Forbidden, "the module %s is signed by %s, who is no publisher for %s", m.ID(), m.By, a.cfg.Party).
+			WithFix("have the operator add the publisher to publishers in carnet.toml")
 	}
 	if m.Program != program {
 		return carnet.Errorf(carnet.Malformed, "the record %s is of the program %s, and this one is %s", m.ID(), m.Program.Fingerprint, program.Fingerprint).
@@ -207,7 +212,7 @@ func (a *Agent) RevokeModule(ctx context.Context, id, why, message string) (Modu
 	case r.Module != m.Fingerprint:
 		return m, carnet.Errorf(carnet.Forbidden, "the revocation is of another module than %s", id)
 	case r.By != m.By && r.By != self:
-		return m, carnet.Errorf(carnet.Forbidden, "the revocation is by %s, and %s is of %s: only its publisher, or this world for itself, revokes it", r.By, id, m.By)
+		return m, carnet.Errorf(carnet.Forbidden, "the revocation is by %s, and %s is of %s: only its publisher, or %s for itself, revokes it", r.By, id, m.By, a.cfg.Party)
 	}
 	for _, have := range m.Revocations {
 		old, err := capsule.OpenRevocation(have)
@@ -225,7 +230,7 @@ func (a *Agent) RevokeModule(ctx context.Context, id, why, message string) (Modu
 	a.modules.mu.Lock()
 	h := a.modules.all[id]
 	a.modules.mu.Unlock()
-	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindModule, ID: id, Version: h.version + 1, Body: doc}}, []ledger.Statement{
+	err = a.records.Keep(ctx, []carnet.Kept{{Kind: kindModule, ID: id, Version: h.version + 1, Body: doc}}, []ledger.Statement{
 		{Kind: ledger.ModuleRevoked, Time: a.cfg.Now().UnixNano(), Object: capsule.Fingerprint(message)},
 	})
 	if err != nil {
@@ -272,8 +277,8 @@ func (a *Agent) forbids(id string) string {
 func (a *Agent) resolve(ctx context.Context, s *Spec) error {
 	if s.Module == "" {
 		if slices.Contains(a.cfg.Signed, s.Engine) {
-			return carnet.Errorf(carnet.Forbidden, "the program is no signed module, and this world has no others run").
-				WithFix("add it, and name it: carnet module add, carnet job run --module NAME@VERSION; or have the operator set unsigned_programs, in [world] of carnet.toml")
+			return carnet.Errorf(carnet.Forbidden, "the program is no signed module, and %s has no others run", a.cfg.Party).
+				WithFix("add it, and name it: carnet module add, carnet job run --module NAME@VERSION; or have the operator set unsigned_programs in carnet.toml")
 		}
 		return nil
 	}

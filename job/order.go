@@ -43,19 +43,31 @@ func (a *Agent) order(ctx context.Context, s Spec, repeats *Job) (Info, error) {
 // repeats.
 func (a *Agent) draft(ctx context.Context, s *Spec, repeats *Job) (j Job, c *chosen, err error) {
 	now := a.cfg.Now()
+	if err := a.about(s); err != nil {
+		return j, nil, err
+	}
 	if err := a.resolve(ctx, s); err != nil {
 		return j, nil, err
 	}
 	if *s, err = s.complete(now); err != nil {
 		return j, nil, err
 	}
+	if s.At == "" {
+		if err := a.allows(s.Limits); err != nil {
+			return j, nil, err
+		}
+	}
 	if err := a.check(ctx, s); err != nil {
 		return j, nil, err
 	}
+	if s.At != "" && a.cfg.Owned != nil {
+		_, err := a.cfg.Peer(s.At)
+		return j, nil, err
+	}
 	if repeats != nil {
-		c, err = a.rechoose(ctx, repeats, s.At != "")
+		c, err = a.source.rechoose(ctx, repeats, s.At != "")
 	} else {
-		c, err = a.choose(ctx, s, s.At != "")
+		c, err = a.source.choose(ctx, s, s.At != "")
 	}
 	if err != nil {
 		return j, nil, err
@@ -63,7 +75,7 @@ func (a *Agent) draft(ctx context.Context, s *Spec, repeats *Job) (j Job, c *cho
 	made := now.UTC().Truncate(time.Second)
 	j = Job{
 		ID: carnet.NewJobID(), At: s.At, Module: s.Module, Purpose: a.cfg.Purpose, Made: made, Until: made.Add(s.Within.Truncate(time.Second)), Label: capsule.LabelOf(c.label),
-		Avatars: s.Avatars, Pins: c.pins, Stand: Stand{State: Ordered}, Repeats: idOf(repeats),
+		Avatars: s.Avatars, Owner: s.Owner, Things: s.Things, Logs: c.logs, Pins: c.pins, Stand: Stand{State: Ordered}, Repeats: idOf(repeats),
 		Task: capsule.Task{
 			Engine: s.Engine, Program: capsule.Content{Fingerprint: carnet.FingerprintOf(s.Program), Size: int64(len(s.Program))}, Parameters: s.Parameters,
 			From: s.From.UnixNano(), To: s.To.UnixNano(), Properties: s.Properties, Inputs: c.inputs, Limits: s.Limits,
@@ -79,7 +91,21 @@ func idOf(j *Job) *carnet.JobID {
 	return &j.ID
 }
 
-// check refuses a program that the engine can't run, where this world has the engine.
+// allows refuses limits that are beyond what a job in this party may have.
+func (a *Agent) allows(l capsule.Limits) error {
+	m := a.cfg.Most
+	if m.Memory > 0 && l.Memory > m.Memory || m.Milliseconds > 0 && l.Milliseconds > m.Milliseconds || m.Output > 0 && l.Output > m.Output || m.Parts > 0 && l.Parts > m.Parts {
+		return carnet.Errorf(carnet.TooLarge, "%s gives a job %s", a.cfg.Party, mostOf(m)).WithFix("lower the limits")
+	}
+	return nil
+}
+
+// mostOf says what a job may have at most.
+func mostOf(m capsule.Limits) string {
+	return fmt.Sprintf("at most %d MiB of memory, %s, and %d bytes of output in %d parts", m.Memory>>20, time.Duration(m.Milliseconds)*time.Millisecond, m.Output, m.Parts)
+}
+
+// check refuses a program that the engine can't run, where this party has the engine.
 func (a *Agent) check(ctx context.Context, s *Spec) error {
 	for _, e := range a.cfg.Engines {
 		if e.Name() == s.Engine {
@@ -87,7 +113,7 @@ func (a *Agent) check(ctx context.Context, s *Spec) error {
 		}
 	}
 	if s.At == "" {
-		return carnet.Errorf(carnet.Malformed, "this world has no engine %q", s.Engine)
+		return carnet.Errorf(carnet.Malformed, "%s has no engine %q", a.cfg.Party, s.Engine)
 	}
 	return nil
 }
@@ -171,8 +197,7 @@ func lacks(o *capsule.Offer, j *Job) error {
 	case o.Engines[at].Signed && j.Module == "":
 		return carnet.Errorf(carnet.Forbidden, "the program is no signed module, and %s runs no others", o.By).WithFix("add it, and name it: carnet module add, carnet job run --module NAME@VERSION")
 	case l.Memory > o.Most.Memory || l.Milliseconds > o.Most.Milliseconds || l.Output > o.Most.Output || l.Parts > o.Most.Parts:
-		return carnet.Errorf(carnet.TooLarge, "%s gives a job at most %d MiB of memory, %s, and %d bytes of output in %d parts",
-			o.By, o.Most.Memory>>20, time.Duration(o.Most.Milliseconds)*time.Millisecond, o.Most.Output, o.Most.Parts).WithFix("lower the limits, or choose another: carnet job plan")
+		return carnet.Errorf(carnet.TooLarge, "%s gives a job %s", o.By, mostOf(o.Most)).WithFix("lower the limits, or choose another: carnet job plan")
 	}
 	return nil
 }

@@ -8,12 +8,13 @@ import (
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/identity"
 )
 
-// Plan says where a job could run, where it is to, and what would leave this world for
+// Plan says where a job could run, where it is to, and what would leave this party for
 // that.
 type Plan struct {
-	Batches      int               `json:"batches" doc:"That would leave, as they are."`
+	Batches      int               `json:"batches" doc:"That would leave for a DPM, as they are; 0 at a things agent, from which nothing leaves."`
 	Bytes        int64             `json:"bytes"`
 	Keys         int               `json:"keys" doc:"Of slots, that a DPM would be given."`
 	Measurements uint64            `json:"measurements" doc:"That the program would be given."`
@@ -23,13 +24,14 @@ type Plan struct {
 	Places       []Place           `json:"places"`
 	// Choice is the place that is best; empty with Here false: none can.
 	Choice carnet.PartyID `json:"choice,omitempty"`
-	Here   bool           `json:"here" doc:"Whether the choice is this world itself."`
+	Here   bool           `json:"here" doc:"Whether the choice is this party itself."`
 	Why    string         `json:"why" doc:"Of the choice."`
 }
 
 // Place is where a job could run.
 type Place struct {
-	At      carnet.PartyID `json:"at" doc:"This world itself, or a DPM as it calls it."`
+	At      carnet.PartyID `json:"at" doc:"This party itself, or another as it calls it."`
+	Role    identity.Role  `json:"role" doc:"What it is: things, world or dpm." enum:"things,world,dpm"`
 	Here    bool           `json:"here"`
 	Can     bool           `json:"can"`
 	Why     string         `json:"why" doc:"Why it can't; or what speaks for and against it."`
@@ -48,13 +50,11 @@ func (a *Agent) Plan(ctx context.Context, s Spec) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Bytes: c.bytes, Keys: len(c.slots), Label: j.Label, Properties: c.properties}
-	for i := range c.inputs {
-		p.Batches += c.inputs[i].Batches
+	p := Plan{Label: j.Label, Properties: c.properties}
+	for i := range c.pins {
 		p.Measurements += c.pins[i].Measurements
-		p.Along += c.pins[i].Along
 	}
-	here := Place{At: a.cfg.Party, Here: true, Can: a.hasEngine(s.Engine)}
+	here := Place{At: a.cfg.Party, Role: identity.World, Here: true, Can: a.hasEngine(s.Engine)}
 	here.Why = "nothing leaves"
 	if !here.Can {
 		here.Why = fmt.Sprintf("it has no engine %q", s.Engine)
@@ -62,12 +62,55 @@ func (a *Agent) Plan(ctx context.Context, s Spec) (Plan, error) {
 	if err := a.bounded(&j); err != nil { // so it is everywhere
 		here.Can, here.Why = false, err.Error()
 	}
+	if a.cfg.Owned != nil {
+		here.Role = identity.Things
+		p.Places = append([]Place{here}, a.seeing(&j)...)
+		p.Here, p.Choice, p.Why = here.Can, here.At, "what a thing's log holds is computed over where it is, and nothing leaves"
+		if !here.Can {
+			p.Choice, p.Why = "", "no place can do it"
+		}
+		return p, nil
+	}
+	p.Bytes, p.Keys = c.bytes, len(c.slots)
+	for i := range c.inputs {
+		p.Batches += c.inputs[i].Batches
+		p.Along += c.pins[i].Along
+	}
 	p.Places = append(p.Places, here)
 	for _, name := range a.cfg.DPMs() {
 		p.Places = append(p.Places, a.place(ctx, name, &j, c))
 	}
+	p.Places = append(p.Places, a.agents(&j)...)
 	p.choose()
 	return p, nil
+}
+
+// agents are the things agents that have the logs of a job's avatars: places at which a
+// world orders nothing.
+func (a *Agent) agents(j *Job) (all []Place) {
+	var names []carnet.PartyID
+	for _, id := range j.Avatars {
+		names = append(names, a.cfg.World.SendersOf(id)...)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		all = append(all, Place{At: name, Role: identity.Things, Why: "a thing's log is its owner's to compute over: the owner may run the same there, under this world's view, and nothing leaves"})
+	}
+	return all
+}
+
+// seeing are the worlds that are shown something of a job's things: places at which an
+// owner orders nothing.
+func (a *Agent) seeing(j *Job) (all []Place) {
+	var names []carnet.PartyID
+	for _, id := range j.Things {
+		names = append(names, a.cfg.Owned.Worlds(id)...)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		all = append(all, Place{At: name, Role: identity.World, Why: "its operator orders there, over what its view has shown it already, and may have a DPM compute; nothing more would leave here"})
+	}
+	return all
 }
 
 func (a *Agent) hasEngine(name string) bool {
@@ -81,7 +124,7 @@ func (a *Agent) hasEngine(name string) bool {
 
 // place says whether a DPM can do a job, and may.
 func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chosen) Place {
-	no := func(why error) Place { return Place{At: name, Why: why.Error()} }
+	no := func(why error) Place { return Place{At: name, Role: identity.DPM, Why: why.Error()} }
 	peer, err := a.cfg.Peer(name)
 	if err != nil {
 		return no(err)
@@ -105,7 +148,7 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 	if err := lacks(&offer, j); err != nil {
 		return no(err)
 	}
-	p := Place{At: name, Can: true, Workers: offer.Workers, Waiting: offer.Waiting}
+	p := Place{At: name, Role: identity.DPM, Can: true, Workers: offer.Workers, Waiting: offer.Waiting}
 	p.Why = fmt.Sprintf("it may have the data; workers: %d, jobs that wait: %d", p.Workers, p.Waiting)
 	if p.Workers == 0 {
 		p.Can, p.Why = false, "no worker of it runs"

@@ -93,7 +93,7 @@ func (a *Agent) keepRecord(ctx context.Context, h *held, said, why string) error
 		return nil
 	}
 	j.Record, j.NoRecord = said, why
-	if err := a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
+	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
 		return err
 	}
 	h.version++

@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/ledger"
-	"carnet/seal"
 )
 
 // Repeat orders the same program over the same inputs once more: at a DPM, or in this
@@ -36,7 +34,7 @@ func (a *Agent) Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, 
 		}
 	}
 	return a.order(ctx, Spec{
-		At: at, Module: j.Module, Engine: j.Task.Engine, Program: program, Parameters: j.Task.Parameters, Avatars: j.Avatars,
+		At: at, Module: j.Module, Engine: j.Task.Engine, Program: program, Parameters: j.Task.Parameters, Avatars: j.Avatars, Owner: j.Owner, Things: j.Things,
 		From: time.Unix(0, j.Task.From), To: time.Unix(0, j.Task.To), Properties: j.Task.Properties, Limits: j.Task.Limits, Within: within,
 	}, &j)
 }
@@ -44,29 +42,9 @@ func (a *Agent) Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, 
 // Same is what is found of a repetition that agrees.
 const Same = "the same output"
 
-// rechoose finds a job's inputs again, for a repetition.
-func (a *Agent) rechoose(ctx context.Context, j *Job, away bool) (*chosen, error) {
-	c := &chosen{inputs: j.Task.Inputs, pins: j.Pins, label: j.Label.Label()}
-	places := make(map[seal.Path]int)
-	for i, p := range j.Pins {
-		b := &building{}
-		q := avatar.BatchQuery{From: j.Task.From, To: j.Task.To, Properties: j.Task.Properties, Onward: away, Stream: p.Stream, First: p.First, Last: p.Last}
-		err := a.cfg.World.EachBatch(ctx, p.Avatar, q, func(_ carnet.StreamID, batch *avatar.Batch, ms []carnet.Measurement) error {
-			b.add(batch, ms)
-			c.slots.add(batch, places)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if carnet.FingerprintOf(b.data) != j.Task.Inputs[i].Fingerprint {
-			return nil, carnet.Errorf(carnet.NotFound, "it can't be repeated: batches of %s are deleted since, or their keys are destroyed", p.Avatar)
-		}
-		c.bytes += int64(len(b.data))
-	}
-	c.label = j.Label.Label()
-	return c, nil
-}
+// uncompared reports whether a repetition's output is still to be compared: the party
+// ended before it was.
+func uncompared(j *Job) bool { return j.Repeats != nil && j.Found == "" && j.Output != nil }
 
 // compared compares a repetition with the job that it repeats, and states what was
 // found.
@@ -98,9 +76,9 @@ func (a *Agent) compared(ctx context.Context, h *held) error {
 		j.Found = fmt.Sprintf("another output: %s lied in the job %s", j.At, j.ID)
 		peer, object = j.At, capsule.Fingerprint(j.Stand.Result)
 	default:
-		j.Found = fmt.Sprintf("another output: %s or %s lied; repeat it in this world to know which", cmp.Or(f.At, a.cfg.Party), cmp.Or(j.At, a.cfg.Party))
+		j.Found = fmt.Sprintf("another output: %s or %s lied; repeat it here to know which", cmp.Or(f.At, a.cfg.Party), cmp.Or(j.At, a.cfg.Party))
 	}
-	err = a.cfg.World.Keep(ctx, []avatar.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, []ledger.Statement{{
+	err = a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, []ledger.Statement{{
 		Kind: ledger.JobCompared, Time: a.cfg.Now().UnixNano(), Peer: peer, Object: object, Reason: j.Found,
 	}})
 	if err != nil {

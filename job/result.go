@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/engine"
@@ -238,7 +237,7 @@ func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
 		}
 		return nil, carnet.Errorf(carnet.NotFound, "the job has no output: it is %s: %s", j.Stand.Outcome, j.Stand.Why)
 	}
-	for _, v := range j.Avatars {
+	for _, v := range j.Avatars { // none at a things agent
 		if err := a.cfg.World.Readable(v); carnet.CodeOf(err) == carnet.NotFound {
 			return nil, carnet.Errorf(carnet.NotFound, "the avatar %s, of which this was computed, isn't here any more", v)
 		} else if err != nil {
@@ -280,7 +279,7 @@ func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
 // is lost or damaged here is fetched back from the depot.
 func (a *Agent) sealed(ctx context.Context, j *Job) (object []byte, err error) {
 	for n := range j.Output.Parts {
-		d, err := a.cfg.World.Plain(ctx, kindPart, partID(j.ID, n))
+		d, err := a.records.Plain(ctx, kindPart, partID(j.ID, n))
 		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 			return nil, err
 		}
@@ -318,14 +317,14 @@ func (a *Agent) destroy(ctx context.Context, h *held) error {
 	case j.Stored != stored:
 		return carnet.Errorf(carnet.Unavailable, "the output was stored at the depot while it was destroyed")
 	}
-	kept := []avatar.Kept{}
+	kept := []carnet.Kept{}
 	for n := range j.Output.Parts {
-		kept = append(kept, avatar.Kept{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
+		kept = append(kept, carnet.Kept{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
 	}
 	j.Output, j.Path, j.Stored = nil, "", carnet.Fingerprint{}
 	j.Stand.Why = "its output is destroyed: an avatar of it isn't here any more"
-	kept = append(kept, avatar.Kept{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j})
-	if err := a.cfg.World.Keep(ctx, kept, nil); err != nil {
+	kept = append(kept, carnet.Kept{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j})
+	if err := a.records.Keep(ctx, kept, nil); err != nil {
 		return err
 	}
 	h.version++

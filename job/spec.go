@@ -20,6 +20,12 @@ type Spec struct {
 	Program    []byte            `json:"program"`
 	Parameters json.RawMessage   `json:"parameters,omitempty"`
 	Avatars    []carnet.AvatarID `json:"avatars"`
+	// At a things agent: whose job it is, and over which things of theirs. ViewOf is the
+	// world, or Mapping the mapping, under whose views; neither: the log as it is.
+	Owner      string            `json:"owner,omitempty"`
+	Things     []carnet.ThingID  `json:"things,omitempty"`
+	ViewOf     carnet.PartyID    `json:"view_of,omitempty"`
+	Mapping    *carnet.MappingID `json:"mapping,omitempty"`
 	From       time.Time         `json:"from,omitzero"` // default: from the first on
 	To         time.Time         `json:"to,omitzero"`   // default: now
 	Properties []string          `json:"properties,omitempty"`
@@ -65,8 +71,6 @@ func (s Spec) complete(now time.Time) (Spec, error) {
 	switch {
 	case len(s.Program) == 0 || len(s.Program) > engine.MostProgram:
 		return s, bad("the program has %d bytes, want 1 to %d", len(s.Program), engine.MostProgram)
-	case len(s.Avatars) == 0 || len(s.Avatars) > capsule.MostInputs:
-		return s, bad("a job is about 1 to %d avatars, not %d", capsule.MostInputs, len(s.Avatars))
 	case len(s.Properties) > 64:
 		return s, bad("a job is about at most 64 properties, not %d", len(s.Properties))
 	case !s.From.Before(s.To):
@@ -74,15 +78,32 @@ func (s Spec) complete(now time.Time) (Spec, error) {
 	case s.Within < time.Second || s.Within > capsule.Longest:
 		return s, bad("a job is to be done within 1s to %s, not %s", capsule.Longest, s.Within)
 	}
-	for i, a := range s.Avatars {
-		if slices.Contains(s.Avatars[:i], a) {
-			return s, bad("the avatar %s stands twice", a)
-		}
-	}
 	return s, s.Limits.Engine().Check()
 }
 
-// Job is a job that this world ordered. It is stored sealed, as it is.
+// about refuses what a job at a party can't be about.
+func (a *Agent) about(s *Spec) error {
+	bad := func(format string, args ...any) *carnet.Error {
+		return carnet.Errorf(carnet.Malformed, format, args...)
+	}
+	if a.cfg.Owned != nil {
+		return s.aboutThings()
+	}
+	if len(s.Things) > 0 || s.ViewOf != "" || s.Mapping != nil {
+		return bad("a job in a world is about avatars, and things are named").WithFix("name avatars; or ask the things agent: carnet job run --party")
+	}
+	if len(s.Avatars) == 0 || len(s.Avatars) > capsule.MostInputs {
+		return bad("a job is about 1 to %d avatars, not %d", capsule.MostInputs, len(s.Avatars)).WithFix("name them: carnet avatar list")
+	}
+	for i, v := range s.Avatars {
+		if slices.Contains(s.Avatars[:i], v) {
+			return bad("the avatar %s stands twice", v)
+		}
+	}
+	return nil
+}
+
+// Job is a job that this party ordered. It is stored sealed, as it is.
 type Job struct {
 	ID       carnet.JobID       `json:"id"`
 	At       carnet.PartyID     `json:"at,omitempty"` // the DPM, as this world calls it; empty: in this world
@@ -92,8 +113,11 @@ type Job struct {
 	Task     capsule.Task       `json:"task"`
 	Module   string             `json:"module,omitempty"` // the id of the one that runs
 	Label    capsule.Label      `json:"label"`
-	Avatars  []carnet.AvatarID  `json:"avatars"` // a1, a2 and so on in the order
-	Pins     []Pin              `json:"pins"`    // of the task's inputs, in their order
+	Avatars  []carnet.AvatarID  `json:"avatars"`          // a1, a2 and so on in the order; none at a things agent
+	Owner    string             `json:"owner,omitempty"`  // at a things agent: whose it is
+	Things   []carnet.ThingID   `json:"things,omitempty"` // likewise, instead of avatars
+	Logs     []Log              `json:"logs,omitempty"`   // what it reads of each of them
+	Pins     []Pin              `json:"pins"`             // of the task's inputs, in their order
 	Order    string             `json:"order,omitempty"`
 	Bags     [][]byte           `json:"bags,omitempty"`
 	Received []byte             `json:"reception,omitempty"` // the announcement that goes with them
@@ -118,9 +142,9 @@ func (j *Job) erased() bool { return j.Erasure != carnet.ErasureID{} }
 
 // Pin says where an input's batches are.
 type Pin struct {
-	Avatar       carnet.AvatarID `json:"avatar"`
-	Stream       carnet.StreamID `json:"stream"` // its id in this world's store
-	First        uint64          `json:"first"`
+	Avatar       carnet.AvatarID `json:"avatar,omitzero"` // none at a things agent
+	Stream       carnet.StreamID `json:"stream,omitzero"` // its id in this world's store
+	First        uint64          `json:"first"`           // batch; of a thing's log, position
 	Last         uint64          `json:"last"`
 	Measurements uint64          `json:"measurements"` // that the program is given
 	Along        uint64          `json:"along"`        // others, that are in the same batches

@@ -140,6 +140,12 @@ type ThingsConfig struct {
 	MaxAhead Duration `toml:"max_ahead,omitempty"`
 	// Policies are Cedar files; none: the default policy.
 	Policies []string `toml:"policies,omitempty"`
+	// Publishers are the did:keys of those, beside this agent, whose modules may be added
+	// for owners to run.
+	Publishers []string `toml:"publishers,omitempty"`
+	// UnsignedPrograms lets owners run WebAssembly here that is no signed module: nobody
+	// can revoke it. Default false.
+	UnsignedPrograms bool `toml:"unsigned_programs,omitempty"`
 }
 
 // WorldConfig is what only a world has. What it may hold is shown to peers.

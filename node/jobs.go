@@ -10,12 +10,15 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/identity"
 	"carnet/job"
+	"carnet/job/thinglog"
 	"carnet/keys"
 	"carnet/peering"
 	"carnet/revocation"
+	"carnet/thing"
 )
 
 // openJobs opens what a world has computed.
@@ -33,6 +36,39 @@ func (n *Node) openJobs(ctx context.Context, agent *avatar.Agent, key ed25519.Pr
 		return err
 	}
 	n.revocations.Subscribe(func(revocation.State) { n.api.Jobs.Recheck() })
+	n.work = append(n.work, n.api.Jobs.Run)
+	return nil
+}
+
+// jobsID is the key with which a things agent signs what its owners have computed. It is
+// for that alone: what worlds and depots know it by are others.
+var jobsID = keys.ID{Kind: "sign", Name: "jobs"}
+
+// ownMost is the most that a job at a things agent may have.
+var ownMost = capsule.Limits{Memory: 256 << 20, Milliseconds: (10 * time.Minute).Milliseconds(), Output: 8 << 20, Parts: 1024}
+
+// openOwnJobs opens what owners have computed over what their things measured.
+func (n *Node) openOwnJobs(ctx context.Context, agent *thing.Agent) error {
+	key, err := n.table.Signer(ctx, jobsID)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		key, err = n.table.MakeSigner(ctx, jobsID)
+	}
+	if err != nil {
+		return err
+	}
+	engines, err := engines(filepath.Join(n.config.path(n.config.Data), "compiled"))
+	if err != nil {
+		return err
+	}
+	c := n.config
+	n.api.Jobs, err = job.New(ctx, job.Config{
+		Party: c.Party, Key: key, Purpose: "own", Owned: thinglog.Agent{Agent: agent}, Keys: n.table, Depot: &n.depot, Engines: engines, Log: n.log,
+		Most: ownMost, AtOnce: c.Limits.JobsAtOnce, OfOwner: c.Limits.JobsOfOwner,
+		Signed: signed(c.Things.UnsignedPrograms), Publishers: c.Things.Publishers,
+	})
+	if err != nil {
+		return err
+	}
 	n.work = append(n.work, n.api.Jobs.Run)
 	return nil
 }

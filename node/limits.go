@@ -43,6 +43,10 @@ type Limits struct {
 	// mappings, as counted since the agent's start; ending them isn't counted. Default
 	// 10,000.
 	ViewsOfOwner int `toml:"views_of_owner,omitempty"`
+	// JobsAtOnce is how many of owners' jobs a things agent runs at once, and JobsOfOwner
+	// how many of one owner's may be there that haven't ended. Default 1 and 16.
+	JobsAtOnce  int `toml:"jobs_at_once,omitempty"`
+	JobsOfOwner int `toml:"jobs_of_owner,omitempty"`
 	// AvatarsOfSender is how many avatars a world has that one things agent asked for.
 	// Default 100,000.
 	AvatarsOfSender int `toml:"avatars_of_sender,omitempty"`
@@ -92,6 +96,8 @@ func (l Limits) check() error {
 		{"descriptions_of_owner", l.DescriptionsOfOwner, 1 << 40},
 		{"mappings_of_owner", l.MappingsOfOwner, 0},
 		{"views_of_owner", l.ViewsOfOwner, 0},
+		{"jobs_at_once", l.JobsAtOnce, 64},
+		{"jobs_of_owner", l.JobsOfOwner, 0},
 		{"avatars_of_sender", l.AvatarsOfSender, 1 << 30},
 		{"grants_of_giver", l.GrantsOfGiver, 100_000},
 		{"shares_of_grant", l.SharesOfGrant, 0},

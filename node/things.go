@@ -45,7 +45,7 @@ func (n *Node) openThings(ctx context.Context) error {
 	}
 	n.work = append(n.work, agent.Run)
 	n.api.Things, n.api.Recoveries = agent, true
-	return nil
+	return n.openOwnJobs(ctx, agent)
 }
 
 // world is what the agent knows of a world that is its peer, or was.

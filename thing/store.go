@@ -19,6 +19,9 @@ type Store interface {
 	// exist already, and documents whose stored version isn't Version-1, fail
 	// the whole with carnet.Conflict.
 	Commit(ctx context.Context, group *Group) error
+	// Put makes documents and statements durable beside the groups, as Commit would. Any
+	// goroutine may call it.
+	Put(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error
 
 	// Log returns the rows that hold position from and what comes after it, oldest
 	// first, until limit bytes of bodies are reached (at least one row if there is

@@ -120,6 +120,10 @@ func (s *memory) Commit(_ context.Context, g *Group) error {
 	return nil
 }
 
+func (s *memory) Put(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error {
+	return s.Commit(ctx, &Group{Documents: documents, Statements: statements})
+}
+
 func (s *memory) Log(ctx context.Context, from uint64, limit int) (rows []LogRow, err error) {
 	s.mu.Lock()
 	reading := s.reading

@@ -18,20 +18,32 @@ import (
 type jobCommands struct {
 	Run    jobRun    `cmd:"" help:"Have something computed, and wait for it."`
 	Plan   jobPlan   `cmd:"" help:"Say where a job could run, and what would leave for it."`
-	List   jobList   `cmd:"" help:"List the jobs of a world."`
+	List   jobList   `cmd:"" help:"List the jobs of a world, or your own at a things agent."`
 	Show   jobShow   `cmd:"" help:"Show a job, or what came out of it, or what was signed of it."`
 	Watch  jobWatch  `cmd:"" help:"Follow a job until it has ended."`
 	Cancel jobCancel `cmd:"" help:"Withdraw a job: its DPM destroys the keys."`
 	Repeat jobRepeat `cmd:"" help:"Run a job once more over the same inputs, and compare."`
 }
 
-// ofJobs is the way to the world whose jobs are meant.
+// ofJobs is the way to the party whose jobs are meant: a world, or a things agent if it is
+// named by --party.
 type ofJobs struct {
 	reaching
 	JSON bool `help:"As JSON."`
 }
 
-func (c ofJobs) world() (*client.Client, error) { return c.one(identity.World, administrator) }
+// place is the party that is asked, with a token that may: a world's operator orders
+// there, at a things agent the things' owner.
+func (c ofJobs) place() (*client.Client, error) {
+	role, err := c.roleOf(identity.World)
+	switch {
+	case err != nil:
+		return nil, err
+	case role == identity.Things:
+		return c.one(identity.Things, ownUser, creator, administrator)
+	}
+	return c.one(identity.World, administrator)
+}
 
 // wanted is what is to be computed.
 type wanted struct {
@@ -39,7 +51,10 @@ type wanted struct {
 	Program    string            `xor:"program" required:"" type:"existingfile" placeholder:"FILE" help:"A WebAssembly file that nobody signed: only where the operators of the world and of the place allow it."`
 	Query      string            `xor:"program" required:"" placeholder:"SQL" help:"The query, over the table measurements."`
 	Parameters string            `placeholder:"JSON" help:"An object for the module."`
-	Avatar     []carnet.AvatarID `required:"" help:"Whose measurements. May be given several times: the program is told a1, a2 and so on."`
+	Avatar     []carnet.AvatarID `help:"In a world: whose measurements. May be given several times: the program is told a1, a2 and so on."`
+	Thing      []carnet.ThingID  `placeholder:"ID" help:"At a things agent (--party): over the log of which thing of yours. May be given several times, likewise."`
+	ViewOf     carnet.PartyID    `xor:"view" placeholder:"WORLD" help:"At a things agent: over what this world was shown of it. Default: the log as it is."`
+	Mapping    *carnet.MappingID `xor:"view" placeholder:"ID" help:"Likewise, over what was shown under the views of this mapping."`
 	From       time.Time         `placeholder:"TIME" help:"Measured from then on, as 2026-11-22T10:00:00Z."`
 	To         time.Time         `placeholder:"TIME" help:"Measured before then. Default: now."`
 	Property   []string          `placeholder:"NAME" help:"Only these. Default: all."`
@@ -55,7 +70,7 @@ const (
 )
 
 func (w wanted) job() (api.NewJob, error) {
-	n := api.NewJob{Module: w.Module, Avatars: w.Avatar, Properties: w.Property, Within: int(w.Within / time.Second)}
+	n := api.NewJob{Module: w.Module, Avatars: w.Avatar, Things: w.Thing, ViewOf: w.ViewOf, Mapping: w.Mapping, Properties: w.Property, Within: int(w.Within / time.Second)}
 	switch {
 	case w.Query != "":
 		n.Engine, n.Program = engineSQL, []byte(w.Query)
@@ -84,19 +99,19 @@ func (w wanted) job() (api.NewJob, error) {
 	return n, nil
 }
 
-// here is how the world itself is named as a place.
+// here is how the party itself is named as a place.
 const here = "here"
 
 type jobRun struct {
 	ofJobs
 	wanted
-	At     string `default:"auto" placeholder:"PLACE" help:"A DPM's name, here for the world itself, or auto for what job plan would choose. Default: auto."`
+	At     string `default:"auto" placeholder:"PLACE" help:"A DPM's name, here for the party itself, or auto for what job plan would choose. Default: auto."`
 	NoWait bool   `help:"Don't wait for its end."`
 	Out    string `type:"path" placeholder:"FILE" help:"Where to write what comes out. Default: standard output."`
 }
 
 func (c jobRun) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
@@ -107,7 +122,7 @@ func (c jobRun) Run(ctx context.Context, s streams) error {
 	switch c.At {
 	case here:
 	case "auto":
-		p, err := world.PlanJob(ctx, n)
+		p, err := party.PlanJob(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -121,7 +136,7 @@ func (c jobRun) Run(ctx context.Context, s streams) error {
 	default:
 		n.At = carnet.PartyID(c.At)
 	}
-	j, err := world.RunJob(ctx, n)
+	j, err := party.RunJob(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -129,21 +144,21 @@ func (c jobRun) Run(ctx context.Context, s streams) error {
 	if c.NoWait {
 		return c.shown(s, j)
 	}
-	if j, err = follow(ctx, s, world, j); err != nil {
+	if j, err = follow(ctx, s, party, j); err != nil {
 		return err
 	}
 	if c.JSON {
 		return c.shown(s, j)
 	}
-	return c.put(ctx, s, world, j)
+	return c.put(ctx, s, party, j)
 }
 
 // put writes what came out of a job, or fails as it did.
-func (c jobRun) put(ctx context.Context, s streams, world *client.Client, j api.Job) error {
+func (c jobRun) put(ctx context.Context, s streams, party *client.Client, j api.Job) error {
 	if err := failure(j); err != nil {
 		return err
 	}
-	out, err := world.JobOutput(ctx, j.ID)
+	out, err := party.JobOutput(ctx, j.ID)
 	if err != nil {
 		return err
 	}
@@ -167,7 +182,7 @@ func failure(j api.Job) error {
 }
 
 // follow waits for the end of a job, and tells how far it is.
-func follow(ctx context.Context, s streams, world *client.Client, j api.Job) (api.Job, error) {
+func follow(ctx context.Context, s streams, party *client.Client, j api.Job) (api.Job, error) {
 	last := ""
 	for j.State != job.Ended {
 		if line := standing(j); line != last {
@@ -175,7 +190,7 @@ func follow(ctx context.Context, s streams, world *client.Client, j api.Job) (ap
 			last = line
 		}
 		var err error
-		if j, err = world.Job(ctx, j.ID, true); err != nil {
+		if j, err = party.Job(ctx, j.ID, true); err != nil {
 			return j, err
 		}
 	}
@@ -214,10 +229,20 @@ func (c ofJobs) shown(s streams, j api.Job) error {
 	if at == "" {
 		at = "in the world"
 	}
+	if j.Owner != "" {
+		at = "at the things agent, for " + plain(j.Owner)
+	}
 	t := table{
 		{"job", j.ID.String()}, {"at", at}, {"state", standing(j)}, {"made", clock(j.Made)}, {"until", clock(j.Until)},
 		{"engine", j.Task.Engine}, {"program", fmt.Sprintf("%s, %d bytes", j.Task.Program.Fingerprint, j.Task.Program.Size)},
 		{"inputs", fmt.Sprint(len(j.Task.Inputs))}, {"label", labelText(j.Label)},
+	}
+	for i, l := range j.Logs {
+		of := fmt.Sprintf("the log of %s from %d to %d", l.Thing, l.From, max(l.End, 1)-1)
+		if l.World != "" {
+			of += fmt.Sprintf(", as %s was shown it", l.World)
+		}
+		t.add(fmt.Sprintf("a%d", i+1), of)
 	}
 	if j.Module != "" {
 		t.add("module", plain(j.Module))
@@ -256,7 +281,7 @@ type jobPlan struct {
 }
 
 func (c jobPlan) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
@@ -264,7 +289,7 @@ func (c jobPlan) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	p, err := world.PlanJob(ctx, n)
+	p, err := party.PlanJob(ctx, n)
 	if err != nil || c.JSON {
 		return orJSON(s, p, err)
 	}
@@ -272,13 +297,21 @@ func (c jobPlan) Run(ctx context.Context, s streams) error {
 	for i, name := range p.Names() {
 		fmt.Fprintf(s.out, "%s %s (%d)", map[bool]string{true: ":", false: ","}[i == 0], plain(name), p.Properties[name])
 	}
-	fmt.Fprintf(s.out, ".\nAt a DPM %d batches of %d bytes and %d keys would leave, labelled %s; it could read %d more measurements that are in these batches.\n\n",
-		p.Batches, p.Bytes, p.Keys, labelText(p.Label), p.Along)
-	t := table{{"PLACE", "CAN", "WHY"}}
+	if p.Batches == 0 {
+		fmt.Fprintf(s.out, ".\nNothing would leave. What comes out is labelled %s.\n\n", labelText(p.Label))
+	} else {
+		fmt.Fprintf(s.out, ".\nAt a DPM %d batches of %d bytes and %d keys would leave, labelled %s; it could read %d more measurements that are in these batches.\n\n",
+			p.Batches, p.Bytes, p.Keys, labelText(p.Label), p.Along)
+	}
+	t := table{{"PLACE", "ROLE", "CAN", "WHY"}}
 	for _, at := range p.Places {
-		t.add(string(at.At), map[bool]string{true: "yes", false: "no"}[at.Can], plain(at.Why))
+		t.add(string(at.At), string(at.Role), map[bool]string{true: "yes", false: "no"}[at.Can], plain(at.Why))
 	}
 	if err := t.write(s.out); err != nil {
+		return err
+	}
+	if p.Choice == "" {
+		_, err = fmt.Fprintf(s.out, "\nBest: none, since %s.\n", plain(p.Why))
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "\nBest: %s, since %s.\n", p.Choice, plain(p.Why))
@@ -288,11 +321,11 @@ func (c jobPlan) Run(ctx context.Context, s streams) error {
 type jobList struct{ ofJobs }
 
 func (c jobList) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
-	all, err := world.Jobs(ctx)
+	all, err := party.Jobs(ctx)
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
@@ -315,22 +348,22 @@ type jobShow struct {
 }
 
 func (c jobShow) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
 	switch {
 	case c.Output:
-		out, err := world.JobOutput(ctx, c.ID)
+		out, err := party.JobOutput(ctx, c.ID)
 		if err == nil {
 			_, err = s.out.Write(out)
 		}
 		return err
 	case c.Proof:
-		p, err := world.JobProof(ctx, c.ID)
+		p, err := party.JobProof(ctx, c.ID)
 		return orJSON(s, p, err)
 	}
-	j, err := world.Job(ctx, c.ID, false)
+	j, err := party.Job(ctx, c.ID, false)
 	if err != nil {
 		return err
 	}
@@ -343,13 +376,13 @@ type jobWatch struct {
 }
 
 func (c jobWatch) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
-	j, err := world.Job(ctx, c.ID, false)
+	j, err := party.Job(ctx, c.ID, false)
 	if err == nil {
-		j, err = follow(ctx, s, world, j)
+		j, err = follow(ctx, s, party, j)
 	}
 	if err != nil {
 		return err
@@ -366,11 +399,11 @@ type jobCancel struct {
 }
 
 func (c jobCancel) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
-	j, err := world.CancelJob(ctx, c.ID)
+	j, err := party.CancelJob(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -380,12 +413,12 @@ func (c jobCancel) Run(ctx context.Context, s streams) error {
 type jobRepeat struct {
 	ofJobs
 	ID     carnet.JobID  `arg:"" help:"The job."`
-	At     string        `default:"here" placeholder:"PLACE" help:"A DPM's name, or here for the world itself, which finds out who lied. Default: here."`
+	At     string        `default:"here" placeholder:"PLACE" help:"A DPM's name, or here for the party itself: a world finds out so who lied. Default: here."`
 	Within time.Duration `placeholder:"DURATION" help:"By when it must have ended. Default: 10m."`
 }
 
 func (c jobRepeat) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.place()
 	if err != nil {
 		return err
 	}
@@ -393,15 +426,15 @@ func (c jobRepeat) Run(ctx context.Context, s streams) error {
 	if c.At != here {
 		r.At = carnet.PartyID(c.At)
 	}
-	j, err := world.RepeatJob(ctx, c.ID, r)
+	j, err := party.RepeatJob(ctx, c.ID, r)
 	if err != nil {
 		return err
 	}
-	if j, err = follow(ctx, s, world, j); err != nil {
+	if j, err = follow(ctx, s, party, j); err != nil {
 		return err
 	}
 	for j.Comparison == "" && j.Outcome == capsule.Done { // it is stated in the next moment
-		if j, err = world.Job(ctx, j.ID, false); err != nil {
+		if j, err = party.Job(ctx, j.ID, false); err != nil {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)

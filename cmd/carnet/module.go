@@ -15,18 +15,34 @@ import (
 
 type moduleCommands struct {
 	Add    moduleAdd    `cmd:"" help:"Sign a version of a module, or take one that another publisher signed."`
-	List   moduleList   `cmd:"" help:"List the modules of a world."`
+	List   moduleList   `cmd:"" help:"List the modules of a world, or of a things agent."`
 	Show   moduleShow   `cmd:"" help:"Show a version of a module, or write what was signed of it."`
 	Revoke moduleRevoke `cmd:"" help:"End a version of a module: it runs nowhere any more."`
 }
 
-// ofModules is the way to the world whose modules are meant.
+// ofModules is the way to the party whose modules are meant: a world, or a things agent if
+// it is named by --party.
 type ofModules struct {
 	reaching
 	JSON bool `help:"As JSON."`
 }
 
-func (c ofModules) world() (*client.Client, error) { return c.one(identity.World, administrator) }
+// operator is the way with what changes them, reader with what may see them.
+func (c ofModules) operator() (*client.Client, error) { return c.with(administrator) }
+func (c ofModules) reader() (*client.Client, error) {
+	return c.with(administrator, creator, ownUser)
+}
+
+func (c ofModules) with(tokens ...string) (*client.Client, error) {
+	role, err := c.roleOf(identity.World)
+	if err != nil {
+		return nil, err
+	}
+	if role != identity.Things {
+		role, tokens = identity.World, []string{administrator}
+	}
+	return c.one(role, tokens...)
+}
 
 type moduleAdd struct {
 	ofModules
@@ -38,7 +54,7 @@ type moduleAdd struct {
 }
 
 func (c moduleAdd) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.operator()
 	if err != nil {
 		return err
 	}
@@ -53,7 +69,7 @@ func (c moduleAdd) Run(ctx context.Context, s streams) error {
 	} else if c.Name == "" || c.Version == "" {
 		return carnet.Errorf(carnet.Malformed, "the module has no name, or no version").WithFix("give --name and --version, or the --record that its publisher signed")
 	}
-	m, err := world.AddModule(ctx, n)
+	m, err := party.AddModule(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -90,7 +106,7 @@ func moduleState(m api.Module) string {
 	if m.Revoked == nil {
 		return "may run"
 	}
-	by := "this world"
+	by := "this party"
 	if m.Revoked.By == m.By {
 		by = "its publisher"
 	}
@@ -100,11 +116,11 @@ func moduleState(m api.Module) string {
 type moduleList struct{ ofModules }
 
 func (c moduleList) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.reader()
 	if err != nil {
 		return err
 	}
-	all, err := world.Modules(ctx)
+	all, err := party.Modules(ctx)
 	if err != nil || c.JSON {
 		return orJSON(s, all, err)
 	}
@@ -123,11 +139,11 @@ type moduleShow struct {
 }
 
 func (c moduleShow) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.reader()
 	if err != nil {
 		return err
 	}
-	m, err := world.Module(ctx, c.Module)
+	m, err := party.Module(ctx, c.Module)
 	if err != nil {
 		return err
 	}
@@ -163,7 +179,7 @@ type moduleRevoke struct {
 }
 
 func (c moduleRevoke) Run(ctx context.Context, s streams) error {
-	world, err := c.world()
+	party, err := c.operator()
 	if err != nil {
 		return err
 	}
@@ -173,7 +189,7 @@ func (c moduleRevoke) Run(ctx context.Context, s streams) error {
 			return err
 		}
 	}
-	m, err := world.RevokeModule(ctx, c.Module, n)
+	m, err := party.RevokeModule(ctx, c.Module, n)
 	if err != nil {
 		return err
 	}

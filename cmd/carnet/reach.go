@@ -49,6 +49,19 @@ func (r reaching) one(role identity.Role, tokens ...string) (*client.Client, err
 	return r.dial(f, p, tokens...)
 }
 
+// roleOf is the role of the party that is named, or otherwise if none is.
+func (r reaching) roleOf(otherwise identity.Role) (identity.Role, error) {
+	if r.Party == "" {
+		return otherwise, nil
+	}
+	f, err := r.file()
+	if err != nil {
+		return "", err
+	}
+	p, err := f.Party(r.Party)
+	return p.Role, err
+}
+
 func (r reaching) meant(f *access.File, role identity.Role) (access.Party, error) {
 	if r.Party == "" {
 		return f.Only(role)

@@ -327,6 +327,8 @@ func (w *customer) Bounds(carnet.AvatarID) (b policy.Bounds) {
 	return b
 }
 
+func (w *customer) SendersOf(carnet.AvatarID) []carnet.PartyID { return nil }
+
 func (w *customer) Keep(_ context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error {
 	return w.disk.step(func() error { return w.keep(kept, statements, plain) })
 }

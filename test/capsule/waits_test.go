@@ -67,7 +67,7 @@ func TestPassingFailuresAreNoAttempts(t *testing.T) {
 			arena.disk.mend()
 			arena.start()
 		}
-		if i := arena.ended(j.ID); i.Stand.Outcome != capsule.Parked || !strings.Contains(i.Stand.Why, "this world ended three times while it ran") {
+		if i := arena.ended(j.ID); i.Stand.Outcome != capsule.Parked || !strings.Contains(i.Stand.Why, "arena ended three times while it ran") {
 			t.Errorf("the job is %s: %s", i.Stand.Outcome, i.Stand.Why)
 		}
 	})
