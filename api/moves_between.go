@@ -106,7 +106,7 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 		Fingerprint: carnet.FingerprintOf([]byte(exampleObject)), Size: len(exampleObject), Stream: carnet.StreamID(exampleAvatar), Class: carnet.Month,
 		Batches: 1, Measurements: 1, NextNumber: 1,
 	}
-	op("offer-move", http.MethodPut, "", "Offers the owner's order, and lists the streams that there are. Nothing changes for the avatar.",
+	op("offer-move", http.MethodPut, "", "Offers the owner's order, and lists the streams that there are. Nothing changes for the avatar. Without a token: {order, terms, decision}, once the registrar has decided; what is asked of that crossing then needs none, either.",
 		text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order), text(reflect.TypeFor[move.Standing](), "MoveStanding", move.Standing{State: move.Offered, Streams: []avatar.MovedStream{}}))
 	op("list-stretches", http.MethodGet, "/streams/{stream}", "The next stretches of a stream, at most 512.", nil, text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch}),
 		pathParam("stream", "The stream.", exampleAvatar.String()),
@@ -116,6 +116,6 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",
 		octets("An announcement (docs/design/seal.md)."), text(reflect.TypeFor[move.Freezing](), "MoveFreezing", move.Freezing{Release: exampleToken, Size: 400, Bags: [][]byte{[]byte("key bag")}}))
 	op("get-manifest", http.MethodGet, "/manifest", "The manifest that was released.", nil, octets("JSON in the one form whose hash is signed."))
-	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided. The source says when it has deleted what moved.",
+	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided, without a token. The source says when it has deleted what moved.",
 		text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken}), text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken}))
 }

@@ -122,6 +122,25 @@ func (n *Node) callAbroad(ctx context.Context, at carnet.PartyID, as carnet.Avat
 	if err != nil {
 		return nil, unheard{err}
 	}
+	return answered(at, got, most)
+}
+
+// tellAbroad asks another world something that proves itself, without any avatar's token,
+// and returns its answer of at most so many bytes.
+func (n *Node) tellAbroad(ctx context.Context, at carnet.PartyID, method, path string, body []byte, most int64) ([]byte, error) {
+	client, err := n.abroad.client(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	got, err := client.Tell(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	return answered(at, got, most)
+}
+
+// answered takes another world's answer of at most so many bytes, and closes it.
+func answered(at carnet.PartyID, got *http.Response, most int64) ([]byte, error) {
 	defer got.Body.Close()
 	answer, err := wholeBody(got.Body, got.ContentLength, most)
 	switch {

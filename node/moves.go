@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/crossing/r5"
 	"carnet/identity"
 	"carnet/peering"
+	"carnet/policy"
 )
 
 // openMoves opens what the world knows of avatars that come and leave.
@@ -85,21 +87,40 @@ func asNeighbour(p peering.Peering) move.Peer {
 
 // target is the world that calls for an avatar to come to it, and what may.
 func (n *Node) target(c r5.Call) (move.Asking, error) {
+	if c.Mandate == "" { // what has gone was released under the mandate: the peering alone bounds it now
+		peer, err := neighbours{n}.Named(c.Platform)
+		if err == nil && peer.Clearance.Purposes == "" {
+			err = carnet.Errorf(carnet.Forbidden, "nothing may be given to %s: its peering names no purpose", c.Platform).WithFix("agree on new terms: carnet peer invite")
+		}
+		return move.Asking{Party: c.Platform, Most: peer.Clearance}, err
+	}
 	most, _, err := n.mostFor(c)
 	return move.Asking{Party: c.Platform, Most: most}, err
 }
 
-// moveRoutes serve targets, which are proven callers for an avatar that is to come.
+// moveRoutes serve targets, which are proven callers for an avatar that is to come; or,
+// once the registrar has decided, peers to which something has gone by that.
 func (n *Node) moveRoutes() map[string]callRoute {
 	const at = " /r5/avatars/{id}/moves/{crossing}"
 	routes := make(map[string]callRoute)
+	moves := n.api.Moves
+	// What brings the decision itself.
+	decides := map[string]bool{http.MethodPut: true, http.MethodPost + "/decision": true}
 	handle := func(method, rest string, serve func(*http.Request, r5.Call, carnet.CrossingID) (any, error)) {
 		routes[method+at+rest] = callRoute{identity.ActionMove, func(w http.ResponseWriter, r *http.Request, c r5.Call) {
 			var x carnet.CrossingID
 			err := x.UnmarshalText([]byte(r.PathValue("crossing")))
+			if err == nil && c.Mandate == "" && !decides[method+rest] {
+				err = moves.DecidedTo(c.Platform, c.Avatar, x)
+			}
 			var answer any
 			if err == nil {
 				answer, err = serve(r, c, x)
+			}
+			if c.Mandate == "" {
+				if failed := n.recordDecided(r.Context(), c, err); err == nil {
+					err = failed
+				}
 			}
 			if err != nil {
 				refuseAbroad(w, err)
@@ -117,16 +138,22 @@ func (n *Node) moveRoutes() map[string]callRoute {
 			}
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(answer)
-		}, false}
+		}, recordsMoves}
 	}
-	moves := n.api.Moves
 	handle(http.MethodPut, "", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		var o move.SignedOrder
-		if err := strictBody(r, &o, maxMoveBody); err != nil {
-			return nil, err
-		}
 		by, err := n.target(c)
 		if err != nil {
+			return nil, err
+		}
+		if c.Mandate == "" {
+			var d move.Decided
+			if err := strictBody(r, &d, maxMoveBody); err != nil {
+				return nil, err
+			}
+			return moves.TakeDecided(r.Context(), by, c.Avatar, x, d)
+		}
+		var o move.SignedOrder
+		if err := strictBody(r, &o, maxMoveBody); err != nil {
 			return nil, err
 		}
 		return moves.TakeOffer(r.Context(), by, c.Avatar, x, o)
@@ -182,6 +209,18 @@ func (n *Node) moveRoutes() map[string]callRoute {
 	return routes
 }
 
+// recordDecided records a call about what has gone by the registrar's decision.
+func (n *Node) recordDecided(ctx context.Context, c r5.Call, refused error) error {
+	record := activity.Record{
+		Action: "call-" + policy.Action(identity.ActionMove), Who: policy.Principal{Kind: policy.Foreign, Name: string(c.Platform)}, Via: activity.R5, Policy: n.guard.Authorizer.Version(),
+		Resource: policy.Resource{Kind: policy.AvatarResource, ID: c.Avatar.String()}, Permitted: refused == nil, Why: "an owner's order and the registrar's decision prove themselves",
+	}
+	if refused != nil {
+		record.Why = refused.Error()
+	}
+	return n.activity.Add(ctx, record)
+}
+
 // Bounds of what worlds say to each other about a move.
 const (
 	maxMoveBody = 256 << 10
@@ -227,6 +266,9 @@ type far struct{ node *Node }
 
 // Offer implements move.Far.
 func (f far) Offer(ctx context.Context, to move.Visit, o move.SignedOrder) (s move.Standing, err error) {
+	if to.Decision != "" {
+		return s, f.json(ctx, to, http.MethodPut, "", move.Decided{SignedOrder: o, Decision: to.Decision}, &s, maxListing)
+	}
 	return s, f.json(ctx, to, http.MethodPut, "", o, &s, maxListing)
 }
 
@@ -295,6 +337,9 @@ func (f far) json(ctx context.Context, to move.Visit, method, rest string, quest
 
 func (f far) call(ctx context.Context, to move.Visit, method, rest string, body []byte, most int64) ([]byte, error) {
 	path := "/r5/avatars/" + to.About.String() + "/moves/" + to.Crossing.String() + rest
+	if to.Decision != "" {
+		return f.node.tellAbroad(ctx, to.Source, method, path, body, most)
+	}
 	answer, err := f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
 	if _, out := errors.AsType[unheard](err); out && carnet.CodeOf(err) == carnet.Unauthenticated {
 		// Who doesn't let it in doesn't say why: it may be for the moment, as after its start.

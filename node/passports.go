@@ -3,7 +3,6 @@ package node
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -125,29 +124,13 @@ func (n *Node) hearRecovered(w http.ResponseWriter, r *http.Request, peer r5.Pee
 func (f far) Recovered(ctx context.Context, source carnet.PartyID, d move.Decided) (left move.Left, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recoveredTime)
 	defer cancel()
-	client, err := f.node.abroad.client(ctx, source)
-	if err != nil {
-		return left, err
-	}
 	body, err := json.Marshal(d)
 	if err != nil {
 		return left, err
 	}
-	got, err := client.Tell(ctx, recoveredPath, body)
+	answer, err := f.node.tellAbroad(ctx, source, http.MethodPost, recoveredPath, body, maxMoveBody)
 	if err != nil {
 		return left, err
-	}
-	defer got.Body.Close()
-	answer, err := wholeBody(got.Body, got.ContentLength, maxMoveBody)
-	if err != nil {
-		return left, err
-	}
-	if got.StatusCode/100 != 2 {
-		var told api.ForeignRefusal
-		if json.Unmarshal(answer, &told) != nil || told.Code == "" {
-			told = api.ForeignRefusal{Code: carnet.Unavailable, Detail: got.Status}
-		}
-		return left, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", source, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
 	}
 	if err := json.NewDecoder(bytes.NewReader(answer)).Decode(&left); err != nil {
 		return left, carnet.Errorf(carnet.Unavailable, "%s answered with something else than was asked: %v", source, err)

@@ -55,8 +55,11 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	}
 	for pattern, route := range n.callRoutes(handler) {
 		handle := server.Handle
-		if route.guarded {
+		switch route.records {
+		case recordsAll:
 			handle = server.HandleRecorded
+		case recordsMoves:
+			handle = server.HandleEither
 		}
 		handle(pattern, route.action, route.handler)
 	}
@@ -76,19 +79,28 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 type callRoute struct {
 	action  identity.Action
 	handler r5.Handler
-	guarded bool // by the interface's guard, which records the call
+	records records5
 }
+
+// records5 is who records a call.
+type records5 int
+
+const (
+	recordsNone  records5 = iota // the server
+	recordsAll                   // the interface's guard
+	recordsMoves                 // the server, or the handler if the caller has no token
+)
 
 // callRoutes are all of them, by net/http's patterns. What is added here is
 // described in package api.
 func (n *Node) callRoutes(handler http.Handler) map[string]callRoute {
 	const avatar, share = " /r5/avatars/{id}", " /r5/avatars/{id}/shares/{share}"
 	routes := map[string]callRoute{
-		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state"), true},
-		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history"), true},
-		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live"), true},
-		"PUT" + share:               {identity.ActionSubscribe, n.giveShare, false},
-		"DELETE" + share:            {identity.ActionSubscribe, n.endShare, false},
+		"GET" + avatar:              {identity.ActionRead, asForeign(handler, "/state"), recordsAll},
+		"GET" + avatar + "/history": {identity.ActionRead, asForeign(handler, "/history"), recordsAll},
+		"GET" + avatar + "/live":    {identity.ActionSubscribe, asForeign(handler, "/live"), recordsAll},
+		"PUT" + share:               {identity.ActionSubscribe, n.giveShare, recordsNone},
+		"DELETE" + share:            {identity.ActionSubscribe, n.endShare, recordsNone},
 	}
 	maps.Copy(routes, n.moveRoutes())
 	return routes

@@ -12,36 +12,12 @@ import (
 	"carnet/register"
 )
 
-// Hear takes the registrar's decision from the target. A source that doesn't know
-// of the move, since its store was restored from an older copy, is told all of it.
+// Hear takes the registrar's decision from the target, which has the avatar then. A
+// source that doesn't know of the move, since its store was restored from an older copy,
+// is told all of it.
 func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (Left, error) {
-	order, err := a.checkOrder(by, about, x, d.SignedOrder)
+	heads, err := a.take(ctx, by, about, x, d)
 	if err != nil {
-		return Left{}, err
-	}
-	l := a.left(x)
-	switch {
-	case l.State == None:
-		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
-	case l.Avatar != about || l.To != by && l.To != Elsewhere || l.Order != d.Order && l.Order != "":
-		return Left{}, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
-	case l.Order == "": // the register told of it first
-		l.To, l.SignedOrder, l.Until = by, d.SignedOrder, order.Until
-	}
-	decision, err := identity.OpenDecision(d.Decision)
-	if err != nil {
-		return Left{}, err
-	}
-	if decision.Registrar != order.Registrar || decision.Crossing != x {
-		return Left{}, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
-	}
-	var heads []carnet.Moved
-	if l.Release == "" { // this store is an older copy
-		if heads, err = a.headsOf(ctx, about, d); err != nil {
-			return Left{}, err
-		}
-	}
-	if err := a.decidedAtSource(ctx, l, order, decision, d.Decision); err != nil {
 		return Left{}, err
 	}
 	if err := a.heard(ctx, x, heads); err != nil {
@@ -50,8 +26,59 @@ func (a *Agent) Hear(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 	if err := a.goOnAtSource(ctx, x); err != nil {
 		return Left{}, err
 	}
-	l = a.left(x)
+	l := a.left(x)
 	return Left{l.State, l.Departure}, nil
+}
+
+// TakeDecided takes the registrar's decision from a target that lacks something of what
+// has come to it, and answers as to its offer: what is asked for next proves itself.
+func (a *Agent) TakeDecided(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, d Decided) (Standing, error) {
+	if _, err := a.take(ctx, by.Party, about, x, d); err != nil {
+		return Standing{}, err
+	}
+	if err := a.DecidedTo(by.Party, about, x); err != nil {
+		return Standing{}, err
+	}
+	return a.TakeOffer(ctx, by, about, x, d.SignedOrder)
+}
+
+// DecidedTo refuses a peer to which no avatar, or item of it, has gone by a crossing.
+func (a *Agent) DecidedTo(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) error {
+	if l := a.left(x); l.State != Gone || l.To != by || l.Avatar != about {
+		return carnet.Errorf(carnet.NotFound, "nothing has gone by a crossing %s", x).WithFix("say what the registrar has decided")
+	}
+	return nil
+}
+
+// take takes the registrar's decision about an order, which both prove themselves. heads
+// are what things agents are told if nothing was known of it here.
+func (a *Agent) take(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (heads []carnet.Moved, err error) {
+	order, err := a.checkOrder(by, about, x, d.SignedOrder)
+	if err != nil {
+		return nil, err
+	}
+	l := a.left(x)
+	switch {
+	case l.State == None:
+		l.AtSource = AtSource{ID: x, Avatar: about, To: by, SignedOrder: d.SignedOrder, Begun: a.Now().UTC(), Until: order.Until}
+	case l.Avatar != about || l.To != by && l.To != Elsewhere || l.Order != d.Order && l.Order != "":
+		return nil, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
+	case l.Order == "": // the register told of it first
+		l.To, l.SignedOrder, l.Until = by, d.SignedOrder, order.Until
+	}
+	decision, err := identity.OpenDecision(d.Decision)
+	if err != nil {
+		return nil, err
+	}
+	if decision.Registrar != order.Registrar || decision.Crossing != x {
+		return nil, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
+	}
+	if l.Release == "" { // this store is an older copy
+		if heads, err = a.headsOf(ctx, about, d); err != nil {
+			return nil, err
+		}
+	}
+	return heads, a.decidedAtSource(ctx, l, order, decision, d.Decision)
 }
 
 // headsOf is what the things agents of an avatar are told of a move that this world

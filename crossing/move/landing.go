@@ -3,6 +3,7 @@ package move
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"carnet"
 	"carnet/avatar"
@@ -25,6 +26,10 @@ func (a *Agent) decide(ctx context.Context, t atTarget, p register.Petition) err
 	}
 	t.Decision = d.Reply.Decision
 	a.Log.Info("a move was decided", "crossing", t.ID, "avatar", t.To, "from", t.From, "outcome", d.Outcome, "why", d.Decision.Why)
+	if next == Dropped && slices.ContainsFunc(d.Decision.Homes, func(h identity.HomeAt) bool { return h.World == a.did }) {
+		err := cameAlready(t.ID) // by another order, which an older copy of this store has lost
+		return carnet.Errorf(carnet.Unavailable, "%v", err)
+	}
 	if next == Dropped {
 		t.Why = cmp.Or(t.Why, d.Decision.Why, "the registrar decided abort")
 		return a.drop(ctx, t)

@@ -150,6 +150,9 @@ type Visit struct {
 	Crossing carnet.CrossingID
 	As       carnet.AvatarID // here
 	About    carnet.AvatarID // there
+	// Decision is the registrar's, once there is one: with it the crossing proves itself,
+	// and no mandate is needed any more.
+	Decision string
 }
 
 // SignedOrder is an owner's order with its terms.

@@ -564,7 +564,10 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 func (r *registrar) did() string { return identity.DID(r.key.Public().(ed25519.PublicKey)) }
 
 // books take requests and mandates.
-type books struct{ given int }
+type books struct {
+	given int
+	over  *bool // no mandate is taken any more
+}
 
 func (b *books) Ask(_ context.Context, _ string, id carnet.AvatarID, w mandate.Wanted) (mandate.Request, error) {
 	text, err := identity.MandateRequest{Text: w.Text, MandateTerms: identity.MandateTerms{
@@ -575,6 +578,9 @@ func (b *books) Ask(_ context.Context, _ string, id carnet.AvatarID, w mandate.W
 }
 
 func (b *books) Give(context.Context, string) (mandate.Request, error) {
+	if *b.over {
+		return mandate.Request{}, carnet.Errorf(carnet.Forbidden, "the mandate has ended")
+	}
 	b.given++
 	return mandate.Request{}, nil
 }
@@ -611,6 +617,7 @@ type stage struct {
 	unordered       bool // and nobody ordered that
 	ordered         identity.Ordered
 	strangers       bool // the worlds are no peers
+	ended           bool // citadel's mandate is over
 	owner, ownThere ed25519.PrivateKey
 }
 
@@ -648,7 +655,7 @@ func (s *stage) start(name carnet.PartyID) {
 		s.t.Fatal(err)
 	}
 	a, err = New(s.t.Context(), Config{
-		Party: name, Key: keyOf(string(name)), World: s.stores[name], Items: s.items[name], Peers: s, Far: s, Mandates: &books{}, Clearance: clearance,
+		Party: name, Key: keyOf(string(name)), World: s.stores[name], Items: s.items[name], Peers: s, Far: s, Mandates: &books{over: &s.ended}, Clearance: clearance,
 		Registrar: func() (Registrar, string, error) {
 			return desk{s.registrar, didOf(string(name))}, s.registrar.did(), nil
 		},
@@ -737,29 +744,55 @@ func heard[T any](s *stage, what string, call func() (T, error)) (v T, err error
 	return v, nil
 }
 
+// lets refuses a call of citadel's that nothing proves: without a decision, once its
+// mandate has ended; with one, if nothing has gone to it by that.
+func (s *stage) lets(to Visit) error {
+	if to.Decision != "" {
+		return s.arena.DecidedTo("citadel", to.About, to.Crossing)
+	}
+	if s.ended {
+		return carnet.Errorf(carnet.Unavailable, "no token: the mandate has ended")
+	}
+	return nil
+}
+
+// visited is one call of citadel's about a crossing to arena.
+func visited[T any](s *stage, to Visit, what string, call func() (T, error)) (v T, err error) {
+	if err := s.lets(to); err != nil {
+		return v, err
+	}
+	return heard(s, what, call)
+}
+
 // Offer and the others implement Far.
 func (s *stage) Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error) {
-	return heard(s, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, s.asking("citadel"), to.About, to.Crossing, o) })
+	if to.Decision != "" {
+		return heard(s, "offer", func() (Standing, error) {
+			return s.arena.TakeDecided(ctx, s.asking("citadel"), to.About, to.Crossing, Decided{SignedOrder: o, Decision: to.Decision})
+		})
+	}
+	return visited(s, to, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, s.asking("citadel"), to.About, to.Crossing, o) })
 }
 
 func (s *stage) Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
-	return heard(s, "stretches", func() ([]avatar.MovedStretch, error) {
+	return visited(s, to, "stretches", func() ([]avatar.MovedStretch, error) {
 		return s.arena.Stretches(ctx, s.asking("citadel"), to.About, to.Crossing, stream, from)
 	})
 }
 
 func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error) {
+	if err := s.lets(to); err != nil {
+		return nil, nil, err
+	}
 	return s.arena.Stretch(ctx, "citadel", to.About, to.Crossing, m, looked)
 }
 
 func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {
-	return heard(s, "freeze", func() (Freezing, error) {
-		return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement)
-	})
+	return visited(s, to, "freeze", func() (Freezing, error) { return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement) })
 }
 
 func (s *stage) Manifest(ctx context.Context, to Visit) ([]byte, error) {
-	return heard(s, "manifest", func() ([]byte, error) { return s.arena.ManifestFor(ctx, "citadel", to.About, to.Crossing) })
+	return visited(s, to, "manifest", func() ([]byte, error) { return s.arena.ManifestFor(ctx, "citadel", to.About, to.Crossing) })
 }
 
 func (s *stage) Decided(ctx context.Context, to Visit, d Decided) (Left, error) {

@@ -127,7 +127,7 @@ func (t *atTarget) forgotten(now time.Time) bool {
 	return t.State == Asked && !now.Before(t.Begun.Add(orderedWithin))
 }
 
-func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar} }
+func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar, t.Decision} }
 
 func (a *Agent) came(id carnet.CrossingID) atTarget {
 	a.mu.RLock()
@@ -322,8 +322,17 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	if err != nil {
 		return AtTarget{}, err
 	}
-	if _, err := a.Mandates.Give(ctx, o.Mandate); err != nil {
+	came, err := a.cameBy(ctx, t, o.Order)
+	if err != nil {
 		return AtTarget{}, err
+	}
+	if !came { // else nothing hangs on time and mandate any more
+		if !a.Now().Before(until) {
+			return AtTarget{}, carnet.Errorf(carnet.Forbidden, "the order was good until %s", until.Format(time.RFC3339)).WithFix("approve it again")
+		}
+		if _, err := a.Mandates.Give(ctx, o.Mandate); err != nil {
+			return AtTarget{}, err
+		}
 	}
 	defer a.changing.of(t.To)()
 	t = a.came(x)
@@ -341,7 +350,40 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	return a.came(x).AtTarget, err
 }
 
-// checkOrdered refuses what isn't what was asked for.
+// cameBy asks the registrar about a move that has no order here: this store may be older
+// than the order, and what moved may have come by it. It refuses every other order then.
+func (a *Agent) cameBy(ctx context.Context, t atTarget, order string) (came bool, err error) {
+	if t.State != Asked {
+		return false, nil
+	}
+	d, err := a.decidedUnordered(ctx, t)
+	switch {
+	case err != nil || d == nil:
+		return false, err
+	case d.Decision.Outcome == identity.Abort:
+		return false, carnet.Errorf(carnet.Conflict, "the registrar has ended the crossing %s: %s", t.ID, d.Decision.Why).WithFix("begin another: carnet avatar move")
+	case d.Decision.Order != carnet.FingerprintOf([]byte(order)):
+		return false, cameAlready(t.ID)
+	}
+	return true, nil
+}
+
+// decidedUnordered asks what was decided of a move that has no order here.
+func (a *Agent) decidedUnordered(ctx context.Context, t atTarget) (*register.Decided, error) {
+	registrar, err := a.registrarOf(t.Home.Registrar)
+	if err != nil {
+		return nil, err
+	}
+	return registrar.Decide(ctx, t.ID, register.Petition{Want: register.Ask})
+}
+
+// cameAlready says that what moves by a crossing is this world's, which lacks the order.
+func cameAlready(x carnet.CrossingID) error {
+	return carnet.Errorf(carnet.Conflict, "the registrar has decided that what moves by the crossing %s lives here, and this world's store is from before its order came", x).
+		WithFix("hand in the order that its owner gave then, though its time may be over (carnet owner approve wrote it), or put back a newer copy of this world's store")
+}
+
+// checkOrdered refuses what isn't what was asked for, but for its time.
 func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, err error) {
 	order, err := identity.OpenOrder(o.Order)
 	if err != nil {
@@ -364,8 +406,6 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms aren't what was asked for").WithFix("approve the request as it was written: carnet owner approve")
 	case !samePolicy(terms.Policy, asked.Policy):
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms have another policy of the avatar than the request").WithFix("approve the request as it was written: carnet owner approve")
-	case !a.Now().Before(order.Until):
-		return until, carnet.Errorf(carnet.Forbidden, "the order was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
 	}
 	if terms.Alone {
 		return order.Until, a.has(t.To, terms.Owner)
@@ -407,8 +447,12 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 		} else {
 			err = a.copy(ctx, t)
 		}
-		if err != nil && (final(err) || !a.Now().Before(t.Until)) {
+		switch {
+		case err == nil:
+		case final(err) || !a.Now().Before(t.Until):
 			err = a.leave(ctx, t, err.Error())
+		case a.decide(ctx, t, register.Petition{Want: register.Ask, Order: t.Order}) == nil && a.came(x).State != Copying:
+			err = nil // this store is an older copy: it was decided
 		}
 	case Leaving:
 		err = a.decide(ctx, t, register.Petition{Want: register.Abort, Order: t.Order})
@@ -499,6 +543,13 @@ func (a *Agent) callOff(ctx context.Context, x carnet.CrossingID, why string) er
 	}
 	if next == t.State {
 		return nil
+	}
+	if t.State == Asked { // the order may have come to a newer store than this one
+		if d, err := a.decidedUnordered(ctx, t); err != nil {
+			return err
+		} else if d != nil && d.Decision.Outcome == identity.Commit {
+			return cameAlready(x)
+		}
 	}
 	t.Why = why
 	if next == Dropped {

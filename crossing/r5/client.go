@@ -154,8 +154,8 @@ func (c *Client) Do(ctx context.Context, as Actor, use Use, r *http.Request) (*h
 
 // Tell tells the other world something that proves itself: by this world's TLS key,
 // and no avatar's token. The answer's body is the caller's to close.
-func (c *Client) Tell(ctx context.Context, path string, body []byte) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.Base+path, bytes.NewReader(body))
+func (c *Client) Tell(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.cfg.Base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

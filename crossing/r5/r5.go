@@ -299,6 +299,37 @@ func (s *Server) HandlePeer(pattern string, h func(http.ResponseWriter, *http.Re
 	})
 }
 
+// HandleEither is Handle for what a peer may also ask without any avatar's token, since
+// what it is about has proved itself to this world. The Call has no Mandate then, but the
+// platform and the avatar that it is about; that this may be served, and the record of
+// it, are the handler's.
+func (s *Server) HandleEither(pattern string, action identity.Action, h Handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header.Values("Authorization")) > 0 {
+			s.guard(w, r, action, s.cfg.Activity.Record, h)
+			return
+		}
+		peer, pin, err := s.platform(r)
+		var about carnet.AvatarID
+		if err == nil {
+			if about, err = carnet.ParseAvatarID(r.PathValue("id")); err != nil {
+				err = refusal(ResourceRule, err)
+			}
+		}
+		var leave func()
+		if err == nil {
+			leave, err = s.live.begin(pin)
+		}
+		if err != nil {
+			s.refuse(w, r, Decision{Peer: peer.Name, Action: action}, err)
+			return
+		}
+		defer leave()
+		porter.BodyWithin(w, r, bodyTime)
+		h(w, r, Call{Ask: Ask{Platform: peer.Name, Avatar: about, Action: action}, Pin: pin})
+	})
+}
+
 // ServeHTTP implements http.Handler, behind the mutual TLS of Serve.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer with a redirection
