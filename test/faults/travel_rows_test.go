@@ -615,8 +615,8 @@ func (n *crossed) claimed(p *party) {
 }
 
 // olderTarget gives the target a store from before it had everything, after the commit:
-// it fetches again what it lacks; and one from before the order, which its owner hands
-// in again.
+// it fetches again what it lacks, though nothing is granted to it any more; and one from
+// before the order, which its owner hands in again.
 func (n *crossed) olderTarget() {
 	to := n.target()
 	h := to.database.gate.before(copying)
@@ -628,6 +628,7 @@ func (n *crossed) olderTarget() {
 	n.named.killAt(to, h)
 	restore()
 	n.watch.send(1)
+	n.ungrant(n.source())
 	n.restart(to)
 	n.arrives()
 
@@ -649,4 +650,26 @@ func (n *crossed) olderTarget() {
 		n.t.Fatal(err)
 	}
 	n.arrives()
+}
+
+// ungrant ends all that a world grants.
+func (n *crossed) ungrant(p *party) {
+	n.t.Helper()
+	grants, err := p.client.Grants(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ended := 0
+	for _, g := range grants {
+		if g.Revoked != nil {
+			continue
+		}
+		if _, err := p.client.Revoke(n.t.Context(), g.ID); err != nil {
+			n.t.Fatal(err)
+		}
+		ended++
+	}
+	if ended == 0 {
+		n.t.Error("nothing was granted")
+	}
 }
