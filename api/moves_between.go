@@ -116,6 +116,7 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",
 		octets("An announcement (docs/design/seal.md)."), text(reflect.TypeFor[move.Freezing](), "MoveFreezing", move.Freezing{Release: exampleToken, Size: 400, Bags: [][]byte{[]byte("key bag")}}))
 	op("get-manifest", http.MethodGet, "/manifest", "The manifest that was released.", nil, octets("JSON in the one form whose hash is signed."))
+	op("get-order", http.MethodGet, "/order", "The owner's order by which something has gone to the caller, without a token: for a target whose store is from before it came.", nil, text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order))
 	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided, without a token. The source says when it has deleted what moved.",
 		text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken}), text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken}))
 }

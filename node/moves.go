@@ -199,6 +199,9 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		manifest, err := moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)
 		return net.Buffers{manifest}, err
 	})
+	handle(http.MethodGet, "/order", func(_ *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+		return moves.OrderOf(c.Platform, c.Avatar, x)
+	})
 	handle(http.MethodPost, "/decision", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
 		var d move.Decided
 		if err := strictBody(r, &d, maxMoveBody); err != nil {
@@ -315,6 +318,11 @@ func (f far) Manifest(ctx context.Context, to move.Visit) ([]byte, error) {
 // Decided implements move.Far.
 func (f far) Decided(ctx context.Context, to move.Visit, d move.Decided) (left move.Left, err error) {
 	return left, f.json(ctx, to, http.MethodPost, "/decision", d, &left, maxMoveBody)
+}
+
+// Ordered implements move.Far.
+func (f far) Ordered(ctx context.Context, to move.Visit) (o move.SignedOrder, err error) {
+	return o, f.json(ctx, to, http.MethodGet, "/order", nil, &o, maxMoveBody)
 }
 
 func (f far) json(ctx context.Context, to move.Visit, method, rest string, question, answer any, most int64) error {

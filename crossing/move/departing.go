@@ -50,6 +50,18 @@ func (a *Agent) DecidedTo(by carnet.PartyID, about carnet.AvatarID, x carnet.Cro
 	return nil
 }
 
+// OrderOf gives a peer the order by which something has gone to it.
+func (a *Agent) OrderOf(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID) (SignedOrder, error) {
+	if err := a.DecidedTo(by, about, x); err != nil {
+		return SignedOrder{}, err
+	}
+	l := a.left(x)
+	if l.Order == "" {
+		return SignedOrder{}, carnet.Errorf(carnet.NotFound, "by which order it went isn't known here")
+	}
+	return l.SignedOrder, nil
+}
+
 // take takes the registrar's decision about an order, which both prove themselves. heads
 // are what things agents are told if nothing was known of it here.
 func (a *Agent) take(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (heads []carnet.Moved, err error) {

@@ -113,6 +113,8 @@ type Far interface {
 	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
 	Manifest(ctx context.Context, to Visit) ([]byte, error)
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
+	// Ordered returns the order by which something has come, which this world has lost.
+	Ordered(ctx context.Context, to Visit) (SignedOrder, error)
 	// Recovered tells a world that was away that an avatar of its lives here now.
 	Recovered(ctx context.Context, source carnet.PartyID, d Decided) (Left, error)
 }
@@ -421,7 +423,7 @@ func (a *Agent) due() (all []driven) {
 		}
 	}
 	for id, c := range a.targets {
-		if (c.open(peer) || c.forgotten(now)) && !now.Before(c.notTill) {
+		if (c.open(peer) || c.forgotten(now) || c.unsure()) && !now.Before(c.notTill) {
 			all = append(all, driven{id, func(ctx context.Context) error { return a.goOnAtTarget(ctx, id) }})
 		}
 	}

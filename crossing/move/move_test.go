@@ -450,6 +450,12 @@ func TestAMoveThatNobodyOrders(t *testing.T) {
 	s.ask()
 	s.goOn()
 	s.want("soon after", None, Asked, "arena")
+	s.start("citadel")
+	s.goOn()
+	s.want("after a start", None, Asked, "arena")
+	if due := s.citadel.dueNow(); len(due) > 0 {
+		t.Errorf("the registrar is asked about it for ever")
+	}
 	s.citadel.Now = func() time.Time { return time.Now().Add(orderedWithin + time.Minute) }
 	s.goOn()
 	s.want("in the end", None, Dropped, "arena")
@@ -720,10 +726,11 @@ func TestWhatHasMovedNeedsNoMandate(t *testing.T) {
 		asked bool // the copy is from before the order
 		then  func(*stage)
 	}{
-		"while it copied":                       {then: func(*stage) {}},
-		"while it copied, and its time is over": {then: func(s *stage) { s.tomorrow() }},
-		"from before the order":                 {asked: true, then: func(s *stage) { s.tomorrow(); s.take() }},
-		"from before the order, in its time":    {asked: true, then: func(s *stage) { s.take() }},
+		"while it copied":                                  {then: func(*stage) {}},
+		"while it copied, and its time is over":            {then: func(s *stage) { s.tomorrow() }},
+		"from before the order":                            {asked: true, then: func(s *stage) { s.tomorrow(); s.take() }},
+		"from before the order, which nobody has any more": {asked: true, then: func(s *stage) { s.tomorrow() }},
+		"from before the order, in its time":               {asked: true, then: func(s *stage) { s.take() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -771,6 +778,7 @@ func TestWhatHasComeIsNotDropped(t *testing.T) {
 	s.want("before", Gone, Home, "citadel")
 	s.stores["citadel"] = older
 	s.start("citadel")
+	s.cut["ordered"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
 	if err := s.citadel.Cancel(t.Context(), s.crossing.ID, "operator"); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("called off: %v", err)
 	}
@@ -832,6 +840,9 @@ func TestWithoutATokenNothingElseIsServed(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := s.arena.OrderOf("citadel", s.avatar, there.ID); carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("its order is given: %v", err)
 	}
 	if _, err := s.arena.TakeDecided(t.Context(), s.asking("citadel"), s.avatar, there.ID, Decided{SignedOrder: there.SignedOrder, Decision: forged}); !final(err) {
 		t.Errorf("by a forged decision: %v", err)

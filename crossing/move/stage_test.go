@@ -788,11 +788,17 @@ func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, lo
 }
 
 func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {
-	return visited(s, to, "freeze", func() (Freezing, error) { return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement) })
+	return visited(s, to, "freeze", func() (Freezing, error) {
+		return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement)
+	})
 }
 
 func (s *stage) Manifest(ctx context.Context, to Visit) ([]byte, error) {
 	return visited(s, to, "manifest", func() ([]byte, error) { return s.arena.ManifestFor(ctx, "citadel", to.About, to.Crossing) })
+}
+
+func (s *stage) Ordered(_ context.Context, to Visit) (SignedOrder, error) {
+	return visited(s, to, "ordered", func() (SignedOrder, error) { return s.arena.OrderOf("citadel", to.About, to.Crossing) })
 }
 
 func (s *stage) Decided(ctx context.Context, to Visit, d Decided) (Left, error) {

@@ -82,6 +82,7 @@ type atTarget struct {
 	failed   int // in a row
 	progress Progress
 	source   string // did:key of a recovery's source, by the passport
+	looked   bool   // nothing was decided of it, as far as it was asked since the start
 }
 
 // open reports whether there is something to do without being asked. peer reports
@@ -126,6 +127,10 @@ const orderedWithin = 7 * 24 * time.Hour
 func (t *atTarget) forgotten(now time.Time) bool {
 	return t.State == Asked && !now.Before(t.Begun.Add(orderedWithin))
 }
+
+// unsure reports whether a move without an order may have come by one: this store may be
+// older than that.
+func (t *atTarget) unsure() bool { return t.State == Asked && !t.looked && !t.recovers() }
 
 func (t *atTarget) visit() Visit { return Visit{t.From, t.ID, t.To, t.Avatar, t.Decision} }
 
@@ -270,6 +275,7 @@ func (a *Agent) askFor(ctx context.Context, t *atTarget, by string, w Wanted, pe
 	if err != nil {
 		return err
 	}
+	t.looked = true
 	defer a.changing.of(t.To)()
 	return a.keepTarget(ctx, *t)
 }
@@ -368,6 +374,35 @@ func (a *Agent) cameBy(ctx context.Context, t atTarget, order string) (came bool
 	return true, nil
 }
 
+// lookFor asks, once since the start, whether a move that has no order here has come by
+// one. Then it has its source give that, which has it as long as it keeps what has moved.
+func (a *Agent) lookFor(ctx context.Context, t atTarget) error {
+	d, err := a.decidedUnordered(ctx, t)
+	if err != nil {
+		return err
+	}
+	if d == nil || d.Decision.Outcome == identity.Abort {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if is := a.targets[t.ID]; is != nil {
+			looked := *is
+			looked.looked = true
+			a.targets[t.ID] = &looked
+		}
+		return nil
+	}
+	at := t.visit()
+	at.Decision = d.Reply.Decision
+	o, err := a.Far.Ordered(ctx, at)
+	if err == nil {
+		_, err = a.TakeOrder(ctx, t.ID, identity.Ordered{Order: o.Order, Terms: o.Terms})
+	}
+	if err != nil {
+		return carnet.Errorf(carnet.Unavailable, "%v; its source doesn't give it: %v", cameAlready(t.ID), err)
+	}
+	return nil
+}
+
 // decidedUnordered asks what was decided of a move that has no order here.
 func (a *Agent) decidedUnordered(ctx context.Context, t atTarget) (*register.Decided, error) {
 	registrar, err := a.registrarOf(t.Home.Registrar)
@@ -438,7 +473,10 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 	var err error
 	switch t.State {
 	case Asked:
-		if t.forgotten(a.Now()) {
+		if t.unsure() {
+			err = a.lookFor(ctx, t)
+		}
+		if t = a.came(x); err == nil && t.forgotten(a.Now()) {
 			err = a.callOff(ctx, x, "its owner didn't order it within seven days")
 		}
 	case Copying:
