@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -101,6 +102,13 @@ func TestWhatIsNotKnownIsSignedForAsTold(t *testing.T) {
 		}
 	}
 	s := newStage(t)
+	var telling Telling
+	s.agent.Tell = func(_ context.Context, _ carnet.PartyID, _ string, body []byte) ([]byte, error) {
+		return nil, json.Unmarshal(body, &telling)
+	}
+	if _, err := s.agent.tellWorld(t.Context(), &Erasure{Order: "order"}, Other{Role: identity.DeletedComing, Party: "there", Of: x.String()}); err == nil || telling.Role != identity.DeletedComing || *telling.Crossing != x {
+		t.Errorf("tells %+v, %v", telling, err)
+	}
 	for _, role := range []identity.DeletionRole{identity.DeletedAtHome, identity.DeletedShare, "nobody"} {
 		if _, err := s.told("there", Telling{Order: s.order(there, carnet.HomeID{1}, carnet.AvatarID{9}), Crossing: &x, Role: role}); carnet.CodeOf(err) != carnet.Malformed {
 			t.Errorf("told as %s: %v", role, err)
