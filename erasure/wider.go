@@ -66,8 +66,8 @@ func (a *Agent) hideShared(ctx context.Context, e *Erasure) (had avatar.Extent, 
 	return had, names, nil
 }
 
-// clearShared deletes the streams of a share that are erased. done: there aren't more by
-// now, and whoever got them is among those who are told.
+// clearShared deletes the streams of a share that are erased. done: whoever got
+// them is among those who are told; there may be more streams by now.
 func (a *Agent) clearShared(ctx context.Context, key string) (done bool, err error) {
 	h := a.erasure(key)
 	had, names, err := a.hideShared(ctx, &h.Erasure)
@@ -83,9 +83,7 @@ func (a *Agent) clearShared(ctx context.Context, key string) (done bool, err err
 	}
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	of := h.Streams
-	h = a.erasure(key)
-	if !slices.Equal(h.Streams, of) || h.State != Hiding {
+	if h = a.erasure(key); h.State != Hiding {
 		return false, nil
 	}
 	if slices.Equal(h.Names, names) {

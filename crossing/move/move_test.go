@@ -810,6 +810,7 @@ func TestWhatHasComeIsNotDropped(t *testing.T) {
 	delete(s.cut, "decided")
 	s.goOn()
 	s.want("in the end", Gone, Home, "citadel")
+	s.take() // again
 }
 
 // Without a token a source serves what has gone, to whom it has gone; and believes the

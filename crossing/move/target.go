@@ -324,6 +324,9 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	if t.State == None {
 		return AtTarget{}, carnet.Errorf(carnet.NotFound, "there is no crossing %s", x).WithFix("list them: carnet avatar status")
 	}
+	if t.State == Home && t.Order == o.Order {
+		return t.AtTarget, nil
+	}
 	until, err := a.checkOrdered(&t, o)
 	if err != nil {
 		return AtTarget{}, err
