@@ -119,6 +119,19 @@ func TestAPolicyThatComesBeforeTheFreeze(t *testing.T) {
 	delete(s.cut, "freeze")
 	s.goOn()
 	s.want("in the end", Kept, Dropped, "arena")
+
+	// At the last moment, while the source asks the register whether it is home.
+	for name, document := range map[string]string{"that forbids it": `{"cross":{"worlds":[]}}`, "of which the order knows nothing": `{"transmit":{"onward":false}}`} {
+		s = newStage(t)
+		s.ask()
+		s.order(time.Hour)
+		s.registrar.waiting = map[carnet.HomeID]func(){s.crossing.Home.Home: func() { s.bound(1, document) }}
+		s.goOn()
+		s.want("a policy "+name, Kept, Dropped, "arena")
+		if len(s.stores["arena"].frozen) > 0 {
+			t.Errorf("a policy %s: the avatar keeps still", name)
+		}
+	}
 }
 
 // The policy goes along: the same document in the same version, signed for the target

@@ -64,9 +64,6 @@ func (a *Agent) freeze(ctx context.Context, by Asking, about carnet.AvatarID, x 
 	if err := a.free(l.AtSource); err != nil {
 		return l, nil, err
 	}
-	if err := a.stillBounded(ctx, by.Party, l); err != nil { // from now on its policy stays
-		return l, nil, err
-	}
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return l, nil, err
 	}
@@ -77,6 +74,9 @@ func (a *Agent) freeze(ctx context.Context, by Asking, about carnet.AvatarID, x 
 		}
 	}
 	made, err := a.fix(ctx, by, l, order)
+	if err == nil { // what keeps still keeps its policy
+		err = a.stillBounded(ctx, by.Party, l)
+	}
 	if err != nil { // nothing was signed, so others needn't wait
 		return l, nil, errors.Join(err, a.thaw(context.WithoutCancel(ctx), l))
 	}
