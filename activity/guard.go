@@ -143,6 +143,9 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 	}
 	q.Facts = a.Known.Facts
 	a.Decision = g.Authorizer.Decide(q)
+	if !a.Decision.Allow && a.Decision.Policy == "" {
+		a.Decision.Sentence += g.would(c, best)
+	}
 	if a.Known.Why != "" {
 		a.Decision.Sentence += "; " + a.Known.Why
 	}
@@ -153,6 +156,16 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 		return a, forbidden(a.Decision), nil
 	}
 	return a, c.Absent, nil
+}
+
+// would says which rule permits what no rule permitted, and of what: best is with the
+// best facts that there may be.
+func (g *Guard) would(c Call, best policy.Decision) string {
+	granted := g.Authorizer.Decide(policy.Question{Principal: c.Who, Action: c.Action, Resource: c.Resource, Facts: policy.Facts{Granted: true, Onward: true, Purpose: c.Purpose}})
+	if granted.Allow {
+		return fmt.Sprintf("; %s would, under a grant that gives it", granted.Policy)
+	}
+	return fmt.Sprintf("; %s would, of what is its own", best.Policy)
 }
 
 // Best is what a principal may at best do: whatever there is to know of a

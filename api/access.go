@@ -92,7 +92,7 @@ func (s *server) look(p Principal, action policy.Action, r policy.Resource) (fun
 	case policy.PeerResource:
 		return unknown, carnet.Errorf(carnet.NotFound, "%s has no peer %q", s.party, r.ID)
 	case policy.AvatarResource:
-		return s.lookAtAvatar(p, action, r.ID), carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars")
+		return s.lookAtAvatar(p, action, r.ID), carnet.Errorf(carnet.NotFound, "there is no avatar %s", r.ID).WithFix("list the avatars; POST /v1/check says which rule decides what you may of one")
 	case policy.GrantResource:
 		return s.lookAtGrant(p, action, r.ID), carnet.Errorf(carnet.NotFound, "there is no grant %.64q", r.ID).WithFix("list the grants")
 	}
