@@ -18,6 +18,7 @@ func publicOf(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed255
 // waits between two tries, and for a DPM's news.
 const (
 	againAfter = time.Second
+	atLeast    = 20 * time.Millisecond // between two answers of a DPM that has news all the time
 	newsWait   = 10 * time.Second
 )
 
@@ -191,12 +192,14 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 		// One that answers at once with nothing new, or asks for the same again, has this world
 		// work no more than once in a while.
 		news := newsOf(&s)
-		pause := news == last && time.Since(asked) < againAfter || slices.ContainsFunc(s.Lacks, func(f carnet.Fingerprint) bool { return given[f] })
-		if last = news; pause {
-			if err := sleep(ctx, againAfter); err != nil {
-				return err
-			}
+		pause := atLeast - time.Since(asked)
+		if news == last && time.Since(asked) < againAfter || slices.ContainsFunc(s.Lacks, func(f carnet.Fingerprint) bool { return given[f] }) {
+			pause = againAfter
 		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		last = news
 		for _, name := range s.Lacks {
 			if !slices.ContainsFunc(j.Task.Contents(), func(c capsule.Content) bool { return c.Fingerprint == name }) {
 				return a.withdraw(ctx, h, fmt.Sprintf("%s asks for content that its order doesn't name: %s", j.At, name))
