@@ -44,6 +44,7 @@ type world struct {
 	hidden    map[carnet.StreamID]bool
 	cleared   map[carnet.StreamID]bool
 	documents map[string][]byte
+	hiding    func() // called before an avatar is hidden
 	clearing  func() // while streams of a share are cleared; nil: nothing
 }
 
@@ -69,6 +70,9 @@ func (w *world) Erase(_ context.Context, id carnet.AvatarID, by carnet.ErasureID
 	defer w.lock()()
 	if w.frozen[id] {
 		return carnet.Errorf(carnet.Conflict, "it keeps still")
+	}
+	if w.hiding != nil {
+		w.hiding()
 	}
 	delete(w.avatars, id)
 	w.gone[id] = avatar.Destination{Erasure: by}

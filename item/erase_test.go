@@ -2,6 +2,7 @@ package item
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"carnet"
@@ -155,5 +156,34 @@ func TestItemsEndWholly(t *testing.T) {
 	}
 	if is, err := s.books["arena"].Item(i.ID); err != nil || is.State != Here {
 		t.Errorf("it is %+v, %v", is, err)
+	}
+}
+
+// An item that its owner has given to two avatars goes to one of them, whoever is first:
+// both gifts follow the same entry.
+func TestAnItemIsGivenToTwoAtOnce(t *testing.T) {
+	for range 20 {
+		s := newStage(t)
+		i := s.issue("ring", nil)
+		gifts := []string{s.gift(i, bob, "owner"), s.gift(i, carol, "owner")}
+		var took [2]error
+		var both sync.WaitGroup
+		for n := range gifts {
+			both.Go(func() { _, took[n] = s.books["arena"].Give(t.Context(), gifts[n]) })
+		}
+		both.Wait()
+		is, err := s.books["arena"].Item(i.ID)
+		if err != nil || is.Entries != 2 {
+			t.Fatalf("it is %+v, %v", is, err)
+		}
+		for n, to := range []carnet.AvatarID{bob, carol} {
+			if got := is.Avatar == to; got != (took[n] == nil) || !got && carnet.CodeOf(took[n]) != carnet.Conflict {
+				t.Errorf("avatar %s has it: %t; its gift: %v", to, got, took[n])
+			}
+		}
+		key := s.ledger.Key()
+		if h, err := Read(s.proof("arena", i.ID), &key); err != nil || h.Avatar != is.Avatar {
+			t.Errorf("its chain says %+v, %v", h, err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 var (
 	alice, bob = carnet.AvatarID{1}, carnet.AvatarID{2} // avatars of one owner
+	carol      = carnet.AvatarID{4}                     // of the same owner
 	stranger   = carnet.AvatarID{3}                     // of another
 )
 
@@ -82,7 +83,7 @@ func (h homes) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, error
 		return "", h.away
 	case avatar == stranger:
 		return itemtest.DID("another owner"), nil
-	case avatar == alice, avatar == bob:
+	case avatar == alice, avatar == bob, avatar == carol:
 		return itemtest.DID("owner"), nil
 	}
 	return "", carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
