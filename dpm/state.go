@@ -195,7 +195,7 @@ func (j *Job) HasKeys() bool { return j.State == Waiting || j.State == Ready || 
 
 // HasParts reports whether what the attempt put out is kept.
 func (j *Job) HasParts() bool {
-	return j.State == Leased || j.State == Ended && j.Outcome == capsule.Done && !j.Taken
+	return j.State == Leased || j.State == Ended && j.Outcome == capsule.Done && !j.Taken && !j.erased()
 }
 
 // remembered is how long a job that ended is known, so that its capsule isn't taken
