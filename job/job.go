@@ -376,6 +376,12 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 	if j.Stand.State == Ended {
 		j.Bags, j.Received = nil, nil // nobody is given them again
 	}
+	if j.Stand.State == Ended && was.Stand.State != Ended && j.Output == nil {
+		// One that was being taken, and isn't any more.
+		if err := a.cfg.Keys.Destroy(ctx, keyID(j.ID)); err != nil {
+			return err
+		}
+	}
 	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
 		return err
 	}

@@ -207,6 +207,32 @@ func TestTwoFirstOrdersOfAProgram(t *testing.T) {
 	}
 }
 
+// The key of an output that wasn't taken after all isn't kept.
+func TestAnOutputThatIsNotTakenLeavesNoKey(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	j := arena.order(arena.spec("forge", "script", "count"))
+	arena.is(j.ID, "at the DPM", func(i job.Info) bool { return i.Progress.State == string(dpm.Ready) })
+	arena.disk.loseAt(2, false) // when its key is stored, and the job's end isn't
+	forge.withWorkers(1)
+	eventually(t, "the world is lost", arena.disk.lost.Load)
+	arena.stop()
+	keys, err := arena.table.List(t.Context(), "job", "")
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("the keys of outputs are %v, %v", keys, err)
+	}
+	c.move(11 * time.Minute)
+	arena.disk.mend()
+	arena.start()
+	if i := arena.ended(j.ID); i.Stand.Outcome != job.Silent || i.Output != nil {
+		t.Errorf("the job is %s: %s", i.Stand.Outcome, i.Stand.Why)
+	}
+	if keys, err = arena.table.List(t.Context(), "job", ""); err != nil || len(keys) > 0 {
+		t.Errorf("the keys of outputs are %v, %v", keys, err)
+	}
+}
+
 // While a DPM stores that a job which never came is withdrawn, it takes others.
 func TestAnOrderComesDuringABurial(t *testing.T) {
 	c := &clock{}
