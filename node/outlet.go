@@ -73,7 +73,7 @@ func (o *outlet) now() (*depot.Client, error) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	if o.client == nil {
-		return nil, carnet.Errorf(carnet.Unavailable, "there is no depot at the moment").WithFix("peer with one: carnet peer list")
+		return nil, carnet.Errorf(carnet.Unavailable, "there is no depot at the moment").WithFix("try again in a moment; if it stays so, peer with one: carnet peer list")
 	}
 	return o.client, nil
 }

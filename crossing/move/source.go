@@ -138,6 +138,11 @@ func (a *Agent) takeOffer(ctx context.Context, by Asking, about carnet.AvatarID,
 	if err != nil {
 		return None, err
 	}
+	if !o.alone() {
+		if err := a.takesPolicy(about, o.Moving()); err != nil {
+			return None, err
+		}
+	}
 	if err := a.checkMay(ctx, by, about, order, o.Moving()); err != nil {
 		return None, err
 	}
@@ -190,7 +195,7 @@ func (a *Agent) checkOrder(by carnet.PartyID, about carnet.AvatarID, x carnet.Cr
 	case order.Owner != h.Owner:
 		return refuse("isn't by the owner")
 	}
-	return order, a.takesPolicy(about, terms)
+	return order, nil
 }
 
 // checkMay refuses what may not move to the target, or not any more.

@@ -82,6 +82,9 @@ func (s *store) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 
 func (s *store) Policy(id carnet.AvatarID) (avatar.Policy, error) {
 	defer s.lock()()
+	if _, moved := s.gone[id]; moved {
+		return avatar.Policy{}, carnet.Errorf(carnet.NotFound, "the avatar %s has moved", id)
+	}
 	return s.policies[id], nil
 }
 

@@ -101,8 +101,20 @@ func (s store) shared(other, allowed []uint64) (runs []overlap) {
 }
 
 // plain says that a run has too little in it to tell anything: five or more of its
-// eight bytes are zero, as in free space and small numbers.
-func plain(b []byte) bool { return bytes.Count(b, []byte{0}) >= 5 || isNow(b) }
+// eight bytes are zero, as in free space and small numbers; or four are 0 or 1, and the
+// others the end of an id in hexadecimal, of which two ids in 65,536 have the same.
+func plain(b []byte) bool {
+	small, digits := 0, 0
+	for _, c := range b {
+		switch {
+		case c <= 1:
+			small++
+		case '0' <= c && c <= '9' || 'a' <= c && c <= 'f':
+			digits++
+		}
+	}
+	return bytes.Count(b, []byte{0}) >= 5 || small >= 4 && small+digits == len(b) || isNow(b)
+}
 
 // isNow says that a run is a time of these hours, as frames have the time of their
 // signature, in nanoseconds as CBOR has them: its first four bytes are every

@@ -142,11 +142,21 @@ func (n *crossed) handIn() (answer chan error) {
 	return answer
 }
 
+// insistsOnOrder hands the order in until it is taken: a target that has just begun may
+// not reach the register yet, which it asks whether the avatar has come already.
+func (n *crossed) insistsOnOrder() error {
+	n.t.Helper()
+	_, err := insist(n.t.Context(), "hand the order in", func() (api.Crossing, error) {
+		return n.target().client.OrderCrossing(n.t.Context(), n.x.ID, n.signed)
+	})
+	return err
+}
+
 // goes begins a move that is ordered.
 func (n *crossed) goes() {
 	n.t.Helper()
 	n.starts()
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -300,7 +310,7 @@ func (n *crossed) ordered() {
 func (n *crossed) offered() {
 	from := n.source()
 	h := from.database.gate.before(document, moveOut)
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 	again := n.dies(from, h, func() { n.named.want(from, outs, 0) })
@@ -568,7 +578,7 @@ func (n *crossed) olderSource() {
 	from, to := n.source(), n.target()
 	restore := n.beforeTheOffer()
 	h := to.database.gate.after(document, manifest)
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 	n.named.killAt(to, h) // prepared
@@ -582,7 +592,7 @@ func (n *crossed) olderSource() {
 
 	restore = n.beforeTheOffer()
 	h = to.database.gate.before(document, "avatar")
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 	n.named.killAt(to, h) // the commit came
@@ -639,14 +649,14 @@ func (n *crossed) olderTarget() {
 	n.restart(to)
 	n.linked()
 	h = to.database.gate.before(document, "avatar")
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 	n.named.killAt(to, h)
 	restore()
 	n.restart(to)
 	n.watch.send(1)
-	if err := <-n.handIn(); err != nil {
+	if err := n.insistsOnOrder(); err != nil {
 		n.t.Fatal(err)
 	}
 	n.arrives()
