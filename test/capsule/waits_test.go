@@ -194,8 +194,7 @@ func TestTwoFirstOrdersOfAProgram(t *testing.T) {
 			ordered <- err
 		}()
 	}
-	<-came // both have seen that it isn't there
-	<-came
+	<-came // one has seen that it isn't there, and the other waits for it
 	free()
 	for range 2 {
 		if err := <-ordered; err != nil {
