@@ -105,13 +105,5 @@ func (a *Agent) unstore(ctx context.Context, h *held) error {
 		return err
 	}
 	j.Stored = carnet.Fingerprint{}
-	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
-		return err
-	}
-	h.version++
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h.job = j
-	a.tell(h)
-	return nil
+	return a.changed(ctx, h, j, nil)
 }

@@ -311,18 +311,9 @@ func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
 		return nil
 	}
 	now.Stored = f
-	err = a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: now.ID.String(), Version: h.version + 1, Body: now}}, []ledger.Statement{{
+	return a.changed(ctx, h, now, []ledger.Statement{{
 		Kind: ledger.StoredObject, Time: a.cfg.Now().UnixNano(), Peer: a.cfg.Depot.Party(), Object: f, Size: uint64(len(object)),
 	}})
-	if err != nil {
-		return err
-	}
-	h.version++
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h.job = now
-	a.tell(h)
-	return nil
 }
 
 var _ DPM = (*dpm.Client)(nil)

@@ -382,14 +382,21 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 			return err
 		}
 	}
-	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, a.statements(&was, &j), plain...); err != nil {
+	return a.changed(ctx, h, j, a.statements(&was, &j), plain...)
+}
+
+// changed stores how a job is now, with what is stated of that, and tells of it. The
+// caller holds h.changing.
+func (a *Agent) changed(ctx context.Context, h *held, j Job, said []ledger.Statement, plain ...carnet.Document) error {
+	err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, said, plain...)
+	if err != nil {
 		return err
 	}
 	h.version++
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	h.job = j
 	a.tell(h)
-	a.mu.Unlock()
 	return nil
 }
 

@@ -93,15 +93,7 @@ func (a *Agent) keepRecord(ctx context.Context, h *held, said, why string) error
 		return nil
 	}
 	j.Record, j.NoRecord = said, why
-	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil); err != nil {
-		return err
-	}
-	h.version++
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h.job = j
-	a.tell(h)
-	return nil
+	return a.changed(ctx, h, j, nil)
 }
 
 // Proof is what there is to prove a job over what an avatar said.

@@ -78,16 +78,7 @@ func (a *Agent) compared(ctx context.Context, h *held) error {
 	default:
 		j.Found = fmt.Sprintf("another output: %s or %s lied; repeat it here to know which", cmp.Or(f.At, a.cfg.Party), cmp.Or(j.At, a.cfg.Party))
 	}
-	err = a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, []ledger.Statement{{
+	return a.changed(ctx, h, j, []ledger.Statement{{
 		Kind: ledger.JobCompared, Time: a.cfg.Now().UnixNano(), Peer: peer, Object: object, Reason: j.Found,
 	}})
-	if err != nil {
-		return err
-	}
-	h.version++
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h.job = j
-	a.tell(h)
-	return nil
 }
