@@ -78,6 +78,7 @@ browser() {
 	passed=$(sed -n 's/^# pass //p' "$tap") failures=$(sed -n 's/^# fail //p' "$tap")
 	if [ -z "$passed" ] || [ "$passed" = 0 ] || [ "${failures:-1}" != 0 ]; then
 		cat "$tap"
+		[ -z "${CARNET_FAILURES:-}" ] || sed -n '/^ *not ok/,/^ *\.\.\./p' "$tap" >>"$CARNET_FAILURES"
 		tell "${passed:-0}" "$((${failures:-0} == 0 ? 1 : failures))"
 		failed=yes
 	else

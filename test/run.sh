@@ -19,6 +19,9 @@ export CGO_ENABLED=0 # what is tested is what is shipped
 
 began=$SECONDS passed=0 failed=0 report=
 totals=$scratch/totals
+# What failed and why: the end of the output, where a reader looks first.
+failures=$scratch/failures
+: >"$failures"
 # stage NAME COMMAND…: runs a command that appends "PASSED FAILED" to $totals. One
 # that fails without having counted a failure counts as one.
 stage() {
@@ -39,7 +42,7 @@ lint() { CARNET_TOTALS=$totals test/lint.sh --quick; }
 
 build() { make -s build GO="$go" && count 1 0; }
 
-summary() { "$scratch/summary" -totals "$totals" -skips test/skips.txt; }
+summary() { "$scratch/summary" -totals "$totals" -failures "$failures" -skips test/skips.txt; }
 
 # judge tests the program that counts the tests.
 judge() { "$go" -C test/tool test ./summary && count 1 0; }
@@ -63,13 +66,13 @@ scenarios() {
 			printf 'ok  \t%s\t%ds\n' "$script" $((SECONDS - start))
 		else
 			count 0 1
-			printf 'FAIL\t%s\t%ds\n' "$script" $((SECONDS - start))
+			printf 'FAIL\t%s\t%ds\n' "$script" $((SECONDS - start)) | tee -a "$failures"
 		fi
 	done
 }
 
 # The page in a browser, against the binary.
-console() { CARNET_TOTALS=$totals test/console.sh test "$PWD/bin/carnet"; }
+console() { CARNET_TOTALS=$totals CARNET_FAILURES=$failures test/console.sh test "$PWD/bin/carnet"; }
 
 # In a function, so that the whole file has been read before anything runs.
 main() {
@@ -92,6 +95,7 @@ main() {
 		fi
 	fi
 
+	if [ -s "$failures" ]; then printf '\n== what failed\n' && cut -c 1-1000 "$failures"; fi
 	printf '\n%s%-10s %5d s\n' "$report" all $((SECONDS - began))
 	printf 'Tests: %d passed, %d failed\n' $passed $failed
 	[ $failed = 0 ]

@@ -3,7 +3,7 @@
 // which tests took longest, which were skipped, which failed and why, and appends
 // "PASSED FAILED" to the file of the -totals flag: tests of the top level, and
 // packages that end without a verdict of a test (they don't compile, crash, or run
-// out of time).
+// out of time). Which failed and why is appended to the file of -failures, too.
 //
 // With -skips FILE, a skip whose output matches no line of the file (regular
 // expressions, # comments) counts as failed: a machine that lacks something must
@@ -14,6 +14,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -46,10 +47,11 @@ type run struct {
 
 func main() {
 	totals := flag.String("totals", "", "file to append the counts to")
+	failures := flag.String("failures", "", "file to append to what failed and why")
 	skips := flag.String("skips", "", "file of regular expressions: skips that are no failure")
 	flag.Parse()
 	r := newRun(os.Stdout)
-	if err := r.main(os.Stdin, *skips, *totals); err != nil {
+	if err := r.main(os.Stdin, *skips, *totals, *failures); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
 	}
@@ -62,7 +64,7 @@ func newRun(out io.Writer) *run {
 	return &run{out: out, output: map[string]map[string]string{}, verdict: map[string]bool{}}
 }
 
-func (r *run) main(in io.Reader, skips, totals string) (err error) {
+func (r *run) main(in io.Reader, skips, totals, failures string) (err error) {
 	strict := skips != ""
 	if strict {
 		if r.allowed, err = expressions(skips); err != nil {
@@ -79,15 +81,23 @@ func (r *run) main(in io.Reader, skips, totals string) (err error) {
 	if r.reasons.Len() > 0 {
 		fmt.Fprintf(r.out, "failed:\n%s", r.reasons.String())
 	}
-	if totals == "" {
+	return errors.Join(
+		appendTo(failures, r.reasons.String()),
+		appendTo(totals, fmt.Sprintln(r.passed, r.failed)),
+	)
+}
+
+// appendTo appends to a file that is asked for.
+func appendTo(name, text string) error {
+	if name == "" {
 		return nil
 	}
-	f, err := os.OpenFile(totals, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(f, r.passed, r.failed)
-	return f.Close()
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // slowest says which tests took longest, of those that took a while: beside
@@ -143,6 +153,7 @@ func (r *run) read(in io.Reader, strict bool) error {
 	for p := range r.output { // go test itself was killed
 		r.failed++
 		fmt.Fprintf(r.out, "FAIL\t%s [no end]\n", p)
+		fmt.Fprintf(&r.reasons, "  %s: no end\n", p)
 		r.unfinished(p)
 	}
 	return nil
@@ -202,6 +213,7 @@ func (r *run) test(e event, output string, strict bool) {
 			r.verdict[e.Package] = true
 			r.failed++
 			fmt.Fprintf(r.out, "--- FAIL: %s %s was skipped: %s\n", e.Package, e.Test, reason)
+			fmt.Fprintf(&r.reasons, "  %s %s was skipped: %s\n", e.Package, e.Test, reason)
 		}
 	}
 }
@@ -236,6 +248,7 @@ func (r *run) end(e event) {
 	if e.Action == "fail" {
 		if !r.verdict[e.Package] {
 			r.failed++
+			fmt.Fprintf(&r.reasons, "  %s\n", e.Package)
 		}
 		io.WriteString(r.out, own)
 		r.unfinished(e.Package)

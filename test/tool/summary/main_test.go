@@ -68,13 +68,17 @@ func TestSummary(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			totals := filepath.Join(dir, "totals")
-			if err := newRun(out).main(strings.NewReader(c.in), skips, totals); err != nil {
+			totals, failures := filepath.Join(dir, "totals"), filepath.Join(dir, "failures")
+			if err := newRun(out).main(strings.NewReader(c.in), skips, totals, failures); err != nil {
 				t.Fatal(err)
 			}
 			got, err := os.ReadFile(totals)
 			if err != nil || strings.TrimSpace(string(got)) != c.totals {
 				t.Errorf("totals %q, want %q (%v)", got, c.totals, err)
+			}
+			// What counts as failed is named.
+			if told, err := os.ReadFile(failures); err != nil || strings.HasSuffix(c.totals, " 0") != (len(told) == 0) {
+				t.Errorf("of totals %q it tells %q (%v)", c.totals, told, err)
 			}
 			for _, s := range c.shows {
 				if !strings.Contains(out.String(), s) {
