@@ -296,19 +296,28 @@ func (p *pair) restart(w *world) {
 func (p *pair) copied(w *world) (back func()) {
 	p.t.Helper()
 	w.stop()
-	kept, err := os.ReadFile(w.file())
-	if err != nil {
-		p.t.Fatal(err)
+	// The log, too: it is there after a stop if who read when it stopped held it.
+	files := []string{w.file(), w.file() + "-wal", w.file() + "-shm"}
+	kept := make([][]byte, len(files))
+	for i, f := range files {
+		var err error
+		if kept[i], err = os.ReadFile(f); err != nil && (i == 0 || !os.IsNotExist(err)) {
+			p.t.Fatal(err)
+		}
 	}
 	p.start(w)
 	return func() {
 		p.t.Helper()
 		w.stop()
-		if err := os.WriteFile(w.file(), kept, 0o600); err != nil {
-			p.t.Fatal(err)
-		}
-		for _, more := range []string{"-wal", "-shm"} {
-			if err := os.Remove(w.file() + more); err != nil && !os.IsNotExist(err) {
+		for i, f := range files {
+			err := os.Remove(f)
+			if err == nil || os.IsNotExist(err) {
+				err = nil
+				if kept[i] != nil {
+					err = os.WriteFile(f, kept[i], 0o600)
+				}
+			}
+			if err != nil {
 				p.t.Fatal(err)
 			}
 		}
