@@ -24,10 +24,10 @@ import (
 )
 
 // openMoves opens what the world knows of avatars that come and leave.
-func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.PrivateKey) (err error) {
+func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.PrivateKey, bears *policy.View) (err error) {
 	n.api.Moves, err = move.New(ctx, move.Config{
 		Party: n.config.Party, Key: key, World: agent, Items: n.api.Items, Peers: neighbours{n}, Far: far{n}, Registrar: n.register, Mandates: n.api.Mandates,
-		Clearance: n.clearance, Announce: func() ([]byte, error) { return agent.AnnounceTo(key, n.config.Party) }, Moved: agent.TellMoved,
+		Clearance: n.clearance, Bears: bears, Announce: func() ([]byte, error) { return agent.AnnounceTo(key, n.config.Party) }, Moved: agent.TellMoved,
 		Unrecoverable: n.config.Backups.keep(),
 		Vouch: func(_ carnet.AvatarID, s avatar.MovedStream) ([]byte, error) {
 			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.Vouch(ctx, s)

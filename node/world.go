@@ -64,7 +64,7 @@ func (n *Node) openWorld(ctx context.Context) error {
 	if err := n.openItems(ctx, store, local.Key, agent); err != nil {
 		return err
 	}
-	if err := n.openMoves(ctx, agent, local.Key); err != nil {
+	if err := n.openMoves(ctx, agent, local.Key, own); err != nil {
 		return err
 	}
 	if err := n.openJobs(ctx, agent, local.Key); err != nil {

@@ -94,6 +94,12 @@ func (v View) Of(name string) (PropertyView, bool) {
 	return pv, ok
 }
 
+// Whole reports whether v shows a leaf as it was measured, each time that it was.
+func (v View) Whole(name string) bool {
+	pv, ok := v.Of(name)
+	return ok && pv.Round == 0 && pv.PrecisionM == 0 && pv.Rate == 0 && pv.Deadband == 0 && pv.Windows.Always()
+}
+
 // property returns what v says about the leaf name: under its own name, or
 // under its object's.
 func (v View) property(name string) (pv PropertyView, key string, ok bool) {

@@ -25,6 +25,7 @@ import (
 	"carnet/item"
 	"carnet/ledger"
 	"carnet/mandate"
+	"carnet/policy"
 	"carnet/register"
 	"carnet/seal"
 )
@@ -218,6 +219,7 @@ type Config struct {
 	Announce  func() ([]byte, error)
 	Mandates  Mandates
 	Clearance carnet.Clearance // this world's own
+	Bears     *policy.View     // of whatever comes here; nil: all
 	// Moved tells the things agents of an avatar that it moved, now and at each
 	// connection.
 	Moved func([]carnet.Moved)

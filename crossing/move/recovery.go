@@ -41,6 +41,9 @@ func (a *Agent) BeginRecovery(ctx context.Context, by string, b Brought) (AtTarg
 	if err != nil {
 		return AtTarget{}, err
 	}
+	if err := a.bears(b.View, valuesOf(m)); err != nil {
+		return AtTarget{}, err
+	}
 	t := atTarget{AtTarget: AtTarget{
 		ID: carnet.NewCrossingID(), From: word.World, Avatar: word.Avatar, State: Asked, By: by, Begun: a.Now().UTC(), Passport: b.Word, Farewell: b.Farewell,
 		Home:     Registered{Avatar: word.Avatar, Home: word.Home, Registrar: word.Registrar, Owner: word.Owner},

@@ -219,6 +219,13 @@ func (a *Agent) checkMay(ctx context.Context, by Asking, about carnet.AvatarID, 
 	if err := byView(terms.Redact, terms.View); err != nil {
 		return err
 	}
+	v, err := a.World.Avatar(about)
+	if err != nil {
+		return err
+	}
+	if err := wholly(terms.View, v.Properties); err != nil {
+		return err
+	}
 	if terms.Redact != nil {
 		return redactable(by.Party, *terms.Redact, by.Most)
 	}

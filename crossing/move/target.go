@@ -300,6 +300,9 @@ func (a *Agent) assess(w Wanted) (report []string, err error) {
 	if w.Alone {
 		return nil, nil
 	}
+	if err := a.bears(w.View, w.Properties); err != nil {
+		return nil, err
+	}
 	if w.Redact != nil {
 		if err := redactable(a.Party, *w.Redact, a.Clearance); err != nil {
 			return nil, err
