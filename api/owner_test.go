@@ -132,7 +132,7 @@ func TestMandatesAreAskedForGivenAndWithdrawnOverHTTP(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if !s.mandates.Withdrawn(ownerKey(1).Public().(ed25519.PublicKey), aMandate) {
+	if s.mandates.Stands(ownerKey(1).Public().(ed25519.PublicKey), aMandate) == nil {
 		t.Error("it isn't withdrawn")
 	}
 	if _, err := ops.RemoveMandate(t.Context(), r.ID); err != nil {

@@ -357,13 +357,20 @@ func (b *Book) over(now time.Time, owner ed25519.PublicKey, but mandateOf) (over
 	return over, living
 }
 
-// Withdrawn reports whether a mandate that an owner signed was withdrawn by them. It
-// answers from memory.
-func (b *Book) Withdrawn(owner ed25519.PublicKey, id string) bool {
+// Stands says why a mandate that an owner signed isn't one to go by: they withdrew it
+// (carnet.Unauthenticated), or nobody can tell whether they did until it can be read
+// again (carnet.Unavailable). It answers from memory.
+func (b *Book) Stands(owner ed25519.PublicKey, id string) error {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
-	_, is := b.withdrawn[nameOf(owner, id)]
-	return is || b.follower.Behind()
+	_, withdrawn := b.withdrawn[nameOf(owner, id)]
+	b.mu.RUnlock()
+	switch {
+	case withdrawn:
+		return carnet.Errorf(carnet.Unauthenticated, "the owner has withdrawn the mandate %s", id)
+	case b.follower.Behind():
+		return carnet.Errorf(carnet.Unavailable, "the store doesn't answer, so nobody can tell whether the owner has withdrawn the mandate %s", id).WithFix("try again")
+	}
+	return nil
 }
 
 // request is what this world asks an owner for, and what it was given.

@@ -194,6 +194,11 @@ func begin(t *testing.T, store *memory) *world {
 	return w
 }
 
+// Withdrawn reports whether an owner has withdrawn a mandate, as far as can be told.
+func (w *world) Withdrawn(owner ed25519.PublicKey, id string) bool {
+	return carnet.CodeOf(w.Stands(owner, id)) == carnet.Unauthenticated
+}
+
 // reopen is the next start of the process.
 func (w *world) reopen() {
 	w.t.Helper()
@@ -418,18 +423,19 @@ func TestAProcessBesideHearsOfIt(t *testing.T) {
 	if _, err := here.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Fatal(err)
 	}
-	becomes := func(what, id string, is bool) {
+	becomes := func(what, id string, is carnet.Code) {
 		t.Helper()
-		for beside.Withdrawn(public(1), id) != is {
+		for carnet.CodeOf(beside.Stands(public(1), id)) != is {
 			if t.Context().Err() != nil {
 				t.Fatal(what)
 			}
 			time.Sleep(time.Millisecond)
 		}
 	}
-	becomes("while it can't be read another mandate is taken", uuid(77), true)
-	becomes("it is never read again", uuid(77), false)
-	becomes("it never hears", anID, true)
+	// What lives by another mandate isn't over: it waits.
+	becomes("while it can't be read another mandate is taken, or called withdrawn", uuid(77), carnet.Unavailable)
+	becomes("it is never read again", uuid(77), "")
+	becomes("it never hears", anID, carnet.Unauthenticated)
 	if _, err := beside.Withdraw(t.Context(), owned, here.withdrawal(1, anID)); err != nil {
 		t.Errorf("handed to both: %v", err)
 	}

@@ -69,8 +69,8 @@ func (p permits) Still(g crossing.Given) error {
 	if err != nil {
 		return err
 	}
-	if n.api.Mandates.Withdrawn(owner, g.Mandate) {
-		return carnet.Errorf(carnet.Forbidden, "the owner has withdrawn the mandate")
+	if err := n.api.Mandates.Stands(owner, g.Mandate); err != nil {
+		return err
 	}
 	_, err = n.api.Entities.Holds(g.Grant, g.GrantVersion)
 	return err

@@ -175,7 +175,7 @@ func (u user) knowsWithdrawn(world string, avatar carnet.AvatarID, ids ...string
 		u.t.Fatal(err)
 	}
 	for _, id := range ids {
-		if !i.Mandates.Withdrawn(owner, id) {
+		if carnet.CodeOf(i.Mandates.Stands(owner, id)) != carnet.Unauthenticated {
 			u.t.Errorf("%s doesn't know at its next start that %s is withdrawn", world, id)
 		}
 	}

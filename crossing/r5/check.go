@@ -302,10 +302,14 @@ func (s *Server) notWithdrawn(about carnet.AvatarID, mandate string) error {
 	if err != nil {
 		return refusal(AvatarRule, err)
 	}
-	if s.cfg.Mandates.Withdrawn(owner, mandate) {
-		return refusal(MandateRule, carnet.Errorf(carnet.Unauthenticated, "the owner has withdrawn the mandate %s", mandate))
+	switch err := s.cfg.Mandates.Stands(owner, mandate); carnet.CodeOf(err) {
+	case "":
+		return err
+	case carnet.Unavailable:
+		return refusal(RevocationsRule, err)
+	default:
+		return refusal(MandateRule, err)
 	}
-	return nil
 }
 
 // fresh refuses while nobody can tell what was ended.

@@ -70,7 +70,8 @@ func TestRevocationEndsLiveCalls(t *testing.T) {
 			grant(func(g *fakeGrant) { g.Label.Sensitivity = carnet.Public })(s) // the newest is public, and what was before isn't
 			peers(func(p *Peer) { p.Terms.Sensitivity = carnet.Public })(s)
 		}, "less may flow"},
-		"the store is stale": {func(s *stage, _ Call) { s.world.change(func() { s.world.stale = true }) }, "for a second"},
+		"withdrawals can't be read": {func(s *stage, _ Call) { s.world.change(func() { s.world.unread = true }) }, "nobody can tell"},
+		"the store is stale":        {func(s *stage, _ Call) { s.world.change(func() { s.world.stale = true }) }, "for a second"},
 	} {
 		for _, kind := range []string{"waiting", "flooding", "flooding over HTTP/1.1"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {

@@ -61,8 +61,9 @@ type Avatars interface {
 // Mandates knows what owners took back. It may be called concurrently, and answers
 // from memory.
 type Mandates interface {
-	// Withdrawn reports whether an owner has withdrawn a mandate that they signed.
-	Withdrawn(owner ed25519.PublicKey, id string) bool
+	// Stands says why a mandate that an owner signed isn't one to go by: they withdrew
+	// it (carnet.Unauthenticated), or nobody can tell now (carnet.Unavailable).
+	Stands(owner ed25519.PublicKey, id string) error
 }
 
 // Ask is who wants to do what.

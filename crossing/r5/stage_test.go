@@ -70,6 +70,7 @@ type world struct {
 	withdrawn map[string]bool
 	grants    []fakeGrant
 	stale     bool
+	unread    bool // what owners withdrew can't be read
 	records   []Decision
 	failing   error // of recording
 	newest    time.Time
@@ -110,9 +111,15 @@ func (w *world) Owner(id carnet.AvatarID) (ed25519.PublicKey, error) {
 	return nil, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
 }
 
-func (w *world) Withdrawn(_ ed25519.PublicKey, id string) bool {
+func (w *world) Stands(_ ed25519.PublicKey, id string) error {
 	defer w.ask("withdrawn")()
-	return w.withdrawn[id]
+	switch {
+	case w.withdrawn[id]:
+		return carnet.Errorf(carnet.Unauthenticated, "the owner has withdrawn the mandate %s", id)
+	case w.unread:
+		return carnet.Errorf(carnet.Unavailable, "nobody can tell whether the owner has withdrawn the mandate %s", id)
+	}
+	return nil
 }
 
 func (w *world) Find(_ context.Context, a Ask) (Grant, error) {

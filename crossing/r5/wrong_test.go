@@ -110,7 +110,7 @@ func known(f func(*world)) func(*stage) func() {
 func (w *world) copied() *world {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &world{peers: map[carnet.Fingerprint]Peer{}, owners: map[carnet.AvatarID]ed25519.PublicKey{}, withdrawn: map[string]bool{}, stale: w.stale}
+	c := &world{peers: map[carnet.Fingerprint]Peer{}, owners: map[carnet.AvatarID]ed25519.PublicKey{}, withdrawn: map[string]bool{}, stale: w.stale, unread: w.unread}
 	for k, v := range w.peers {
 		c.peers[k] = v
 	}
@@ -123,7 +123,7 @@ func (w *world) copied() *world {
 
 func (w *world) restore(c *world) {
 	w.change(func() {
-		w.peers, w.owners, w.withdrawn, w.grants, w.stale = c.peers, c.owners, c.withdrawn, c.grants, c.stale
+		w.peers, w.owners, w.withdrawn, w.grants, w.stale, w.unread = c.peers, c.owners, c.withdrawn, c.grants, c.stale, c.unread
 	})
 }
 
@@ -308,6 +308,7 @@ func exchanges(s *stage) []wrong {
 		{name: "a withdrawn mandate", change: permitting(func(x *text) {
 			s.world.change(func() { s.world.withdrawn[uuid(x)] = true })
 		}), world: known(func(*world) {}), rule: MandateRule, why: "withdrawn"},
+		{name: "a mandate of which nobody can tell", world: known(func(w *world) { w.unread = true }), rule: RevocationsRule, why: "nobody can tell"},
 		// The grant, and the label.
 		{name: "no grant", world: known(func(w *world) { w.grants = nil }), rule: GrantRule, why: "there is no grant"},
 		{name: "a grant to another platform", world: grant(func(g *fakeGrant) { g.to = "clinic" }), rule: GrantRule, why: "there is no grant"},
