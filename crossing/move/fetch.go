@@ -54,7 +54,17 @@ func (a *Agent) fetchAll(ctx context.Context, t atTarget, gone bool) (all fetche
 		if err != nil {
 			return none, err
 		}
-		if fetched <= fewLeft {
+		if fetched > fewLeft {
+			continue
+		}
+		if gone {
+			break
+		}
+		has, waited := a.still.take(ctx, t.ID, func() bool { return a.came(t.ID).State == t.State && a.Now().Before(t.Until) })
+		if !has {
+			return none, carnet.Errorf(carnet.Unavailable, "%d other avatars that come here keep still", maxStill).WithFix("wait")
+		}
+		if !waited { // else there may be much again
 			break
 		}
 	}

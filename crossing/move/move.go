@@ -240,6 +240,7 @@ type Agent struct {
 	changing turns[carnet.AvatarID] // held while an avatar's documents change; before mu
 	claiming turns[carnet.HomeID]   // held while a home is claimed; after changing, before mu
 	wake     chan struct{}
+	still    *places // of those that keep still to come here
 
 	mu      sync.RWMutex // guards what follows
 	sources map[carnet.CrossingID]*atSource
@@ -270,7 +271,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		cfg.Log = slog.Default()
 	}
 	a := &Agent{
-		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1),
+		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1), still: newPlaces(maxStill),
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
 		farewells: make(map[carnet.AvatarID]farewell), claims: make(chan Registered, 1024),

@@ -514,6 +514,9 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 			err = errors.Join(err, a.survey(ctx, t))
 		}
 	}
+	if err != nil || a.came(x).State != Prepared {
+		a.still.give(x)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if is := a.targets[x]; is != nil {
