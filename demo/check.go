@@ -80,6 +80,7 @@ var ofEvery = []check{
 	counts("nothing-lost", "measurements lost", 0, func(v *seen) int { return v.report.Lost }),
 	counts("nothing-doubled", "measurements doubled", 0, func(v *seen) int { return v.report.Doubled }),
 	counts("nothing-extra", "measurements too many", 0, func(v *seen) int { return v.report.Extra }),
+	counts("nothing-reordered", "orders that aren't the log's", 0, func(v *seen) int { return v.report.Reordered }),
 	{"evidence-true", func(v *seen) (bool, string, string) {
 		return v.report.Verified, map[bool]string{true: "every avatar's evidence is true", false: "evidence that isn't: see findings"}[v.report.Verified], "that every avatar's evidence is true"
 	}},

@@ -50,10 +50,12 @@ type Report struct {
 	Depot  Depot   `json:"depot"`
 	// Lost counts measurements that the recorded policy admits, as the oracle
 	// works it out, and that a world lacks; Doubled those that a world holds twice;
-	// Extra those that it holds and may not. What shares lost and so on is in it.
-	Lost    int `json:"lost"`
-	Doubled int `json:"doubled"`
-	Extra   int `json:"extra"`
+	// Extra those that it holds and may not; Reordered counts orders that aren't the log's:
+	// numbers that go backwards, and properties. What shares lost and so on is in it.
+	Lost      int `json:"lost"`
+	Doubled   int `json:"doubled"`
+	Extra     int `json:"extra"`
+	Reordered int `json:"reordered"`
 	// Settled says that everything had been passed on when the parties ended.
 	Settled  bool     `json:"settled"`
 	Verified bool     `json:"verified"` // every world's evidence is true
@@ -145,7 +147,7 @@ type Rates struct {
 
 // Good says that nothing is wrong.
 func (r *Report) Good() bool {
-	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Verified && r.Settled && !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
+	return r.Lost == 0 && r.Doubled == 0 && r.Extra == 0 && r.Reordered == 0 && r.Verified && r.Settled && !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
 }
 
 // NothingTaken says that devices sent and the agent took nothing of it.
@@ -354,15 +356,17 @@ func audited(ctx context.Context, r *Report, hub *thing.Agent, world *avatar.Age
 	if err != nil {
 		return err
 	}
-	r.Lost += result.Lost
-	r.Doubled += result.Doubled
-	r.Extra += result.Extra
-	for _, sentences := range [][]string{result.Examples.Lost, result.Examples.Doubled, result.Examples.Extra} {
-		for _, sentence := range sentences {
-			r.Findings = append(r.Findings, fmt.Sprintf("%s: %s", m.World, sentence))
-		}
-	}
+	r.add(string(m.World), result)
 	return nil
+}
+
+// add adds what the oracle found where.
+func (r *Report) add(where string, result audit.Result) {
+	r.Lost, r.Doubled, r.Extra, r.Reordered = r.Lost+result.Lost, r.Doubled+result.Doubled, r.Extra+result.Extra, r.Reordered+result.Reordered
+	e := result.Examples
+	for _, sentence := range slices.Concat(e.Lost, e.Doubled, e.Extra, e.Reordered) {
+		r.Findings = append(r.Findings, fmt.Sprintf("%s: %s", where, sentence))
+	}
 }
 
 // Audit has the oracle work out, from a things agent's log and the views that it
@@ -489,7 +493,7 @@ func (r *Report) Write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", number(int(r.Depot.Objects), "object"), number(int(r.Depot.Bytes), "byte"),
 		number(int(r.Depot.Statements), "statement"), number(int(r.Depot.Receipts), "receipt"), r.Depot.Checkpoint)
-	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many\n", r.Lost, r.Doubled, r.Extra)
+	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many, %d out of order\n", r.Lost, r.Doubled, r.Extra, r.Reordered)
 	r.writeStory(w)
 	fmt.Fprintf(w, "evidence   %s\n", map[bool]string{true: "every batch proved", false: "NOT proved"}[r.Verified])
 	for _, f := range r.Findings {

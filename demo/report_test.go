@@ -1,11 +1,13 @@
 package demo
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"carnet"
+	"carnet/audit"
 	"carnet/thing"
 	"carnet/wire/file"
 )
@@ -50,6 +52,26 @@ func TestTheReportAddsUp(t *testing.T) {
 	} {
 		if !strings.Contains(text.String(), words) {
 			t.Errorf("no %q in\n%s", words, text.String())
+		}
+	}
+}
+
+// Each kind of what the oracle finds makes a report bad, and is told.
+func TestWhatTheOracleFindsIsNotGood(t *testing.T) {
+	for what, result := range map[string]audit.Result{
+		"1 lost":         {Lost: 1, Examples: audit.Examples{Lost: []string{"it lacks"}}},
+		"1 doubled":      {Doubled: 1, Examples: audit.Examples{Doubled: []string{"it lacks"}}},
+		"1 too many":     {Extra: 1, Examples: audit.Examples{Extra: []string{"it lacks"}}},
+		"1 out of order": {Reordered: 1, Examples: audit.Examples{Reordered: []string{"it lacks"}}},
+	} {
+		r := &Report{Settled: true, Verified: true}
+		if r.add("arena", audit.Result{Expected: 9, Held: 9}); !r.Good() || len(r.Findings) > 0 {
+			t.Errorf("nothing was found: %+v", r)
+		}
+		r.add("arena", result)
+		var text strings.Builder
+		if r.Write(&text); r.Good() || !slices.Equal(r.Findings, []string{"arena: it lacks"}) || !strings.Contains(text.String(), what) {
+			t.Errorf("%s is %+v, and for people\n%s", what, r, text.String())
 		}
 	}
 }

@@ -33,11 +33,12 @@ type Share struct {
 	Taken int `json:"taken"`
 	// Copied and Derived count the taker's batches: byte for byte the giver's, or made
 	// anew of what the view shows.
-	Copied  int `json:"copied"`
-	Derived int `json:"derived"`
-	Lost    int `json:"lost"`
-	Doubled int `json:"doubled"`
-	Extra   int `json:"extra"`
+	Copied    int `json:"copied"`
+	Derived   int `json:"derived"`
+	Lost      int `json:"lost"`
+	Doubled   int `json:"doubled"`
+	Extra     int `json:"extra"`
+	Reordered int `json:"reordered"`
 }
 
 // judgeShares reads what arena gave citadel from both stores, and has the oracle
@@ -52,13 +53,12 @@ func (s *setup) judgeShares(ctx context.Context, r *Report, o Options) (err erro
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	for _, c := range all {
-		share, findings, err := c.judge(ctx)
+		share, found, err := c.judge(ctx)
 		if err != nil {
 			return fmt.Errorf("judge the share %s: %w", c.share.ID, err)
 		}
 		r.Shares = append(r.Shares, share)
-		r.Lost, r.Doubled, r.Extra = r.Lost+share.Lost, r.Doubled+share.Doubled, r.Extra+share.Extra
-		r.Findings = append(r.Findings, findings...)
+		r.add(string(c.share.Taker)+" by its share", found)
 	}
 	return nil
 }
@@ -91,9 +91,12 @@ type crossed struct {
 	share        crossing.Given
 	giver, taker *node.Inspection
 	before       map[carnet.StreamID]uint64 // where the next share of the two avatars began, by source stream; nil: there is none
+
+	taken func(map[carnet.StreamID][]audit.Held) // tests change what the taker holds
 }
 
-func (c crossed) judge(ctx context.Context) (s Share, findings []string, err error) {
+// judge has the oracle compare, and returns what it found in all streams together.
+func (c crossed) judge(ctx context.Context) (s Share, found audit.Result, err error) {
 	g := c.share
 	s = Share{ID: g.ID, Giver: "arena", Taker: g.Taker, Avatar: g.Avatar, For: g.For, State: crossing.Giving}
 	if g.End != nil {
@@ -106,30 +109,41 @@ func (c crossed) judge(ctx context.Context) (s Share, findings []string, err err
 	}
 	logs, err := c.logs(ctx)
 	if err != nil {
-		return s, nil, err
+		return s, found, err
 	}
 	held, err := c.held(ctx, &s)
 	if err != nil {
-		return s, nil, err
+		return s, found, err
+	}
+	if c.taken != nil {
+		c.taken(held)
 	}
 	for stream, log := range logs {
 		result, err := c.compare(ctx, log, held[stream])
 		if err != nil {
-			return s, nil, err
+			return s, found, err
 		}
-		s.Given, s.Taken = s.Given+result.Expected, s.Taken+result.Held
-		s.Lost, s.Doubled, s.Extra = s.Lost+result.Lost, s.Doubled+result.Doubled, s.Extra+result.Extra
-		for _, sentences := range [][]string{result.Examples.Lost, result.Examples.Doubled, result.Examples.Extra} {
-			for _, sentence := range sentences {
-				findings = append(findings, fmt.Sprintf("%s by its share: %s", g.Taker, sentence))
-			}
-		}
+		found = together(found, result)
 		delete(held, stream)
 	}
 	for _, rest := range held { // of streams that the giver hasn't
-		s.Taken, s.Extra = s.Taken+len(rest), s.Extra+len(rest)
+		found.Held, found.Extra = found.Held+len(rest), found.Extra+len(rest)
 	}
-	return s, findings, nil
+	s.Given, s.Taken = found.Expected, found.Held
+	s.Lost, s.Doubled, s.Extra, s.Reordered = found.Lost, found.Doubled, found.Extra, found.Reordered
+	return s, found, nil
+}
+
+// together is what the oracle found in two streams.
+func together(p, q audit.Result) audit.Result {
+	return audit.Result{
+		Expected: p.Expected + q.Expected, Held: p.Held + q.Held,
+		Lost: p.Lost + q.Lost, Doubled: p.Doubled + q.Doubled, Extra: p.Extra + q.Extra, Reordered: p.Reordered + q.Reordered,
+		Examples: audit.Examples{
+			Lost: slices.Concat(p.Examples.Lost, q.Examples.Lost), Doubled: slices.Concat(p.Examples.Doubled, q.Examples.Doubled),
+			Extra: slices.Concat(p.Examples.Extra, q.Examples.Extra), Reordered: slices.Concat(p.Examples.Reordered, q.Examples.Reordered),
+		},
+	}
 }
 
 // batch is what the giver holds of one batch that the share is about.
@@ -163,12 +177,27 @@ func (c crossed) logs(ctx context.Context) (map[carnet.StreamID][]batch, error) 
 	})
 	for _, log := range logs {
 		for _, b := range log {
-			slices.SortStableFunc(b.measurements, func(p, q carnet.Measurement) int {
-				return cmp.Or(cmp.Compare(p.Time, q.Time), strings.Compare(p.Name, q.Name))
-			})
+			slices.SortStableFunc(b.measurements, asDecided)
 		}
 	}
 	return logs, err
+}
+
+// asDecided is the order in which a share's view decides the measurements of a batch.
+func asDecided(p, q carnet.Measurement) int {
+	return cmp.Or(cmp.Compare(p.Time, q.Time), strings.Compare(p.Name, q.Name))
+}
+
+// inOrder puts a copied batch's measurements in that order, under its numbers.
+func inOrder(copied []audit.Held) {
+	var numbers []uint64
+	for _, h := range copied {
+		numbers = append(numbers, h.Number)
+	}
+	slices.SortStableFunc(copied, func(p, q audit.Held) int { return asDecided(p.Measurement, q.Measurement) })
+	for i := range copied {
+		copied[i].Number = numbers[i]
+	}
 }
 
 // within says whether a number of a source stream is this share's.
@@ -180,7 +209,8 @@ func (c crossed) within(stream carnet.StreamID, number uint64, from map[carnet.S
 }
 
 // held reads what the taker holds by the share, by the source stream: of each the
-// copies and what was derived, which have the source's numbers, in their order.
+// copies and what was derived, which have the source's numbers, in their order. Within a
+// copy, whose bytes are the giver's, it is the one in which the view decides.
 func (c crossed) held(ctx context.Context, s *Share) (map[carnet.StreamID][]audit.Held, error) {
 	from, derived := c.giver.Shares.Streams(c.share.ID)
 	streams, err := c.giver.World.Heads(c.share.Avatar)
@@ -197,6 +227,7 @@ func (c crossed) held(ctx context.Context, s *Share) (map[carnet.StreamID][]audi
 		number uint64
 	}
 	counted := make(map[at]bool)
+	copies := make(map[at][]audit.Held)
 	err = c.taker.World.EachHeld(ctx, c.share.For, func(h avatar.Held) error {
 		of, isDerived := source[h.Stream]
 		if !isDerived {
@@ -213,9 +244,18 @@ func (c crossed) held(ctx context.Context, s *Share) (map[carnet.StreamID][]audi
 				s.Copied++
 			}
 		}
-		all[of] = append(all[of], audit.Held{Number: h.Number, Measurement: h.Measurement})
+		one := audit.Held{Number: h.Number, Measurement: h.Measurement}
+		if isDerived {
+			all[of] = append(all[of], one)
+		} else {
+			copies[at{of, h.Batch}] = append(copies[at{of, h.Batch}], one)
+		}
 		return nil
 	})
+	for batch, copied := range copies {
+		inOrder(copied)
+		all[batch.stream] = append(all[batch.stream], copied...)
+	}
 	for _, of := range all {
 		slices.SortStableFunc(of, func(p, q audit.Held) int { return cmp.Compare(p.Number, q.Number) })
 	}

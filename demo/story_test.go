@@ -93,6 +93,7 @@ var ofEach = spoil{
 	"nothing-lost":      func(v *seen) { v.report.Lost = 1 },
 	"nothing-doubled":   func(v *seen) { v.report.Doubled = 1 },
 	"nothing-extra":     func(v *seen) { v.report.Extra = 1 },
+	"nothing-reordered": func(v *seen) { v.report.Reordered = 1 },
 	"evidence-true":     func(v *seen) { v.report.Verified = false },
 	"all-receipted":     func(v *seen) { v.pending["hub"] = 1 },
 	"nothing-half-done": func(v *seen) { v.half = []string{"hub: peering vault: it can't be reached"} },

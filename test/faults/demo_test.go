@@ -81,7 +81,7 @@ func comparable(t *testing.T, r demo.Report) any {
 		worlds[string(w.ID)] = world{strings.Join(w.Properties, " "), w.Measurements, fmt.Sprint(w.Withheld)}
 	}
 	s := r.Shares[0]
-	return []any{s.Giver, s.Taker, s.State, s.Taking, s.Given, s.Taken, s.Lost, s.Doubled, s.Extra, r.Input, r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused, worlds, r.Lost, r.Doubled, r.Extra, r.Settled, r.Verified}
+	return []any{s.Giver, s.Taker, s.State, s.Taking, s.Given, s.Taken, s.Lost, s.Doubled, s.Extra, s.Reordered, r.Input, r.Device.Acknowledged, r.Device.Measurements, r.Device.Refused, worlds, r.Lost, r.Doubled, r.Extra, r.Reordered, r.Settled, r.Verified}
 }
 
 // sampled is at how many offsets of a large file a bit is flipped.
