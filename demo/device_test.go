@@ -89,3 +89,23 @@ func TestWhoseRecordings(t *testing.T) {
 		t.Errorf("of nothing there are %d sensors", len(alone))
 	}
 }
+
+// What isn't played of a recording is said, and nothing where all of it is.
+func TestWhatIsntPlayedIsSaid(t *testing.T) {
+	r := recording(time.Date(2019, 1, 8, 10, 0, 0, 0, time.UTC), 100)
+	for _, row := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{Speed: 1}, ""},
+		{Options{For: time.Minute}, ""},
+		{Options{Speed: 1, For: 10 * time.Second}, ", with 22 of the 200 measurements that were recorded, the last (--for plays longer, --speed max all)"},
+	} {
+		w := watch()
+		w.recordings = append(w.recordings, r)
+		s := &setup{devices: []*device{{sensor: w, packs: packs(w.recordings, row.options, time.Now())}}}
+		if got := s.cut(); got != row.want {
+			t.Errorf("%+v: %q, want %q", row.options, got, row.want)
+		}
+	}
+}

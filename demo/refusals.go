@@ -36,6 +36,29 @@ func (s *setup) refused(ctx context.Context) (map[string]map[carnet.Code]uint64,
 	return all, nil
 }
 
+// refusedOthers says how many messages the agent has refused in this run that the devices
+// didn't send, and as which thing somebody did; nothing where there are none.
+func (s *setup) refusedOthers(ctx context.Context) []string {
+	now, err := s.refused(ctx)
+	if err != nil {
+		return nil // it is shown with the next lines
+	}
+	d := s.sent()
+	all, as := uint64(0), ""
+	for _, w := range s.sensors {
+		for code, n := range now[w.name] {
+			if n -= s.refusedBefore[w.name][code]; n > 0 {
+				all, as = all+n, string(w.id)
+			}
+		}
+	}
+	theirs := uint64(d.Published - d.Acknowledged) // what they don't know about yet may have been refused
+	if all <= theirs {
+		return nil
+	}
+	return []string{fmt.Sprintf("         hub refused %s that the devices didn't send: carnet thing refusals %s", number(int(all-theirs), "message"), as)}
+}
+
 // mostRefusals is how many of a thing's refusals are looked at for an example.
 const mostRefusals = 1000
 

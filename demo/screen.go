@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,17 +18,39 @@ import (
 	"golang.org/x/term"
 )
 
-// screen shows people what goes on. Its methods may be called concurrently.
+// screen shows people what goes on. On a terminal it ends with live progress and, under
+// it, the lines to paste. Its methods may be called concurrently.
 type screen struct {
 	to       io.Writer
 	terminal bool
+	size     func() (columns, rows int) // of the terminal; 0: not known
 	begun    time.Time
 
 	mu    sync.Mutex
-	lines int // of live progress on the terminal now
+	paste []string // stands under the progress
+	drawn drawn    // on the terminal now
 }
 
-func newScreen(o Options) *screen { return &screen{to: o.Progress, terminal: o.Terminal} }
+// drawn is what stands at the end of a terminal, and can be wiped.
+type drawn struct {
+	columns, rows int // of the terminal then
+	progress      int // lines
+	under         int // rows of what stands under them
+}
+
+func newScreen(o Options) *screen {
+	v := &screen{to: o.Progress, terminal: o.Terminal, size: func() (int, int) { return 0, 0 }}
+	if f, ok := o.Progress.(*os.File); ok {
+		v.size = func() (int, int) {
+			columns, rows, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 0, 0
+			}
+			return columns, rows
+		}
+	}
+	return v
+}
 
 // say prints a line.
 func (v *screen) say(format string, args ...any) {
@@ -41,13 +64,60 @@ func (v *screen) say(format string, args ...any) {
 }
 
 func (v *screen) wipe() {
-	if v.lines > 0 {
-		fmt.Fprintf(v.to, "\033[%dA\033[J", v.lines)
-		v.lines = 0
+	if up := v.drawn.progress + v.drawn.under; up > 0 {
+		fmt.Fprintf(v.to, "\r\033[%dA\033[J", up)
 	}
+	v.drawn = drawn{}
 }
 
-// begin notes that playing begins, and on a terminal prints the lines to paste.
+// draw has the terminal end with the progress and the lines to paste. Where it is too
+// low for them and one line of progress, they are printed once, above it.
+func (v *screen) draw(progress []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var now drawn
+	now.columns, now.rows = v.size()
+	for _, line := range v.paste {
+		now.under += rowsOf(line, now.columns)
+	}
+	if now.rows > 0 && 1+now.under >= now.rows {
+		v.wipe()
+		fmt.Fprintln(v.to, strings.Join(v.paste, "\n"))
+		v.paste, now.under = nil, 0
+	}
+	if room := now.rows - 1 - now.under; now.rows > 0 && len(progress) > room {
+		progress = progress[:max(room, 0)]
+	}
+	if now.progress = len(progress); now.progress+now.under == 0 {
+		return
+	}
+	progress = fit(progress, now.columns)
+	if now == v.drawn { // what stands under them stays, and may be marked by whoever copies it
+		fmt.Fprintf(v.to, "\r\033[%dA", now.progress+now.under)
+		for _, line := range progress {
+			fmt.Fprintf(v.to, "\033[2K%s\n", line)
+		}
+		if now.under > 0 {
+			fmt.Fprintf(v.to, "\033[%dB", now.under)
+		}
+		return
+	}
+	if now.columns == v.drawn.columns && now.rows == v.drawn.rows { // another size has put it elsewhere
+		v.wipe()
+	}
+	v.drawn = now
+	fmt.Fprintln(v.to, strings.Join(slices.Concat(progress, v.paste), "\n"))
+}
+
+// rowsOf is how many rows a line takes.
+func rowsOf(line string, columns int) int {
+	if n := len([]rune(line)); columns > 0 && n > columns {
+		return (n + columns - 1) / columns
+	}
+	return 1
+}
+
+// begin notes that playing begins; a terminal ends with the lines to paste from now on.
 func (v *screen) begin(s *setup, o Options) {
 	v.begun = time.Now()
 	if v.to == nil {
@@ -58,11 +128,31 @@ func (v *screen) begin(s *setup, o Options) {
 	if o.temporary() {
 		removed = ", in a directory that is removed at the end (--keep keeps it)"
 	}
-	v.say("playing %d messages; everything about this demo is in %s%s", s.total(), filepath.Join(s.dir, "demo.json"), removed)
+	v.say("playing %s%s; everything about this demo is in %s%s", number(s.total(), "message"), s.cut(), filepath.Join(s.dir, "demo.json"), removed)
 	if v.terminal {
-		v.say("\n%s", s.paste())
 		v.say("%s", s.howToEnd(o))
+		v.mu.Lock()
+		v.paste = append([]string{""}, strings.Split(s.paste(), "\n")...)
+		v.mu.Unlock()
+		v.draw(nil)
 	}
+}
+
+// cut says what is played where that isn't all that was recorded.
+func (s *setup) cut() string {
+	recorded, played := 0, 0
+	for _, d := range s.devices {
+		for _, r := range d.sensor.recordings {
+			recorded += len(r.Measurements)
+		}
+		for _, p := range d.packs {
+			played += len(p.measurements)
+		}
+	}
+	if played == recorded {
+		return ""
+	}
+	return fmt.Sprintf(", with %d of the %s that were recorded, the last (--for plays longer, --speed max all)", played, number(recorded, "measurement"))
 }
 
 // follow shows live progress until ctx ends.
@@ -82,33 +172,26 @@ func (v *screen) follow(ctx context.Context, s *setup) {
 			return
 		case <-tick.C:
 		}
-		lines := v.fit(v.progress(ctx, s))
+		lines := v.progress(ctx, s)
 		if ctx.Err() != nil { // its questions were cut off: the answers say nothing of the parties
 			return
 		}
-		v.mu.Lock()
 		if v.terminal {
-			v.wipe()
-			v.lines = len(lines)
+			v.draw(lines)
+			continue
 		}
-		fmt.Fprintln(v.to, strings.Join(lines, "\n"))
-		v.mu.Unlock()
+		v.say("%s", strings.Join(lines, "\n"))
 	}
 }
 
-// fit cuts lines to the terminal's width: one that wraps could not be wiped.
-func (v *screen) fit(lines []string) []string {
-	f, ok := v.to.(*os.File)
-	if !v.terminal || !ok {
-		return lines
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width < 20 {
+// fit cuts lines to the terminal's width: of one that wraps only a part would be written over.
+func fit(lines []string, columns int) []string {
+	if columns == 0 {
 		return lines
 	}
 	for i, line := range lines {
-		if r := []rune(line); len(r) > width {
-			lines[i] = string(r[:width-1]) + "…"
+		if r := []rune(line); len(r) > columns {
+			lines[i] = string(r[:columns-1]) + "…"
 		}
 	}
 	return lines
@@ -118,6 +201,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 	d, took := s.sent(), time.Since(v.begun)
 	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %.0f measurements/s",
 		took.Seconds(), d.Acknowledged, s.total(), d.Refused, float64(d.Measurements)/took.Seconds())}
+	lines = append(lines, s.refusedOthers(ctx)...)
 	if s.tale != nil {
 		lines = append([]string{s.tale.nowDoing()}, lines...)
 		return append(lines, s.tale.progress(ctx)...)
@@ -228,14 +312,14 @@ func (s *setup) pastePlain() []string {
 
 // howToEnd says how a demo that stays ends, and what is left of it.
 func (s *setup) howToEnd(o Options) string {
-	end := "\nCtrl-C ends it, and checks what each world holds"
+	end := "Ctrl-C ends it, and checks what each world holds"
 	if !o.Stay {
-		end = fmt.Sprintf("\nIt ends by itself after %s, or with Ctrl-C, and checks what each world holds", o.For)
+		end = fmt.Sprintf("It ends by itself after %s, or with Ctrl-C, and checks what each world holds", o.For)
 	}
 	if o.temporary() {
-		return end + "; then the directory is removed (--keep keeps it).\n"
+		return end + "; then the directory is removed (--keep keeps it)."
 	}
-	return end + "; the directory stays.\n"
+	return end + "; the directory stays."
 }
 
 func (s *setup) curlFile(world carnet.PartyID) string {
