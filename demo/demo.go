@@ -28,7 +28,6 @@ import (
 
 	"carnet"
 	"carnet/access"
-	"carnet/api"
 	"carnet/wire/file"
 
 	"golang.org/x/sync/errgroup"
@@ -214,7 +213,6 @@ type setup struct {
 	parties []*party
 	sensors []*sensor
 	devices []*device
-	depot   api.DepotStatus // as the depot said last
 	console *front
 	tale    *tale    // nil: no story is told
 	half    []string // what parties found half done at its end

@@ -363,7 +363,7 @@ func (w *opened) job(ctx context.Context, world carnet.PartyID, agent *job.Agent
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound { // one that has moved or is erased has none here
 			return j, fmt.Errorf("read the inputs of the job %s again: %w", i.ID, err)
 		}
 	}

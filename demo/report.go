@@ -24,7 +24,7 @@ import (
 // Report is what a demo did and what was checked. Input and Device are counted
 // by the devices, in this run; Refusals are this run's, too. Everything else is
 // read from the parties' stores after the parties have ended, and so is of all runs
-// in one directory together; but for Depot, which the depot said last.
+// in one directory together.
 type Report struct {
 	Input  Input  `json:"input"`
 	Device Device `json:"device"`
@@ -188,16 +188,32 @@ func (s *setup) judge(ctx context.Context, p *played, o Options) (r *Report, err
 		r.RefusedOthers += of.Messages
 	}
 	r.RefusedOthers -= min(r.RefusedOthers, uint64(r.Device.Refused))
-	r.Depot = Depot{
-		Objects: s.depot.Objects, Bytes: s.depot.Bytes, Checkpoint: s.depot.Entries,
-		Statements: status.Statements, Receipts: status.Receipts,
+	if r.Depot, err = s.kept(ctx, o); err != nil {
+		return nil, err
 	}
+	r.Depot.Statements, r.Depot.Receipts = status.Statements, status.Receipts
 	for _, name := range s.script.worlds {
 		if err := s.judgeWorld(ctx, r, hub, name, o); err != nil {
 			return nil, fmt.Errorf("judge %s: %w", name, err)
 		}
 	}
 	return r, s.judgeShares(ctx, r, o)
+}
+
+// kept reads what the depot has.
+func (s *setup) kept(ctx context.Context, o Options) (d Depot, err error) {
+	vault, err := node.Inspect(ctx, s.party("vault").config, o.Log)
+	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, vault.Close()) }()
+	agent := vault.Parts().Depot
+	totals, err := agent.Totals(ctx, "")
+	if err != nil {
+		return d, err
+	}
+	checkpoint, _ := agent.Checkpoint()
+	return Depot{Objects: totals.Objects, Bytes: totals.Bytes, Checkpoint: checkpoint.Size}, nil
 }
 
 // check observes what the parties have, and judges a story by it.

@@ -51,9 +51,6 @@ func (s *setup) waits(ctx context.Context) (all []string) {
 		if st.World != nil && !s.computed(ctx, p) {
 			all = append(all, fmt.Sprintf("%s: a job hasn't ended, or what came out of it, or what a DPM stated of it, isn't there yet", p.name))
 		}
-		if st.Depot != nil {
-			s.depot = *st.Depot
-		}
 	}
 	return all
 }

@@ -97,6 +97,10 @@ func TestAShareIsAudited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The setup has asked nobody anything: what the depot has is read from its store.
+	if kept, err := s.kept(t.Context(), Options{}); err != nil || kept.Checkpoint == 0 || kept.Objects != r.Depot.Objects || kept.Bytes != r.Depot.Bytes || kept.Checkpoint != r.Depot.Checkpoint {
+		t.Errorf("the depot has %+v, %v; the report %+v", kept, err, r.Depot)
+	}
 	for _, c := range []struct {
 		what  string
 		spoil func(*crossed)
