@@ -27,8 +27,8 @@ type demoCommand struct {
 	Input     []string       `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
 	Columns   string         `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'."`
 	Times     string         `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
-	Speed     speed          `help:"Recorded seconds per second, or max." default:"1"`
-	For       *time.Duration `help:"How long to play (60s without a terminal)."`
+	Speed     speed          `help:"Recorded seconds per second, or max: all of a recording, as fast as it goes." default:"1"`
+	For       *time.Duration `help:"How long to play: of a recording its end. 60s without a terminal; with --speed max it bounds no recording."`
 	Data      string         `help:"Where the parties' files go; a temporary directory without it." type:"path"`
 	Keep      bool           `help:"Leave the temporary directory there."`
 	PortBase  int            `help:"First port of the listeners; free ones without it."`
@@ -68,17 +68,12 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	useProcessors()
 	terminal := isTerminal(s.out) && !c.JSON
 	o := demo.Options{
-		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), Stay: terminal && c.For == nil,
+		Inputs: c.Input, Columns: c.Columns, Times: c.Times, Speed: float64(c.Speed), Stay: terminal && c.For == nil, For: c.lasts(terminal),
 		Data: c.Data, Keep: c.Keep, PortBase: c.PortBase, Evidence: c.Evidence, Encoding: c.Encoding,
 		Keystore: openDemoOwner, Story: c.Story, Modules: c.module, Progress: s.err, Log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
 	if terminal {
 		o.Progress, o.Terminal = s.out, true
-	}
-	if c.For != nil {
-		o.For = *c.For
-	} else if !terminal && len(c.Input) == 0 {
-		o.For = time.Minute
 	}
 	if c.Processes {
 		var err error
@@ -100,6 +95,17 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 		report.Write(s.out)
 	}
 	return demoVerdict(report, c.JSON)
+}
+
+// lasts is how long the demo plays; 0: until its recordings end.
+func (c *demoCommand) lasts(terminal bool) time.Duration {
+	switch {
+	case c.For != nil:
+		return *c.For
+	case terminal || c.Speed == 0 && len(c.Input) > 0: // a recording that is played as fast as it goes
+		return 0
+	}
+	return time.Minute
 }
 
 // demoVerdict is what a demo ends with, once its report is written.

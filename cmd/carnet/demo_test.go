@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/access"
@@ -188,5 +189,31 @@ func TestRefusalsAreShownByReason(t *testing.T) {
 	})
 	if len(shown) != 3 || shown[1][0] != "2" || shown[1][3] != "measured at 12:00" || shown[2][0] != "1" {
 		t.Errorf("%v", shown)
+	}
+}
+
+// Without a terminal a demo plays for a minute, what was recorded as well, unless it is
+// played as fast as it goes.
+func TestHowLongADemoPlays(t *testing.T) {
+	long := 3 * time.Minute
+	for _, row := range []struct {
+		what     string
+		command  demoCommand
+		terminal bool
+		want     time.Duration
+	}{
+		{"a demo", demoCommand{Speed: 1}, false, time.Minute},
+		{"a demo on a terminal", demoCommand{Speed: 1}, true, 0},
+		{"a recording", demoCommand{Speed: 1, Input: []string{"run.fit"}}, false, time.Minute},
+		{"a recording, faster", demoCommand{Speed: 10, Input: []string{"run.fit"}}, false, time.Minute},
+		{"a recording on a terminal", demoCommand{Speed: 1, Input: []string{"run.fit"}}, true, 0},
+		{"a recording, as fast as it goes", demoCommand{Input: []string{"run.fit"}}, false, 0},
+		{"what is generated, as fast as it goes", demoCommand{}, false, time.Minute},
+		{"a recording, as long as is said", demoCommand{Speed: 1, Input: []string{"run.fit"}, For: &long}, false, long},
+		{"a demo on a terminal, as long as is said", demoCommand{Speed: 1, For: &long}, true, long},
+	} {
+		if got := row.command.lasts(row.terminal); got != row.want {
+			t.Errorf("%s plays for %s, want %s", row.what, got, row.want)
+		}
 	}
 }
