@@ -1,9 +1,13 @@
 package faults_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -62,6 +66,78 @@ func TestDemo(t *testing.T) {
 	}
 	t.Run("worlds share nothing", func(t *testing.T) { sharesNothing(t, filepath.Join(four, "data"), filepath.Join(one, "data")) })
 	t.Run("evidence", func(t *testing.T) { spoil(t, r, filepath.Join(four, "evidence")) })
+}
+
+// recorded finds a recording of others, which is no part of the repository, and copies
+// its first lines, or all of it, so that a demo plays for seconds.
+func recorded(t *testing.T, path string, lines int) string {
+	t.Helper()
+	dir := os.Getenv("CARNET_DATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, path))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("shared data not present")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines > 0 {
+		data = bytes.Join(bytes.SplitAfterN(data, []byte("\n"), lines+1)[:lines], nil)
+	}
+	short := filepath.Join(t.TempDir(), filepath.Base(path))
+	write(t, short, data)
+	return short
+}
+
+// TestDemoOfRecordings plays what watches and a room recorded, with the program: each
+// world gets of it what its view admits.
+func TestDemoOfRecordings(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		path     string
+		lines    int // of a CSV that are played; 0: all of the file
+		columns  string
+		messages int64
+		counts   int // measurements
+		worlds   map[string]string
+	}{
+		"a watch's FIT": {path: "garmin/datasets/activities/2019/3537714464.fit", messages: 1391, counts: 7910, worlds: map[string]string{
+			"arena watch": "heart_rate speed", "clinic watch": "heart_rate position/lat position/lon", "citadel watch": "",
+		}},
+		"the same as CSV, by columns": {
+			path: "garmin_csv/activity_3537714464.csv", lines: 301, columns: "unix_time=time(s),heart_rate_bpm=heart_rate[beat/min],speed_m_s=speed[m/s]", messages: 300, counts: 600,
+			worlds: map[string]string{"arena watch": "heart_rate speed", "clinic watch": "heart_rate", "citadel watch": ""},
+		},
+		"a room, by columns": {
+			path: "occupancy/datatraining.txt", lines: 201, columns: "date=time(datetime),Temperature=temperature[Cel],Light=light[lx],CO2=co2[ppm]", messages: 200, counts: 600,
+			worlds: map[string]string{"arena watch": "", "clinic watch": "", "citadel watch": "", "arena room": "light temperature", "clinic room": "co2 temperature"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"demo", "--input", recorded(t, row.path, row.lines), "--speed", "max", "--json"}
+			if row.columns != "" {
+				args = append(args, "--columns", row.columns)
+			}
+			out, errs, code := carnetCommand(t, args...)
+			var r demo.Report
+			if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || !r.Good() {
+				t.Fatalf("carnet %s ended with %d, %v:\n%s%s", strings.Join(args, " "), code, err, out, errs)
+			}
+			if r.Device.Acknowledged != row.messages || r.Device.Measurements != int64(row.counts) || r.Input.Measurements != row.counts || r.Device.Refused != 0 {
+				t.Errorf("of %d measurements the agent has %+v", r.Input.Measurements, r.Device)
+			}
+			worlds := make(map[string]string)
+			for _, w := range r.Worlds {
+				worlds[string(w.ID)+" "+w.Thing] = strings.Join(w.Properties, " ")
+			}
+			if !maps.Equal(worlds, row.worlds) {
+				t.Errorf("the worlds hold %v, want %v", worlds, row.worlds)
+			}
+		})
+	}
 }
 
 // comparable leaves out what depends on when things happened. Of the share of a
