@@ -130,6 +130,7 @@ func (r *Report) Explain() string {
 	line("What is not proved")
 	line("- That a device measured what it says, or when: the agent says so.")
 	line("- That the agent sent everything: what it kept back has no number, and the view that the owner chose keeps back much.")
+	line("- That it sent no more than that view lets through: the bundle has no view, so what a wider one let through is proved like the rest. Who has the agent's log and views can work it out again.")
 	if r.Only != nil {
 		line("- Anything about other batches: which there are, before or after this one, and what they hold.")
 	} else {

@@ -767,7 +767,7 @@ func TestExplain(t *testing.T) {
 	dir := s.write(s.options())
 	for _, r := range []*Report{verify(t, dir, nil), verify(t, dir, &trust)} {
 		text := r.Explain()
-		for _, w := range []string{"that this is all of the avatar", "things agent hub", "things agent bike", "world arena", "depot vault", "Witnesses: none", "not proved"} {
+		for _, w := range []string{"that this is all of the avatar", "things agent hub", "things agent bike", "world arena", "depot vault", "Witnesses: none", "not proved", "no more than that view lets through: the bundle has no view"} {
 			if !bytes.Contains([]byte(text), []byte(w)) {
 				t.Errorf("explanation doesn't say %q:\n%s", w, text)
 			}
