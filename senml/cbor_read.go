@@ -64,7 +64,7 @@ func (d *Decoder) decodeCBOR(dst []carnet.Measurement, data []byte, received int
 		}
 		var err error
 		if out, err = d.resolve(out, &base, &r.rec, received); err != nil {
-			return dst, at(err, base.records, start)
+			return dst, at(err, base.records, inBytes(start))
 		}
 		base.records++
 	}
@@ -75,7 +75,7 @@ func (d *Decoder) decodeCBOR(dst []carnet.Measurement, data []byte, received int
 		r.err = base.end()
 	}
 	if r.err != nil {
-		return dst, at(r.err, base.records, r.i)
+		return dst, at(r.err, base.records, inBytes(r.i))
 	}
 	return out, nil
 }

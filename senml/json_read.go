@@ -33,7 +33,8 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 	var base bases
 	out := dst
 	if !r.expect('[', "'[' at the start of the pack") {
-		return dst, at(r.err, 0, r.i)
+		r.err = r.err.WithFix(`send SenML: a list of measurements, such as [{"n":"heart_rate","v":72}] (RFC 8428)`)
+		return dst, at(r.err, 0, inText(data, r.i))
 	}
 	r.space()
 	for more := !r.accept(']'); more; {
@@ -43,24 +44,24 @@ func (d *Decoder) decodeJSON(dst []carnet.Measurement, data []byte, received int
 		r.space()
 		start := r.i
 		if !r.record() {
-			return dst, at(r.err, base.records, r.i)
+			return dst, at(r.err, base.records, inText(data, r.i))
 		}
 		var err error
 		if out, err = d.resolve(out, &base, &r.rec, received); err != nil {
-			return dst, at(err, base.records, start)
+			return dst, at(err, base.records, inText(data, start))
 		}
 		base.records++
 		r.space()
 		if more = r.accept(','); !more && !r.expect(']', "',' or ']' after a record") {
-			return dst, at(r.err, base.records, r.i)
+			return dst, at(r.err, base.records, inText(data, r.i))
 		}
 	}
 	r.space()
 	if r.i < len(data) {
-		return dst, at(malformed("want nothing after the pack"), base.records, r.i)
+		return dst, at(malformed("want nothing after the pack"), base.records, inText(data, r.i))
 	}
 	if err := base.end(); err != nil {
-		return dst, at(err, base.records, r.i)
+		return dst, at(err, base.records, inText(data, r.i))
 	}
 	return out, nil
 }
@@ -98,10 +99,11 @@ func (r *jsonReader) found() string {
 	if r.i >= len(r.b) {
 		return ", found the end"
 	}
-	if c := r.b[r.i]; c < 0x20 || c >= 0x7f {
-		return fmt.Sprintf(", found byte 0x%02x", c)
+	c, size := utf8.DecodeRune(r.b[r.i:])
+	if c == utf8.RuneError && size == 1 {
+		return fmt.Sprintf(", found the byte 0x%02x, which no text in UTF-8 has there", r.b[r.i])
 	}
-	return fmt.Sprintf(", found %q", r.b[r.i])
+	return fmt.Sprintf(", found %q", c)
 }
 
 // space is small enough to be a part of its callers: most packs have none.

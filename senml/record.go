@@ -1,6 +1,7 @@
 package senml
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -357,13 +358,26 @@ func malformed(format string, args ...any) *carnet.Error {
 	return carnet.Errorf(carnet.Malformed, format, args...)
 }
 
-// at names the place of a failure in a pack.
-func at(err error, record, offset int) error {
+// inText is a place in a pack of JSON or XML, as a person counts.
+func inText(pack []byte, offset int) string {
+	before := pack[:min(offset, len(pack))]
+	character := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
+	if bytes.IndexByte(pack, '\n') < 0 {
+		return fmt.Sprintf("character %d", character)
+	}
+	return fmt.Sprintf("line %d, character %d", bytes.Count(before, []byte("\n"))+1, character)
+}
+
+// inBytes is a place in a pack of CBOR.
+func inBytes(offset int) string { return fmt.Sprintf("byte %d", offset+1) }
+
+// at names the place of a failure in a pack, with the records counted from 1.
+func at(err error, record int, place string) error {
 	e := new(carnet.Error)
 	if !errors.As(err, &e) {
 		e = carnet.Errorf(carnet.CodeOf(err), "%v", err)
 	}
 	placed := *e
-	placed.Reason = fmt.Sprintf("record %d, byte %d: %s", record, offset, e.Reason)
+	placed.Reason = fmt.Sprintf("record %d, %s: %s", record+1, place, e.Reason)
 	return &placed
 }

@@ -19,10 +19,14 @@ func TestRefusedJSON(t *testing.T) {
 		many.WriteString(`,"x` + strings.Repeat("y", i) + `":0`)
 	}
 	for _, c := range []struct{ pack, want string }{
-		{``, "record 0, byte 0: want '[' at the start"},
+		{``, "record 1, character 1: want '[' at the start of the pack, found the end; send SenML: a list of measurements, such as [{\"n\":\"heart_rate\",\"v\":72}]"},
 		{`{"n":"a","v":1}`, "want '['"},
 		{`[{"n":"a","v":1}`, "',' or ']' after a record, found the end"},
-		{`[{"n":"a","v":1},]`, "record 1, byte 17: want '{'"},
+		{`[{"n":"a","v":1},]`, "record 2, character 18: want '{'"},
+		{"[{\"n\":\"a\",\"v\":1},\n {\"n\":\"a\" \"v\":1}]", "record 2, line 2, character 11: want ',' or '}'"},
+		{`[{“n”:"a","v":1}]`, "record 1, character 3: want a string, found '“'"},
+		{`[{"é":1,}]`, "record 1, character 9: want a string, found '}'"},
+		{"[\xe4", "character 2: want '{' at the start of a record, found the byte 0xe4"},
 		{`[{"n":"a","v":1}] x`, "nothing after the pack"},
 		{`[{"n":"a","v":1,}]`, "want a string"},
 		{`[{"n":"a" "v":1}]`, "',' or '}'"},
@@ -53,7 +57,7 @@ func TestRefusedJSON(t *testing.T) {
 		{`[{"n":"a","vs":"\udc00\ud800"}]`, "escape"},
 		{`[{"n":"a","vs":"\x"}]`, "escape"},
 		{`[{"n":"a"}]`, "no value"},
-		{`[{"n":"a","v":1},{}]`, "record 1, byte 17: no value"},
+		{`[{"n":"a","v":1},{}]`, "record 2, character 18: no value"},
 		{`[{"bn":"a"}]`, "without a record after"},
 		{`[{"n":"a","s":1}]`, "sums are not taken"},
 		{`[{"bs":1,"n":"a"}]`, "sums are not taken"},

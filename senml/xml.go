@@ -20,14 +20,14 @@ func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int6
 	var base bases
 	out, depth, ended := dst, 0, false // ended: the document's element is closed
 	fail := func(format string, args ...any) ([]carnet.Measurement, error) {
-		return dst, at(malformed(format, args...), base.records, int(dec.InputOffset()))
+		return dst, at(malformed(format, args...), base.records, inText(data, int(dec.InputOffset())))
 	}
 	for {
 		offset := int(dec.InputOffset())
 		token, err := dec.Token()
 		if err == io.EOF && ended {
 			if err := base.end(); err != nil {
-				return dst, at(err, base.records, offset)
+				return dst, at(err, base.records, inText(data, offset))
 			}
 			return out, nil
 		}
@@ -55,7 +55,7 @@ func (d *Decoder) decodeXML(dst []carnet.Measurement, data []byte, received int6
 				out, err = d.resolve(out, &base, &r, received)
 			}
 			if err != nil {
-				return dst, at(err, base.records, offset)
+				return dst, at(err, base.records, inText(data, offset))
 			}
 			base.records++
 		case xml.EndElement:
