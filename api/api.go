@@ -20,6 +20,7 @@ import (
 	"crypto/ed25519"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -215,7 +216,8 @@ type server struct {
 	log           *slog.Logger
 	limits        limits
 
-	queries, bundles, live places // of history, of evidence, and live subscriptions
+	queries, bundles, live places        // of history, of evidence, and live subscriptions
+	events                 atomic.Uint64 // sent to live subscriptions
 }
 
 // newServer takes what the party has.

@@ -152,6 +152,7 @@ type WorldStatus struct {
 	Statements   uint64 `json:"statements"`
 	Receipts     uint64 `json:"receipts"`
 	Live         int    `json:"live" doc:"Live subscriptions open now."`
+	Events       uint64 `json:"events" doc:"Events that live subscriptions were sent since the start, what they replayed included."`
 
 	Shares []crossing.Link `json:"shares,omitempty" doc:"The other worlds that it gives shares to, or takes them from."`
 }

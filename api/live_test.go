@@ -95,13 +95,18 @@ func TestFromNowOnLeavesOutWhatWas(t *testing.T) {
 	}()
 	s.eventually("the subscription is open", func() bool {
 		st, err := s.arena("operator-token").Status(t.Context())
-		return err == nil && st.World.Live == 1
+		return err == nil && st.World.Live == 1 && st.World.Events == 0 // where it begins is none
 	})
 	d.mustSend(heart(2, 2))
 	d.mustSend(heart(3, 3))
 	if ms := <-got; !slices.Equal(rates(ms), []int{2, 3}) {
 		t.Errorf("got %v", rates(ms))
 	}
+	follow(t, s.arena("reader-token"), m.Avatar, new(string), 4)
+	s.eventually("what was sent is counted, a replay, too", func() bool {
+		st, err := s.arena("operator-token").Status(t.Context())
+		return err == nil && st.World.Events >= 2 && st.World.Events <= 6
+	})
 }
 
 // Who watches from now on hears first where that is, and goes on from there after

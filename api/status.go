@@ -83,7 +83,7 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 		return nil, err
 	}
 	st := &WorldStatus{
-		Live: s.live.count(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
+		Live: s.live.count(), Events: s.events.Load(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
 		Statements: totals.Statements, Receipts: totals.Receipts,
 	}
 	if s.shares != nil {

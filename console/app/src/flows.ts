@@ -81,6 +81,8 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
         list.push({ id: `${party.name}>${s.world}`, point: "R5", from: party.name, to: s.world, what: "frames", all: s.acked, time });
       }
       list.push({ id: `${party.name}>${readers}`, point: "R4", from: party.name, to: readers, what: "live subscriptions", now: status.world.live, time });
+      // A world that an older program runs doesn't count them.
+      if (status.world.events !== undefined) list.push({ id: `${party.name}>${readers}/events`, point: "R4", from: party.name, to: readers, what: "events", all: status.world.events, time });
     }
   }
   return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));

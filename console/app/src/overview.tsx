@@ -31,7 +31,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers === undefined && <Loading what="the parties" />}
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
       {asked && (
-        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds. How the parties are is for their administrators and auditors." : "Counted by the parties themselves, every two seconds."}>
+        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds. How the parties are is for their administrators and auditors." : "Counted by the parties themselves, every two seconds. What avatars of one world read of each other (R3) has no row: they read as people and programs do, and are counted there (R4)."}>
           <Table caption="What goes over each reference point" whole>
             <thead>
               <tr>

@@ -159,7 +159,7 @@ export function Picture({ width, who, answers, flows, more }: { width: number; w
   const { nodes, height, across } = layout(width, who, answers, flows);
   const [corner, lower] = across ? [15, 0] : [9, 2]; // of the light, and the name beneath it
   const edges = flows.map((f) => edge(f, nodes, across, width, height)).filter((e) => e !== undefined);
-  const at = flows.filter((f) => f.to === readers).flatMap((flow) => nodes.filter((n) => n.name === flow.from).map((n) => ({ flow, x: n.x, y: n.y + n.h / 2 })));
+  const at = flows.filter((f) => f.to === readers && f.now !== undefined).flatMap((flow) => nodes.filter((n) => n.name === flow.from).map((n) => ({ flow, x: n.x, y: n.y + n.h / 2 })));
   const along = edges.filter((e) => !idle(e.flow));
   const found = places(
     along.map((e) => ({ way: e.way, w: wide(e.flow, 5), h: tall, best: e.best })),
@@ -227,6 +227,6 @@ function Pill({ flow, x, y }: { flow: Flow; x: number; y: number }) {
 /** The picture in words, for who doesn't see it. */
 function described(nodes: Node[], flows: Flow[], more: string): string {
   const parties = nodes.filter((n) => n.party).map((n) => `${n.name}, ${n.role}${n.state === "down" ? ", does not answer" : ""}`);
-  const ways = flows.map((f) => `${f.from} to ${f.to}`);
+  const ways = [...new Set(flows.map((f) => `${f.from} to ${f.to}`))];
   return `Picture of the parties: ${parties.join("; ")}.` + (ways.length > 0 ? ` Data goes from ${ways.join(", ")}. ${more}` : "");
 }

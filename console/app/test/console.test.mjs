@@ -42,9 +42,16 @@ test("the overview shows the parties, and what goes between them now", limit, as
   const page = await town.signedIn();
   const picture = page.getByRole("img", { name: /Picture of the parties: .*hub, things agent; arena, world; citadel, world; clinic, world; vault, depot.*arena to citadel/ });
   await picture.waitFor();
-  for (const id of ["devices>hub", "hub>arena", "hub>clinic", "hub>citadel", "hub>vault", "arena>citadel"]) {
+  // Somebody reads an avatar live, for R4.
+  const reading = await town.signedIn();
+  await go(reading, "Avatars");
+  await reading.getByRole("link", { name: /patient\s*in clinic/ }).click();
+  for (const id of ["devices>hub", "hub>arena", "hub>clinic", "hub>citadel", "hub>vault", "arena>vault", "clinic>vault", "citadel>vault", "arena>citadel", "clinic>people and programs/events"]) {
     await until(`a rate from ${id}`, async () => /^(?!0 )[\d.]+ \w+\/s/.test(await page.locator(`[data-flow="${id}"]`).textContent()));
   }
+  await until("the subscription", async () => /^[1-9]\d* live subscriptions?$/.test(await page.locator('[data-flow="clinic>people and programs"]').textContent()));
+  await page.getByText("What avatars of one world read of each other (R3) has no row").waitFor();
+  await reading.context().close();
   for (const name of ["hub", "arena", "citadel", "clinic", "vault"]) await page.getByRole("heading", { name: new RegExp(`^${name} `) }).waitFor();
   // What citadel has by its share didn't come from the hub.
   const sent = async () => {
