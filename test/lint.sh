@@ -39,10 +39,8 @@ architecture() { "$go" test -run '^Test(Imports|Vocabulary|EveryPackage)' .; }
 
 # documents name tests and files that exist, and each page stands in its index.
 documents() {
-	local name file target bad=0
-	while read -r name; do
-		grep -rqE --include='*_test.go' "^func $name\(" . || { echo "docs/requirements.md names $name, which doesn't exist"; bad=1; }
-	done < <(grep -oE '`Test[A-Za-z0-9_]+`' docs/requirements.md | tr -d '`' | sort -u)
+	local file target bad=0
+	"$go" test -run Requirements ./docs || bad=1
 	while IFS=: read -r file target; do
 		target=${target#](} target=${target%)} target=${target%%#*}
 		[ -e "$(dirname "$file")/$target" ] || { echo "$file links to $target, which doesn't exist"; bad=1; }
