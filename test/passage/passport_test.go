@@ -189,7 +189,9 @@ func TestAForgedPassportIsFound(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
+	whole := "nothing but the state is left out" // which evidence doesn't look at
 	for name, change := range map[string]func(*avatar.Manifest){
+		whole:                   func(*avatar.Manifest) {},
 		"a stretch is left out": func(m *avatar.Manifest) { m.Stretches = m.Stretches[1:] },
 		"the last is left out":  func(m *avatar.Manifest) { m.Stretches = m.Stretches[:len(m.Stretches)-1] },
 		"a stream is said shorter": func(m *avatar.Manifest) {
@@ -204,7 +206,6 @@ func TestAForgedPassportIsFound(t *testing.T) {
 	} {
 		m, err := avatar.ParseManifest(p.options.Manifest)
 		must(t, err)
-		m.State = nil
 		m.State = []avatar.MovedValue{}
 		change(m)
 		o := p.options
@@ -213,7 +214,11 @@ func TestAForgedPassportIsFound(t *testing.T) {
 		forged := *p
 		forged.options = o
 		o.Word = forged.word(t, func(*identity.Passport) {})
-		if r, err := write(o); err != nil || r.Verdict != evidence.False {
+		want := evidence.False
+		if name == whole {
+			want = evidence.True
+		}
+		if r, err := write(o); err != nil || r.Verdict != want {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}

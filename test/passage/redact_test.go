@@ -201,6 +201,9 @@ func TestRedactedPassageThroughCrashes(t *testing.T) {
 						names := []string{"steps", "pace", "energy"}
 						if !crashIn(t, p, of(arena.history(id), names...), of(latest(t, arena, id), names...), streams, side, after, n, commit) {
 							t.Logf("%d durable steps", n-1)
+							if n < 5 {
+								t.Errorf("the %s has %d durable steps only", side, n-1)
+							}
 							return
 						}
 					}
