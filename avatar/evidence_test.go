@@ -445,14 +445,16 @@ func TestProvenWithoutKey(t *testing.T) {
 	if err := w.agent.keys.Destroy(t.Context(), keyID(seal.Path{Level: seal.EpochLevel, Stream: w.epochs[0].Stream, Epoch: w.epochs[0].Epoch})); err != nil {
 		t.Fatal(err)
 	}
+	frames := 0
 	err := w.agent.Proven(t.Context(), w.avatars[0], AllFolded, func(f *ProvenFrame) error {
+		frames++
 		if (f.Keys[0] != seal.Key{}) {
 			t.Error("a key that was destroyed is handed over")
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || frames != 1 {
+		t.Fatalf("%d frames are handed over without their key, want 1: %v", frames, err)
 	}
 	if err := w.agent.Proven(t.Context(), carnet.NewAvatarID(), AllFolded, nil); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("an avatar that isn't there: %v", err)
