@@ -48,8 +48,9 @@ func (p AvatarPolicy) check() error {
 }
 
 // signedFor signs a policy anew for the world that its avatar moves to, by the owner's
-// key for that one: the same bounds, in the same version. None stays none.
-func signedFor(policy string, key ed25519.PrivateKey, world string, avatar carnet.AvatarID, now time.Time) (string, error) {
+// key for that one: the same bounds, in the same version, made when it was made, so that
+// who approves twice signs the same. None stays none.
+func signedFor(policy string, key ed25519.PrivateKey, world string, avatar carnet.AvatarID) (string, error) {
 	if policy == "" {
 		return "", nil
 	}
@@ -57,7 +58,7 @@ func signedFor(policy string, key ed25519.PrivateKey, world string, avatar carne
 	if err != nil {
 		return "", err
 	}
-	p.Owner, p.World, p.Avatar, p.Made = DID(key.Public().(ed25519.PublicKey)), world, avatar, now.UTC().Truncate(time.Second)
+	p.Owner, p.World, p.Avatar = DID(key.Public().(ed25519.PublicKey)), world, avatar
 	return SignAvatarPolicy(key, p)
 }
 

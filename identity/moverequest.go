@@ -128,7 +128,7 @@ func (r MoveRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, life t
 	if err != nil {
 		return "", nil, err
 	}
-	policy, err := signedFor(r.Policy, there, r.TargetKey, r.To, now)
+	policy, err := signedFor(r.Policy, there, r.TargetKey, r.To)
 	if err != nil {
 		return "", nil, err
 	}

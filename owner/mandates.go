@@ -251,8 +251,10 @@ func (k *Keystore) Order(r identity.MoveRequest, now time.Time, life time.Durati
 		return identity.Ordered{}, carnet.Errorf(carnet.Forbidden, "the order is to leave a world with the key %s, which isn't that of %s, where the avatar lives", r.Source, asked.Audience).
 			WithFix("begin the move anew: carnet avatar move")
 	}
-	if err := k.ownsPolicy(asked.Avatar, r.Policy); err != nil {
-		return identity.Ordered{}, err
+	if !r.Alone { // the avatar stays, and its policy with it
+		if err := k.ownsPolicy(asked.Avatar, r.Policy); err != nil {
+			return identity.Ordered{}, err
+		}
 	}
 	life = min(life, identity.OrderLife-mandateLonger)
 	i := slices.IndexFunc(k.inside.Keys, func(w worldKey) bool { return w.did() == r.Owner })

@@ -238,3 +238,51 @@ func TestAnOrderIsByTheKeyOfTheHome(t *testing.T) {
 		t.Errorf("ordered with another key than the home's: %v", err)
 	}
 }
+
+// An item that moves alone leaves the avatar's policy where it is.
+func TestAnItemAloneNeedsNoPolicy(t *testing.T) {
+	_, k := pinned(t)
+	if _, err := k.SignPolicy(runner, []byte(`{"store":{"depots":[]}}`), 0, at); err != nil {
+		t.Fatal(err)
+	}
+	r := moveRequest(t, k)
+	if _, err := k.Order(r, at, time.Hour); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("the avatar would move without the policy: %v", err)
+	}
+	r.Alone, r.Items = true, []identity.MovingItem{{Item: carnet.ItemID{6}, Home: r.Home, Kind: "sword", Title: "Oathkeeper", As: "blade"}}
+	if _, err := k.Order(r, at, time.Hour); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who approves a move twice signs one policy: the keystore has what either order takes
+// along.
+func TestAMoveThatIsApprovedTwiceTakesOnePolicy(t *testing.T) {
+	_, k := pinned(t)
+	p, err := k.SignPolicy(runner, []byte(`{"store":{"depots":[]}}`), 0, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := moveRequest(t, k)
+	r.Policy = p.Signed
+	for i := range 2 {
+		signed, err := k.Order(r, at.Add(time.Duration(i)*time.Minute), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := identity.OpenOrder(signed.Order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		terms, err := identity.ParseMoveTerms(signed.Terms, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			p.Signed = terms.Policy
+		}
+		if kept, err := k.Policy(r.To); err != nil || terms.Policy != p.Signed || kept.Signed != p.Signed {
+			t.Errorf("approval %d takes another policy along than the first, or than is kept: %v", i+1, err)
+		}
+	}
+}
