@@ -334,13 +334,15 @@ func (b *Book) Land(ctx context.Context, l Landing) error {
 	b.mu.RLock()
 	by, erased := b.erased[l.Avatar]
 	b.mu.RUnlock()
-	if len(c.items) == 0 {
+	if len(c.items) > 0 {
+		if err := b.apply(ctx, c); err != nil {
+			return err
+		}
+	}
+	if !erased {
 		return nil
 	}
-	if err := b.apply(ctx, c); err != nil || !erased {
-		return err
-	}
-	_, err := b.erase(ctx, l.Avatar, by) // it came to an avatar that was erased meanwhile
+	_, err := b.erase(ctx, l.Avatar, by) // it came to an avatar that was erased meanwhile, now or before a crash
 	return err
 }
 

@@ -137,6 +137,40 @@ func TestItemsThatMoveWhileTheirAvatarIsErased(t *testing.T) {
 	s.untied("once that is decided", "arena", i.ID)
 }
 
+// One that has landed at an avatar which is erased, and whose world ended before its tie
+// was cut, loses it as it lands again.
+func TestAnItemThatLandsTwiceAtAnErasedAvatar(t *testing.T) {
+	s := newStage(t)
+	ctx := t.Context()
+	s.accepts()
+	i := s.issue("sword", identity.Attributes{"damage": 12.0})
+	l, d := s.ordered("arena", "citadel", 2, []Info{i}, nil)
+	proofs, err := s.books["arena"].Freeze(ctx, l, itemtest.DID("owner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked, err := s.books["citadel"].Check(Coming{Source: itemtest.DID("arena"), Avatar: alice, Owner: itemtest.DID("owner"), Items: l.Items}, proofs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	landing := Landing{From: "arena", Avatar: bob, Proofs: proofs, Looks: []Looks{checked[0].Looks}, Committed: d}
+	by := carnet.NewErasureID()
+	s.books["citadel"].Erased(landing.Avatar, by)
+	s.stores["citadel"].Lose(carnet.Errorf(carnet.Unavailable, "the process ends here"))
+	if err := s.books["citadel"].Land(ctx, landing); err == nil {
+		t.Fatal("nothing fails, so the test says nothing")
+	}
+	s.stores["citadel"].Lose(nil)
+	s.start("citadel").Erased(landing.Avatar, by)
+	if is, err := s.books["citadel"].Item(i.ID); err != nil || is.State != Here {
+		t.Fatalf("it is %+v, %v", is, err)
+	}
+	if err := s.books["citadel"].Land(ctx, landing); err != nil {
+		t.Fatal(err)
+	}
+	s.untied("landed again", "citadel", i.ID)
+}
+
 // What fails leaves an item as it is, or ended whole.
 func TestItemsEndWholly(t *testing.T) {
 	s := newStage(t)
