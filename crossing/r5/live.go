@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/identity"
 )
 
 // registry is what is open: connections and calls, by the pin of the peer's TLS
@@ -250,6 +251,7 @@ type standsBy struct {
 	grant   string
 	version uint64
 	mandate string
+	action  identity.Action // by which the grant is asked again
 	pin     carnet.Fingerprint
 }
 
@@ -266,7 +268,7 @@ func (s *Server) endFallen() {
 	asked := make(map[standsBy]stands)
 	for _, l := range calls {
 		c := l.call
-		by := standsBy{c.Grant.ID, c.Grant.Version, c.Mandate, c.Pin}
+		by := standsBy{c.Grant.ID, c.Grant.Version, c.Mandate, c.Action, c.Pin}
 		now, done := asked[by]
 		if !done {
 			now.most, now.err = s.standing(c)

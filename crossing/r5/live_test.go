@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -398,5 +399,34 @@ func TestACallThatEndsBeforeItBeginsIsRefused(t *testing.T) {
 	}}
 	if got, err := a.use(token); err != nil || got.status != 401 || got.body != Outside {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Of calls by one grant and mandate each stands or falls by its own action.
+func TestLiveCallsStandByTheirAction(t *testing.T) {
+	s := newStage(t)
+	for range 20 { // in whichever order they are asked
+		open := make(map[identity.Action]*liveCall)
+		for _, action := range []identity.Action{identity.ActionRead, identity.ActionMove} {
+			l, err := s.server.live.enter(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), Call{
+				Ask: Ask{Platform: "citadel", Subject: public(s.avatar), Avatar: s.about, Action: action, Purpose: "care"},
+				Pin: pinOf(s.citadel.cert.Leaf), Grant: Grant{ID: "g1", Version: 1}, Mandate: "m",
+				mandated: carnet.Clearance{Sensitivity: carnet.Health, Purposes: "care", Residency: "eu"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open[action] = l
+		}
+		s.server.endFallen()
+		if err := context.Cause(open[identity.ActionRead].ctx); err != nil {
+			t.Fatalf("a call that may go on is ended: %v", err)
+		}
+		if err := context.Cause(open[identity.ActionMove].ctx); err == nil || !strings.Contains(err.Error(), "no grant") {
+			t.Fatalf("a call of another action goes on: %v", err)
+		}
+		for _, l := range open {
+			l.leave()
+		}
 	}
 }
