@@ -125,7 +125,7 @@ func (c *eraseStatus) Run(ctx context.Context, s streams) error {
 		return carnet.Errorf(carnet.Malformed, "no erasure is named").WithFix("list them: carnet avatar erase status")
 	}
 	if c.Wait {
-		world, err := c.one(identity.World)
+		world, err := c.one(identity.World, administrator)
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (c *eraseStatus) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	})
+	}, administrator)
 	if err == nil && c.ID != "" && len(all) == 0 {
 		err = carnet.Errorf(carnet.NotFound, "no world here has an erasure %.40q", c.ID).WithFix("list them: carnet avatar erase status")
 	}
@@ -310,7 +310,7 @@ func (c *eraseBegin) home(ctx context.Context) (world *client.Client, name carne
 			return err
 		}
 		return nil
-	})
+	}, administrator)
 	if name == "" {
 		if err == nil {
 			err = carnet.Errorf(carnet.NotFound, "no world here has an avatar %s", c.ID).WithFix("list them: carnet avatar list")

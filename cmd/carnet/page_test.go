@@ -16,18 +16,28 @@ func TestTheFirstThing(t *testing.T) { playsPage(t, "../../docs/first-thing.md")
 // TestTheFirstShare plays docs/first-share.md.
 func TestTheFirstShare(t *testing.T) { playsPage(t, "../../docs/first-share.md") }
 
+// TestTheFirstApplication plays docs/first-application.md.
+func TestTheFirstApplication(t *testing.T) {
+	playsPage(t, "../../docs/first-application.md", "curl", "jq")
+}
+
+// TestTheFirstMove plays docs/first-move.md.
+func TestTheFirstMove(t *testing.T) { playsPage(t, "../../docs/first-move.md") }
+
 // playsPage writes a page's files, runs its commands in their order beside a demo, and
 // compares what they show. Ids, times and the like are others each time; a command gets
 // those that were shown before in their place.
-func playsPage(t *testing.T, page string) {
-	if _, err := exec.LookPath("mosquitto_pub"); err != nil {
-		t.Skip("mosquitto_pub is not installed")
+func playsPage(t *testing.T, page string, tools ...string) {
+	for _, tool := range append(tools, "mosquitto_pub") {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
 	}
 	u := newUser(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	u.ctx = ctx
-	demo := u.starts("demo", "--data=demo", "--speed=1", "--for=40s")
+	demo := u.starts("demo", "--data=demo", "--speed=1", "--for=3m")
 	demo.says(demo.err, "everything about this demo")
 	if err := os.Mkdir(filepath.Join(u.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
@@ -57,7 +67,7 @@ type follower struct {
 }
 
 // changing is what is another each time.
-var changing = regexp.MustCompile(`[0-9a-f]{32}|\d{4}-\d\d-\d\dT[0-9:.]+Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|localhost:\d+|\b[a-z2-7]{26,}\b|did:key:z[1-9A-HJ-NP-Za-km-z]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b|\bproof-\d+\b`)
+var changing = regexp.MustCompile(`[0-9a-f]{32}|\d{4}-\d\d-\d\dT[0-9:.]+Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|localhost:\d+|\b[a-z2-7]{26,}\b|did:key:z[1-9A-HJ-NP-Za-km-z]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b|\bproof-\d+\b|\b[0-9a-f]{16}\b|\b1\d{9}(?:\.\d+)?\b`)
 
 // block plays a block of commands.
 func (r *follower) block(block string) {

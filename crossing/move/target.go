@@ -313,11 +313,14 @@ func (a *Agent) assess(w Wanted) (report []string, err error) {
 		return []string{"It has shown nothing yet: its history is empty, or over."}, nil
 	}
 	names := slices.Sorted(slices.Values(w.Properties))
-	line := fmt.Sprintf("%d properties come as they are, in their units: %s.", len(names), strings.Join(names, ", "))
-	if len(line) > identity.MaxRequestText {
-		line = fmt.Sprintf("%d properties come as they are, in their units.", len(names))
+	line := fmt.Sprintf("%d properties come as they are, in their units", len(names))
+	if len(names) == 1 {
+		line = "1 property comes as it is, in its unit"
 	}
-	return []string{line, "Nothing is converted and nothing is lost but what other worlds shared with it, which stays theirs: those shares end."}, nil
+	if list := ": " + strings.Join(names, ", "); len(line)+len(list) < identity.MaxRequestText {
+		line += list
+	}
+	return []string{line + ".", "Nothing is converted and nothing is lost but what other worlds shared with it, which stays theirs: those shares end."}, nil
 }
 
 // TakeOrder takes what the owner signed for a move. Handed in again it is answered
