@@ -27,7 +27,7 @@ func TestADemoOnATerminal(t *testing.T) {
 		}
 	}
 	u := newUser(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	u.ctx = ctx
 	at := &demotest.Terminal{Columns: 400, Rows: 40} // no line wraps
