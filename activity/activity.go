@@ -34,7 +34,9 @@ const (
 	HTTP Via = "http"
 	Live Via = "live" // a subscription as it goes on
 	MQTT Via = "mqtt"
+	R2   Via = "r2"
 	R5   Via = "r5"
+	R6   Via = "r6"
 )
 
 // Record says who asked for what, and what was decided.
@@ -44,7 +46,7 @@ type Record struct {
 	Who       policy.Principal `json:"who"`
 	Action    policy.Action    `json:"action" doc:"The operation's id." example:"get-state"`
 	Resource  policy.Resource  `json:"resource"`
-	Via       Via              `json:"via" doc:"The way in." enum:"http,live,mqtt,r5"`
+	Via       Via              `json:"via" doc:"The way in." enum:"http,live,mqtt,r2,r5,r6"`
 	Purpose   string           `json:"purpose,omitempty"`
 	Permitted bool             `json:"permitted"`
 	Rule      string           `json:"rule,omitempty" doc:"The policy that decided; none where no policy permitted it." example:"user-own"`

@@ -184,7 +184,9 @@ func (b between) describeR5(at string) {
 		Content:     map[string]*huma.MediaType{typeProblem: {Schema: b.schema(reflect.TypeFor[CallRefusal](), ""), Example: plain(json.RawMessage(r5.Outside))}},
 	}
 	add := func(op huma.Operation, scope identity.Action) {
-		op.Tags, op.Parameters = []string{atR5}, append(op.Parameters, proof)
+		if op.Tags = []string{atR5}; op.OperationID != "tell-recovered" {
+			op.Parameters = append(op.Parameters, proof)
+		}
 		op.Responses["401"] = refused
 		if op.Security = []map[string][]string{{"platform": {}}}; scope != "" {
 			op.Description = strings.TrimSpace("The token's scope is " + string(scope) + ". " + op.Description)

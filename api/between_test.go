@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -49,10 +50,29 @@ func newVault(t *testing.T) (api.Config, *http.Client) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- agent.Run(ctx) }()
+	changes, err := db.Register(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	registrar, err := register.New(register.Config{
+		Dir: t.TempDir(), Party: "vault", Key: ownerKey(theRegistrar), Secret: make([]byte, 32), Sealer: unsealed{}, Store: changes, Ledger: ofVault{agent}, Logger: quiet(),
+		Item: func(statement []byte, salt ledger.Salt) (ledger.Item, error) {
+			return ledger.Item{Entry: ledger.EntryOf(salt, statement), Statement: statement, Salt: salt[:]}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- registrar.Run(ctx) }()
 	served := http.NewServeMux()
 	served.Handle("/", agent.Handler(func(*http.Request) (carnet.PartyID, error) { return "arena", nil }))
+	for _, pattern := range register.Patterns() {
+		served.Handle(pattern, registrar.Handler(func(*http.Request) (register.Caller, error) {
+			return register.Caller{Party: "arena", DID: api.ShelfGiver(), World: true}, nil
+		}))
+	}
 	for _, pattern := range depot.ShelfPatterns() {
 		served.Handle(pattern, agent.ShelfHandler(shelfParties{}))
 	}
@@ -61,10 +81,77 @@ func newVault(t *testing.T) (api.Config, *http.Client) {
 		server.Close()
 		cancel()
 		<-ended
+		<-ended
 		db.Close()
 	})
 	return api.Config{Party: "vault", Depot: agent, Tokens: tokens, R2: server.URL, Log: quiet()}, server.Client()
 }
+
+// theRegistrar is the registrar's key, and homeOwner the owner's of the homes there.
+const theRegistrar, homeOwner = 9, 8
+
+// ofVault is the vault's ledger, for its register.
+type ofVault struct{ *depot.Agent }
+
+// Submit implements ledger.Submitter.
+func (l ofVault) Submit(ctx context.Context, entries []ledger.Entry) ([]ledger.Receipt, error) {
+	return l.Agent.Submit(ctx, "vault", entries)
+}
+
+// asksTheRegister puts what must be signed into a question to the register: the owner's
+// orders about the home of the examples, which the first question enrols.
+func asksTheRegister(t *testing.T, q *question) {
+	t.Helper()
+	var home carnet.HomeID
+	if err := home.UnmarshalText([]byte(cmp.Or(q.path["home"], exampleHome))); err != nil {
+		t.Fatal(err)
+	}
+	did, made := func(of byte) string { return identity.DID(public(ownerKey(of))) }, time.Now().UTC().Truncate(time.Second)
+	asked := api.HomeQuestion{Asked: api.ExampleNonce}
+	switch q.op.id {
+	case "enrol-home":
+		asked.Owner = did(homeOwner)
+	case "erase-home":
+		id := carnet.ErasureID{7}
+		order, err := identity.SignErasure(ownerKey(homeOwner), identity.ErasureOrder{
+			Erasure: id, Registrar: did(theRegistrar), Owner: did(homeOwner), World: api.ShelfGiver(), Home: home, Avatar: identity.ErasedMark(id, carnet.AvatarID{9}), Made: made, Until: made.Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked.Order = order
+	case "claim-home":
+	case "list-erased":
+		q.body = marshal(t, api.HomeList{Homes: []carnet.HomeID{home}})
+		return
+	case "decide-crossing":
+		var x carnet.CrossingID
+		if err := x.UnmarshalText([]byte(q.path["crossing"])); err != nil {
+			t.Fatal(err)
+		}
+		order, err := identity.SignOrder(ownerKey(homeOwner), identity.Order{
+			Crossing: x, Registrar: did(theRegistrar), Owner: did(homeOwner), Source: api.ShelfGiver(), Target: api.ShelfTaker(), Homes: []carnet.HomeID{home},
+			Terms: carnet.Fingerprint{1}, Made: made, Until: made.Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.body = marshal(t, register.Petition{Want: register.Abort, Order: order})
+		return
+	default:
+		return
+	}
+	q.body = marshal(t, asked)
+}
+
+// exampleHome is the home of the examples.
+const exampleHome = "112233445566778899aabbccddeeff00"
+
+// unsealed seals nothing.
+type unsealed struct{}
+
+func (unsealed) Seal(dst, _, plaintext []byte) ([]byte, error) { return append(dst, plaintext...), nil }
+func (unsealed) Open(dst, _, sealed []byte) ([]byte, error)    { return append(dst, sealed...), nil }
 
 // shelfParties takes who asks for a giver's shelf for the example's taker, and others
 // for its giver.

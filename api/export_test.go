@@ -32,6 +32,9 @@ func ShelfGiver() string { return exampleGiver() }
 // ShelfTaker is the party that takes in it.
 func ShelfTaker() string { return exampleTaker() }
 
+// ExampleNonce is what examples ask with.
+const ExampleNonce = exampleNonce
+
 // ModuleOfExamples is the module of which examples are.
 const ModuleOfExamples = exampleModule
 

@@ -31,7 +31,7 @@ type HomeList struct {
 // What examples name.
 const (
 	examplePlace = "112233445566778899aabbccddeeff00"
-	exampleNonce = "AAECAwQFBgcICQoLDA0ODw"
+	exampleNonce = "000102030405060708090a0b0c0d0e0f"
 	exampleDID   = "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"
 )
 
@@ -119,4 +119,12 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	op("get-order", http.MethodGet, "/order", "The owner's order by which something has gone to the caller, without a token: for a target whose store is from before it came.", nil, text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order))
 	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided, without a token. The source says when it has deleted what moved.",
 		text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken}), text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken}))
+	recovered := told("200", "What the world has done with what it had of the avatar.")
+	recovered["200"].Content = text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken})
+	add(huma.Operation{
+		OperationID: "tell-recovered", Method: http.MethodPost, Path: "/r5/recovered",
+		Summary:     "Tells a world that was away that an avatar of its lives at the caller since a recovery, without a token: the owner's order and the registrar's commit prove it. The world says when it has deleted what it had.",
+		RequestBody: &huma.RequestBody{Required: true, Content: text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken})},
+		Responses:   recovered,
+	}, "")
 }

@@ -139,11 +139,11 @@ func last(op operation) string {
 	return fmt.Sprint(op.method == "DELETE", op.method != "PUT", op.path, op.method)
 }
 
-// ofMoves reports what needs two worlds and a register that are in the midst of a
-// move: only the examples are held against the schemas here. test/faults TestMove and
-// TestRegister have it called, by the types that the schemas are made of.
+// ofMoves reports what needs two worlds that are in the midst of a move: only the
+// examples are held against the schemas here. test/faults TestMove has it called, by the
+// types that the schemas are made of.
 func ofMoves(op operation) bool {
-	return strings.Contains(op.path, "/moves/{crossing}") || strings.HasPrefix(op.path, "/r2/homes/") || op.path == "/r2/erased" || strings.HasPrefix(op.path, "/r2/crossings/")
+	return strings.Contains(op.path, "/moves/{crossing}") || op.path == "/r5/recovered"
 }
 
 // signedElsewhere are operations that need what another world has signed and proved, or a

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/depot"
 	"carnet/identity"
 	"carnet/keys"
@@ -115,15 +116,9 @@ func (n *Node) listenR2(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	served := http.NewServeMux()
-	served.Handle("/", n.api.Depot.Handler(func(r *http.Request) (carnet.PartyID, error) {
-		p, err := n.caller(r, peering.R2)
-		return p.Name, err
-	}))
-	shelves := n.api.Depot.ShelfHandler(shelfParties{n})
-	for _, pattern := range depot.ShelfPatterns() {
-		served.Handle(pattern, shelves)
-	}
+	gate, served := n.gate(activity.R2, peering.R2), http.NewServeMux()
+	gate.let(served, depot.Patterns(), n.api.Depot.Handler(gate.caller))
+	gate.let(served, depot.ShelfPatterns(), n.api.Depot.ShelfHandler(shelfParties{n}))
 	if n.registrar != nil {
 		handler := n.registrar.Handler(func(r *http.Request) (register.Caller, error) {
 			p, err := n.caller(r, peering.R2)
@@ -133,9 +128,7 @@ func (n *Node) listenR2(ctx context.Context) error {
 			peer := peerFile(p)
 			return register.Caller{Party: p.Name, DID: identity.DID(peer.Key), World: peer.Role == identity.World}, nil
 		})
-		for _, pattern := range register.Patterns() {
-			served.Handle(pattern, handler)
-		}
+		gate.let(served, register.Patterns(), handler)
 	}
 	return n.serveMutual(n.config.Listen.R2, local.Certificate, peering.R2, served)
 }

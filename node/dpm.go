@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/engine"
@@ -112,10 +113,9 @@ func (n *Node) listenR6(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.serveMutual(n.config.Listen.R6, local.Certificate, peering.R6, n.api.DPM.Handler(func(r *http.Request) (carnet.PartyID, error) {
-		p, err := n.caller(r, peering.R6)
-		return p.Name, err
-	}))
+	gate, served := n.gate(activity.R6, peering.R6), http.NewServeMux()
+	gate.let(served, dpm.Patterns(), n.api.DPM.Handler(gate.caller))
+	return n.serveMutual(n.config.Listen.R6, local.Certificate, peering.R6, served)
 }
 
 // engines are what programs run on. dir is where compiled modules are kept.

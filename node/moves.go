@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/activity"
 	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/crossing/r5"
@@ -106,20 +105,20 @@ func (n *Node) moveRoutes() map[string]callRoute {
 	moves := n.api.Moves
 	// What brings the decision itself.
 	decides := map[string]bool{http.MethodPut: true, http.MethodPost + "/decision": true}
-	handle := func(method, rest string, serve func(*http.Request, r5.Call, carnet.CrossingID) (any, error)) {
-		routes[method+at+rest] = callRoute{identity.ActionMove, func(w http.ResponseWriter, r *http.Request, c r5.Call) {
-			var x carnet.CrossingID
-			err := x.UnmarshalText([]byte(r.PathValue("crossing")))
-			if err == nil && c.Mandate == "" && !decides[method+rest] {
-				err = moves.DecidedTo(c.Platform, c.Avatar, x)
+	handle := func(method, rest string, serve func(*http.Request, moveCall) (any, error)) {
+		routes[method+at+rest] = callRoute{identity.ActionMove, func(w http.ResponseWriter, r *http.Request, proven r5.Call) {
+			c := moveCall{Call: proven}
+			err := c.crossing.UnmarshalText([]byte(r.PathValue("crossing")))
+			if c.Mandate == "" {
+				if err == nil {
+					c.decided, err = n.decidedCall(r, c, decides[method+rest])
+				}
+				err = n.letPeer(r.Context(), c.Platform, followDecided, c.Avatar.String(), err)
 			}
 			var answer any
 			if err == nil {
-				answer, err = serve(r, c, x)
-			}
-			if c.Mandate == "" {
-				if failed := n.recordDecided(r.Context(), c, err); err == nil {
-					err = failed
+				if answer, err = serve(r, c); err != nil && c.Mandate == "" {
+					n.turnedAway(r.Context(), c.Platform, followDecided, c.Avatar.String(), err)
 				}
 			}
 			if err != nil {
@@ -140,25 +139,21 @@ func (n *Node) moveRoutes() map[string]callRoute {
 			_ = json.NewEncoder(w).Encode(answer)
 		}, recordsMoves}
 	}
-	handle(http.MethodPut, "", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		by, err := n.target(c)
+	handle(http.MethodPut, "", func(r *http.Request, c moveCall) (any, error) {
+		by, err := n.target(c.Call)
 		if err != nil {
 			return nil, err
 		}
 		if c.Mandate == "" {
-			var d move.Decided
-			if err := strictBody(r, &d, maxMoveBody); err != nil {
-				return nil, err
-			}
-			return moves.TakeDecided(r.Context(), by, c.Avatar, x, d)
+			return moves.TakeDecided(r.Context(), by, c.Avatar, c.crossing, c.decided)
 		}
 		var o move.SignedOrder
 		if err := strictBody(r, &o, maxMoveBody); err != nil {
 			return nil, err
 		}
-		return moves.TakeOffer(r.Context(), by, c.Avatar, x, o)
+		return moves.TakeOffer(r.Context(), by, c.Avatar, c.crossing, o)
 	})
-	handle(http.MethodGet, "/streams/{stream}", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+	handle(http.MethodGet, "/streams/{stream}", func(r *http.Request, c moveCall) (any, error) {
 		stream, err := carnet.ParseStreamID(r.PathValue("stream"))
 		if err != nil {
 			return nil, err
@@ -167,61 +162,73 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		if err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "from isn't the number of a batch")
 		}
-		by, err := n.target(c)
+		by, err := n.target(c.Call)
 		if err != nil {
 			return nil, err
 		}
-		return moves.Stretches(r.Context(), by, c.Avatar, x, stream, from)
+		return moves.Stretches(r.Context(), by, c.Avatar, c.crossing, stream, from)
 	})
-	handle(http.MethodPost, "/stretches", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+	handle(http.MethodPost, "/stretches", func(r *http.Request, c moveCall) (any, error) {
 		var m avatar.MovedStretch
 		if err := strictBody(r, &m, maxMoveBody); err != nil {
 			return nil, err
 		}
-		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, x, m, r.URL.Query().Has(lookedAt))
+		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, c.crossing, m, r.URL.Query().Has(lookedAt))
 		if err != nil {
 			return nil, err
 		}
 		return net.Buffers{binary.BigEndian.AppendUint32(nil, uint32(len(body))), body, proof}, nil
 	})
-	handle(http.MethodPost, "/freeze", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
+	handle(http.MethodPost, "/freeze", func(r *http.Request, c moveCall) (any, error) {
 		announcement, err := wholeBody(r.Body, r.ContentLength, maxMoveBody)
 		if err != nil {
 			return nil, err
 		}
-		by, err := n.target(c)
+		by, err := n.target(c.Call)
 		if err != nil {
 			return nil, err
 		}
-		return moves.Freeze(r.Context(), by, c.Avatar, x, announcement)
+		return moves.Freeze(r.Context(), by, c.Avatar, c.crossing, announcement)
 	})
-	handle(http.MethodGet, "/manifest", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		manifest, err := moves.ManifestFor(r.Context(), c.Platform, c.Avatar, x)
+	handle(http.MethodGet, "/manifest", func(r *http.Request, c moveCall) (any, error) {
+		manifest, err := moves.ManifestFor(r.Context(), c.Platform, c.Avatar, c.crossing)
 		return net.Buffers{manifest}, err
 	})
-	handle(http.MethodGet, "/order", func(_ *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		return moves.OrderOf(c.Platform, c.Avatar, x)
+	handle(http.MethodGet, "/order", func(_ *http.Request, c moveCall) (any, error) {
+		return moves.OrderOf(c.Platform, c.Avatar, c.crossing)
 	})
-	handle(http.MethodPost, "/decision", func(r *http.Request, c r5.Call, x carnet.CrossingID) (any, error) {
-		var d move.Decided
-		if err := strictBody(r, &d, maxMoveBody); err != nil {
-			return nil, err
+	handle(http.MethodPost, "/decision", func(r *http.Request, c moveCall) (any, error) {
+		d := c.decided
+		if c.Mandate != "" {
+			if err := strictBody(r, &d, maxMoveBody); err != nil {
+				return nil, err
+			}
 		}
-		return moves.Hear(r.Context(), c.Platform, c.Avatar, x, d)
+		return moves.Hear(r.Context(), c.Platform, c.Avatar, c.crossing, d)
 	})
 	return routes
 }
 
-// recordDecided records a call about what has gone by the registrar's decision.
-func (n *Node) recordDecided(ctx context.Context, c r5.Call, refused error) error {
-	record := activity.Record{
-		Action: "call-" + policy.Action(identity.ActionMove), Who: policy.Principal{Kind: policy.Foreign, Name: string(c.Platform)}, Via: activity.R5, Policy: n.guard.Authorizer.Version(),
-		Resource: policy.Resource{Kind: policy.AvatarResource, ID: c.Avatar.String()}, Permitted: refused == nil, Why: "an owner's order and the registrar's decision prove themselves",
+// moveCall is a call about a move.
+type moveCall struct {
+	r5.Call
+	crossing carnet.CrossingID
+	decided  move.Decided // what a call without a token brings, if it is such a call
+}
+
+// followDecided is what a target does without a token.
+const followDecided = "follow-decided"
+
+// decidedCall refuses a call without a token that isn't about what the registrar has
+// decided: by what it brings, or else by what is known here.
+func (n *Node) decidedCall(r *http.Request, c moveCall, brings bool) (d move.Decided, err error) {
+	if !brings {
+		return d, n.api.Moves.DecidedTo(c.Platform, c.Avatar, c.crossing)
 	}
-	if refused != nil {
-		record.Why = refused.Error()
+	if err := strictBody(r, &d, maxMoveBody); err != nil {
+		return d, err
 	}
-	return n.activity.Add(ctx, record)
+	return d, n.api.Moves.Proves(c.Platform, c.Avatar, c.crossing, d)
 }
 
 // Bounds of what worlds say to each other about a move.

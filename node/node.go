@@ -271,6 +271,7 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 	config.NextProtos = []string{"h2", "http/1.1"}
 	server := newHTTPServer(config, handler, n.log)
 	server.ConnState = func(c net.Conn, s http.ConnState) {
+	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) }
 		if t, ok := c.(*tls.Conn); ok && (s == http.StateClosed || s == http.StateHijacked) {
 			n.inbound.drop(t.NetConn())
 		}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/activity"
 	"carnet/api"
 	"carnet/crossing/move"
 	"carnet/crossing/r5"
@@ -96,21 +95,21 @@ const recoveredPath = "/r5/recovered"
 
 // hearRecovered serves a world where an avatar of this one lives since a recovery.
 func (n *Node) hearRecovered(w http.ResponseWriter, r *http.Request, peer r5.Peer) {
+	const action = "tell-recovered"
 	var d move.Decided
+	about := policy.Any
 	err := strictBody(r, &d, maxMoveBody)
-	var left move.Left
 	if err == nil {
-		left, err = n.api.Moves.HearRecovered(r.Context(), peer.Name, d)
+		var id carnet.AvatarID
+		if id, err = n.api.Moves.ProvesRecovered(peer.Name, d); err == nil {
+			about = id.String()
+		}
 	}
-	record := activity.Record{
-		Action: "call-recovered", Who: policy.Principal{Kind: policy.Foreign, Name: string(peer.Name)}, Via: activity.R5, Policy: n.guard.Authorizer.Version(),
-		Resource: policy.Resource{Kind: policy.AvatarResource, ID: policy.Any}, Permitted: err == nil, Why: "an owner's recovery and the registrar's decision prove themselves",
-	}
-	if err != nil {
-		record.Why = err.Error()
-	}
-	if failed := n.activity.Add(r.Context(), record); err == nil {
-		err = failed
+	var left move.Left
+	if err = n.letPeer(r.Context(), peer.Name, action, about, err); err == nil {
+		if left, err = n.api.Moves.HearRecovered(r.Context(), peer.Name, d); err != nil {
+			n.turnedAway(r.Context(), peer.Name, action, about, err)
+		}
 	}
 	if err != nil {
 		refuseAbroad(w, err)

@@ -48,7 +48,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	server, err := r5.New(ctx, r5.Config{
 		Party: c.Party, Base: "https://" + c.Reached().R5, Key: key, Peers: callers{n.peers}, Avatars: n.api.World, Mandates: n.api.Mandates,
 		Grants: &granted{agent: n.api.Entities, world: n.api.World, guard: n.guard}, Revocations: n.revocations,
-		Activity: calls{n.activity, n.guard.Authorizer}, Horizon: horizon{n.records}, Log: n.log,
+		Activity: calls{n.guard}, Horizon: horizon{n.records}, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ type records5 int
 const (
 	recordsNone  records5 = iota // the server
 	recordsAll                   // the interface's guard
-	recordsMoves                 // the server, or the handler if the caller has no token
+	recordsMoves                 // the server, or letPeer if the caller has no token
 )
 
 // callRoutes are all of them, by net/http's patterns. What is added here is
@@ -274,16 +274,13 @@ func (g *granted) remembered(of string, work func() (carnet.Label, error)) (carn
 }
 
 // calls records what was decided about calls between worlds.
-type calls struct {
-	log        *activity.Log
-	authorizer *policy.Authorizer
-}
+type calls struct{ guard *activity.Guard }
 
 // Record implements r5.Activity.
 func (c calls) Record(ctx context.Context, d r5.Decision) error {
 	r := activity.Record{
 		Action: "call-" + policy.Action(d.Action), Via: activity.R5, Purpose: d.Purpose, Permitted: d.Permitted, Rule: string(d.Rule), Why: d.Reason,
-		Grant: d.Grant, Policy: c.authorizer.Version(), Resource: policy.Resource{Kind: policy.AvatarResource, ID: policy.Any},
+		Grant: d.Grant, Policy: c.guard.Authorizer.Version(), Resource: policy.Resource{Kind: policy.AvatarResource, ID: policy.Any},
 	}
 	switch {
 	case d.Exchange:
@@ -304,7 +301,7 @@ func (c calls) Record(ctx context.Context, d r5.Decision) error {
 	if d.More > 0 {
 		r.Why += fmt.Sprintf("; %d more were refused since the record before", d.More)
 	}
-	return c.log.Add(ctx, r)
+	return c.guard.Recorder.Add(ctx, r)
 }
 
 // horizon keeps r5's one time in the world's store.

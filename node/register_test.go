@@ -43,11 +43,11 @@ func running(t *testing.T, vault, arena Config) (*Node, *Node) {
 }
 
 // made is a new party.
-func made(t *testing.T, c Config) Config {
+func made(t testing.TB, c Config) Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "carnet.toml")
 	c.Data, c.KeyFile, c.Store.Kind = "data", "kek", "sqlite"
-	for _, address := range []*string{&c.Listen.HTTP, &c.Listen.R2, &c.Listen.Link} {
+	for _, address := range []*string{&c.Listen.HTTP, &c.Listen.R2, &c.Listen.Link, &c.Listen.R5, &c.Listen.R6} {
 		var err error
 		if *address == "free" {
 			if *address, err = FreeAddress(); err != nil {

@@ -19,10 +19,12 @@ const (
 	Ask    Group = "ask"    // a question about oneself
 	// Deliver is to hand over what somebody signed, which proves itself.
 	Deliver Group = "deliver"
+	// Between is what parties ask of each other by their peering alone.
+	Between Group = "between"
 )
 
 // groups are all of them.
-var groups = []Group{See, Read, Edit, Write, Give, Govern, Audit, Ask, Deliver}
+var groups = []Group{See, Read, Edit, Write, Give, Govern, Audit, Ask, Deliver, Between}
 
 // Use is an action's place in the table.
 type Use struct {
@@ -164,6 +166,45 @@ var actions = map[Action]Use{
 	"get-confirmation":  {Deliver, PeerResource, ""},
 
 	"move-avatar": {Read, AvatarResource, "id"}, // by another world, under a grant and a mandate
+
+	// R5, once a crossing is decided: by another world, without an avatar's token.
+	"follow-decided": {Between, AvatarResource, "id"},
+	"tell-recovered": {Between, AvatarResource, ""},
+
+	// R2. Each is about the caller's own objects and shelves, or the ledger.
+	"state-entries":  {Between, PartyResource, ""},
+	"get-totals":     {Between, PartyResource, ""},
+	"get-checkpoint": {Between, PartyResource, ""},
+	"get-tile":       {Between, PartyResource, ""},
+	"put-object":     {Between, ObjectResource, "fingerprint"},
+	"get-object":     {Between, ObjectResource, "fingerprint"},
+	"delete-object":  {Between, ObjectResource, "fingerprint"},
+	"list-objects":   {Between, ObjectResource, ""},
+	"erase-objects":  {Between, ObjectResource, ""},
+	"put-shelf":      {Between, ShelfResource, "taker"},
+	"get-own-shelf":  {Between, ShelfResource, "taker"},
+	"delete-shelf":   {Between, ShelfResource, "taker"},
+	"read-shelf":     {Between, ShelfResource, ""},
+	"read-shelved":   {Between, ObjectResource, "fingerprint"},
+
+	"enrol-home":      {Between, HomeResource, "home"},
+	"get-home":        {Between, HomeResource, "home"},
+	"claim-home":      {Between, HomeResource, "home"},
+	"erase-home":      {Between, HomeResource, "home"},
+	"list-erased":     {Between, HomeResource, ""},
+	"decide-crossing": {Between, CrossingResource, "crossing"},
+
+	// R6. Each is about the caller's own jobs.
+	"get-offer":       {Between, PartyResource, ""},
+	"submit-job":      {Between, JobResource, "job"},
+	"get-job-status":  {Between, JobResource, "job"},
+	"put-content":     {Between, JobResource, "job"},
+	"get-part":        {Between, JobResource, "job"},
+	"withdraw-job":    {Between, JobResource, "job"},
+	"tell-taken":      {Between, JobResource, "job"},
+	"tell-revocation": {Between, ModuleResource, ""},
+	"get-record":      {Between, JobResource, "job"},
+	"erase-jobs":      {Between, JobResource, ""},
 
 	"connect": {Write, ThingResource, ""},
 	"publish": {Write, TopicResource, ""},

@@ -65,14 +65,15 @@ const (
 	AvatarSelf  PrincipalKind = "Avatar"      // who acts as an avatar of this world
 	Device      PrincipalKind = "Thing"
 	Foreign     PrincipalKind = "Foreign" // an avatar of another world, with its platform
+	Neighbour   PrincipalKind = "Peer"    // a party, by its peering with this one
 	Nobody      PrincipalKind = "Nobody"
 )
 
-var principalKinds = []PrincipalKind{Person, Program, Application, AvatarSelf, Device, Foreign, Nobody}
+var principalKinds = []PrincipalKind{Person, Program, Application, AvatarSelf, Device, Foreign, Neighbour, Nobody}
 
 // Principal is who asks. The zero Principal is nobody.
 type Principal struct {
-	Kind PrincipalKind `json:"kind" doc:"What somebody is." enum:"Person,Service,Application,Avatar,Thing,Foreign,Nobody" example:"Person"`
+	Kind PrincipalKind `json:"kind" doc:"What somebody is." enum:"Person,Service,Application,Avatar,Thing,Foreign,Peer,Nobody" example:"Person"`
 	Name string        `json:"name" doc:"The name of its token; of what has none, its id." example:"alice" maxLength:"200"`
 	Role Role          `json:"role,omitempty" doc:"The role, of a person or a service." enum:"user,creator,administrator,auditor,service" example:"user"`
 }
@@ -116,17 +117,21 @@ const (
 	ErasureResource   ResourceKind = "Erasure"
 	JobResource       ResourceKind = "Job"
 	ModuleResource    ResourceKind = "Module"
+	ObjectResource    ResourceKind = "Object"
+	ShelfResource     ResourceKind = "Shelf"
+	HomeResource      ResourceKind = "Home"
 )
 
 var resourceKinds = []ResourceKind{PartyResource, ThingResource, MappingResource, OwnerResource, AvatarResource, GrantResource,
-	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource, JobResource, ModuleResource}
+	PrincipalResource, TopicResource, PeerResource, MandateResource, ShareResource, CrossingResource, ItemResource, ErasureResource, JobResource, ModuleResource,
+	ObjectResource, ShelfResource, HomeResource}
 
 // Any is the id of the resource of a list, and of what is only being made.
 const Any = "*"
 
 // Resource is what an action is about.
 type Resource struct {
-	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer,Mandate,Share,Crossing,Item,Erasure,Job,Module" example:"Thing"`
+	Kind ResourceKind `json:"kind" doc:"What it is." enum:"Party,Thing,Mapping,Owner,Avatar,Grant,Principal,Topic,Peer,Mandate,Share,Crossing,Item,Erasure,Job,Module,Object,Shelf,Home" example:"Thing"`
 	ID   string       `json:"id" doc:"Its id; * for a list." example:"watch-7" maxLength:"256"`
 }
 

@@ -62,10 +62,30 @@ func (a *Agent) OrderOf(by carnet.PartyID, about carnet.AvatarID, x carnet.Cross
 	return l.SignedOrder, nil
 }
 
+// Proves refuses what isn't an owner's order for a peer with its registrar's decision
+// about it. Nothing is done.
+func (a *Agent) Proves(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) error {
+	_, _, err := a.proved(by, about, x, d)
+	return err
+}
+
+func (a *Agent) proved(by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (order identity.Order, decision identity.Decision, err error) {
+	if order, err = a.checkOrder(by, about, x, d.SignedOrder); err != nil {
+		return order, decision, err
+	}
+	if decision, err = identity.OpenDecision(d.Decision); err != nil {
+		return order, decision, err
+	}
+	if decision.Registrar != order.Registrar || decision.Crossing != x {
+		return order, decision, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
+	}
+	return order, decision, nil
+}
+
 // take takes the registrar's decision about an order, which both prove themselves. heads
 // are what things agents are told if nothing was known of it here.
 func (a *Agent) take(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, d Decided) (heads []carnet.Moved, err error) {
-	order, err := a.checkOrder(by, about, x, d.SignedOrder)
+	order, decision, err := a.proved(by, about, x, d)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +97,6 @@ func (a *Agent) take(ctx context.Context, by carnet.PartyID, about carnet.Avatar
 		return nil, carnet.Errorf(carnet.Conflict, "the crossing %s is another one", x)
 	case l.Order == "": // the register told of it first
 		l.To, l.SignedOrder, l.Until = by, d.SignedOrder, order.Until
-	}
-	decision, err := identity.OpenDecision(d.Decision)
-	if err != nil {
-		return nil, err
-	}
-	if decision.Registrar != order.Registrar || decision.Crossing != x {
-		return nil, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's about this crossing")
 	}
 	if l.Release == "" { // this store is an older copy
 		if heads, err = a.headsOf(ctx, about, d); err != nil {

@@ -182,37 +182,50 @@ func (a *Agent) departNow(ctx context.Context, l atSource, decision string) erro
 	return a.forgetFarewell(ctx, l.Avatar)
 }
 
-// HearRecovered takes from a world that an avatar of this one lives there since a
-// recovery: by the owner's word and the registrar's decision. It answers with the
-// departure once all is deleted.
-func (a *Agent) HearRecovered(ctx context.Context, by carnet.PartyID, d Decided) (Left, error) {
-	order, err := identity.OpenRecovery(d.Order)
-	if err != nil {
-		return Left{}, err
+// ProvesRecovered refuses what isn't the word of an owner, and of the registrar, that an
+// avatar of this world lives at a peer since a recovery, and says which. Nothing is done.
+func (a *Agent) ProvesRecovered(by carnet.PartyID, d Decided) (carnet.AvatarID, error) {
+	_, terms, err := a.provedRecovered(by, d)
+	return terms.Avatar, err
+}
+
+func (a *Agent) provedRecovered(by carnet.PartyID, d Decided) (order identity.Order, terms identity.MoveTerms, err error) {
+	if order, err = identity.OpenRecovery(d.Order); err != nil {
+		return order, terms, err
 	}
-	terms, err := identity.ParseMoveTerms(d.Terms, order)
-	if err != nil {
-		return Left{}, err
+	if terms, err = identity.ParseMoveTerms(d.Terms, order); err != nil {
+		return order, terms, err
 	}
 	h, unknown := a.HomeOf(terms.Avatar) // this store may be from before it was registered
 	peer, err := a.Peers.Named(by)
 	switch {
 	case err != nil:
-		return Left{}, err
+		return order, terms, err
 	case unknown != nil && !final(unknown):
-		return Left{}, unknown
+		return order, terms, unknown
 	case unknown != nil || h.Home != terms.Home || !slices.Equal(order.Homes, []carnet.HomeID{h.Home}) || order.Registrar != h.Registrar || order.Owner != h.Owner:
-		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is about no home that is registered here, or not by its owner")
+		return order, terms, carnet.Errorf(carnet.Forbidden, "the recovery is about no home that is registered here, or not by its owner")
 	case order.Source != a.did || order.Target != peer.DID():
-		return Left{}, carnet.Errorf(carnet.Forbidden, "the recovery is between other worlds")
+		return order, terms, carnet.Errorf(carnet.Forbidden, "the recovery is between other worlds")
 	}
 	decision, err := identity.OpenDecision(d.Decision)
 	if err != nil {
-		return Left{}, err
+		return order, terms, err
 	}
 	moved := slices.ContainsFunc(decision.Homes, func(at identity.HomeAt) bool { return at.Home == h.Home && at.World == order.Target })
 	if decision.Registrar != order.Registrar || decision.Crossing != order.Crossing || decision.Of(carnet.FingerprintOf([]byte(d.Order))) != identity.Commit || !moved {
-		return Left{}, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's commit of this recovery")
+		return order, terms, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's commit of this recovery")
+	}
+	return order, terms, nil
+}
+
+// HearRecovered takes from a world that an avatar of this one lives there since a
+// recovery: by the owner's word and the registrar's decision. It answers with the
+// departure once all is deleted.
+func (a *Agent) HearRecovered(ctx context.Context, by carnet.PartyID, d Decided) (Left, error) {
+	order, terms, err := a.provedRecovered(by, d)
+	if err != nil {
+		return Left{}, err
 	}
 	if err := a.learn(ctx, by, order, terms, d); err != nil {
 		return Left{}, err
