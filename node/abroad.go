@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -32,7 +33,19 @@ type abroad struct {
 
 type abroadClient struct {
 	*r5.Client
-	to identity.Peer
+	to          identity.Peer
+	connections *outbound
+}
+
+// cut closes the connections to a peer.
+func (a *abroad) cut(at carnet.PartyID) {
+	a.mu.Lock()
+	c, ok := a.clients[at]
+	delete(a.clients, at)
+	a.mu.Unlock()
+	if ok {
+		c.connections.cut()
+	}
 }
 
 // State implements api.Abroad.
@@ -68,13 +81,18 @@ func (a *abroad) client(ctx context.Context, at carnet.PartyID) (abroadClient, e
 	if err != nil {
 		return abroadClient{}, err
 	}
+	if old, ok := a.clients[at]; ok {
+		old.connections.cut()
+	}
+	connections := &outbound{conns: make(map[net.Conn]struct{})}
 	made, err := r5.NewClient(r5.ClientConfig{
+		Dial: connections.dial,
 		Self: a.node.config.Party, Peer: to.Party, Base: "https://" + to.R5, Pin: to.Pin, Certificate: local.Certificate,
 	})
 	if err != nil {
 		return abroadClient{}, err
 	}
-	a.clients[at] = abroadClient{made, to}
+	a.clients[at] = abroadClient{made, to, connections}
 	return a.clients[at], nil
 }
 

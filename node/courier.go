@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -17,7 +18,7 @@ import (
 
 // courier carries acceptances over HTTPS to the inviter, whose TLS key the
 // invitation pins.
-type courier struct{}
+type courier struct{ limit time.Duration } // default courierLimit
 
 // Limits of what a courier waits for and reads, of somebody who isn't a peer yet.
 const (
@@ -26,9 +27,10 @@ const (
 )
 
 // Carry implements peering.Courier.
-func (courier) Carry(ctx context.Context, to peering.ReplyTo, id peering.InvitationID, secret, acceptance string) (string, error) {
+func (c courier) Carry(ctx context.Context, to peering.ReplyTo, id peering.InvitationID, secret, acceptance string) (string, error) {
+	limit := cmp.Or(c.limit, courierLimit)
 	transport := &http.Transport{
-		DisableKeepAlives: true, ResponseHeaderTimeout: courierLimit, TLSHandshakeTimeout: courierLimit, MaxResponseHeaderBytes: courierMost,
+		DisableKeepAlives: true, ResponseHeaderTimeout: limit, TLSHandshakeTimeout: limit, MaxResponseHeaderBytes: courierMost,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, // the pin is compared instead
 			VerifyConnection: func(s tls.ConnectionState) error {
@@ -41,7 +43,7 @@ func (courier) Carry(ctx context.Context, to peering.ReplyTo, id peering.Invitat
 		},
 	}
 	client := &http.Client{
-		Transport: transport, Timeout: courierLimit,
+		Transport: transport, Timeout: limit,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	body, err := json.Marshal(api.Acceptance{Acceptance: acceptance})

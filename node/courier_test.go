@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/api"
@@ -44,6 +45,13 @@ func TestACourierStandsWhateverTheInviterAnswers(t *testing.T) {
 		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://example.org/", http.StatusTemporaryRedirect)
 		}, carnet.Unavailable, "status 307"},
+		"bit by bit, without an end": {func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				io.WriteString(w, " ")
+				w.(http.Flusher).Flush()
+				time.Sleep(time.Millisecond)
+			}
+		}, carnet.Unavailable, "cut off"},
 		"never": {func(http.ResponseWriter, *http.Request) { <-hang }, carnet.Unavailable, "can't be posted"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +67,11 @@ func TestACourierStandsWhateverTheInviterAnswers(t *testing.T) {
 			}))
 			t.Cleanup(server.CloseClientConnections)
 			to := peering.ReplyTo{URL: server.URL, Pin: keys.Pin(server.Certificate())}
-			message, err := courier{}.Carry(ctx, to, peering.InvitationID{1}, "secret", "accepted")
+			var by courier
+			if name == "bit by bit, without an end" {
+				by.limit = 200 * time.Millisecond
+			}
+			message, err := by.Carry(ctx, to, peering.InvitationID{1}, "secret", "accepted")
 			if carnet.CodeOf(err) != c.code || c.code != "" && !strings.Contains(err.Error(), c.says) || c.code == "" && message != c.says {
 				t.Errorf("%q, %v; want %q %q", message, err, c.code, c.says)
 			}

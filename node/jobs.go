@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -110,9 +109,8 @@ func (n *Node) orderFrom(ctx context.Context, p peering.Peering) error {
 		return err
 	}
 	peer := peerFile(p)
-	connections := &outbound{conns: make(map[net.Conn]struct{})}
-	stop := context.AfterFunc(ctx, connections.cut)
-	defer stop()
+	connections, done := n.connections(ctx, p.Name)
+	defer done()
 	secure := mutualTLS(local.Certificate, func(c *x509.Certificate) bool { return keys.Pin(c) == peer.Pin && ctx.Err() == nil })
 	// A call waits as long as its context says.
 	n.dpms.Store(p.Name, &dpm.Client{Base: peer.R6, HTTP: depotHTTP(secure, connections.dial, 0)})

@@ -63,6 +63,7 @@ type Node struct {
 	fenced      sync.Map            // carnet.PartyID of worlds that this process may send nothing more to
 	senders     sync.Map            // carnet.PartyID → *link.Sender: links that this party keeps up
 	inbound     inbound
+	outbound    sync.Map // carnet.PartyID → *outbound: connections that this party made by a peering
 	dpms        sync.Map // carnet.PartyID → *dpm.Client: of a world, while they are peers
 }
 
@@ -270,8 +271,8 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 	listener = n.config.Limits.http().Listen(listener)
 	config.NextProtos = []string{"h2", "http/1.1"}
 	server := newHTTPServer(config, handler, n.log)
-	server.ConnState = func(c net.Conn, s http.ConnState) {
 	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) }
+	server.ConnState = func(c net.Conn, s http.ConnState) {
 		if t, ok := c.(*tls.Conn); ok && (s == http.StateClosed || s == http.StateHijacked) {
 			n.inbound.drop(t.NetConn())
 		}

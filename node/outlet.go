@@ -152,9 +152,8 @@ func (n *Node) sendStatements(ctx context.Context, p peering.Peering) error {
 	if err != nil {
 		return err
 	}
-	connections := &outbound{conns: make(map[net.Conn]struct{})}
-	stop := context.AfterFunc(ctx, connections.cut)
-	defer stop()
+	connections, done := n.connections(ctx, p.Name)
+	defer done()
 	secure := mutualTLS(local.Certificate, func(c *x509.Certificate) bool { return keys.Pin(c) == peer.Pin && ctx.Err() == nil })
 	client := &depot.Client{Base: peer.R2, HTTP: depotHTTP(secure, connections.dial, depotPatience)}
 	newest, err := n.newestReceipt(ctx)
@@ -183,6 +182,18 @@ func (n *Node) newestReceipt(ctx context.Context) ([]byte, error) {
 	}
 	receipt, err := ledger.ParseReceipt(text)
 	return receipt.Checkpoint, err
+}
+
+// connections are what this party dials by a peering, until ctx ends: cut when it does,
+// and by node.cut.
+func (n *Node) connections(ctx context.Context, peer carnet.PartyID) (o *outbound, done func()) {
+	o = &outbound{conns: make(map[net.Conn]struct{})}
+	n.outbound.Store(peer, o)
+	stop := context.AfterFunc(ctx, o.cut)
+	return o, func() {
+		stop()
+		n.outbound.CompareAndDelete(peer, o)
+	}
 }
 
 // outbound are connections that this party made by one peering.

@@ -72,9 +72,16 @@ func (n *Node) byPeering(ctx context.Context, p peering.Peering) error {
 	return nil
 }
 
-// cut closes a peer's connections.
+// cut closes a peer's connections, those that this party made, too. They are closed when
+// it returns.
 func (n *Node) cut(peer carnet.PartyID) {
 	n.inbound.cut(peer)
+	if o, ok := n.outbound.Load(peer); ok {
+		o.(*outbound).cut()
+	}
+	if n.abroad != nil {
+		n.abroad.cut(peer)
+	}
 	if n.links != nil {
 		n.links.Disconnect(peer)
 	}
@@ -82,10 +89,30 @@ func (n *Node) cut(peer carnet.PartyID) {
 
 // removed does what follows from a removal.
 func (n *Node) removed(ctx context.Context, peer carnet.PartyID) error {
-	if n.api.Things != nil {
+	switch {
+	case n.api.Things != nil:
 		return n.api.Things.EndWorld(ctx, peer)
+	case n.api.Shares != nil:
+		return n.endShares(ctx, peer)
 	}
 	return nil
+}
+
+// endShares ends what is shared with a world that was removed, as soon as that can be
+// made durable: nothing of it flows meanwhile.
+func (n *Node) endShares(ctx context.Context, peer carnet.PartyID) error {
+	for {
+		err := n.api.Shares.EndPeer(ctx, peer)
+		if code := carnet.CodeOf(err); code != carnet.Unavailable && code != carnet.NoSpace {
+			return err
+		}
+		n.log.Error("the shares with a removed peer can't be ended; it is tried again", "peer", peer, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // replyTo is where acceptances of this party's invitations come to. A things agent

@@ -64,7 +64,12 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 		handle(pattern, route.action, route.handler)
 	}
 	server.HandlePeer("POST "+recoveredPath, n.hearRecovered)
-	n.peers.Subscribe(func(peering.Peering) { server.Recheck() })
+	n.peers.Subscribe(func(p peering.Peering) {
+		if p.State != peering.Active {
+			server.Disconnect(peerFile(p).Pin)
+		}
+		server.Recheck()
+	})
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
 	listener, err := net.Listen("tcp", c.Listen.R5)
 	if err != nil {

@@ -201,9 +201,11 @@ func (n *Node) shareWith(ctx context.Context, p peering.Peering) error {
 	if err != nil {
 		return err
 	}
+	connections, done := n.connections(ctx, p.Name)
+	defer done()
 	sender, err := link.NewSender(link.SenderConfig{
 		Self: n.config.Party, Peer: link.Peer{Party: p.Name, OwnName: peer.Party, Address: peer.Link, Pin: peer.Pin}, Certificate: local.Certificate,
-		Source: source, Log: n.log,
+		Source: source, Dial: connections.dial, Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -93,9 +93,11 @@ func (n *Node) sendTo(ctx context.Context, p peering.Peering) error {
 		<-ctx.Done()
 		return nil
 	}
+	connections, done := n.connections(ctx, p.Name)
+	defer done()
 	sender, err := link.NewSender(link.SenderConfig{
 		Self: local.Name, Peer: link.Peer{Party: w.Party, OwnName: peer.Party, Address: peer.Link, Pin: peer.Pin}, Certificate: local.Certificate,
-		Source: source, Log: n.log,
+		Source: source, Dial: connections.dial, Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -45,6 +46,8 @@ type ClientConfig struct {
 	Pin         carnet.Fingerprint
 	Certificate tls.Certificate
 	Now         func() time.Time // default time.Now
+
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) // default: net.Dialer
 }
 
 // Client calls another world for avatars of this one. It gets tokens, keeps them,
@@ -113,7 +116,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 					WithFix("compare the pins in both parties' peer files")
 			},
 		},
-		ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute,
+		DialContext: cfg.Dial, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute,
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: answerTime, MaxResponseHeaderBytes: maxHeaders,
 	}
 	return &Client{

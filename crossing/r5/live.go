@@ -219,6 +219,10 @@ func (l *liveCall) leave() {
 	}
 }
 
+// Disconnect closes a peer's connections: they are closed when it returns. What was
+// called for over them ends with them.
+func (s *Server) Disconnect(pin carnet.Fingerprint) { s.live.drop(pin) }
+
 // Recheck has what is open asked anew what it lives by, at once: something was
 // ended. It doesn't wait.
 func (s *Server) Recheck() {

@@ -244,14 +244,17 @@ func TestAbroad(t *testing.T) {
 	time.Sleep(time.Second) // mandates have whole seconds, and the one that ends last is taken
 	approve()
 	reads("under another mandate")
-	if _, err := v.arena.client.SuspendPeer(ctx, "clinic"); err != nil {
-		t.Fatal(err)
-	}
+	v.cutAtOnce(v.arena, "clinic", v.clinic, v.arena.config.Listen.R5) // R5, which the clinic has called
 	refused("while the peering is suspended", carnet.Unavailable)
 	if _, err := v.arena.client.ResumePeer(ctx, "clinic"); err != nil {
 		t.Fatal(err)
 	}
 	reads("once it is resumed")
+	v.cutAtOnce(v.clinic, "arena", v.clinic, v.arena.config.Listen.R5)
+	if _, err := v.clinic.client.ResumePeer(ctx, "arena"); err != nil {
+		t.Fatal(err)
+	}
+	reads("once the clinic has resumed it")
 	records := string(post[json.RawMessage](v.arena, t, "GET", "/v1/activity?limit=1000", nil))
 	if proved, once := strings.Count(records, `are proved; `), strings.Count(records, `"action":"get-state"`); proved == 0 || proved != once {
 		t.Errorf("%d calls are recorded as proved and decided, %d as decided", proved, once)

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -66,9 +67,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 	}
 
 	// While the peering is suspended nothing comes; then what came meanwhile.
-	if _, err := v.arena.client.SuspendPeer(ctx, "clinic"); err != nil {
-		t.Fatal(err)
-	}
+	v.cutAtOnce(v.arena, "clinic", v.arena, v.clinic.config.Listen.Link)
 	before := len(beats(v.clinic, v.here))
 	v.watch.send(5)
 	eventually(t, "arena has what came while the peering is suspended", func() bool { return len(beats(v.arena, v.there)) == before+5 })
@@ -79,6 +78,10 @@ func TestShareAcrossWorlds(t *testing.T) {
 		t.Fatal(err)
 	}
 	arrived("after the suspension")
+	v.cutAtOnce(v.clinic, "arena", v.arena, v.clinic.config.Listen.Link)
+	if _, err := v.clinic.client.ResumePeer(ctx, "arena"); err != nil {
+		t.Fatal(err)
+	}
 
 	// The grant's end ends it, at both sides.
 	revoked := time.Now()
@@ -148,4 +151,85 @@ func (v *neighbours) notPassedOn() {
 			}
 		}
 	}()
+}
+
+// cutAtOnce suspends a peering over which there are connections: none of them is left
+// when the call returns.
+func (v *neighbours) cutAtOnce(by *party, peer carnet.PartyID, from *party, to string) {
+	v.t.Helper()
+	var live map[string]bool
+	eventually(v.t, fmt.Sprintf("%s is connected to %s", from.name, to), func() bool { live = from.established(v.t, to); return len(live) > 0 })
+	if _, err := by.client.SuspendPeer(v.t.Context(), peer); err != nil {
+		v.t.Fatal(err)
+	}
+	if still := from.established(v.t, to); !disjoint(live, still) {
+		v.t.Errorf("%s has suspended %s, and of the connections %v from %s there are %v", by.name, peer, live, from.name, still)
+	}
+}
+
+// A peer that is removed is told nothing: what it gave or got ends at once where it was
+// removed, also over a kill right after, and at its own side once it has removed the
+// peering, too. What came stays.
+func TestARemovedPeerEndsShares(t *testing.T) {
+	t.Parallel()
+	v := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`)
+	ctx := t.Context()
+	request := v.ask(identity.ActionSubscribe)
+	v.approve(request)
+	v.give(request, identity.ActionSubscribe, `{"properties": {"heart_rate": {}}}`)
+	share, err := v.clinic.client.TakeShare(ctx, api.NewShare{World: "arena", Avatar: v.there, For: v.here, Purpose: "care"})
+	if err != nil || share.State != crossing.Taking {
+		t.Fatalf("%+v, %v", share, err)
+	}
+	v.watch.send(3)
+	v.settle()
+	beats := func() int {
+		ms, _, err := v.clinic.client.History(ctx, v.here, client.HistoryQuery{Property: "heart_rate"})
+		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
+			t.Fatal(err)
+		}
+		return len(ms)
+	}
+	eventually(t, "the clinic has what came", func() bool { return beats() == 3 })
+	is := func(p *party) crossing.State {
+		c, err := p.client.Share(ctx, share.ID)
+		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
+			t.Fatal(err)
+		}
+		return c.State
+	}
+	removes := func(p *party, peer carnet.PartyID) {
+		t.Helper()
+		if _, err := p.client.RemovePeer(ctx, peer); err != nil {
+			t.Fatal(err)
+		}
+		p.kill(t)
+		v.restart(p)
+		eventually(t, fmt.Sprintf("%s has ended the share", p.name), func() bool { return is(p) == crossing.Ended })
+		c, err := p.client.Share(ctx, share.ID)
+		if err != nil || c.Ended == nil || !strings.Contains(c.Ended.Why, "peering with "+string(peer)) {
+			t.Errorf("%s shows the share as %+v, %v", p.name, c, err)
+		}
+		st, err := p.client.Status(ctx)
+		if err != nil || slices.ContainsFunc(st.World.Shares, func(l crossing.Link) bool { return l.World == peer }) {
+			t.Errorf("%s still lists %s: %+v, %v", p.name, peer, st.World, err)
+		}
+		e, err := p.client.Examine(ctx)
+		if err != nil || slices.ContainsFunc(e.Findings, func(f carnet.Finding) bool { return f.Kind == "share" }) {
+			t.Errorf("%s finds %+v, %v", p.name, e.Findings, err)
+		}
+	}
+	removes(v.arena, "clinic")
+	if is(v.clinic) != crossing.Taking {
+		t.Errorf("the clinic was told: %s", is(v.clinic))
+	}
+	v.watch.send(3)
+	eventually(t, "arena has the last", func() bool {
+		ms, _, err := v.arena.client.History(ctx, v.there, client.HistoryQuery{Property: "heart_rate"})
+		return err == nil && len(ms) == 6
+	})
+	removes(v.clinic, "arena")
+	if n := beats(); n != 3 {
+		t.Errorf("the clinic has %d", n)
+	}
 }

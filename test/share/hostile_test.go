@@ -219,4 +219,20 @@ func TestShareWithASilentGiver(t *testing.T) {
 	if share := <-took; share.State != crossing.Ended {
 		t.Errorf("after a late yes the share is %s", share.State)
 	}
+
+	// What comes byte by byte comes whole, once, and holds up nothing: another share is
+	// ended meanwhile.
+	s := p.hub.open(p.arena, &p.theirs)
+	all := p.beats(s, 0, 2)
+	p.has("before it is slow", all)
+	p.proxy.slow.Store(true)
+	third, err := p.citadel.shares.Take(t.Context(), "arena", p.theirs, p.avatarAt(p.citadel), "fitness")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = append(all, p.beats(s, 2, 12)...)
+	if err := p.citadel.shares.StopTaking(t.Context(), third.ID, "operator", "enough"); err != nil {
+		t.Errorf("a share can't be ended while another comes slowly: %v", err)
+	}
+	p.has("byte by byte", all)
 }

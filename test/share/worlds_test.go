@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -105,6 +104,7 @@ type pair struct {
 	arena, citadel *world
 	hub            *hub
 	proxy          *proxy
+	sender         *link.Sender // arena's link to citadel
 	address        string
 	permits        permits
 	vault          *vault                        // arena's and citadel's depot
@@ -244,6 +244,7 @@ func (p *pair) startArena(ask crossing.Asker) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.sender = sender
 	source.Connect(sender)
 	w.agent.Connect(deaf{})
 	w.run(w.agent.Run, w.shares.Run, source.Run, sender.Run, ends.Run)
@@ -551,6 +552,7 @@ func (h *hub) send(batches ...[]byte) {
 type proxy struct {
 	address string
 	cut     atomic.Bool
+	slow    atomic.Bool // byte by byte
 	mu      sync.Mutex
 	open    map[net.Conn]bool
 }
@@ -580,7 +582,7 @@ func newProxy(t *testing.T, to string) *proxy {
 			p.open[in], p.open[out] = true, true
 			p.mu.Unlock()
 			through := func(dst, src net.Conn) {
-				io.Copy(dst, src)
+				p.copy(dst, src)
 				dst.Close()
 				src.Close()
 				p.mu.Lock()
@@ -592,6 +594,27 @@ func newProxy(t *testing.T, to string) *proxy {
 		}
 	}()
 	return p
+}
+
+// copy hands on what comes until either side ends.
+func (p *proxy) copy(dst, src net.Conn) {
+	all := make([]byte, 32<<10)
+	for {
+		piece := all
+		if p.slow.Load() {
+			piece = all[:1]
+			time.Sleep(100 * time.Microsecond)
+		}
+		n, err := src.Read(piece)
+		if n > 0 {
+			if _, err := dst.Write(piece[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // drop ends every connection.
