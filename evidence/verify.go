@@ -24,6 +24,17 @@ import (
 // VerifyOptions say how to verify. The zero value is good.
 type VerifyOptions struct {
 	Workers int // default GOMAXPROCS
+	// Receipt is given each frame's receipt that holds, in any order, by several at once.
+	// What it returns ends the verification. Nil: nobody wants them.
+	Receipt func(FrameReceipt) error
+}
+
+// FrameReceipt proves a frame's statement to be in a ledger.
+type FrameReceipt struct {
+	Sender carnet.PartyID // as the world calls it
+	Number uint64         // of the frame
+	Entry  ledger.Entry   // of the statement about it
+	ledger.Receipt
 }
 
 // Verify verifies the bundle in dir. With trust, only its keys count; with nil,
@@ -40,7 +51,7 @@ func Verify(ctx context.Context, dir string, trust *Trust, o VerifyOptions) (*Re
 			return nil, err
 		}
 	}
-	v := &verification{dir: dir, trust: trust, report: &Report{Pinned: trust != nil, Findings: []Finding{}}}
+	v := &verification{dir: dir, trust: trust, wants: o.Receipt, report: &Report{Pinned: trust != nil, Findings: []Finding{}}}
 	defer v.close()
 	if whole, err := v.openFiles(); err != nil || !whole {
 		return v.report, err
@@ -58,6 +69,7 @@ func Verify(ctx context.Context, dir string, trust *Trust, o VerifyOptions) (*Re
 type verification struct {
 	dir    string
 	trust  *Trust
+	wants  func(FrameReceipt) error // nil: nobody does
 	report *Report
 	files  map[string]*os.File
 

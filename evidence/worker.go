@@ -358,7 +358,9 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 	at := &w.v.senders[r.sender]
 	if why := w.statement(w.v.own.Worlds[at.world].Party, from.Party, h, f.hash); why != "" {
 		bad("%s", why)
-	} else if why := w.receipt(at.ledger); why != "" {
+	} else if why, err := w.receipt(at.ledger, from.Party); err != nil {
+		return false, err
+	} else if why != "" {
 		bad("%s", why)
 	} else if len(w.proof.Receipt) == 0 {
 		w.result.counts.Pending++
@@ -398,22 +400,26 @@ func (w *worker) statement(world, sender carnet.PartyID, h *seal.FrameHeader, ha
 }
 
 // receipt says why the frame's receipt, if there is one, doesn't hold.
-func (w *worker) receipt(at int) string {
+func (w *worker) receipt(at int, sender carnet.PartyID) (why string, err error) {
 	if len(w.proof.Receipt) == 0 {
-		return ""
+		return "", nil
 	}
 	r, err := ledger.ParseReceipt(w.proof.Receipt)
 	if err != nil {
-		return err.Error()
+		return err.Error(), nil
 	}
-	cp, err := w.v.verifiers[at].Verify(ledger.EntryOf(w.proof.Salt, w.proof.Statement), r)
+	entry := ledger.EntryOf(w.proof.Salt, w.proof.Statement)
+	cp, err := w.v.verifiers[at].Verify(entry, r)
 	if err != nil {
-		return err.Error()
+		return err.Error(), nil
 	}
 	if at == 0 && cp.Size > w.result.checkpoint.Size {
 		w.result.checkpoint = cp
 	}
-	return ""
+	if w.v.wants == nil {
+		return "", nil
+	}
+	return "", w.v.wants(FrameReceipt{sender, w.header.frame.Header.Number, entry, r})
 }
 
 // verifySignatures verifies the signatures of the unit's frames. A frame whose

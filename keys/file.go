@@ -34,6 +34,15 @@ const fileTitle = "carnet key-encryption key 1\n"
 func CreateFile(path string) (*FileKEK, error) {
 	var key [32]byte
 	rand.Read(key[:])
+	return CopyFile(path, []byte(fileTitle+hex.EncodeToString(key[:])+"\n"))
+}
+
+// CopyFile writes the text of a key file to a new file, as CreateFile does.
+func CopyFile(path string, text []byte) (*FileKEK, error) {
+	key, ok := parseFile(text)
+	if !ok {
+		return nil, carnet.Errorf(carnet.Malformed, "that is not a key-encryption key file of version 1")
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return nil, carnet.Errorf(carnet.Conflict, "%s exists, and a key is never overwritten", path).
@@ -42,7 +51,7 @@ func CreateFile(path string) (*FileKEK, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create key file: %w", err)
 	}
-	_, err = f.WriteString(fileTitle + hex.EncodeToString(key[:]) + "\n")
+	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return nil, fmt.Errorf("write key file: %w", err)
 	}
@@ -90,12 +99,20 @@ func OpenFile(path string) (*FileKEK, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
 	}
-	digits, ok := strings.CutPrefix(string(text), fileTitle)
-	raw, err := hex.DecodeString(strings.TrimSuffix(digits, "\n"))
-	if !ok || err != nil || len(raw) != 32 {
+	key, ok := parseFile(text)
+	if !ok {
 		return nil, carnet.Errorf(carnet.Malformed, "%s is not a key-encryption key file of version 1", path)
 	}
-	return newFileKEK([32]byte(raw))
+	return newFileKEK(key)
+}
+
+func parseFile(text []byte) (key [32]byte, ok bool) {
+	digits, ok := strings.CutPrefix(string(text), fileTitle)
+	raw, err := hex.DecodeString(strings.TrimSuffix(digits, "\n"))
+	if !ok || err != nil || len(raw) != len(key) {
+		return key, false
+	}
+	return [32]byte(raw), true
 }
 
 func newFileKEK(key [32]byte) (*FileKEK, error) {

@@ -211,6 +211,11 @@ func openTable(ctx context.Context, c Config, s *stores) (*keys.Table, error) {
 		return nil, err
 	}
 	table, err := keys.Open(ctx, keys.Config{KEK: kek, Store: store})
+	if carnet.CodeOf(err) == carnet.Forbidden {
+		if _, cut := os.Stat(nextKey(c.path(c.KeyFile))); cut == nil {
+			return nil, carnet.Errorf(carnet.Forbidden, "a rotation of %s's key was cut off", c.Party).WithFix("finish it: carnet party rotate --config %s", c.file)
+		}
+	}
 	if carnet.CodeOf(err) == carnet.NotFound {
 		return nil, carnet.Errorf(carnet.NotFound, "%s has no key table", c.Party).WithFix("make the party with 'carnet party init'")
 	}

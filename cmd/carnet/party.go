@@ -20,6 +20,7 @@ type partyCommands struct {
 	Token partyTokens `cmd:"" help:"Who may use the party's HTTP interface."`
 	Trust partyTrust  `cmd:"" help:"Write the keys by which others verify the evidence of a world, or of a depot's ledger."`
 
+	Rotate      partyRotate      `cmd:"" help:"Put the keys of a party that doesn't run under another key-encryption key."`
 	Certificate partyCertificate `cmd:"" help:"Renew the certificate that people and devices trust, as after a change of the party's hosts."`
 }
 
@@ -249,6 +250,26 @@ func (c partyCertificate) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "%s shows it from its next start on. Give %s to people and devices; peers need nothing new.\n", config.Party, ca)
+	return err
+}
+
+type partyRotate struct {
+	Config string `required:"" type:"path" placeholder:"FILE" help:"The party's configuration."`
+	NewKey string `type:"existingfile" placeholder:"FILE" help:"A key file to take, as 'carnet party init' makes them. Default: one is made."`
+}
+
+func (c partyRotate) Run(ctx context.Context, s streams) error {
+	config, err := node.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	kept, err := node.RotateKey(ctx, config, c.NewKey)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, `Every key of %s is under the new key now, which lies where the old one did.
+The old one is %s: only copies of the store from before need it. Destroy it when they are gone; or now, and they can't be read any more.
+`, config.Party, kept)
 	return err
 }
 

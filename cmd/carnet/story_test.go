@@ -145,10 +145,14 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	u.sees([]string{"2 measurements", "things agent watches"}, "verify", "evidence", "--explain")
 	u.lacks("gym", "evidence/first")
 	u.opensOne(one, "evidence/first")
-	u.does("verify", "evidence/first", "--trust=evidence/first/trust.json")
+	u.receipts("evidence/first")
 	spoil(t, filepath.Join(u.dir, "evidence/first", evidence.FileBatches))
 	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, evidence.FileBatches) {
 		t.Errorf("a spoilt bundle: %+v", r)
+	}
+	u.try("", "verify", "evidence/first", "--receipts=spoilt")
+	if left, err := filepath.Glob(filepath.Join(u.dir, "*spoilt*")); err != nil || len(left) > 0 {
+		t.Errorf("of a spoilt bundle there are receipts in %v, %v", left, err)
 	}
 	u.write("evidence/second", "")
 	if r := u.try("", "verify", "evidence"); r.code != 1 || !strings.Contains(r.out, "second, all batches: is not a bundle's directory") || !strings.Contains(r.out, "2 bundles, 0 of them proved") {

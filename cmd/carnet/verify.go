@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -14,10 +16,11 @@ import (
 )
 
 type verifyCommand struct {
-	Bundle  string   `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest; or an item's proof, as 'carnet item export' wrote it."`
-	Trust   []string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way: what 'carnet party trust' of a world and of its depot wrote; may be given several times. Without them only the bundle's own are used."`
-	Explain bool     `help:"Say who is trusted for what."`
-	JSON    bool     `help:"As JSON."`
+	Bundle   string   `arg:"" help:"A bundle's directory, a directory of bundles, or a bundle's manifest; or an item's proof, as 'carnet item export' wrote it."`
+	Trust    []string `type:"existingfile" placeholder:"FILE" help:"The keys that you trust, got by another way: what 'carnet party trust' of a world and of its depot wrote; may be given several times. Without them only the bundle's own are used."`
+	Receipts string   `type:"path" placeholder:"DIR" help:"Write each frame's receipt as a COSE receipt (RFC 9942) into a new directory."`
+	Explain  bool     `help:"Say who is trusted for what."`
+	JSON     bool     `help:"As JSON."`
 }
 
 // verified is what came of one bundle.
@@ -30,6 +33,9 @@ type verified struct {
 // nothing is false and something can't be told.
 func (c verifyCommand) Run(ctx context.Context, s streams) error {
 	if p, is := itemProof(c.Bundle); is {
+		if c.Receipts != "" {
+			return noReceipts("an item's proof has none")
+		}
 		return c.verifyItem(s, p)
 	}
 	all, err := c.verify(ctx)
@@ -76,6 +82,16 @@ func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Receipts != "" {
+		if len(dirs) != 1 {
+			return nil, noReceipts("there are %d bundles in %s", len(dirs), c.Bundle)
+		}
+		r, err := verifyWithReceipts(ctx, dirs[0], trust, c.Receipts)
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", dirs[0], err)
+		}
+		return []verified{{dirs[0], r}}, nil
+	}
 	for _, dir := range dirs {
 		r, err := verifyOne(ctx, dir, trust)
 		if err != nil {
@@ -84,6 +100,41 @@ func (c verifyCommand) verify(ctx context.Context) (all []verified, err error) {
 		all = append(all, verified{dir, r})
 	}
 	return all, nil
+}
+
+func noReceipts(format string, args ...any) error {
+	return carnet.Errorf(carnet.Malformed, "--receipts is for one evidence bundle: "+format, args...).WithFix("name the directory of one bundle that carnet avatar evidence made")
+}
+
+// verifyWithReceipts verifies a bundle of evidence, and writes what proves its frames to
+// be on the ledger: a file for each, called by sender, number and entry. They stand under
+// the directory's name once all are written, and only if nothing in the bundle is false.
+func verifyWithReceipts(ctx context.Context, dir string, trust *evidence.Trust, into string) (*evidence.Report, error) {
+	if !isThere(filepath.Join(dir, evidence.FileManifest)) {
+		return nil, noReceipts("%s is another one", dir)
+	}
+	if _, err := os.Lstat(into); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, carnet.Errorf(carnet.Conflict, "%s is there already", into).WithFix("name another directory"))
+	}
+	draft, err := os.MkdirTemp(filepath.Dir(into), ".receipts-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(draft)
+	r, err := evidence.Verify(ctx, dir, trust, evidence.VerifyOptions{Receipt: func(f evidence.FrameReceipt) error {
+		receipt, err := f.COSE()
+		if err != nil {
+			return err
+		}
+		if _, err := carnet.ParsePartyID(string(f.Sender)); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(draft, fmt.Sprintf("%s-%d-%x.cose", f.Sender, f.Number, f.Entry)), receipt, 0o644)
+	}})
+	if err != nil || r.Verdict == evidence.False {
+		return r, err
+	}
+	return r, errors.Join(os.Chmod(draft, 0o755), os.Rename(draft, into))
 }
 
 // verifyOne verifies an evidence bundle, a passport, or an erasure.
