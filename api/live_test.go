@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -313,5 +314,68 @@ func TestLiveIsRefused(t *testing.T) {
 		if carnet.CodeOf(err) != carnet.NotFound || !strings.Contains(err.Error(), fmt.Sprint(unknown)) {
 			t.Errorf("watching an unknown avatar ends with %v", err)
 		}
+	}
+}
+
+// A subscriber says nothing: whatever it says, in whatever form, ends its subscription,
+// and nothing of what it says is heard. Who only answers pings goes on.
+func TestASubscriberWhoSpeaksIsEnded(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 60))
+	s.arrived(m.Avatar, 1)
+	sent := 0
+	for name, say := range map[string]struct {
+		kind websocket.MessageType
+		what []byte
+	}{
+		"a text":            {websocket.MessageText, []byte(`{"subscribe":"more"}`)},
+		"bytes":             {websocket.MessageBinary, []byte{0xa0}},
+		"a text of nothing": {websocket.MessageText, nil},
+		"a large text":      {websocket.MessageText, bytes.Repeat([]byte("x"), 1<<16)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			dial := func() *websocket.Conn {
+				t.Helper()
+				conn, _, err := websocket.Dial(ctx, s.arenaURL+"/v1/avatars/"+m.Avatar.String()+"/live?after=", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer reader-token"}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := conn.Read(ctx); err != nil {
+					t.Fatal(err)
+				}
+				return conn
+			}
+			quiet, speaks := dial(), dial()
+			defer quiet.CloseNow()
+			defer speaks.CloseNow()
+			if err := speaks.Write(ctx, say.kind, say.what); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				if _, _, err := speaks.Read(ctx); err != nil {
+					if ctx.Err() != nil {
+						t.Fatal("it goes on")
+					}
+					break
+				}
+			}
+			s.eventually("one subscription is left", func() bool {
+				st, err := s.arena("operator-token").Status(t.Context())
+				return err == nil && st.World.Live == 1
+			})
+			sent++
+			d.mustSend(heart(sent, 61))
+			if _, _, err := quiet.Read(ctx); err != nil {
+				t.Errorf("who said nothing: %v", err)
+			}
+			quiet.CloseNow()
+			s.eventually("none is left", func() bool {
+				st, err := s.arena("operator-token").Status(t.Context())
+				return err == nil && st.World.Live == 0
+			})
+		})
 	}
 }
