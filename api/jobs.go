@@ -25,6 +25,7 @@ type jobs interface {
 	Cancel(context.Context, carnet.JobID) (job.Info, error)
 	Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, within time.Duration) (job.Info, error)
 	Output(context.Context, carnet.JobID) ([]byte, error)
+	PartialOutput(context.Context, carnet.JobID) (job.PartialOutput, error)
 	modules
 }
 
@@ -81,6 +82,7 @@ func (s *server) jobRoutes(h huma.API) {
 		Summary: "One job: where it stands, how far it is, how it ended and why.",
 	}, s.waitedJob)
 	serving(s, h, outputOperation("get-job-output", tags), s.jobOutput)
+	serving(s, h, partialOperation("get-job-partial", tags), s.jobPartial)
 	serving(s, h, huma.Operation{
 		OperationID: "get-job-proof", Method: http.MethodGet, Path: jobsPath + "/{id}/proof", Tags: tags,
 		Summary:     "What was signed of a job: the order, and the result.",
@@ -130,10 +132,34 @@ func (s *server) jobOutput(ctx context.Context, in *OfJob) (*typedBody, error) {
 	return &typedBody{ContentType: typeOctets, Body: out}, err
 }
 
+func partialOperation(id string, tags []string) huma.Operation {
+	return huma.Operation{
+		OperationID: id, Method: http.MethodGet, Path: jobsPath + "/{id}/partial", Tags: tags,
+		Summary: "What a job that hasn't ended has put out so far. It is unproved: the result's signature over the whole is what proves an output, and there is none yet.",
+		Description: "Of a job at a DPM it is what the DPM has given of the attempt that runs, fetched at most once a second; an attempt that is lost and begun anew replaces it. " +
+			"Once the job has ended it is refused (409): what came out whole is at /output, and of what didn't nothing is kept.",
+	}
+}
+
+// unproved says why a partial output is.
+const unproved = "unproved: the job hasn't ended, and only its result's signature, over the whole output, proves what comes out"
+
+func (s *server) jobPartial(ctx context.Context, in *OfJob) (*body[JobPartial], error) {
+	p, err := s.jobs.PartialOutput(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	shown := JobPartial{ID: in.ID, Why: unproved, Attempt: p.Attempt, Parts: p.Parts, Output: append([]byte{}, p.Content...)}
+	if !p.Heard.IsZero() {
+		shown.Heard = &p.Heard
+	}
+	return answer(shown, nil)
+}
+
 func (s *server) jobProof(ctx context.Context, in *OfJob) (*body[JobProof], error) {
 	j, err := s.jobs.Job(ctx, in.ID, false)
 	return answer(JobProof{
-		Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result, Record: j.Record, NoRecord: j.NoRecord,
+		Order: j.Order, Acceptance: j.Stand.Acceptance, Withdrawal: j.Stand.Withdrawal, Result: j.Stand.Result, Record: j.Record, NoRecord: j.NoRecord, Contradiction: j.Contradiction,
 	}, err)
 }
 
@@ -205,6 +231,19 @@ type Job struct {
 	Object     string            `json:"object,omitempty" doc:"The sealed output at the depot, by its fingerprint."`
 	Repeats    *carnet.JobID     `json:"repeats,omitempty" doc:"The job that it repeats."`
 	Comparison string            `json:"comparison,omitempty" doc:"What was found when the two outputs were compared."`
+	// Of a job whose DPM put out two things.
+	Contradiction string `json:"contradiction,omitempty" doc:"How what its DPM put out while it ran differs from what came out in the end."`
+}
+
+// JobPartial is what a job has put out so far.
+type JobPartial struct {
+	ID      carnet.JobID `json:"id"`
+	Proved  bool         `json:"proved" doc:"False: nothing proves a partial output."`
+	Why     string       `json:"why" doc:"Why it isn't proved." example:"unproved: the job hasn't ended, and only its result's signature, over the whole output, proves what comes out"`
+	Attempt int          `json:"attempt" doc:"The run that put it out; 0: none has begun."`
+	Parts   int          `json:"parts"`
+	Heard   *time.Time   `json:"heard,omitempty" doc:"When the DPM gave it; left out of a run in the party itself, of which it is as of now."`
+	Output  []byte       `json:"output" doc:"The parts' contents, one after the other, in base64."`
 }
 
 // JobLog says what a job at a things agent reads of a thing.
@@ -229,6 +268,8 @@ type JobProof struct {
 	Result     string `json:"result,omitempty" doc:"By the DPM, or by this world of what ran in it."`
 	Record     string `json:"record,omitempty" doc:"By the DPM: what it stated of a job that has ended, with receipts. It is asked for when the job has ended."`
 	NoRecord   string `json:"no_record,omitempty" doc:"Why the DPM has given no record, and none is to come."`
+	// Of a job whose DPM put out two things.
+	Contradiction *job.Contradiction `json:"contradiction,omitempty" doc:"What the DPM signed while the job ran, which its result contradicts."`
 }
 
 func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return answer(showJob(i), err) }
@@ -246,6 +287,9 @@ func showJob(i job.Info) Job {
 	}
 	if i.Stand.State != job.Ended && !i.Progress.Heard.IsZero() {
 		j.Progress = &i.Progress
+	}
+	if i.Contradiction != nil {
+		j.Contradiction = i.Contradiction.Why
 	}
 	if i.Stored != (carnet.Fingerprint{}) {
 		j.Object = i.Stored.String()

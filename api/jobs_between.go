@@ -43,6 +43,8 @@ func (b between) describeR6(at string) {
 	add("get-job-status", http.MethodGet, "/r6/jobs/{job}", "Where a job stands: its state, what it lacks, how far it is; at its end the result, signed.", nil, says(reflect.TypeFor[dpm.Status]()), job,
 		&huma.Param{Name: "after", In: "query", Description: "Answer once that isn't its serial any more.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0},
 		&huma.Param{Name: "wait", In: "query", Description: "Or after so many seconds, at most 30.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
+	add("get-partial", http.MethodGet, "/r6/jobs/{job}/partial", "How much the attempt that runs has put out so far, signed, with the bag that gives its key. 404 while that is nothing.",
+		nil, says(reflect.TypeFor[dpm.PartialAnswer]()), job)
 	add("get-part", http.MethodGet, "/r6/jobs/{job}/parts/{attempt}/{n}", "A part of what an attempt has put out, sealed to the world: also while it runs.", nil,
 		responses("200", "A sealed batch.", map[string]*huma.MediaType{typeObject: {Schema: bytesOf("A batch (docs/design/seal.md).")}}), job,
 		pathParam("attempt", "The attempt, as the status has it.", "1"), pathParam("n", "The part, from 0 on.", "0"))

@@ -197,7 +197,7 @@ func (s *served) ofJob(op string, avatar carnet.AvatarID, example string) (id, b
 		return "", ""
 	case "run-job", "plan-job":
 		return "", strings.Replace(example, api.AvatarOfExamples().String(), avatar.String(), 1)
-	case "cancel-job":
+	case "cancel-job", "get-job-partial":
 		s.desk.hand(true)
 		defer s.desk.hand(false)
 		return s.ordered(queryOf("forge", avatar), "a job waits for its DPM", func(i job.Info) bool { _, has := s.desk.capsule(i.ID); return has }).ID.String(), ""

@@ -146,10 +146,10 @@ func ofMoves(op operation) bool {
 	return strings.Contains(op.path, "/moves/{crossing}") || op.path == "/r5/recovered"
 }
 
-// signedElsewhere are operations that need what another world has signed and proved, or a
-// registrar's commit: here only their refusals are called. test/faults TestAnAvatarIsRecovered has the
+// signedElsewhere are operations that need what another world has signed and proved, a
+// registrar's commit, or a job that just then runs: here only their refusals are called. test/faults TestAnAvatarIsRecovered has the
 // rest called.
-var signedElsewhere = map[string]bool{"export-avatar": true, "put-stretch": true, "get-crossing-proof": true, "recover-mappings": true}
+var signedElsewhere = map[string]bool{"export-avatar": true, "put-stretch": true, "get-crossing-proof": true, "recover-mappings": true, "get-partial": true, "get-own-job-partial": true}
 
 // exampleOf finds the example of an operation's request.
 func exampleOf(op operation) (example any, media string) {

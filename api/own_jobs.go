@@ -66,6 +66,12 @@ func (s *server) ownJobRoutes(h huma.API) {
 		}
 		return s.jobOutput(ctx, in)
 	})
+	serving(s, h, partialOperation("get-own-job-partial", tags), func(ctx context.Context, in *OfJob) (*body[JobPartial], error) {
+		if err := s.ownersOnly(ctx, in.ID, "reads what has come out of it"); err != nil {
+			return nil, err
+		}
+		return s.jobPartial(ctx, in)
+	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-own-job-proof", Method: http.MethodGet, Path: jobsPath + "/{id}/proof", Tags: tags,
 		Summary:     "What the agent signed of a job: the order, and the result.",

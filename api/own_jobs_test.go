@@ -100,6 +100,7 @@ func TestJobsAreTheirOwners(t *testing.T) {
 		{"GET", path, "alice-token", "", 200}, {"GET", path, "bob-token", "", 404}, {"GET", path, "nameless-token", "", 404}, {"GET", path, "maker-token", "", 404},
 		{"GET", path, "auditor-token", "", 200}, {"GET", path, "operator-token", "", 200}, {"GET", path, "reader-token", "", 403},
 		{"GET", path + "/output", "alice-token", "", 200}, {"GET", path + "/output", "bob-token", "", 404}, {"GET", path + "/output", "operator-token", "", 403}, {"GET", path + "/output", "auditor-token", "", 403},
+		{"GET", path + "/partial", "alice-token", "", 409}, {"GET", path + "/partial", "bob-token", "", 404}, {"GET", path + "/partial", "operator-token", "", 403}, {"GET", path + "/partial", "auditor-token", "", 403},
 		{"GET", path + "/proof", "alice-token", "", 200}, {"GET", path + "/proof", "bob-token", "", 404},
 		{"POST", path + "/repetitions", "bob-token", "{}", 404}, {"POST", path + "/repetitions", "operator-token", "{}", 403}, {"POST", path + "/repetitions", "auditor-token", "{}", 403},
 		{"DELETE", path, "bob-token", "", 404}, {"DELETE", path, "auditor-token", "", 403}, {"DELETE", path, "alice-token", "", 409},

@@ -70,6 +70,33 @@ type Output struct {
 	Bag          carnet.Fingerprint `json:"bag"`    // gives the world the parts' key
 }
 
+// Partial is a DPM's word of what an attempt that runs has put out so far. It says which
+// sealed parts these are, and doesn't prove that the program put them out.
+type Partial struct {
+	Job     carnet.JobID       `json:"job"`
+	Order   carnet.Fingerprint `json:"order"`
+	Attempt int                `json:"attempt"`
+	Bag     carnet.Fingerprint `json:"bag"`    // gives the world the parts' key
+	Parts   int                `json:"parts"`  // 1 or more
+	Sealed  carnet.Fingerprint `json:"sealed"` // root over the sealed parts' fingerprints
+}
+
+// Sign makes the message.
+func (p Partial) Sign(key ed25519.PrivateKey) (string, error) {
+	return identity.SignMessage(key, typPartial, p)
+}
+
+// OpenPartial reads one by a DPM.
+func OpenPartial(text string, key ed25519.PublicKey) (p Partial, err error) {
+	if err := identity.OpenMessage(text, typPartial, &p, keyed(key)); err != nil {
+		return Partial{}, err
+	}
+	if p.Parts < 1 || p.Attempt < 1 {
+		return Partial{}, bad("there are %d parts of attempt %d", p.Parts, p.Attempt)
+	}
+	return p, nil
+}
+
 // Check holds a result against itself.
 func (r Result) Check() error {
 	switch r.Outcome {

@@ -34,6 +34,7 @@ const (
 	typRevocation = "carnet-revocation-module+jwt"
 	typRecord     = "carnet-record-job+jwt"
 	typTaken      = "carnet-taken-job+jwt"
+	typPartial    = "carnet-partial-job+jwt"
 )
 
 // Bounds of a job.

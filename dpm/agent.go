@@ -103,7 +103,7 @@ type held struct {
 	// Guarded by the agent's mu.
 	job     Job
 	lacks   map[carnet.Fingerprint]int64 // content that isn't there, with its size
-	parts   int                          // of the attempt
+	parts   []carnet.Fingerprint         // of the attempt, sealed
 	done    Progress
 	serial  uint64 // grows with each change
 	changed chan struct{}
@@ -252,10 +252,11 @@ func (a *Agent) resume(ctx context.Context, h *held) error {
 		// Its worker may live: it has as long as any to say so.
 		a.leased[h] = &lease{h.job.Worker, a.cfg.Now().Add(leaseFor)}
 		for n := 0; ; n++ {
-			if _, err := a.files.read(a.files.part(h.ref, h.job.Attempt, n)); err != nil {
-				h.parts = n
+			sealed, err := a.files.read(a.files.part(h.ref, h.job.Attempt, n))
+			if err != nil {
 				return nil
 			}
+			h.parts = append(h.parts, carnet.FingerprintOf(sealed))
 		}
 	case len(h.lacks) == 0:
 		return a.change(ctx, h, Event{Kind: Whole})
@@ -324,7 +325,7 @@ func (a *Agent) changeHeld(ctx context.Context, h *held, e Event) error {
 		delete(a.leased, h)
 	}
 	if next.State == Leased && was.Attempt != next.Attempt {
-		h.parts, h.done = 0, Progress{}
+		h.parts, h.done = nil, Progress{}
 	}
 	a.tell(h)
 	if next.State == Ready {

@@ -54,6 +54,12 @@ func (c *Client) PutContent(ctx context.Context, id carnet.JobID, content []byte
 	return err
 }
 
+// Partial asks what the attempt that runs has put out so far.
+func (c *Client) Partial(ctx context.Context, id carnet.JobID) (p PartialAnswer, err error) {
+	err = c.json(ctx, http.MethodGet, "jobs/"+id.String()+"/partial", nil, &p, patience)
+	return p, err
+}
+
 // Part fetches a sealed part of what an attempt has put out.
 func (c *Client) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error) {
 	return c.do(ctx, http.MethodGet, fmt.Sprintf("jobs/%s/parts/%d/%d", id, attempt, n), "", nil, seal.MaxBatch, patience)

@@ -225,7 +225,7 @@ func (a *Agent) PutPart(_ context.Context, t Ticket, n int, sealed []byte) error
 		return carnet.Errorf(carnet.TooLarge, "a part has %d bytes", len(sealed))
 	}
 	a.mu.Lock()
-	next := h.parts
+	next := len(h.parts)
 	a.mu.Unlock()
 	if n > next || n >= h.order.Task.Limits.Parts {
 		return carnet.Errorf(carnet.Conflict, "part %d comes, and the next is %d", n, next)
@@ -237,8 +237,10 @@ func (a *Agent) PutPart(_ context.Context, t Ticket, n int, sealed []byte) error
 		return err
 	}
 	a.mu.Lock()
-	h.parts = max(h.parts, n+1)
-	a.tell(h)
+	if len(h.parts) == n && h.job.Attempt == t.Attempt {
+		h.parts = append(h.parts, carnet.FingerprintOf(sealed))
+		a.tell(h)
+	}
 	a.mu.Unlock()
 	return nil
 }
@@ -273,7 +275,7 @@ func (a *Agent) End(ctx context.Context, t Ticket, r Ran) error {
 
 func (a *Agent) outputOf(h *held, t Ticket, r Ran) (*capsule.Output, error) {
 	a.mu.Lock()
-	parts, bag := h.parts, h.job.Bag
+	parts, bag := len(h.parts), h.job.Bag
 	a.mu.Unlock()
 	if r.Parts != parts {
 		return nil, carnet.Errorf(carnet.Conflict, "the worker put out %d parts, and %d are here", r.Parts, parts)

@@ -56,6 +56,7 @@ func (s *server) routes() map[string]handler {
 		"PUT /r6/jobs/{job}":                       s.submit,
 		"GET /r6/jobs/{job}":                       s.status,
 		"PUT /r6/jobs/{job}/content/{fingerprint}": s.content,
+		"GET /r6/jobs/{job}/partial":               s.partial,
 		"GET /r6/jobs/{job}/parts/{attempt}/{n}":   s.part,
 		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
 		"POST /r6/jobs/{job}/taken":                s.taken,
@@ -161,6 +162,18 @@ func (s *server) content(w http.ResponseWriter, r *http.Request, who carnet.Part
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+func (s *server) partial(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	id, err := jobOf(r)
+	if err != nil {
+		return err
+	}
+	p, err := s.agent.Partial(who, id)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, p)
 }
 
 func (s *server) part(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {

@@ -325,12 +325,36 @@ func (a *Agent) statusOf(h *held) Status {
 		s.Lacks = nil
 	}
 	if h.job.HasParts() {
-		s.Bag, s.Path, s.Parts = h.job.Bag, h.job.Path, h.parts
+		s.Bag, s.Path, s.Parts = h.job.Bag, h.job.Path, len(h.parts)
 		if h.job.Output != nil {
 			s.Parts = h.job.Output.Parts
 		}
 	}
 	return s
+}
+
+// PartialAnswer is what an attempt that runs has put out so far: a capsule.Partial, and the
+// bag that it names.
+type PartialAnswer struct {
+	Partial string `json:"partial"`
+	Bag     []byte `json:"bag"`
+}
+
+// Partial signs what the attempt that runs has put out so far; carnet.NotFound while that
+// is nothing, or none runs.
+func (a *Agent) Partial(from carnet.PartyID, id carnet.JobID) (PartialAnswer, error) {
+	h, err := a.find(from, id)
+	if err != nil {
+		return PartialAnswer{}, err
+	}
+	a.mu.Lock()
+	j, parts := h.job, slices.Clone(h.parts)
+	a.mu.Unlock()
+	if j.State != Leased || len(parts) == 0 {
+		return PartialAnswer{}, carnet.Errorf(carnet.NotFound, "no attempt of the job runs that has put out something")
+	}
+	said, err := capsule.Partial{Job: id, Order: j.Named, Attempt: j.Attempt, Bag: carnet.FingerprintOf(j.Bag), Parts: len(parts), Sealed: seal.Root(parts)}.Sign(a.cfg.Key)
+	return PartialAnswer{said, j.Bag}, err
 }
 
 // Part returns a sealed part of what an attempt has put out.

@@ -168,9 +168,13 @@ func (a *Agent) submit(ctx context.Context, h *held, j *Job, p *Peer) error {
 func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 	given := make(map[carnet.Fingerprint]bool)
 	var last string
+	var g glances
 	for seen := uint64(0); ; {
 		asked := time.Now()
 		wait := min(newsWait, max(time.Second, j.Until.Sub(a.cfg.Now())))
+		if g.behind {
+			wait = time.Second
+		}
 		s, err := p.DPM.Status(ctx, j.ID, seen, wait)
 		if carnet.CodeOf(err) == carnet.NotFound { // it was restored from an older copy
 			_, err = p.DPM.Submit(ctx, j.ID, a.submission(j))
@@ -188,6 +192,14 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 		a.heard(h, Progress{State: string(s.State), Attempt: s.Attempt, Permille: s.Progress.Permille, Measurements: s.Progress.Measurements, Parts: s.Parts})
 		if s.Result != "" {
 			return a.take(ctx, h, j, p, &s)
+		}
+		if g.due(&s) {
+			if err := a.glance(ctx, h, j, p); ctx.Err() != nil {
+				return ctx.Err()
+			} else if err != nil && carnet.CodeOf(err) != carnet.NotFound { // it may have ended, or be of before partial outputs
+				g.failed++
+				a.trouble(h, "what it has put out so far: "+err.Error())
+			}
 		}
 		// One that answers at once with nothing new, or asks for the same again, has this world
 		// work no more than once in a while.

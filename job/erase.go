@@ -100,7 +100,7 @@ func (a *Agent) eraseOne(ctx context.Context, h *held, e Erased) error {
 		j.Erasure, j.Erasing, j.Output, j.Path, j.Stored = e.By, e.Order, nil, "", carnet.Fingerprint{}
 		if only {
 			j.Order, j.Stand.Acceptance, j.Stand.Withdrawal, j.Stand.Result, j.Record, j.NoRecord, j.Found = "", "", "", "", "", "", ""
-			j.Pins, j.Task = nil, capsule.Task{Engine: j.Task.Engine}
+			j.Pins, j.Contradiction, j.Task = nil, nil, capsule.Task{Engine: j.Task.Engine}
 		}
 	}, plain...)
 	if err != nil {
@@ -112,10 +112,14 @@ func (a *Agent) eraseOne(ctx context.Context, h *held, e Erased) error {
 	return nil
 }
 
-// destroyStray destroys keys of outputs that no job has: what a crash left, or an older copy
+// destroyStray destroys keys of outputs, and of partial ones, that no job has: what a crash left, or an older copy
 // of the key table brought back.
 func (a *Agent) destroyStray(ctx context.Context) error {
 	ids, err := a.cfg.Keys.List(ctx, kindKey, "")
+	if err != nil {
+		return err
+	}
+	partials, err := a.cfg.Keys.List(ctx, kindPartialKey, "")
 	if err != nil {
 		return err
 	}
@@ -127,6 +131,11 @@ func (a *Agent) destroyStray(ctx context.Context) error {
 			continue
 		}
 		if h := a.jobs[job]; h == nil || h.job.erased() || h.job.Stand.State == Ended && h.job.Output == nil {
+			stray = append(stray, id)
+		}
+	}
+	for _, id := range partials {
+		if a.strayPartial(id.Name) {
 			stray = append(stray, id)
 		}
 	}

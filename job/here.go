@@ -56,7 +56,7 @@ func (a *Agent) runHere(ctx context.Context, h *held, j *Job) (err error) {
 		if r.Outcome != capsule.Done {
 			return a.change(ctx, h, e, nil)
 		}
-		return a.takeOutput(ctx, h, e, o, key, parts)
+		return a.takeOutput(ctx, h, e, o, key, parts, nil)
 	})
 }
 
@@ -100,6 +100,9 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 		return nil, seal.Key{}, nil, err
 	}
 	o := &capsule.Output{Program: j.Task.Program.Fingerprint, Inputs: j.Task.Root()}
+	so := &sofar{attempt: j.Stand.Attempts + 1}
+	a.setSofar(h, so)
+	defer a.setSofar(h, nil)
 	sum, parts := sha256.New(), [][]byte{}
 	var leaves []carnet.Fingerprint
 	opened := func(permille int, measurements uint64) {
@@ -117,6 +120,10 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 				return err
 			}
 			sum.Write(part)
+			a.mu.Lock()
+			so.parts++
+			so.content.Write(part)
+			a.mu.Unlock()
 			o.Size += uint64(len(part))
 			leaves, parts = append(leaves, carnet.FingerprintOf(sealed)), append(parts, sealed)
 			return nil
@@ -124,4 +131,11 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 	})
 	o.Parts, o.Sealed, o.Fingerprint = len(parts), seal.Root(leaves), carnet.Fingerprint(sum.Sum(nil))
 	return o, slot.Key(), parts, err
+}
+
+// setSofar notes what a run in this party is about to put out; nil: none runs.
+func (a *Agent) setSofar(h *held, s *sofar) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.sofar = s
 }

@@ -89,6 +89,7 @@ type DPM interface {
 	Status(ctx context.Context, id carnet.JobID, seen uint64, wait time.Duration) (dpm.Status, error)
 	PutContent(context.Context, carnet.JobID, []byte) error
 	Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]byte, error)
+	Partial(context.Context, carnet.JobID) (dpm.PartialAnswer, error)
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
 	Taken(ctx context.Context, id carnet.JobID, message string) error
 	Revoke(ctx context.Context, message string) error
@@ -175,8 +176,12 @@ type held struct {
 	version  uint64        // of its document; owner: changing
 	wake     chan struct{} // ends what is under way
 
-	// Guarded by the agent's mu.
+	partialVersion uint64 // of the partial output's document; owner: changing
+
+	// Guarded by the agent's mu; job and partial change under changing only.
 	job      Job
+	partial  *Partial // what came of it so far; it isn't changed, but replaced
+	sofar    *sofar   // what a run here has put out
 	progress Progress
 	changed  chan struct{}
 }
@@ -219,6 +224,9 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := a.loadPartials(ctx); err != nil {
 		return nil, err
 	}
 	return a, a.destroyStray(ctx)
@@ -382,6 +390,13 @@ func (a *Agent) change(ctx context.Context, h *held, e Event, with func(*Job), p
 			return err
 		}
 	}
+	if j.Stand.State != Accepted {
+		gone, err := a.dropPartial(ctx, h)
+		if err != nil {
+			return err
+		}
+		plain = append(plain, gone...)
+	}
 	return a.changed(ctx, h, j, a.statements(&was, &j), plain...)
 }
 
@@ -396,6 +411,9 @@ func (a *Agent) changed(ctx context.Context, h *held, j Job, said []ledger.State
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h.job = j
+	if j.Stand.State != Accepted {
+		h.partial, h.partialVersion = nil, 0
+	}
 	a.tell(h)
 	return nil
 }
@@ -413,7 +431,7 @@ func (a *Agent) statements(was, j *Job) (all []ledger.Statement) {
 		}
 		all = append(all, s)
 	}
-	return all
+	return append(all, contradicted(a.cfg.Now(), was, j)...)
 }
 
 // tell wakes who waits for a change of a job. The caller holds mu.

@@ -68,13 +68,20 @@ func (a *Agent) take(ctx context.Context, h *held, j *Job, p *Peer, s *dpm.Statu
 		return a.change(ctx, h, e, nil)
 	}
 	key, parts, err := a.fetch(ctx, j, p, s, &r)
+	var other *Contradiction
+	if err == nil {
+		var isLie bool
+		if other, isLie, err = a.contradicts(ctx, h, j, &r, key, parts); isLie {
+			return a.change(ctx, h, lieOf(j, e, other.Why), func(j *Job) { j.Contradiction = other })
+		}
+	}
 	if l, isLie := errors.AsType[lie](err); isLie {
 		return a.change(ctx, h, lieOf(j, e, l.why), nil)
 	}
 	if err != nil {
 		return err
 	}
-	return a.takeOutput(ctx, h, e, r.Output, key, parts)
+	return a.takeOutput(ctx, h, e, r.Output, key, parts, other)
 }
 
 // lieOf is the end of a job whose DPM signed what isn't so.
@@ -111,7 +118,7 @@ func (a *Agent) hadTaken(word string, j *Job, result string) bool {
 }
 
 // takeOutput stores a job's output with the end of the job.
-func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Output, key seal.Key, parts [][]byte) error {
+func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Output, key seal.Key, parts [][]byte, other *Contradiction) error {
 	h.taking.Lock()
 	defer h.taking.Unlock()
 	if err := ctx.Err(); err != nil { // something ended it meanwhile
@@ -127,7 +134,7 @@ func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Out
 	}
 	err := a.change(ctx, h, e, func(j *Job) {
 		if j.Stand.Outcome == capsule.Done {
-			j.Output, j.Path = o, key.Path.String()
+			j.Output, j.Path, j.Contradiction = o, key.Path.String(), other
 		}
 	}, plain...)
 	if err != nil {
@@ -237,12 +244,8 @@ func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
 		}
 		return nil, carnet.Errorf(carnet.NotFound, "the job has no output: it is %s: %s", j.Stand.Outcome, j.Stand.Why)
 	}
-	for _, v := range j.Avatars { // none at a things agent
-		if err := a.cfg.World.Readable(v); carnet.CodeOf(err) == carnet.NotFound {
-			return nil, carnet.Errorf(carnet.NotFound, "the avatar %s, of which this was computed, isn't here any more", v)
-		} else if err != nil {
-			return nil, err
-		}
+	if err := a.readable(&j); err != nil {
+		return nil, err
 	}
 	at, err := seal.ParsePath(j.Path)
 	if err != nil {
@@ -273,6 +276,18 @@ func (a *Agent) Output(ctx context.Context, id carnet.JobID) ([]byte, error) {
 		err = carnet.Errorf(carnet.Tampered, "the output isn't what it was")
 	}
 	return out, err
+}
+
+// readable refuses who wants to read what was computed of avatars that aren't here.
+func (a *Agent) readable(j *Job) error {
+	for _, v := range j.Avatars { // none at a things agent
+		if err := a.cfg.World.Readable(v); carnet.CodeOf(err) == carnet.NotFound {
+			return carnet.Errorf(carnet.NotFound, "the avatar %s, of which this was computed, isn't here any more", v)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sealed is a job's output as it is stored: each part with its length before it. What

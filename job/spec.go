@@ -131,6 +131,8 @@ type Job struct {
 	// and none is to come.
 	Record   string `json:"record,omitempty"`
 	NoRecord string `json:"no_record,omitempty"`
+	// Contradiction is what its DPM put out while it ran, and then not.
+	Contradiction *Contradiction `json:"contradiction,omitempty"`
 	// Erasure is by which something that it was over is erased, Erasing the owner's order,
 	// which its DPM is told.
 	Erasure carnet.ErasureID `json:"erasure,omitzero"`

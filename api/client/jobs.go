@@ -46,6 +46,11 @@ func (c *Client) JobOutput(ctx context.Context, id carnet.JobID) ([]byte, error)
 	return c.read(answer)
 }
 
+// JobPartial returns what a job has put out so far: unproved.
+func (c *Client) JobPartial(ctx context.Context, id carnet.JobID) (api.JobPartial, error) {
+	return get[api.JobPartial](ctx, c, jobPath(id)+"/partial")
+}
+
 // JobProof returns what was signed of a job.
 func (c *Client) JobProof(ctx context.Context, id carnet.JobID) (api.JobProof, error) {
 	return get[api.JobProof](ctx, c, jobPath(id)+"/proof")

@@ -260,6 +260,9 @@ func (c ofJobs) shown(s streams, j api.Job) error {
 	if j.Comparison != "" {
 		t.add("found", plain(j.Comparison))
 	}
+	if j.Contradiction != "" {
+		t.add("contradiction", plain(j.Contradiction))
+	}
 	return t.write(s.out)
 }
 
@@ -342,9 +345,10 @@ func (c jobList) Run(ctx context.Context, s streams) error {
 
 type jobShow struct {
 	ofJobs
-	ID     carnet.JobID `arg:"" help:"The job."`
-	Output bool         `xor:"what" help:"What came out of it."`
-	Proof  bool         `xor:"what" help:"What was signed of it, as JSON."`
+	ID      carnet.JobID `arg:"" help:"The job."`
+	Output  bool         `xor:"what" help:"What came out of it."`
+	Proof   bool         `xor:"what" help:"What was signed of it, as JSON."`
+	Partial bool         `help:"With --output, of a job that hasn't ended: what it has put out so far, which nothing proves yet."`
 }
 
 func (c jobShow) Run(ctx context.Context, s streams) error {
@@ -353,6 +357,14 @@ func (c jobShow) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	switch {
+	case c.Partial && !c.Output:
+		return carnet.Errorf(carnet.Malformed, "--partial is of an output").WithFix("carnet job show %s --output --partial", c.ID)
+	case c.Partial:
+		p, err := party.JobPartial(ctx, c.ID)
+		if err != nil || c.JSON {
+			return orJSON(s, p, err)
+		}
+		return soFar(s, p)
 	case c.Output:
 		out, err := party.JobOutput(ctx, c.ID)
 		if err == nil {
@@ -368,6 +380,21 @@ func (c jobShow) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	return c.shown(s, j)
+}
+
+// soFar writes a partial output, and beside it what it is.
+func soFar(s streams, p api.JobPartial) error {
+	if p.Parts == 0 {
+		fmt.Fprintln(s.err, "Nothing has been put out yet.")
+		return nil
+	}
+	heard := "as of now"
+	if p.Heard != nil {
+		heard = "as its DPM gave it at " + clock(*p.Heard)
+	}
+	fmt.Fprintf(s.err, "Unproved: %d bytes in %d parts of attempt %d, %s. Only the result's signature, over the whole output, proves what comes out.\n", len(p.Output), p.Parts, p.Attempt, heard)
+	_, err := s.out.Write(p.Output)
+	return err
 }
 
 type jobWatch struct {

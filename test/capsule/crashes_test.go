@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,13 +84,13 @@ func (s brittleStore) Put(ctx context.Context, docs []carnet.Document, items []l
 // At whichever durable step the world or the DPM is lost, a job ends as one does that
 // nothing happened to, each end is stated once, and nothing of it is left at the DPM.
 func TestJobThroughCrashes(t *testing.T) {
-	for _, withdrawn := range []bool{false, true} {
+	for _, program := range []string{"count", "slow", "hang"} { // the last is withdrawn
 		for _, side := range []string{"world", "DPM"} {
 			for _, after := range []bool{false, true} {
-				t.Run(fmt.Sprintf("withdrawn %t, %s, after %t", withdrawn, side, after), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, %s, after %t", program, side, after), func(t *testing.T) {
 					t.Parallel()
 					n := int64(1)
-					for crashAt(t, withdrawn, side, after, n) {
+					for crashAt(t, program, side, after, n) {
 						n++
 					}
 					t.Logf("%d durable steps", n-1)
@@ -103,8 +104,8 @@ func TestJobThroughCrashes(t *testing.T) {
 }
 
 // crashAt loses a party at its n-th durable step; false: there are less.
-func crashAt(t *testing.T, withdrawn bool, side string, after bool, n int64) (crashed bool) {
-	c := &clock{}
+func crashAt(t *testing.T, program, side string, after bool, n int64) (crashed bool) {
+	c, withdrawn := &clock{}, program == "hang"
 	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 3)
 	defer arena.stop()
 	defer forge.stop()
@@ -135,10 +136,6 @@ func crashAt(t *testing.T, withdrawn bool, side string, after bool, n int64) (cr
 				forge.start()
 			}
 		}
-	}
-	program := "count"
-	if withdrawn {
-		program = "hang"
 	}
 	until("a job is ordered", func() bool {
 		_, err := arena.agent.Order(t.Context(), arena.spec("forge", "script", program))
@@ -172,10 +169,16 @@ func crashAt(t *testing.T, withdrawn bool, side string, after bool, n int64) (cr
 		switch {
 		case withdrawn && j.Stand.Outcome != capsule.Withdrawn:
 			t.Errorf("%s lost at step %d: the job is %s: %s", side, n, j.Stand.Outcome, j.Stand.Why)
+		case program == "slow":
+			arena.done(j.ID, strings.Join(threeParts, ""))
 		case !withdrawn:
 			arena.done(j.ID, arena.counts())
 		}
+		if j.Contradiction != nil {
+			t.Errorf("%s lost at step %d: the DPM is said to contradict itself: %s", side, n, j.Contradiction.Why)
+		}
 	}
+	arena.hasNoPartial(fmt.Sprintf("%s lost at step %d:", side, n))
 	if stated := len(arena.statements(ledger.JobEnded, "")); stated != ended {
 		t.Errorf("%s lost at step %d: the world stated %d ends of %d jobs", side, n, stated, ended)
 	}

@@ -480,6 +480,10 @@ func (c *calls) Part(ctx context.Context, id carnet.JobID, attempt, n int) ([]by
 	return c.client().Part(ctx, id, attempt, n)
 }
 
+func (c *calls) Partial(ctx context.Context, id carnet.JobID) (dpm.PartialAnswer, error) {
+	return c.client().Partial(ctx, id)
+}
+
 func (c *calls) Revoke(ctx context.Context, message string) error {
 	return c.client().Revoke(ctx, message)
 }

@@ -66,6 +66,7 @@ func (w *customer) hasNothing(after string) {
 	if ids, err := w.table.List(t.Context(), "job", ""); err != nil || len(ids) > 0 {
 		t.Errorf("%s %s has the keys %v, %v", after, w.name, ids, err)
 	}
+	w.hasNoPartial(after)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, d := range w.documents {

@@ -39,6 +39,9 @@ type lie struct {
 	record   func(*capsule.Record)
 	recorder ed25519.PrivateKey
 	silent   func(call string) bool
+	// partial changes what it says of parts while a job runs; unsaid: by which error.
+	partial func(*capsule.Partial, *dpm.PartialAnswer)
+	unsaid  error
 }
 
 func (l *liar) quiet(call string) error {
@@ -106,6 +109,27 @@ func (l *liar) Status(ctx context.Context, id carnet.JobID, seen uint64, wait ti
 		l.tell.status(l, &s)
 	}
 	return s, err
+}
+
+func (l *liar) Partial(ctx context.Context, id carnet.JobID) (dpm.PartialAnswer, error) {
+	said, err := l.DPM.Partial(ctx, id)
+	if l.tell.unsaid != nil && !l.honor.Load() {
+		return dpm.PartialAnswer{}, l.tell.unsaid
+	}
+	if err != nil || l.tell.partial == nil || l.honor.Load() {
+		return said, err
+	}
+	p, err := capsule.OpenPartial(said.Partial, public(l.o.key))
+	if err != nil {
+		return said, err
+	}
+	l.tell.partial(&p, &said)
+	key := l.o.key
+	if l.tell.signer != nil {
+		key = l.tell.signer
+	}
+	said.Partial, err = p.Sign(key)
+	return said, err
 }
 
 var other = []byte("40 1\n")

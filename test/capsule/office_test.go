@@ -267,12 +267,15 @@ func copyTo(t *testing.T, from, to string) {
 	}
 }
 
+var threeParts = []string{"one\n", "two\n", "three\n"}
+
 // script is an engine whose programs are words: what a test needs of one.
 //
 //	count    puts out how many measurements there were, and their sum
 //	parts    puts out three parts
 //	die      ends its worker, as one ends that is killed: nothing more is heard of it
 //	hang     puts out a part, and goes on until it is ended
+//	slow     puts out three parts, each after a little while
 //	fail     says that it can't
 type script struct{}
 
@@ -280,7 +283,7 @@ func (script) Name() string    { return "script" }
 func (script) Version() string { return "1" }
 
 func (script) Check(_ context.Context, program []byte) error {
-	if !slices.Contains([]string{"count", "parts", "die", "hang", "fail"}, strings.Fields(string(program))[0]) {
+	if !slices.Contains([]string{"count", "parts", "die", "hang", "fail", "slow"}, strings.Fields(string(program))[0]) {
 		return carnet.Errorf(carnet.Malformed, "no such script")
 	}
 	return nil
@@ -302,8 +305,16 @@ func (s script) Run(ctx context.Context, r engine.Run) error {
 	}
 	out := engine.NewOutput(&r)
 	switch strings.Fields(string(r.Program))[0] {
+	case "slow":
+		for _, part := range threeParts {
+			time.Sleep(150 * time.Millisecond)
+			if err := out.Put([]byte(part)); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "parts":
-		for _, part := range []string{"one\n", "two\n", "three\n"} {
+		for _, part := range threeParts {
 			if err := out.Put([]byte(part)); err != nil {
 				return err
 			}
