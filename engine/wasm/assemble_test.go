@@ -14,6 +14,7 @@ type assembled struct {
 	tables            [][]byte
 	locals            []byte // of carnet_take: how many of which type; nil: none
 	after             []byte // another section, at the end
+	reaches           bool   // it imports what of WASI would reach out of it
 }
 
 // The functions that a module here may call, by their numbers.
@@ -23,7 +24,22 @@ const (
 	fnWrite
 	fnRandom
 	fnClock
+	// With reaches.
+	fnPathOpen
+	fnPrestat
+	fnAccept
 )
+
+// opens opens the directory that a module finds under a number, if there is one; prestat
+// asks whether it was given it, accept takes a connection from it.
+func opens(fd int) []byte {
+	path := slices.Concat(number(0), number('.'), []byte{0x3a, 0, 0}) // i32.store8 0 "."
+	rights := []byte{0x42, 0}
+	return slices.Concat(path, number(fd), number(0), number(0), number(1), number(2), rights, rights, number(0), number(8), call(fnPathOpen))
+}
+
+func prestat(fd int) []byte { return slices.Concat(number(fd), number(8), call(fnPrestat)) }
+func accept(fd int) []byte  { return slices.Concat(number(fd), number(0), number(8), call(fnAccept)) }
 
 // Some instructions.
 var (
@@ -76,11 +92,15 @@ func (a assembled) module() []byte {
 	types := [][]byte{
 		{0x60, 0, 1, i32}, {0x60, 1, i32, 1, i32}, {0x60, 2, i32, i32, 1, i32}, {0x60, 2, i32, i32, 0},
 		{0x60, 4, i32, i32, i32, i32, 1, i32}, {0x60, 3, i32, i64, i32, 1, i32},
+		{0x60, 9, i32, i32, i32, i32, i32, i64, i64, i32, i32, 1, i32}, {0x60, 3, i32, i32, i32, 1, i32},
 	}
 	imported := func(from, what string, typ byte) []byte { return slices.Concat(name(from), name(what), []byte{0, typ}) }
 	wasi := "wasi_snapshot_preview1"
 	imports := [][]byte{
 		imported("carnet", "part", 2), imported("carnet", "fail", 3), imported(wasi, "fd_write", 4), imported(wasi, "random_get", 2), imported(wasi, "clock_time_get", 5),
+	}
+	if a.reaches {
+		imports = append(imports, imported(wasi, "path_open", 6), imported(wasi, "fd_prestat_get", 2), imported(wasi, "sock_accept", 7))
 	}
 	if a.imports != "" {
 		imports = append(imports, imported("env", a.imports, 0))

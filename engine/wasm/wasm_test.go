@@ -125,6 +125,11 @@ func TestHostileModules(t *testing.T) {
 		{"is of another interface", assembled{version: 2}.module(), nil, carnet.Malformed, "interface 2"},
 		{"lacks an export", assembled{lacks: "carnet_take"}.module(), nil, carnet.Malformed, "carnet_take"},
 		{"imports what nobody gives", assembled{imports: "socket"}.module(), nil, carnet.Forbidden, "socket"},
+		{"opens a directory", assembled{reaches: true, open: opens(3)}.module(), nil, carnet.Conflict, "answers 8 in carnet_open"}, // EBADF: it has none
+		{"opens what its output is", assembled{reaches: true, open: opens(1)}.module(), nil, carnet.Conflict, "answers "},
+		{"asks for a directory that it was given", assembled{reaches: true, open: prestat(3)}.module(), nil, carnet.Conflict, "answers 8 in carnet_open"},
+		{"accepts a connection", assembled{reaches: true, open: accept(3)}.module(), nil, carnet.Conflict, "answers 8 in carnet_open"},
+		{"accepts one from its input", assembled{reaches: true, open: accept(0)}.module(), nil, carnet.Conflict, "answers "},
 		{"is cut off", whole[:len(whole)-3], nil, carnet.Malformed, "compile"},
 		{"is none", []byte("#!/bin/sh\n"), nil, carnet.Malformed, "no WebAssembly"},
 		{"is empty", nil, nil, carnet.Malformed, "no WebAssembly"},
