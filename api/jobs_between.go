@@ -33,7 +33,7 @@ func (b between) describeR6(at string) {
 		}
 		b.add(at, "The DPM's listener for worlds, behind mutual TLS.", op)
 	}
-	add("get-offer", http.MethodGet, "/r6/offer", "What the DPM does: engines, the most that a job may have, workers, jobs that wait; signed. With it the reception key that bags are to be sealed to.",
+	add("get-offer", http.MethodGet, "/r6/offer", "What the DPM does: engines, the most that a job may have, workers, jobs of the caller's that wait, its clearance; signed. With it the reception key that bags are to be sealed to.",
 		nil, says(reflect.TypeFor[dpm.Offer]()))
 	add("submit-job", http.MethodPut, "/r6/jobs/{job}", "Brings a capsule: the order, the key bags that it names, and the world's reception key. When it is answered, order and keys are durable. The same order again is answered the same.",
 		carries(reflect.TypeFor[dpm.Submission](), dpm.Submission{Order: exampleToken, Bags: [][]byte{[]byte("key bag")}, Reception: []byte("announcement")}), says(reflect.TypeFor[dpm.SubmissionAnswer]()), job)

@@ -194,9 +194,11 @@ type Offer struct {
 	Engines []EngineOffer  `json:"engines"`
 	Most    Limits         `json:"most"`
 	Workers int            `json:"workers"` // connected now
-	Waiting int            `json:"waiting"` // jobs that wait for one, whoever's
-	Made    time.Time      `json:"made"`
-	Process string         `json:"process"` // drawn at its start
+	Waiting int            `json:"waiting"` // jobs of who asks that wait for one: of others' it says nothing
+	// Clearance is what it may be given by who asks; nil: by a program that doesn't say it.
+	Clearance *Label    `json:"clearance,omitempty"`
+	Made      time.Time `json:"made"`
+	Process   string    `json:"process"` // drawn at its start
 }
 
 // Sign makes the offer's message.

@@ -88,8 +88,8 @@ func jobOf(r *http.Request) (id carnet.JobID, err error) {
 	return id, id.UnmarshalText([]byte(r.PathValue("job")))
 }
 
-func (s *server) offer(w http.ResponseWriter, _ *http.Request, _ carnet.PartyID) error {
-	o, err := s.agent.Offer()
+func (s *server) offer(w http.ResponseWriter, _ *http.Request, who carnet.PartyID) error {
+	o, err := s.agent.Offer(who)
 	if err != nil {
 		return err
 	}

@@ -469,6 +469,18 @@ func (a *Agent) Take(ctx context.Context, from carnet.PartyID, id carnet.JobID, 
 	return a.clear(ctx, h)
 }
 
+// waitingOf counts the workers, and the jobs of one world that wait for one.
+func (a *Agent) waitingOf(peer carnet.PartyID) (workers, waiting int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.jobs {
+		if h.job.Peer == peer && h.job.State == Ready {
+			waiting++
+		}
+	}
+	return len(a.workers), waiting
+}
+
 // Offer is what this DPM says that it does, and its reception key's announcement.
 type Offer struct {
 	Offer     string `json:"offer"`
@@ -476,10 +488,15 @@ type Offer struct {
 }
 
 // Offer signs both for who asks.
-func (a *Agent) Offer() (o Offer, err error) {
-	c := a.Counts()
+func (a *Agent) Offer(from carnet.PartyID) (o Offer, err error) {
+	peer, err := a.cfg.Peer(from)
+	if err != nil {
+		return o, err
+	}
+	workers, waiting := a.waitingOf(from)
+	clearance := capsule.LabelOf(carnet.Label(peer.Given))
 	o.Offer, err = capsule.Offer{
-		By: a.cfg.Party, Engines: a.cfg.Engines, Most: a.cfg.Most, Workers: c.Workers, Waiting: c.Ready, Made: a.cfg.Now().UTC().Truncate(time.Second), Process: a.process,
+		By: a.cfg.Party, Engines: a.cfg.Engines, Most: a.cfg.Most, Workers: workers, Waiting: waiting, Clearance: &clearance, Made: a.cfg.Now().UTC().Truncate(time.Second), Process: a.process,
 	}.Sign(a.cfg.Key)
 	if err != nil {
 		return o, err

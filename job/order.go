@@ -191,6 +191,12 @@ func (a *Agent) offer(ctx context.Context, p *Peer) (o capsule.Offer, to *seal.R
 func lacks(o *capsule.Offer, j *Job) error {
 	at := slices.IndexFunc(o.Engines, func(e capsule.EngineOffer) bool { return e.Name == j.Task.Engine })
 	l := j.Task.Limits
+	if c := o.Clearance; c != nil { // less than the terms, it may be
+		p := Peer{Name: o.By, Clearance: carnet.Clearance(c.Label())}
+		if err := p.mayHave(j.Label.Label(), j.Purpose); err != nil {
+			return err
+		}
+	}
 	switch {
 	case at < 0:
 		return carnet.Errorf(carnet.Forbidden, "%s has no engine %q", o.By, j.Task.Engine).WithFix("choose another: carnet job plan")

@@ -36,7 +36,7 @@ type Place struct {
 	Can     bool           `json:"can"`
 	Why     string         `json:"why" doc:"Why it can't; or what speaks for and against it."`
 	Workers int            `json:"workers,omitempty"`
-	Waiting int            `json:"waiting,omitempty" doc:"Jobs that wait there."`
+	Waiting int            `json:"waiting,omitempty" doc:"Jobs of this party's that wait there."`
 }
 
 // hereAtMost is how many measurements this world computes over itself, if a DPM may
@@ -149,7 +149,7 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 		return no(err)
 	}
 	p := Place{At: name, Role: identity.DPM, Can: true, Workers: offer.Workers, Waiting: offer.Waiting}
-	p.Why = fmt.Sprintf("it may have the data; workers: %d, jobs that wait: %d", p.Workers, p.Waiting)
+	p.Why = fmt.Sprintf("it may have the data; workers: %d, jobs of this world's that wait: %d", p.Workers, p.Waiting)
 	if p.Workers == 0 {
 		p.Can, p.Why = false, "no worker of it runs"
 	}
@@ -170,7 +170,8 @@ func (p *Peer) mayHave(label carnet.Label, purpose string) error {
 	return nil
 }
 
-// choose chooses the place: this world for little, else the DPM where the fewest wait.
+// choose chooses the place: this world for little, else the DPM where the fewest of its own
+// wait.
 func (p *Plan) choose() {
 	var best *Place
 	for i := range p.Places {

@@ -460,7 +460,7 @@ func (c jobRepeat) Run(ctx context.Context, s streams) error {
 	if j, err = follow(ctx, s, party, j); err != nil {
 		return err
 	}
-	for j.Comparison == "" && j.Outcome == capsule.Done { // it is stated in the next moment
+	for j.Comparison == "" && (j.Outcome == capsule.Done || j.Outcome == capsule.Failed) { // it is stated in the next moment
 		if j, err = party.Job(ctx, j.ID, false); err != nil {
 			return err
 		}
@@ -469,11 +469,11 @@ func (c jobRepeat) Run(ctx context.Context, s streams) error {
 	if err := c.shown(s, j); err != nil {
 		return err
 	}
-	if err := failure(j); err != nil {
-		return err
+	switch j.Comparison {
+	case job.Same, job.SameFault:
+		return nil
+	case "":
+		return failure(j)
 	}
-	if j.Comparison != job.Same {
-		return carnet.Errorf(carnet.Tampered, "%s", plain(j.Comparison))
-	}
-	return nil
+	return carnet.Errorf(carnet.Tampered, "%s", plain(j.Comparison))
 }

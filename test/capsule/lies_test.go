@@ -315,6 +315,60 @@ func TestAnotherOutput(t *testing.T) {
 	}
 }
 
+// A DPM that signs of a program that it fails, and it doesn't, is named by a repetition in
+// the world; as is one that signs so of what the world has an output of. What fails there,
+// too, and what went over a limit that is measured, names nobody.
+func TestAFailureThatIsNone(t *testing.T) {
+	for _, v := range []struct {
+		name, program string
+		says          func(*capsule.Result) // nil: the truth
+		found, last   string                // of the repetition here, and of one there of that
+	}{
+		{"a failure that is none", "count", failsAs(carnet.Conflict), "forge lied in the job", "forge lied in the job"},
+		{"a time that may have been over", "count", failsAs(carnet.TooLarge), "a limit that is measured", "a limit that is measured"},
+		{"a failure", "fail", nil, job.SameFault, ""},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			c := &clock{}
+			forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 4)
+			l := &liar{o: forge, tell: lie{result: v.says}}
+			arena.ordersFrom(forge, func(d job.DPM) job.DPM { l.DPM = d; return l })
+			j := arena.ended(arena.order(arena.spec("forge", "script", v.program)).ID)
+			if j.Stand.Outcome != capsule.Failed {
+				t.Fatalf("the job is %s: %s", j.Stand.Outcome, j.Stand.Why)
+			}
+			repeat := func(of job.Info, at carnet.PartyID) job.Info {
+				t.Helper()
+				again, err := arena.agent.Repeat(t.Context(), of.ID, at, 0)
+				must(t, err)
+				return arena.is(again.ID, "a comparison", func(i job.Info) bool { return i.Found != "" })
+			}
+			here := repeat(j, "")
+			if !strings.Contains(here.Found, v.found) || v.found == "forge lied in the job" && !strings.Contains(here.Found, j.ID.String()) {
+				t.Errorf("it is found that %s", here.Found)
+			}
+			if s := arena.statements(ledger.JobCompared, here.Found); len(s) != 1 || s[0].Peer != "forge" || s[0].Object != capsule.Fingerprint(j.Stand.Result) {
+				t.Errorf("what is stated of it: %+v", s)
+			}
+			if v.last == "" { // what failed in the world itself isn't repeated
+				if _, err := arena.agent.Repeat(t.Context(), here.ID, "forge", 0); carnet.CodeOf(err) != carnet.Conflict {
+					t.Errorf("what failed in the world is repeated: %v", err)
+				}
+				return
+			}
+			if k := repeat(here, "forge"); !strings.Contains(k.Found, v.last) || v.last == "forge lied in the job" && !strings.Contains(k.Found, k.ID.String()) {
+				t.Errorf("of the world's own output it is found that %s", k.Found)
+			}
+		})
+	}
+}
+
+// failsAs has a DPM sign that a job's program failed.
+func failsAs(code carnet.Code) func(*capsule.Result) {
+	return func(r *capsule.Result) { r.Outcome, r.Code, r.Why, r.Output = capsule.Failed, code, "it fails", nil }
+}
+
 // A DPM that promises more than it has, or answers nothing, is named, and the job ends by
 // its time at the latest.
 func TestEmptyPromises(t *testing.T) {

@@ -118,6 +118,47 @@ func TestTwoWorlds(t *testing.T) {
 	must(t, forge.agent.Renew(ctx, got.Ticket, dpm.Progress{}))
 }
 
+// What a DPM offers is of who asks: its jobs that wait and nobody else's, and what it may
+// be given. A world orders nothing beyond that.
+func TestAnOfferIsOfItsCaller(t *testing.T) {
+	c := &clock{}
+	forge, arena, clinic := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2), newCustomer(t, c, "clinic", 2)
+	l := &liar{o: forge}
+	arena.ordersFrom(forge, func(d job.DPM) job.DPM { l.DPM = d; return l })
+	clinic.ordersFrom(forge, nil)
+	for range 3 {
+		arena.order(arena.spec("forge", "script", "count"))
+	}
+	offered := func(who carnet.PartyID) capsule.Offer {
+		said, err := forge.client(who).Offer(t.Context())
+		must(t, err)
+		o, err := capsule.OpenOffer(said.Offer, public(forge.key))
+		must(t, err)
+		return o
+	}
+	eventually(t, "three jobs of arena wait", func() bool { return offered("arena").Waiting == 3 })
+	if o := offered("clinic"); o.Waiting != 0 || o.Clearance == nil || o.Clearance.Label() != (carnet.Label{Sensitivity: carnet.Personal | carnet.Health, Purposes: "fitness"}) {
+		t.Errorf("the clinic is offered %+v", o)
+	}
+	if _, err := forge.client("stranger").Offer(t.Context()); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("somebody that is no peer is offered something: %v", err)
+	}
+	for _, v := range []struct {
+		name      string
+		clearance *capsule.Label
+		code      carnet.Code
+	}{
+		{"less than the terms", &capsule.Label{Sensitivity: carnet.Personal, Purposes: []string{"fitness"}}, carnet.Forbidden},
+		{"another purpose", &capsule.Label{Sensitivity: carnet.Personal | carnet.Health, Purposes: []string{"care"}}, carnet.Forbidden},
+		{"nothing of it", nil, ""},
+	} {
+		l.tell.offer = func(o *capsule.Offer) { o.Clearance = v.clearance }
+		if _, err := arena.agent.Order(t.Context(), arena.spec("forge", "script", "count")); carnet.CodeOf(err) != v.code {
+			t.Errorf("an order where the offer says %s: %v", v.name, err)
+		}
+	}
+}
+
 // A world that orders without end doesn't keep another from its turn.
 func TestTurns(t *testing.T) {
 	c := &clock{}
