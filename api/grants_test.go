@@ -224,9 +224,29 @@ func TestLiveUnderAGrant(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("over reconnections it has %v, want %v", got, want)
 	}
-	// Who begins from now on again and again has nothing of the interval that was.
-	d.mustSend(heart(20, 99))
-	s.arrived(m.Avatar, 41)
+	// Who begins from now on again and again has one of an interval, and what has no rate each time.
+	q, other := s.application()
+	s.give(terms(s, q, m.Avatar, `{"properties":{"heart_rate":{"rate":"5s"},"steps":{}}}`, identity.ActionSubscribe))
+	second := 20
+	for heart(second, 0).Time%5e9 != 0 {
+		second++
+	}
+	got = nil
+	for i := range 4 {
+		for e, err := range other.Watch(ctx, m.Avatar, nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, numbers(e.Measurements)...)
+			if len(e.Measurements) > 0 {
+				break
+			}
+			d.mustSend(heart(second+i, 99), carnet.Measurement{Name: "steps", Time: heart(second+i, 0).Time, Value: carnet.Float(float64(i))})
+		}
+	}
+	if want := []string{"heart_rate=99", "steps=0", "steps=1", "steps=2", "steps=3"}; !slices.Equal(got, want) {
+		t.Errorf("beginning four times in one interval it has %v, want %v", got, want)
+	}
 	plain := ""
 	for e, err := range s.arena("reader-token").Watch(ctx, m.Avatar, nil) {
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,10 +219,14 @@ func (p *pair) startWorld() {
 		p.t.Fatal(err)
 	}
 	p.world.Connect(server)
-	l, err := net.Listen("tcp", p.address)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	var l net.Listener
+	p.eventually("the world's port is free", func() bool { // a call of another test may have it
+		l, err = net.Listen("tcp", p.address)
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			p.t.Fatal(err)
+		}
+		return err == nil
+	})
 	p.arena.run(p.world.Run, revocations.Run, p.entities.Run, p.activity.Run, func(ctx context.Context) error { return server.Serve(ctx, l) })
 }
 
