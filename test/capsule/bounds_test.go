@@ -145,8 +145,8 @@ func TestSlowPartsEndWithTheJobsTime(t *testing.T) {
 	s := arena.spec("forge", "script", "count")
 	s.Within = 3 * time.Second
 	begun := time.Now()
-	j := arena.ended(arena.order(s).ID)
-	if took := time.Since(begun); took > 10*time.Second || j.Stand.Outcome != job.Silent || !strings.Contains(j.Stand.Why, "forge accepted it and gave no result in its time") {
+	j := arena.ended(arena.order(s).ID) // all parts take 19 s
+	if took := time.Since(begun); took > 16*time.Second || j.Stand.Outcome != job.Silent || !strings.Contains(j.Stand.Why, "forge accepted it and gave no result in its time") {
 		t.Errorf("after %s the job is %s: %s", took, j.Stand.Outcome, j.Stand.Why)
 	}
 }

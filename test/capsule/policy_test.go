@@ -115,7 +115,7 @@ func TestAPolicyKeepsOutputsHome(t *testing.T) {
 	arena.done(first.ID, arena.counts())
 	second := arena.order(arena.spec("", "script", "count"))
 	arena.done(second.ID, arena.counts())
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(time.Second) // the first was there at once
 	if n := stored(); n != 0 {
 		t.Errorf("the depot has %d objects of the second", n)
 	}
