@@ -50,11 +50,16 @@ func playsPage(t *testing.T, page string, tools ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range regexp.MustCompile("(?s)`([a-z.]+\\.json)`:\n\n```json\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+	files := regexp.MustCompile("(?s)`([a-z.]+\\.json)`:\n\n```json\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	for _, file := range files {
 		u.write(file[1], file[2])
 	}
+	blocks := regexp.MustCompile("(?s)```console\n(.*?)\n```").FindAllStringSubmatch(string(text), -1)
+	if len(files) < 2 || len(blocks) < 8 {
+		t.Errorf("the page has %d files and %d blocks of commands", len(files), len(blocks))
+	}
 	r := follower{u: u, known: make(map[string]string)}
-	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)\n```").FindAllStringSubmatch(string(text), -1) {
+	for _, block := range blocks {
 		r.block(block[1])
 	}
 }
