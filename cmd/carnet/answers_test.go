@@ -81,7 +81,7 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 
 	// Shares: how they are, and without those of which nothing came.
 	says([]string{"takes from  arena", "in force"}, nil, "share", "list", at, "--party=citadel")
-	u.refuses("", "share", "take", of["arena"], "--party=citadel", "--from=arena", "--for="+of["citadel"], "--purpose=nonsense", at)
+	u.refuses("no mandate in force", "share", "take", of["arena"], "--party=citadel", "--from=arena", "--for="+of["citadel"], "--purpose=nonsense", at)
 	says([]string{"takes from"}, []string{"1 share was refused, and left out here; see --all"}, "share", "list", at, "--party=citadel")
 	if r := u.try("", "share", "list", at, "--party=citadel"); strings.Contains(r.out, "nonsense") {
 		t.Errorf("what nothing came of is listed:\n%s", r.out)

@@ -26,7 +26,7 @@ func TestAnInvitationThatCantBeWritten(t *testing.T) {
 		t.Errorf("it invites %+v", p)
 	}
 	u.refuses("want r1, r2, r5 or r6", "peer", "invite", "arena", "--scope=r9", "--out=new", at)
-	u.refuses("", "peer", "accept", "arena", "there", "--out=new", at)
+	u.refuses("a signed token has three parts", "peer", "accept", "arena", "there", "--out=new", at)
 	if _, err := os.Lstat(filepath.Join(u.dir, "new")); !os.IsNotExist(err) {
 		t.Errorf("a file is left behind: %v", err)
 	}
