@@ -125,7 +125,7 @@ func (e Engine) prepare(ctx context.Context, conn *sql.Conn, program []byte) (*q
 		}
 		return nil, err
 	}
-	if !g.selects {
+	if !g.selects || strings.EqualFold(firstWord(text), "explain") {
 		return nil, errors.Join(carnet.Errorf(carnet.Malformed, "a query begins with SELECT, WITH or VALUES"), stmt.Close())
 	}
 	return &query{stmt, g}, nil
@@ -133,7 +133,9 @@ func (e Engine) prepare(ctx context.Context, conn *sql.Conn, program []byte) (*q
 
 // limits are those of SQLite (https://www.sqlite.org/c3ref/c_limit_attached.html).
 var limits = map[int]int{
-	sqlite3.SQLITE_LIMIT_LENGTH: 16 << 20, sqlite3.SQLITE_LIMIT_SQL_LENGTH: MostQuery, sqlite3.SQLITE_LIMIT_COLUMN: 256,
+	// SQLite looks for an interruption between its own steps, and a function of two texts
+	// is one step that takes as long as both are, multiplied.
+	sqlite3.SQLITE_LIMIT_LENGTH: 64 << 10, sqlite3.SQLITE_LIMIT_SQL_LENGTH: MostQuery, sqlite3.SQLITE_LIMIT_COLUMN: 256,
 	sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100, sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 32, sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 	sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 32, sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1024, sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
 	sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: 64, sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0, sqlite3.SQLITE_LIMIT_VDBE_OP: 100_000,
@@ -450,4 +452,23 @@ func afterStatement(text string) string {
 		}
 	}
 	return ""
+}
+
+// firstWord is the word that a statement begins with, behind white space and comments.
+func firstWord(text string) string {
+	for {
+		text = strings.TrimLeft(text, " \t\r\n\f;")
+		switch {
+		case strings.HasPrefix(text, "--"):
+			_, text, _ = strings.Cut(text, "\n")
+		case strings.HasPrefix(text, "/*"):
+			_, text, _ = strings.Cut(text[2:], "*/")
+		default:
+			end := strings.IndexFunc(text, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') })
+			if end < 0 {
+				end = len(text)
+			}
+			return text[:end]
+		}
+	}
 }
