@@ -181,6 +181,15 @@ func (p *pair) has(when string, want []carnet.Measurement) {
 	}
 }
 
+// hasSteps waits until citadel has these steps, as the view lets them through.
+func (p *pair) hasSteps(when string, want []carnet.Measurement) {
+	p.t.Helper()
+	p.eventually(fmt.Sprintf("citadel has %d steps %s", len(want), when), func() bool { return len(p.here(p.citadel, p.ours)["steps"]) >= len(want) })
+	if got := p.here(p.citadel, p.ours)["steps"]; len(want) == 0 || !slices.Equal(got, want) {
+		p.t.Errorf("%s citadel has %d steps, want %d: from the first difference on %v, want %v", when, len(got), len(want), differ(got, want), differ(want, got))
+	}
+}
+
 // While citadel is stopped arena shelves; once arena is gone citadel reads. Then arena
 // goes on behind what was read.
 func TestThroughStorage(t *testing.T) {
@@ -295,16 +304,24 @@ func TestANewProcessGoesOnWithAShelf(t *testing.T) {
 	all := p.beats(s, 0, 2)
 	p.has("at first", all)
 	p.citadel.stop()
+	var walked []carnet.Measurement
+	walk := func(second int) {
+		walked = append(walked, steps(second, float64(7*second)))
+		p.hub.send(s.seal(health, walked[len(walked)-1]))
+	}
 	for i := range 3 {
 		all = append(all, p.beats(s, 2+4*i, 6+4*i)...)
+		walk(6 + 4*i)
 		p.shelved()
 		p.restart(p.arena)
 	}
 	all = append(all, p.beats(s, 14, 16)...)
+	walk(16)
 	p.shelved()
 	p.arena.stop()
 	p.start(p.citadel)
 	p.has("from the depot", all)
+	p.hasSteps("from the depot", every(time.Nanosecond, walked))
 	p.start(p.arena)
 	p.gone()
 }
@@ -467,7 +484,7 @@ func TestAGiverThatShelvesJunk(t *testing.T) {
 	}
 }
 
-// Whatever is stopped, cut, copied or away meanwhile, the taker has what the view
+// Whatever is stopped, cut or away meanwhile, the taker has what the view
 // admits, once and in order, by link or by storage; and in the end the depot has
 // nothing more.
 func TestThroughStorageAndFaults(t *testing.T) {
@@ -477,7 +494,7 @@ func TestThroughStorageAndFaults(t *testing.T) {
 			p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10, "rate": "4s"}}}`)
 			s := p.hub.open(p.arena, &p.theirs)
 			p.take()
-			var all []carnet.Measurement
+			var all, walked []carnet.Measurement
 			second, up := 0, true
 			for range 60 {
 				switch rng.IntN(10) {
@@ -503,8 +520,9 @@ func TestThroughStorageAndFaults(t *testing.T) {
 				for range 1 + rng.IntN(3) {
 					second++
 					both := []carnet.Measurement{beat(second, float64(60+second%50)), steps(second, float64(second))}
-					all = append(all, both[0])
-					p.hub.send(s.seal(health, both[:1+rng.IntN(2)]...))
+					both = both[:1+rng.IntN(2)]
+					all, walked = append(all, both[0]), append(walked, both[1:]...)
+					p.hub.send(s.seal(health, both...))
 				}
 			}
 			p.proxy.cut.Store(false)
@@ -513,6 +531,7 @@ func TestThroughStorageAndFaults(t *testing.T) {
 				p.start(p.citadel)
 			}
 			p.has("in the end", all)
+			p.hasSteps("in the end", every(4*time.Second, walked))
 			p.gone()
 			if n := p.citadel.agent.Defects(); n != 0 {
 				t.Errorf("%d batches are refused", n)
