@@ -379,7 +379,7 @@ func TestTheSearchOfRecoveriesFindsNothing(t *testing.T) {
 	if wrong != "" {
 		t.Error(wrong)
 	}
-	t.Logf("%d scenes", visited)
+	enough(t, visited)
 }
 
 func TestTheSearchOfRecoveriesFindsMistakes(t *testing.T) {

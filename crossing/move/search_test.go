@@ -555,7 +555,7 @@ func TestSearchFindsNothingInTheRules(t *testing.T) {
 			if wrong != "" {
 				t.Error(wrong)
 			}
-			t.Logf("%d scenes", visited)
+			enough(t, visited)
 		})
 	}
 }
@@ -569,8 +569,17 @@ func TestSearchFindsNothingInARedactedMove(t *testing.T) {
 		if visited, wrong := r.search(); wrong != "" {
 			t.Errorf("%s: %s", name, wrong)
 		} else {
-			t.Logf("%s: %d scenes", name, visited)
+			enough(t, visited)
 		}
+	}
+}
+
+// enough fails if a search has seen so few scenes that it says nothing.
+func enough(t *testing.T, visited int) {
+	t.Helper()
+	t.Logf("%d scenes", visited)
+	if visited < 1000 {
+		t.Errorf("the search has seen %d scenes only", visited)
 	}
 }
 
