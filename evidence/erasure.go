@@ -74,13 +74,13 @@ const maxErasure = 16 << 20
 // has signed whom the home names, false if something doesn't hold, and it can't be told
 // while somebody waits.
 func VerifyErasure(path string, trust *Trust) (*Report, error) {
-	data, err := os.ReadFile(path)
+	data, err := readWithin(path, maxErasure)
 	if err != nil {
 		return nil, err
 	}
 	r := &Report{Verdict: True, Pinned: trust != nil}
 	if len(data) > maxErasure {
-		r.wrong("the file has %d bytes, at most %d are read", len(data), maxErasure)
+		r.wrong("the file has more than the %d bytes that are read", maxErasure)
 		return r, nil
 	}
 	var e ErasureBundle

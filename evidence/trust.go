@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -77,7 +78,7 @@ const trustVersion = 1
 
 // ReadTrust reads a file of keys that one trusts.
 func ReadTrust(path string) (*Trust, error) {
-	data, err := os.ReadFile(path)
+	data, err := readWithin(path, maxTrust)
 	if err != nil {
 		return nil, carnet.Errorf(carnet.NotFound, "the trust file %s can't be read: %v", path, err)
 	}
@@ -86,6 +87,17 @@ func ReadTrust(path string) (*Trust, error) {
 		return nil, carnet.Errorf(carnet.CodeOf(err), "%s: %v", path, err).WithFix("give a file that 'carnet party trust' wrote")
 	}
 	return t, nil
+}
+
+// readWithin reads a file to its end, or to the first byte beyond the most that one takes:
+// whoever names it may not know what it is.
+func readWithin(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most+1))
 }
 
 // Join trusts what another file names, too. What each says of senders stays what it
@@ -165,7 +177,7 @@ func (t *Trust) Write(path string) error {
 // ParseTrust reads the JSON form of Trust, and refuses fields it doesn't know.
 func ParseTrust(data []byte) (*Trust, error) {
 	if len(data) > maxTrust {
-		return nil, carnet.Errorf(carnet.TooLarge, "a trust file has %d bytes, more than %d", len(data), maxTrust)
+		return nil, carnet.Errorf(carnet.TooLarge, "a trust file has more than %d bytes", maxTrust)
 	}
 	var t Trust
 	d := json.NewDecoder(bytes.NewReader(data))

@@ -479,6 +479,16 @@ func TestRewrittenManifest(t *testing.T) {
 	want(t, verify(t, one, nil), False)
 }
 
+// What is named as a file to read may have no end.
+func TestFilesWithoutEnd(t *testing.T) {
+	if _, err := ReadTrust("/dev/zero"); carnet.CodeOf(err) != carnet.TooLarge {
+		t.Errorf("a trust file without end: %v", err)
+	}
+	if r, err := VerifyErasure("/dev/zero", nil); err != nil || r.Verdict != False {
+		t.Errorf("a bundle without end: %+v, %v", r, err)
+	}
+}
+
 func TestTrustFile(t *testing.T) {
 	s := scene(t)
 	dir := s.write(s.options())
