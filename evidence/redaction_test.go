@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"crypto/ed25519"
 	"slices"
 	"strings"
 	"testing"
@@ -78,8 +79,8 @@ func TestWhatWasLeftOutIsSaid(t *testing.T) {
 	want(t, verify(t, home.write(o), nil), False, "left out by the owner's order")
 }
 
-// A word that another key signed, of another stream, or of a world that the trust section
-// doesn't have, isn't believed.
+// A word that another key signed, of another stream, or of a world that isn't trusted,
+// isn't believed.
 func TestForgedRedactions(t *testing.T) {
 	home, former, o := movedScene(t, 4)
 	r := leftOutOf(t, home, former, &o, 3)
@@ -89,11 +90,21 @@ func TestForgedRedactions(t *testing.T) {
 	pinned := home.trust()
 	theirs := former.trust()
 	pinned.Join(&theirs)
-	for what, words := range map[string]map[carnet.StreamID][][]byte{
-		"of the home's own, in the other's name": own.words(t, 2),
+	alone, third := home.trust(), r
+	third.World = World{Party: "forge", Key: PublicKey(seed(7).Public().(ed25519.PublicKey))}
+	for what, c := range map[string]struct {
+		words   map[carnet.StreamID][][]byte
+		trust   *Trust
+		verdict Verdict
+		says    string
+	}{
+		"of the home's own, in the other's name": {own.words(t, 2), &pinned, False, "arena"},
+		"of a world that isn't trusted":          {third.words(t, 7), &pinned, Unknown, "no key of the world forge"},
+		"of the other, which isn't trusted":      {r.words(t, 1), &alone, Unknown, "no key of the world arena"},
+		"of the other":                           {r.words(t, 1), nil, True, "so signed arena"},
 	} {
-		o.Left = words
-		if is := verify(t, home.write(o), &pinned); is.Verdict != False {
+		o.Left = c.words
+		if is := verify(t, home.write(o), c.trust); is.Verdict != c.verdict || !strings.Contains(is.Summary(), c.says) {
 			t.Errorf("%s: %s", what, is.Summary())
 		}
 	}
@@ -105,10 +116,8 @@ func TestForgedRedactions(t *testing.T) {
 			t.Fatalf("a word with another byte %d is read", at)
 		}
 	}
-	if _, err := r.Sign(seed(2)); err == nil {
-		if _, err := OpenRedaction(r.words(t, 2)[r.Stream][0]); err == nil {
-			t.Error("a word by another key than it names is read")
-		}
+	if _, err := OpenRedaction(r.words(t, 2)[r.Stream][0]); err == nil {
+		t.Error("a word by another key than it names is read")
 	}
 	o.Left = map[carnet.StreamID][][]byte{former.courses[2].id: {word}}
 	if _, err := Write(t.Context(), t.TempDir(), home, o); carnet.CodeOf(err) != carnet.Tampered {

@@ -2,10 +2,12 @@ package move
 
 import (
 	"crypto/ed25519"
+	"strings"
 	"testing"
 	"time"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/identity"
 )
 
@@ -36,25 +38,30 @@ func TestASourceThatLies(t *testing.T) {
 		}
 	}
 	same := func(*identity.Release) {}
-	for name, lie := range map[string]func(*stage){
-		"a release by somebody else":      change("freeze", release(keyOf("mallory"), same)),
-		"a release for another manifest":  change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Manifest[0]++ })),
-		"a release for another order":     change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Order[0]++ })),
-		"a release for another crossing":  change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Crossing[0]++ })),
-		"a release that isn't one":        change("freeze", func(_ *stage, v any) { v.(*Freezing).Release = "e30.e30.AA" }),
-		"keys that aren't any":            change("freeze", func(_ *stage, v any) { v.(*Freezing).Bags[0] = []byte("junk") }),
-		"a manifest of no size":           change("freeze", func(_ *stage, v any) { v.(*Freezing).Size = 0 }),
-		"a manifest that isn't its own":   change("manifest", func(_ *stage, v any) { b := v.(*[]byte); (*b)[len(*b)-3] ^= 1 }),
-		"a manifest of something else":    func(s *stage) { s.stores["arena"].title = string(make([]byte, 4096)) },
-		"history that doesn't check":      func(s *stage) { s.stores["citadel"].failCheck = carnet.Errorf(carnet.Tampered, "it isn't whole") },
-		"no as the answer to an offer":    func(s *stage) { s.cut["offer"] = carnet.Errorf(carnet.Forbidden, "no") },
-		"nothing, until the time is over": func(s *stage) { s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers") },
+	for name, c := range map[string]struct {
+		lie  func(*stage)
+		says string
+	}{
+		"a release by somebody else":       {change("freeze", release(keyOf("mallory"), same)), "a release that isn't its own"},
+		"a release for another manifest":   {change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Manifest[0]++ })), "a release that isn't its own"},
+		"a release for another order":      {change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Order[0]++ })), "a release that isn't its own"},
+		"a release for another crossing":   {change("freeze", release(keyOf("arena"), func(r *identity.Release) { r.Crossing[0]++ })), "a release that isn't its own"},
+		"a release that isn't one":         {change("freeze", func(_ *stage, v any) { v.(*Freezing).Release = "e30.e30.AA" }), "is not in its one form"},
+		"keys that aren't any":             {change("freeze", func(_ *stage, v any) { v.(*Freezing).Bags[0] = []byte("junk") }), "these are no keys"},
+		"a manifest of no size":            {change("freeze", func(_ *stage, v any) { v.(*Freezing).Size = 0 }), "a manifest of 0 bytes"},
+		"a manifest that isn't its own":    {change("manifest", func(_ *stage, v any) { b := v.(*[]byte); (*b)[len(*b)-3] ^= 1 }), "a release that isn't its own"},
+		"a title that is too long":         {func(s *stage) { s.stores["arena"].title = string(make([]byte, 4096)) }, "a title of 4096 bytes"},
+		"the manifest of another crossing": {func(s *stage) { s.remade(func(m *avatar.Manifest) { m.Crossing[0]++ }) }, "the manifest of something else"},
+		"the manifest of another avatar":   {func(s *stage) { s.remade(func(m *avatar.Manifest) { m.Avatar[0]++ }) }, "the manifest of something else"},
+		"history that doesn't check":       {func(s *stage) { s.stores["citadel"].failCheck = carnet.Errorf(carnet.Tampered, "it isn't whole") }, "it isn't whole"},
+		"no as the answer to an offer":     {func(s *stage) { s.cut["offer"] = carnet.Errorf(carnet.Forbidden, "no") }, "no"},
+		"nothing, until the time is over":  {func(s *stage) { s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers") }, "nobody answers"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
 			s.ask()
 			s.order(time.Second)
-			lie(s)
+			c.lie(s)
 			s.goOn()
 			if name == "nothing, until the time is over" {
 				s.citadel.Now = func() time.Time { return time.Now().Add(time.Hour) }
@@ -69,8 +76,8 @@ func TestASourceThatLies(t *testing.T) {
 			if target != Dropped || len(s.lives()) != 1 || s.lives()[0] != "arena" {
 				t.Errorf("the target is %q, the avatar lives in %v", target, s.lives())
 			}
-			if c := s.citadel.came(s.crossing.ID); c.Acceptance != "" || c.Why == "" {
-				t.Errorf("accepted %q, since %q", c.Acceptance, c.Why)
+			if there := s.citadel.came(s.crossing.ID); there.Acceptance != "" || !strings.Contains(there.Why, c.says) {
+				t.Errorf("accepted %q, since %q; want %q", there.Acceptance, there.Why, c.says)
 			}
 			if len(s.stores["citadel"].arriving)+len(s.stores["arena"].frozen) > 0 {
 				t.Errorf("something is left half-done: %v, %v", s.stores["citadel"].arriving, s.stores["arena"].frozen)

@@ -104,49 +104,56 @@ func TestARedactedMoveIsCalledOff(t *testing.T) {
 	}
 }
 
+// remade has arena release another manifest than it should.
+func (s *stage) remade(how func(*avatar.Manifest)) {
+	t := s.t
+	s.mangle = func(what string, v any) {
+		if what != "freeze" && what != "manifest" {
+			return
+		}
+		document, err := s.arena.manifest(t.Context(), s.crossing.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := avatar.ParseManifest(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		how(m)
+		if document, err = m.Marshal(); err != nil {
+			t.Fatal(err)
+		}
+		if f, is := v.(*Freezing); is {
+			r, _ := identity.OpenRelease(f.Release)
+			r.Manifest = carnet.FingerprintOf(document)
+			if f.Release, err = identity.SignRelease(keyOf("arena"), r); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			*v.(*[]byte) = document
+		}
+	}
+}
+
 // A source that leaves out what its owner didn't order, or says so by another order, or
 // gives keys that open it: the target signs nothing, and the avatar stays.
 func TestASourceThatRedactsWrongly(t *testing.T) {
 	left := func(how func(*avatar.MovedStream)) func(*stage) {
-		return func(s *stage) {
-			s.mangle = func(what string, v any) {
-				if what != "freeze" && what != "manifest" {
-					return
-				}
-				document, err := s.arena.manifest(t.Context(), s.crossing.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				m, err := avatar.ParseManifest(document)
-				if err != nil {
-					t.Fatal(err)
-				}
-				how(&m.Streams[0])
-				if document, err = m.Marshal(); err != nil {
-					t.Fatal(err)
-				}
-				if f, is := v.(*Freezing); is {
-					r, _ := identity.OpenRelease(f.Release)
-					r.Manifest = carnet.FingerprintOf(document)
-					if f.Release, err = identity.SignRelease(keyOf("arena"), r); err != nil {
-						t.Fatal(err)
-					}
-				} else {
-					*v.(*[]byte) = document
-				}
-			}
-		}
+		return func(s *stage) { s.remade(func(m *avatar.Manifest) { how(&m.Streams[0]) }) }
 	}
-	for name, lie := range map[string]func(*stage){
-		"what may come is left out":        left(func(s *avatar.MovedStream) { s.Left[0].Runs[0].Sensitivity = carnet.Health }),
-		"by another order":                 left(func(s *avatar.MovedStream) { s.Left[0].Order[0]++ }),
-		"by an order of another time":      left(func(s *avatar.MovedStream) { s.Left[0].Ordered = noon }),
-		"keys are of epochs":               left(func(s *avatar.MovedStream) { s.Slots, s.Left = false, nil }),
-		"something, and nobody ordered it": func(s *stage) { s.unordered = true; left(func(*avatar.MovedStream) {})(s) },
+	for name, c := range map[string]struct {
+		lie  func(*stage)
+		says string
+	}{
+		"what may come is left out":        {left(func(s *avatar.MovedStream) { s.Left[0].Runs[0].Sensitivity = carnet.Health }), "which the order doesn't"},
+		"by another order":                 {left(func(s *avatar.MovedStream) { s.Left[0].Order[0]++ }), "by another order"},
+		"by an order of another time":      {left(func(s *avatar.MovedStream) { s.Left[0].Ordered = noon }), "by another order"},
+		"keys are of epochs":               {left(func(s *avatar.MovedStream) { s.Slots, s.Left = false, nil }), "keys of epochs"},
+		"something, and nobody ordered it": {func(s *stage) { s.unordered = true; left(func(*avatar.MovedStream) {})(s) }, "without the owner's order"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newRedactedStage(t)
-			lie(s)
+			c.lie(s)
 			if s.unordered {
 				s.redact = false
 				s.stores["arena"].ceiling, s.stores["arena"].secret = carnet.Label{}, carnet.Label{}
@@ -164,9 +171,9 @@ func TestASourceThatRedactsWrongly(t *testing.T) {
 			s.ask()
 			s.order(time.Hour)
 			s.goOn()
-			c := s.citadel.came(s.crossing.ID)
-			if c.State != Dropped || c.Acceptance != "" || !slices.Equal(s.lives(), []carnet.PartyID{"arena"}) {
-				t.Errorf("the target is %q (%s), the avatar lives in %v", c.State, c.Why, s.lives())
+			there := s.citadel.came(s.crossing.ID)
+			if there.State != Dropped || there.Acceptance != "" || !strings.Contains(there.Why, c.says) || !slices.Equal(s.lives(), []carnet.PartyID{"arena"}) {
+				t.Errorf("the target is %q (%s; want %s), the avatar lives in %v", there.State, there.Why, c.says, s.lives())
 			}
 		})
 	}
