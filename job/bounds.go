@@ -1,7 +1,9 @@
 package job
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"carnet"
@@ -52,12 +54,17 @@ func (a *Agent) still(j *Job) error {
 	return a.boundedAt(j, &p)
 }
 
+// depotDID is what policies call the depot; nothing while it isn't known.
+func (a *Agent) depotDID() string {
+	if a.cfg.DepotDID == nil {
+		return ""
+	}
+	return a.cfg.DepotDID()
+}
+
 // mayStore reports whether the depot may keep what came out of a job.
 func (a *Agent) mayStore(j *Job) bool {
-	depot := ""
-	if a.cfg.DepotDID != nil {
-		depot = a.cfg.DepotDID()
-	}
+	depot := a.depotDID()
 	for _, id := range j.Avatars {
 		if a.cfg.World.Bounds(id).MayStore(depot) != nil {
 			return false
@@ -88,22 +95,83 @@ func (a *Agent) hold(ctx context.Context, id carnet.JobID) error {
 			return a.withdraw(ctx, h, carnet.Shorten(err.Error(), capsule.MaxReason))
 		}
 	}
-	if j.Stored != (carnet.Fingerprint{}) && !a.mayStore(&j) {
+	if j.Output != nil && a.depotDID() != "" && !a.mayStore(&j) {
 		return a.unstore(ctx, h)
 	}
 	return nil
 }
 
-// unstore deletes a job's output at the depot. Its parts stay here.
+// unstore deletes a job's output at the depot, once for each start also one that may have
+// come there without an answer. Its parts stay here: those that are lost are put back
+// first.
 func (a *Agent) unstore(ctx context.Context, h *held) error {
+	if !h.taking.TryLock() { // it is being put there, or taken: in the next round
+		return nil
+	}
+	defer h.taking.Unlock()
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
-	if err := a.cfg.Depot.DeleteObject(ctx, j.Stored); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+	stored := j.Stored != (carnet.Fingerprint{})
+	if j.Output == nil || !stored && h.home {
+		return nil
+	}
+	object, err := a.sealed(ctx, &j)
+	if stored && carnet.CodeOf(err) == carnet.NotFound { // neither here nor there
+		object, err = nil, nil
+	}
+	if err != nil {
 		return err
+	}
+	f := j.Stored
+	switch {
+	case !stored:
+		f = carnet.FingerprintOf(object)
+	case object != nil:
+		if err := a.restore(ctx, &j, object); err != nil {
+			return err
+		}
+	}
+	if err := a.cfg.Depot.DeleteObject(ctx, f); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	if h.home = true; !stored {
+		return nil
 	}
 	j.Stored = carnet.Fingerprint{}
 	return a.changed(ctx, h, j, nil)
+}
+
+// restore puts back which parts of an output are lost or damaged here, from the object
+// that they make.
+func (a *Agent) restore(ctx context.Context, j *Job, object []byte) error {
+	if carnet.FingerprintOf(object) != j.Stored {
+		return carnet.Errorf(carnet.Tampered, "what the depot has isn't the output of the job %s", j.ID)
+	}
+	for n := range j.Output.Parts {
+		if len(object) < 4 || uint64(len(object)-4) < uint64(binary.BigEndian.Uint32(object)) {
+			return carnet.Errorf(carnet.Tampered, "the output of the job %s isn't of %d parts", j.ID, j.Output.Parts)
+		}
+		size := binary.BigEndian.Uint32(object)
+		part := object[4 : 4+size]
+		object = object[4+size:]
+		d, err := a.records.Plain(ctx, kindPart, partID(j.ID, n))
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+		if err == nil && bytes.Equal(d.Body, part) {
+			continue
+		}
+		if err == nil {
+			if err := a.records.Keep(ctx, nil, nil, carnet.Document{Kind: kindPart, ID: d.ID, Version: d.Version + 1}); err != nil {
+				return err
+			}
+		}
+		if err := a.records.Keep(ctx, nil, nil, carnet.Document{Kind: kindPart, ID: partID(j.ID, n), Version: 1, Body: part}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -307,6 +307,7 @@ func (a *Agent) store(ctx context.Context, h *held, j *Job) error {
 	if err != nil {
 		return err
 	}
+	h.home = false
 	f, err := a.cfg.Depot.PutObject(ctx, object, carnet.Year)
 	if err != nil {
 		return err

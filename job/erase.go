@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"carnet"
-	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/keys"
 )
@@ -48,14 +47,20 @@ func (a *Agent) Erase(ctx context.Context, e Erased) (jobs uint64, err error) {
 		a.mu.Lock()
 		j := h.job
 		a.mu.Unlock()
-		if j.Erasure == e.By {
+		if _, is := j.erasedBy(e.By); is {
 			jobs++
 			continue
 		}
-		if j.erased() || !e.of(&j) {
+		if !e.of(&j) {
 			continue
 		}
-		if err := a.eraseOne(ctx, h, e); err != nil {
+		var err error
+		if j.erased() {
+			err = a.eraseFurther(ctx, h, e)
+		} else {
+			err = a.eraseOne(ctx, h, e)
+		}
+		if err != nil {
 			return jobs, err
 		}
 		jobs++
@@ -92,15 +97,11 @@ func (a *Agent) eraseOne(ctx context.Context, h *held, e Erased) error {
 			plain = append(plain, carnet.Document{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
 		}
 	}
-	only := !slices.ContainsFunc(j.Avatars, func(id carnet.AvatarID) bool {
-		_, err := a.cfg.World.Avatar(id)
-		return id != e.Avatar && err == nil || id == e.Avatar && e.Streams != nil
-	})
+	only := a.only(&j, &e)
 	err := a.change(ctx, h, Event{Kind: Erase, Why: fmt.Sprintf("something that it was over is erased, by the erasure %s", e.By)}, func(j *Job) {
 		j.Erasure, j.Erasing, j.Output, j.Path, j.Stored = e.By, e.Order, nil, "", carnet.Fingerprint{}
 		if only {
-			j.Order, j.Stand.Acceptance, j.Stand.Withdrawal, j.Stand.Result, j.Record, j.NoRecord, j.Found = "", "", "", "", "", "", ""
-			j.Pins, j.Contradiction, j.Task = nil, nil, capsule.Task{Engine: j.Task.Engine}
+			j.strip()
 		}
 	}, plain...)
 	if err != nil {
@@ -110,6 +111,32 @@ func (a *Agent) eraseOne(ctx context.Context, h *held, e Erased) error {
 		return err
 	}
 	return nil
+}
+
+// only reports whether no avatar that a job was over is here but what is erased.
+func (a *Agent) only(j *Job, e *Erased) bool {
+	return !slices.ContainsFunc(j.Avatars, func(id carnet.AvatarID) bool {
+		_, err := a.cfg.World.Avatar(id)
+		return id != e.Avatar && err == nil || id == e.Avatar && e.Streams != nil
+	})
+}
+
+// eraseFurther notes that a job which an erasure has ended is erased by another, too: its
+// DPM may not have heard of the first, and signs for each.
+func (a *Agent) eraseFurther(ctx context.Context, h *held, e Erased) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a.mu.Lock()
+	j := h.job
+	a.mu.Unlock()
+	if _, is := j.erasedBy(e.By); is {
+		return nil
+	}
+	j.Further = append(slices.Clone(j.Further), ErasedBy{e.By, e.Order})
+	if a.only(&j, &e) {
+		j.strip()
+	}
+	return a.changed(ctx, h, j, nil)
 }
 
 // destroyStray destroys keys of outputs, and of partial ones, that no job has: what a crash left, or an older copy
@@ -166,8 +193,8 @@ func (a *Agent) ErasedAt(by carnet.ErasureID) map[carnet.PartyID]int {
 	defer a.mu.Unlock()
 	all := make(map[carnet.PartyID]int)
 	for _, h := range a.jobs {
-		if j := &h.job; j.Erasure == by && j.At != "" {
-			all[j.At]++
+		if _, is := h.job.erasedBy(by); is && h.job.At != "" {
+			all[h.job.At]++
 		}
 	}
 	return all
@@ -184,8 +211,8 @@ func (a *Agent) TellErased(ctx context.Context, at carnet.PartyID, by carnet.Era
 	var order string
 	a.mu.Lock()
 	for _, h := range a.jobs {
-		if j := &h.job; j.Erasure == by && j.At == at {
-			these, order = append(these, dpm.ErasingJob{ID: j.ID, Until: j.Until}), j.Erasing
+		if said, is := h.job.erasedBy(by); is && h.job.At == at {
+			these, order = append(these, dpm.ErasingJob{ID: h.job.ID, Until: h.job.Until}), said
 		}
 	}
 	a.mu.Unlock()

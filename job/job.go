@@ -175,6 +175,7 @@ type held struct {
 	changing sync.Mutex    // held while it changes
 	version  uint64        // of its document; owner: changing
 	wake     chan struct{} // ends what is under way
+	home     bool          // the depot was asked to delete what may have come there; owner: taking
 
 	partialVersion uint64 // of the partial output's document; owner: changing
 

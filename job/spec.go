@@ -137,10 +137,39 @@ type Job struct {
 	// which its DPM is told.
 	Erasure carnet.ErasureID `json:"erasure,omitzero"`
 	Erasing string           `json:"erasing,omitempty"`
+	// Further are later erasures, of what else it was over: the DPM is told of each.
+	Further []ErasedBy `json:"further_erasures,omitempty"`
+}
+
+// ErasedBy is an erasure, by an owner's order.
+type ErasedBy struct {
+	Erasure carnet.ErasureID `json:"erasure"`
+	Order   string           `json:"order"`
 }
 
 // erased reports whether something that a job was over is erased.
 func (j *Job) erased() bool { return j.Erasure != carnet.ErasureID{} }
+
+// erasedBy returns the order by which something that a job was over is erased; false: it
+// isn't, by that erasure.
+func (j *Job) erasedBy(id carnet.ErasureID) (order string, is bool) {
+	if j.erased() && j.Erasure == id {
+		return j.Erasing, true
+	}
+	for _, e := range j.Further {
+		if e.Erasure == id {
+			return e.Order, true
+		}
+	}
+	return "", false
+}
+
+// strip deletes what was ordered and said of a job that is erased, when nobody is here any
+// more whose evidence it is in.
+func (j *Job) strip() {
+	j.Order, j.Stand.Acceptance, j.Stand.Withdrawal, j.Stand.Result, j.Record, j.NoRecord, j.Found = "", "", "", "", "", "", ""
+	j.Pins, j.Contradiction, j.Task = nil, nil, capsule.Task{Engine: j.Task.Engine}
+}
 
 // Pin says where an input's batches are.
 type Pin struct {

@@ -60,8 +60,10 @@ type customer struct {
 	epoch     seal.Key
 	batches   []*avatar.Batch
 	contents  [][]carnet.Measurement
-	gone      bool // the avatar isn't here any more
-	withheld  bool // nobody can tell whether it is
+	gone      bool            // the avatar isn't here any more
+	beside    carnet.AvatarID // another one, which has said nothing; none: there is none
+	withheld  bool            // nobody can tell whether it is
+	deaf      bool            // what the depot answers to a put is lost
 	// What a depot's and a store's calls wait for, if it isn't nil.
 	put, delete, program func()
 	documents            map[[2]string]carnet.Document
@@ -234,7 +236,7 @@ func (w *customer) counts() string {
 // What follows implements job.World and job.Depot.
 
 func (w *customer) EachBatch(_ context.Context, id carnet.AvatarID, q avatar.BatchQuery, do func(carnet.StreamID, *avatar.Batch, []carnet.Measurement) error) error {
-	if _, err := w.Avatar(id); err != nil {
+	if _, err := w.Avatar(id); err != nil || id != w.avatar {
 		return err
 	}
 	if q.Stream != (carnet.StreamID{}) && w.unread.Add(-1) >= 0 {
@@ -280,6 +282,9 @@ func (w *customer) OpenBag(sealed []byte, want seal.Expected) (*seal.Bag, error)
 func (w *customer) Avatar(id carnet.AvatarID) (avatar.Info, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if id == w.beside && id != (carnet.AvatarID{}) {
+		return avatar.Info{ID: id}, nil
+	}
 	if w.gone || id != w.avatar {
 		return avatar.Info{}, carnet.Errorf(carnet.NotFound, "there is no avatar %s", id)
 	}
@@ -418,6 +423,9 @@ func (w *customer) PutObject(_ context.Context, body []byte, _ carnet.Retention)
 	defer w.mu.Unlock()
 	f := carnet.FingerprintOf(body)
 	w.objects[f] = slices.Clone(body)
+	if w.deaf {
+		return f, carnet.Errorf(carnet.Unavailable, "the answer was lost")
+	}
 	return f, nil
 }
 

@@ -245,6 +245,45 @@ func TestAnErasureReachesItsJobsOnly(t *testing.T) {
 	}
 }
 
+// Of a job over two avatars each erasure tells the DPM, which may not have heard of the
+// first; what was ordered goes with the last.
+func TestErasuresOfTwoAvatarsOfAJob(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	arena.beside = carnet.NewAvatarID()
+	arena.ordersFrom(forge, nil)
+	spec := arena.spec("forge", "script", "count")
+	spec.Avatars = append(spec.Avatars, arena.beside)
+	id := arena.order(spec).ID
+	arena.is(id, "at the DPM", func(i job.Info) bool { return i.Progress.State != "" })
+	first, second := arena.erasing(), arena.erasing()
+	second.Avatar = arena.beside
+	arena.erased(first, 1)
+	if i := arena.ended(id); i.Order == "" {
+		t.Error("the other avatar is here still, and the order of its job isn't")
+	}
+	for range 2 {
+		arena.mu.Lock()
+		arena.beside = carnet.AvatarID{}
+		arena.mu.Unlock()
+		arena.erased(second, 1)
+		if i := arena.ended(id); i.Order != "" || len(i.Pins) > 0 {
+			t.Error("neither avatar is here, and the order of their job is")
+		}
+		for _, e := range []job.Erased{first, second} {
+			if at := arena.agent.ErasedAt(e.By); fmt.Sprint(at) != "map[forge:1]" {
+				t.Errorf("%v had jobs", at)
+			}
+		}
+		arena.stop()
+		arena.start()
+	}
+	arena.told(forge, second, 1)
+	forge.hasNothingOf("once it has signed for the second", id)
+	arena.told(forge, first, 1)
+	arena.hasNothing("once both are erased")
+}
+
 // A worker that has a job's keys is waited for before a DPM signs.
 func TestADPMSignsOnceItsWorkersHaveStopped(t *testing.T) {
 	c := &clock{}

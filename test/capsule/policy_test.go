@@ -123,3 +123,60 @@ func TestAPolicyKeepsOutputsHome(t *testing.T) {
 	third := arena.order(arena.spec("", "script", "count"))
 	arena.is(third.ID, "stored where it may be", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
 }
+
+// An output that came to the depot, and the answer not here, leaves it by a policy, too.
+func TestAPolicyFindsAnOutputThatNobodyKnowsOf(t *testing.T) {
+	c := &clock{}
+	arena := newCustomer(t, c, "arena", 2)
+	deaf := func(is bool) {
+		arena.mu.Lock()
+		defer arena.mu.Unlock()
+		arena.deaf = is
+	}
+	held := func() int {
+		arena.mu.Lock()
+		defer arena.mu.Unlock()
+		return len(arena.objects)
+	}
+	deaf(true)
+	i := arena.order(arena.spec("", "script", "count"))
+	arena.done(i.ID, arena.counts())
+	eventually(t, "it has come to the depot", func() bool { return held() == 1 })
+	arena.bound(1, `{"store":{"depots":[]}}`)
+	eventually(t, "it has left", func() bool { return held() == 0 })
+	deaf(false)
+	if i := arena.done(i.ID, arena.counts()); i.Stored != (carnet.Fingerprint{}) {
+		t.Error("it counts as stored")
+	}
+	arena.bound(2, `{}`)
+	arena.stop()
+	arena.start()
+	arena.is(i.ID, "stored where it may be", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+}
+
+// What is lost of an output here comes back from the depot before a policy has it leave.
+func TestAPolicyBringsHomeWhatIsLostOfAnOutput(t *testing.T) {
+	c := &clock{}
+	arena := newCustomer(t, c, "arena", 2)
+	i := arena.order(arena.spec("", "script", "count"))
+	arena.done(i.ID, arena.counts())
+	arena.is(i.ID, "stored", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+	arena.mu.Lock()
+	lost := 0
+	for id := range arena.documents {
+		if id[0] == "job-part" {
+			delete(arena.documents, id)
+			lost++
+		}
+	}
+	arena.mu.Unlock()
+	arena.bound(1, `{"store":{"depots":[]}}`)
+	arena.is(i.ID, "not stored any more", func(i job.Info) bool { return i.Stored == carnet.Fingerprint{} })
+	arena.mu.Lock()
+	held := len(arena.objects)
+	arena.mu.Unlock()
+	if held > 0 || lost == 0 {
+		t.Errorf("the depot has %d objects, and %d parts were lost here", held, lost)
+	}
+	arena.done(i.ID, arena.counts())
+}
