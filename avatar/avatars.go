@@ -50,7 +50,9 @@ type stream struct {
 	avatar *Avatar
 	place  int32 // among the avatar's streams: cursors name it by this
 	ended  bool  // owner: Agent.changeMu
-	gone   bool  // its avatar has moved away; owner: Agent.foldMu
+	gone   bool  // its avatar has moved away; owner: Agent.foldMu, and changed under Agent.mu, too
+
+	unsaved bool // that it is erased isn't stored yet; owner: Agent.changeMu
 
 	// The epoch given last since the start, zero before; owner: Agent.changeMu. A
 	// sender begins a new one with each connection, so nothing comes under others

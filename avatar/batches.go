@@ -36,6 +36,9 @@ func (a *Agent) EachBatch(ctx context.Context, id carnet.AvatarID, q BatchQuery,
 	slices.SortFunc(streams, func(x, y *stream) int { return bytes.Compare(x.id[:], y.id[:]) })
 	r := reading{agent: a, opening: newOpening(), minutes: span{minuteOf(q.From), minuteOf(q.To - 1)}}
 	for _, s := range streams {
+		if _, erased := a.erasedBy(s.id); erased {
+			continue
+		}
 		if q.Stream != (carnet.StreamID{}) && s.id != q.Stream || q.Onward && a.inward(s) {
 			continue
 		}

@@ -167,13 +167,15 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 	streams := a.sharedStreams(share, only)
 	for _, s := range streams {
 		had.Streams, had.Batches = had.Streams+1, had.Batches+s.batches
-		if s.gone {
+		if s.gone && !s.unsaved {
 			continue
 		}
 		// Nothing is folded meanwhile, and what was folded of it isn't shown any more.
 		a.foldMu.Lock()
-		s.ended, s.gone = true, true
-		a.setErased(s.id, by)
+		a.mu.Lock()
+		s.ended, s.gone, s.unsaved = true, true, true
+		a.erased[s.id] = by
+		a.mu.Unlock()
 		v := s.avatar
 		v.mu.Lock()
 		v.latest = slices.DeleteFunc(v.latest, func(l latest) bool { return int32(l.place) == s.place })
@@ -184,6 +186,7 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 		if err := a.saveAvatar(ctx, v, v.streams, s); err != nil {
 			return had, err
 		}
+		s.unsaved = false
 	}
 	return had, nil
 }
@@ -191,7 +194,7 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 // sharedStreams are the streams that came by a share, or those of them that are named.
 func (a *Agent) sharedStreams(share carnet.ShareID, only []carnet.StreamID) []*stream {
 	return slices.DeleteFunc(a.streamsOfShare(share), func(s *stream) bool {
-		return s == nil || only != nil && !slices.Contains(only, s.id)
+		return s == nil || len(only) > 0 && !slices.Contains(only, s.id)
 	})
 }
 
@@ -239,13 +242,6 @@ func (a *Agent) dropErased(ctx context.Context, id carnet.StreamID, why string, 
 	}
 }
 
-// setErased notes by which erasure a stream is erased whose avatar stays.
-func (a *Agent) setErased(id carnet.StreamID, by carnet.ErasureID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.erased[id] = by
-}
-
 // erasedBy says by which erasure a stream is erased whose avatar stays.
 func (a *Agent) erasedBy(id carnet.StreamID) (by carnet.ErasureID, erased bool) {
 	a.mu.RLock()
@@ -275,20 +271,26 @@ func (a *Agent) Doomed(ctx context.Context, by carnet.ErasureID) (all []carnet.F
 // any more. What is noted for an erasure already stays so.
 func (a *Agent) Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) (documents []carnet.Document, err error) {
 	for _, f := range objects {
-		had, version, err := loadOne[doomedDocument](ctx, a, kindDoomed, f.String())
-		if err != nil {
+		if documents, err = a.doom(ctx, documents, f, carnet.Keep, by); err != nil {
 			return nil, err
 		}
-		if had.Erasure != (carnet.ErasureID{}) {
-			continue
-		}
-		d, err := a.document(kindDoomed, f.String(), version+1, doomedDocument{carnet.Keep, by})
-		if err != nil {
-			return nil, err
-		}
-		documents = append(documents, d)
 	}
 	return documents, nil
+}
+
+// Release are the changes of documents after which what was to be deleted at the depot by
+// an erasure is so for nobody's: to be stored with what says that it has come to nothing.
+func (a *Agent) Release(ctx context.Context, by carnet.ErasureID) (documents []carnet.Document, err error) {
+	return documents, a.eachDocument(ctx, kindDoomed, func(d carnet.Document) error {
+		var doc doomedDocument
+		if err := a.openDocument(d, &doc); err != nil || doc.Erasure != by {
+			return err
+		}
+		doc.Erasure = carnet.ErasureID{}
+		next, err := a.document(kindDoomed, d.ID, d.Version+1, doc)
+		documents = append(documents, next)
+		return err
+	})
 }
 
 // AtDepot has do delete objects at the depot, while none is put there.

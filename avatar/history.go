@@ -40,7 +40,7 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 	found := results{query: q}
 	r := reading{agent: a, opening: newOpening(), minutes: span{minuteOf(q.From), minuteOf(q.To - 1)}}
 	for _, s := range a.streamsOf(v) {
-		if q.Onward && a.inward(s) {
+		if _, erased := a.erasedBy(s.id); erased || q.Onward && a.inward(s) {
 			continue
 		}
 		r.start(s, 0, 0)

@@ -158,23 +158,17 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, by c
 			return err
 		}
 		ids, items = append(ids, row.ID), append(items, item)
-		doomed := true
 		if f := a.formerOf(row.Stream); f != nil {
 			documents = append(documents, carnet.Document{Kind: kindProof, ID: proofID(row.Stream, row.Fingerprint), Version: 2})
-			if doomed, err = a.lastOf(ctx, f.Name, row); err != nil {
+			if other, err := a.isElsewhere(ctx, f.Name, row); err != nil {
 				return err
+			} else if other {
+				continue
 			}
-		} else if already, err := a.isDoomed(ctx, row.Fingerprint); err != nil {
-			return err
-		} else if already { // it was to stay at home
-			doomed = false
 		}
-		if doomed {
-			d, err := a.document(kindDoomed, row.Fingerprint.String(), 1, doomedDocument{row.Class, by})
-			if err != nil {
-				return err
-			}
-			documents = append(documents, d)
+		// It may be noted already, since it was to stay at home.
+		if documents, err = a.doom(ctx, documents, row.Fingerprint, row.Class, by); err != nil {
+			return err
 		}
 	}
 	err := a.store.DropStretches(ctx, ids, documents, items)
@@ -182,9 +176,21 @@ func (a *Agent) drop(ctx context.Context, rows []StretchRow, reason string, by c
 	return err
 }
 
-// lastOf reports whether a stretch that came with a move is here once only, and
-// isn't to be deleted at the depot already.
-func (a *Agent) lastOf(ctx context.Context, name carnet.StreamID, row *StretchRow) (bool, error) {
+// doom appends what notes an object that the depot is to delete: what is noted for
+// nobody is an erasure's then, which has the depot sign for it, and what is noted for an
+// erasure already stays so.
+func (a *Agent) doom(ctx context.Context, documents []carnet.Document, f carnet.Fingerprint, class carnet.Retention, by carnet.ErasureID) ([]carnet.Document, error) {
+	had, version, err := loadOne[doomedDocument](ctx, a, kindDoomed, f.String())
+	if err != nil || version > 0 && (by == carnet.ErasureID{} || had.Erasure != carnet.ErasureID{}) {
+		return documents, err
+	}
+	d, err := a.document(kindDoomed, f.String(), version+1, doomedDocument{class, by})
+	return append(documents, d), err
+}
+
+// isElsewhere reports whether a stretch that came with a move is here once more, as one
+// of another move.
+func (a *Agent) isElsewhere(ctx context.Context, name carnet.StreamID, row *StretchRow) (bool, error) {
 	a.mu.RLock()
 	ids := slices.Clone(a.formerNames[name])
 	a.mu.RUnlock()
@@ -197,11 +203,10 @@ func (a *Agent) lastOf(ctx context.Context, name carnet.StreamID, row *StretchRo
 			return false, err
 		}
 		if len(others) > 0 && others[0].Fingerprint == row.Fingerprint {
-			return false, nil
+			return true, nil
 		}
 	}
-	already, err := a.isDoomed(ctx, row.Fingerprint)
-	return !already, err
+	return false, nil
 }
 
 // isDoomed reports whether an object is to be deleted at the depot already.
@@ -212,6 +217,10 @@ func (a *Agent) isDoomed(ctx context.Context, f carnet.Fingerprint) (bool, error
 	}
 	return err == nil, err
 }
+
+// DeleteDoomed has the depot delete what is noted for nobody's erasure. Without an error
+// it has none of that any more.
+func (a *Agent) DeleteDoomed(ctx context.Context) error { return a.deleteDoomed(ctx) }
 
 // deleteDoomed deletes at the depot what is noted, and forgets an object when
 // the depot has answered that it is gone. One that the depot doesn't delete now

@@ -13,15 +13,19 @@ func (a *Agent) bounded(g *Given) error {
 func (a *Agent) unshelvable(taker carnet.PartyID) string { return a.homeOnly()[taker] }
 
 // homeOnly says of takers why nothing that they would get may be left at the depot; it
-// lacks those of whom all may.
+// lacks those of whom all may, and while the depot isn't known, all.
 func (a *Agent) homeOnly() map[carnet.PartyID]string {
 	var why map[carnet.PartyID]string // almost always nil
+	did := a.depotDID()
+	if did == "" {
+		return nil
+	}
 	for _, g := range a.giving() {
 		b := a.World.Bounds(g.Avatar)
 		if b.Store.Depots == nil {
 			continue
 		}
-		if err := b.MayStore(a.depotDID()); err != nil {
+		if err := b.MayStore(did); err != nil {
 			if why == nil {
 				why = make(map[carnet.PartyID]string)
 			}
@@ -29,6 +33,20 @@ func (a *Agent) homeOnly() map[carnet.PartyID]string {
 		}
 	}
 	return why
+}
+
+// shelvable refuses to leave something for a taker at a depot that isn't known, if a
+// policy says which may have it: what is there stays there meanwhile.
+func (a *Agent) shelvable(taker carnet.PartyID) error {
+	if a.depotDID() != "" {
+		return nil
+	}
+	for _, g := range a.giving() {
+		if g.Taker == taker && a.World.Bounds(g.Avatar).Store.Depots != nil {
+			return carnet.Errorf(carnet.Unavailable, "there is no depot at the moment, so nobody can tell whether it may have something of %s", g.Avatar)
+		}
+	}
+	return nil
 }
 
 // depotDID is what a policy calls the depot of shelves; nothing where it isn't known.

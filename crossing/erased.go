@@ -68,21 +68,30 @@ func (a *Agent) Tell(ctx context.Context, world carnet.PartyID, kind string, bod
 	a.mu.RLock()
 	s := a.sources[world]
 	a.mu.RUnlock()
-	if s == nil {
+	var to Caller
+	if s != nil {
+		s.mu.Lock()
+		to = s.link
+		s.mu.Unlock()
+	}
+	if to == nil {
 		return nil, carnet.Errorf(carnet.Unavailable, "there is no link to %s", world).WithFix("see 'carnet peer show %s'", world)
 	}
-	return s.call.Call(ctx, kind, body)
+	return to.Call(ctx, kind, body) // also while a shelf is made
 }
 
 // ForgetGiven forgets what is remembered of the shares of an avatar that is erased, but
 // for their ids: what they showed, and what their rates and deadbands remember. They
-// must have ended.
+// must have ended. A crash leaves less; done again it goes on.
 func (a *Agent) ForgetGiven(ctx context.Context, id carnet.AvatarID) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	var forgotten []given
+	var all, forgotten []given
 	a.mu.RLock()
 	for _, g := range a.given {
+		if g.Avatar == id && g.End != nil {
+			all = append(all, *g) // also those that were forgotten before: what they remember may be left
+		}
 		if g.Avatar == id && g.End != nil && !g.Erased {
 			now := *g
 			now.Erased, now.View, now.From, now.Again = true, policy.View{Properties: map[string]policy.PropertyView{}}, nil, nil
@@ -90,13 +99,12 @@ func (a *Agent) ForgetGiven(ctx context.Context, id carnet.AvatarID) error {
 		}
 	}
 	a.mu.RUnlock()
-	if len(forgotten) == 0 {
-		return nil
+	if len(forgotten) > 0 {
+		if err := a.keepGiven(ctx, forgotten, nil); err != nil {
+			return err
+		}
 	}
-	if err := a.keepGiven(ctx, forgotten, nil); err != nil {
-		return err
-	}
-	return a.forgetMarks(ctx, forgotten)
+	return a.forgetMarks(ctx, all)
 }
 
 // forgetMarks deletes what rates and deadbands of shares remember.

@@ -106,6 +106,11 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 	if s.onShelf && a.unshelvable(s.to.Party) != "" {
 		return errAnew // what is on the shelf isn't to be read any more
 	}
+	if s.onShelf {
+		if err := a.shelvable(s.to.Party); err != nil {
+			return err
+		}
+	}
 	changes := a.changes.Load() + 1 // 0: nothing was taken up yet
 	if changes == s.changes {
 		return nil

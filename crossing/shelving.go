@@ -186,6 +186,9 @@ func (s *Source) beginShelf(ctx context.Context) (p *packer, why string, err err
 	if why := s.agent.unshelvable(s.to.Party); why != "" {
 		return nil, why, nil
 	}
+	if err := s.agent.shelvable(s.to.Party); err != nil {
+		return nil, "", err
+	}
 	s.onShelf = true
 	s.mu.Lock()
 	if s.renewed != nil {

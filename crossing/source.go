@@ -67,8 +67,7 @@ const (
 type Source struct {
 	agent *Agent
 	to    Neighbour
-	call  Caller // the link's, or what records for a shelf
-	link  Caller
+	link  Caller // set before the link runs
 	shelf *keeping
 
 	wake chan struct{}
@@ -91,6 +90,7 @@ type Source struct {
 	keep        chan struct{} // something was acknowledged
 
 	// Owner: the goroutine that calls Resume and Next.
+	call        Caller // the link's, or what records for a shelf
 	reception   *announced
 	onShelf     bool                               // what is made is for the shelf
 	copies      map[carnet.StreamID]carnet.ShareID // that the taker has entered on this connection
@@ -223,7 +223,11 @@ func (a *Agent) Source(ctx context.Context, to Neighbour) (*Source, error) {
 
 // Connect gives the source the way to ask the taker. It is called before the link
 // runs.
-func (s *Source) Connect(c Caller) { s.call, s.link = c, c }
+func (s *Source) Connect(c Caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.call, s.link = c, c
+}
 
 // rouse has the source to a taker look at what has changed.
 func (a *Agent) rouse(taker carnet.PartyID) {

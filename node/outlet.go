@@ -52,7 +52,32 @@ func (o *outlet) wake() {
 	}
 }
 
-// Party names the depot, or the last one.
+// knew has the outlet name the depot that the party had before its start, which may
+// have something of it still.
+func (o *outlet) knew(party carnet.PartyID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.party = party
+}
+
+// lastDepot is the depot of the peerings, the newest of those that were one.
+func lastDepot(all []peering.Peering) (last carnet.PartyID) {
+	var since time.Time
+	stood := false
+	for _, p := range all {
+		made, ok := p.Made()
+		if !ok || peerFile(made).Role != identity.Depot {
+			continue
+		}
+		stands := made.State == peering.Active || made.State == peering.Suspended
+		if last == "" || stands && !stood || stands == stood && p.Since.After(since) {
+			last, since, stood = p.Name, p.Since, stands
+		}
+	}
+	return last
+}
+
+// Party names the depot, or the last one that there ever was.
 func (o *outlet) Party() carnet.PartyID {
 	o.mu.RLock()
 	defer o.mu.RUnlock()

@@ -35,6 +35,7 @@ func (n *Node) openRegistry(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.depot.knew(lastDepot(n.peers.All()))
 	n.lives = newLives(n)
 	n.peers.Subscribe(n.lives.follow)
 	n.revocations.Subscribe(n.lives.freshness)

@@ -34,7 +34,7 @@ func (n *Node) trouble(name carnet.PartyID) string {
 			return unreached(name, st.Down, st.LastError)
 		}
 	}
-	if away := n.depot.away(); away != nil && n.depot.Party() == name {
+	if away := n.depot.away(); away != nil && !away.Since.IsZero() && n.depot.Party() == name {
 		return unreached(name, away.Since, away.Why)
 	}
 	return ""

@@ -746,3 +746,35 @@ func TestKeysComeBackWhileTheyAreDestroyed(t *testing.T) {
 		t.Errorf("the history has %d measurements, want %d", len(got), len(before))
 	}
 }
+
+// What comes isn't put into the depot before the avatar is here: nobody can tell until
+// then which its policy lets have it, nor whether it comes at all.
+func TestWhatComesIsntAtTheDepotBeforeTheAvatar(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 20)
+	citadel.every = 5 * time.Millisecond
+	citadel.restart()
+	held := func() int {
+		objects, err := citadel.vault.Objects(t.Context(), carnet.Fingerprint{})
+		must(t, err)
+		return len(objects)
+	}
+	p := newPassage(t, arena, citadel, id)
+	must(t, p.expect())
+	arena.book.receipt(arena.store)
+	must(t, p.copy())
+	time.Sleep(100 * time.Millisecond) // some twenty rounds
+	must(t, p.freeze())
+	must(t, p.prepare())
+	citadel.restart()
+	time.Sleep(100 * time.Millisecond)
+	if n := held(); n > 0 {
+		t.Errorf("before the avatar is there, the depot has %d objects", n)
+	}
+	must(t, p.arrive())
+	for end := time.Now().Add(time.Minute); held() < len(p.parsed().Stretches); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the depot has %d objects of %d stretches", held(), len(p.parsed().Stretches))
+		}
+	}
+}

@@ -219,6 +219,7 @@ type world struct {
 	vault     *vault
 	hub       *hub
 	ahead     atomic.Int64
+	every     time.Duration // between rounds of the agent's
 
 	disk      *disk
 	meanwhile func()
@@ -237,7 +238,7 @@ func newWorld(t *testing.T, name carnet.PartyID) *world { return newWorldFor(t, 
 
 // newWorldFor makes a world with a clearance.
 func newWorldFor(t *testing.T, name carnet.PartyID, clearance carnet.Clearance) *world {
-	w := &world{t: t, name: name, dir: t.TempDir(), clearance: clearance, self: draw(), book: newBook(t, "ledger."+string(name)), vault: &vault{objects: make(map[carnet.Fingerprint][]byte)}}
+	w := &world{t: t, name: name, dir: t.TempDir(), clearance: clearance, self: draw(), book: newBook(t, "ledger."+string(name)), vault: &vault{objects: make(map[carnet.Fingerprint][]byte)}, every: time.Hour}
 	var err error
 	if w.kek, err = keys.CreateFile(filepath.Join(w.dir, "kek")); err != nil {
 		t.Fatal(err)
@@ -282,7 +283,7 @@ func (w *world) start() {
 		out = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	w.agent, err = avatar.New(ctx, avatar.Config{
-		Party: w.name, Store: w.store, Keys: w.table, Clearance: w.clearance, Depot: w.vault, Recorded: func() {}, CompactEvery: time.Hour, Log: out,
+		Party: w.name, Store: w.store, Keys: w.table, Clearance: w.clearance, Depot: w.vault, Recorded: func() {}, CompactEvery: w.every, Log: out,
 		Now:     func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) },
 		Senders: []avatar.Sender{{Party: "hub", Key: public(w.hub.key), Self: w.name, Own: w.hub.own}},
 		Vouched: passport.Vouched,

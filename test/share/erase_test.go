@@ -1,7 +1,10 @@
 package share_test
 
 import (
+	"context"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,4 +110,70 @@ func TestAnErasureWithdrawsWhatARestoredGiverShelved(t *testing.T) {
 	}
 	p.gone()
 	p.doomed(by, objects)
+}
+
+// What the rates of an avatar's shares remember goes with it, also if that fails at
+// first, after the shares were forgotten.
+func TestAnErasureForgetsWhatRatesRemember(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		p := newPair(t, `{"properties": {"heart_rate": {"rate": "10s"}}}`)
+		s := p.hub.open(p.arena, &p.theirs)
+		taken := p.take()
+		remembered := func() (n int) {
+			if err := p.arena.agent.EachKept(t.Context(), "share-at", func(string, uint64, func(any) error) error { n++; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		for second := 0; remembered() == 0; second += 30 {
+			p.hub.send(s.seal(health, beat(second, 61)))
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err := p.arena.shares.StopGiving(t.Context(), taken.ID, "its owner", "the avatar is erased"); err != nil {
+			t.Fatal(err)
+		}
+		full := func(d carnet.Document) bool { return d.Kind == "share-at" }
+		p.arena.refuse.Store(&full)
+		if err := p.arena.shares.ForgetGiven(t.Context(), p.theirs); err == nil {
+			t.Fatal("nothing fails, so the test says nothing")
+		}
+		p.arena.refuse.Store(nil)
+		if restarts {
+			p.restart(p.arena)
+		}
+		for range 2 {
+			if err := p.arena.shares.ForgetGiven(t.Context(), p.theirs); err != nil {
+				t.Fatal(err)
+			}
+			if n := remembered(); n > 0 {
+				t.Errorf("%d shares remember", n)
+			}
+		}
+	}
+}
+
+// Whoever asks a taker while a shelf is made for it asks over the link, and hears why
+// that can't be.
+func TestATakerIsAskedWhileAShelfIsMade(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	p.has("at first", p.beats(s, 0, 3))
+	p.citadel.stop()
+	p.beats(s, 3, 6)
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for ctx.Err() == nil {
+			_, err := p.arena.shares.Tell(ctx, "citadel", "erase", nil)
+			if err == nil || strings.Contains(err.Error(), "begins anew") {
+				t.Errorf("a taker that is away is asked: %v", err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	p.shelved()
+	cancel()
+	asking.Wait()
 }

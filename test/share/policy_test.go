@@ -3,6 +3,7 @@ package share_test
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -95,4 +96,28 @@ func TestAPolicyKeepsTheShelfEmpty(t *testing.T) {
 	}
 	p.start(p.citadel)
 	p.has("over the link", all)
+}
+
+// A shelf that a policy lets its depot have isn't withdrawn while the world can't tell
+// which depot it has.
+func TestAPolicyLeavesAShelfOfAnUnknownDepot(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	all := p.beats(s, 0, 3)
+	p.has("at first", all)
+	p.bound(1, fmt.Sprintf(`{"store":{"depots":[%q]}}`, vaultDID))
+	p.citadel.stop()
+	all = append(all, p.beats(s, 3, 6)...)
+	p.shelved()
+	p.vault.unknown.Store(true)
+	p.arena.shares.Recheck()
+	time.Sleep(300 * time.Millisecond) // many looks
+	p.vault.unknown.Store(false)
+	time.Sleep(300 * time.Millisecond)
+	if index, objects := p.vault.holds(); index == 0 || objects == 0 {
+		t.Errorf("the depot keeps %d and %d", index, objects)
+	}
+	p.start(p.citadel)
+	p.has("once it is back", all)
 }

@@ -1,7 +1,9 @@
 package share_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,21 +15,34 @@ import (
 
 	"carnet"
 	"carnet/crossing"
+	"carnet/identity"
 	"carnet/link"
 	"carnet/shelf"
 )
 
 // vault keeps arena's shelf for citadel. It can be away, and lie.
 type vault struct {
-	away atomic.Bool
-	deaf atomic.Bool                                       // it takes objects, and its answers are lost
-	lie  atomic.Pointer[func(*vault, *shelf.Signed) error] // changes what citadel reads
-	gone atomic.Pointer[carnet.Fingerprint]                // an object that it says it hasn't
+	away    atomic.Bool
+	unknown atomic.Bool                                       // which depot it is
+	deaf    atomic.Bool                                       // it takes objects, and its answers are lost
+	lie     atomic.Pointer[func(*vault, *shelf.Signed) error] // changes what citadel reads
+	gone    atomic.Pointer[carnet.Fingerprint]                // an object that it says it hasn't
 
 	mu      sync.Mutex // guards what follows
 	objects map[carnet.Fingerprint][]byte
 	now     *shelf.Signed
 	all     []shelf.Signed // that it ever had
+}
+
+// vaultDID is what policies call it.
+var vaultDID = identity.DID(public(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))))
+
+// at says where it is, unless that isn't known.
+func (v *vault) at() *crossing.ShelfAt {
+	if v.unknown.Load() {
+		return nil
+	}
+	return &crossing.ShelfAt{DID: vaultDID}
 }
 
 func (v *vault) reached() error {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"carnet/crossing"
 	"carnet/identity"
 	"carnet/keys"
+	"carnet/ledger"
 	"carnet/link"
 	"carnet/policy"
 	"carnet/revocation"
@@ -47,6 +49,8 @@ type world struct {
 	table     *keys.Table
 	tableDB   *sqlite.DB
 	id        identity.Local
+
+	refuse atomic.Pointer[func(carnet.Document) bool] // documents that can't be stored now
 
 	db     *sqlite.DB
 	agent  *avatar.Agent
@@ -191,6 +195,19 @@ func newPair(t *testing.T, view string) *pair {
 	return p
 }
 
+// brittle is a world's store that fails to store some documents.
+type brittle struct {
+	avatar.Store
+	w *world
+}
+
+func (b brittle) Put(ctx context.Context, documents []carnet.Document, items []ledger.Item) error {
+	if refuse := b.w.refuse.Load(); refuse != nil && slices.ContainsFunc(documents, *refuse) {
+		return errors.New("the disk is full")
+	}
+	return b.Store.Put(ctx, documents, items)
+}
+
 // begin opens a world's agents on its store.
 func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, senders ...avatar.Sender) *revocation.Watcher {
 	w.t.Helper()
@@ -199,10 +216,11 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, se
 	if w.db, err = sqlite.Open(ctx, w.file(), sqlite.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	store, err := w.db.Worlds(ctx)
+	worlds, err := w.db.Worlds(ctx)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	store := brittle{worlds, w}
 	ends, err := revocation.New(ctx, revocation.Config{Store: store})
 	if err != nil {
 		w.t.Fatal(err)
@@ -219,7 +237,7 @@ func (w *world) begin(ask crossing.Asker, permits crossing.Permits, v *vault, se
 	}
 	if w.shares, err = crossing.New(ctx, crossing.Config{
 		Party: w.name, World: w.agent, Permits: permits, Revocations: ends, Asker: ask, Judge: judge, AskPause: 20 * time.Millisecond, Log: quiet(),
-		Depot: func() (crossing.Depot, error) { return v, nil }, ShelfAt: func() *crossing.ShelfAt { return &crossing.ShelfAt{DID: "vault"} },
+		Depot: func() (crossing.Depot, error) { return v, nil }, ShelfAt: v.at,
 		ShelveAfter: 50 * time.Millisecond, ShelveEach: 10 * time.Millisecond, ReadEvery: 10 * time.Millisecond,
 	}); err != nil {
 		w.t.Fatal(err)

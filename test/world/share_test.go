@@ -302,3 +302,38 @@ func (w *world) fail(at string, do func() error) error {
 	defer w.store.fault.Store(nil)
 	return do()
 }
+
+// That streams of a share are erased is stored before it counts, also if it couldn't be at
+// first: after a start nobody reads them.
+func TestAnErasureOfAShareIsStored(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		hub, from := w.hubs[0], neighbour(w)
+		own := hub.open(nil)
+		share := avatar.Shared{ID: carnet.NewShareID()}
+		s := from.draw(carnet.NewStreamID())
+		if err := w.agent.Enter(w.ctx, s.id, from.name, own.avatar, share, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := from.grantWith(from.key, seal.Terms{}, seal.Entry{Key: s.slot.Key(), Ceiling: carnet.Label{Sensitivity: carnet.Personal}}); err != nil {
+			t.Fatal(err)
+		}
+		from.send(s.run(carnet.Day, time.Now(), 3))
+		from.heads()
+		w.compact()
+		by := carnet.ErasureID{1}
+		erase := func() error { _, err := w.agent.EraseShared(w.ctx, share.ID, nil, by); return err }
+		if err := w.fail("put", erase); err == nil {
+			t.Fatal("nothing fails, so the test says nothing")
+		}
+		if n := len(w.history(own.avatar, avatar.Query{})); n > 0 {
+			t.Errorf("while it isn't stored, %d measurements are read", n)
+		}
+		if err := erase(); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		if n := len(w.history(own.avatar, avatar.Query{})); n > 0 {
+			t.Errorf("after a start %d measurements are read", n)
+		}
+	})
+}

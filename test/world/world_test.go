@@ -48,6 +48,8 @@ type world struct {
 	hubs  []*hub
 	notes *notes
 
+	unknown atomic.Bool // which depot it has
+
 	maxAvatars int                     // of a sender
 	neighbours map[carnet.PartyID]bool // which of hubs are worlds that share
 	stop       func()
@@ -137,7 +139,7 @@ func (w *world) start() {
 	cfg := avatar.Config{
 		Party: "arena", Store: w.store, Keys: w.table, Clearance: clearance, Depot: w.depot, Recorded: func() {}, CompactEvery: w.every, MaxAvatars: w.maxAvatars,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, Log: slog.New(slog.DiscardHandler),
-		DID: identity.DID(public(arenaKey)), DepotDID: func() string { return identity.DID(public(vaultKey)) },
+		DID: identity.DID(public(arenaKey)), DepotDID: w.depotDID,
 	}
 	revocations, err := revocation.New(w.ctx, revocation.Config{Store: w.store})
 	if err != nil {
@@ -159,6 +161,14 @@ func (w *world) start() {
 	for _, h := range w.hubs {
 		h.register()
 	}
+}
+
+// depotDID is what policies call the depot, unless that isn't known.
+func (w *world) depotDID() string {
+	if w.unknown.Load() {
+		return ""
+	}
+	return identity.DID(public(vaultKey))
 }
 
 func (w *world) restart() {
