@@ -14,6 +14,7 @@ import (
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/crossing/move"
+	"carnet/depot"
 	"carnet/identity"
 	"carnet/item"
 	"carnet/job"
@@ -44,9 +45,41 @@ type world struct {
 	hidden    map[carnet.StreamID]bool
 	cleared   map[carnet.StreamID]bool
 	documents map[string][]byte
-	hiding    func() // called before an avatar is hidden
-	clearing  func() // while streams of a share are cleared; nil: nothing
+	hiding    func()                                    // called before an avatar is hidden
+	clearing  func()                                    // while streams of a share are cleared; nil: nothing
+	doomed    map[carnet.ErasureID][]carnet.Fingerprint // what the depot is to delete, by whose erasure
+	undeleted error                                     // why it doesn't delete what is nobody's
+	moving    bool                                      // avatars keep still for a move, which nothing lets go
 }
+
+func (w *world) Frozen(id carnet.AvatarID) (x carnet.CrossingID, still bool, err error) {
+	defer w.lock()()
+	return carnet.CrossingID{3}, w.frozen[id] || w.moving, nil
+}
+
+func (w *world) Doomed(_ context.Context, by carnet.ErasureID) ([]carnet.Fingerprint, error) {
+	defer w.lock()()
+	return slices.Clone(w.doomed[by]), nil
+}
+
+func (w *world) Undoomed(_ context.Context, of []carnet.Fingerprint) ([]carnet.Document, error) {
+	defer w.lock()()
+	for by := range w.doomed {
+		w.doomed[by] = slices.DeleteFunc(w.doomed[by], func(f carnet.Fingerprint) bool { return slices.Contains(of, f) })
+	}
+	return nil, nil
+}
+
+// Release takes effect at once.
+func (w *world) Release(_ context.Context, by carnet.ErasureID) ([]carnet.Document, error) {
+	defer w.lock()()
+	w.doomed[carnet.ErasureID{}] = append(w.doomed[carnet.ErasureID{}], w.doomed[by]...)
+	delete(w.doomed, by)
+	return nil, nil
+}
+
+func (w *world) DeleteDoomed(context.Context) error { defer w.lock()(); return w.undeleted }
+func (w *world) AtDepot(do func() error) error      { return do() }
 
 func (w *world) lock() func() { w.mu.Lock(); return w.mu.Unlock }
 
@@ -68,7 +101,7 @@ func (w *world) Departed(id carnet.AvatarID) (avatar.Destination, error) {
 
 func (w *world) Erase(_ context.Context, id carnet.AvatarID, by carnet.ErasureID, _ carnet.Fingerprint, _ carnet.PartyID) error {
 	defer w.lock()()
-	if w.frozen[id] {
+	if w.frozen[id] || w.moving {
 		return carnet.Errorf(carnet.Conflict, "it keeps still")
 	}
 	if w.hiding != nil {
@@ -188,6 +221,7 @@ func (s *shares) Unshelve(_ context.Context, of []carnet.ShareID, _ carnet.Erasu
 	s.unshelved = append(s.unshelved, of...)
 	return nil
 }
+func (s *shares) Withdrawn(context.Context, carnet.ErasureID) error { return nil }
 func (s *shares) Passed(_ carnet.ShareID, of []carnet.StreamID) []carnet.StreamID {
 	return slices.Clone(of)
 }
@@ -264,6 +298,24 @@ type noDepot struct{ Depot }
 
 func (noDepot) Party() carnet.PartyID { return "" }
 
+// vault is a depot that signs what it is asked, but for one erasure's.
+type vault struct {
+	asked   []depot.Erasing
+	refuses carnet.ErasureID
+}
+
+func (v *vault) Party() carnet.PartyID { return "there" }
+
+func (v *vault) Erase(_ context.Context, q depot.Erasing) (string, error) {
+	if q.Erasure == v.refuses {
+		return "", carnet.Errorf(carnet.Unavailable, "not now")
+	}
+	v.asked = append(v.asked, q)
+	return identity.SignDeletion(testKey(there), identity.Deletion{
+		Erasure: q.Erasure, Order: q.Order, By: did(there), Role: identity.DeletedAtDepot, Objects: uint64(len(q.Objects)), Unreadable: noon, Unrecoverable: noon.Add(time.Hour),
+	})
+}
+
 // stage is a world that erases, alone.
 type stage struct {
 	t      *testing.T
@@ -276,19 +328,23 @@ type stage struct {
 	desk   *desk
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T) *stage { return newStageOf(t, "here", here) }
+
+// newStageOf is a world of a name, with a key.
+func newStageOf(t *testing.T, party carnet.PartyID, key byte) *stage {
 	w := &world{
 		avatars: make(map[carnet.AvatarID]avatar.Info), frozen: make(map[carnet.AvatarID]bool), gone: make(map[carnet.AvatarID]avatar.Destination),
 		shared: make(map[carnet.ShareID][]carnet.StreamID), hidden: make(map[carnet.StreamID]bool), cleared: make(map[carnet.StreamID]bool), documents: make(map[string][]byte),
+		doomed: make(map[carnet.ErasureID][]carnet.Fingerprint),
 	}
 	s := &stage{t: t, world: w, moves: &moves{world: w}, shares: &shares{taken: make(map[carnet.ShareID]crossing.Taken)}, jobs: &jobs{}, items: &items{}, desk: &desk{}}
 	var err error
 	s.agent, err = New(t.Context(), Config{
-		Party: "here", Key: testKey(here), World: w, Shares: s.shares, Moves: s.moves, Jobs: s.jobs, Items: s.items, Depot: noDepot{},
+		Party: party, Key: testKey(key), World: w, Shares: s.shares, Moves: s.moves, Jobs: s.jobs, Items: s.items, Depot: noDepot{},
 		Registrar:  func() (Registrar, string, error) { return s.desk, did(theRegistrar), nil },
 		Registered: func() bool { return true },
 		Peer: func(p carnet.PartyID) string {
-			return map[carnet.PartyID]string{"there": did(there), "elsewhere": did(elsewhere)}[p]
+			return map[carnet.PartyID]string{"here": did(here), "there": did(there), "elsewhere": did(elsewhere)}[p]
 		},
 		Tell: func(context.Context, carnet.PartyID, string, []byte) ([]byte, error) {
 			return nil, carnet.Errorf(carnet.Unavailable, "nobody answers")

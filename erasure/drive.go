@@ -102,6 +102,10 @@ func (a *Agent) hide(ctx context.Context, key string) error {
 	if err == nil && gone.Crossing != (carnet.CrossingID{}) && h.Role == identity.DeletedAtHome {
 		return a.elsewhere(ctx, key, fmt.Sprintf("the avatar has moved to %s by the crossing %s; its owner orders it there", gone.World, gone.Crossing))
 	}
+	if x, still, err := a.World.Frozen(h.Avatar); err == nil && still { // nothing is touched before it is decided
+		err = carnet.Errorf(carnet.Conflict, "the avatar keeps still for crossing %s", x)
+		return errors.Join(err, a.waits(ctx, key, err.Error()))
+	}
 	// Shares and jobs end by themselves as soon as it is hidden, with what the depot has of
 	// them. Ended before, it signs for that.
 	if err := a.unshelve(ctx, &h.Erasure); err != nil {
@@ -163,8 +167,29 @@ func (a *Agent) elsewhere(ctx context.Context, key, why string) error {
 	if !ok || next == h.State {
 		return nil
 	}
+	// What was noted for the depot, as it was about to be hidden, is deleted all the same.
+	var plain []carnet.Document
+	if !a.goesOn(h.ID, key) {
+		var err error
+		if plain, err = a.World.Release(ctx, h.ID); err != nil {
+			return err
+		}
+	}
 	h.State, h.Why, h.Ended = next, why, a.Now().UTC()
-	return a.keep(ctx, h, nil)
+	return a.keep(ctx, h, nil, plain...)
+}
+
+// goesOn reports whether there is another erasure with an id here, which is of something
+// else of the avatar.
+func (a *Agent) goesOn(id carnet.ErasureID, but string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for key, h := range a.erasures {
+		if h.ID == id && key != but && h.State != Elsewhere {
+			return true
+		}
+	}
+	return false
 }
 
 // listOthers ends the shares of what is erased, and notes who ever got something of it.

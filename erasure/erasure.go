@@ -53,6 +53,8 @@ type World interface {
 
 	Doomed(context.Context, carnet.ErasureID) ([]carnet.Fingerprint, error)
 	Undoomed(context.Context, []carnet.Fingerprint) ([]carnet.Document, error)
+	Release(context.Context, carnet.ErasureID) ([]carnet.Document, error)
+	DeleteDoomed(context.Context) error
 	AtDepot(func() error) error
 	DestroyAgain(context.Context, []carnet.StreamID) error
 	Overwrite(context.Context) error
@@ -158,9 +160,12 @@ type Erasure struct {
 	// Streams are which streams of a share are erased; none: all.
 	Streams []carnet.StreamID `json:"streams,omitempty"`
 	From    carnet.PartyID    `json:"from,omitempty"` // who told; "": the owner, or the register
-	State   State             `json:"state"`
-	Why     string            `json:"why,omitempty"` // it waits here, or isn't here
-	Asked   time.Time         `json:"asked"`
+	// Under is the share by which who told first was told itself: that one waits for those
+	// whom this world tells.
+	Under *carnet.ShareID `json:"under,omitempty"`
+	State State           `json:"state"`
+	Why   string          `json:"why,omitempty"` // it waits here, or isn't here
+	Asked time.Time       `json:"asked"`
 
 	Had      avatar.Extent     `json:"had,omitzero"`
 	Jobs     uint64            `json:"jobs,omitempty"`  // that were over it

@@ -126,6 +126,13 @@ func (a *Agent) begin(ctx context.Context, e Erasure) (Erasure, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	if had := a.erasure(e.key()); had.State != None {
+		if had.Under != nil && e.Under == nil { // who waits for all that there is goes first
+			had.Under = nil
+			if err := a.keep(ctx, had, nil); err != nil {
+				return had.Erasure, err
+			}
+			had = a.erasure(e.key())
+		}
 		return a.widen(ctx, had, e.Streams)
 	}
 	var ok bool

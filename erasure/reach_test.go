@@ -107,3 +107,50 @@ func TestAnErasureWaitsForItems(t *testing.T) {
 		t.Errorf("the erasure is %s: %s; signed %+v, %v; items of %v ended", is.State, is.Why, d, err, s.items.erased)
 	}
 }
+
+// While an avatar keeps still for a move nothing of it is touched; if it moves, what was to
+// be deleted at the depot is so for nobody's erasure.
+func TestAnErasureThatWaitsForAMoveTouchesNothing(t *testing.T) {
+	s, e := orderedAlone(t)
+	s.world.moving = true
+	s.shares.given = []crossing.Given{{ID: carnet.ShareID{7}, Taker: "there", Avatar: e.Avatar}}
+	is := s.begins(e)
+	if is.State != Ordered || is.Why == "" || len(s.jobs.told) > 0 || len(s.shares.unshelved) > 0 {
+		t.Errorf("the erasure is %s: %q; of jobs %v are erased, of shelves %v", is.State, is.Why, s.jobs.told, s.shares.unshelved)
+	}
+	object := carnet.Fingerprint{9}
+	s.world.doomed[e.ID] = []carnet.Fingerprint{object} // it froze just as it was about to be hidden
+	s.world.moving = false
+	delete(s.world.avatars, e.Avatar)
+	s.world.gone[e.Avatar] = avatar.Destination{Crossing: carnet.CrossingID{3}, World: "there"}
+	is = s.again(e)
+	if is.State != Elsewhere || len(s.world.doomed[e.ID]) > 0 || len(s.world.doomed[carnet.ErasureID{}]) != 1 {
+		t.Errorf("the erasure is %s; the depot is to delete %v", is.State, s.world.doomed)
+	}
+}
+
+// A depot isn't asked to sign while it has something that it was to delete before.
+func TestADepotSignsOnceNothingIsLeftOfBefore(t *testing.T) {
+	s, e := orderedAlone(t)
+	v := &vault{}
+	s.agent.Depot = v
+	s.world.undeleted = carnet.Errorf(carnet.Unavailable, "it doesn't delete this object")
+	is := s.begins(e)
+	waits := func(why string) {
+		t.Helper()
+		if w := is.Waits(); len(w) != 1 || w[0].Role != identity.DeletedAtDepot || !strings.Contains(w[0].Why, why) || len(v.asked) > 0 {
+			t.Errorf("the erasure is %s and waits for %+v, want %q; the depot was asked %v", is.State, w, why, v.asked)
+		}
+	}
+	waits("this object")
+	s.world.undeleted = nil
+	earlier := Erasure{ID: carnet.ErasureID{4}, Role: identity.DeletedAtHome, Avatar: carnet.AvatarID{8}, State: Erased, Hidden: noon.Add(-time.Minute)}
+	s.agent.erasures[earlier.key()] = &held{Erasure: earlier, tried: make(map[string]*trying), notTill: noon.Add(time.Hour)}
+	v.refuses, s.world.doomed[earlier.ID], s.world.doomed[e.ID] = earlier.ID, []carnet.Fingerprint{{9}}, []carnet.Fingerprint{{8}}
+	is = s.again(e)
+	waits("of the erasure")
+	v.refuses = carnet.ErasureID{}
+	if is = s.again(e); is.State != Over || len(v.asked) != 2 || v.asked[0].Erasure != earlier.ID || len(v.asked[1].Objects) != 1 {
+		t.Errorf("the erasure is %s and waits for %+v; the depot was asked %v", is.State, is.Waits(), v.asked)
+	}
+}

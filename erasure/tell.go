@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,9 @@ type Telling struct {
 	Crossing *carnet.CrossingID `json:"crossing,omitempty"`
 	// Role is as what it had something of the crossing; "": DeletedFormer.
 	Role identity.DeletionRole `json:"role,omitempty"`
+	// Under is the share by which the one who tells was told itself; none: by the owner,
+	// or by a move.
+	Under *carnet.ShareID `json:"under,omitempty"`
 }
 
 // Told is what it answers.
@@ -33,6 +37,9 @@ type Told struct {
 	Deletions []string  `json:"deletions,omitempty"` // its own, and of those whom it told
 	Waiting   []Waiting `json:"waiting,omitempty"`
 }
+
+// maxWaits is how long it may be by way of whom somebody waits, and why.
+const maxWaits = 1024
 
 // tellTime is how long somebody may take over an answer.
 const tellTime = 30 * time.Second
@@ -176,6 +183,13 @@ func (a *Agent) deletionOf(e *Erasure, o *Other, token string) error {
 
 func (a *Agent) tellWorld(ctx context.Context, e *Erasure, o Other) (Other, error) {
 	t := Telling{Order: e.Order, Streams: o.Streams}
+	if e.Role == identity.DeletedShare {
+		under, err := shareOf(e.Of)
+		if err != nil {
+			return o, err
+		}
+		t.Under = &under
+	}
 	if o.Role == identity.DeletedShare {
 		id, err := shareOf(o.Of)
 		if err != nil {
@@ -210,6 +224,10 @@ func (a *Agent) answered(e *Erasure, o Other, told Told) (Other, error) {
 	const most = 1024
 	if len(told.Deletions) > most || len(told.Waiting) > most {
 		return o, carnet.Errorf(carnet.TooLarge, "it answers with %d deletions, and %d that wait", len(told.Deletions), len(told.Waiting))
+	}
+	for i := range told.Waiting {
+		w := &told.Waiting[i]
+		w.Party, w.Why = carnet.Shorten(w.Party, maxWaits), carnet.Shorten(w.Why, maxWaits)
 	}
 	o.Below, o.Why = told.Waiting, ""
 	own := false
@@ -247,6 +265,9 @@ func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []ca
 	if err := a.Shares.Withdrawn(ctx, e.ID); err != nil {
 		return o, nil, err
 	}
+	if err := a.nothingBefore(ctx, e); err != nil {
+		return o, nil, err
+	}
 	objects, err := a.World.Doomed(ctx, e.ID)
 	if err != nil {
 		return o, nil, err
@@ -273,6 +294,38 @@ func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []ca
 	o.Heard, o.Since = a.Now().UTC(), time.Time{}
 	gone, err := a.World.Undoomed(ctx, objects)
 	return o, gone, err
+}
+
+// nothingBefore refuses to have the depot sign for an erasure while it may have something
+// of the same that it was to delete before: for another reason, of which it isn't written
+// whose it was, or for an erasure that has begun earlier.
+func (a *Agent) nothingBefore(ctx context.Context, e *Erasure) error {
+	if err := a.World.DeleteDoomed(ctx); err != nil {
+		return fmt.Errorf("what it was to delete before: %w", err)
+	}
+	for _, other := range a.before(e) {
+		if objects, err := a.World.Doomed(ctx, other); err != nil {
+			return err
+		} else if len(objects) > 0 {
+			return carnet.Errorf(carnet.Unavailable, "it is to sign for %d objects of the erasure %s first", len(objects), other)
+		}
+	}
+	return nil
+}
+
+// before lists the erasures that were hidden before one, and go on here.
+func (a *Agent) before(e *Erasure) (all []carnet.ErasureID) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, h := range a.erasures {
+		if h.ID == e.ID || h.State == Elsewhere || h.Hidden.IsZero() || slices.Contains(all, h.ID) {
+			continue
+		}
+		if c := h.Hidden.Compare(e.Hidden); c < 0 || c == 0 && bytes.Compare(h.ID[:], e.ID[:]) < 0 {
+			all = append(all, h.ID)
+		}
+	}
+	return all
 }
 
 // tellDPM has a DPM erase what it has of this world's jobs over what is erased.

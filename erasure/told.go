@@ -34,7 +34,10 @@ func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told
 	if err != nil {
 		return Told{}, err
 	}
-	e := Erasure{ID: order.Erasure, Order: t.Order, From: world, Streams: t.Streams}
+	if len(t.Streams) == 0 { // as it is signed for, that is all of it
+		t.Streams = nil
+	}
+	e := Erasure{ID: order.Erasure, Order: t.Order, From: world, Streams: t.Streams, Under: t.Under}
 	var none bool
 	switch {
 	case (t.Share == nil) == (t.Crossing == nil):
@@ -60,16 +63,23 @@ func (a *Agent) Told(ctx context.Context, world carnet.PartyID, t Telling) (Told
 		return Told{}, err
 	}
 	a.rouse()
-	return a.standing(ctx, e.key(), t.Streams)
+	return a.standing(ctx, e.key(), t)
 }
 
 // standing waits a moment for what is being deleted, and says how it stands, to who told
-// of some streams of a share, or of all of it.
-func (a *Agent) standing(ctx context.Context, key string, named []carnet.StreamID) (Told, error) {
+// of some streams of a share, or of all of it. Those whom this world has told are waited
+// for by who told first; who tells besides, since it was told itself by a share, may be one
+// of them.
+func (a *Agent) standing(ctx context.Context, key string, t Telling) (Told, error) {
+	named := t.Streams
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	for {
 		h := a.erasure(key)
+		if h.State == Erased && !h.under(t.Under) {
+			deletions, err := a.deletionsOf(&h.Erasure, named)
+			return Told{State: Over, Deletions: deletions}, err
+		}
 		if h.State == Over || ctx.Err() != nil {
 			deletions, err := a.deletionsOf(&h.Erasure, named)
 			told := Told{State: h.State, Deletions: deletions, Waiting: h.Waits()}
@@ -83,6 +93,12 @@ func (a *Agent) standing(ctx context.Context, key string, named []carnet.StreamI
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// under reports whether one who was told by a share itself is who told first, or is to
+// hear of all: one who tells by the owner's order, or by a move.
+func (e *Erasure) under(teller *carnet.ShareID) bool {
+	return teller == nil || e.Role != identity.DeletedShare || e.Under != nil && *e.Under == *teller
 }
 
 // toldOfShare fills in what is erased of a share that a giver names; none: nothing of

@@ -1,8 +1,11 @@
 package erasure
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/crossing"
@@ -72,6 +75,19 @@ func TestAShareIsErasedInParts(t *testing.T) {
 	}
 }
 
+// Told of no streams by an empty list, it deletes all that it signs for.
+func TestAShareIsErasedByAnEmptyList(t *testing.T) {
+	s, _ := takes(t)
+	share := carnet.ShareID{7}
+	for range 2 {
+		told, err := s.told("there", Telling{Order: s.order(there, carnet.HomeID{1}, carnet.AvatarID{9}), Share: &share, Streams: []carnet.StreamID{}})
+		if err != nil || told.State != Over {
+			t.Fatalf("it answers %+v, %v", told, err)
+		}
+		s.wantCleared("told of an empty list", 1, 2, 3)
+	}
+}
+
 // What is told while the rest is being deleted isn't signed for with that.
 func TestAShareIsErasedInPartsAtOnce(t *testing.T) {
 	s, tell := takes(t)
@@ -124,4 +140,63 @@ func TestWhatWasPassedOnGrows(t *testing.T) {
 	if e := s.agent.All()[0]; e.State != Erased {
 		t.Errorf("while the next one hasn't answered it is %s", e.State)
 	}
+}
+
+// Two worlds that share on what they have of each other tell each other, and wait for each
+// other no longer than until both have deleted it.
+func TestARingOfShares(t *testing.T) {
+	a, e := orderedAlone(t)
+	b := newStageOf(t, "there", there)
+	x, y := carnet.ShareID{7}, carnet.ShareID{8}
+	onward := func(id carnet.ShareID, avatar byte, giver carnet.PartyID) map[carnet.ShareID]crossing.Taken {
+		return map[carnet.ShareID]crossing.Taken{id: {Question: crossing.Question{ID: id, For: carnet.AvatarID{avatar}}, Giver: giver, Answer: &crossing.Answer{Onward: true}}}
+	}
+	a.shares.given = []crossing.Given{{ID: x, Taker: "there", Avatar: e.Avatar, End: &crossing.End{}}}
+	a.shares.taken, a.world.shared[y] = onward(y, 1, "there"), []carnet.StreamID{{1}, {2}} // one came back
+	b.shares.given = []crossing.Given{{ID: y, Taker: "here", Avatar: carnet.AvatarID{2}, End: &crossing.End{}}}
+	b.shares.taken, b.world.shared[x] = onward(x, 2, "here"), []carnet.StreamID{{1}, {2}}
+	begun := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	for from, to := range map[*stage]*stage{a: b, b: a} {
+		from.agent.Now = func() time.Time { return noon.Add(time.Since(begun)) }
+		from.agent.Tell = func(ctx context.Context, _ carnet.PartyID, _ string, body []byte) ([]byte, error) {
+			return to.agent.Handle(ctx, from.agent.Party, body)
+		}
+	}
+	if _, err := a.agent.TakeOrder(t.Context(), e.ID, identity.Erasing{Avatar: e.Avatar, Order: e.Order}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*stage{a, b} {
+		work.Go(func() {
+			var busy sync.Map
+			for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+				for _, key := range s.agent.due() {
+					if _, is := busy.LoadOrStore(key, true); !is {
+						work.Go(func() { s.agent.goOn(ctx, key); busy.Delete(key) })
+					}
+				}
+			}
+		})
+	}
+	defer work.Wait()
+	defer cancel()
+	over := func() bool {
+		all := slices.Concat(a.agent.All(), b.agent.All())
+		return len(all) == 3 && !slices.ContainsFunc(all, func(e Erasure) bool { return e.State != Over })
+	}
+	for end := time.Now().Add(20 * time.Second); !over(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			for _, e := range slices.Concat(a.agent.All(), b.agent.All()) {
+				t.Errorf("%s %s is %s, and waits for %+v", e.Role, e.Of, e.State, e.Waits())
+			}
+			return
+		}
+	}
+	is := a.now(e)
+	if n := len(is.Deletions()); n < 3 {
+		t.Errorf("at the home there are %d deletions, want its own, the taker's, and its own as one to whom that passed it on", n)
+	}
+	a.wantCleared("at the home", 1, 2)
+	b.wantCleared("at the taker", 1, 2)
 }
