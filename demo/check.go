@@ -105,6 +105,21 @@ var ofJobs = []check{
 		return ""
 	})),
 	none("content-recorded", "of each job a signed result that names order, program, inputs and measurements", eachJob(func(j *Job) string { return j.content })),
+	{"modules-signed", func(v *seen) (bool, string, string) {
+		faults, n := slices.Clone(v.unsigned), 0
+		for i := range v.report.Jobs {
+			if j := &v.report.Jobs[i]; j.unsigned != "" {
+				faults = append(faults, fmt.Sprintf("of %s by %s at %s: %s", j.Program, j.World, j.At, j.unsigned))
+			} else if j.module != "" {
+				n++
+			}
+		}
+		found := fmt.Sprintf("%d jobs of modules that their worlds signed", n)
+		if len(faults) > 0 {
+			found += "; " + strings.Join(faults, "; ")
+		}
+		return n > 0 && len(faults) == 0, found, "of each job of a module its world's record, in its order and at its DPM, the bytes at the vault, and no party that runs others"
+	}},
 	none("jobs-stated", "of each job that both parties stated it, with receipts", eachJob(func(j *Job) string { return j.stated })),
 	{"repeated-alike", func(v *seen) (bool, string, string) {
 		same, all := 0, 0

@@ -194,10 +194,15 @@ func (o Options) length() time.Duration {
 // programs reads the modules that a script needs.
 func (o Options) programs(script *script) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	for _, name := range script.modules {
-		var err error
-		if all[name], err = o.Modules(name); err != nil {
-			return nil, err
+	for _, names := range script.modules {
+		for _, name := range names {
+			if all[name] != nil {
+				continue
+			}
+			var err error
+			if all[name], err = o.Modules(name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil

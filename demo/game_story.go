@@ -38,11 +38,12 @@ var gameStory = &script{
 		{"citadel takes them", "citadel says that it takes arena's swords as blades, and arena's skins as coats", (*tale).citadelTakes},
 		{"it moves", "the player moves to citadel: assessed, ordered by its owner, frozen, copied, checked, decided by the register", (*tale).moves},
 		{"it plays on", "the devices go on, and hub sends it to citadel from where the history ends", (*tale).playsOn},
+		{"a module is added", "citadel signs the module that it will have run, and puts it at the vault", (*tale).addModules},
 		{"citadel has forge compute", "citadel has forge work out where the player looked, before the move and since, and how warm it was", (*tale).citadelAtForge},
 		{"citadel repeats", "citadel computes both itself, and compares what comes out", (*tale).gameRepeats},
 	},
 	hold:    4,
-	modules: []string{"gazemap"},
+	modules: map[carnet.PartyID][]string{"citadel": {"gazemap"}},
 	checks:  slices.Concat(ofEvery, gameChecks, ofJobs),
 	paste:   pasteGame,
 }

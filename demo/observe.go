@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,10 +45,12 @@ type seen struct {
 	current map[carnet.StreamID]string       // streams of now, and the thing
 	moved   []string                         // which parties stated the move
 	left    map[carnet.PartyID][]string      // keys and files of jobs at DPMs
-	foreign []string                         // jobs that somebody has and shouldn't
-	inputs  map[carnet.JobID][]carnet.Measurement
-	depot   []string // where the vault has something in clear
-	dpms    []string // where a DPM has a name
+	// Which parties run what nobody signed.
+	unsigned []string
+	foreign  []string // jobs that somebody has and shouldn't
+	inputs   map[carnet.JobID][]carnet.Measurement
+	depot    []string // where the vault has something in clear
+	dpms     []string // where a DPM has a name
 }
 
 // opened are the parties, opened for looking.
@@ -313,6 +317,11 @@ func (w *opened) items(ctx context.Context) error {
 }
 
 func (w *opened) jobs(ctx context.Context) error {
+	for _, p := range w.s.parties {
+		if p.config.DPM.UnsignedPrograms || p.config.World.UnsignedPrograms || p.config.Things.UnsignedPrograms {
+			w.unsigned = append(w.unsigned, fmt.Sprintf("%s runs programs that nobody signed", p.name))
+		}
+	}
 	known := make(map[carnet.JobID]carnet.PartyID)
 	for _, world := range w.s.script.worlds {
 		agent := w.parties[world].Parts().Jobs
@@ -386,10 +395,53 @@ func (w *opened) job(ctx context.Context, world carnet.PartyID, agent *job.Agent
 		}
 	}
 	j.stated = w.statedOf(&j, i)
+	if j.module = i.Module; i.Task.Engine == "wasm" {
+		j.unsigned = w.unsignedOf(ctx, world, agent, i)
+	}
 	if i.At != "" {
 		j.atDPM = w.atDPM(world, i)
 	}
 	return j, nil
+}
+
+// unsignedOf says what lacks of the signed module that a job ran.
+func (w *opened) unsignedOf(ctx context.Context, world carnet.PartyID, agent *job.Agent, i *job.Job) string {
+	if i.Module == "" {
+		return "nobody signed what ran"
+	}
+	m, err := agent.Module(i.Module)
+	if err != nil {
+		return err.Error()
+	}
+	order, err := capsule.OpenOrder(i.Order, w.keys[world])
+	switch {
+	case err != nil:
+		return err.Error()
+	case m.By != identity.DID(w.keys[world]):
+		return fmt.Sprintf("%s is signed by %s", i.Module, m.By)
+	case m.Program != i.Task.Program || order.Task.Program != m.Program:
+		return fmt.Sprintf("%s is another program than the one that ran", i.Module)
+	case order.Module != m.Fingerprint:
+		return "its order names another record"
+	}
+	body, _, err := w.parties["vault"].Parts().Depot.Get(ctx, world, m.Program.Fingerprint)
+	if err != nil {
+		return fmt.Sprintf("the vault hasn't %s: %v", i.Module, err)
+	}
+	defer body.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, body); err != nil || carnet.Fingerprint(sum.Sum(nil)) != m.Program.Fingerprint {
+		return fmt.Sprintf("what the vault has of %s is another program, %v", i.Module, err)
+	}
+	if i.At == "" {
+		return ""
+	}
+	for _, k := range w.parties[i.At].Parts().DPM.Jobs() {
+		if k.ID == i.ID && k.Peer == world && k.Record == m.Record {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s hasn't the record of %s", i.At, i.Module)
 }
 
 // contentOf says what is wrong with what a result says that it is of.

@@ -84,6 +84,8 @@ type Job struct {
 	atDPM        string    // what is wrong with what the DPM has of it
 	content      string    // what is wrong with what the result says that it was
 	stated       string    // which statement lacks
+	module       string    // the signed module that ran; empty: a query, or a program that nobody signed
+	unsigned     string    // what lacks of that module
 	stored       bool      // its output is at the depot
 	output       []byte
 	streams      []carnet.StreamID // of its inputs

@@ -29,10 +29,10 @@ type script struct {
 	acts     []act
 	// hold is before which act the devices wait in the middle of what they have to send.
 	hold    int
-	ways    map[carnet.PartyID]string // whom a world has its data from, where that isn't hub
-	modules []string                  // programs that the acts need
-	paste   func(s *setup) []string   // lines to try; they begin with two spaces, those that explain them don't
-	checks  []check                   // beside those of every demo
+	ways    map[carnet.PartyID]string   // whom a world has its data from, where that isn't hub
+	modules map[carnet.PartyID][]string // that each world signs and adds
+	paste   func(s *setup) []string     // lines to try; they begin with two spaces, those that explain them don't
+	checks  []check                     // beside those of every demo
 }
 
 // role is a party that takes part.
@@ -45,12 +45,12 @@ type role struct {
 
 // worldRole is a world and what it may hold.
 func worldRole(name carnet.PartyID, purpose, sensitivity string, calls bool) role {
-	return role{name, identity.World, node.Config{World: node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity, UnsignedPrograms: true}}, calls}
+	return role{name, identity.World, node.Config{World: node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity}}, calls}
 }
 
 // dpmRole is a DPM and what it may hold.
 func dpmRole(name carnet.PartyID, sensitivity string) role {
-	return role{name, identity.DPM, node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1, UnsignedPrograms: true}}, false}
+	return role{name, identity.DPM, node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1}}, false}
 }
 
 // plain is the demo without a story.

@@ -101,6 +101,7 @@ var ofEach = spoil{
 	"times-recorded":    func(v *seen) { v.report.Jobs[0].Began = v.report.Jobs[0].Made.Add(-time.Minute) },
 	"content-recorded":  func(v *seen) { v.report.Jobs[0].content = "its result names another program" },
 	"jobs-stated":       func(v *seen) { v.report.Jobs[0].stated = "forge has no receipted statement that it ended" },
+	"modules-signed":    func(v *seen) { v.report.Jobs[0].unsigned = "nobody signed what ran" },
 	"repeated-alike": func(v *seen) {
 		for i := range v.report.Jobs {
 			if v.report.Jobs[i].Repeats != nil {
@@ -229,6 +230,7 @@ func (s *setup) spoiled(t *testing.T, v *seen, o Options) {
 		{"dpm-knows-no-names", write("about "+v.ids["arena"][0], "lab", "data", "left")},
 		{"job-keys-destroyed", write("content", "forge", "data", "jobs", "arena.00", "content")},
 		{"all-receipted", execute("lab", "UPDATE dpm_statement SET receipt = NULL")},
+		{"modules-signed", execute("clinic", "DELETE FROM world_document WHERE kind = 'module'")},
 		{"jobs-stated", execute("clinic", "UPDATE world_statement SET receipt = NULL")},
 		{"outputs-in-the-depot", func() { s.removeObjects(t) }},
 		{"worlds-apart", execute("arena", "DELETE FROM world_document WHERE kind = 'job'")},
@@ -264,7 +266,7 @@ func (s *setup) removeObjects(t *testing.T) {
 // The story of the game is told, and each of its checks fails by its cause.
 func TestStoryGame(t *testing.T) {
 	t.Parallel()
-	_, v, _ := told(t, "game")
+	s, v, o := told(t, "game")
 	if t.Failed() {
 		return
 	}
@@ -302,6 +304,7 @@ func TestStoryGame(t *testing.T) {
 			v.inputs[id][0].Value = carnet.Float(44)
 		},
 	})
+	s.spoiledGame(t, v, o)
 }
 
 // The page of the stories has every check of the program in its tables, and no other.

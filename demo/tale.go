@@ -192,6 +192,28 @@ func (t *tale) shows(ctx context.Context, world carnet.PartyID, id carnet.Avatar
 	})
 }
 
+// moduleVersion is that of every module of the stories.
+const moduleVersion = "1.0.0"
+
+// addModules has each world sign the modules that it will have run, and put them at the
+// vault.
+func (t *tale) addModules(ctx context.Context) error {
+	for _, world := range t.script.worlds {
+		for _, name := range t.script.modules[world] {
+			var m api.Module
+			err := await(ctx, fmt.Sprintf("%s adds the module %s", world, name), func() (ok bool, err error) {
+				m, err = t.party(world).client.AddModule(ctx, api.NewModule{Name: name, Version: moduleVersion, Program: t.modules[name]})
+				return true, err
+			})
+			if err != nil {
+				return err
+			}
+			t.detail("%s signed %s, of %d bytes, which are at the vault", world, m.ID, m.Program.Size)
+		}
+	}
+	return nil
+}
+
 // runs orders a job, and waits until it has ended as done.
 func (t *tale) runs(ctx context.Context, world carnet.PartyID, what string, n api.NewJob) (j api.Job, err error) {
 	c := t.party(world).client

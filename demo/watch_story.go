@@ -35,9 +35,10 @@ var watchStory = &script{
 		return []*sensor{w}
 	},
 	generate: generateRun,
-	modules:  []string{"heartzones", "motion", "stepcadence"},
+	modules:  map[carnet.PartyID][]string{"arena": {"heartzones", "motion", "stepcadence"}, "clinic": {"heartzones"}},
 	acts: []act{
 		{"it measures", "the watch measures; arena and the clinic each get what its owner lets them have", (*tale).watchMeasures},
+		{"modules are added", "arena and the clinic each sign the modules that they will have run, and put them at the vault", (*tale).addModules},
 		{"arena has forge compute", "arena has forge work out the runner's heart zones, and what it was doing", (*tale).arenaAtForge},
 		{"arena has lab compute", "arena has lab work out the step cadence", (*tale).arenaAtLab},
 		{"the clinic has both compute", "the clinic has lab work out stress and places, and forge the patient's heart zones", (*tale).clinicAtBoth},
@@ -45,7 +46,7 @@ var watchStory = &script{
 		{"a job is withdrawn", "the clinic orders a query without end at lab, and withdraws it while it runs", (*tale).jobWithdrawn},
 		{"each repeats", "each world computes one of its jobs itself, and compares what comes out", (*tale).watchRepeats},
 	},
-	hold:   6,
+	hold:   7,
 	checks: slices.Concat(ofEvery, watchChecks, ofJobs),
 	paste:  pasteWatch,
 }
@@ -82,7 +83,7 @@ const (
 
 // module is a job that has a module run over some properties of the story's avatar.
 func (t *tale) module(name string, at, world carnet.PartyID, parameters string, properties ...string) api.NewJob {
-	n := api.NewJob{At: at, Engine: "wasm", Program: t.modules[name], Avatars: []carnet.AvatarID{t.home(world)}, Properties: properties}
+	n := api.NewJob{At: at, Module: name + "@" + moduleVersion, Avatars: []carnet.AvatarID{t.home(world)}, Properties: properties}
 	if parameters != "" {
 		n.Parameters = json.RawMessage(parameters)
 	}
