@@ -278,6 +278,9 @@ func TestErasuresOfTwoAvatarsOfAJob(t *testing.T) {
 		arena.stop()
 		arena.start()
 	}
+	for _, e := range []job.Erased{second, first} { // it may be at it: since the start it is told of both besides
+		eventually(t, "the DPM signs", func() bool { _, _, err := arena.agent.TellErased(t.Context(), "forge", e.By); return err == nil })
+	}
 	arena.told(forge, second, 1)
 	forge.hasNothingOf("once it has signed for the second", id)
 	arena.told(forge, first, 1)
