@@ -17,12 +17,13 @@ import (
 // shelving is a town in which arena shares a watch with the clinic, and shelves soon.
 type shelving struct {
 	*sharing
-	v     *neighbours
-	grant string
+	v         *neighbours
+	grant     string
+	withdrawn int // shelves, as far as gone has seen
 }
 
 func newShelving(t *testing.T, stores ...func(*testing.T, *party)) *shelving {
-	v := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`, append(stores, func(_ *testing.T, p *party) {
+	v := newNeighbours(t, ownView, append(stores, func(_ *testing.T, p *party) {
 		if p.role == identity.World {
 			p.config.World.ShelveAfter = node.Duration(500 * time.Millisecond)
 		}
@@ -67,10 +68,15 @@ func (n *shelving) shelved() {
 	})
 }
 
-// gone waits until arena has had the depot delete its shelf.
+// gone waits until arena has had the depot delete a shelf, since it was waited for last.
 func (n *shelving) gone() {
 	n.t.Helper()
-	eventually(n.t, "the shelf is gone", func() bool { return strings.Contains(n.arena.log.String(), "a shelf is withdrawn") })
+	eventually(n.t, "the shelf is gone", func() bool {
+		now := strings.Count(n.arena.log.String(), "a shelf is withdrawn")
+		more := now > n.withdrawn
+		n.withdrawn = now
+		return more
+	})
 }
 
 // count is how many measurements of a name the clinic has.

@@ -23,6 +23,7 @@ type watch struct {
 	prompt   bool // leaves out what may wait for 10 s
 
 	mu       sync.Mutex
+	steps    bool                   // whether it counts them
 	packs    [][]carnet.Measurement // everything it ever published
 	acked    []bool
 	refusals []string
@@ -52,9 +53,20 @@ func measured(i int, prompt bool) []carnet.Measurement {
 func (w *watch) next() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.packs = append(w.packs, measured(len(w.packs), w.prompt))
+	ms := measured(len(w.packs), w.prompt)
+	if w.steps {
+		ms = append(ms, carnet.Measurement{Name: "steps", Unit: "count", Time: ms[0].Time, Value: carnet.Float(float64(len(w.packs)))})
+	}
+	w.packs = append(w.packs, ms)
 	w.acked = append(w.acked, false)
 	return len(w.packs) - 1
+}
+
+// walks has the watch count steps from now on.
+func (w *watch) walks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.steps = true
 }
 
 func (w *watch) count() (published, acknowledged int) {
