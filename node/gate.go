@@ -42,6 +42,7 @@ var peerCalls = map[string]policy.Action{
 	"PUT /r6/jobs/{job}":                       "submit-job",
 	"GET /r6/jobs/{job}":                       "get-job-status",
 	"PUT /r6/jobs/{job}/content/{fingerprint}": "put-content",
+	"GET /r6/jobs/{job}/partial":               "get-partial",
 	"GET /r6/jobs/{job}/parts/{attempt}/{n}":   "get-part",
 	"POST /r6/jobs/{job}/withdrawal":           "withdraw-job",
 	"POST /r6/jobs/{job}/taken":                "tell-taken",
@@ -57,7 +58,7 @@ var recordedOnce = map[policy.Action]bool{
 	"state-entries": true, "get-totals": true, "get-checkpoint": true, "get-tile": true,
 	"put-object": true, "get-object": true, "list-objects": true, "get-own-shelf": true, "read-shelf": true, "read-shelved": true,
 	"get-home": true, "list-erased": true,
-	"get-offer": true, "get-job-status": true, "put-content": true, "get-part": true, "get-record": true,
+	"get-offer": true, "get-job-status": true, "put-content": true, "get-partial": true, "get-part": true, "get-record": true,
 }
 
 // recordedFor is how long such a record goes for a connection.

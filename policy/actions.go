@@ -202,6 +202,7 @@ var actions = map[Action]Use{
 	"get-job-status":  {Between, JobResource, "job"},
 	"put-content":     {Between, JobResource, "job"},
 	"get-part":        {Between, JobResource, "job"},
+	"get-partial":     {Between, JobResource, "job"},
 	"withdraw-job":    {Between, JobResource, "job"},
 	"tell-taken":      {Between, JobResource, "job"},
 	"tell-revocation": {Between, ModuleResource, ""},
