@@ -174,7 +174,8 @@ func TestReaching(t *testing.T) {
 		{"", []string{"administrator", "user"}, "t1"},
 		{"", []string{"user", "administrator"}, "t2"},
 		{"bob", []string{"administrator", "user"}, "t3"},
-		{"bob", []string{"administrator"}, ""},
+		{"bob", []string{"administrator"}, "t3"}, // whom hub refuses then
+		{"eve", []string{"administrator"}, ""},
 		{"", []string{"service"}, ""},
 	} {
 		got, err := f.Token("hub", test.name, test.roles...)

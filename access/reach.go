@@ -67,7 +67,8 @@ func names(parties []Party) string {
 }
 
 // Token finds a token of a party: one with the first of the roles that there is
-// one of, and with the given name unless it is empty.
+// one of. Where a name is given it is one of that name, and one with another role if
+// there is no better: who names a token means it, and the party says what it may.
 func (f *File) Token(party carnet.PartyID, name string, roles ...string) (Token, error) {
 	for _, role := range roles {
 		i := slices.IndexFunc(f.Tokens, func(t Token) bool {
@@ -76,6 +77,9 @@ func (f *File) Token(party carnet.PartyID, name string, roles ...string) (Token,
 		if i >= 0 {
 			return f.Tokens[i], nil
 		}
+	}
+	if i := slices.IndexFunc(f.Tokens, func(t Token) bool { return t.Party == party && t.Name == name }); i >= 0 && name != "" {
+		return f.Tokens[i], nil
 	}
 	what := "no token of " + string(party) + " with the role " + strings.Join(roles, " or ")
 	if name != "" {
