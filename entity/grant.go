@@ -40,7 +40,8 @@ func (t To) check() error {
 		}
 	}
 	if given != 1 {
-		return carnet.Errorf(carnet.Malformed, "a grant is to an application, to an avatar of this world, or to an avatar of another world (platform and did): name one")
+		return carnet.Errorf(carnet.Malformed, "a grant is to an application, to an avatar of this world, or to an avatar of another world (platform and did): name one").
+			WithFix("with carnet grant give: --application ID, --to-avatar ID, or --platform WORLD with --did DID")
 	}
 	if t.Avatar != "" {
 		if id, err := carnet.ParseAvatarID(t.Avatar); err != nil || id.String() != t.Avatar {
