@@ -272,7 +272,7 @@ func (n *sharing) ended() {
 // the clinic did.
 func (n *sharing) overAtBoth() {
 	n.t.Helper()
-	out := int64(0)
+	out, since := int64(-1), time.Now()
 	for _, p := range n.worlds() {
 		eventually(n.t, fmt.Sprintf("%s has ended the share", p.name), func() bool {
 			c, err := p.client.Share(n.t.Context(), n.share)
@@ -280,9 +280,10 @@ func (n *sharing) overAtBoth() {
 		})
 	}
 	eventually(n.t, "nobody has to be told", func() bool {
-		was := out
-		out = n.arena.number(n.t, outVersion)
-		return out == was
+		if now := n.arena.number(n.t, outVersion); now != out {
+			out, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second // as it was for longer than telling takes
 	})
 	n.quiet()
 	n.arrived()
@@ -407,8 +408,11 @@ func (n *sharing) judgeShares() {
 		world := n.inspect(p)
 		m := n.w.mappings[p.name]
 		report, err := n.prove(ctx, world, p, m.Avatar)
-		if err != nil || report.Verdict != evidence.True || int(report.Counts.Measurements) != held {
-			n.t.Errorf("the evidence of %s, which is to hold %d: %v\n%s", p.name, held, err, report.Summary())
+		if err != nil {
+			n.t.Fatalf("the evidence of %s: %v", p.name, err)
+		}
+		if report.Verdict != evidence.True || int(report.Counts.Measurements) != held {
+			n.t.Errorf("the evidence of %s, which is to hold %d:\n%s", p.name, held, report.Summary())
 		}
 		if defects := world.World.Defects(); defects != 0 {
 			n.t.Errorf("%s has refused %d batches", p.name, defects)

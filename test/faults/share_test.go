@@ -1,9 +1,11 @@
 package faults_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +58,11 @@ func TestShareAcrossWorlds(t *testing.T) {
 	v.watch.send(5)
 	v.settle()
 	arrived("at first")
-	v.notPassedOn()
+	nothingCame := v.notPassedOn()
+	v.watch.send(5)
+	v.settle()
+	arrived("beside who may not have it")
+	nothingCame()
 	for _, killed := range []*party{v.arena, v.clinic, v.arena} {
 		v.watch.send(5)
 		killed.kill(t)
@@ -96,6 +102,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 	before = len(beats(v.clinic, v.here))
 	v.watch.send(5)
 	eventually(t, "arena has the last", func() bool { return len(beats(v.arena, v.there)) == before+5 })
+	time.Sleep(2 * time.Second) // many times as long as a measurement takes
 	if n := len(beats(v.clinic, v.here)); n != before {
 		t.Errorf("%d measurements came after the end", n-before)
 	}
@@ -105,8 +112,9 @@ func TestShareAcrossWorlds(t *testing.T) {
 }
 
 // notPassedOn has an application of the clinic under a grant: it sees nothing of what
-// came by the share, which doesn't say that it may be passed on, and is told so.
-func (v *neighbours) notPassedOn() {
+// came by the share, which doesn't say that it may be passed on, and is told so. It follows
+// it live from then on until what is returned is called.
+func (v *neighbours) notPassedOn() (nothingCame func()) {
 	v.t.Helper()
 	ctx, most := v.t.Context(), entity.Clearance{Sensitivity: mostAbroad}
 	app, err := v.clinic.client.AddPrincipal(ctx, entity.NewPrincipal{Kind: entity.KindApplication, Name: "Diary", Purpose: "care", Clearance: most})
@@ -143,14 +151,34 @@ func (v *neighbours) notPassedOn() {
 	if err != nil || !strings.Contains(checked.Why, "is left out") {
 		v.t.Errorf("asked why: %+v, %v", checked, err)
 	}
+	live, leave := context.WithCancel(ctx)
+	begun, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		beginning := ""
-		for e, err := range as.Watch(ctx, v.here, &beginning) {
-			if err == nil && len(e.Measurements) > 0 {
+		begin := sync.OnceFunc(func() { close(begun) }) // the first event says where it begins
+		defer begin()
+		for e, err := range as.Watch(live, v.here, nil) {
+			if err != nil {
+				ended <- err
+				return
+			}
+			if len(e.Measurements) > 0 {
 				v.t.Errorf("it comes live: %v", e.Measurements)
 			}
+			begin()
 		}
 	}()
+	<-begun
+	return func() {
+		v.t.Helper()
+		time.Sleep(time.Second) // longer than what came takes
+		select {
+		case err := <-ended:
+			v.t.Errorf("it doesn't follow the avatar any more: %v", err)
+		default:
+			leave()
+			<-ended
+		}
+	}
 }
 
 // cutAtOnce suspends a peering over which there are connections: none of them is left

@@ -21,6 +21,7 @@ import (
 	"carnet/demo"
 	"carnet/evidence"
 	"carnet/node"
+	"carnet/seal"
 	"carnet/thing"
 )
 
@@ -124,13 +125,14 @@ func join(trusted []*evidence.Trust) *evidence.Trust {
 	return all
 }
 
-// leftNothing searches every file and row of a world for what avatars have that live in the
-// other: ciphertext, and names of keys.
+// leftNothing searches every file and row of a world for ciphertext of avatars that live in
+// the other, and its key table for keys of their streams.
 func (n *neighbours) leftNothing(ctx context.Context, all []*traveller, worlds map[*party]*node.Inspection) {
 	n.t.Helper()
 	traces := map[*party]trace{n.arena: make(trace), n.clinic: make(trace)} // of who lives there
+	streams := map[*party]map[carnet.StreamID]bool{n.arena: {}, n.clinic: {}}
 	for _, v := range all {
-		if err := traces[v.at].of(ctx, worlds[v.at].World, v); err != nil {
+		if err := traces[v.at].of(ctx, worlds[v.at].World, v, streams[v.at]); err != nil {
 			n.t.Fatal(err)
 		}
 	}
@@ -147,6 +149,13 @@ func (n *neighbours) leftNothing(ctx context.Context, all []*traveller, worlds m
 				n.t.Errorf("%s has %d traces of avatars that live in %s: %s", other.name, len(found), p.name, strings.Join(found[:min(3, len(found))], "; "))
 			case other == p && len(live) > 0 && len(found) == 0:
 				n.t.Errorf("nothing is found in %s of avatars that live there: the search finds nothing", p.name)
+			}
+			keys := n.keysOf(other, streams[p])
+			switch {
+			case other != p && len(keys) > 0:
+				n.t.Errorf("%s has keys of avatars that live in %s: %v", other.name, p.name, keys)
+			case other == p && len(streams[p]) > 0 && len(keys) == 0:
+				n.t.Errorf("%s has no key of avatars that live there: the search finds nothing", p.name)
 			}
 		}
 	}
@@ -166,12 +175,37 @@ func (t trace) add(b []byte, of string) {
 	t[first] = append(t[first], sign{b, of})
 }
 
-// of takes the traces of an avatar: the end of each batch, and the name of each
-// stream's keys.
-func (t trace) of(ctx context.Context, world *avatar.Agent, v *traveller) error {
+// keysOf names a party's keys of streams: of epochs, and of slots.
+func (n *neighbours) keysOf(p *party, streams map[carnet.StreamID]bool) (found []string) {
+	n.t.Helper()
+	if p.database != nil {
+		for s := range streams {
+			if keys := p.number(n.t, `SELECT count(*) FROM key_row WHERE kind = 'epoch' AND name LIKE '`+s.String()+`/%'`); keys > 0 {
+				found = append(found, fmt.Sprintf("%d of stream %s", keys, s))
+			}
+		}
+		return found
+	}
+	for _, name := range keyNames(n.t, p) {
+		of, is := strings.CutPrefix(name, "epoch ")
+		stream, _, _ := strings.Cut(of, "/")
+		if id, err := carnet.ParseStreamID(stream); is && err == nil && streams[id] {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// of takes the traces of an avatar, the end of each batch, and notes its streams.
+func (t trace) of(ctx context.Context, world *avatar.Agent, v *traveller, streams map[carnet.StreamID]bool) error {
 	const length = 24
 	return world.Proven(ctx, v.id, avatar.AllFolded, func(p *avatar.ProvenFrame) error {
 		for _, b := range p.Batches {
+			h, _, err := seal.ParseHeader(b)
+			if err != nil {
+				return err
+			}
+			streams[h.Stream] = true
 			t.add(slices.Clone(b[len(b)-length:]), fmt.Sprintf("a batch of %s", v.watch.id))
 		}
 		return nil
