@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -16,6 +17,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,8 +248,12 @@ func (s *stage) serve(t testing.TB) {
 	if s.stop != nil {
 		s.stop()
 		var err error
-		if l, err = net.Listen("tcp", s.listener.Addr().String()); err != nil {
-			t.Fatal(err)
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // a call of another test may have the port
+			if l, err = net.Listen("tcp", s.listener.Addr().String()); err == nil {
+				break
+			} else if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+				t.Fatal(err)
+			}
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
