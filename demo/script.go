@@ -48,6 +48,12 @@ func worldRole(name carnet.PartyID, purpose, sensitivity string, calls bool) rol
 	return role{name, identity.World, node.Config{World: node.WorldConfig{Purpose: purpose, Sensitivity: sensitivity}}, calls}
 }
 
+// tried lets a world run programs that nobody signed, as who tries it out has written them.
+func tried(r role) role {
+	r.config.World.UnsignedPrograms = true
+	return r
+}
+
 // dpmRole is a DPM and what it may hold.
 func dpmRole(name carnet.PartyID, sensitivity string) role {
 	return role{name, identity.DPM, node.Config{DPM: node.DPMConfig{Sensitivity: sensitivity, Workers: 1}}, false}
@@ -57,9 +63,9 @@ func dpmRole(name carnet.PartyID, sensitivity string) role {
 var plain = &script{
 	cast: []role{
 		{name: "vault", role: identity.Depot},
-		worldRole("arena", "fitness", "personal+health", true),
-		worldRole("citadel", "fitness", "personal+health", true),
-		worldRole("clinic", "care", "personal+health+location", false),
+		tried(worldRole("arena", "fitness", "personal+health", true)),
+		tried(worldRole("citadel", "fitness", "personal+health", true)),
+		tried(worldRole("clinic", "care", "personal+health+location", false)),
 		{name: "hub", role: identity.Things},
 	},
 	worlds:   []carnet.PartyID{"arena", "clinic", "citadel"},
