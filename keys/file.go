@@ -55,13 +55,14 @@ func CopyFile(path string, text []byte) (*FileKEK, error) {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return nil, fmt.Errorf("write key file: %w", err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return newFileKEK(key)
 }
 
-func syncDir(path string) error {
+// SyncDir makes durable which files a directory of key files has.
+func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open directory of key file: %w", err)

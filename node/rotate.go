@@ -56,13 +56,13 @@ func RotateKey(ctx context.Context, c Config, newKey string) (kept string, err e
 	if err := os.Link(path, kept); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("keep the key of before: %w", err)
 	}
-	if err := syncDirectory(filepath.Dir(path)); err != nil { // first, or a crash could leave neither name
+	if err := keys.SyncDir(filepath.Dir(path)); err != nil { // first, or a crash could leave neither name
 		return "", err
 	}
 	if err := os.Rename(next, path); err != nil {
 		return "", fmt.Errorf("put the key in its place: %w", err)
 	}
-	return kept, syncDirectory(filepath.Dir(path))
+	return kept, keys.SyncDir(filepath.Dir(path))
 }
 
 // nextKey is where a key lies that is to take the place of another.
@@ -104,15 +104,4 @@ func takeNextKey(next, newKey string) (*keys.FileKEK, error) {
 		return nil, err
 	}
 	return keys.CopyFile(next, text)
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open directory of key file: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory of key file: %w", err)
-	}
-	return nil
 }
