@@ -42,6 +42,10 @@ func (h *homes) Claim(ctx context.Context, id carnet.HomeID) (identity.HomeAnswe
 	return h.Home(ctx, id)
 }
 
+func (h *homes) ClaimItem(ctx context.Context, id carnet.HomeID, _ uint64) (identity.HomeAnswer, register.HomeReply, error) {
+	return h.Home(ctx, id)
+}
+
 func (h *homes) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -175,7 +175,7 @@ func (s *served) recovers(op string) (id, body string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recovery, terms, err := r.Sign(ownerKey(1), public(newKey()), time.Now(), time.Hour)
+		recovery, terms, err := r.Sign(ownerKey(1), newKey(), time.Now(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

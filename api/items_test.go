@@ -42,7 +42,7 @@ func (r registrar) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, e
 	return itemtest.DID("owner"), nil
 }
 
-func (registrar) ClaimItem(context.Context, string, carnet.HomeID) error { return nil }
+func (registrar) ClaimItem(context.Context, string, carnet.HomeID, int) error { return nil }
 
 // companion is an avatar that gets gifts.
 var companion = carnet.AvatarID{0xc0}

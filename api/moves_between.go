@@ -21,6 +21,7 @@ type HomeQuestion struct {
 	Owner string `json:"owner,omitempty" doc:"The owner's key, as a did:key: to enrol the home, and then only."`
 	Asked string `json:"asked" doc:"A nonce, so that no older answer serves."`
 	Order string `json:"order,omitempty" doc:"The owner's order to erase what the home is of: to have that noted, and then only."`
+	Chain uint64 `json:"chain,omitempty" doc:"To claim an item's: how many entries its chain has, or is to have."`
 }
 
 // HomeList names homes.

@@ -84,7 +84,7 @@ func (s *server) passportRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "begin-recovery", Method: http.MethodPost, Path: largeBodies, Tags: []string{atR3}, DefaultStatus: http.StatusCreated,
 		Summary:     "Makes room for an avatar by its passport, since its home is gone for good, and says what its owner is asked to order.",
-		Description: "The body is the length of a JSON object in 4 bytes, big-endian, the object {passport, farewell, view}, and the passport's manifest.",
+		Description: "The body is the length of a JSON object in 4 bytes, big-endian, the object {passport, farewell, policy, view}, and the passport's manifest.",
 		RequestBody: octets("A passport's word and manifest."),
 	}, s.beginRecovery)
 	serving(s, h, huma.Operation{
@@ -172,6 +172,7 @@ type CrossingProof struct {
 type NewRecovery struct {
 	Passport string       `json:"passport"` // its word
 	Farewell string       `json:"farewell,omitempty"`
+	Policy   string       `json:"policy,omitempty"` // the avatar's, as its owner signed it for its former world
 	View     *policy.View `json:"view,omitempty"`
 }
 
@@ -210,7 +211,7 @@ func (s *server) beginRecovery(ctx context.Context, in *OctetBody) (*body[Crossi
 	if err := unmarshal(pieces[0], &n); err != nil {
 		return nil, carnet.Errorf(carnet.Malformed, "what is asked for can't be read: %v", err)
 	}
-	b := move.Brought{Word: n.Passport, Farewell: n.Farewell, Manifest: pieces[1]}
+	b := move.Brought{Word: n.Passport, Farewell: n.Farewell, Policy: n.Policy, Manifest: pieces[1]}
 	if n.View != nil {
 		if err := n.View.Enforced(); err != nil {
 			return nil, err

@@ -348,6 +348,21 @@ func (a *Agent) TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte,
 	return nil
 }
 
+// ComingCeiling is the label that all stays within whose keys came for an arriving avatar.
+func (a *Agent) ComingCeiling(_ context.Context, id carnet.AvatarID) (label carnet.Label, err error) {
+	r, done, err := a.comes(id)
+	if err != nil {
+		return label, err
+	}
+	defer done()
+	for _, c := range r.coming {
+		if c.doc.Ceiling != nil {
+			label = label.Join(carnet.Label(*c.doc.Ceiling))
+		}
+	}
+	return label, nil
+}
+
 // openBag opens a key bag that is sealed to one of this world's reception keys.
 func (a *Agent) openBag(sealed []byte, want seal.Expected) (*seal.Bag, error) {
 	id, err := seal.BagReception(sealed)

@@ -65,7 +65,21 @@ func (p *PassportOf) summary() string {
 		}
 		keys = fmt.Sprintf("Keys are sealed to %s.", strings.Join(names, " and "))
 	}
-	return fmt.Sprintf("A passport of the home %s, whose owner is %s. %s Its batches are sealed and weren't opened: what they hold is their senders' signed word.\n", p.Home, p.Owner, keys)
+	text := fmt.Sprintf("A passport of the home %s, whose owner is %s. %s Its batches are sealed and weren't opened: what they hold is their senders' signed word.\n", p.Home, p.Owner, keys)
+	for _, i := range p.Items {
+		receipts := "and the registrar's words on a ledger that is known"
+		if !i.Receipts {
+			receipts = "by the registrar's signature alone"
+		}
+		text += fmt.Sprintf("The item %s, %q, a %s of %s: its chain is proved from its issuer on, %s. Whether it is the avatar's still, only the register knows.\n", i.Item, i.Title, i.Kind, i.Issuer, receipts)
+	}
+	if p.Policy > 0 {
+		text += fmt.Sprintf("The avatar's policy, version %d, is in it, as its owner signed it.\n", p.Policy)
+	}
+	if p.Grants > 0 {
+		text += fmt.Sprintf("It lists %s that its world had in force: they don't come along.\n", number(uint64(p.Grants), "grant", "grants"))
+	}
+	return text
 }
 
 // summary says what was left out, and who says so.

@@ -48,4 +48,21 @@ type PassportOf struct {
 	Readers  []carnet.PartyID  `json:"readers"` // for whom keys are in it
 	Bags     int               `json:"bags"`
 	Farewell bool              `json:"farewell"`
+	// Items are those that the avatar had, Grants how many were in force, Policy the version
+	// of its owner's policy; 0: there is none.
+	Items  []PassportItem `json:"items,omitempty"`
+	Grants int            `json:"grants,omitempty"`
+	Policy uint64         `json:"policy,omitempty"`
+}
+
+// PassportItem is an item of a passport's avatar, whose chain was verified.
+type PassportItem struct {
+	Item    carnet.ItemID `json:"item"`
+	Kind    string        `json:"kind"`
+	Title   string        `json:"title"`
+	Issuer  string        `json:"issuer"` // did:key
+	Entries int           `json:"entries"`
+	// Receipts: the registrar's words in the chain are on a ledger that is known, too;
+	// otherwise its signature stands alone.
+	Receipts bool `json:"receipts"`
 }

@@ -188,10 +188,12 @@ type ItemEvent string
 
 // The events of an item's chain.
 const (
-	ItemIssued  ItemEvent = "issued"
-	ItemGiven   ItemEvent = "given"
-	ItemMoved   ItemEvent = "moved"
-	ItemRetired ItemEvent = "retired"
+	ItemIssued ItemEvent = "issued"
+	ItemGiven  ItemEvent = "given"
+	ItemMoved  ItemEvent = "moved"
+	// ItemRecovered: by a passport, since the world where it was is gone.
+	ItemRecovered ItemEvent = "recovered"
+	ItemRetired   ItemEvent = "retired"
 )
 
 // ItemEntry is one link of an item's chain, signed by the world where the item is
@@ -208,7 +210,7 @@ type ItemEntry struct {
 
 	Home     string    `json:"home,omitempty"`     // of an issue: the registrar's answer at the enrolment
 	Gift     string    `json:"gift,omitempty"`     // of a gift: the owner's
-	Order    string    `json:"order,omitempty"`    // of a move, or of a retirement with one: the owner's
+	Order    string    `json:"order,omitempty"`    // of a move, or of a retirement with one: the owner's; of a recovery: that
 	Terms    []byte    `json:"terms,omitempty"`    // of a retirement with a move: the order's
 	Decision string    `json:"decision,omitempty"` // the registrar's about the order
 	Proof    *OnLedger `json:"proof,omitempty"`    // that the answer or decision is on the registrar's ledger
@@ -258,7 +260,7 @@ func (e ItemEntry) check() error {
 		right = has(true, false, false, false, false) && e.Number == 1 && e.Proof != nil
 	case ItemGiven:
 		right = has(false, true, false, false, false) && e.Proof == nil
-	case ItemMoved:
+	case ItemMoved, ItemRecovered:
 		right = has(false, false, true, false, true) && e.Proof != nil
 	case ItemRetired:
 		right = (has(false, false, true, true, true) || has(false, false, false, false, false)) && e.Proof == nil

@@ -26,6 +26,9 @@ type HomeAnswer struct {
 	// Incarnation counts the world's claims of the home (docs/design/crossing.md).
 	Incarnation uint64 `json:"incarnation"`
 	Asked       string `json:"asked"` // the asker's nonce, so that no older answer serves
+	// Chain is how many entries the chain of an item has, as its world said last; absent:
+	// it said nothing, or the home is an avatar's.
+	Chain uint64 `json:"chain,omitempty"`
 	// Recovery is what somebody asks for whom its owner ordered to be its home next;
 	// absent: nobody does.
 	Recovery Petitioned `json:"recovery,omitzero"`
@@ -365,6 +368,9 @@ func ParseMoveTerms(data []byte, o Order) (t MoveTerms, err error) {
 	}
 	if !slices.Contains(o.Homes, t.Home) {
 		return t, carnet.Errorf(carnet.Malformed, "the order doesn't name the avatar's home")
+	}
+	if o.Recovers != nil && (t.Alone || len(t.Retired) > 0) {
+		return t, carnet.Errorf(carnet.Malformed, "a recovery is of an avatar, and ends none of its items")
 	}
 	if t.Redact != nil && o.Recovers != nil {
 		return t, carnet.Errorf(carnet.Malformed, "a recovery brings what its passport has, and leaves nothing behind")

@@ -54,14 +54,26 @@ type Passport struct {
 }
 
 // Farewell is a source's word that it acts as a home no more under an incarnation,
-// and that a manifest is the last of it.
+// nor as those of the avatar's items, and that a manifest is the last of it.
 type Farewell struct {
 	Registrar   string             `json:"registrar"`
 	Source      string             `json:"source"`
 	Home        carnet.HomeID      `json:"home"`
 	Incarnation uint64             `json:"incarnation"`
+	Items       []Incarnate        `json:"items,omitempty"` // their homes, ascending
 	Manifest    carnet.Fingerprint `json:"manifest"`
 	Made        time.Time          `json:"made"`
+}
+
+// Incarnate is a home in an incarnation.
+type Incarnate struct {
+	Home        carnet.HomeID `json:"home"`
+	Incarnation uint64        `json:"incarnation"`
+}
+
+// Of reports whether the farewell is to a home in an incarnation.
+func (f Farewell) Of(home carnet.HomeID, incarnation uint64) bool {
+	return f.Home == home && f.Incarnation == incarnation || slices.Contains(f.Items, Incarnate{home, incarnation})
 }
 
 const (
@@ -156,6 +168,13 @@ func (p Passport) check() error {
 func (f Farewell) check() error {
 	if f.Incarnation == 0 || !whole(f.Made) {
 		return carnet.Errorf(carnet.Malformed, "a farewell names the incarnation %d, and is made at %v: want one from 1 on, and whole seconds", f.Incarnation, f.Made)
+	}
+	homes := make([]carnet.HomeID, 0, len(f.Items))
+	for _, i := range f.Items {
+		homes = append(homes, i.Home)
+	}
+	if len(homes) >= maxHomes || !ascending(homes) || slices.Contains(homes, f.Home) || slices.ContainsFunc(f.Items, func(i Incarnate) bool { return i.Incarnation == 0 }) {
+		return carnet.Errorf(carnet.Malformed, "a farewell names %d homes of items: want each once, ascending, with its incarnation", len(homes))
 	}
 	return dids(f.Registrar)
 }

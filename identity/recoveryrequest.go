@@ -19,8 +19,12 @@ type RecoveryRequest struct {
 	TargetKey   string          `json:"target_key"`
 	To          carnet.AvatarID `json:"to"`
 	Incarnation uint64          `json:"incarnation"` // of the home, as the registrar says now
-	View        json.RawMessage `json:"view,omitempty"`
-	Heads       []Head          `json:"heads"` // of the passport's manifest
+	Items       []ComingItem    `json:"items,omitempty"`
+	// Policy is the avatar's policy as it was signed for its former world; absent: it had
+	// none.
+	Policy string          `json:"policy,omitempty"`
+	View   json.RawMessage `json:"view,omitempty"`
+	Heads  []Head          `json:"heads"` // of the passport's manifest
 	// Reception is the target's announcement, to which the passport's keys are sealed
 	// anew. It is good for a day.
 	Reception   []byte   `json:"reception"`
@@ -28,6 +32,20 @@ type RecoveryRequest struct {
 	Sensitivity string   `json:"sensitivity"`
 	Residency   []string `json:"residency,omitempty"`
 	Report      []string `json:"report"`
+}
+
+// ComingItem is an item that comes along, with the incarnation of its home.
+type ComingItem struct {
+	MovingItem
+	Incarnation uint64 `json:"incarnation"`
+}
+
+// Moving are the items as an order's terms name them.
+func (r RecoveryRequest) Moving() (all []MovingItem) {
+	for _, i := range r.Items {
+		all = append(all, i.MovingItem)
+	}
+	return all
 }
 
 // Recovered is what an owner signed for a RecoveryRequest, with the passport's keys,
@@ -85,7 +103,27 @@ func (r RecoveryRequest) check() (p Passport, err error) {
 			return p, err
 		}
 	}
-	return OpenPassport(r.Passport)
+	if err := checkMoving(r.Moving(), nil, false); err != nil {
+		return p, err
+	}
+	if p, err = OpenPassport(r.Passport); err != nil {
+		return p, err
+	}
+	homes := map[carnet.HomeID]bool{p.Home: true}
+	for _, i := range r.Items {
+		if homes[i.Home] || i.Incarnation == 0 {
+			return p, carnet.Errorf(carnet.Malformed, "the recovery request names the home %s twice, or in no incarnation", i.Home)
+		}
+		homes[i.Home] = true
+	}
+	if r.Policy == "" {
+		return p, nil
+	}
+	policy, err := OpenAvatarPolicy(r.Policy)
+	if err == nil && (policy.World != p.Source || policy.Avatar != p.Avatar) {
+		err = carnet.Errorf(carnet.Malformed, "the recovery request has a policy that isn't of the avatar that is to come")
+	}
+	return p, err
 }
 
 // Clearance is what the target says that it may hold.
@@ -95,22 +133,42 @@ func (r RecoveryRequest) Clearance() (c carnet.Clearance, err error) {
 	return c, err
 }
 
+// Homes are the homes that are recovered, ascending, and their incarnations.
+func (r RecoveryRequest) Homes(p Passport) (homes []carnet.HomeID, incarnations []uint64) {
+	of := map[carnet.HomeID]uint64{p.Home: r.Incarnation}
+	for _, i := range r.Items {
+		of[i.Home] = i.Incarnation
+	}
+	homes = homesOf(p.Home, r.Moving(), false)
+	for _, h := range homes {
+		incarnations = append(incarnations, of[h])
+	}
+	return homes, incarnations
+}
+
 // Sign makes the recovery and its terms. owner is the key that is registered for the
-// home, there the owner's key for the target.
-func (r RecoveryRequest) Sign(owner ed25519.PrivateKey, there ed25519.PublicKey, now time.Time, life time.Duration) (recovery string, terms []byte, err error) {
+// home, there the owner's key for the target, which signs the avatar's policy anew.
+func (r RecoveryRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, life time.Duration) (recovery string, terms []byte, err error) {
 	p, err := r.check()
 	if err != nil {
 		return "", nil, err
 	}
-	terms, err = MoveTerms{Avatar: p.Avatar, Home: p.Home, To: r.To, Owner: DID(there), View: r.View, Heads: r.Heads}.Marshal()
+	policy, err := signedFor(r.Policy, there, r.TargetKey, r.To)
 	if err != nil {
 		return "", nil, err
 	}
+	terms, err = MoveTerms{
+		Avatar: p.Avatar, Home: p.Home, To: r.To, Owner: DID(there.Public().(ed25519.PublicKey)), View: r.View, Policy: policy, Heads: r.Heads, Items: r.Moving(),
+	}.Marshal()
+	if err != nil {
+		return "", nil, err
+	}
+	homes, incarnations := r.Homes(p)
 	now = now.UTC().Truncate(time.Second)
 	recovery, err = SignRecovery(owner, Order{
 		Crossing: r.Recovery, Registrar: p.Registrar, Owner: p.Owner, Source: p.Source, Target: r.TargetKey,
-		Homes: []carnet.HomeID{p.Home}, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
-		Recovers: &Recovers{Manifest: p.Manifest, Incarnations: []uint64{r.Incarnation}},
+		Homes: homes, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
+		Recovers: &Recovers{Manifest: p.Manifest, Incarnations: incarnations},
 	})
 	return recovery, terms, err
 }
@@ -121,11 +179,15 @@ func (r RecoveryRequest) Explain(p Passport) []string {
 	if len(r.View) > 0 {
 		sent = "What your things send goes there from then on, as far as this view lets it: " + string(r.View)
 	}
-	return []string{
+	lines := []string{
 		fmt.Sprintf("Your avatar %s gets a new home, %s, whose key is %s, since the world where it lives is gone for good.", p.Avatar, r.Target, r.TargetKey),
 		fmt.Sprintf("It comes as it was at %s, when its passport was made. What came to the world since then, and your things don't have any more, is lost.", p.Made.Format(time.RFC3339)),
 		fmt.Sprintf("The registrar whose key is %s gives the world whose key is %s time to show itself; if it does, everything stays as it is.", p.Registrar, p.Source),
 		fmt.Sprintf("The keys to its history are given to %s, which says that it uses them for %s and may hold %s.", r.Target, r.Purpose, r.Sensitivity),
 		sent,
 	}
+	for _, i := range r.Items {
+		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) comes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
+	}
+	return lines
 }

@@ -155,43 +155,25 @@ func (b *Book) Give(ctx context.Context, token string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	// A claim for a gift that isn't taken would make the item's passports worth nothing.
+	if k, _, taken, err := b.givable(ctx, g, token, owner); err != nil || taken {
+		return infoOf(k), err
+	}
 	if err := b.claim(ctx, g.Item); err != nil {
 		return Info{}, err
 	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	k, err := b.here(g.Item)
-	if err != nil {
-		return Info{}, err
-	}
-	entries, err := b.entries(ctx, g.Item)
-	if err != nil {
-		return Info{}, err
-	}
-	if last, err := identity.OpenItemEntry(entries[len(entries)-1]); err == nil && last.Gift == token {
-		return k.info(), nil
-	}
-	now := b.cfg.Now()
-	switch {
-	case g.World != b.did || g.Owner != k.Owner:
-		return Info{}, carnet.Errorf(carnet.Forbidden, "the gift isn't by the item's owner, for this world").WithFix("give it with the keystore of its owner")
-	case g.From != k.Avatar || g.After != k.Last:
-		return Info{}, carnet.Errorf(carnet.Conflict, "the item has changed hands since the gift was signed").WithFix("sign it anew: carnet item give")
-	case now.Add(skew).Before(g.Made) || !now.Before(g.Until):
-		return Info{}, carnet.Errorf(carnet.Forbidden, "the gift is good from %s until %s", g.Made.Format(time.RFC3339), g.Until.Format(time.RFC3339)).WithFix("sign it anew: carnet item give")
-	case owner != k.Owner:
-		return Info{}, carnet.Errorf(carnet.Forbidden, "the avatar %s is under another owner's key, and the register keeps an item's owner for ever", g.To).
-			WithFix("give it to an avatar of the same owner")
-	}
-	if err := b.room(g.To); err != nil {
-		return Info{}, err
+	k, entries, taken, err := b.givable(ctx, g, token, owner)
+	if err != nil || taken {
+		return infoOf(k), err
 	}
 	entry, err := b.entry(k, identity.ItemEntry{What: identity.ItemGiven, Avatar: g.To, Owner: k.Owner, Gift: token})
 	if err != nil {
 		return Info{}, err
 	}
 	next := *k
-	next.Avatar, next.Slot, next.Since = g.To, "", now.UTC().Truncate(time.Second)
+	next.Avatar, next.Slot, next.Since = g.To, "", b.cfg.Now().UTC().Truncate(time.Second)
 	var c change
 	if err := b.setChain(&c, next, append(entries, entry)); err != nil {
 		return Info{}, err
@@ -203,33 +185,78 @@ func (b *Book) Give(ctx context.Context, token string) (Info, error) {
 	return c.items[0].info(), nil
 }
 
-// claim makes sure that the register has an item here: this world's store may be an
-// older copy, and what has left it since isn't changed any more.
+// givable refuses a gift that can't be taken now; owner is the registered one of who gets
+// it. taken: it was before.
+func (b *Book) givable(ctx context.Context, g identity.Gift, token, owner string) (k *kept, entries []string, taken bool, err error) {
+	if k, err = b.here(g.Item); err != nil {
+		return nil, nil, false, err
+	}
+	if entries, err = b.entries(ctx, g.Item); err != nil {
+		return nil, nil, false, err
+	}
+	if last, err := identity.OpenItemEntry(entries[len(entries)-1]); err == nil && last.Gift == token {
+		return k, entries, true, nil
+	}
+	now := b.cfg.Now()
+	switch {
+	case g.World != b.did || g.Owner != k.Owner:
+		err = carnet.Errorf(carnet.Forbidden, "the gift isn't by the item's owner, for this world").WithFix("give it with the keystore of its owner")
+	case g.From != k.Avatar || g.After != k.Last:
+		err = carnet.Errorf(carnet.Conflict, "the item has changed hands since the gift was signed").WithFix("sign it anew: carnet item give")
+	case now.Add(skew).Before(g.Made) || !now.Before(g.Until):
+		err = carnet.Errorf(carnet.Forbidden, "the gift is good from %s until %s", g.Made.Format(time.RFC3339), g.Until.Format(time.RFC3339)).WithFix("sign it anew: carnet item give")
+	case owner != k.Owner:
+		err = carnet.Errorf(carnet.Forbidden, "the avatar %s is under another owner's key, and the register keeps an item's owner for ever", g.To).
+			WithFix("give it to an avatar of the same owner")
+	case k.Entries >= maxEntries:
+		err = carnet.Errorf(carnet.TooLarge, "the item %s has a chain of %d entries, and no more are taken", g.Item, k.Entries)
+	default:
+		err = b.room(g.To)
+	}
+	if err != nil {
+		return nil, nil, false, err
+	}
+	return k, entries, false, nil
+}
+
+// infoOf is an item's info; nil: there is none.
+func infoOf(k *kept) Info {
+	if k == nil {
+		return Info{}
+	}
+	return k.info()
+}
+
+// claim makes sure that the register has an item here, whose chain gets another entry:
+// this world's store may be an older copy, and what has left it since isn't changed any
+// more; nor comes an item by a passport that was made before it was changed.
 func (b *Book) claim(ctx context.Context, id carnet.ItemID) error {
 	k, err := b.here(id)
 	if err != nil {
 		return err
 	}
-	return b.cfg.Homes.ClaimItem(ctx, k.item.Registrar, k.item.Home)
+	return b.cfg.Homes.ClaimItem(ctx, k.item.Registrar, k.item.Home, k.Entries+1)
 }
 
 // Retire ends an item of this world's own for ever.
 func (b *Book) Retire(ctx context.Context, id carnet.ItemID) (Info, error) {
-	if k, err := b.item(id); err == nil && k.State == Retired {
+	k, err := b.item(id)
+	switch {
+	case err != nil:
+		return Info{}, err
+	case k.State == Retired:
 		return k.info(), nil
+	case k.State == Here && k.item.Issuer != b.did:
+		return Info{}, carnet.Errorf(carnet.Forbidden, "the item %s was issued by %s, who alone retires it", id, k.item.World).
+			WithFix("its owner can have it end when its avatar moves on: carnet avatar move --leave")
 	}
 	if err := b.claim(ctx, id); err != nil {
 		return Info{}, err
 	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	k, err := b.here(id)
-	if err != nil {
+	if k, err = b.here(id); err != nil {
 		return Info{}, err
-	}
-	if k.item.Issuer != b.did {
-		return Info{}, carnet.Errorf(carnet.Forbidden, "the item %s was issued by %s, who alone retires it", id, k.item.World).
-			WithFix("its owner can have it end when its avatar moves on: carnet avatar move --leave")
 	}
 	var c change
 	if err := b.retire(ctx, &c, *k, identity.ItemEntry{}); err != nil {

@@ -26,7 +26,7 @@ func (b *Book) Homes() (all []Home) {
 	defer b.mu.RUnlock()
 	for _, k := range b.items {
 		if k.State == Here {
-			all = append(all, Home{k.item.ID, k.item.Home, k.item.Registrar, k.Owner, k.Frozen})
+			all = append(all, Home{k.item.ID, k.item.Home, k.item.Registrar, k.Owner, k.Avatar, k.Frozen, k.Entries})
 		}
 	}
 	return all
@@ -38,7 +38,9 @@ type Home struct {
 	Home      carnet.HomeID
 	Registrar string
 	Owner     string
+	Avatar    carnet.AvatarID // that has it
 	Frozen    carnet.CrossingID
+	Entries   int // of its chain
 }
 
 // Leaves refuses items that can't leave by an order: each must be the avatar's, under
@@ -117,6 +119,49 @@ func (b *Book) Freeze(ctx context.Context, l Leaving, owner string) ([]identity.
 			return nil, err
 		}
 		proofs = append(proofs, p)
+	}
+	return proofs, nil
+}
+
+// Passported returns what proves the items that an avatar has under an owner's key at a
+// registrar, for its passport. With a crossing other than zero, which is the passport's, they keep still
+// for it, durably, as far as they don't for another, and the avatar gets no more.
+func (b *Book) Passported(ctx context.Context, avatar carnet.AvatarID, registrar, owner string, still carnet.CrossingID) (proofs []identity.ItemProof, err error) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	var c change
+	for _, have := range b.Of(avatar) {
+		k, err := b.item(have.ID)
+		if err != nil {
+			return nil, err
+		}
+		if k.Owner != owner || k.item.Registrar != registrar {
+			continue // it moves on its own only
+		}
+		if still != (carnet.CrossingID{}) && k.Frozen != still {
+			if k.Frozen != (carnet.CrossingID{}) {
+				return nil, carnet.Errorf(carnet.Conflict, "its item %s keeps still for the crossing %s", k.item.ID, k.Frozen).
+					WithFix("wait until that is decided: carnet avatar status %s", k.Frozen)
+			}
+			next := *k
+			next.Frozen = still
+			if err := b.set(&c, next); err != nil {
+				return nil, err
+			}
+		}
+		p, err := b.Proof(ctx, k.item.ID)
+		if err != nil {
+			return nil, err
+		}
+		proofs = append(proofs, p)
+	}
+	if len(c.items) > 0 {
+		if err := b.apply(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	if still != (carnet.CrossingID{}) {
+		b.Still(avatar, still)
 	}
 	return proofs, nil
 }
@@ -233,6 +278,7 @@ type Checked struct {
 	Looks   Looks
 	Home    carnet.HomeID
 	Version uint64
+	Entries int // of its chain
 }
 
 // Check verifies what proves the items of an order, each from its issuer on, and
@@ -284,7 +330,12 @@ func (b *Book) check(c Coming, m identity.MovingItem, p identity.ItemProof) (Che
 	if err == nil && l.Kind != m.As {
 		err = carnet.Errorf(carnet.Forbidden, "it counts as %s here, and the order says %s", l.Kind, m.As)
 	}
-	return Checked{l, h.Home, h.Version}, err
+	return Checked{l, h.Home, h.Version, len(h.Entries)}, err
+}
+
+// CheckOne is Check of one item.
+func (b *Book) CheckOne(c Coming, m identity.MovingItem, p identity.ItemProof) (Checked, error) {
+	return b.check(c, m, p)
 }
 
 // Landing are a committed crossing's items, at its target.
@@ -293,12 +344,18 @@ type Landing struct {
 	Avatar carnet.AvatarID // that has them here
 	Proofs []identity.ItemProof
 	Looks  []Looks // of each, as Check said
+	// Recovered: by a passport; the order is the owner's recovery.
+	Recovered bool
 	Committed
 }
 
 // Land makes items that came ones of this world's, all in one transaction. What has
 // landed already is passed over.
 func (b *Book) Land(ctx context.Context, l Landing) error {
+	what := identity.ItemMoved
+	if l.Recovered {
+		what = identity.ItemRecovered
+	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	var c change
@@ -321,7 +378,7 @@ func (b *Book) Land(ctx context.Context, l Landing) error {
 		if h.Issuer != b.did {
 			next.Looks = &l.Looks[n]
 		}
-		entry, err := b.entry(&next, identity.ItemEntry{What: identity.ItemMoved, Avatar: l.Avatar, Owner: h.Owner, Order: l.Order, Decision: l.Decision, Proof: &l.Proof})
+		entry, err := b.entry(&next, identity.ItemEntry{What: what, Avatar: l.Avatar, Owner: h.Owner, Order: l.Order, Decision: l.Decision, Proof: &l.Proof})
 		if err != nil {
 			return err
 		}

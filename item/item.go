@@ -49,9 +49,9 @@ type Homes interface {
 	// OwnerOf returns the key that is registered for the home of an avatar that is
 	// here, as a did:key.
 	OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, error)
-	// ClaimItem makes sure, once since the start, that an item's home is at this world:
-	// carnet.Conflict if it is elsewhere by now.
-	ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error
+	// ClaimItem makes sure that an item's home is at this world, and says there how many
+	// entries its chain is to have from now on: carnet.Conflict if it is elsewhere by now.
+	ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error
 }
 
 // Enrolled is a home that the register has enrolled.

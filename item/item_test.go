@@ -89,7 +89,7 @@ func (h homes) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, error
 	return "", carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
 }
 
-func (h homes) ClaimItem(context.Context, string, carnet.HomeID) error { return h.elsewhere }
+func (h homes) ClaimItem(context.Context, string, carnet.HomeID, int) error { return h.elsewhere }
 
 func (s *stage) issue(kind string, attributes identity.Attributes) Info {
 	s.t.Helper()

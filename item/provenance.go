@@ -70,7 +70,7 @@ func (h *History) add(token string, key *ledger.Key) error {
 		err = h.issued(e)
 	case identity.ItemGiven:
 		err = h.given(e)
-	case identity.ItemMoved:
+	case identity.ItemMoved, identity.ItemRecovered:
 		err = h.moved(e)
 	case identity.ItemRetired:
 		err = h.ended(e)
@@ -123,8 +123,8 @@ func (h *History) given(e identity.ItemEntry) error {
 	return nil
 }
 
-// moved: by the world where it comes to, by the owner's order and the registrar's
-// commit of it.
+// moved: by the world where it comes to, by the owner's order, or recovery, and the
+// registrar's commit of it.
 func (h *History) moved(e identity.ItemEntry) error {
 	o, d, err := ordered(e)
 	if err != nil {
@@ -144,7 +144,11 @@ func (h *History) moved(e identity.ItemEntry) error {
 }
 
 func ordered(e identity.ItemEntry) (o identity.Order, d identity.Decision, err error) {
-	if o, err = identity.OpenOrder(e.Order); err != nil {
+	read := identity.OpenOrder
+	if e.What == identity.ItemRecovered {
+		read = identity.OpenRecovery
+	}
+	if o, err = read(e.Order); err != nil {
 		return o, d, err
 	}
 	if d, err = identity.OpenDecision(e.Decision); err != nil {
@@ -152,6 +156,9 @@ func ordered(e identity.ItemEntry) (o identity.Order, d identity.Decision, err e
 	}
 	if d.Crossing != o.Crossing || d.Of(carnet.FingerprintOf([]byte(e.Order))) != identity.Commit {
 		return o, d, broken("has a decision that isn't a commit of its order")
+	}
+	if r := o.Recovers; r != nil && r.Manifest != *d.Manifest {
+		return o, d, broken("has a decision about another passport than its recovery")
 	}
 	return o, d, nil
 }

@@ -33,8 +33,8 @@ func (h homes) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, err
 }
 
 // ClaimItem implements item.Homes.
-func (h homes) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
-	return h.node.api.Moves.ClaimItem(ctx, registrar, home)
+func (h homes) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
+	return h.node.api.Moves.ClaimItem(ctx, registrar, home, entries)
 }
 
 // ledgerOf returns the key of a registrar's ledger, if the world's depot is that

@@ -73,12 +73,31 @@ func (p passports) write(ctx context.Context, id carnet.AvatarID, n api.NewPassp
 	}
 	o := passport.Options{
 		World: evidence.World{Party: p.node.config.Party, Key: evidence.PublicKey(public)}, Signer: signer,
-		Word: e.Word, Manifest: e.Manifest, Bags: e.Bags, Farewell: e.Farewell,
+		Word: e.Word, Manifest: e.Manifest, Bags: e.Bags, Farewell: e.Farewell, Policy: e.Policy,
+	}
+	if o.Grants, err = p.grants(id); err != nil {
+		return err
 	}
 	for _, to := range e.Readers {
 		o.Readers = append(o.Readers, passport.Reader(to))
 	}
 	return passport.Write(ctx, dir, p.node.api.World, o)
+}
+
+// grants are those of an avatar that are in force.
+func (p passports) grants(id carnet.AvatarID) (all []passport.Granted, err error) {
+	now := time.Now()
+	for _, g := range p.node.api.Entities.Grants(nil) {
+		if g.Avatar != id || g.Revoked != nil || !now.Before(g.Expires) {
+			continue
+		}
+		view, err := g.View.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, passport.Granted{To: g.To.String(), Actions: g.Actions, Purpose: g.Purpose, Onward: g.Onward, Expires: g.Expires.UTC(), View: view})
+	}
+	return all, nil
 }
 
 // Announce implements api.Passports.

@@ -2,11 +2,13 @@ package owner
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"slices"
 	"time"
 
 	"carnet"
 	"carnet/identity"
+	"carnet/policy"
 	"carnet/seal"
 )
 
@@ -69,8 +71,9 @@ func (k *Keystore) only(party carnet.PartyID) (int, error) {
 
 // Recover signs what a recovery request asks for, by the key that is registered for the
 // avatar's home, and seals the keys in a passport's bags anew, to the target. Bags that
-// aren't for this keystore are left out. What is returned is on disk, with the key for
-// the target.
+// aren't for this keystore are left out. The avatar's policy goes along as it was signed
+// last, here or as the request has it, and binds the recovery itself. What is returned is
+// on disk, with the key for the target.
 func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.Time, life time.Duration) (identity.Recovered, error) {
 	var none identity.Recovered
 	document, err := r.Marshal()
@@ -91,7 +94,17 @@ func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.T
 	if err != nil {
 		return none, err
 	}
-	sealed, err := k.sealAnew(r, word, owner, target, bags, now)
+	if r.Policy, err = k.newestPolicy(word.Avatar, r.Policy); err != nil {
+		return none, err
+	}
+	bounds, err := boundsOf(r.Policy)
+	if err != nil {
+		return none, err
+	}
+	if err := mayCome(r, bounds, now); err != nil {
+		return none, err
+	}
+	sealed, err := k.sealAnew(r, word, owner, target, bags, bounds, now)
 	if err != nil {
 		return none, err
 	}
@@ -100,19 +113,88 @@ func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.T
 	if err != nil {
 		return none, err
 	}
-	recovery, terms, err := r.Sign(owner, there.Public().(ed25519.PublicKey), now, min(life, identity.RecoveryLife))
+	recovery, terms, err := r.Sign(owner, there, now, min(life, identity.RecoveryLife))
 	if err != nil {
 		return none, err
 	}
 	if err := k.Pinned(world, r.To); err != nil {
 		return none, err
 	}
+	if err := k.keepPolicyOf(terms); err != nil {
+		return none, err
+	}
 	return identity.Recovered{Recovery: recovery, Terms: terms, Bags: sealed}, nil
+}
+
+// PolicyFor is the policy under which an avatar would be recovered; empty: none.
+func (k *Keystore) PolicyFor(r identity.RecoveryRequest) (string, error) {
+	word, err := identity.OpenPassport(r.Passport)
+	if err != nil {
+		return "", err
+	}
+	return k.newestPolicy(word.Avatar, r.Policy)
+}
+
+// newestPolicy is the policy of an avatar as it was signed last: in the keystore, or as a
+// request has it, which may be newer than this copy of the keystore. Empty: it has none.
+func (k *Keystore) newestPolicy(avatar carnet.AvatarID, asked string) (string, error) {
+	had, _, err := k.policy(avatar)
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return "", err
+	}
+	if asked == "" {
+		return had.Signed, nil
+	}
+	said, err := identity.OpenAvatarPolicy(asked)
+	if err != nil {
+		return "", err
+	}
+	if w := k.worldOf(said.Owner); w == nil || !slices.Contains(w.Avatars, avatar) {
+		return "", carnet.Errorf(carnet.Forbidden, "the request has a policy of the avatar %s that no key of this keystore has signed", avatar).
+			WithFix("import the passport anew: carnet avatar import")
+	}
+	if said.Version > had.Said.Version {
+		return asked, nil
+	}
+	return had.Signed, nil
+}
+
+func boundsOf(signed string) (b policy.Bounds, err error) {
+	if signed == "" {
+		return b, nil
+	}
+	said, err := identity.OpenAvatarPolicy(signed)
+	if err != nil {
+		return b, err
+	}
+	b, err = policy.ParseBounds(said.Policy)
+	b.Version = said.Version
+	return b, err
+}
+
+// mayCome refuses a recovery that the avatar's policy forbids. The order is the owner's
+// word, and so is the policy: neither is passed over for the other.
+func mayCome(r identity.RecoveryRequest, b policy.Bounds, now time.Time) error {
+	err := b.MayCross(r.TargetKey, r.Target, now)
+	for _, i := range r.Items {
+		if err == nil {
+			err = b.MayTakeItem(i.Item)
+		}
+	}
+	return newer(err)
+}
+
+// newer says what to do about one's own policy.
+func newer(err error) error {
+	if e, ok := errors.AsType[*carnet.Error](err); ok {
+		return e.WithFix("if you mean it, sign a newer policy that lets it: carnet owner policy set AVATAR FILE --keystore FILE; then import the passport with it, and approve again")
+	}
+	return err
 }
 
 // sealAnew opens the bags that are sealed to a reception key of this keystore, and seals
 // their keys to the target: what it is cleared for, by its own word.
-func (k *Keystore) sealAnew(r identity.RecoveryRequest, word identity.Passport, owner ed25519.PrivateKey, target ed25519.PublicKey, bags [][]byte, now time.Time) (sealed [][]byte, err error) {
+func (k *Keystore) sealAnew(r identity.RecoveryRequest, word identity.Passport, owner ed25519.PrivateKey, target ed25519.PublicKey, bags [][]byte, bounds policy.Bounds, now time.Time) (sealed [][]byte, err error) {
 	source, err := identity.ParseDID(word.Source)
 	if err != nil {
 		return nil, err
@@ -142,6 +224,11 @@ func (k *Keystore) sealAnew(r identity.RecoveryRequest, word identity.Passport, 
 		}
 		if opened.Grant != word.Passport {
 			return nil, carnet.Errorf(carnet.Forbidden, "a key bag is of another passport")
+		}
+		for _, e := range opened.Entries {
+			if s := e.Ceiling.Sensitivity; s&^bounds.MostHistory() != 0 {
+				return nil, newer(carnet.Errorf(carnet.Forbidden, "your policy of the avatar, version %d, forbids it: what crosses is %s at most, and its history is %s (cross.sensitivity)", bounds.Version, bounds.MostHistory(), s))
+			}
 		}
 		again, err := seal.Grant(owner, reception, seal.Terms{
 			Granter: Reader, Grant: r.Recovery, Purpose: r.Purpose, Clearance: clearance, Time: now, NotAfter: opened.NotAfter,

@@ -16,11 +16,13 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/policy"
 )
 
 // The files of a passport. There are no others.
@@ -31,18 +33,31 @@ const (
 	FileProofs    = "proofs.bin"
 	FileKeys      = "keys.bin"
 	FileItems     = "items.json"
+	FileGrants    = "grants.json" // only if there are any
 )
 
-// dataFiles are the files that the head has the hashes of, in its order.
+// dataFiles are the files that the head has the hashes of, in its order. The grants follow
+// them, if there are any.
 var dataFiles = []string{FileManifest, FileStretches, FileProofs, FileKeys, FileItems}
+
+// Granted is a grant that was in force when a passport was made, for the avatar's owner to
+// read: nobody gives it anew by that, for it names principals of a world that is gone.
+type Granted struct {
+	To      string            `json:"to"` // as its world calls them
+	Actions []identity.Action `json:"actions"`
+	Purpose string            `json:"purpose"`
+	Onward  bool              `json:"onward,omitempty"`
+	Expires time.Time         `json:"expires"`
+	View    json.RawMessage   `json:"view"`
+}
+
+// maxBelongings bounds what a passport has of items, and of grants.
+const maxBelongings = 64 << 20
 
 // IsFile reports whether only a passport has a file of that name.
 func IsFile(name string) bool {
-	return name == FileHead || name == FileStretches || name == FileProofs || name == FileItems
+	return name == FileHead || name == FileStretches || name == FileProofs || name == FileItems || name == FileGrants
 }
-
-// noItems is what the place of items holds: they aren't in this version.
-const noItems = "[]"
 
 // File is a file of a passport.
 type File struct {
@@ -64,6 +79,7 @@ type Head struct {
 	Word     string         `json:"word"`               // identity.Passport, by the world's key in the register
 	Readers  []Reader       `json:"readers"`            // none: there are no keys
 	Farewell string         `json:"farewell,omitempty"` // identity.Farewell
+	Policy   string         `json:"policy,omitempty"`   // the avatar's: identity.AvatarPolicy
 	Files    []File         `json:"files"`
 }
 
@@ -108,11 +124,8 @@ func (h *Head) check() (word identity.Passport, err error) {
 	if _, err := carnet.ParsePartyID(string(h.World.Party)); err != nil {
 		return word, err
 	}
-	names := make([]string, len(h.Files))
-	for i, f := range h.Files {
-		names[i] = f.Name
-	}
-	if !slices.Equal(names, dataFiles) || len(h.Readers) > maxReaders {
+	names := h.files()
+	if n := len(dataFiles); len(names) < n || !slices.Equal(names[:n], dataFiles) || len(names) > n && !slices.Equal(names[n:], []string{FileGrants}) || len(h.Readers) > maxReaders {
 		return word, carnet.Errorf(carnet.Malformed, "the passport's head names the files %.200q and %d readers, which none does", names, len(h.Readers))
 	}
 	if word, err = identity.OpenPassport(h.Word); err != nil {
@@ -120,6 +133,18 @@ func (h *Head) check() (word identity.Passport, err error) {
 	}
 	if word.World != h.World.Party || word.Signer != identity.DID(ed25519.PublicKey(h.World.Key)) || word.Manifest != h.file(FileManifest).Hash {
 		return word, carnet.Errorf(carnet.Tampered, "what the home's key says is of another passport, or of another key that signs it")
+	}
+	if h.Policy != "" {
+		p, err := identity.OpenAvatarPolicy(h.Policy)
+		if err != nil {
+			return word, err
+		}
+		if p.World != word.Source || p.Avatar != word.Avatar {
+			return word, carnet.Errorf(carnet.Tampered, "the policy is of another avatar, or for another world")
+		}
+		if _, err := policy.ParseBounds(p.Policy); err != nil {
+			return word, err
+		}
 	}
 	if h.Farewell != "" {
 		f, err := identity.OpenFarewell(h.Farewell)
@@ -131,6 +156,14 @@ func (h *Head) check() (word identity.Passport, err error) {
 		}
 	}
 	return word, nil
+}
+
+// files are those that the passport has beside its head.
+func (h *Head) files() (names []string) {
+	for _, f := range h.Files {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 func (h *Head) file(name string) File {

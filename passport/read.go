@@ -1,12 +1,15 @@
 package passport
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"carnet"
 	"carnet/avatar"
@@ -125,6 +128,30 @@ func (p *Passport) Bags() (bags [][]byte, err error) {
 		bags = append(bags, bag)
 	}
 	return nil, damaged(FileKeys, "has more than %d key bags", MaxBags)
+}
+
+// Grants are those that were in force when the passport was made.
+func (p *Passport) Grants() (all []Granted, err error) {
+	if !slices.Contains(p.Head.files(), FileGrants) {
+		return nil, nil
+	}
+	data, err := readSmall(filepath.Join(p.dir, FileGrants), maxBelongings)
+	if err != nil {
+		return nil, err
+	}
+	if carnet.FingerprintOf(data) != p.Head.file(FileGrants).Hash {
+		return nil, damaged(FileGrants, "is not the one that the world signed")
+	}
+	return readGrants(data)
+}
+
+func readGrants(data []byte) (all []Granted, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&all); err != nil {
+		return nil, damaged(FileGrants, "can't be read: %v", err)
+	}
+	return all, nil
 }
 
 // readPiece reads bytes that have their length before them; io.EOF: there are none.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -17,6 +18,9 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/evidence"
+	"carnet/identity"
+	"carnet/item"
+	"carnet/ledger"
 	"carnet/seal"
 )
 
@@ -37,6 +41,9 @@ func Verify(ctx context.Context, dir string, trust *evidence.Trust) (*evidence.R
 		return v.report, nil
 	}
 	v.p = p
+	if whole, err := v.listed(); err != nil || !whole {
+		return v.report, err
+	}
 	if err := v.describe(trust); err != nil {
 		return nil, err
 	}
@@ -55,6 +62,7 @@ type verification struct {
 	p      *Passport
 	report *evidence.Report
 
+	ledgers []ledger.Key                 // that are known
 	batches map[carnet.StreamID][]uint64 // numbers that are here
 	frames  map[carnet.PartyID]map[uint64]struct{}
 }
@@ -80,7 +88,7 @@ func (v *verification) files() (complete bool, err error) {
 	}
 	names := append([]string{FileHead}, dataFiles...)
 	for _, e := range entries {
-		if !slices.Contains(names, e.Name()) {
+		if !slices.Contains(names, e.Name()) && e.Name() != FileGrants {
 			v.whole(e.Name(), "the file doesn't belong to the passport")
 		}
 	}
@@ -101,6 +109,26 @@ func (v *verification) files() (complete bool, err error) {
 	return complete, nil
 }
 
+// listed reports whether the grants are there if the head names them, and only then.
+func (v *verification) listed() (right bool, err error) {
+	info, err := os.Lstat(filepath.Join(v.dir, FileGrants))
+	there := err == nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	switch named := slices.Contains(v.p.Head.files(), FileGrants); {
+	case named && !there:
+		v.whole(FileGrants, "the file is missing")
+	case there && !named:
+		v.whole(FileGrants, "the file doesn't belong to the passport")
+	case there && !info.Mode().IsRegular():
+		v.whole(FileGrants, "is not a regular file")
+	default:
+		return true, nil
+	}
+	return false, nil
+}
+
 // describe says what the passport is, and compares its keys with those that are
 // trusted.
 func (v *verification) describe(trust *evidence.Trust) error {
@@ -111,6 +139,13 @@ func (v *verification) describe(trust *evidence.Trust) error {
 	}
 	for _, reader := range p.Head.Readers {
 		r.Passport.Readers = append(r.Passport.Readers, reader.Reader)
+	}
+	if p.Head.Policy != "" {
+		said, err := identity.OpenAvatarPolicy(p.Head.Policy)
+		if err != nil {
+			return err
+		}
+		r.Passport.Policy = said.Version
 	}
 	own := evidence.Trust{Version: 1, Worlds: []evidence.World{p.Head.World}}
 	for i := range p.Manifest.Streams {
@@ -148,7 +183,19 @@ func (v *verification) describe(trust *evidence.Trust) error {
 			own.Ledgers = append(own.Ledgers, passage.Ledger)
 		}
 	}
+	if len(p.Manifest.Items) > 0 {
+		own.Registrars = []string{p.Word.Registrar}
+	}
 	r.Trust = own
+	known := own.Ledgers
+	if trust != nil {
+		known = trust.Ledgers
+	}
+	for _, l := range known {
+		if key, err := ledger.ParseKey(l.Key); err == nil {
+			v.ledgers = append(v.ledgers, key)
+		}
+	}
 	if trust == nil {
 		return nil
 	}
@@ -364,16 +411,92 @@ func (v *verification) rest() error {
 	if err := v.end(FileKeys, keys); err != nil {
 		return err
 	}
-	items, err := v.open(FileItems)
+	if err := v.items(); err != nil {
+		return err
+	}
+	return v.grants()
+}
+
+// small reads a file that is small enough to be held; nil: it is damaged, which is said.
+func (v *verification) small(name string) ([]byte, error) {
+	f, err := v.open(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxBelongings))
+	if err != nil {
+		return nil, errors.Join(err, f.file.Close())
+	}
+	if err := v.end(name, f); err != nil || v.report.Named(name) {
+		return nil, err
+	}
+	return text, nil
+}
+
+// items verifies each item from its issuer on, as the avatar's at the world that made the
+// passport.
+func (v *verification) items() error {
+	text, err := v.small(FileItems)
+	if err != nil || text == nil {
+		return err
+	}
+	want, err := json.Marshal(append([]identity.ItemProof{}, v.p.Manifest.Items...))
 	if err != nil {
 		return err
 	}
-	text, err := io.ReadAll(io.LimitReader(items, int64(len(noItems))+1))
+	if !bytes.Equal(text, want) {
+		v.whole(FileItems, "the file has other items than the manifest")
+		return nil
+	}
+	for n, p := range v.p.Manifest.Items {
+		is, err := v.item(p)
+		if err != nil {
+			v.whole(FileItems, "item %d: %v", n+1, err)
+			continue
+		}
+		v.report.Passport.Items = append(v.report.Passport.Items, is)
+		if v.report.Pinned && !is.Receipts {
+			v.report.Add(evidence.Finding{
+				Verdict: evidence.Unknown, File: FileItems, Offset: -1, Text: fmt.Sprintf("what the registrar says of the item %s is on no ledger that is trusted", is.Item),
+			})
+		}
+	}
+	return nil
+}
+
+func (v *verification) item(p identity.ItemProof) (is evidence.PassportItem, err error) {
+	word := v.p.Word
+	h, err := item.Read(p, nil)
+	switch {
+	case err != nil:
+		return is, err
+	case h.World != word.Source || h.Avatar != word.Avatar || h.Retired:
+		return is, carnet.Errorf(carnet.Tampered, "its chain doesn't end with the avatar, at the world of the passport")
+	case h.Owner != word.Owner || h.Registrar != word.Registrar:
+		return is, carnet.Errorf(carnet.Tampered, "its home is of another owner, or registered elsewhere, than the avatar's")
+	}
+	is = evidence.PassportItem{Item: h.ID, Kind: h.Kind, Title: h.Title, Issuer: h.Issuer, Entries: len(h.Entries)}
+	for _, key := range v.ledgers {
+		if _, err := item.Read(p, &key); err == nil {
+			is.Receipts = true
+		}
+	}
+	return is, nil
+}
+
+// grants checks that what the passport says of grants can be read.
+func (v *verification) grants() error {
+	if !slices.Contains(v.p.Head.files(), FileGrants) {
+		return nil
+	}
+	text, err := v.small(FileGrants)
+	if err != nil || text == nil {
+		return err
+	}
+	all, err := readGrants(text)
 	if err != nil {
-		return errors.Join(err, items.file.Close())
+		v.whole(FileGrants, "%v", err)
 	}
-	if string(text) != noItems {
-		v.whole(FileItems, "the file has items, and this program reads none; or it is damaged")
-	}
-	return v.end(FileItems, items)
+	v.report.Passport.Grants = len(all)
+	return nil
 }

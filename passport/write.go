@@ -16,6 +16,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/evidence"
+	"carnet/identity"
 )
 
 // Source has the stretches of an avatar: an *avatar.Agent.
@@ -33,6 +34,8 @@ type Options struct {
 	Bags     [][]byte
 	Readers  []Reader // of the bags
 	Farewell string
+	Policy   string    // the avatar's, as its owner signed it; empty: it has none
+	Grants   []Granted // in force
 }
 
 // Write writes a passport to dir, which must be empty or not be there. Everything is
@@ -45,7 +48,7 @@ func Write(ctx context.Context, dir string, from Source, o Options) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write passport: %w", err)
 	}
-	head := Head{Version: headVersion, World: o.World, Word: o.Word, Readers: append([]Reader{}, o.Readers...), Farewell: o.Farewell}
+	head := Head{Version: headVersion, World: o.World, Word: o.Word, Readers: append([]Reader{}, o.Readers...), Farewell: o.Farewell, Policy: o.Policy}
 	write := func(name string, fill func(*writer) error) error {
 		f, err := writeFile(filepath.Join(dir, name), fill)
 		head.Files = append(head.Files, File{name, f.length, f.sum()})
@@ -91,7 +94,10 @@ func Write(ctx context.Context, dir string, from Source, o Options) error {
 		})
 	}
 	if err == nil {
-		err = write(FileItems, func(w *writer) error { return w.bytes([]byte(noItems)) })
+		err = writeJSON(write, FileItems, append([]identity.ItemProof{}, m.Items...))
+	}
+	if err == nil && len(o.Grants) > 0 {
+		err = writeJSON(write, FileGrants, o.Grants)
 	}
 	if err != nil {
 		return err
@@ -115,6 +121,15 @@ func Write(ctx context.Context, dir string, from Source, o Options) error {
 		return fmt.Errorf("write passport: %w", err)
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeJSON writes a file of one JSON value.
+func writeJSON(write func(string, func(*writer) error) error, name string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write passport: %w", err)
+	}
+	return write(name, func(w *writer) error { return w.bytes(text) })
 }
 
 // writer writes one file, and hashes it.

@@ -48,8 +48,18 @@ func (c *Client) Enrol(ctx context.Context, id carnet.HomeID, owner string) (ide
 
 // Claim begins a new incarnation of a home that is at this party.
 func (c *Client) Claim(ctx context.Context, id carnet.HomeID) (identity.HomeAnswer, HomeReply, error) {
+	return c.ClaimItem(ctx, id, 0)
+}
+
+// ClaimItem is Claim of an item's home, by which the party says how many entries the
+// item's chain has, or is to have.
+func (c *Client) ClaimItem(ctx context.Context, id carnet.HomeID, chain uint64) (identity.HomeAnswer, HomeReply, error) {
 	asked := identity.NewNonce()
-	return c.stands(ctx, http.MethodPost, "claims", id, asked, homeRequest{Asked: asked})
+	a, reply, err := c.stands(ctx, http.MethodPost, "claims", id, asked, homeRequest{Asked: asked, Chain: chain})
+	if err == nil && chain > 0 && a.Chain != chain && a.Erased == "" {
+		err = carnet.Errorf(carnet.Tampered, "the registrar answered the claim of an item with another length of its chain")
+	}
+	return a, reply, err
 }
 
 // Home asks who is home.

@@ -16,6 +16,9 @@ type Home struct {
 	Owner   string        `json:"owner"`   // did:key; never changes
 	// Incarnation counts claims and moves: it never comes again.
 	Incarnation uint64 `json:"incarnation"`
+	// Chain is how many entries the chain of an item has, as its world said last; absent:
+	// it said nothing, or the home is an avatar's.
+	Chain uint64 `json:"chain,omitempty"`
 	// Recovery is what was petitioned for and is carried out once its time has come;
 	// absent: nothing is.
 	Recovery identity.Petitioned `json:"recovery,omitzero"`
@@ -199,6 +202,17 @@ func Claim(known *Home, id carnet.HomeID, by string) (Home, error) {
 		h.Recovery = identity.Petitioned{} // whose source has shown itself
 	}
 	return h, nil
+}
+
+// ClaimItem is Claim of an item's home, by which its world says how many entries the
+// item's chain has, or is to have: an older chain proves nothing any more then. 0: it
+// says nothing.
+func ClaimItem(known *Home, id carnet.HomeID, by string, chain uint64) (Home, error) {
+	h, err := Claim(known, id, by)
+	if err == nil && chain > 0 && h.Erased == "" {
+		h.Chain = chain
+	}
+	return h, err
 }
 
 // Erase is the rule for a world that has its owner's order to erase what a home of

@@ -20,8 +20,8 @@ func crossing() (Known, Question) {
 	}
 	hash, manifest := carnet.Fingerprint{4}, carnet.Fingerprint{5}
 	return Known{Registrar: "vault", Homes: map[carnet.HomeID]Home{
-			{2}: {carnet.HomeID{2}, 1, "arena", "alice", 4, identity.Petitioned{}, "", 0},
-			{3}: {carnet.HomeID{3}, 7, "arena", "alice", 1, identity.Petitioned{}, "", 0},
+			{2}: {carnet.HomeID{2}, 1, "arena", "alice", 4, 0, identity.Petitioned{}, "", 0},
+			{3}: {carnet.HomeID{3}, 7, "arena", "alice", 1, 0, identity.Petitioned{}, "", 0},
 		}}, Question{
 			By: "stranger", Crossing: order.Crossing, Want: Commit, Order: &order, Hash: hash,
 			Release:    &identity.Release{Crossing: order.Crossing, Source: "arena", Order: hash, Manifest: manifest, Incarnations: []uint64{4, 1}},
@@ -40,7 +40,7 @@ func TestACommitMovesAllHomesOfItsOrder(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(d, want) {
 		t.Fatalf("decided %+v, %v; want %+v", d, err, want)
 	}
-	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 5, identity.Petitioned{}, "", 0}, {carnet.HomeID{3}, 8, "citadel", "alice", 2, identity.Petitioned{}, "", 0}}; !reflect.DeepEqual(moved, want) {
+	if want := []Home{{carnet.HomeID{2}, 2, "citadel", "alice", 5, 0, identity.Petitioned{}, "", 0}, {carnet.HomeID{3}, 8, "citadel", "alice", 2, 0, identity.Petitioned{}, "", 0}}; !reflect.DeepEqual(moved, want) {
 		t.Fatalf("moved %+v, want %+v", moved, want)
 	}
 }
@@ -75,17 +75,17 @@ func TestWhatFollowsFromAQuestion(t *testing.T) {
 		"another's order, to end it":              {func(_ *Known, q *Question) { q.Order.Owner, q.Want, q.By = "mallory", Abort, "arena" }, 0, open, carnet.Forbidden},
 		"another's order, late":                   {func(_ *Known, q *Question) { q.Order.Owner = "mallory" }, time.Hour, open, carnet.Forbidden},
 		"one home is another's": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "bob", 1, identity.Petitioned{}, "", 0}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "bob", 1, 0, identity.Petitioned{}, "", 0}
 		}, 0, open, carnet.Forbidden},
 		"one home is erased": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "alice", 1, identity.Petitioned{}, "order", 0}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 7, "arena", "alice", 1, 0, identity.Petitioned{}, "order", 0}
 		}, 0, aborts, ""},
 		"one home isn't enrolled": {func(k *Known, _ *Question) { delete(k.Homes, carnet.HomeID{3}) }, 0, open, carnet.Forbidden},
 		"one home is elsewhere": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice", 1, identity.Petitioned{}, "", 0}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "clinic", "alice", 1, 0, identity.Petitioned{}, "", 0}
 		}, 0, aborts, ""},
 		"one home is there already": {func(k *Known, _ *Question) {
-			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice", 1, identity.Petitioned{}, "", 0}
+			k.Homes[carnet.HomeID{3}] = Home{carnet.HomeID{3}, 8, "citadel", "alice", 1, 0, identity.Petitioned{}, "", 0}
 		}, 0, aborts, ""},
 		"no release":                        {func(_ *Known, q *Question) { q.Release = nil }, 0, open, carnet.Malformed},
 		"no acceptance":                     {func(_ *Known, q *Question) { q.Acceptance = nil }, 0, open, carnet.Malformed},
@@ -157,8 +157,8 @@ func TestTwoOrdersOfOneHome(t *testing.T) {
 
 func TestEnrol(t *testing.T) {
 	id := carnet.HomeID{2}
-	fresh := Home{id, 1, "arena", "alice", 1, identity.Petitioned{}, "", 0}
-	moved := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "", 0}
+	fresh := Home{id, 1, "arena", "alice", 1, 0, identity.Petitioned{}, "", 0}
+	moved := Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "", 0}
 	for name, c := range map[string]struct {
 		known     *Home
 		by, owner string
@@ -182,15 +182,15 @@ func TestEnrol(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	id := carnet.HomeID{2}
-	home := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "", 0}
-	erased := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "order", 0}
+	home := Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "", 0}
+	erased := Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "order", 0}
 	for name, c := range map[string]struct {
 		known *Home
 		by    string
 		want  Home
 		code  carnet.Code
 	}{
-		"the home":                {&home, "citadel", Home{id, 3, "citadel", "alice", 7, identity.Petitioned{}, "", 0}, ""},
+		"the home":                {&home, "citadel", Home{id, 3, "citadel", "alice", 7, 0, identity.Petitioned{}, "", 0}, ""},
 		"the world it has left":   {&home, "arena", Home{}, carnet.Forbidden},
 		"the owner isn't a world": {&home, "alice", Home{}, carnet.Forbidden},
 		"not enrolled":            {nil, "arena", Home{}, carnet.Forbidden},
@@ -205,7 +205,7 @@ func TestClaim(t *testing.T) {
 
 func TestErase(t *testing.T) {
 	id := carnet.HomeID{2}
-	home, first := Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "", 0}, Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "another", 0}
+	home, first := Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "", 0}, Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "another", 0}
 	order := identity.ErasureOrder{Registrar: "vault", Owner: "alice", World: "citadel", Home: id}
 	with := func(change func(*identity.ErasureOrder)) identity.ErasureOrder {
 		o := order
@@ -220,7 +220,7 @@ func TestErase(t *testing.T) {
 		changed bool
 		code    carnet.Code
 	}{
-		"the home":                   {&home, "citadel", order, Home{id, 3, "citadel", "alice", 6, identity.Petitioned{}, "token", 0}, true, ""},
+		"the home":                   {&home, "citadel", order, Home{id, 3, "citadel", "alice", 6, 0, identity.Petitioned{}, "token", 0}, true, ""},
 		"again, by another order":    {&first, "citadel", order, first, false, ""},
 		"the world it has left":      {&home, "arena", order, Home{}, false, carnet.Forbidden},
 		"not enrolled":               {nil, "citadel", order, Home{}, false, carnet.Forbidden},

@@ -168,3 +168,107 @@ func greater(q *Question) { other(q, carnet.CrossingID{2}) }
 func other(q *Question, x carnet.CrossingID) {
 	q.Crossing, q.Order.Crossing, q.Acceptance.Crossing = x, x, x
 }
+
+// recoveringTwo is a recovery of two homes.
+func recoveringTwo() (Known, Question) {
+	k, q := recovering(time.Hour)
+	k.Homes[carnet.HomeID{3}] = Home{ID: carnet.HomeID{3}, Version: 2, World: "arena", Owner: "alice", Incarnation: 7, Chain: 2}
+	q.Order.Homes, q.Order.Recovers.Incarnations = []carnet.HomeID{{2}, {3}}, []uint64{4, 7}
+	return k, q
+}
+
+// An avatar and its item are recovered together or not at all: the petition is recorded
+// with both homes, and the last time counts.
+func TestARecoveryOfTwoHomes(t *testing.T) {
+	k, q := recoveringTwo()
+	k.petition(t, q, noon)
+	k.petition(t, q, noon.Add(time.Minute)) // as after a crash between
+	if a, b := k.Homes[carnet.HomeID{2}].Recovery, k.Homes[carnet.HomeID{3}].Recovery; a.Crossing != b.Crossing || !a.Until.Equal(noon.Add(time.Hour)) || !b.Until.Equal(noon.Add(time.Hour+time.Minute)) {
+		t.Fatalf("recorded as %+v and %+v", a, b)
+	}
+	if d, homes, err := Decide(k, q, noon.Add(time.Hour)); d != nil || homes != nil || err != nil {
+		t.Errorf("before the later one's time: %+v, %+v, %v", d, homes, err)
+	}
+	for name, change := range map[string]func(Home) Home{
+		"nothing": func(h Home) Home { return h },
+		"the avatar's home is claimed": func(h Home) Home {
+			if h.ID == (carnet.HomeID{2}) {
+				h, _ = Claim(&h, h.ID, "arena")
+			}
+			return h
+		},
+		"the item's home is claimed": func(h Home) Home {
+			if h.ID == (carnet.HomeID{3}) {
+				h, _ = ClaimItem(&h, h.ID, "arena", 3)
+			}
+			return h
+		},
+		"the item has moved": func(h Home) Home {
+			if h.ID == (carnet.HomeID{3}) {
+				h.World, h.Version, h.Incarnation, h.Recovery = "clinic", 3, 8, identity.Petitioned{}
+			}
+			return h
+		},
+		"another recovery of the item was signed since": func(h Home) Home {
+			if h.ID == (carnet.HomeID{3}) {
+				h.Recovery.Crossing, h.Recovery.Signed = carnet.CrossingID{9}, noon.Add(time.Minute)
+			}
+			return h
+		},
+	} {
+		now := Known{Registrar: k.Registrar, Wait: k.Wait, Homes: map[carnet.HomeID]Home{}}
+		for id, h := range k.Homes {
+			now.Homes[id] = change(h)
+		}
+		d, homes, err := Decide(now, q, noon.Add(2*time.Hour))
+		if err != nil || d == nil {
+			t.Errorf("%s: %+v, %v", name, d, err)
+			continue
+		}
+		if commits := name == "nothing"; commits != (d.Outcome == identity.Commit) || commits != (len(homes) == 2) {
+			t.Errorf("%s: %+v, %+v", name, d, homes)
+		}
+	}
+	// A petition of one that was signed earlier gives way, wherever it is.
+	earlier := k.Homes[carnet.HomeID{3}]
+	earlier.Recovery.Crossing, earlier.Recovery.Signed = carnet.CrossingID{0, 9}, noon.Add(-time.Minute)
+	k.Homes[earlier.ID] = earlier
+	k.petition(t, q, noon.Add(2*time.Hour))
+	if is := k.Homes[carnet.HomeID{3}].Recovery; is.Crossing != q.Crossing || !is.Until.Equal(noon.Add(3*time.Hour)) {
+		t.Errorf("recorded as %+v", is)
+	}
+}
+
+// A farewell is of every home that is recovered by it.
+func TestAFarewellOfTwoHomes(t *testing.T) {
+	for name, c := range map[string]struct {
+		items []identity.Incarnate
+		code  carnet.Code
+	}{
+		"both":                {[]identity.Incarnate{{Home: carnet.HomeID{3}, Incarnation: 7}}, ""},
+		"the avatar's alone":  {nil, carnet.Forbidden},
+		"another incarnation": {[]identity.Incarnate{{Home: carnet.HomeID{3}, Incarnation: 6}}, carnet.Forbidden},
+	} {
+		k, q := recoveringTwo()
+		q.Farewell = &identity.Farewell{Registrar: "vault", Source: "arena", Home: carnet.HomeID{2}, Incarnation: 4, Items: c.items, Manifest: carnet.Fingerprint{5}}
+		d, homes, err := Decide(k, q, noon)
+		if carnet.CodeOf(err) != c.code || (c.code == "") != (d != nil && d.Outcome == identity.Commit && len(homes) == 2) {
+			t.Errorf("%s: %+v, %+v, %v", name, d, homes, err)
+		}
+	}
+}
+
+// A world says with a claim how many entries an item's chain has; a claim that says
+// nothing, and a move, leave it.
+func TestAClaimSaysHowLongAChainIs(t *testing.T) {
+	h := Home{ID: carnet.HomeID{3}, World: "arena", Owner: "alice", Version: 1, Incarnation: 1}
+	for _, c := range []struct{ says, want uint64 }{{0, 0}, {2, 2}, {0, 2}, {1, 1}} {
+		var err error
+		if h, err = ClaimItem(&h, h.ID, "arena", c.says); err != nil || h.Chain != c.want {
+			t.Errorf("after %d: %+v, %v", c.says, h, err)
+		}
+	}
+	if h.Incarnation != 5 {
+		t.Errorf("claimed four times, it is %+v", h)
+	}
+}

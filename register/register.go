@@ -229,7 +229,8 @@ func (p Petition) open(by string, id carnet.CrossingID) (Question, error) {
 }
 
 // Decide answers what was decided about a crossing, or decides it; nil while it is
-// open. by is the did:key of who asks.
+// open. by is the did:key of who asks. A recovery's petition is recorded with each of its
+// homes, one change after the other.
 func (r *Registrar) Decide(ctx context.Context, by string, id carnet.CrossingID, p Petition) (*DecisionReply, error) {
 	if err := r.answering(); err != nil {
 		return nil, err
@@ -238,8 +239,35 @@ func (r *Registrar) Decide(ctx context.Context, by string, id carnet.CrossingID,
 	if err != nil {
 		return nil, err
 	}
-	open := false
-	n, err := r.next(ctx, func(last Change) (*record, uint64, error) {
+	for last := uint64(0); ; {
+		n, open, err := r.decide(ctx, q)
+		switch {
+		case err != nil:
+			return nil, err
+		case open && n > 0:
+			last = n
+			continue
+		case open && last > 0:
+			return nil, r.settled(ctx, last)
+		case open:
+			return nil, nil
+		}
+		if err := r.settled(ctx, n); err != nil {
+			return nil, err
+		}
+		rec, proof, err := r.told(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		return &DecisionReply{Decision: rec.Signed, Proof: proof}, nil
+	}
+}
+
+// decide takes one step about a crossing: the change that it stored or found, 0 if
+// none; open if that isn't the decision.
+func (r *Registrar) decide(ctx context.Context, q Question) (n uint64, open bool, err error) {
+	n, err = r.next(ctx, func(last Change) (*record, uint64, error) {
+		open = false
 		k, known, err := r.known(ctx, q)
 		if err != nil || known > 0 {
 			return nil, known, err
@@ -253,19 +281,9 @@ func (r *Registrar) Decide(ctx context.Context, by string, id carnet.CrossingID,
 			return &record{Signed: signed, Homes: moved}, 0, err
 		}
 		signed, err := identity.SignDecision(r.cfg.Key, *d)
-		return &record{Signed: signed, Homes: moved, Crossing: id}, 0, err
+		return &record{Signed: signed, Homes: moved, Crossing: q.Crossing}, 0, err
 	})
-	if err != nil || open && n == 0 {
-		return nil, err
-	}
-	if err := r.settled(ctx, n); err != nil || open {
-		return nil, err
-	}
-	rec, proof, err := r.told(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	return &DecisionReply{Decision: rec.Signed, Proof: proof}, nil
+	return n, open, err
 }
 
 // known reads what bears on a question; n is the change that decided the crossing,
@@ -301,10 +319,11 @@ func (r *Registrar) Enrol(ctx context.Context, by string, id carnet.HomeID, owne
 	return r.stand(ctx, id, asked, func(known *Home) (Home, bool, error) { return Enrol(known, id, by, owner) })
 }
 
-// Claim begins a new incarnation of a home, for the world by, which must be it.
-func (r *Registrar) Claim(ctx context.Context, by string, id carnet.HomeID, asked string) (HomeReply, error) {
+// Claim begins a new incarnation of a home, for the world by, which must be it. chain is
+// how many entries an item's chain has; 0: it isn't said.
+func (r *Registrar) Claim(ctx context.Context, by string, id carnet.HomeID, chain uint64, asked string) (HomeReply, error) {
 	return r.stand(ctx, id, asked, func(known *Home) (Home, bool, error) {
-		h, err := Claim(known, id, by)
+		h, err := ClaimItem(known, id, by, chain)
 		return h, err == nil && h != *known, err
 	})
 }
@@ -452,7 +471,7 @@ func (r *Registrar) movedBy(ctx context.Context, h Home, n uint64) (uint64, erro
 
 // answer is what is said of a home to who asked with a nonce.
 func (h Home) answer(registrar, asked string) identity.HomeAnswer {
-	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked, Recovery: h.Recovery, Erased: h.Erased}
+	return identity.HomeAnswer{Registrar: registrar, Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: asked, Chain: h.Chain, Recovery: h.Recovery, Erased: h.Erased}
 }
 
 // maxTries bounds how often a change is made anew since another came first.

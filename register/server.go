@@ -41,7 +41,7 @@ type server struct {
 //
 //	PUT  /r2/homes/{home}             {owner, asked} → HomeReply; enrols it for the caller
 //	GET  /r2/homes/{home}?asked=NONCE → HomeReply
-//	POST /r2/homes/{home}/claims      {asked} → HomeReply; for the home alone
+//	POST /r2/homes/{home}/claims      {asked, chain} → HomeReply; for the home alone
 //	POST /r2/homes/{home}/erasure     {asked, order} → HomeReply; for the home alone
 //	POST /r2/erased                   {homes} → {homes}: those of which it was noted
 //	POST /r2/crossings/{crossing}     Petition → DecisionReply, or 202 {} while it is open
@@ -115,6 +115,7 @@ type homeRequest struct {
 	Owner string `json:"owner,omitempty"` // to enrol it
 	Asked string `json:"asked"`
 	Order string `json:"order,omitempty"` // to erase what it is of
+	Chain uint64 `json:"chain,omitempty"` // to claim an item's
 }
 
 // homeList is what is asked and answered of several homes.
@@ -143,7 +144,7 @@ func (s *server) claim(ctx context.Context, who Caller, r *http.Request) (any, e
 	if q.Owner != "" {
 		return nil, carnet.Errorf(carnet.Malformed, "a claim names no owner")
 	}
-	return s.registrar.Claim(ctx, who.DID, id, q.Asked)
+	return s.registrar.Claim(ctx, who.DID, id, q.Chain, q.Asked)
 }
 
 func (s *server) erase(ctx context.Context, who Caller, r *http.Request) (any, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -17,6 +18,31 @@ import (
 type ownerPolicy struct {
 	Set  ownerPolicySet  `cmd:"" help:"Sign what may be done with an avatar of yours, and hand it to its world."`
 	Show ownerPolicyShow `cmd:"" help:"What you let be done with an avatar: as its world has it."`
+
+	Signed ownerPolicySigned `cmd:"" help:"Write out what you signed last of an avatar: for a passport of a world that is gone (carnet avatar import --policy)."`
+}
+
+type ownerPolicySigned struct {
+	ID carnet.AvatarID `arg:"" help:"The avatar, as its world calls it."`
+	keystore
+	Out string `required:"" type:"path" placeholder:"FILE" help:"Where to write it."`
+}
+
+func (c ownerPolicySigned) Run(s streams) error {
+	k, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	p, err := k.Policy(c.ID)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.Out, []byte(p.Signed+"\n"), 0o600); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "Wrote version %d of the policy of %s to %s.\n", p.Said.Version, c.ID, plain(c.Out))
+	return err
 }
 
 type ownerPolicySet struct {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	"carnet"
@@ -87,6 +89,7 @@ type avatarImport struct {
 	reaching
 	Passport string            `arg:"" type:"existingdir" help:"The passport's directory."`
 	To       carnet.PartyID    `required:"" placeholder:"WORLD" help:"Where the avatar is to live."`
+	Policy   string            `type:"existingfile" placeholder:"FILE" help:"The avatar's policy, newer than the passport's (carnet owner policy signed)."`
 	View     string            `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they sent before."`
 	Request  string            `placeholder:"FILE" help:"Write what the owner is to approve to this file. Default: RECOVERY.json"`
 	Resume   carnet.CrossingID `placeholder:"RECOVERY" help:"Go on with an import that was interrupted, or have the request written anew."`
@@ -124,8 +127,36 @@ func (c avatarImport) Run(ctx context.Context, s streams) error {
 	for _, line := range r.Report {
 		fmt.Fprintf(s.out, "  %s\n", plain(line))
 	}
+	for _, i := range x.Items {
+		fmt.Fprintf(s.out, "  The item %s %q comes along, as %s.\n", i.ID, plain(i.Title), i.As)
+	}
+	if err := grantLines(s.out, p); err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(s.out, "Its owner orders it, within a day:\n  carnet owner approve %s --passport %s --keystore FILE --party %s\n", file, plain(c.Passport), c.To)
 	return err
+}
+
+// grantLines list the grants that were in force, for the owner to give again: they name
+// principals of the world that is gone.
+func grantLines(w io.Writer, p *passport.Passport) error {
+	all, err := p.Grants()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	fmt.Fprintf(w, "These grants were in force and don't come along, for they name principals of %s; give again what is still wanted (carnet grant give):\n", p.Head.World.Party)
+	for _, g := range all {
+		fmt.Fprintf(w, "  %s may %s for %s until %s, with the view %s\n", plain(g.To), plain(actionWords(g.Actions)), plain(g.Purpose), moment(&g.Expires), plain(string(g.View)))
+	}
+	return nil
+}
+
+func actionWords(all []identity.Action) string {
+	words := make([]string, len(all))
+	for i, a := range all {
+		words[i] = string(a)
+	}
+	return strings.Join(words, ", ")
 }
 
 // begin makes room, or finds it.
@@ -133,7 +164,14 @@ func (c avatarImport) begin(ctx context.Context, s streams, target *client.Clien
 	if c.Resume != (carnet.CrossingID{}) {
 		return target.RenewRecovery(ctx, c.Resume)
 	}
-	n := api.NewRecovery{Passport: p.Head.Word, Farewell: p.Head.Farewell}
+	n := api.NewRecovery{Passport: p.Head.Word, Farewell: p.Head.Farewell, Policy: p.Head.Policy}
+	if c.Policy != "" {
+		text, err := readDocument(s, c.Policy)
+		if err != nil {
+			return api.Crossing{}, fmt.Errorf("read the policy: %w", err)
+		}
+		n.Policy = strings.TrimSpace(string(text))
+	}
 	if c.View != "" {
 		text, err := readDocument(s, c.View)
 		if err != nil {
@@ -204,11 +242,18 @@ func (c ownerApprove) approveRecovery(ctx context.Context, s streams, k *owner.K
 	for _, line := range r.Explain(word) {
 		fmt.Fprintln(s.err, plain(line))
 	}
-	if had, err := k.Policy(word.Avatar); err == nil {
-		fmt.Fprintf(s.err, "Your policy of it, version %d, doesn't come with a passport: set it at its new home (carnet owner policy set %s FILE).\n", had.Said.Version, r.To)
-	}
 	for _, line := range r.Report {
 		fmt.Fprintf(s.err, "  %s\n", plain(line))
+	}
+	newest, err := k.PolicyFor(r)
+	if err != nil {
+		return err
+	}
+	if err := policyLines(s, newest, string(r.Target)); err != nil {
+		return err
+	}
+	if err := grantLines(s.err, p); err != nil {
+		return err
 	}
 	if err := confirm(s, c.Yes, "Sign it"); err != nil {
 		return err

@@ -109,7 +109,7 @@ func (a *Agent) examineStill(e *carnet.Examination) error {
 		}
 	}
 	for _, h := range a.Items.Homes() {
-		if l := a.left(h.Frozen); h.Frozen != (carnet.CrossingID{}) && (l.State == None || l.State.Over()) {
+		if l := a.left(h.Frozen); h.Frozen != (carnet.CrossingID{}) && !a.saidFor(h.Frozen) && (l.State == None || l.State.Over()) {
 			e.Found(carnet.Finding{
 				Kind: "item", About: h.Item.String(), Since: l.Ended, Wrong: true,
 				Reason: fmt.Sprintf("it keeps still for the crossing %s, which %s here", h.Frozen, stateOf(l.State)), Fix: "this is a fault of the program: please report it",

@@ -1,6 +1,7 @@
 package move
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"maps"
@@ -31,6 +32,7 @@ type Exported struct {
 	Bags     [][]byte
 	Readers  []SealedTo
 	Farewell string
+	Policy   string // the avatar's, as its owner signed it; empty: it has none
 }
 
 // SealedTo is to whom key bags are sealed.
@@ -63,7 +65,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 			WithFix("see 'carnet avatar status'; when the move is over, or cancelled, try again")
 	}
 	said, again := a.saidFarewell(w.Avatar)
-	incarnation, err := a.actsAs(ctx, h, said, again && w.Farewell)
+	incarnation, items, err := a.actsAs(ctx, h, said, again, w.Farewell)
 	if err != nil {
 		return e, err
 	}
@@ -83,18 +85,27 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, err
 	}
 	id := carnet.NewCrossingID()
-	if w.Farewell && !again {
+	var still carnet.CrossingID // for which its items keep still
+	switch {
+	case w.Farewell && again:
+		still = said.Passport
+	case w.Farewell:
+		still = id
 		if err := a.World.Freeze(ctx, w.Avatar, id); err != nil {
 			return e, err
 		}
 		defer func() {
 			if err != nil { // nothing was signed
 				_ = a.World.Thaw(context.WithoutCancel(ctx), w.Avatar, id)
+				_ = a.Items.Thaw(context.WithoutCancel(ctx), id)
 			}
 		}()
 	}
 	m, err := a.World.PassportManifest(ctx, w.Avatar, id, a.Vouch)
 	if err != nil {
+		return e, err
+	}
+	if m.Items, err = a.Items.Passported(ctx, w.Avatar, h.Registrar, h.Owner, still); err != nil {
 		return e, err
 	}
 	if e.Manifest, err = m.Marshal(); err != nil {
@@ -106,6 +117,11 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		}
 	}
 	now, hash := a.Now().UTC().Truncate(time.Second), carnet.FingerprintOf(e.Manifest)
+	bound, err := a.World.Policy(w.Avatar)
+	if err != nil {
+		return e, err
+	}
+	e.Policy = bound.Signed
 	e.Word, err = identity.SignPassport(a.Key, identity.Passport{
 		Passport: id, Source: a.did, World: a.Party, Signer: identity.DID(w.Signer), Registrar: h.Registrar, Home: h.Home, Version: is.Version, Owner: h.Owner,
 		Avatar: w.Avatar, Key: identity.DID(info.Key), Manifest: hash, Made: now,
@@ -114,7 +130,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, err
 	}
 	e.Farewell, err = identity.SignFarewell(a.Key, identity.Farewell{
-		Registrar: h.Registrar, Source: a.did, Home: h.Home, Incarnation: incarnation, Manifest: hash, Made: now,
+		Registrar: h.Registrar, Source: a.did, Home: h.Home, Incarnation: incarnation, Items: items, Manifest: hash, Made: now,
 	})
 	if err != nil {
 		return e, err
@@ -126,16 +142,31 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 }
 
 // actsAs is the incarnation of a home under which this world acts: one that it claims,
-// or, once more, the one under which it said farewell.
-func (a *Agent) actsAs(ctx context.Context, h Registered, said farewell, again bool) (uint64, error) {
-	if !again {
-		return a.claim(ctx, h.Registrar, h.Home)
+// or, once more, the one under which it said farewell. Of a farewell the items' homes
+// are with it.
+func (a *Agent) actsAs(ctx context.Context, h Registered, said farewell, again, forGood bool) (incarnation uint64, items []identity.Incarnate, err error) {
+	if again && forGood {
+		f, err := identity.OpenFarewell(said.Farewell)
+		if err != nil {
+			return 0, nil, err
+		}
+		return f.Incarnation, f.Items, a.World.Freeze(ctx, h.Avatar, said.Passport)
 	}
-	f, err := identity.OpenFarewell(said.Farewell)
-	if err != nil {
-		return 0, err
+	if incarnation, err = a.claim(ctx, h.Registrar, h.Home, 0); err != nil || !forGood {
+		return incarnation, nil, err
 	}
-	return f.Incarnation, a.World.Freeze(ctx, h.Avatar, said.Passport)
+	for _, of := range a.Items.Homes() {
+		if of.Avatar != h.Avatar || of.Registrar != h.Registrar || of.Owner != h.Owner {
+			continue
+		}
+		i := identity.Incarnate{Home: of.Home}
+		if i.Incarnation, err = a.claim(ctx, of.Registrar, of.Home, of.Entries); err != nil {
+			return 0, nil, err
+		}
+		items = append(items, i)
+	}
+	slices.SortFunc(items, func(p, q identity.Incarnate) int { return bytes.Compare(p.Home[:], q.Home[:]) })
+	return incarnation, items, nil
 }
 
 // exportKeys seals the keys of a manifest to an announced reception key: of the
@@ -232,7 +263,7 @@ func (a *Agent) letGo(ctx context.Context, id carnet.AvatarID) error {
 	if err := a.World.Thaw(ctx, id, f.Passport); err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
 	}
-	return nil
+	return a.Items.Thaw(ctx, f.Passport)
 }
 
 // forgetFarewell forgets what was said to an avatar that isn't here any more: what comes
@@ -285,5 +316,24 @@ func (a *Agent) thawStrays(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, h := range a.Items.Homes() {
+		if x := h.Frozen; x != (carnet.CrossingID{}) && a.left(x).State == None && !a.saidFor(x) {
+			if err := a.Items.Thaw(ctx, x); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// saidFor reports whether a farewell was said with a passport.
+func (a *Agent) saidFor(passport carnet.CrossingID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, f := range a.farewells {
+		if f.Passport == passport {
+			return true
+		}
+	}
+	return false
 }

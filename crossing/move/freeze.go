@@ -67,9 +67,9 @@ func (a *Agent) freeze(ctx context.Context, by Asking, about carnet.AvatarID, x 
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return l, nil, err
 	}
-	incarnations := make([]uint64, len(order.Homes))
+	incarnations, entries := make([]uint64, len(order.Homes)), a.entriesOf()
 	for i, home := range order.Homes {
-		if incarnations[i], err = a.claim(ctx, order.Registrar, home); err != nil {
+		if incarnations[i], err = a.claim(ctx, order.Registrar, home, entries[home]); err != nil {
 			return l, nil, err
 		}
 	}

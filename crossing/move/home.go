@@ -136,10 +136,18 @@ func (a *Agent) claimAll(ctx context.Context) {
 				found = true
 			}
 		}
+		for _, h := range a.unnoted() {
+			if err := a.gone(ctx, h); err != nil {
+				left++
+				a.Log.Warn("by what an avatar left isn't known yet; the register is asked again", "avatar", h.Avatar, "err", err)
+			}
+		}
 		for _, h := range a.unclaimed() {
-			_, err := a.claim(ctx, h.Registrar, h.Home)
+			_, err := a.claim(ctx, h.Registrar, h.Home, h.entries)
 			switch {
-			case h.item == (carnet.ItemID{}) && carnet.CodeOf(err) == carnet.Conflict:
+			case carnet.CodeOf(err) == carnet.Conflict && h.item != (carnet.ItemID{}):
+				err = a.itemGone(ctx, h.Registered)
+			case carnet.CodeOf(err) == carnet.Conflict:
 				err = a.gone(ctx, h.Registered)
 			case final(err):
 				a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
@@ -192,10 +200,24 @@ func (a *Agent) findHomes(ctx context.Context) error {
 	return nil
 }
 
+// unnoted lists the homes of avatars that have left by a crossing of which nothing is
+// stored: a crash came between.
+func (a *Agent) unnoted() (all []Registered) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for id, h := range a.homes {
+		if d, err := a.World.Departed(id); err == nil && a.sources[d.Crossing] == nil {
+			all = append(all, h.Registered)
+		}
+	}
+	return all
+}
+
 // unclaimedHome is the home of an avatar or item.
 type unclaimedHome struct {
 	Registered
-	item carnet.ItemID // zero: it is the avatar's
+	item    carnet.ItemID // zero: it is the avatar's
+	entries int           // of the item's chain
 }
 
 // unclaimed lists the homes that weren't claimed since the start, of avatars and items
@@ -218,7 +240,7 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 	}
 	for _, h := range items {
 		if a.claimed[h.Home] == 0 && h.Frozen == (carnet.CrossingID{}) {
-			all = append(all, unclaimedHome{Registered{Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}, h.Item})
+			all = append(all, unclaimedHome{Registered{Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}, h.Item, h.Entries})
 		}
 	}
 	return all
@@ -226,8 +248,9 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 
 // claim raises a home's incarnation at the register, once since the start, and
 // returns it: what was released before this process began is worth nothing then,
-// unless the avatar or item was frozen, and isn't claimed.
-func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint64, error) {
+// unless the avatar or item was frozen, and isn't claimed. entries are those of an
+// item's chain; 0: it isn't said.
+func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID, entries int) (uint64, error) {
 	defer a.claiming.of(home)() // twice at once would void what is released between
 	a.mu.RLock()
 	incarnation := a.claimed[home]
@@ -239,11 +262,21 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint
 		return 0, carnet.Errorf(carnet.Conflict, "this world has said farewell to the avatar, which keeps still").
 			WithFix("its owner brings its passport to another world (carnet avatar import); one that didn't arrive is given again: carnet avatar export --farewell")
 	}
+	return a.claimNow(ctx, did, home, entries)
+}
+
+// claimNow is claim, however often. The caller has the home's turn.
+func (a *Agent) claimNow(ctx context.Context, did string, home carnet.HomeID, entries int) (uint64, error) {
 	registrar, err := a.registrarOf(did)
 	if err != nil {
 		return 0, err
 	}
-	answer, _, err := registrar.Claim(ctx, home)
+	var answer identity.HomeAnswer
+	if entries > 0 {
+		answer, _, err = registrar.ClaimItem(ctx, home, uint64(entries))
+	} else {
+		answer, _, err = registrar.Claim(ctx, home)
+	}
 	if carnet.CodeOf(err) == carnet.Forbidden {
 		return 0, carnet.Errorf(carnet.Conflict, "the register says that the home %s is elsewhere by now", home).
 			WithFix("this world's store may have been restored from an older copy; the world where it is has it")
@@ -293,10 +326,21 @@ func (a *Agent) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, er
 	return h.Owner, err
 }
 
-// ClaimItem implements item.Homes.
-func (a *Agent) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
-	_, err := a.claim(ctx, registrar, home)
+// ClaimItem implements item.Homes. It claims each time: what a passport has of an item is
+// worth nothing once that is changed.
+func (a *Agent) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
+	defer a.claiming.of(home)()
+	_, err := a.claimNow(ctx, registrar, home, entries)
 	return err
+}
+
+// entriesOf says how many entries the chains of the items here have, by their homes.
+func (a *Agent) entriesOf() map[carnet.HomeID]int {
+	all := make(map[carnet.HomeID]int)
+	for _, h := range a.Items.Homes() {
+		all[h.Home] = h.Entries
+	}
+	return all
 }
 
 // checkHome refuses what the register doesn't say of a home: that it is at a world, and

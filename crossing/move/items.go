@@ -94,7 +94,11 @@ func (t *AtTarget) Moving() identity.MoveTerms {
 	if t.Order != "" {
 		return t.SignedOrder.Moving()
 	}
-	asked, _, _ := identity.ParseMoveRequest(t.Request) // it was written here
+	if t.recovers() {
+		asked, word, _ := identity.ParseRecoveryRequest(t.Request) // it was written here
+		return identity.MoveTerms{Home: word.Home, Items: asked.Moving()}
+	}
+	asked, _, _ := identity.ParseMoveRequest(t.Request)
 	return identity.MoveTerms{Home: asked.Home, Items: asked.Items, Retired: asked.Retired, Alone: asked.Alone}
 }
 

@@ -106,14 +106,18 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 			return err
 		}
 	}
-	if !t.recovers() { // a passport has no items
-		err = a.Items.Land(ctx, item.Landing{
-			From: t.From, Avatar: t.To, Proofs: m.Items, Looks: t.Looks,
-			Committed: item.Committed{Order: t.Order, Terms: t.Terms, Decision: d.Reply.Decision, Proof: identity.OnLedger(d.Reply.Proof), Homes: d.Decision.Homes},
-		})
-		if err != nil {
+	proofs := m.Items
+	if t.recovers() { // a passport has those that don't come, too
+		if proofs, err = proofsOf(m, terms.Items); err != nil {
 			return err
 		}
+	}
+	err = a.Items.Land(ctx, item.Landing{
+		From: t.From, Avatar: t.To, Proofs: proofs, Looks: t.Looks, Recovered: t.recovers(),
+		Committed: item.Committed{Order: t.Order, Terms: t.Terms, Decision: d.Reply.Decision, Proof: identity.OnLedger(d.Reply.Proof), Homes: d.Decision.Homes},
+	})
+	if err != nil {
+		return err
 	}
 	a.unclaim(d.Decision.Homes)
 	t.State, t.Ended, t.Surveyed = Home, a.Now().UTC(), terms.Alone

@@ -66,6 +66,7 @@ type World interface {
 	TakeStretches(context.Context, carnet.AvatarID, []avatar.Proven) error
 	TakeKeys(ctx context.Context, id carnet.AvatarID, sealed []byte, want seal.Expected) error
 	Check(context.Context, carnet.AvatarID, *avatar.Manifest) error
+	ComingCeiling(context.Context, carnet.AvatarID) (carnet.Label, error)
 	Arrive(context.Context, carnet.AvatarID, avatar.Landing) error
 	Drop(context.Context, carnet.AvatarID) error
 	Survey(ctx context.Context, id carnet.AvatarID, do func(avatar.Unfit)) error
@@ -81,6 +82,8 @@ type World interface {
 type Registrar interface {
 	Enrol(ctx context.Context, home carnet.HomeID, owner string) (identity.HomeAnswer, register.HomeReply, error)
 	Claim(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
+	// ClaimItem is Claim of an item's home, whose chain has so many entries.
+	ClaimItem(ctx context.Context, home carnet.HomeID, chain uint64) (identity.HomeAnswer, register.HomeReply, error)
 	Home(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
 	// Decide returns what was decided, verified; nil while nothing is.
 	Decide(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error)
@@ -132,10 +135,14 @@ type Items interface {
 	Still(carnet.AvatarID, carnet.CrossingID)
 	Thaw(context.Context, carnet.CrossingID) error
 	Depart(ctx context.Context, l item.Leaving, to carnet.PartyID, d item.Committed) error
+	// Passported has those of an avatar that are under an owner's key at a registrar keep
+	// still for a passport with a farewell; without one they go on.
+	Passported(ctx context.Context, avatar carnet.AvatarID, registrar, owner string, still carnet.CrossingID) ([]identity.ItemProof, error)
 
 	// The target's.
 	Fit(credential string) (identity.Item, item.Looks, error)
 	Check(c item.Coming, proofs []identity.ItemProof) ([]item.Checked, error)
+	CheckOne(c item.Coming, m identity.MovingItem, p identity.ItemProof) (item.Checked, error)
 	Land(context.Context, item.Landing) error
 }
 
@@ -344,6 +351,7 @@ func (a *Agent) load(ctx context.Context) error {
 			return err
 		}
 		a.farewells[f.Avatar] = f
+		a.Items.Still(f.Avatar, f.Passport)
 		return nil
 	})
 	if err != nil {

@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/policy"
 	"carnet/register"
 	"carnet/seal"
 )
@@ -20,6 +22,7 @@ type Brought struct {
 	Word     string // identity.Passport
 	Manifest []byte
 	Farewell string          // identity.Farewell; empty: there is none
+	Policy   string          // the avatar's, as it was signed for its former world; empty: it had none
 	View     json.RawMessage // of what its things send from then on; nil: as before
 }
 
@@ -36,6 +39,10 @@ func (a *Agent) BeginRecovery(ctx context.Context, by string, b Brought) (AtTarg
 	}
 	if word.Source == a.did {
 		return AtTarget{}, carnet.Errorf(carnet.Conflict, "the passport is of an avatar of this world")
+	}
+	bounds, err := a.bounding(word, b.Policy)
+	if err != nil {
+		return AtTarget{}, err
 	}
 	is, err := a.standing(ctx, word)
 	if err != nil {
@@ -59,7 +66,7 @@ func (a *Agent) BeginRecovery(ctx context.Context, by string, b Brought) (AtTarg
 	t.To = room.ID
 	err = a.World.TakeStreams(ctx, t.To, m.Streams)
 	if err == nil {
-		t.Request, err = a.askToRecover(&t.AtTarget, m, b.View)
+		t.Request, err = a.askToRecover(ctx, &t.AtTarget, m, b.View, b.Policy, bounds)
 	}
 	if err == nil {
 		defer a.changing.of(t.To)()
@@ -88,14 +95,20 @@ func opened(b Brought) (word identity.Passport, m *avatar.Manifest, err error) {
 	if m.Crossing != word.Passport || m.Avatar != word.Avatar {
 		return word, nil, carnet.Errorf(carnet.Tampered, "the manifest is of another passport or avatar than its world says")
 	}
-	if b.Farewell == "" {
-		return word, m, nil
+	_, err = farewellOf(word, b.Farewell)
+	return word, m, err
+}
+
+// farewellOf reads the farewell of a passport; nil: there is none.
+func farewellOf(word identity.Passport, farewell string) (*identity.Farewell, error) {
+	if farewell == "" {
+		return nil, nil
 	}
-	f, err := identity.OpenFarewell(b.Farewell)
+	f, err := identity.OpenFarewell(farewell)
 	if err == nil && (f.Source != word.Source || f.Home != word.Home || f.Registrar != word.Registrar || f.Manifest != word.Manifest) {
 		err = carnet.Errorf(carnet.Tampered, "the farewell is not of this passport")
 	}
-	return word, m, err
+	return &f, err
 }
 
 // standing asks the register whether a home is still the one of which a passport is.
@@ -121,7 +134,7 @@ func (a *Agent) standing(ctx context.Context, word identity.Passport) (identity.
 }
 
 // askToRecover writes what the owner is asked to order.
-func (a *Agent) askToRecover(t *AtTarget, m *avatar.Manifest, view json.RawMessage) (json.RawMessage, error) {
+func (a *Agent) askToRecover(ctx context.Context, t *AtTarget, m *avatar.Manifest, view json.RawMessage, signed string, bounds policy.Bounds) (json.RawMessage, error) {
 	announcement, err := a.Announce()
 	if err != nil {
 		return nil, err
@@ -131,10 +144,18 @@ func (a *Agent) askToRecover(t *AtTarget, m *avatar.Manifest, view json.RawMessa
 	if t.Farewell != "" {
 		when = "Its world has signed that it acts as its home no more."
 	}
+	items, left, err := a.comingItems(ctx, t, m, bounds)
+	if err != nil {
+		return nil, err
+	}
+	report := append([]string{amount, when}, left...)
+	if bounds.Version > 0 {
+		report = append(report, fmt.Sprintf("Its policy, version %d, is in force here from its arrival on.", bounds.Version))
+	}
 	return identity.RecoveryRequest{
-		Recovery: t.ID, Passport: t.Passport, Target: a.Party, TargetKey: a.did, To: t.To, Incarnation: t.Incarnation, View: view, Heads: heads(m),
+		Recovery: t.ID, Passport: t.Passport, Target: a.Party, TargetKey: a.did, To: t.To, Incarnation: t.Incarnation, Items: items, Policy: signed, View: view, Heads: heads(m),
 		Reception: announcement, Purpose: a.purpose(), Sensitivity: a.Clearance.Sensitivity.String(), Residency: a.Clearance.Residency.Words(),
-		Report: []string{amount, when},
+		Report: report,
 	}.Marshal()
 }
 
@@ -194,7 +215,11 @@ func (a *Agent) Renew(ctx context.Context, x carnet.CrossingID) (AtTarget, error
 	if err != nil {
 		return AtTarget{}, err
 	}
-	asked, _, err := identity.ParseRecoveryRequest(t.Request)
+	asked, word, err := identity.ParseRecoveryRequest(t.Request)
+	if err != nil {
+		return AtTarget{}, err
+	}
+	bounds, err := a.bounding(word, asked.Policy)
 	if err != nil {
 		return AtTarget{}, err
 	}
@@ -202,7 +227,7 @@ func (a *Agent) Renew(ctx context.Context, x carnet.CrossingID) (AtTarget, error
 	if t, err = a.recovery(x); err != nil {
 		return AtTarget{}, err
 	}
-	if t.Request, err = a.askToRecover(&t.AtTarget, m, asked.View); err != nil {
+	if t.Request, err = a.askToRecover(ctx, &t.AtTarget, m, asked.View, asked.Policy, bounds); err != nil {
 		return AtTarget{}, err
 	}
 	return t.AtTarget, a.keepTarget(ctx, t)
@@ -224,7 +249,7 @@ func (a *Agent) TakeRecovery(ctx context.Context, x carnet.CrossingID, r identit
 	if err != nil {
 		return AtTarget{}, err
 	}
-	order, err := a.checkRecovered(&t, m, r)
+	order, bounds, err := a.checkRecovered(&t, m, r)
 	if err != nil {
 		return AtTarget{}, err
 	}
@@ -237,12 +262,18 @@ func (a *Agent) TakeRecovery(ctx context.Context, x carnet.CrossingID, r identit
 	if err != nil {
 		return AtTarget{}, err
 	}
+	if _, err := a.looksAsked(ctx, &t.AtTarget, m); err != nil {
+		return AtTarget{}, err
+	}
 	for _, bag := range r.Bags {
 		if err := a.World.TakeKeys(ctx, t.To, bag, seal.Expected{Granter: OwnerReader, Signer: owner, Reader: a.Party}); err != nil {
 			return AtTarget{}, err
 		}
 	}
 	if err := a.World.Check(ctx, t.To, m); err != nil {
+		return AtTarget{}, err
+	}
+	if err := a.mayTakeHistory(ctx, t.To, bounds); err != nil {
 		return AtTarget{}, err
 	}
 	defer a.changing.of(t.To)()
@@ -281,41 +312,44 @@ func (a *Agent) TakeBags(ctx context.Context, x carnet.CrossingID, bags [][]byte
 
 // checkRecovered refuses what isn't what was asked for: another order, also of a move,
 // or of another passport.
-func (a *Agent) checkRecovered(t *atTarget, m *avatar.Manifest, r identity.Recovered) (identity.Order, error) {
-	order, err := identity.OpenRecovery(r.Recovery)
-	if err != nil {
-		return order, err
+func (a *Agent) checkRecovered(t *atTarget, m *avatar.Manifest, r identity.Recovered) (order identity.Order, bounds policy.Bounds, err error) {
+	if order, err = identity.OpenRecovery(r.Recovery); err != nil {
+		return order, bounds, err
 	}
 	terms, err := identity.ParseMoveTerms(r.Terms, order)
 	if err != nil {
-		return order, err
+		return order, bounds, err
 	}
 	asked, word, err := identity.ParseRecoveryRequest(t.Request)
 	if err != nil {
-		return order, err
+		return order, bounds, err
 	}
-	want := identity.MoveTerms{Avatar: word.Avatar, Home: word.Home, To: t.To, Owner: terms.Owner, View: asked.View, Heads: heads(m)}
+	want := identity.MoveTerms{Avatar: word.Avatar, Home: word.Home, To: t.To, Owner: terms.Owner, View: asked.View, Policy: terms.Policy, Heads: heads(m), Items: asked.Moving()}
 	wanted, err := want.Marshal()
-	refuse := func(what string) (identity.Order, error) {
-		return order, carnet.Errorf(carnet.Forbidden, "the recovery isn't what was asked for: %s", what).WithFix("approve the request as it was written: carnet owner approve")
+	homes, incarnations := asked.Homes(word)
+	refuse := func(what string) (identity.Order, policy.Bounds, error) {
+		return order, bounds, carnet.Errorf(carnet.Forbidden, "the recovery isn't what was asked for: %s", what).WithFix("approve the request as it was written: carnet owner approve")
 	}
 	switch {
 	case err != nil:
-		return order, err
+		return order, bounds, err
 	case order.Crossing != t.ID || order.Target != a.did:
 		return refuse("it is of another crossing, or to another world")
-	case order.Source != word.Source || order.Registrar != word.Registrar || order.Owner != word.Owner || len(order.Homes) != 1 || order.Homes[0] != word.Home:
+	case order.Source != word.Source || order.Registrar != word.Registrar || order.Owner != word.Owner || !slices.Equal(order.Homes, homes):
 		return refuse("it is of another home, or by another owner")
 	case order.Recovers.Manifest != word.Manifest:
 		return refuse("it is of another passport")
-	case order.Recovers.Incarnations[0] != t.Incarnation:
-		return refuse("it names another incarnation of the home")
+	case !slices.Equal(order.Recovers.Incarnations, incarnations):
+		return refuse("it names other incarnations of the homes")
+	case !followsPolicy(terms.Policy, asked.Policy):
+		return refuse("it has an older policy of the avatar, another one of that version, or none")
 	case !bytes.Equal(wanted, r.Terms):
 		return refuse("its terms are others")
 	case !a.Now().Before(order.Until):
-		return order, carnet.Errorf(carnet.Forbidden, "the recovery was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
+		return order, bounds, carnet.Errorf(carnet.Forbidden, "the recovery was good until %s", order.Until.Format(time.RFC3339)).WithFix("approve it again")
 	}
-	return order, nil
+	bounds, err = a.boundsOf(terms)
+	return order, bounds, err
 }
 
 // acceptRecovery checks once more what was brought, and signs that it is here.
@@ -327,13 +361,17 @@ func (a *Agent) acceptRecovery(ctx context.Context, t atTarget) error {
 	if err := a.World.Check(ctx, t.To, m); err != nil {
 		return err
 	}
+	looks, err := a.looksAsked(ctx, &t.AtTarget, m)
+	if err != nil {
+		return err
+	}
 	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	next, ok := Target(t.State, Checked)
 	if !ok || t.State == next {
 		return nil
 	}
-	t.State = next
+	t.State, t.Looks = next, looks
 	t.Acceptance, err = identity.SignAcceptance(a.Key, identity.Acceptance{
 		Crossing: t.ID, Target: a.did, Order: carnet.FingerprintOf([]byte(t.Order)), Manifest: t.Manifest,
 	})

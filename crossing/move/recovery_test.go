@@ -29,7 +29,7 @@ func (s *stage) export(farewell bool) Exported {
 }
 
 func (e Exported) brought() Brought {
-	return Brought{Word: e.Word, Manifest: e.Manifest, Farewell: e.Farewell}
+	return Brought{Word: e.Word, Manifest: e.Manifest, Farewell: e.Farewell, Policy: e.Policy}
 }
 
 // bring has citadel make room by a passport; signed is what the owner signs for it.
@@ -50,7 +50,7 @@ func (s *stage) sign(key ed25519.PrivateKey, change func(*identity.RecoveryReque
 		s.t.Fatal(err)
 	}
 	change(&r)
-	recovery, terms, err := r.Sign(key, s.ownThere.Public().(ed25519.PublicKey), time.Now(), 30*24*time.Hour)
+	recovery, terms, err := r.Sign(key, s.ownThere, time.Now(), 30*24*time.Hour)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestARecoveredAvatarHasOneHome(t *testing.T) {
 	// Arena comes back: its claim is refused, and the register says where the home is.
 	s.start("arena")
 	for _, h := range s.arena.unclaimed() {
-		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
+		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); carnet.CodeOf(err) != carnet.Conflict {
 			t.Errorf("claimed: %v", err)
 		}
 		if err := s.arena.gone(t.Context(), h.Registered); err != nil {
@@ -187,7 +187,7 @@ func TestAFarewell(t *testing.T) {
 		t.Errorf("it would claim %v", all)
 	}
 	h, _ := s.arena.homeOf(s.avatar)
-	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("claimed after the farewell: %v", err)
 	}
 	s.takeRecovery(s.bring(e))
@@ -269,7 +269,7 @@ func TestAnAvatarComesBackAfterAFarewell(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.arena.unclaim([]identity.HomeAt{{Home: h.Home}}) // as it does when it comes
-			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil || n <= back.Incarnation {
+			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); err != nil || n <= back.Incarnation {
 				t.Errorf("claimed as %d, %v", n, err)
 			}
 			if err := s.arena.object(t.Context(), again, identity.Petitioned{}); err != nil || s.registrar.homes[h.Home].Incarnation != back.Incarnation+2 {
@@ -533,7 +533,7 @@ func (s *stage) signedBy(name string, e Exported) string {
 	if r.Passport, err = identity.SignPassport(keyOf("arena"), word); err != nil {
 		s.t.Fatal(err)
 	}
-	recovery, _, err := r.Sign(keyOf(name), s.ownThere.Public().(ed25519.PublicKey), time.Now(), time.Hour)
+	recovery, _, err := r.Sign(keyOf(name), s.ownThere, time.Now(), time.Hour)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"carnet"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/register"
 )
 
@@ -21,7 +22,7 @@ func (a *Agent) watchHomes(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case h := <-a.claims:
-			_, err := a.claim(ctx, h.Registrar, h.Home)
+			_, err := a.claim(ctx, h.Registrar, h.Home, 0)
 			if carnet.CodeOf(err) == carnet.Conflict {
 				err = a.gone(ctx, h)
 			}
@@ -89,7 +90,7 @@ func (a *Agent) object(ctx context.Context, h Registered, r identity.Petitioned)
 	a.mu.Lock()
 	delete(a.claimed, h.Home)
 	a.mu.Unlock()
-	_, err := a.claim(ctx, h.Registrar, h.Home)
+	_, err := a.claim(ctx, h.Registrar, h.Home, 0)
 	return err
 }
 
@@ -125,16 +126,9 @@ func (a *Agent) gone(ctx context.Context, h Registered) error {
 // that moved its home there. This world was away then, or its store is an older copy.
 // What is left is deleted once the new home tells of it, or after a while.
 func (a *Agent) elsewhere(ctx context.Context, h Registered, is identity.HomeAnswer, reply register.HomeReply) error {
-	d, commit, err := reply.Commit()
+	d, commit, to, err := a.movedBy(h, is, reply)
 	if err != nil {
 		return err
-	}
-	if d.Registrar != h.Registrar || !d.Moves(identity.HomeAt{Home: h.Home, Version: is.Version, World: is.World}) {
-		return carnet.Errorf(carnet.Tampered, "the register says that a home is elsewhere, by a decision about something else")
-	}
-	to := Elsewhere
-	if p, known := a.peerBy(is.World); known {
-		to = p.Party
 	}
 	defer a.changing.of(h.Avatar)()
 	l := a.left(d.Crossing)
@@ -149,9 +143,65 @@ func (a *Agent) elsewhere(ctx context.Context, h Registered, is identity.HomeAns
 	return a.leaveHome(ctx, l, next, commit)
 }
 
-// leaveHome makes an avatar one that has left, durably. The caller holds changing.
+// movedBy is the commit by which the register says that a home is elsewhere, and where.
+func (a *Agent) movedBy(h Registered, is identity.HomeAnswer, reply register.HomeReply) (d identity.Decision, commit string, to carnet.PartyID, err error) {
+	if d, commit, err = reply.Commit(); err != nil {
+		return d, commit, to, err
+	}
+	if d.Registrar != h.Registrar || !d.Moves(identity.HomeAt{Home: h.Home, Version: is.Version, World: is.World}) {
+		return d, commit, to, carnet.Errorf(carnet.Tampered, "the register says that a home is elsewhere, by a decision about something else")
+	}
+	to = Elsewhere
+	if p, known := a.peerBy(is.World); known {
+		to = p.Party
+	}
+	return d, commit, to, nil
+}
+
+// itemGone takes an item away whose claim was refused: the register says where it is, and
+// by what it went. This world was away then, or its store is an older copy.
+func (a *Agent) itemGone(ctx context.Context, h Registered) error {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return err
+	}
+	is, reply, err := registrar.Home(ctx, h.Home)
+	if err != nil || is.World == a.did {
+		return err
+	}
+	d, commit, to, err := a.movedBy(h, is, reply)
+	if err != nil {
+		return err
+	}
+	a.Log.Error("an item that is here is elsewhere by now", "home", h.Home, "world", is.World, "crossing", d.Crossing)
+	return a.itemsLeave(ctx, d, commit, to)
+}
+
+// itemsLeave notes that the items which a decision moved to another world are there.
+func (a *Agent) itemsLeave(ctx context.Context, d identity.Decision, commit string, to carnet.PartyID) error {
+	l := item.Leaving{Crossing: d.Crossing}
+	for _, h := range a.Items.Homes() {
+		if slices.ContainsFunc(d.Homes, func(at identity.HomeAt) bool { return at.Home == h.Home && at.World != a.did }) {
+			l.Items = append(l.Items, identity.MovingItem{Item: h.Item, Home: h.Home})
+		}
+	}
+	if len(l.Items) == 0 {
+		return nil
+	}
+	return a.Items.Depart(ctx, l, to, item.Committed{Decision: commit, Homes: d.Homes})
+}
+
+// leaveHome makes an avatar one that has left, durably, and its items that went with it.
+// The caller holds changing.
 func (a *Agent) leaveHome(ctx context.Context, l atSource, next State, decision string) error {
+	d, err := identity.OpenDecision(decision)
+	if err != nil {
+		return err
+	}
 	if err := a.departNow(ctx, l, decision); err != nil {
+		return err
+	}
+	if err := a.itemsLeave(ctx, d, decision, l.To); err != nil {
 		return err
 	}
 	for i := range l.Heads {
@@ -203,7 +253,7 @@ func (a *Agent) provedRecovered(by carnet.PartyID, d Decided) (order identity.Or
 		return order, terms, err
 	case unknown != nil && !final(unknown):
 		return order, terms, unknown
-	case unknown != nil || h.Home != terms.Home || !slices.Equal(order.Homes, []carnet.HomeID{h.Home}) || order.Registrar != h.Registrar || order.Owner != h.Owner:
+	case unknown != nil || h.Home != terms.Home || order.Registrar != h.Registrar || order.Owner != h.Owner:
 		return order, terms, carnet.Errorf(carnet.Forbidden, "the recovery is about no home that is registered here, or not by its owner")
 	case order.Source != a.did || order.Target != peer.DID():
 		return order, terms, carnet.Errorf(carnet.Forbidden, "the recovery is between other worlds")
@@ -212,7 +262,7 @@ func (a *Agent) provedRecovered(by carnet.PartyID, d Decided) (order identity.Or
 	if err != nil {
 		return order, terms, err
 	}
-	moved := slices.ContainsFunc(decision.Homes, func(at identity.HomeAt) bool { return at.Home == h.Home && at.World == order.Target })
+	moved := slices.EqualFunc(decision.Homes, order.Homes, func(at identity.HomeAt, home carnet.HomeID) bool { return at.Home == home && at.World == order.Target })
 	if decision.Registrar != order.Registrar || decision.Crossing != order.Crossing || decision.Of(carnet.FingerprintOf([]byte(d.Order))) != identity.Commit || !moved {
 		return order, terms, carnet.Errorf(carnet.Forbidden, "the decision isn't the registrar's commit of this recovery")
 	}

@@ -300,6 +300,11 @@ func (s *store) TakeKeys(_ context.Context, _ carnet.AvatarID, sealed []byte, _ 
 
 func (s *store) Check(context.Context, carnet.AvatarID, *avatar.Manifest) error { return s.failCheck }
 
+// ComingCeiling is as of all that a world has.
+func (s *store) ComingCeiling(context.Context, carnet.AvatarID) (carnet.Label, error) {
+	return s.ceiling, nil
+}
+
 func (s *store) Arrive(_ context.Context, id carnet.AvatarID, l avatar.Landing) error {
 	defer s.lock()()
 	if !s.arriving[id] && s.avatars[id].ID != id {
@@ -443,7 +448,11 @@ func (d desk) Enrol(_ context.Context, id carnet.HomeID, owner string) (identity
 	return a, register.HomeReply{Home: token, Record: token, Proof: register.Proof(d.ledger.State(ledger.HomeEnrolled, token))}, err
 }
 
-func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
+func (d desk) Claim(ctx context.Context, id carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error) {
+	return d.ClaimItem(ctx, id, 0)
+}
+
+func (d desk) ClaimItem(_ context.Context, id carnet.HomeID, chain uint64) (identity.HomeAnswer, register.HomeReply, error) {
 	d.mu.Lock()
 	wait := d.waiting[id]
 	d.mu.Unlock()
@@ -459,7 +468,7 @@ func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, r
 	if h, ok := d.homes[id]; ok {
 		known = &h
 	}
-	h, err := register.Claim(known, id, d.by)
+	h, err := register.ClaimItem(known, id, d.by, chain)
 	if err == nil {
 		d.homes[id] = h
 		err = d.record(h)
@@ -470,7 +479,7 @@ func (d desk) Claim(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, r
 // record notes what is said at a change of a home that isn't a decision.
 func (d desk) record(h register.Home) (err error) {
 	d.newest[h.ID], err = identity.SignHome(d.key, identity.HomeAnswer{
-		Registrar: d.did(), Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: identity.NewNonce(), Recovery: h.Recovery,
+		Registrar: d.did(), Home: h.ID, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Asked: identity.NewNonce(), Chain: h.Chain, Recovery: h.Recovery,
 	})
 	return err
 }
@@ -497,7 +506,7 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 			}
 		}
 	}
-	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Recovery: h.Recovery}, reply, nil
+	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Chain: h.Chain, Recovery: h.Recovery, Erased: h.Erased}, reply, nil
 }
 
 func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
@@ -539,20 +548,27 @@ func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition
 	if now.IsZero() {
 		now = time.Now()
 	}
-	decision, homes, err := register.Decide(register.Known{Registrar: d.did(), Decision: d.decided[x], Homes: d.homes, Wait: d.recoveryWait}, q, now)
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range homes {
-		d.homes[h.ID] = h
-	}
-	if decision == nil {
+	var decision *identity.Decision
+	var homes []register.Home
+	for {
+		decision, homes, err = register.Decide(register.Known{Registrar: d.did(), Decision: d.decided[x], Homes: d.homes, Wait: d.recoveryWait}, q, now)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range homes {
+			d.homes[h.ID] = h
+		}
+		if decision != nil {
+			break
+		}
 		for _, h := range homes {
 			if err := d.record(h); err != nil {
 				return nil, err
 			}
 		}
-		return nil, nil
+		if len(homes) == 0 {
+			return nil, nil
+		}
 	}
 	d.decided[x] = decision
 	token, err := identity.SignDecision(d.key, *decision)
@@ -691,8 +707,8 @@ func (h homesOf) OwnerOf(ctx context.Context, id carnet.AvatarID) (string, error
 	return (*h.agent).OwnerOf(ctx, id)
 }
 
-func (h homesOf) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID) error {
-	return (*h.agent).ClaimItem(ctx, registrar, home)
+func (h homesOf) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
+	return (*h.agent).ClaimItem(ctx, registrar, home, entries)
 }
 
 // Named implements Peers.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"carnet/crossing/move"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/node"
 	"carnet/passport"
 )
@@ -58,7 +60,7 @@ func (n *neighbours) bring(dir string) (*passport.Passport, api.Crossing) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := n.clinic.client.BeginRecovery(ctx, api.NewRecovery{Passport: p.Head.Word, Farewell: p.Head.Farewell}, p.Document)
+	x, err := n.clinic.client.BeginRecovery(ctx, api.NewRecovery{Passport: p.Head.Word, Farewell: p.Head.Farewell, Policy: p.Head.Policy}, p.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,5 +230,87 @@ func TestAWorldThatComesBackTooLate(t *testing.T) {
 	eventually(t, "what the watch sends goes on in the clinic", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 15 })
 	if all := beats(t, n.clinic, x.Ours); len(all) != 15 {
 		t.Errorf("%d measurements instead of 15: %v", len(all), all)
+	}
+}
+
+// A recovered avatar has its sword and its policy, whatever is killed while it is
+// recovered; what was given away since its passport was made stays where it was given. The
+// old home comes back, and shows neither avatar nor sword any more.
+func TestARecoveredAvatarHasItsItems(t *testing.T) {
+	t.Parallel()
+	n := recovering(t, 4*time.Second)
+	ctx := t.Context()
+	n.watch.send(10)
+	n.settle()
+	n.takes()
+	sword := n.issue("sword", "Oathkeeper", identity.Attributes{"damage": 12.0})
+	retired := n.issue("sword", "Second", identity.Attributes{"damage": 7.0})
+	policy, err := n.store.SignPolicy(n.there, []byte(`{"use":{"purposes":["care"]}}`), 0, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.arena.client.SetAvatarPolicy(ctx, n.there, policy.Signed); err != nil {
+		t.Fatal(err)
+	}
+	dir := n.export()
+	r, err := passport.Verify(ctx, dir, nil)
+	if err != nil || r.Verdict != evidence.True || len(r.Passport.Items) != 2 || !r.Passport.Items[0].Receipts || r.Passport.Policy != 1 {
+		t.Errorf("the passport proves %+v, %v", r.Passport, err)
+	}
+	if _, err := n.arena.client.RetireItem(ctx, retired.ID); err != nil {
+		t.Fatal(err)
+	}
+	n.arena.kill(t)
+	p, x := n.bring(dir)
+	if len(x.Items) != 1 || x.Items[0].ID != sword.ID || x.Items[0].As != "blade" {
+		t.Errorf("asked for %+v", x.Items)
+	}
+	asked, _, err := identity.ParseRecoveryRequest(x.Request)
+	if err != nil || !slices.ContainsFunc(asked.Report, func(line string) bool { return strings.Contains(line, retired.ID.String()) }) {
+		t.Errorf("the owner is told %q, %v", asked.Report, err)
+	}
+	if _, err := n.clinic.client.OrderRecovery(ctx, x.ID, n.recover(p, x)); err != nil {
+		t.Fatal(err)
+	}
+	n.clinic.kill(t)
+	n.restart(n.clinic)
+	eventually(t, "the register waits", func() bool {
+		p := n.crossing(x).Progress
+		return p != nil && !p.SourceUntil.IsZero()
+	})
+	n.vault.kill(t)
+	n.restart(n.vault)
+	n.clinic.kill(t)
+	n.restart(n.clinic)
+	eventually(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
+	n.clinic.kill(t)
+	n.restart(n.clinic)
+	has := func() {
+		t.Helper()
+		all, err := n.clinic.client.ItemsOf(ctx, x.Ours)
+		if err != nil || len(all) != 1 || all[0].ID != sword.ID || all[0].As == nil || all[0].As.Kind != "blade" {
+			t.Errorf("the clinic has %+v, %v", all, err)
+		}
+	}
+	has()
+	if h := n.read(n.clinic, sword.ID); len(h.Entries) != 2 || h.Entries[1].What != identity.ItemRecovered || h.Avatar != x.Ours || h.Version != 2 {
+		t.Errorf("the chain says %+v", h)
+	}
+	if is, err := n.clinic.client.AvatarPolicy(ctx, x.Ours); err != nil || is.Version != 1 {
+		t.Errorf("the clinic has the policy %+v, %v", is, err)
+	}
+	n.restart(n.arena)
+	eventually(t, "arena shows neither avatar nor sword", func() bool {
+		_, err := n.arena.client.Avatar(ctx, n.there)
+		i, failed := n.arena.client.Item(ctx, sword.ID)
+		return carnet.CodeOf(err) == carnet.NotFound && failed == nil && i.State == item.Gone
+	})
+	eventually(t, "arena has signed that nothing is left", func() bool { return n.crossing(x).Departure != "" })
+	has()
+	if _, err := n.clinic.client.EquipItem(ctx, sword.ID, "hand"); err != nil {
+		t.Errorf("in the clinic it isn't put on: %v", err)
+	}
+	if i, err := n.arena.client.Item(ctx, retired.ID); err != nil || i.State != item.Retired {
+		t.Errorf("what was retired is %+v, %v", i, err)
 	}
 }
