@@ -44,7 +44,13 @@ func (n *neighbours) ownHere() {
 // issue has arena issue an item for its avatar.
 func (n *neighbours) issue(kind, title string, attributes identity.Attributes) api.Item {
 	n.t.Helper()
-	i, err := n.arena.client.IssueItem(n.t.Context(), api.NewItem{Avatar: n.there, Kind: kind, Title: title, Attributes: attributes})
+	return n.issueTo(n.there, kind, title, attributes)
+}
+
+// issueTo has arena issue an item for one of its avatars.
+func (n *neighbours) issueTo(to carnet.AvatarID, kind, title string, attributes identity.Attributes) api.Item {
+	n.t.Helper()
+	i, err := n.arena.client.IssueItem(n.t.Context(), api.NewItem{Avatar: to, Kind: kind, Title: title, Attributes: attributes})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"carnet/crossing/move"
 	"carnet/demo"
 	"carnet/evidence"
+	"carnet/item"
 	"carnet/node"
 	"carnet/seal"
 	"carnet/thing"
@@ -28,9 +29,8 @@ import (
 // judgeTravellers waits until every move is over and everything is passed on; then
 // each avatar lives in one world, which the registrar names, what its watch had
 // acknowledged is there once, whichever world received it, the evidence of all of it
-// verifies, and no other world has anything of it.
-//
-// What else moves is judged here, too, once there is more: an item is in one world.
+// verifies, its items are where it is, no other world has anything of it, and no party
+// finds anything that is half done.
 func (n *neighbours) judgeTravellers(all ...*traveller) {
 	n.t.Helper()
 	for _, p := range n.parties() {
@@ -43,6 +43,10 @@ func (n *neighbours) judgeTravellers(all ...*traveller) {
 	}
 	n.settle()
 	n.shownOnce(all)
+	for _, v := range all {
+		v.itemsAreHere()
+	}
+	settles(n.t, "no party finds anything half done", time.Minute, n.nothingFound)
 	n.endAll()
 
 	ctx := n.t.Context()
@@ -379,6 +383,44 @@ func (n *neighbours) shownOnce(all []*traveller) {
 			}
 		}
 	}
+}
+
+// itemsAreHere wants each of an avatar's items to be with it and in no other world, as the
+// registrar says, too, with every move in its chain.
+func (v *traveller) itemsAreHere() {
+	v.t.Helper()
+	ctx := v.t.Context()
+	for _, sword := range v.swords {
+		if i, err := v.at.client.Item(ctx, sword.ID); err != nil || i.State != item.Here || i.Avatar != v.id {
+			v.t.Errorf("%s has the sword %s of its avatar %s as %+v, %v", v.at.name, sword.ID, v.id, i, err)
+			continue
+		}
+		other := v.other()
+		if i, err := other.client.Item(ctx, sword.ID); len(v.trail) > 0 && (err != nil || i.State != item.Gone) || len(v.trail) == 0 && carnet.CodeOf(err) != carnet.NotFound {
+			v.t.Errorf("%s has the sword %s of %s's avatar, after %d moves, as %+v, %v", other.name, sword.ID, v.at.name, len(v.trail), i, err)
+		}
+		if h := v.read(v.at, sword.ID); len(h.Entries) != 1+len(v.trail) || h.Avatar != v.id || h.Issuer != sword.Issuer || h.Retired {
+			v.t.Errorf("after %d moves the chain of the sword %s says %+v", len(v.trail), sword.ID, h)
+		}
+		home, _, err := v.askers[other].client.Home(ctx, sword.Home)
+		if err != nil || home.World != didOf(v.askers[v.at].self.Key) {
+			v.t.Errorf("the registrar tells %s that the sword %s is at %+v, %v, and it is in %s", other.name, sword.ID, home, err, v.at.name)
+		}
+	}
+}
+
+// nothingFound says what a party finds half done of its own, as 'carnet doctor' does.
+func (n *neighbours) nothingFound() error {
+	for _, p := range n.parties() {
+		e, err := p.client.Examine(n.t.Context())
+		if err != nil {
+			return err
+		}
+		if len(e.Findings) > 0 {
+			return fmt.Errorf("%s finds %+v", p.name, e.Findings)
+		}
+	}
+	return nil
 }
 
 var errNone = errors.New("there is none")

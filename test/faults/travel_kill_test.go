@@ -11,17 +11,20 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/crossing/move"
+	"carnet/identity"
 )
 
 // TestMoves has avatars move to and fro between arena and the clinic while their
-// watches publish, each party in turn is killed at random moments, connections are cut
-// and some moves are called off. Whatever became of each move: one home, nothing lost
-// and nothing doubled, and the evidence verifies.
+// watches publish, each with a sword or two, each party in turn is killed at random
+// moments, connections are cut and some moves are called off. Whatever became of each
+// move: one home, nothing lost and nothing doubled, each sword in one world, the evidence
+// verifies, and no party finds anything half done.
 func TestMoves(t *testing.T) {
 	t.Parallel()
 	r := random(t)
 	var lines network
 	n := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`, lines.lay)
+	n.takes()
 	j := &journeys{neighbours: n, lines: &lines, kills: make(map[carnet.PartyID]int), ends: make(map[string]int), left: *moves}
 	sending, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -33,7 +36,11 @@ func TestMoves(t *testing.T) {
 			w = n.addPromptFor(map[carnet.PartyID]string{"arena": travels})
 			n.own(w)
 		}
-		j.all = append(j.all, &traveller{neighbours: n, watch: w, at: n.arena, id: w.mappings["arena"].Avatar})
+		v := &traveller{neighbours: n, watch: w, at: n.arena, id: w.mappings["arena"].Avatar}
+		for range 1 + i%2 {
+			v.swords = append(v.swords, n.issueTo(v.id, "sword", "Oathkeeper", identity.Attributes{"damage": 12.0}))
+		}
+		j.all = append(j.all, v)
 		w.send(2)
 		go func() { sent <- w.run(sending, 200*time.Millisecond) }()
 	}
@@ -60,6 +67,8 @@ type traveller struct {
 	id    carnet.AvatarID // there
 	home  carnet.HomeID   // at the register
 	trail []lodging       // where it lived before, oldest first
+
+	swords []api.Item // as arena issued them
 }
 
 // lodging is an avatar in a world.

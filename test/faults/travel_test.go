@@ -13,14 +13,18 @@ import (
 	"carnet/policy"
 )
 
-// beginMove makes room in one world for an avatar of another, with the grant by which it
-// may be fetched.
+// beginMove makes room in one world for an avatar of another and all its items, with the
+// grant by which it may be fetched.
 func (n *neighbours) beginMove(ctx context.Context, from, to *party, id carnet.AvatarID) (x api.Crossing, err error) {
 	traveller, err := from.client.Enrol(ctx, id)
 	if err != nil {
 		return x, err
 	}
-	return n.beginAt(ctx, from, to, id, api.NewMove{World: from.name, Traveller: traveller, Text: "It goes on here."})
+	what := api.NewMove{World: from.name, Traveller: traveller, Text: "It goes on here."}
+	for _, i := range traveller.Items {
+		what.Items = append(what.Items, i.ID)
+	}
+	return n.beginAt(ctx, from, to, id, what)
 }
 
 // beginAt does so for what exactly is to move.
