@@ -12,7 +12,8 @@ import (
 // its owner's recovery and the registrar's decision: what its things sent there goes on
 // at the new home, from where the owner says that each stream stands. Whoever brings
 // these may; they prove themselves. Told again it changes nothing. It returns what goes
-// on, and what does so already.
+// on, and what does so already. Streams of homes that the avatar left before have ended,
+// and stay so.
 //
 // The former world isn't told, for it doesn't answer. If it comes back, it is told when
 // it says where the avatar went.
@@ -31,6 +32,9 @@ func (a *Agent) Recovered(ctx context.Context, recovery string, terms []byte, de
 		if m == nil {
 			continue // another agent's
 		}
+		if a.movedBefore(m, order.Crossing) {
+			continue
+		}
 		s := a.sender(m.World)
 		if s == nil {
 			return nil, carnet.Errorf(carnet.NotFound, "the world %s isn't known here any more", m.World)
@@ -48,6 +52,13 @@ func (a *Agent) Recovered(ctx context.Context, recovery string, terms []byte, de
 		return nil, carnet.Errorf(carnet.NotFound, "nothing here was sent to the avatar that was recovered").WithFix("tell the things agent whose things it stands for")
 	}
 	return followed, nil
+}
+
+// movedBefore reports whether a mapping's avatar left its world by another crossing.
+func (a *Agent) movedBefore(m *Mapping, x carnet.CrossingID) bool {
+	a.policyMu.RLock()
+	defer a.policyMu.RUnlock()
+	return m.moved != nil && m.moved.Crossing != x
 }
 
 // goesOn is what goes on in the place of a mapping: one that waits, or is there.

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,11 +109,27 @@ func (n *neighbours) crossing(x api.Crossing) api.Crossing {
 // the register its avatar gets a new home, what the thing's agent still has goes there,
 // and it goes on.
 func TestAnAvatarIsRecovered(t *testing.T) {
-	t.Parallel()
+	for _, moves := range []int{0, 2} { // to the clinic, and back: its streams there and in arena have ended
+		t.Run(fmt.Sprintf("after %d moves", moves), func(t *testing.T) {
+			t.Parallel()
+			isRecovered(t, moves)
+		})
+	}
+}
+
+func isRecovered(t *testing.T, moves int) {
 	n := recovering(t, 3*time.Second)
 	ctx := t.Context()
 	n.watch.send(20)
 	n.settle()
+	v := &traveller{neighbours: n, watch: n.watch, at: n.arena, id: n.there}
+	for r := random(t); len(v.trail) < moves; {
+		if _, err := v.move(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its thing's data goes where the avatar lives", func() bool { return v.goesOn(ctx) == nil })
+	}
+	n.there = v.id
 	dir := n.export()
 	n.watch.send(5) // after the passport was made
 	n.settle()
