@@ -261,9 +261,13 @@ func (a *Agent) goOnAtSource(ctx context.Context, x carnet.CrossingID) error {
 		if again.failed++; err == nil && again.State != l.State {
 			again.failed = 0
 		}
-		again.notTill = a.Now().Add(pause(again.failed))
-		if again.State == Offered {
+		switch again.State {
+		case Offered:
 			again.notTill = a.Now().Add(longPause)
+		case Frozen:
+			again.notTill = a.Now().Add(pause(again.failed, waitedPause))
+		default:
+			again.notTill = a.Now().Add(pause(again.failed, longPause))
 		}
 		a.sources[x] = &again
 	}

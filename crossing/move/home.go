@@ -164,7 +164,7 @@ func (a *Agent) claimAll(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause(n)):
+		case <-time.After(pause(n, longPause)):
 		}
 	}
 }

@@ -367,14 +367,18 @@ func (a *Agent) load(ctx context.Context) error {
 	})
 }
 
-// How often a move is gone on with that waits for somebody else.
+// How often a move is gone on with that waits for somebody else: while it isn't decided
+// its owner waits for it, and what moves may keep still.
 const (
-	shortPause = time.Second
-	longPause  = time.Minute
+	shortPause  = time.Second
+	waitedPause = 8 * time.Second // the longest, until it is decided
+	longPause   = time.Minute     // the longest, from then on
 )
 
-// pause is how long something that failed n times in a row rests.
-func pause(n int) time.Duration { return min(shortPause<<min(n, 10), longPause) }
+// pause is how long something that failed n times in a row rests, at most so long.
+func pause(n int, longest time.Duration) time.Duration {
+	return min(shortPause<<min(n, 10), longest)
+}
 
 // Run goes on with every move that isn't over, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {

@@ -527,6 +527,61 @@ func TestAMoveWaitsForAnother(t *testing.T) {
 	s.want("in the end", Gone, Home, "citadel")
 }
 
+// A move that waits for somebody is gone on with within seconds once there is an order,
+// however often that failed; what only tells and deletes, once it is decided, takes a
+// minute.
+func TestAnOrderedMoveIsTriedOften(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	id := s.crossing.ID
+	rest := func(state State) time.Duration {
+		t.Helper()
+		if is := s.citadel.came(id); is.State != state {
+			t.Fatalf("it is %s: %s", is.State, is.Why)
+		}
+		return s.citadel.came(id).notTill.Sub(s.citadel.Now())
+	}
+	away := carnet.Errorf(carnet.Unavailable, "nobody answers")
+	fails := func() {
+		t.Helper()
+		for range 12 {
+			if err := s.citadel.goOnAtTarget(t.Context(), id); err == nil {
+				t.Fatal("nothing fails")
+			}
+		}
+	}
+	s.cut["offer"] = away
+	fails()
+	if r := rest(Copying); r < time.Second || r > 10*time.Second {
+		t.Errorf("it rests %s", r)
+	}
+	s.cut["offer"] = nil
+	if err := s.citadel.copy(t.Context(), s.citadel.came(id)); err != nil {
+		t.Fatal(err)
+	}
+	s.registrar.away = true
+	fails()
+	if r := rest(Prepared); r < time.Second || r > 10*time.Second {
+		t.Errorf("ready, it rests %s", r)
+	}
+	for range 12 {
+		_ = s.arena.goOnAtSource(t.Context(), id)
+	}
+	if l := s.arena.left(id); l.State != Frozen || l.notTill.Sub(s.arena.Now()) > 10*time.Second {
+		t.Errorf("where it is %s it rests %s", l.State, l.notTill.Sub(s.arena.Now()))
+	}
+	s.registrar.away = false
+	if err := s.citadel.goOnAtTarget(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	s.cut["decided"] = away
+	fails()
+	if r := rest(Home); r <= 10*time.Second {
+		t.Errorf("at home it rests %s only", r)
+	}
+}
+
 // A freeze that fails half-way leaves nothing that another move would take for a reason
 // to end.
 func TestAFreezeThatFailsEndsNoOtherMove(t *testing.T) {

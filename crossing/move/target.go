@@ -532,8 +532,12 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 		} else {
 			again.progress.Waits = err.Error()
 		}
+		longest := longPause
+		if (again.State == Copying || again.State.Waits()) && !again.recovers() { // which its former world has days for
+			longest = waitedPause
+		}
 		if again.notTill = a.Now(); again.failed > 0 {
-			again.notTill = a.Now().Add(pause(again.failed - 1))
+			again.notTill = a.Now().Add(pause(again.failed-1, longest))
 		}
 		a.targets[x] = &again
 	}

@@ -42,7 +42,7 @@ func TestMoves(t *testing.T) {
 		}
 		j.all = append(j.all, v)
 		w.send(2)
-		go func() { sent <- w.run(sending, 200*time.Millisecond) }()
+		go func() { sent <- w.run(sending, time.Duration(count)*33*time.Millisecond) }() // all of them 30 times a second
 	}
 	began := time.Now()
 	j.goThrough(r)
@@ -124,7 +124,7 @@ func (j *journeys) goThrough(r *rand.Rand) {
 	}()
 	j.disturb(r, over)
 	if err := context.Cause(ctx); err != nil {
-		j.t.Fatal(err)
+		j.t.Fatalf("after %d moves, %v, with %v killed and %d cuts: %v", j.moves(), j.ends, j.kills, j.cuts, err)
 	}
 }
 
