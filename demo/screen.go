@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,9 +35,15 @@ type screen struct {
 
 // drawn is what stands at the end of a terminal, and can be wiped.
 type drawn struct {
-	columns, rows int // of the terminal then
-	progress      int // lines
-	under         int // rows of what stands under them
+	columns, rows int      // of the terminal then
+	lines         []string // whole, the progress first
+	progress      int      // how many of them are progress
+	under         int      // rows of what stands under them
+}
+
+// as reports whether it takes the same room on the same terminal as another.
+func (d drawn) as(other drawn) bool {
+	return d.columns == other.columns && d.rows == other.rows && d.progress == other.progress && d.under == other.under
 }
 
 func newScreen(o Options) *screen {
@@ -63,15 +71,24 @@ func (v *screen) say(format string, args ...any) {
 	fmt.Fprintf(v.to, format+"\n", args...)
 }
 
+// wipe takes away what is drawn. A terminal that has become narrower or wider since has
+// broken its lines anew.
 func (v *screen) wipe() {
-	if up := v.drawn.progress + v.drawn.under; up > 0 {
+	columns, up := 0, 0
+	if len(v.drawn.lines) > 0 {
+		columns, _ = v.size()
+	}
+	for _, line := range v.drawn.lines {
+		up += rowsOf(line, columns)
+	}
+	if up > 0 {
 		fmt.Fprintf(v.to, "\r\033[%dA\033[J", up)
 	}
 	v.drawn = drawn{}
 }
 
 // draw has the terminal end with the progress and the lines to paste. Where it is too
-// low for them and one line of progress, they are printed once, above it.
+// low for both, these are printed once, above it.
 func (v *screen) draw(progress []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -80,7 +97,7 @@ func (v *screen) draw(progress []string) {
 	for _, line := range v.paste {
 		now.under += rowsOf(line, now.columns)
 	}
-	if now.rows > 0 && 1+now.under >= now.rows {
+	if now.rows > 0 && len(v.paste) > 0 && max(len(progress), 1)+now.under >= now.rows {
 		v.wipe()
 		fmt.Fprintln(v.to, strings.Join(v.paste, "\n"))
 		v.paste, now.under = nil, 0
@@ -92,7 +109,9 @@ func (v *screen) draw(progress []string) {
 		return
 	}
 	progress = fit(progress, now.columns)
-	if now == v.drawn { // what stands under them stays, and may be marked by whoever copies it
+	now.lines = slices.Concat(progress, v.paste)
+	if now.as(v.drawn) { // what stands under them stays, and may be marked by whoever copies it
+		v.drawn = now
 		fmt.Fprintf(v.to, "\r\033[%dA", now.progress+now.under)
 		for _, line := range progress {
 			fmt.Fprintf(v.to, "\033[2K%s\n", line)
@@ -102,11 +121,9 @@ func (v *screen) draw(progress []string) {
 		}
 		return
 	}
-	if now.columns == v.drawn.columns && now.rows == v.drawn.rows { // another size has put it elsewhere
-		v.wipe()
-	}
+	v.wipe()
 	v.drawn = now
-	fmt.Fprintln(v.to, strings.Join(slices.Concat(progress, v.paste), "\n"))
+	fmt.Fprintln(v.to, strings.Join(now.lines, "\n"))
 }
 
 // rowsOf is how many rows a line takes.
@@ -199,8 +216,8 @@ func fit(lines []string, columns int) []string {
 
 func (v *screen) progress(ctx context.Context, s *setup) []string {
 	d, took := s.sent(), time.Since(v.begun)
-	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %.0f measurements/s",
-		took.Seconds(), d.Acknowledged, s.total(), d.Refused, float64(d.Measurements)/took.Seconds())}
+	lines := []string{fmt.Sprintf("%6.1fs  devices → hub   %d of %d messages acknowledged, %d refused, %s",
+		took.Seconds(), d.Acknowledged, s.total(), d.Refused, perSecond(float64(d.Measurements)/took.Seconds()))}
 	lines = append(lines, s.refusedOthers(ctx)...)
 	if s.tale != nil {
 		lines = append([]string{s.tale.nowDoing()}, lines...)
@@ -250,9 +267,25 @@ func (s *setup) way(world carnet.PartyID) string {
 	return fmt.Sprintf("  %10s → %-7s", cmp.Or(s.script.ways[world], "hub"), world)
 }
 
+// perSecond says how many measurements come in a second: where they are few, with a decimal.
+func perSecond(rate float64) string {
+	text := strconv.FormatFloat(rate, 'f', map[bool]int{true: 1, false: 0}[rate < 9.95], 64)
+	if text == "1.0" {
+		return "1 measurement/s"
+	}
+	return text + " measurements/s"
+}
+
+// oldAfter is how much older than the newest value of an avatar one is that is said to be.
+const oldAfter = time.Minute
+
 // shown is an avatar's state in a line.
 func shown(state []carnet.Measurement) string {
 	var parts []string
+	newest := int64(math.MinInt64)
+	for _, m := range state {
+		newest = max(newest, m.Time)
+	}
 	for _, m := range state {
 		part := fmt.Sprintf("%s %.6g", m.Name, m.Value.Num)
 		switch m.Unit {
@@ -261,6 +294,13 @@ func shown(state []carnet.Measurement) string {
 			part += "°"
 		default:
 			part += " " + m.Unit
+		}
+		if old := time.Duration(newest - m.Time); old > oldAfter {
+			n, unit := int(old/time.Minute), "min"
+			if old >= 2*time.Hour {
+				n, unit = int(old/time.Hour), "h"
+			}
+			part += fmt.Sprintf(" (%d %s before)", n, unit)
 		}
 		parts = append(parts, part)
 	}
@@ -299,7 +339,7 @@ func (s *setup) pastePlain() []string {
 		"Send a measurement of your own, and see it pass there:",
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s --cafile hub/ca.pem -u %s -P %s -q 1 -V 5 -t %s -m '[{\"n\":\"heart_rate\",\"v\":142}]'",
 			host, port, w.id, w.password, thing.MeasurementsTopic(w.id)),
-		"Read what arena and clinic see of it:",
+		"Read what arena and clinic have now (the watch goes on sending):",
 		"  curl -sSK arena.curl; curl -sSK clinic.curl",
 		"Read the avatar in citadel, which gets heart rate and speed by arena's share, and see the share:",
 		fmt.Sprintf("  %s avatar show %s; %s share list", program, w.mappings["citadel"].Avatar, program),

@@ -54,9 +54,9 @@ func TestAScreenEndsWithTheLinesToPaste(t *testing.T) {
 		{"wide", 200, 24, []string{"It begins", "11" + strings.Repeat("-", 40), "arena", "clinic", "", "Send:", long, "Prove:", "  carnet verify proof"}},
 		{"narrow", 40, 24, []string{"It begins", "11" + strings.Repeat("-", 37) + "…", "arena", "clinic", "", "Send:", long[:40], long[40:], "Prove:", "  carnet verify proof"}},
 		{"as wide as a line", 42, 24, []string{"It begins", "11" + strings.Repeat("-", 40), "arena", "clinic", "", "Send:", long[:42], long[42:], "Prove:", "  carnet verify proof"}},
-		{"low", 200, 8, []string{"11" + strings.Repeat("-", 40), "arena", "", "Send:", long, "Prove:", "  carnet verify proof"}},
-		{"lowest", 200, 7, []string{"11" + strings.Repeat("-", 40), "", "Send:", long, "Prove:", "  carnet verify proof"}},
-		{"too low: the progress stands under them", 200, 6, []string{"Prove:", "  carnet verify proof", "11" + strings.Repeat("-", 40), "arena", "clinic"}},
+		{"high enough", 200, 9, []string{"11" + strings.Repeat("-", 40), "arena", "clinic", "", "Send:", long, "Prove:", "  carnet verify proof"}},
+		{"too low: the progress stands under them", 200, 8, []string{"Send:", long, "Prove:", "  carnet verify proof", "11" + strings.Repeat("-", 40), "arena", "clinic"}},
+		{"lower", 200, 6, []string{"Prove:", "  carnet verify proof", "11" + strings.Repeat("-", 40), "arena", "clinic"}},
 	} {
 		at := &demotest.Terminal{Columns: row.columns, Rows: row.rows}
 		v := &screen{to: at, terminal: true, size: func() (int, int) { return row.columns, row.rows }}
@@ -77,7 +77,7 @@ func TestAScreenEndsWithTheLinesToPaste(t *testing.T) {
 			strings.Count(strings.Join(all, "\n"), "carnet verify") != 1 {
 			t.Errorf("%s: after something was said it is\n%s", row.what, strings.Join(all, "\n"))
 		}
-		if at.Screen()[len(at.Screen())-1] != row.want[len(row.want)-1] && row.rows > 6 {
+		if at.Screen()[len(at.Screen())-1] != row.want[len(row.want)-1] && row.rows > 8 {
 			t.Errorf("%s: the screen ends with\n%s", row.what, strings.Join(at.Screen(), "\n"))
 		}
 		v.say("ending")
@@ -87,17 +87,54 @@ func TestAScreenEndsWithTheLinesToPaste(t *testing.T) {
 	}
 }
 
-// A terminal that has become another is drawn on anew.
+// On a terminal that has become another what was drawn is wiped, however the terminal has
+// broken it anew, and what was said before stays.
 func TestAScreenThatChangesItsSize(t *testing.T) {
 	at := &demotest.Terminal{Columns: 80, Rows: 24}
-	columns := 80
-	v := &screen{to: at, terminal: true, size: func() (int, int) { return columns, 24 }, paste: []string{"  carnet verify"}}
-	v.draw([]string{"one"})
-	columns = 60
-	v.draw([]string{"two"})
-	v.draw([]string{"three"})
-	if want := []string{"one", "  carnet verify", "three", "  carnet verify"}; !slices.Equal(at.All(), want) {
-		t.Errorf("it is %q, want %q", at.All(), want)
+	v := &screen{to: at, terminal: true, size: func() (int, int) { return at.Columns, at.Rows }, paste: []string{"  carnet verify " + strings.Repeat("x", 50)}}
+	v.say("said")
+	v.draw([]string{strings.Repeat("1", 70), "one"})
+	for _, size := range [][2]int{{30, 24}, {80, 24}, {200, 50}, {100, 12}, {40, 12}, {80, 24}} {
+		at.Resize(size[0], size[1])
+		v.draw([]string{strings.Repeat("2", 70), "two"})
+		v.draw([]string{strings.Repeat("3", 70), "three"})
+		all := strings.Join(at.All(), "\n")
+		if strings.Count(all, "said") != 1 || strings.Contains(all, "1") || strings.Contains(all, "2") || strings.Count(all, "three") != 1 || strings.Count(all, "carnet verify") != 1 {
+			t.Errorf("at %d by %d it is\n%s", size[0], size[1], all)
+		}
+	}
+}
+
+// On a usual terminal the demo's own lines to paste and the progress of all its worlds
+// are there.
+func TestAUsualTerminalHasAllProgress(t *testing.T) {
+	at := &demotest.Terminal{Columns: 80, Rows: 24}
+	v := &screen{to: at, terminal: true, size: func() (int, int) { return 80, 24 }}
+	for range 7 {
+		v.paste = append(v.paste, "What it does:", "  "+strings.Repeat("x", 150))
+	}
+	v.draw(nil)
+	v.draw([]string{"devices", "arena", "clinic", "citadel"})
+	screen := at.Screen()
+	if n := len(screen); n < 4 || !slices.Equal(screen[n-4:], []string{"devices", "arena", "clinic", "citadel"}) {
+		t.Errorf("the screen ends with\n%s", strings.Join(screen, "\n"))
+	}
+	if all := strings.Join(at.All(), "\n"); strings.Count(all, "What it does:") != 7 {
+		t.Errorf("the lines to paste are\n%s", all)
+	}
+}
+
+// A slow recording has a rate, too, and a value that came long before the others says so.
+func TestWhatAScreenSaysOfFewAndOld(t *testing.T) {
+	for rate, want := range map[float64]string{0.2: "0.2 measurements/s", 1: "1 measurement/s", 1.26: "1.3 measurements/s", 9.96: "10 measurements/s", 412.4: "412 measurements/s"} {
+		if got := perSecond(rate); got != want {
+			t.Errorf("%v is %q, want %q", rate, got, want)
+		}
+	}
+	second := int64(time.Second)
+	state := []carnet.Measurement{{Name: "heart_rate", Unit: "beat/min", Time: 2000 * second, Value: carnet.Float(70)}, {Name: "speed", Unit: "m/s", Time: 900 * second, Value: carnet.Float(2)}}
+	if got, want := shown(state), "heart_rate 70 beat/min, speed 2 m/s (18 min before)"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
 	}
 }
 

@@ -5,6 +5,7 @@ package demotest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -15,7 +16,8 @@ type Terminal struct {
 	Columns, Rows int
 
 	mu       sync.Mutex
-	rows     [][]rune // all that ever scrolled, and the screen: its last Rows
+	rows     [][]rune     // all that ever scrolled, and the screen: its last Rows
+	wrapped  map[int]bool // rows that go on with the line of the one before
 	row, col int
 	top      int    // the row at the screen's top
 	escape   []byte // of a sequence that has begun
@@ -63,10 +65,17 @@ func (t *Terminal) sequence(c byte) {
 	case s == "\033[2K":
 		t.at(t.row)
 		t.rows[t.row] = nil
+		delete(t.wrapped, t.row)
+		delete(t.wrapped, t.row+1)
 	case s == "\033[J":
 		t.at(t.row)
 		t.rows = t.rows[:t.row+1]
 		t.rows[t.row] = t.rows[t.row][:min(t.col, len(t.rows[t.row]))]
+		for row := range t.wrapped {
+			if row > t.row {
+				delete(t.wrapped, row)
+			}
+		}
 	default:
 		for _, r := range s[1:] {
 			t.put(r)
@@ -92,6 +101,10 @@ func (t *Terminal) put(r rune) {
 	if t.col == t.Columns {
 		t.down()
 		t.col = 0
+		if t.wrapped == nil {
+			t.wrapped = make(map[int]bool)
+		}
+		t.wrapped[t.row] = true
 	}
 	t.at(t.row)
 	line := t.rows[t.row]
@@ -101,6 +114,40 @@ func (t *Terminal) put(r rune) {
 	line[t.col] = r
 	t.rows[t.row] = line
 	t.col++
+}
+
+// Resize makes it another size, and breaks the lines anew as most terminals do. The cursor
+// is to be where a line begins.
+func (t *Terminal) Resize(columns, rows int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lines [][]rune
+	at := 0 // the line with the cursor
+	for i, row := range t.rows {
+		if t.wrapped[i] {
+			lines[len(lines)-1] = append(lines[len(lines)-1], row...)
+		} else {
+			lines = append(lines, slices.Clone(row))
+		}
+		if i == t.row {
+			at = len(lines) - 1
+		}
+	}
+	t.rows, t.wrapped, t.Columns, t.Rows = nil, make(map[int]bool), columns, rows
+	for i, line := range lines {
+		if i == at {
+			t.row = len(t.rows)
+		}
+		first := true
+		for first || len(line) > 0 {
+			if !first {
+				t.wrapped[len(t.rows)] = true
+			}
+			n := min(columns, len(line))
+			t.rows, line, first = append(t.rows, line[:n:n]), line[n:], false
+		}
+	}
+	t.top = max(0, t.row+1-rows)
 }
 
 // Screen is what stands on the screen, row by row, without empty ones at its end.
