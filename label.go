@@ -124,6 +124,9 @@ func outside(what string, allowed, used Set) string {
 	if allowed == "" {
 		return ""
 	}
+	if allowed == nowhere {
+		return fmt.Sprintf("the data is bound to no %s at all, or to some that have none in common", what)
+	}
 	if used == "" {
 		return fmt.Sprintf("the data is bound to %s %s and the reader states none", what, allowed)
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,6 +163,7 @@ func (c *compiler) decide(i int) error {
 	// The property's label and retention, bound by the view's. An object's fields share
 	// theirs, so that they stay in one batch. Labels are never lowered here.
 	res.Label, res.Retention = c.classes[e.slot].Label, c.classes[e.slot].Retention
+	own := p.Label
 	p.Label, p.Retention = res.Label, res.Retention
 	if err := c.exactly(e, p, pv); err != nil {
 		return err
@@ -171,6 +173,9 @@ func (c *compiler) decide(i int) error {
 		return nil
 	}
 	if why := p.Label.Exceeds(c.reader.Clearance); why != "" {
+		if p.Label.Sensitivity&^c.reader.Clearance.Sensitivity == 0 {
+			why = cmp.Or(c.apart(own, p.Label), why)
+		}
 		c.withhold(i, ExceedsClearance, "", fmt.Sprintf("%s may not receive %s: %s", c.reader.Party, p.Name, why))
 		return nil
 	}
@@ -187,6 +192,20 @@ func (c *compiler) decide(i int) error {
 	res.Admit, res.Reason, res.Decision = true, Admitted, d
 	e.fixed = Admitted
 	return nil
+}
+
+// apart says for what, or where, neither the view nor the property's own label leaves
+// anything of what the other allows.
+func (c *compiler) apart(own, bound carnet.Label) string {
+	for _, of := range []struct {
+		what             string
+		own, view, bound carnet.Set
+	}{{"used for", own.Purposes, c.view.Purposes, bound.Purposes}, {"kept in", own.Residency, c.view.Residency, bound.Residency}} {
+		if of.bound == nothing && len(words(of.own)) > 0 && len(words(of.view)) > 0 {
+			return fmt.Sprintf("the data may be %s %s only, and by the view %s: they have none in common", of.what, strings.Join(words(of.own), ", "), strings.Join(words(of.view), ", "))
+		}
+	}
+	return ""
 }
 
 func (c *compiler) withhold(i int, why Verdict, policy, sentence string) {

@@ -63,7 +63,7 @@ func TestClearanceHoldsBelowCedar(t *testing.T) {
 	}{
 		{"sensitivity", `{"properties":{"heart_rate":{}}}`, carnet.Clearance{Sensitivity: carnet.Location}, "the data is health and the reader is cleared for location"},
 		{"the view's purposes", `{"properties":{"heart_rate":{}},"purposes":["care"]}`, carnet.Clearance{Sensitivity: carnet.Health, Purposes: "ads,care"}, "bound to purpose care"},
-		{"no purposes", `{"properties":{"heart_rate":{}},"purposes":[]}`, carnet.Clearance{Sensitivity: carnet.Health, Purposes: "care"}, "bound to purpose"},
+		{"no purposes", `{"properties":{"heart_rate":{}},"purposes":[]}`, carnet.Clearance{Sensitivity: carnet.Health, Purposes: "care"}, "the data is bound to no purpose at all, or to some that have none in common"},
 		{"the view's residency", `{"properties":{"heart_rate":{}},"residency":["eu"]}`, carnet.Clearance{Sensitivity: carnet.Health}, "bound to residency eu"},
 	}
 	for _, tt := range tests {
@@ -73,6 +73,34 @@ func TestClearanceHoldsBelowCedar(t *testing.T) {
 				t.Errorf("%+v, want it withheld with %q", r, tt.sentence)
 			}
 		})
+	}
+}
+
+// A property and a view that leave each other no purpose, or no place, say which.
+func TestNothingInCommonIsNamed(t *testing.T) {
+	j, err := NewJudge(map[string][]byte{"test.cedar": []byte(openDoor)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		view, want string
+		label      carnet.Label
+	}{
+		{`"purposes":["coaching"]`, "arena may not receive steps: the data may be used for care, sport only, and by the view coaching: they have none in common", carnet.Label{Purposes: "care,sport"}},
+		{`"residency":["us"]`, "arena may not receive steps: the data may be kept in eu only, and by the view us: they have none in common", carnet.Label{Residency: "eu"}},
+		{`"purposes":["coaching"]`, "arena may not receive steps: the data is health and the reader is cleared for public", carnet.Label{Sensitivity: carnet.Health, Purposes: "care"}},
+	} {
+		v, err := ParseView([]byte(`{"properties":{"steps":{}},` + tt.view + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := Compile(j, []Property{{Name: "steps", Kind: carnet.Number, Label: tt.label, Retention: carnet.Day}}, v, Reader{"arena", carnet.Clearance{Purposes: "coaching", Residency: "us"}}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := table.Result(0); r.Admit || r.Decision.Sentence != tt.want {
+			t.Errorf("%+v, want %q", r, tt.want)
+		}
 	}
 }
 

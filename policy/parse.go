@@ -46,7 +46,7 @@ func ParseView(b []byte) (View, error) {
 		return View{}, err
 	}
 	if v.Properties == nil {
-		return View{}, root.refuse("the field properties is missing; {} shows nothing")
+		return View{}, root.refuse(`the field properties is missing; "properties": {} shows nothing`)
 	}
 	if err := v.validate(); err != nil {
 		return View{}, err
@@ -186,6 +186,9 @@ type member struct {
 }
 
 func (n node) refuse(format string, args ...any) error {
+	if n.pointer == "" { // RFC 6901: the whole document
+		return carnet.Errorf(carnet.Malformed, "the %s: %s", n.what, fmt.Sprintf(format, args...))
+	}
 	return carnet.Errorf(carnet.Malformed, "%s at %q: %s", n.what, n.pointer, fmt.Sprintf(format, args...))
 }
 
