@@ -61,14 +61,16 @@ type Store struct {
 	Schema string `toml:"schema,omitempty"`
 }
 
-// Listen says where the party listens: host:port each, empty for not at all.
+// Listen says where the party listens: host:port each, empty for not at all; none has a
+// default here. 'carnet party init' writes the ports below, of every address of the machine
+// with --host, else of localhost, unless its --listen flags say otherwise.
 type Listen struct {
-	HTTP string `toml:"http"`           // people and programs, over TLS
-	MQTT string `toml:"mqtt,omitempty"` // devices, over TLS; role things
-	Link string `toml:"link,omitempty"` // senders (R1); role world
-	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot
-	R5   string `toml:"r5,omitempty"`   // other worlds (R5); role world
-	R6   string `toml:"r6,omitempty"`   // worlds (R6); role dpm
+	HTTP string `toml:"http"`           // people and programs, over TLS; 8443
+	MQTT string `toml:"mqtt,omitempty"` // devices, over TLS; role things, which needs it; 8883
+	Link string `toml:"link,omitempty"` // senders (R1); role world, which needs it; 7443
+	R2   string `toml:"r2,omitempty"`   // parties (R2); role depot, which needs it; 9443
+	R5   string `toml:"r5,omitempty"`   // other worlds (R5); role world; written with --listen-r5 only
+	R6   string `toml:"r6,omitempty"`   // worlds (R6); role dpm, which needs it; 9553
 }
 
 // Advertise says where others reach the party, if that isn't where it listens.

@@ -7,8 +7,10 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,7 +41,43 @@ const preface = `# carnet.toml
 
 The configuration of a party, in TOML. ` + "`carnet party init`" + ` writes it, with mode 0600; changes hold from the party's next start on. A key that isn't known
 stops the start, and so does a value that can't be. This page is made from the comments of the Go types (` + "`node.Config`" + `), and a test holds it against them.
+
+A world's, with all that it must have; tokens are added by ` + "`carnet party token`" + `:
+
+` + "```toml\n" + example + "```\n"
+
+// example is a configuration that the manual shows, and that can be read.
+const example = `party = 'arena'
+role = 'world'
+data = 'data'
+key_file = 'kek'
+
+[store]
+kind = 'sqlite'
+
+[listen]
+http = ':8443'
+link = ':7443'
+r5 = ':7444' # only where worlds share or move avatars
+
+[advertise]
+hosts = ['arena.example.org']
+
+[world]
+purpose = 'fitness'
+sensitivity = 'personal+health'
 `
+
+// TestTheExampleIsAConfiguration reads what the manual shows.
+func TestTheExampleIsAConfiguration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "carnet.toml")
+	if err := os.WriteFile(path, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := ReadConfig(path); err != nil || c.Party != "arena" || c.Listen.Link != ":7443" {
+		t.Errorf("it is read as %+v, %v", c, err)
+	}
+}
 
 // manual makes the page: a table for the file, and one for each of its tables.
 func manual(t *testing.T) string {
@@ -56,6 +94,8 @@ func manual(t *testing.T) string {
 			of    reflect.Type
 		}
 		var subs []sub
+		var row string // of keys that share a comment
+		var values []string
 		for i := range of.NumField() {
 			f := of.Field(i)
 			key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
@@ -74,7 +114,13 @@ func manual(t *testing.T) string {
 			if meaning == "" && !strings.Contains(value, "below") {
 				t.Errorf("%s.%s has no comment: the manual doesn't say what it is", of.Name(), f.Name)
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", key, value, keyed(of, meaning))
+			row += "`" + key + "`"
+			if next := i + 1; meaning != "" && next < of.NumField() && doc[of.Field(next).Name] == meaning {
+				row, values = row+", ", append(values, value)
+				continue
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", row, strings.Join(slices.Compact(append(values, value)), "; "), keyed(of, meaning))
+			row, values = "", nil
 		}
 		for _, s := range subs {
 			section("`"+s.title+"`", s.of)
