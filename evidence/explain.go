@@ -11,9 +11,9 @@ import (
 func (r *Report) Summary() string {
 	var b strings.Builder
 	if r.Pinned && r.Verdict == True {
-		b.WriteString("Verified with the keys of the trust file given.\n")
+		b.WriteString("Verified with the keys given with --trust.\n")
 	} else if r.Pinned {
-		b.WriteString("Checked with the keys of the trust file given, and not all of it is proved: see the verdict.\n")
+		b.WriteString("Checked with the keys given with --trust, and not all of it is proved: see the verdict.\n")
 	} else {
 		b.WriteString("Checked with the bundle's own keys: who made it is not proved. Give --trust FILE with keys from another source.\n")
 	}

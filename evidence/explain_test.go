@@ -12,9 +12,9 @@ func TestTheFirstLineDoesntSayTooMuch(t *testing.T) {
 		pinned  bool
 		want    string
 	}{
-		{True, true, "Verified with the keys of the trust file given."},
-		{Unknown, true, "Checked with the keys of the trust file given, and not all of it is proved: see the verdict."},
-		{False, true, "Checked with the keys of the trust file given, and not all of it is proved: see the verdict."},
+		{True, true, "Verified with the keys given with --trust."},
+		{Unknown, true, "Checked with the keys given with --trust, and not all of it is proved: see the verdict."},
+		{False, true, "Checked with the keys given with --trust, and not all of it is proved: see the verdict."},
 		{True, false, "Checked with the bundle's own keys: "},
 	} {
 		first, _, _ := strings.Cut((&Report{Verdict: row.verdict, Pinned: row.pinned}).Summary(), "\n")

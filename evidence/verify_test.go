@@ -28,7 +28,7 @@ func TestWholeBundleIsTrue(t *testing.T) {
 		t.Errorf("counts %+v, ledger %+v", r.Counts, r.Ledger)
 	}
 	trust := s.trust()
-	want(t, verify(t, dir, &trust), True, "the trust file given")
+	want(t, verify(t, dir, &trust), True, "Verified with the keys given with --trust")
 	for _, name := range append(dataFiles[:], FileManifest, ".") {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {

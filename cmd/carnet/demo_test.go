@@ -104,8 +104,8 @@ func TestInADemo(t *testing.T) {
 	// them from the depot.
 	u.does("party", "trust", "--config=d/arena/carnet.toml", "--out=arena.trust")
 	u.does("party", "trust", "--config=d/vault/carnet.toml", "--out=vault.trust")
-	u.sees([]string{"Verified with the keys of the trust file given.", "Verdict: true"}, "verify", "proof", "--trust=arena.trust", "--trust=vault.trust")
-	if r := u.try("", "verify", "proof", "--trust=vault.trust"); r.code != 2 || !strings.Contains(r.out, "no key of the world arena") || strings.Contains(r.out, "Verified") || !strings.Contains(r.out, "Checked with the keys of the trust file given, and not all of it is proved") {
+	u.sees([]string{"Verified with the keys given with --trust.", "Verdict: true"}, "verify", "proof", "--trust=arena.trust", "--trust=vault.trust")
+	if r := u.try("", "verify", "proof", "--trust=vault.trust"); r.code != 2 || !strings.Contains(r.out, "no key of the world arena") || strings.Contains(r.out, "Verified") || !strings.Contains(r.out, "Checked with the keys given with --trust, and not all of it is proved") {
 		t.Errorf("with the depot's keys alone: %+v", r)
 	}
 	if r := u.try("", "verify", "proof", "--trust=view.json"); r.code != 2 || !strings.Contains(r.err, "view.json") || !strings.Contains(r.err, "carnet party trust") {
