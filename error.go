@@ -68,6 +68,30 @@ func CodeOf(err error) Code {
 	return ""
 }
 
+// Unreached says in plain words why something couldn't be reached. What a dialler or TLS
+// says of it, which is why, is for logs; what isn't known here is repeated.
+func Unreached(why string) string {
+	for _, known := range [...][2]string{
+		{"remote error: tls: ", "it doesn't take this side's key"},
+		{"tls: failed to verify certificate", "its certificate isn't the one that is trusted"},
+		{"connection refused", "nothing listens there (connection refused)"},
+		{"no such host", "there is no host of that name"},
+		{"network is unreachable", "there is no way there (network is unreachable)"},
+		{"no route to host", "there is no way there (no route to host)"},
+		{"connection reset", "the connection was broken off"},
+		{"broken pipe", "the connection was broken off"},
+		{"i/o timeout", "no answer came in time"},
+		{"deadline exceeded", "no answer came in time"},
+		{"timeout awaiting", "no answer came in time"},
+		{"EOF", "the connection was closed"},
+	} {
+		if strings.Contains(why, known[0]) {
+			return known[1]
+		}
+	}
+	return why
+}
+
 // Shorten cuts text to at most so many bytes, and to what is UTF-8: a signed message
 // holds no other.
 func Shorten(text string, most int) string {

@@ -46,7 +46,7 @@ func (n *Node) trouble(name carnet.PartyID) string {
 func unreached(name carnet.PartyID, since time.Time, why string) string {
 	at := since.UTC().Format(time.RFC3339)
 	if strings.Contains(why, "remote error: tls: ") {
-		return fmt.Sprintf("%s refuses this party's connections since %s (%s): it has suspended or removed the peering, the terms have ended there, or it takes another key; ask its operator", name, at, why)
+		return fmt.Sprintf("%s refuses this party's connections since %s: it has suspended or removed the peering, the terms have ended there, or it takes another key; ask its operator", name, at)
 	}
-	return fmt.Sprintf("no connection to %s since %s: %s", name, at, why)
+	return fmt.Sprintf("no connection to %s since %s: %s", name, at, carnet.Unreached(why))
 }

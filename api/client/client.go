@@ -88,7 +88,7 @@ func (c *Client) open(ctx context.Context, method, path, accept string, body any
 	}
 	answer, err := c.http().Do(r)
 	if err != nil {
-		return nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %v", c.Base, unwrapURL(err)).WithFix("see that the party runs and that the address is right")
+		return nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %s", c.Base, carnet.Unreached(unwrapURL(err).Error())).WithFix("see that the party runs and that the address is right")
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer, nil

@@ -104,7 +104,7 @@ func (c *Client) octets(ctx context.Context, method, path string, body []byte, i
 	r.Header.Set("Content-Type", "application/octet-stream")
 	answer, err := c.http().Do(r)
 	if err != nil {
-		return carnet.Errorf(carnet.Unavailable, "%s does not answer: %v", c.Base, unwrapURL(err)).WithFix("see that the party runs and that the address is right")
+		return carnet.Errorf(carnet.Unavailable, "%s does not answer: %s", c.Base, carnet.Unreached(unwrapURL(err).Error())).WithFix("see that the party runs and that the address is right")
 	}
 	defer answer.Body.Close()
 	read, err := c.read(answer)

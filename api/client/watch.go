@@ -67,8 +67,11 @@ func (c *Client) dial(ctx context.Context, id carnet.AvatarID, after *string) (*
 		body, rerr := io.ReadAll(answer.Body)
 		return nil, errors.Join(refusal(answer.StatusCode, body), rerr)
 	}
+	if err != nil && ctx.Err() == nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "it can't be reached: %s", carnet.Unreached(err.Error())).WithFix("go on after the last cursor")
+	}
 	if err != nil {
-		return nil, ended(ctx, err)
+		return nil, ctx.Err()
 	}
 	conn.SetReadLimit(maxFrame)
 	return conn, nil
@@ -111,5 +114,5 @@ func ended(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[websocket.CloseError](err); ok {
 		return carnet.Errorf(carnet.Unavailable, "the party ended the subscription: %s", e.Reason).WithFix("go on after the last cursor")
 	}
-	return carnet.Errorf(carnet.Unavailable, "the subscription's connection ended: %v", err).WithFix("go on after the last cursor")
+	return carnet.Errorf(carnet.Unavailable, "the subscription ended: %s", carnet.Unreached(err.Error())).WithFix("go on after the last cursor")
 }
