@@ -180,8 +180,11 @@ func (s *server) authenticate(r *http.Request) (Principal, error) {
 			return p, nil
 		}
 	}
-	return Principal{}, carnet.Errorf(carnet.Unauthenticated, "the call has no valid token").
-		WithFix("send the header \"Authorization: Bearer TOKEN\" with the token that the party's operator gave you")
+	fix := "send the header \"Authorization: Bearer TOKEN\" with the token that the party's operator gave you"
+	if r.URL.Path == "/" { // somebody looks with a browser
+		fix += "; what can be asked here is at " + docsPath
+	}
+	return Principal{}, carnet.Errorf(carnet.Unauthenticated, "the call has no valid token").WithFix("%s", fix)
 }
 
 type admittedKey struct{}

@@ -225,3 +225,14 @@ func TestTheClientTellsWhatAnswersOddly(t *testing.T) {
 		}
 	}
 }
+
+// Who opens a party's address in a browser is told of the page there, and nobody else is.
+func TestABrowserIsToldOfThePage(t *testing.T) {
+	s := newServed(t)
+	if a := ask(t, "GET", s.arenaURL+"/", "", ""); a.status != http.StatusUnauthorized || !strings.Contains(string(a.body), "what can be asked here is at /docs") {
+		t.Errorf("at / it is %d %s", a.status, a.body)
+	}
+	if a := ask(t, "GET", s.arenaURL+"/v1/avatars", "", ""); a.status != http.StatusUnauthorized || strings.Contains(string(a.body), "/docs") {
+		t.Errorf("at a call it is %d %s", a.status, a.body)
+	}
+}

@@ -130,7 +130,7 @@ func (s *server) document() huma.Config {
 			Info: &huma.Info{
 				Title: "Carnet: " + string(s.party), Version: Version,
 				Description: "The management and data interface of one party. Every refusal is a problem document (RFC 9457) with a code and a fix.",
-				License:     &huma.License{Name: "see LICENSE"},
+				License:     &huma.License{Name: "Apache License 2.0", Identifier: "Apache-2.0"},
 			},
 			Components: &huma.Components{
 				Schemas: newRegistry(),
