@@ -64,6 +64,21 @@ type Answer struct {
 	// All says that it is permitted whosever the resource is; else only for what
 	// is the caller's own, or granted.
 	All bool
+	// Would says which policy would permit what none does.
+	Would Would
+}
+
+// Would is a policy that permits something of other resources than the one asked about.
+type Would struct {
+	Policy  string // none: nothing of the kind is permitted
+	Granted bool   // of what a grant gives; else of the principal's own
+}
+
+func (w Would) String() string {
+	if w.Granted {
+		return w.Policy + " would, under a grant that gives it"
+	}
+	return w.Policy + " would, of what is its own"
 }
 
 // defaultRefusals is as many as a person who tries things out doesn't reach.
@@ -144,7 +159,8 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 	q.Facts = a.Known.Facts
 	a.Decision = g.Authorizer.Decide(q)
 	if !a.Decision.Allow && a.Decision.Policy == "" {
-		a.Decision.Sentence += g.would(c, best)
+		a.Would = g.would(c, best)
+		a.Decision.Sentence += "; " + a.Would.String()
 	}
 	if a.Known.Why != "" {
 		a.Decision.Sentence += "; " + a.Known.Why
@@ -160,12 +176,12 @@ func (g *Guard) Judge(ctx context.Context, c Call) (a Answer, refused, err error
 
 // would says which rule permits what no rule permitted, and of what: best is with the
 // best facts that there may be.
-func (g *Guard) would(c Call, best policy.Decision) string {
+func (g *Guard) would(c Call, best policy.Decision) Would {
 	granted := g.Authorizer.Decide(policy.Question{Principal: c.Who, Action: c.Action, Resource: c.Resource, Facts: policy.Facts{Granted: true, Onward: true, Purpose: c.Purpose}})
 	if granted.Allow {
-		return fmt.Sprintf("; %s would, under a grant that gives it", granted.Policy)
+		return Would{granted.Policy, true}
 	}
-	return fmt.Sprintf("; %s would, of what is its own", best.Policy)
+	return Would{best.Policy, false}
 }
 
 // Best is what a principal may at best do: whatever there is to know of a

@@ -71,7 +71,16 @@ type Checked struct {
 	Hidden    bool         `json:"hidden,omitempty" doc:"The answer would be as though there were no such resource."`
 	Facts     policy.Facts `json:"facts" doc:"What is known of the two together."`
 	Grant     string       `json:"grant,omitempty" doc:"The grant that it would go by."`
+	Would     *Would       `json:"would,omitempty" doc:"What would permit it, where no policy does."`
 	Policy    string       `json:"policy" doc:"The version of the policies."`
+}
+
+// Would says what would permit something.
+type Would struct {
+	Rule  string        `json:"rule,omitempty" doc:"The policy that permits it of other resources; none where no policy permits the principal anything of the kind."`
+	Of    string        `json:"of,omitempty" enum:"granted,own" doc:"Of which: what a grant gives, or what is the principal's own."`
+	Roles []policy.Role `json:"roles" nullable:"false" enum:"user,creator,administrator,auditor,service" doc:"The roles of people and services to whom it is permitted, whosever the resource is."`
+	More  string        `json:"more,omitempty" doc:"What the grants that the principal has lack."`
 }
 
 func (s *server) checkRoutes(h huma.API) {
@@ -101,8 +110,30 @@ func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Che
 	if err != nil {
 		return nil, err
 	}
-	return answer(Checked{
+	checked := Checked{
 		Permitted: refused == nil, Rule: a.Decision.Policy, Why: a.Decision.Sentence, Hidden: carnet.CodeOf(refused) == carnet.NotFound,
 		Facts: a.Known.Facts, Grant: a.Known.Grant, Policy: s.guard.Authorizer.Version(),
-	}, nil)
+	}
+	if refused != nil && checked.Rule == "" {
+		checked.Would = s.would(a, c)
+	}
+	return answer(checked, nil)
+}
+
+// would says what would permit a call that no policy permits.
+func (s *server) would(a activity.Answer, c activity.Call) *Would {
+	w := &Would{Rule: a.Would.Policy, Roles: []policy.Role{}, More: a.Known.Why}
+	switch {
+	case a.Would.Granted:
+		w.Of = "granted"
+	case w.Rule != "":
+		w.Of = "own"
+	}
+	for _, role := range policy.Roles() {
+		q := policy.Question{Principal: policy.Bearer("somebody", role), Action: c.Action, Resource: c.Resource, Facts: policy.Facts{Purpose: c.Purpose}}
+		if s.guard.Authorizer.Decide(q).Allow {
+			w.Roles = append(w.Roles, role)
+		}
+	}
+	return w
 }

@@ -152,6 +152,9 @@ func TestAnApplicationReadsUnderAGrant(t *testing.T) {
 	if err != nil || c.Permitted || c.Hidden || !strings.Contains(c.Why, "no policy permits it; granted would, under a grant that gives it") {
 		t.Errorf("may it watch: %+v, %v", c, err)
 	}
+	if w := c.Would; w == nil || w.Rule != "granted" || w.Of != "granted" || !slices.Equal(w.Roles, []policy.Role{policy.Administrator, policy.Service}) {
+		t.Errorf("what would permit it: %+v", w)
+	}
 	if _, err := app.Check(ctx, api.Check{Principal: &policy.Principal{Kind: policy.Person, Name: "ops", Role: policy.Administrator}, Action: "get-status",
 		Resource: policy.Resource{Kind: policy.PartyResource, ID: "arena"}}); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("it asks about others: %v", err)
