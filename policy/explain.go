@@ -70,6 +70,15 @@ func whole(name string, fields []int, props []Property) bool {
 	return n == len(fields)
 }
 
+// How says how exactly a property is shown of those that Compile was given: nothing where
+// it is withheld.
+func (t *Table) How(props []Property, i int) string {
+	if !t.results[i].Admit {
+		return ""
+	}
+	return t.result(props[i], i)
+}
+
 // result says what becomes of one property.
 func (t *Table) result(p Property, i int) string {
 	if r := t.results[i]; !r.Admit {

@@ -98,7 +98,8 @@ type PropertyCount struct {
 	Property string            `json:"property"`
 	Sent     uint64            `json:"sent"`
 	Withheld map[string]uint64 `json:"withheld,omitempty"`
-	Why      string            `json:"why"` // what the view and the policies say of it
+	Why      string            `json:"why"`          // what the view and the policies say of it
+	As       string            `json:"as,omitempty"` // how exactly it is shown, for people; empty where it is withheld
 }
 
 // Things lists the things, of one owner if owner isn't empty, in order of ids.
@@ -253,10 +254,11 @@ func (m *Mapping) ended() string {
 
 // propertyCounts says what counts mean. The caller holds the policy lock.
 func propertyCounts(m *Mapping, counted counts) (all []PropertyCount) {
-	for i := range m.thing.description.Properties {
-		c := PropertyCount{Property: m.thing.description.Properties[i].Name, Why: m.table.Why(i).Sentence}
+	properties := m.thing.properties()
+	for i := range properties {
+		c := PropertyCount{Property: properties[i].Name, Why: m.table.Why(i).Sentence, As: m.table.How(properties, i)}
 		if m.stopped {
-			c.Why = m.ended()
+			c.Why, c.As = m.ended(), ""
 		}
 		for verdict, n := range counted[i] {
 			switch v := policy.Verdict(verdict); {
