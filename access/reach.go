@@ -28,34 +28,39 @@ func (f *File) Party(name carnet.PartyID) (Party, error) {
 			return p, nil
 		}
 	}
-	return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party %q", name).WithFix("name one of: %s", names(f.Parties))
+	return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party %q", name).WithFix("name one of: %s", Names(f.Parties))
 }
 
-// Having lists the parties with a role.
-func (f *File) Having(role identity.Role) (found []Party) {
+// Having lists the parties with one of the roles; without any, all.
+func (f *File) Having(roles ...identity.Role) (found []Party) {
 	for _, p := range f.Parties {
-		if p.Role == role {
+		if len(roles) == 0 || slices.Contains(roles, p.Role) {
 			found = append(found, p)
 		}
 	}
 	return found
 }
 
-// Only finds the one party with a role.
-func (f *File) Only(role identity.Role) (Party, error) {
-	switch found := f.Having(role); len(found) {
+// Only finds the one party with one of the roles; without any, the one that there is.
+func (f *File) Only(roles ...identity.Role) (Party, error) {
+	with := ""
+	for i, r := range roles {
+		with += fmt.Sprintf("%s%q", map[bool]string{true: " with the role ", false: " or "}[i == 0], r)
+	}
+	switch found := f.Having(roles...); len(found) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party with the role %q", role).
+		return Party{}, carnet.Errorf(carnet.NotFound, "the access file has no party%s", with).
 			WithFix("use the access file of one: --access FILE")
 	default:
-		return Party{}, carnet.Errorf(carnet.Malformed, "the access file has several parties with the role %q", role).
-			WithFix("name one with --party: %s", names(found))
+		return Party{}, carnet.Errorf(carnet.Malformed, "the access file has several parties%s", with).
+			WithFix("name one with --party: %s", Names(found))
 	}
 }
 
-func names(parties []Party) string {
+// Names lists parties by their names.
+func Names(parties []Party) string {
 	var list []string
 	for _, p := range parties {
 		list = append(list, string(p.Name))

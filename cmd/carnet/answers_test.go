@@ -63,12 +63,55 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 
 	// Policies: a list of what there is, as whom, about what.
 	says([]string{"get-state", "Avatar:ID"}, nil, "policy", "actions")
-	says([]string{"no: auditor (auditor) may not get-state of any avatar", "So not of avatar " + of["arena"] + " either"}, []string{"Asked about auditor (auditor), whose token it is"},
-		"policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", at)
+	says([]string{"no: auditor (auditor) may not read the state (get-state) of avatar " + of["arena"] + ": nothing permits it", "No policy permits that to auditor (auditor), of whatever avatar",
+		"Who has the role administrator or service may", "  carnet party token NAME --role service --config FILE"}, []string{"Asked about auditor (auditor), whose token it is"},
+		"policy", "explain", "get-state", "Avatar:"+of["arena"], at)
 	u.refuses("carnet policy actions", "policy", "explain", "get-stat", "Avatar:"+of["arena"], "--party=arena", at)
 	u.refuses("write Avatar:ID", "policy", "explain", "get-state", "Thing:watch", "--party=arena", at)
 	u.refuses("add --role: user, creator", "policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", "--principal=Person:owner", at)
-	says([]string{"yes: "}, nil, "policy", "explain", "get-state", "Avatar:"+of["arena"], "--party=arena", "--principal=Person:owner", "--role=administrator", at)
+	says([]string{`yes: owner (administrator) may read the state (get-state) of avatar ` + of["arena"] + `: the policy "administrator-everything" permits it`}, nil,
+		"policy", "explain", "get-state", "Avatar:"+of["arena"], "--principal=Person:owner", "--role=administrator", at)
+	says([]string{"no: demo (user) may not", `The policy "user-own" would, of what is its own`}, nil, "policy", "explain", "get-thing", "Thing:none", "--principal=Person:demo", "--role=user", at)
+	u.refuses("several parties; name one with --party: ", "policy", "explain", "list-peers", "Peer:*", at)
+	coach := reads[api.AddedPrincipal](u, "grant", "principal", "add", "Coach", "--party=clinic", "--purpose=coaching", "--sensitivity=personal+health", at).ID
+	says([]string{"no: Coach (application " + coach + ") may not follow the events (watch-avatar) of avatar " + of["clinic"] + ": nothing permits it", `The policy "granted" would, under a grant that gives it`,
+		"  carnet grant give " + of["clinic"] + " --application " + coach + " --actions subscribe --view FILE --purpose WORD --party clinic", "as though there were no such resource"}, nil,
+		"policy", "explain", "watch-avatar", "Avatar:"+of["clinic"], "--principal=Application:"+coach, at)
+	says([]string{"PRINCIPAL", "PARTY", coach, "clinic", "Coach"}, nil, "grant", "principal", "list", at)
+	u.write("coach.json", `{"properties":{"heart_rate":{}},"purposes":["coaching"]}`)
+	assess := []string{"grant", "assess", of["clinic"], "--application=" + coach, "--view=coach.json", "--purpose=coaching", at}
+	says([]string{"may not receive heart_rate: the data may be used for care only, and by the view coaching: they have none in common"}, nil, assess...)
+	r = u.try("", "grant", "principal", "add", "Friend", "--avatar="+of["clinic"], "--purpose=care", "--sensitivity=personal", at)
+	if r.code != 0 || !strings.HasPrefix(r.out, "Friend, who acts as avatar "+of["clinic"]+", is principal ") {
+		t.Errorf("who acts as an avatar: %+v", r)
+	}
+	friend := strings.Fields(r.out[strings.Index(r.out, "is principal "):])[2]
+	says([]string{"Friend is removed"}, nil, "grant", "principal", "remove", friend, at)
+	u.refuses("there is no principal "+friend+" in arena, citadel, clinic; see: carnet grant principal list", "grant", "principal", "remove", friend, at)
+
+	// Lists ask all, and what has an id is looked for: nobody says which party is meant.
+	says([]string{"PEER", "PARTY", "vault", "hub", "arena", "citadel", "clinic"}, nil, "peer", "list", at)
+	if all := reads[[]peerOf](u, "peer", "list", at); len(all) < 10 || all[0].Of == "" {
+		t.Errorf("the peers are %+v", all)
+	}
+	u.refuses("there is a peer vault in several parties; name one with --party: ", "peer", "show", "vault", at)
+	u.refuses("there is no peer arean in ", "peer", "show", "arean", at)
+	u.refuses("see: carnet peer list", "peer", "show", "arean", at)
+	u.refuses("the access file has several parties; name one with --party: vault, arena, ", "peer", "invite", "new", "--scope=r2", at)
+	says([]string{"There are no jobs."}, nil, "job", "list", at)
+	says([]string{"There are no modules."}, nil, "module", "list", at)
+	u.refuses("there is no module zones@1 in ", "module", "show", "zones@1", at)
+	u.refuses(`several parties with the role "world"; name one with --party: arena, citadel, clinic`, "job", "run", "--query=SELECT 1", at)
+	share := reads[[]shareOf](u, "share", "list", at)[0]
+	says([]string{share.ID.String(), "As far as this view goes"}, []string{"it is at "}, "share", "show", share.ID.String(), at)
+	says([]string{"PARTY", "hub", "arena"}, nil, "activity", "--limit=200", at)
+	says([]string{"arena"}, nil, "activity", "arena", "--limit=5", at)
+	u.refuses("several parties; name one with --party: ", "activity", "--after=1", at)
+	u.refuses("hub and arena are named", "status", "hub", "--party=arena", at)
+	says([]string{"arena"}, nil, "status", "--party=arena", at)
+	if r := u.try("", "thing", "map", string(f.Things[0].ID), "--world=arean", at); r.code != 1 || !strings.Contains(r.err, "carnet peer list") {
+		t.Errorf("mapped to a world that isn't there: %+v", r)
+	}
 
 	// Grants: what is wanted for another world, and one that shows nothing.
 	u.write("view.json", `{"properties":{"mood":{}},"purposes":["fitness"]}`)
@@ -93,6 +136,7 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 
 	// The owner is told who gets what of an avatar elsewhere, and what ends it; a world
 	// that can't be asked doesn't hide the others.
+	says([]string{"PROPERTY  ", "AS", "nearest 5 beat/min, at most one a second", "by arena's share: as arena has it", "by arena's share: nearest 0.5"}, nil, "owner", "show", at)
 	says([]string{"shared on by arena to citadel, for fitness, since ", "    heart_rate: as arena has it\n", "    speed: nearest 0.5\n", "to stop it: carnet owner withdraw "}, nil, "owner", "show", at)
 	owned := reads[[]ownerAnswer](u, "owner", "show", at)[0]
 	if len(owned.Shared) != 1 || owned.Shared[0].Ours.String() != of["arena"] || owned.Shared[0].World != "citadel" || len(owned.Unasked) != 0 {
@@ -130,8 +174,10 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	says([]string{"arena was stopped already"}, nil, "owner", "stop", at, m.ID.String())
 	says([]string{"  stopped by owner at ", "; gets nothing more"}, nil, "owner", "show", at)
 
-	// A thing in an owner's place says whose it is.
-	says(nil, []string{"mine is a thing, and an owner's name is wanted", "carnet owner show owner"}, "owner", "show", at, "mine")
+	// One thing is shown alone.
+	if out := u.does("owner", "show", at, "mine"); !strings.Contains(out, "mine of owner") || strings.Contains(out, string(f.Things[0].ID)+" of owner") {
+		t.Errorf("of one thing it says\n%s", out)
+	}
 
 	// The log says who asked; the demo, which looks for itself, isn't its operator.
 	var looked activity.Found

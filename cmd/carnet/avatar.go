@@ -90,60 +90,25 @@ type ofAvatar struct {
 // find is the way to the world that has the avatar: the one that is named, or
 // that the access file names, or the one that answers for it.
 func (c ofAvatar) find(ctx context.Context) (*client.Client, avatar.Info, error) {
-	f, err := c.file()
-	if err != nil {
-		return nil, avatar.Info{}, err
-	}
-	worlds, err := c.worlds(f)
-	if err != nil {
-		return nil, avatar.Info{}, err
-	}
-	if c.Party == "" {
+	h, err := c.where(ctx)
+	return h.cl, h.is, err
+}
+
+// where is find with the world.
+func (c ofAvatar) where(ctx context.Context) (h hit[avatar.Info], err error) {
+	r := c.reaching
+	if r.Party == "" {
+		f, err := c.file()
+		if err != nil {
+			return h, err
+		}
 		for _, a := range f.Avatars {
 			if a.ID == c.ID {
-				p, err := f.Party(a.World)
-				if err != nil {
-					return nil, avatar.Info{}, err
-				}
-				worlds = []access.Party{p}
+				r.Party = a.World
 			}
 		}
 	}
-	var missed []error // but for those that don't have it
-	var lack []string
-	for _, w := range worlds {
-		cl, err := c.dial(f, w, administrator, service, ownUser)
-		if err != nil {
-			return nil, avatar.Info{}, err
-		}
-		i, err := cl.Avatar(ctx, c.ID)
-		switch {
-		case err == nil:
-			return cl, i, nil
-		case carnet.CodeOf(err) == carnet.NotFound:
-			lack = append(lack, string(w.Name))
-		default:
-			missed = append(missed, fmt.Errorf("%s: %w", w.Name, err))
-		}
-	}
-	if len(lack) > 0 {
-		missed = append(missed, carnet.Errorf(carnet.NotFound, "there is no avatar %s in %s", c.ID, strings.Join(lack, ", ")).WithFix("see: carnet avatar list"))
-	}
-	return nil, avatar.Info{}, errors.Join(missed...)
-}
-
-// worlds lists the worlds that are meant.
-func (r reaching) worlds(f *access.File) ([]access.Party, error) {
-	if r.Party != "" {
-		p, err := r.meant(f, identity.World)
-		return []access.Party{p}, err
-	}
-	worlds := f.Having(identity.World)
-	if len(worlds) == 0 {
-		_, err := f.Only(identity.World)
-		return nil, err
-	}
-	return worlds, nil
+	return avatarAt(ctx, c.ID, atSeenAvatars).first(r)
 }
 
 type avatarList struct {
@@ -158,41 +123,26 @@ type ofWorld struct {
 }
 
 func (c avatarList) Run(ctx context.Context, s streams) error {
-	f, err := c.file()
-	if err != nil {
-		return err
-	}
-	worlds, err := c.worlds(f)
-	if err != nil {
-		return err
-	}
 	all := []ofWorld{}
-	for _, w := range worlds {
-		cl, err := c.dial(f, w, administrator, service)
-		if err != nil {
-			return err
-		}
+	err := c.each(s, atAvatars, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Avatars(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.Name, err)
-		}
 		for _, i := range list {
 			all = append(all, ofWorld{w.Name, i})
 		}
-	}
-	if c.JSON {
-		return writeJSON(s.out, all)
-	}
-	t := table{{"AVATAR", "WORLD", "TITLE", "MEASUREMENTS", "BATCHES", "LATEST", "PROPERTIES"}}
-	for _, a := range all {
-		measurements, batches := strconv.FormatUint(a.Measurements, 10), strconv.FormatUint(a.Batches, 10)
-		if a.Uncounted {
-			measurements, batches = "-", "-"
+		return err
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		t := table{{"AVATAR", "WORLD", "TITLE", "MEASUREMENTS", "BATCHES", "LATEST", "PROPERTIES"}}
+		for _, a := range all {
+			measurements, batches := strconv.FormatUint(a.Measurements, 10), strconv.FormatUint(a.Batches, 10)
+			if a.Uncounted {
+				measurements, batches = "-", "-"
+			}
+			t.add(a.ID.String(), string(a.World), a.Title, measurements, batches,
+				moment(a.Latest), strings.Join(a.Properties, " "))
 		}
-		t.add(a.ID.String(), string(a.World), a.Title, measurements, batches,
-			moment(a.Latest), strings.Join(a.Properties, " "))
-	}
-	return t.write(s.out)
+		return t.list(s, "There are no avatars.")
+	})
 }
 
 // amount says how much there is of an avatar.
@@ -403,18 +353,18 @@ type avatarWatch struct {
 
 // Run follows the avatar until it is interrupted, over lost connections.
 func (c avatarWatch) Run(ctx context.Context, s streams) error {
-	cl, _, err := c.find(ctx)
+	h, err := c.where(ctx)
 	if err != nil {
 		return err
 	}
 	after, wait := c.After, firstWait
 	for {
-		for e, err := range cl.Watch(ctx, c.ID, after) {
+		for e, err := range h.cl.Watch(ctx, c.ID, after) {
 			switch {
 			case ctx.Err() != nil:
 				return c.end(s, after)
 			case carnet.CodeOf(err) == carnet.Unavailable:
-				fmt.Fprintf(s.err, "%v; connecting again in %s\n", err, wait)
+				fmt.Fprintf(s.err, "%s: %s; connecting again in %s, to go on where it was\n", h.at.Name, plain(reasonOf(err)), wait)
 			case err != nil:
 				return err
 			default:
@@ -431,6 +381,14 @@ func (c avatarWatch) Run(ctx context.Context, s streams) error {
 			wait = min(2*wait, mostWait)
 		}
 	}
+}
+
+// reasonOf is what an error says without what to do.
+func reasonOf(err error) string {
+	if e, ok := errors.AsType[*carnet.Error](err); ok {
+		return e.Reason
+	}
+	return err.Error()
 }
 
 // How long to wait before connecting again.

@@ -12,9 +12,9 @@ import (
 )
 
 type doctorCommand struct {
-	Access string         `env:"CARNET_ACCESS" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
-	Party  carnet.PartyID `arg:"" optional:"" help:"The party. Default: all."`
-	JSON   bool           `help:"As JSON."`
+	reaching
+	Of   carnet.PartyID `arg:"" optional:"" placeholder:"PARTY" help:"The party; the same as --party. Default: all."`
+	JSON bool           `help:"As JSON."`
 }
 
 // Help says what the command's exit code means.
@@ -32,8 +32,8 @@ type examined struct {
 // Run has the parties examine themselves. One that can't be asked doesn't hide the
 // others, but makes it fail.
 func (c doctorCommand) Run(ctx context.Context, s streams) error {
-	found, failed := askEach(s, c.Access, c.Party, func(r reaching, f *access.File, p access.Party) (examined, error) {
-		cl, err := r.dial(f, p, administrator)
+	found, failed := askEach(s, c.reaching, c.Of, func(r reaching, f *access.File, p access.Party) (examined, error) {
+		cl, err := r.dial(f, p, administrator, auditor)
 		if err != nil {
 			return examined{}, err
 		}

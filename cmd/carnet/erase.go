@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"carnet"
@@ -34,10 +35,11 @@ type eraseBegin struct {
 
 // Run writes the request to erase an avatar.
 func (c *eraseBegin) Run(ctx context.Context, s streams) error {
-	world, name, err := c.home(ctx)
+	h, err := avatarAt(ctx, c.ID, atWorlds).first(c.reaching)
 	if err != nil {
 		return err
 	}
+	world, name := h.cl, h.at.Name
 	asked, err := world.BeginErasure(ctx, api.NewErasure{Avatar: c.ID, Text: c.Text})
 	if err != nil {
 		return err
@@ -107,7 +109,7 @@ func awaitErasure(ctx context.Context, s streams, world *client.Client, name car
 type eraseStatus struct {
 	reaching
 	ID       string        `arg:"" optional:"" help:"The erasure. Left out: all, of all worlds."`
-	Wait     bool          `help:"Wait until everybody has signed; with --party and an erasure."`
+	Wait     bool          `help:"Wait until everybody has signed; with an erasure."`
 	For      time.Duration `default:"1h" help:"How long --wait waits."`
 	Evidence string        `placeholder:"DIR" help:"Write the order and the receipts into this directory, for carnet verify; with an erasure."`
 	JSON     bool          `help:"As JSON."`
@@ -125,20 +127,20 @@ func (c *eraseStatus) Run(ctx context.Context, s streams) error {
 		return carnet.Errorf(carnet.Malformed, "no erasure is named").WithFix("list them: carnet avatar erase status")
 	}
 	if c.Wait {
-		world, err := c.one(identity.World, administrator)
-		if err != nil {
-			return err
-		}
 		var id carnet.ErasureID
 		if err := id.UnmarshalText([]byte(c.ID)); err != nil {
 			return err
 		}
-		if err := awaitErasure(ctx, s, world, c.Party, id, c.For, c.JSON); err != nil || c.Evidence == "" {
+		h, err := c.home(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := awaitErasure(ctx, s, h.cl, h.at.Name, id, c.For, c.JSON); err != nil || c.Evidence == "" {
 			return err
 		}
 	}
 	all := []erasureOf{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atWorlds, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Erasures(ctx)
 		for _, e := range list {
 			if c.ID == "" || e.ID.String() == c.ID {
@@ -146,34 +148,57 @@ func (c *eraseStatus) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	}, administrator)
+	})
 	if err == nil && c.ID != "" && len(all) == 0 {
 		err = carnet.Errorf(carnet.NotFound, "no world here has an erasure %.40q", c.ID).WithFix("list them: carnet avatar erase status")
 	}
 	if err == nil && c.Evidence != "" {
 		return c.writeBundle(ctx, s, c.Evidence, all)
 	}
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	if c.ID != "" {
-		for _, e := range all {
-			writeErasure(s, e.Party, e.Erasure)
-		}
-		return nil
-	}
-	t := table{{"ERASURE", "PARTY", "STATE", "AS", "AVATAR", "SINCE", "SIGNED", "WAITS FOR"}}
-	for _, e := range all {
-		waits := ""
-		if len(e.Waiting) > 0 {
-			waits = fmt.Sprintf("%s (%s)", e.Waiting[0].Party, e.Waiting[0].Why)
-			if more := len(e.Waiting) - 1; more > 0 {
-				waits += fmt.Sprintf(", and %d more", more)
+	return answered(s, c.JSON, all, err, func() error {
+		if c.ID != "" {
+			for _, e := range all {
+				writeErasure(s, e.Party, e.Erasure)
 			}
+			return nil
 		}
-		t.add(e.ID.String(), string(e.Party), string(e.State), e.Role, e.Avatar.String(), clock(e.Asked), fmt.Sprint(len(e.Deletions)), cmp.Or(waits, e.Why))
+		t := table{{"ERASURE", "PARTY", "STATE", "AS", "AVATAR", "SINCE", "SIGNED", "WAITS FOR"}}
+		for _, e := range all {
+			waits := ""
+			if len(e.Waiting) > 0 {
+				waits = fmt.Sprintf("%s (%s)", e.Waiting[0].Party, e.Waiting[0].Why)
+				if more := len(e.Waiting) - 1; more > 0 {
+					waits += fmt.Sprintf(", and %d more", more)
+				}
+			}
+			t.add(e.ID.String(), string(e.Party), string(e.State), e.Role, e.Avatar.String(), clock(e.Asked), fmt.Sprint(len(e.Deletions)), cmp.Or(waits, e.Why))
+		}
+		return t.list(s, "There are no erasures.")
+	})
+}
+
+// home finds the world that was the home of what an erasure is about; where no home is
+// among those that know of it, the first of them.
+func (c *eraseStatus) home(ctx context.Context, id carnet.ErasureID) (h hit[[]api.Erasure], err error) {
+	f, err := c.file()
+	if err != nil {
+		return h, err
 	}
-	return t.write(s.out)
+	if c.Party != "" || len(f.Having(identity.World)) < 2 { // which needn't know of it yet
+		if h.at, err = c.meant(f, identity.World); err == nil {
+			h.cl, err = c.dial(f, h.at, administrator)
+		}
+		return h, err
+	}
+	found, err := sought[[]api.Erasure]{"erasure " + id.String(), "carnet avatar erase status", atWorlds, func(cl *client.Client) ([]api.Erasure, error) { return cl.Erasure(ctx, id) }}.at(c.reaching, true)
+	if err != nil {
+		return h, err
+	}
+	isHome := func(e api.Erasure) bool { return e.Role == string(identity.DeletedAtHome) }
+	if i := slices.IndexFunc(found, func(h hit[[]api.Erasure]) bool { return slices.ContainsFunc(h.is, isHome) }); i >= 0 {
+		return found[i], nil
+	}
+	return found[0], nil
 }
 
 // erasureMeans says in words what a state of an erasure means.
@@ -299,24 +324,4 @@ func (c ownerApprove) approveErasure(ctx context.Context, s streams, k *owner.Ke
 	}
 	_, err = fmt.Fprintf(s.out, "Ordered: %s has it, and goes on by itself. Follow it:\n  carnet avatar erase status %s\n", c.Party, done.ID)
 	return err
-}
-
-// home is the way to the world that has the avatar, as its administrator.
-func (c *eraseBegin) home(ctx context.Context) (world *client.Client, name carnet.PartyID, err error) {
-	err = c.each(func(w access.Party, cl *client.Client) error {
-		if _, err := cl.Avatar(ctx, c.ID); err == nil {
-			name = w.Name
-		} else if carnet.CodeOf(err) != carnet.NotFound {
-			return err
-		}
-		return nil
-	}, administrator)
-	if name == "" {
-		if err == nil {
-			err = carnet.Errorf(carnet.NotFound, "no world here has an avatar %s", c.ID).WithFix("list them: carnet avatar list")
-		}
-		return nil, "", err
-	}
-	world, err = c.at(name, administrator)
-	return world, name, err
 }

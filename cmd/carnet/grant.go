@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -11,7 +12,6 @@ import (
 
 	"carnet"
 	"carnet/access"
-	"carnet/activity"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/entity"
@@ -26,11 +26,6 @@ type grantCommands struct {
 	Show      grantShow         `cmd:"" help:"Show one grant."`
 	Revoke    grantRevoke       `cmd:"" help:"End a grant at once, and what lives by it."`
 	Principal principalCommands `cmd:"" help:"Applications, and who acts as avatars."`
-}
-
-// grants is the way to the world.
-func (r reaching) grants() (*client.Client, error) {
-	return r.one(identity.World, administrator, string(policy.Auditor))
 }
 
 // grantTerms is what a grant is to say.
@@ -94,7 +89,7 @@ func (c grantAssess) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	cl, err := c.grants()
+	cl, _, err := c.worldOf(ctx, c.Avatar, administrator, auditor)
 	if err != nil {
 		return err
 	}
@@ -124,7 +119,7 @@ func (c grantGive) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	cl, err := c.grants()
+	cl, _, err := c.worldOf(ctx, c.Avatar, administrator, auditor)
 	if err != nil {
 		return err
 	}
@@ -140,12 +135,10 @@ func (c grantGive) Run(ctx context.Context, s streams) error {
 	if a.Shown == 0 {
 		fmt.Fprintln(s.err, "As things are, this grant shows nothing: see above why.")
 	}
-	if !c.Yes {
-		fmt.Fprint(s.err, "Give it? (yes) ")
-		var said string
-		if _, err := fmt.Fscanln(s.in, &said); err != nil || said != "yes" {
-			return carnet.Errorf(carnet.Forbidden, "the grant is not given").WithFix("answer yes, or add --yes")
-		}
+	if yes, err := saysYes(s, c.Yes, "Give it"); err != nil {
+		return err
+	} else if !yes {
+		return carnet.Errorf(carnet.Forbidden, "the grant is not given").WithFix("type yes, or add --yes")
 	}
 	g, err := cl.Give(ctx, api.NewGrant{Terms: t, Assessment: a.Fingerprint})
 	if err != nil || c.JSON {
@@ -162,17 +155,16 @@ type grantList struct {
 
 func (c grantList) Run(ctx context.Context, s streams) error {
 	all := []grantOf{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atAudited, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Grants(ctx)
 		for _, g := range list {
 			all = append(all, grantOf{w.Name, g})
 		}
 		return err
-	}, administrator, string(policy.Auditor))
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	return grantTable(all).write(s.out)
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		return grantTable(all).list(s, "There are no grants.")
+	})
 }
 
 // grantOf is a grant with the world that was asked.
@@ -199,36 +191,29 @@ type ofGrant struct {
 	JSON bool   `help:"As JSON."`
 }
 
+// find finds the grant.
+func (c ofGrant) find(ctx context.Context) (hit[entity.Grant], error) {
+	return sought[entity.Grant]{"grant " + c.ID, "carnet grant list", atAudited, func(cl *client.Client) (entity.Grant, error) { return cl.Grant(ctx, c.ID) }}.first(c.reaching)
+}
+
 type grantShow struct{ ofGrant }
 
 func (c grantShow) Run(ctx context.Context, s streams) error {
-	f, err := c.file()
-	if err != nil {
-		return err
-	}
-	w, err := c.meant(f, identity.World)
-	if err != nil {
-		return err
-	}
-	cl, err := c.dial(f, w, administrator, string(policy.Auditor))
-	if err != nil {
-		return err
-	}
-	g, err := cl.Grant(ctx, c.ID)
+	h, err := c.find(ctx)
 	if err != nil || c.JSON {
-		return orJSON(s, g, err)
+		return orJSON(s, h.is, err)
 	}
-	return grantTable([]grantOf{{w.Name, g}}).write(s.out)
+	return grantTable([]grantOf{{h.at.Name, h.is}}).write(s.out)
 }
 
 type grantRevoke struct{ ofGrant }
 
 func (c grantRevoke) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
+	h, err := c.find(ctx)
 	if err != nil {
 		return err
 	}
-	g, err := cl.Revoke(ctx, c.ID)
+	g, err := h.cl.Revoke(ctx, c.ID)
 	if err != nil || c.JSON {
 		return orJSON(s, g, err)
 	}
@@ -253,7 +238,7 @@ type principalAdd struct {
 }
 
 func (c principalAdd) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
+	cl, err := c.world(ctx)
 	if err != nil {
 		return err
 	}
@@ -268,8 +253,21 @@ func (c principalAdd) Run(ctx context.Context, s streams) error {
 	if err != nil || c.JSON {
 		return orJSON(s, p, err)
 	}
-	_, err = fmt.Fprintf(s.out, "%s %s is called %s\nIts token, shown once: %s\n", p.Kind, plain(p.Name), p.ID, p.Token)
+	as := ", an application,"
+	if p.Avatar != nil {
+		as = ", who acts as avatar " + p.Avatar.String() + ","
+	}
+	_, err = fmt.Fprintf(s.out, "%s%s is principal %s\nIts token, shown once: %s\n", plain(p.Name), as, p.ID, p.Token)
 	return err
+}
+
+// world is the way to the world where it is added.
+func (c principalAdd) world(ctx context.Context) (*client.Client, error) {
+	if c.Avatar == nil {
+		return c.one(identity.World, administrator)
+	}
+	cl, _, err := c.worldOf(ctx, *c.Avatar, administrator)
+	return cl, err
 }
 
 type principalList struct {
@@ -277,24 +275,38 @@ type principalList struct {
 	JSON bool `help:"As JSON."`
 }
 
-func (c principalList) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
-	if err != nil {
-		return err
-	}
-	all, err := cl.Principals(ctx)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	t := table{{"PRINCIPAL", "KIND", "NAME", "AVATAR", "PURPOSE", "MAY SEE", "SINCE"}}
-	for _, p := range all {
-		avatar := ""
-		if p.Avatar != nil {
-			avatar = p.Avatar.String()
+// principalOf is a principal with the world that was asked.
+type principalOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.PrincipalInfo
+}
+
+// principals lists those of all worlds that are meant.
+func (r reaching) principals(ctx context.Context, s streams) (all []principalOf, err error) {
+	all = []principalOf{}
+	err = r.each(s, atAudited, func(w access.Party, cl *client.Client) error {
+		list, err := cl.Principals(ctx)
+		for _, p := range list {
+			all = append(all, principalOf{w.Name, p})
 		}
-		t.add(p.ID, p.Kind, p.Name, avatar, p.Purpose, p.Clearance.Sensitivity.String(), clock(p.Created))
-	}
-	return t.write(s.out)
+		return err
+	})
+	return all, err
+}
+
+func (c principalList) Run(ctx context.Context, s streams) error {
+	all, err := c.principals(ctx, s)
+	return answered(s, c.JSON, all, err, func() error {
+		t := table{{"PRINCIPAL", "PARTY", "KIND", "NAME", "AVATAR", "PURPOSE", "MAY SEE", "SINCE"}}
+		for _, p := range all {
+			avatar := ""
+			if p.Avatar != nil {
+				avatar = p.Avatar.String()
+			}
+			t.add(p.ID, string(p.Party), p.Kind, p.Name, avatar, p.Purpose, p.Clearance.Sensitivity.String(), clock(p.Created))
+		}
+		return t.list(s, "There are no principals.")
+	})
 }
 
 type principalRemove struct {
@@ -303,177 +315,20 @@ type principalRemove struct {
 }
 
 func (c principalRemove) Run(ctx context.Context, s streams) error {
-	cl, err := c.grants()
+	h, err := sought[api.PrincipalInfo]{"principal " + c.ID, "carnet grant principal list", atWorlds, func(cl *client.Client) (is api.PrincipalInfo, err error) {
+		all, err := cl.Principals(ctx)
+		if i := slices.IndexFunc(all, func(p api.PrincipalInfo) bool { return p.ID == c.ID }); err == nil && i >= 0 {
+			return all[i], nil
+		}
+		return is, cmp.Or(err, error(carnet.Errorf(carnet.NotFound, "there is no principal %s", c.ID)))
+	}}.first(c.reaching)
 	if err != nil {
 		return err
 	}
-	p, err := cl.RemovePrincipal(ctx, c.ID)
+	p, err := h.cl.RemovePrincipal(ctx, c.ID)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(s.out, "%s is removed\n", plain(p.Name))
 	return err
-}
-
-type activityCommand struct {
-	reaching
-	After    *uint64       `placeholder:"NUMBER" help:"Records after this one, oldest first. Default: the newest."`
-	Before   *uint64       `placeholder:"NUMBER" help:"Records before this one."`
-	Limit    int           `default:"50" help:"At most so many, up to 1000."`
-	Who      string        `placeholder:"NAME" help:"Of one principal."`
-	Action   policy.Action `help:"Of one action, such as get-state."`
-	Resource string        `placeholder:"ID" help:"About one resource."`
-	Refused  bool          `help:"Refusals only."`
-	JSON     bool          `help:"As JSON."`
-}
-
-// party is the way to the party that is meant, with a token that may audit, and as
-// whom.
-func (r reaching) party() (*client.Client, access.Token, error) {
-	f, err := r.file()
-	if err != nil {
-		return nil, access.Token{}, err
-	}
-	if r.Party == "" && len(f.Parties) != 1 {
-		return nil, access.Token{}, carnet.Errorf(carnet.Malformed, "the access file has %d parties", len(f.Parties)).WithFix("name one with --party")
-	}
-	p := f.Parties[0]
-	if r.Party != "" {
-		if p, err = f.Party(r.Party); err != nil {
-			return nil, access.Token{}, err
-		}
-	}
-	roles := []string{string(policy.Auditor), administrator, ownUser, creator, service}
-	token, err := f.Token(p.Name, r.As, roles...)
-	if err != nil {
-		return nil, token, err
-	}
-	cl, err := r.dial(f, p, roles...)
-	return cl, token, err
-}
-
-func (c activityCommand) Run(ctx context.Context, s streams) error {
-	cl, _, err := c.party()
-	if err != nil {
-		return err
-	}
-	list, err := cl.Activity(ctx, activity.Query{After: c.After, Before: c.Before, Limit: c.Limit, Who: c.Who, Action: c.Action, About: c.Resource, Refused: c.Refused})
-	if err != nil || c.JSON {
-		return orJSON(s, list, err)
-	}
-	if err := activities(list.Records).write(s.out); err != nil || list.Stopped == 0 {
-		return err
-	}
-	on := "--before"
-	if c.After != nil {
-		on = "--after"
-	}
-	_, err = fmt.Fprintf(s.err, "The search looked as far as record %d and stopped; go on with %s %d.\n", list.Stopped, on, list.Stopped)
-	return err
-}
-
-// activities is records as a table.
-func activities(records []activity.Record) table {
-	t := table{{"NUMBER", "TIME", "WHO", "VIA", "PERMITTED", "RULE", "WHY"}}
-	for _, r := range records {
-		t.add(fmt.Sprint(r.ID), clock(r.Time), r.Who.String(), string(r.Via), fmt.Sprint(r.Permitted), r.Rule, r.Why)
-	}
-	return t
-}
-
-type policyCommands struct {
-	Show    policyShow    `cmd:"" help:"Print the built-in roles, in Cedar."`
-	Actions policyActions `cmd:"" help:"List what can be done at a party: the actions that explain takes."`
-	Explain policyExplain `cmd:"" help:"May somebody do something at a party, and why."`
-}
-
-// roles lists them.
-func roles() string {
-	var names []string
-	for _, r := range policy.Roles() {
-		names = append(names, string(r))
-	}
-	return strings.Join(names, ", ")
-}
-
-type policyShow struct{}
-
-func (policyShow) Run(s streams) error {
-	_, err := fmt.Fprint(s.out, policy.RolesPolicy())
-	return err
-}
-
-type policyActions struct{}
-
-func (policyActions) Run(s streams) error {
-	all := policy.Actions()
-	t := table{{"ACTION", "GROUP", "ABOUT"}}
-	for _, a := range slices.Sorted(maps.Keys(all)) {
-		id := "ID"
-		if all[a].Param == "" {
-			id = policy.Any
-		}
-		t.add(string(a), string(all[a].Group), string(all[a].Resource)+":"+id)
-	}
-	return t.write(s.out)
-}
-
-type policyExplain struct {
-	reaching
-	Action    policy.Action `arg:"" help:"The operation's id, such as get-state; carnet policy actions lists them."`
-	Resource  string        `arg:"" help:"KIND:ID, such as Avatar:0011… or Thing:watch-7; KIND:* for a list."`
-	Principal string        `placeholder:"KIND:NAME" help:"Who: Person:alice, Service:poller, Application:ID, Avatar:ID, Thing:ID. Default: whose token it is."`
-	Role      policy.Role   `help:"The role, of a person or service."`
-	Purpose   string        `help:"What it would use data for, where no grant says so."`
-	JSON      bool          `help:"As JSON."`
-}
-
-func (c policyExplain) Run(ctx context.Context, s streams) error {
-	kind, id, ok := strings.Cut(c.Resource, ":")
-	if !ok {
-		return carnet.Errorf(carnet.Malformed, "the resource is %q", c.Resource).WithFix("write KIND:ID, such as Thing:watch-7")
-	}
-	if use, ok := policy.UseOf(c.Action); !ok {
-		return carnet.Errorf(carnet.Malformed, "there is no action %.40q", c.Action).WithFix("see: carnet policy actions")
-	} else if string(use.Resource) != kind {
-		return carnet.Errorf(carnet.Malformed, "%s is about the kind %s, not %.40q", c.Action, use.Resource, kind).WithFix("write %s:ID", use.Resource)
-	}
-	of := api.Check{Action: c.Action, Resource: policy.Resource{Kind: policy.ResourceKind(kind), ID: id}, Purpose: c.Purpose}
-	if c.Principal != "" {
-		kind, name, ok := strings.Cut(c.Principal, ":")
-		if !ok {
-			return carnet.Errorf(carnet.Malformed, "the principal is %q", c.Principal).WithFix("write KIND:NAME, such as Person:alice, with --role")
-		}
-		of.Principal = &policy.Principal{Kind: policy.PrincipalKind(kind), Name: name, Role: c.Role}
-		if (of.Principal.Kind == policy.Person || of.Principal.Kind == policy.Program) && c.Role == "" {
-			return carnet.Errorf(carnet.Malformed, "what a person or service may do goes by the role").WithFix("add --role: %s", roles())
-		}
-	}
-	cl, token, err := c.party()
-	if err != nil {
-		return err
-	}
-	if c.Principal == "" {
-		fmt.Fprintf(s.err, "Asked about %s (%s), whose token it is. Of others: --principal, or --as.\n", plain(token.Name), token.Role)
-	}
-	a, err := cl.Check(ctx, of)
-	if err != nil || c.JSON {
-		return orJSON(s, a, err)
-	}
-	verdict := "no"
-	if a.Permitted {
-		verdict = "yes"
-	}
-	fmt.Fprintf(s.out, "%s: %s\n", verdict, plain(a.Why))
-	if !a.Permitted && id != policy.Any && strings.Contains(a.Why, policy.Resource{Kind: of.Resource.Kind, ID: policy.Any}.String()) {
-		fmt.Fprintf(s.out, "So not %s either: it isn't looked up.\n", of.Resource)
-	}
-	if a.Hidden {
-		fmt.Fprintln(s.out, "It would be answered as though there were no such resource.")
-	}
-	fmt.Fprintf(s.out, "Facts: own %t, granted %t, onward %t, purpose %q. Policies: version %s.\n", a.Facts.Own, a.Facts.Granted, a.Facts.Onward, a.Facts.Purpose, a.Policy)
-	if a.Grant != "" {
-		fmt.Fprintf(s.out, "By grant %s.\n", a.Grant)
-	}
-	return nil
 }

@@ -49,7 +49,7 @@ func (c itemIssue) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	world, err := c.one(identity.World, administrator, creator)
+	world, _, err := c.worldOf(ctx, c.Avatar, administrator, creator)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ type itemOf struct {
 
 func (c itemList) Run(ctx context.Context, s streams) error {
 	all := []itemOf{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atItems, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Items(ctx)
 		for _, i := range list {
 			if (c.All || i.State == item.Here) && (c.Avatar == nil || i.Avatar == *c.Avatar) {
@@ -134,19 +134,18 @@ func (c itemList) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	}, administrator, creator, service)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	t := table{{"ITEM", "PARTY", "STATE", "KIND", "AS", "TITLE", "SERIAL", "ISSUER", "AVATAR", "SLOT"}}
-	for _, i := range all {
-		as := ""
-		if i.As != nil {
-			as = i.As.Kind
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		t := table{{"ITEM", "PARTY", "STATE", "KIND", "AS", "TITLE", "SERIAL", "ISSUER", "AVATAR", "SLOT"}}
+		for _, i := range all {
+			as := ""
+			if i.As != nil {
+				as = i.As.Kind
+			}
+			t.add(i.ID.String(), string(i.Party), string(i.State), i.Kind, as, i.Title, strconv.FormatUint(i.Serial, 10), string(i.World), i.Avatar.String(), i.Slot)
 		}
-		t.add(i.ID.String(), string(i.Party), string(i.State), i.Kind, as, i.Title, strconv.FormatUint(i.Serial, 10), string(i.World), i.Avatar.String(), i.Slot)
-	}
-	return t.write(s.out)
+		return t.list(s, "There are no items.")
+	})
 }
 
 type ofItem struct {
@@ -155,13 +154,33 @@ type ofItem struct {
 	JSON bool          `help:"As JSON."`
 }
 
+// find finds the item: where it is, and not where it was before.
+func (c ofItem) find(ctx context.Context, roles ...string) (h hit[api.Item], err error) {
+	found, err := itemAt(ctx, c.ID, roles...).at(c.reaching, true)
+	if err != nil {
+		return h, err
+	}
+	h = found[0]
+	for _, one := range found {
+		if h.is.State == item.Gone {
+			h = one
+		}
+	}
+	return h, nil
+}
+
+// itemAt looks for an item.
+func itemAt(ctx context.Context, id carnet.ItemID, roles ...string) sought[api.Item] {
+	return sought[api.Item]{"item " + id.String(), "carnet item list --all", way{identity.World: roles}, func(cl *client.Client) (api.Item, error) { return cl.Item(ctx, id) }}
+}
+
 // run does something with the item, and shows it.
-func (c ofItem) run(s streams, do func(*client.Client) (api.Item, error), roles ...string) error {
-	world, err := c.one(identity.World, roles...)
+func (c ofItem) run(ctx context.Context, s streams, do func(*client.Client) (api.Item, error), roles ...string) error {
+	h, err := c.find(ctx, roles...)
 	if err != nil {
 		return err
 	}
-	i, err := do(world)
+	i, err := do(h.cl)
 	if err != nil || c.JSON {
 		return orJSON(s, i, err)
 	}
@@ -171,14 +190,11 @@ func (c ofItem) run(s streams, do func(*client.Client) (api.Item, error), roles 
 type itemShow struct{ ofItem }
 
 func (c itemShow) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator, creator, service)
+	h, err := c.find(ctx, administrator, creator, service)
 	if err != nil {
 		return err
 	}
-	i, err := world.Item(ctx, c.ID)
-	if err != nil {
-		return err
-	}
+	i, world := h.is, h.cl
 	shown := struct {
 		api.Item
 		History []identity.ItemEntry `json:"history,omitempty"`
@@ -218,19 +234,19 @@ type itemEquip struct {
 }
 
 func (c itemEquip) Run(ctx context.Context, s streams) error {
-	return c.run(s, func(w *client.Client) (api.Item, error) { return w.EquipItem(ctx, c.ID, c.Slot) }, administrator, creator)
+	return c.run(ctx, s, func(w *client.Client) (api.Item, error) { return w.EquipItem(ctx, c.ID, c.Slot) }, administrator, creator)
 }
 
 type itemUnequip struct{ ofItem }
 
 func (c itemUnequip) Run(ctx context.Context, s streams) error {
-	return c.run(s, func(w *client.Client) (api.Item, error) { return w.UnequipItem(ctx, c.ID) }, administrator, creator)
+	return c.run(ctx, s, func(w *client.Client) (api.Item, error) { return w.UnequipItem(ctx, c.ID) }, administrator, creator)
 }
 
 type itemRetire struct{ ofItem }
 
 func (c itemRetire) Run(ctx context.Context, s streams) error {
-	return c.run(s, func(w *client.Client) (api.Item, error) { return w.RetireItem(ctx, c.ID) }, administrator, creator)
+	return c.run(ctx, s, func(w *client.Client) (api.Item, error) { return w.RetireItem(ctx, c.ID) }, administrator, creator)
 }
 
 type itemGive struct {
@@ -244,7 +260,7 @@ type itemGive struct {
 const giftLife = 10 * time.Minute
 
 func (c itemGive) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator, creator, service)
+	at, err := c.find(ctx, administrator, creator, service)
 	if err != nil {
 		return err
 	}
@@ -253,7 +269,7 @@ func (c itemGive) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer k.Close()
-	p, err := world.ItemProof(ctx, c.ID)
+	p, err := at.cl.ItemProof(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -269,7 +285,11 @@ func (c itemGive) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return c.run(s, func(w *client.Client) (api.Item, error) { return w.GiveItem(ctx, c.ID, gift) }, administrator, creator, service)
+	i, err := at.cl.GiveItem(ctx, c.ID, gift)
+	if err != nil || c.JSON {
+		return orJSON(s, i, err)
+	}
+	return writeItem(s, i)
 }
 
 type itemExport struct {
@@ -279,11 +299,11 @@ type itemExport struct {
 }
 
 func (c itemExport) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator, creator, service)
+	h, err := ofItem{reaching: c.reaching, ID: c.ID}.find(ctx, administrator, creator, service)
 	if err != nil {
 		return err
 	}
-	p, err := world.ItemProof(ctx, c.ID)
+	p, err := h.cl.ItemProof(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -382,24 +402,23 @@ func (c itemAccepted) Run(ctx context.Context, s streams) error {
 		api.AcceptedItems
 	}
 	all := []of{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atItems, func(w access.Party, cl *client.Client) error {
 		a, err := cl.AcceptedItems(ctx)
 		all = append(all, of{w.Name, a})
 		return err
-	}, administrator, creator, service)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	for _, w := range all {
-		fmt.Fprintf(s.out, "%s issues as %s\n", w.Party, w.Issuer)
-		if len(w.Accepted) == 0 {
-			fmt.Fprintln(s.out, "  and takes no items of others.")
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		for _, w := range all {
+			fmt.Fprintf(s.out, "%s issues as %s\n", w.Party, w.Issuer)
+			if len(w.Accepted) == 0 {
+				fmt.Fprintln(s.out, "  and takes no items of others.")
+			}
+			for _, a := range w.Accepted {
+				fmt.Fprintf(s.out, "  takes a %s of %s as a %s%s\n", a.Kind, a.Issuer, a.As, carried(a))
+			}
 		}
-		for _, a := range w.Accepted {
-			fmt.Fprintf(s.out, "  takes a %s of %s as a %s%s\n", a.Kind, a.Issuer, a.As, carried(a))
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 type itemRefuse struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/capsule"
@@ -18,31 +19,48 @@ import (
 type jobCommands struct {
 	Run    jobRun    `cmd:"" help:"Have something computed, and wait for it."`
 	Plan   jobPlan   `cmd:"" help:"Say where a job could run, and what would leave for it."`
-	List   jobList   `cmd:"" help:"List the jobs of a world, or your own at a things agent."`
+	List   jobList   `cmd:"" help:"List the jobs of the worlds, and your own at the things agent."`
 	Show   jobShow   `cmd:"" help:"Show a job, or what came out of it, or what was signed of it."`
 	Watch  jobWatch  `cmd:"" help:"Follow a job until it has ended."`
 	Cancel jobCancel `cmd:"" help:"Withdraw a job: its DPM destroys the keys."`
 	Repeat jobRepeat `cmd:"" help:"Run a job once more over the same inputs, and compare."`
 }
 
-// ofJobs is the way to the party whose jobs are meant: a world, or a things agent if it is
-// named by --party.
+// ofJobs is the way to the party whose jobs are meant: a world, or a things agent.
 type ofJobs struct {
 	reaching
 	JSON bool `help:"As JSON."`
 }
 
-// place is the party that is asked, with a token that may: a world's operator orders
-// there, at a things agent the things' owner.
-func (c ofJobs) place() (*client.Client, error) {
+// place is the party that is to run a job, or plan one, with a token that may: a world's
+// operator orders there, at a things agent the things' owner.
+func (c ofJobs) place(ctx context.Context, w wanted) (*client.Client, error) {
 	role, err := c.roleOf(identity.World)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	if c.Party == "" && len(w.Thing) > 0 {
+		f, err := c.file()
+		if err != nil {
+			return nil, err
+		}
+		if len(f.Having(identity.Things)) > 0 {
+			role = identity.Things
+		}
+	}
+	switch {
 	case role == identity.Things:
-		return c.one(identity.Things, ownUser, creator, administrator)
+		return c.one(identity.Things, atJobs[identity.Things]...)
+	case len(w.Avatar) > 0:
+		cl, _, err := c.worldOf(ctx, w.Avatar[0], administrator)
+		return cl, err
 	}
 	return c.one(identity.World, administrator)
+}
+
+// find finds a job.
+func (c ofJobs) find(ctx context.Context, id carnet.JobID) (hit[api.Job], error) {
+	return sought[api.Job]{"job " + id.String(), "carnet job list", atJobs, func(cl *client.Client) (api.Job, error) { return cl.Job(ctx, id, false) }}.first(c.reaching)
 }
 
 // wanted is what is to be computed.
@@ -111,7 +129,7 @@ type jobRun struct {
 }
 
 func (c jobRun) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	party, err := c.place(ctx, c.wanted)
 	if err != nil {
 		return err
 	}
@@ -284,7 +302,7 @@ type jobPlan struct {
 }
 
 func (c jobPlan) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	party, err := c.place(ctx, c.wanted)
 	if err != nil {
 		return err
 	}
@@ -324,23 +342,31 @@ func (c jobPlan) Run(ctx context.Context, s streams) error {
 type jobList struct{ ofJobs }
 
 func (c jobList) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
-	if err != nil {
-		return err
-	}
-	all, err := party.Jobs(ctx)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	t := table{{"JOB", "AT", "MADE", "STATE"}}
-	for _, j := range all {
-		at := string(j.At)
-		if at == "" {
-			at = here
+	all := []jobOf{}
+	err := c.each(s, atJobs, func(p access.Party, cl *client.Client) error {
+		list, err := cl.Jobs(ctx)
+		for _, j := range list {
+			all = append(all, jobOf{p.Name, j})
 		}
-		t.add(j.ID.String(), at, clock(j.Made), standing(j))
-	}
-	return t.write(s.out)
+		return err
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		t := table{{"JOB", "PARTY", "AT", "MADE", "STATE"}}
+		for _, j := range all {
+			at := string(j.At)
+			if at == "" {
+				at = here
+			}
+			t.add(j.ID.String(), string(j.Party), at, clock(j.Made), standing(j.Job))
+		}
+		return t.list(s, "There are no jobs.")
+	})
+}
+
+// jobOf is a job with the party that was asked.
+type jobOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.Job
 }
 
 type jobShow struct {
@@ -352,13 +378,15 @@ type jobShow struct {
 }
 
 func (c jobShow) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	if c.Partial && !c.Output {
+		return carnet.Errorf(carnet.Malformed, "--partial is of an output").WithFix("carnet job show %s --output --partial", c.ID)
+	}
+	h, err := c.find(ctx, c.ID)
 	if err != nil {
 		return err
 	}
+	party := h.cl
 	switch {
-	case c.Partial && !c.Output:
-		return carnet.Errorf(carnet.Malformed, "--partial is of an output").WithFix("carnet job show %s --output --partial", c.ID)
 	case c.Partial:
 		p, err := party.JobPartial(ctx, c.ID)
 		if err != nil || c.JSON {
@@ -375,11 +403,7 @@ func (c jobShow) Run(ctx context.Context, s streams) error {
 		p, err := party.JobProof(ctx, c.ID)
 		return orJSON(s, p, err)
 	}
-	j, err := party.Job(ctx, c.ID, false)
-	if err != nil {
-		return err
-	}
-	return c.shown(s, j)
+	return c.shown(s, h.is)
 }
 
 // soFar writes a partial output, and beside it what it is.
@@ -403,14 +427,11 @@ type jobWatch struct {
 }
 
 func (c jobWatch) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	h, err := c.find(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	j, err := party.Job(ctx, c.ID, false)
-	if err == nil {
-		j, err = follow(ctx, s, party, j)
-	}
+	j, err := follow(ctx, s, h.cl, h.is)
 	if err != nil {
 		return err
 	}
@@ -426,11 +447,11 @@ type jobCancel struct {
 }
 
 func (c jobCancel) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	h, err := c.find(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	j, err := party.CancelJob(ctx, c.ID)
+	j, err := h.cl.CancelJob(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -445,11 +466,11 @@ type jobRepeat struct {
 }
 
 func (c jobRepeat) Run(ctx context.Context, s streams) error {
-	party, err := c.place()
+	h, err := c.find(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	r := api.Repetition{Within: int(c.Within / time.Second)}
+	party, r := h.cl, api.Repetition{Within: int(c.Within / time.Second)}
 	if c.At != here {
 		r.At = carnet.PartyID(c.At)
 	}

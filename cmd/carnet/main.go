@@ -39,6 +39,7 @@ type commands struct {
 	DPM      dpmCommand      `cmd:"" name:"dpm" help:"Run a DPM, which computes for worlds, or one more worker of it." group:"run"`
 	Console  consoleCommands `cmd:"" help:"Serve pages for people, and say who may sign in." group:"run"`
 	Party    partyCommands   `cmd:"" help:"Make parties." group:"set"`
+	Access   accessCommands  `cmd:"" help:"Access files: how a person or a program reaches parties." group:"set"`
 	Peer     peerCommands    `cmd:"" help:"Peers: whom a party trusts, for what, until when." group:"set"`
 	Thing    thingCommands   `cmd:"" help:"Things, and what worlds get of them." group:"ask"`
 	Owner    ownerCommands   `cmd:"" help:"For owners: who got what, and stop it." group:"ask"`

@@ -88,6 +88,9 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"an invitation that isn't there", "peer accept hub nowhere --access=arena/access.json", 1, "nowhere: no such file or directory; name one that is there"},
 		{"peers of a party that doesn't run", "peer list --access=arena/access.json", 1, "does not answer"},
 
+		{"joined over what is there", "access join arena/access.json --out=open.json", 1, "open.json is there already; name another file with --out"},
+		{"joined with what others read", "access join arena/access.json open.json --out=mine.json", 1, "chmod 600"},
+
 		{"no access file", "thing list", 1, "--access FILE or CARNET_ACCESS"},
 		{"an access file that others read", "thing list --access=open.json", 1, "chmod 600"},
 		{"half an access file", "thing list --access=half.json", 1, "half.json"},
@@ -222,6 +225,32 @@ func (u user) invites(party, name string) identity.Peer {
 		u.t.Fatal(err)
 	}
 	return v.Terms.Inviter
+}
+
+// One access file is made of several, and reaches their parties from where it lies.
+func TestAccessFilesAreJoined(t *testing.T) {
+	u := newUser(t)
+	for _, name := range []string{"vault", "attic"} {
+		u.does("party", "init", "--role=depot", "--party="+name, "--dir=parties/"+name, "--listen-http="+address(t), "--listen-r2="+address(t))
+	}
+	if err := os.Mkdir(filepath.Join(u.dir, "mine"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u.sees([]string{"mine/all.json reaches vault, attic"}, "access", "join", "parties/vault/access.json", "parties/attic/access.json", "--out=mine/all.json")
+	if info, err := os.Stat(filepath.Join(u.dir, "mine/all.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", info, err)
+	}
+	vault := u.starts("depot", "--config=parties/vault/carnet.toml")
+	vault.says(vault.err, "party runs")
+	u.sees([]string{"vault"}, "status", "--access=mine/all.json", "vault")
+	r := u.try("", "status", "--access=mine/all.json")
+	if r.code != 1 || !strings.Contains(r.out, "vault") || !strings.Contains(r.err, "carnet: attic: ") || !strings.Contains(r.err, "does not answer: nothing listens there (connection refused)") {
+		t.Errorf("one that doesn't run hides nobody: %+v", r)
+	}
+	r = u.try("", "peer", "list", "--access=mine/all.json")
+	if r.code != 1 || !strings.Contains(r.out, "There are no peers.") || strings.Count(r.err, "carnet: attic: ") != 1 {
+		t.Errorf("nor in a list: %+v", r)
+	}
 }
 
 func TestAnInterruptIsNoError(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/identity"
@@ -27,54 +28,116 @@ func (r reaching) world() (*client.Client, error) {
 }
 
 type ownerRequests struct {
-	ofAvatar
-	Request string `name:"id" placeholder:"ID" help:"Write this request alone, as carnet owner approve reads it."`
-	JSON    bool   `help:"As JSON."`
+	reaching
+	ID      carnet.AvatarID `arg:"" help:"The avatar: of the world that asks, or the one that it is about."`
+	Request string          `name:"id" placeholder:"ID" help:"Write this request alone, as carnet owner approve reads it."`
+	JSON    bool            `help:"As JSON."`
+}
+
+// requestOf is a request with the world that asks, and what it asks for.
+type requestOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.MandateRequest
+	asked identity.MandateRequest
 }
 
 func (c ownerRequests) Run(ctx context.Context, s streams) error {
-	cl, err := c.asking(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := cl.Mandates(ctx, c.ID)
-	if err != nil {
-		return err
-	}
+	all, err := c.requests(ctx, s)
 	if c.Request != "" {
-		i := slices.IndexFunc(all, func(r api.MandateRequest) bool { return r.ID == c.Request })
+		i := slices.IndexFunc(all, func(r requestOf) bool { return r.ID == c.Request })
+		if i < 0 && err != nil {
+			return err
+		}
 		if i < 0 {
 			return carnet.Errorf(carnet.NotFound, "the avatar has no request %.40q", c.Request).WithFix("leave --id out to list them")
 		}
 		_, err := fmt.Fprintf(s.out, "%s\n", all[i].Request)
 		return err
 	}
-	if c.JSON {
-		return writeJSON(s.out, all)
-	}
-	t := table{{"REQUEST", "ASKED", "WORLD", "AVATAR", "ACTIONS", "PURPOSE", "GIVEN UNTIL", "TEXT"}}
-	for _, r := range all {
-		asked, err := identity.ParseMandateRequest(r.Request)
-		if err != nil {
-			return err
-		}
-		t.add(r.ID, clock(r.Made), string(asked.Audience), asked.Avatar.String(), actionsOf(asked.MandateTerms), asked.Purpose, moment(r.Expires), asked.Text)
-	}
-	return t.write(s.out)
+	return answered(s, c.JSON, all, err, func() error { return listRequests(s, all) })
 }
 
-// asking is the way to the world that has the avatar: where several may, the one
-// that says so.
-func (c ownerRequests) asking(ctx context.Context) (*client.Client, error) {
-	f, err := c.file()
-	if err != nil {
+func listRequests(s streams, all []requestOf) error {
+	t := table{{"REQUEST", "ASKED", "BY", "FOR", "WORLD", "ABOUT", "ACTIONS", "PURPOSE", "GIVEN UNTIL", "TEXT"}}
+	for _, r := range all {
+		t.add(r.ID, clock(r.Made), string(r.Party), r.Avatar.String(), string(r.asked.Audience), r.asked.Avatar.String(), actionsOf(r.asked.MandateTerms), r.asked.Purpose, moment(r.Expires), r.asked.Text)
+	}
+	return t.list(s, "Nobody has asked its owner for anything.")
+}
+
+// requests are those for the avatar, at the world that has it, and those about it, at the
+// worlds whose avatars are to be permitted something.
+func (c ownerRequests) requests(ctx context.Context, s streams) ([]requestOf, error) {
+	all, has := []requestOf{}, []carnet.PartyID{}
+	err := c.each(s, atSeenAvatars, func(w access.Party, cl *client.Client) error {
+		own, err := c.at(ctx, cl, c.ID)
+		switch carnet.CodeOf(err) {
+		case carnet.NotFound:
+		case "":
+			if err != nil {
+				return err
+			}
+			has = append(has, w.Name)
+		default:
+			return err
+		}
+		about, err := c.about(ctx, s, w.Name, cl)
+		for _, r := range append(own, about...) {
+			r.Party = w.Name
+			all = append(all, r)
+		}
+		return err
+	})
+	if err == nil && len(has) == 0 && len(all) == 0 {
+		err = carnet.Errorf(carnet.NotFound, "no world here has an avatar %s, or asks for anything about it", c.ID).WithFix("see: carnet avatar list")
+	}
+	return all, err
+}
+
+// at are the requests for one avatar of a world.
+func (c ownerRequests) at(ctx context.Context, cl *client.Client, avatar carnet.AvatarID) (all []requestOf, err error) {
+	list, err := cl.Mandates(ctx, avatar)
+	for _, r := range list {
+		asked, err := identity.ParseMandateRequest(r.Request)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, requestOf{MandateRequest: r, asked: asked})
+	}
+	return all, err
+}
+
+// mostLookedThrough is of how many avatars the requests of a world are looked through.
+const mostLookedThrough = 1000
+
+// about are a world's requests for its own avatars that are about this one elsewhere. Who
+// may not list the world's avatars isn't told of any.
+func (c ownerRequests) about(ctx context.Context, s streams, world carnet.PartyID, cl *client.Client) (about []requestOf, err error) {
+	avatars, err := cl.Avatars(ctx)
+	switch {
+	case carnet.CodeOf(err) == carnet.Forbidden || carnet.CodeOf(err) == carnet.NotFound:
+		return nil, nil
+	case err != nil:
 		return nil, err
+	case len(avatars) > mostLookedThrough:
+		fmt.Fprintf(s.err, "%s has %d avatars: name the one that asks, to see what it asks for.\n", world, len(avatars))
+		return nil, nil
 	}
-	if c.Party != "" || len(f.Having(identity.World)) < 2 {
-		return c.world() // whose token needn't let its bearer see the avatar
+	for _, v := range avatars {
+		if v.ID == c.ID {
+			continue
+		}
+		all, err := c.at(ctx, cl, v.ID)
+		if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return nil, err
+		}
+		for _, r := range all {
+			if r.asked.Avatar == c.ID {
+				about = append(about, r)
+			}
+		}
 	}
-	cl, _, err := c.find(ctx)
-	return cl, err
+	return about, nil
 }
 
 func actionsOf(t identity.MandateTerms) string {
@@ -180,8 +243,17 @@ func (c ownerApprove) ask(s streams, r identity.MandateRequest) error {
 
 // confirm asks whether to do it, unless that was said before.
 func confirm(s streams, yes bool, what string) error {
+	said, err := saysYes(s, yes, what)
+	if err == nil && !said {
+		err = carnet.Errorf(carnet.Forbidden, "nothing is signed").WithFix("type yes to sign, or add --yes")
+	}
+	return err
+}
+
+// saysYes asks whether to do something, unless that was said before.
+func saysYes(s streams, yes bool, what string) (bool, error) {
 	if yes {
-		return nil
+		return true, nil
 	}
 	fmt.Fprintf(s.err, "%s? Type yes: ", what)
 	answer, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
@@ -189,12 +261,9 @@ func confirm(s streams, yes bool, what string) error {
 		fmt.Fprintln(s.err) // nobody's Return has ended the line
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
+		return false, fmt.Errorf("read the answer: %w", err)
 	}
-	if strings.TrimSpace(answer) != "yes" {
-		return carnet.Errorf(carnet.Forbidden, "nothing is signed").WithFix("type yes to sign, or add --yes")
-	}
-	return nil
+	return strings.TrimSpace(answer) == "yes", nil
 }
 
 // signed is a mandate of a keystore's, for programs.
@@ -303,7 +372,7 @@ func (c ownerMandates) Run(s streams) error {
 	if c.JSON {
 		return writeJSON(s.out, listed)
 	}
-	return t.write(s.out)
+	return t.list(s, "No mandate is in force, and no withdrawal is waited for.")
 }
 
 // fate says what became of a mandate, if it isn't in force.
@@ -420,7 +489,7 @@ type avatarRequest struct {
 }
 
 func (c avatarRequest) Run(ctx context.Context, s streams) error {
-	cl, err := c.one(identity.World, administrator)
+	cl, _, err := c.worldOf(ctx, c.ID, administrator)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"carnet"
+	"carnet/access"
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/capsule"
@@ -15,33 +16,32 @@ import (
 
 type moduleCommands struct {
 	Add    moduleAdd    `cmd:"" help:"Sign a version of a module, or take one that another publisher signed."`
-	List   moduleList   `cmd:"" help:"List the modules of a world, or of a things agent."`
+	List   moduleList   `cmd:"" help:"List the modules of the worlds and the things agent."`
 	Show   moduleShow   `cmd:"" help:"Show a version of a module, or write what was signed of it."`
 	Revoke moduleRevoke `cmd:"" help:"End a version of a module: it runs nowhere any more."`
 }
 
-// ofModules is the way to the party whose modules are meant: a world, or a things agent if
-// it is named by --party.
+// ofModules is the way to the party whose modules are meant: a world, or a things agent.
 type ofModules struct {
 	reaching
 	JSON bool `help:"As JSON."`
 }
 
-// operator is the way with what changes them, reader with what may see them.
-func (c ofModules) operator() (*client.Client, error) { return c.with(administrator) }
-func (c ofModules) reader() (*client.Client, error) {
-	return c.with(administrator, creator, ownUser)
-}
-
-func (c ofModules) with(tokens ...string) (*client.Client, error) {
+// operator is the way to the one party to which a module is added.
+func (c ofModules) operator() (*client.Client, error) {
 	role, err := c.roleOf(identity.World)
 	if err != nil {
 		return nil, err
 	}
 	if role != identity.Things {
-		role, tokens = identity.World, []string{administrator}
+		role = identity.World
 	}
-	return c.one(role, tokens...)
+	return c.one(role, administrator)
+}
+
+// find finds a module at the one party that has it.
+func (c ofModules) find(ctx context.Context, id string, w way) (hit[api.Module], error) {
+	return sought[api.Module]{"module " + id, "carnet module list", w, func(cl *client.Client) (api.Module, error) { return cl.Module(ctx, id) }}.only(c.reaching)
 }
 
 type moduleAdd struct {
@@ -116,19 +116,27 @@ func moduleState(m api.Module) string {
 type moduleList struct{ ofModules }
 
 func (c moduleList) Run(ctx context.Context, s streams) error {
-	party, err := c.reader()
-	if err != nil {
+	all := []moduleOf{}
+	err := c.each(s, atModules, func(p access.Party, cl *client.Client) error {
+		list, err := cl.Modules(ctx)
+		for _, m := range list {
+			all = append(all, moduleOf{p.Name, m})
+		}
 		return err
-	}
-	all, err := party.Modules(ctx)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	t := table{{"MODULE", "ENGINE", "BYTES", "ADDED", "STATE"}}
-	for _, m := range all {
-		t.add(m.ID, m.Engine, fmt.Sprint(m.Program.Size), clock(m.Added), moduleState(m))
-	}
-	return t.write(s.out)
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		t := table{{"MODULE", "PARTY", "ENGINE", "BYTES", "ADDED", "STATE"}}
+		for _, m := range all {
+			t.add(m.ID, string(m.Party), m.Engine, fmt.Sprint(m.Program.Size), clock(m.Added), moduleState(m.Module))
+		}
+		return t.list(s, "There are no modules.")
+	})
+}
+
+// moduleOf is a module with the party that was asked.
+type moduleOf struct {
+	Party carnet.PartyID `json:"party"`
+	api.Module
 }
 
 type moduleShow struct {
@@ -139,14 +147,11 @@ type moduleShow struct {
 }
 
 func (c moduleShow) Run(ctx context.Context, s streams) error {
-	party, err := c.reader()
+	h, err := c.find(ctx, c.Module, atModules)
 	if err != nil {
 		return err
 	}
-	m, err := party.Module(ctx, c.Module)
-	if err != nil {
-		return err
-	}
+	m := h.is
 	switch {
 	case c.Record:
 		_, err = fmt.Fprintln(s.out, m.Record)
@@ -179,7 +184,7 @@ type moduleRevoke struct {
 }
 
 func (c moduleRevoke) Run(ctx context.Context, s streams) error {
-	party, err := c.operator()
+	h, err := c.find(ctx, c.Module, way{identity.World: {administrator}, identity.Things: {administrator}})
 	if err != nil {
 		return err
 	}
@@ -189,7 +194,7 @@ func (c moduleRevoke) Run(ctx context.Context, s streams) error {
 			return err
 		}
 	}
-	m, err := party.RevokeModule(ctx, c.Module, n)
+	m, err := h.cl.RevokeModule(ctx, c.Module, n)
 	if err != nil {
 		return err
 	}

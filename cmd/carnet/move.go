@@ -126,7 +126,7 @@ type crossingOf struct {
 
 func (c avatarStatus) Run(ctx context.Context, s streams) error {
 	all := []crossingOf{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atWorlds, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Crossings(ctx)
 		for _, x := range list {
 			if c.ID == "" || x.ID.String() == c.ID {
@@ -134,26 +134,25 @@ func (c avatarStatus) Run(ctx context.Context, s streams) error {
 			}
 		}
 		return err
-	}, administrator)
+	})
 	if err == nil && c.ID != "" && len(all) == 0 {
 		err = carnet.Errorf(carnet.NotFound, "no world here has a crossing %.40q", c.ID).WithFix("list them: carnet avatar status")
 	}
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	if c.ID != "" {
-		for _, x := range all {
-			if err := writeCrossing(s, x); err != nil {
-				return err
+	return answered(s, c.JSON, all, err, func() error {
+		if c.ID != "" {
+			for _, x := range all {
+				if err := writeCrossing(s, x); err != nil {
+					return err
+				}
 			}
+			return nil
 		}
-		return nil
-	}
-	t := table{{"CROSSING", "PARTY", "STATE", "WORLD", "OURS", "SINCE", "UNTIL", ""}}
-	for _, x := range all {
-		t.add(x.ID.String(), string(x.Party), x.Direction+", "+string(x.State), string(x.World), x.Ours.String(), clock(x.Begun), moment(x.Until), x.Why)
-	}
-	return t.write(s.out)
+		t := table{{"CROSSING", "PARTY", "STATE", "WORLD", "OURS", "SINCE", "UNTIL", ""}}
+		for _, x := range all {
+			t.add(x.ID.String(), string(x.Party), x.Direction+", "+string(x.State), string(x.World), x.Ours.String(), clock(x.Begun), moment(x.Until), x.Why)
+		}
+		return t.list(s, "There are no moves.")
+	})
 }
 
 // meaning says in words what a state of a crossing means.
@@ -247,15 +246,15 @@ type avatarCancel struct {
 }
 
 func (c avatarCancel) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator)
+	h, err := sought[api.Crossing]{"crossing " + c.ID.String(), "carnet avatar status", atWorlds, func(cl *client.Client) (api.Crossing, error) { return cl.Crossing(ctx, c.ID) }}.first(c.reaching)
 	if err != nil {
 		return err
 	}
-	x, err := world.CancelCrossing(ctx, c.ID)
+	x, err := h.cl.CancelCrossing(ctx, c.ID)
 	if err != nil || c.JSON {
 		return orJSON(s, x, err)
 	}
-	return writeCrossing(s, crossingOf{c.Party, x})
+	return writeCrossing(s, crossingOf{h.at.Name, x})
 }
 
 // approveMove signs a move's order and mandate, and hands them to the target.

@@ -39,6 +39,15 @@ func (t table) write(w io.Writer) error {
 	return tw.Flush()
 }
 
+// list writes a list, or, where nothing is in it, that in words.
+func (t table) list(s streams, none string) error {
+	if len(t) == 1 {
+		_, err := fmt.Fprintln(s.out, none)
+		return err
+	}
+	return t.write(s.out)
+}
+
 // plain replaces what isn't printable.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {

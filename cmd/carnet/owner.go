@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"carnet"
 	"carnet/access"
@@ -80,7 +82,7 @@ func (a asking) hint(s streams) {
 
 type ownerShow struct {
 	reaching
-	Name string `arg:"" optional:"" help:"The owner. Default: whose token it is; for an operator, all."`
+	Name string `arg:"" optional:"" placeholder:"OWNER|THING" help:"The owner, or one thing. Default: whose token it is; for an operator, all."`
 	JSON bool   `help:"As JSON."`
 }
 
@@ -105,9 +107,9 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 	}
 	reports := []ownerAnswer{}
 	for _, name := range names {
-		r, err := a.Owner(ctx, name)
+		r, err := a.report(ctx, name)
 		if err != nil {
-			return a.explain(ofThing(ctx, a.Client, name, err))
+			return a.explain(err)
 		}
 		shared, lacking := c.sharedOf(ctx, f, r)
 		reports = append(reports, ownerAnswer{r, shared, lacking})
@@ -126,17 +128,20 @@ func (c ownerShow) Run(ctx context.Context, s streams) error {
 	return nil
 }
 
-// ofThing says whose a thing is, where a thing was named in the owner's place.
-func ofThing(ctx context.Context, cl *client.Client, name string, err error) error {
+// report is what there is to tell an owner, or, where a thing is named, of that alone.
+func (a asking) report(ctx context.Context, name string) (api.OwnerReport, error) {
+	r, err := a.Owner(ctx, name)
 	id, wrong := carnet.ParseThingID(name)
 	if wrong != nil || carnet.CodeOf(err) != carnet.NotFound && carnet.CodeOf(err) != carnet.Forbidden {
-		return err
+		return r, err
 	}
-	t, none := cl.Thing(ctx, id)
+	t, none := a.Thing(ctx, id)
 	if none != nil {
-		return err
+		return r, err
 	}
-	return carnet.Errorf(carnet.Malformed, "%s is a thing, and an owner's name is wanted", t.ID).WithFix("run: carnet owner show %s", plain(t.Owner))
+	r, err = a.Owner(ctx, t.Owner)
+	r.Things = slices.DeleteFunc(r.Things, func(of api.OwnedThing) bool { return of.ID != t.ID })
+	return r, err
 }
 
 // owners lists whoever has things.
@@ -160,7 +165,7 @@ func showOwner(s streams, r ownerAnswer) error {
 		}
 		denied(s, t.Denied)
 		for _, w := range t.Worlds {
-			if err := showShare(s, w); err != nil {
+			if err := showShare(s, w, r.Shared); err != nil {
 				return err
 			}
 			for _, o := range r.Shared {
@@ -181,7 +186,7 @@ func showOwner(s streams, r ownerAnswer) error {
 	return nil
 }
 
-func showShare(s streams, w api.Share) error {
+func showShare(s streams, w api.Share, shared []sharedOn) error {
 	did := "view set"
 	if w.Stopped && w.Moved == nil {
 		did = "stopped"
@@ -195,9 +200,14 @@ func showShare(s streams, w api.Share) error {
 	default:
 		fmt.Fprintf(s.out, "%s: gets nothing more\n", how)
 	}
-	t := table{{"  PROPERTY", "SENT", "WITHHELD", "WHY"}}
+	t := table{{"  PROPERTY", "AS", "SENT", "WITHHELD", "WHY"}}
 	for _, p := range w.Got {
-		t.add("  "+p.Property, counted(p.Sent, unknown(w.Uncounted)), counts(p.Withheld), p.Why)
+		why := p.Why
+		if p.As != "" { // nothing is to be said why it is given
+			why = ""
+		}
+		as := strings.Join(slices.DeleteFunc(append([]string{p.As}, byShares(w, shared, p.Property)...), func(s string) bool { return s == "" }), "; ")
+		t.add("  "+p.Property, cmp.Or(as, "-"), counted(p.Sent, unknown(w.Uncounted)), counts(p.Withheld), why)
 	}
 	if w.Uncounted != "" {
 		defer fmt.Fprintf(s.out, "  how much it got: %s\n", plain(w.Uncounted))

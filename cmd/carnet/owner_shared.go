@@ -97,6 +97,28 @@ func (r reaching) asWorlds(f *access.File, p access.Party) (*client.Client, erro
 	return reaching{}.dial(f, p, service, creator, ownUser, administrator)
 }
 
+// byShares says how exactly a world gets a property of the owner's other avatars there, by
+// the shares with it.
+func byShares(w api.Share, shared []sharedOn, property string) (all []string) {
+	for _, o := range shared {
+		if o.Theirs != w.Avatar || o.View == nil {
+			continue
+		}
+		if v, ok := o.View.Of(property); ok {
+			all = append(all, fmt.Sprintf("by %s's share: %s", o.Party, o.exactly(v)))
+		}
+	}
+	return all
+}
+
+// exactly says how exactly a share gives something.
+func (o sharedOn) exactly(v policy.PropertyView) string {
+	if how := v.Explain(""); how != policy.Exact {
+		return how
+	}
+	return "as " + string(o.Party) + " has it"
+}
+
 // shownShare tells the owner of what is shared on, and how to end it.
 func shownShare(s streams, o sharedOn) {
 	pass := ""
@@ -106,11 +128,7 @@ func shownShare(s streams, o sharedOn) {
 	fmt.Fprintf(s.out, "\n  shared on by %s to %s, for %s, since %s%s%s\n", o.Party, o.World, plain(o.Purpose), clock(o.Begun), untilOf(o.CrossShare), pass)
 	if o.View != nil {
 		for _, name := range slices.Sorted(maps.Keys(o.View.Properties)) {
-			how := o.View.Properties[name].Explain("")
-			if how == policy.Exact {
-				how = "as " + string(o.Party) + " has it"
-			}
-			fmt.Fprintf(s.out, "    %s: %s\n", plain(name), how)
+			fmt.Fprintf(s.out, "    %s: %s\n", plain(name), o.exactly(o.View.Properties[name]))
 		}
 	}
 	if o.Held != "" {

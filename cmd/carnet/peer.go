@@ -20,7 +20,7 @@ import (
 type peerCommands struct {
 	Invite  peerInvite  `cmd:"" help:"Invite another party; the invitation is to be handed over."`
 	Accept  peerAccept  `cmd:"" help:"Accept an invitation, bring a message that was carried by hand, or say the words that the other side read out."`
-	List    peerList    `cmd:"" help:"The party's peers."`
+	List    peerList    `cmd:"" help:"The parties' peers."`
 	Show    peerShow    `cmd:"" help:"One peer: terms, words to compare, messages, what is to be done."`
 	Suspend peerSuspend `cmd:"" help:"Let nothing be done by a peering for now; its connections are closed."`
 	Resume  peerResume  `cmd:"" help:"Take a suspension back."`
@@ -36,20 +36,17 @@ func (o ofParty) client() (*client.Client, access.Party, error) {
 	if err != nil {
 		return nil, access.Party{}, err
 	}
-	var p access.Party
-	switch {
-	case o.Party != "":
-		p, err = f.Party(o.Party)
-	case len(f.Parties) == 1:
-		p = f.Parties[0]
-	default:
-		err = carnet.Errorf(carnet.Malformed, "the access file has %d parties", len(f.Parties)).WithFix("say whose peers are meant: --party NAME")
-	}
+	p, err := o.meant(f)
 	if err != nil {
 		return nil, p, err
 	}
 	c, err := o.dial(f, p, administrator)
 	return c, p, err
+}
+
+// find finds the one party that has a peer of the name.
+func (o ofParty) find(ctx context.Context, name carnet.PartyID) (hit[api.Peer], error) {
+	return sought[api.Peer]{"peer " + string(name), "carnet peer list", atPeers, func(cl *client.Client) (api.Peer, error) { return cl.Peer(ctx, name) }}.only(o.reaching)
 }
 
 type peerInvite struct {
@@ -163,7 +160,7 @@ func (c peerAccept) Run(ctx context.Context, s streams) error {
 	if given != 1 {
 		return carnet.Errorf(carnet.Malformed, "say what is accepted").WithFix("name an invitation's file, or one of --words, --acceptance and --confirmation")
 	}
-	cl, _, err := c.client()
+	cl, err := c.party(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,6 +184,16 @@ func (c peerAccept) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return showPeer(s, p, c.JSON)
+}
+
+// party is the way to the party that accepts; what goes on with an exchange names itself.
+func (c peerAccept) party(ctx context.Context) (*client.Client, error) {
+	if c.Invitation != "" || c.Party != "" {
+		cl, _, err := c.client()
+		return cl, err
+	}
+	h, err := c.find(ctx, c.Name)
+	return h.cl, err
 }
 
 // answer writes what this side says.
@@ -223,22 +230,27 @@ type peerList struct {
 }
 
 func (c peerList) Run(ctx context.Context, s streams) error {
-	cl, _, err := c.client()
-	if err != nil {
+	peers := []peerOf{}
+	err := c.each(s, atPeers, func(at access.Party, cl *client.Client) error {
+		list, err := cl.Peers(ctx)
+		for _, p := range list {
+			peers = append(peers, peerOf{at.Name, p})
+		}
 		return err
-	}
-	peers, err := cl.Peers(ctx)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.out, peers)
-	}
-	t := table{{"PEER", "ROLE", "STATE", "SINCE", "SCOPE", "PURPOSES", "SENSITIVITY", "UNTIL", "TROUBLE"}}
-	for _, p := range peers {
-		t.add(string(p.Name), string(p.Role), string(p.State), clock(p.Since), strings.Join(p.Scope, " "), strings.Join(p.Purposes, " "), p.Sensitivity, clock(p.NotAfter), p.Trouble)
-	}
-	return t.write(s.out)
+	})
+	return answered(s, c.JSON, peers, err, func() error {
+		t := table{{"PEER", "PARTY", "ROLE", "STATE", "SINCE", "SCOPE", "PURPOSES", "SENSITIVITY", "UNTIL", "TROUBLE"}}
+		for _, p := range peers {
+			t.add(string(p.Name), string(p.Of), string(p.Role), string(p.State), clock(p.Since), strings.Join(p.Scope, " "), strings.Join(p.Purposes, " "), p.Sensitivity, clock(p.NotAfter), p.Trouble)
+		}
+		return t.list(s, "There are no peers.")
+	})
+}
+
+// peerOf is a peer with the party that was asked, which has it.
+type peerOf struct {
+	Of carnet.PartyID `json:"of"`
+	api.Peer
 }
 
 // named is what commands about one peer have in common.
@@ -249,11 +261,11 @@ type named struct {
 }
 
 func (c named) do(ctx context.Context, s streams, do func(*client.Client) (api.Peer, error)) error {
-	cl, _, err := c.client()
+	h, err := c.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	p, err := do(cl)
+	p, err := do(h.cl)
 	if err != nil {
 		return err
 	}
@@ -270,14 +282,11 @@ func (c peerShow) Run(ctx context.Context, s streams) error {
 	if !c.Message {
 		return c.do(ctx, s, func(cl *client.Client) (api.Peer, error) { return cl.Peer(ctx, c.Name) })
 	}
-	cl, _, err := c.client()
+	h, err := c.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	p, err := cl.Peer(ctx, c.Name)
-	if err != nil {
-		return err
-	}
+	p := h.is
 	for _, message := range []string{p.Confirmation, p.Acceptance, p.Invitation} {
 		if message != "" {
 			return writeMessage(s, c.Out, message)

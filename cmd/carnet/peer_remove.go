@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"strings"
 
 	"carnet"
-	"carnet/api"
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/peering"
@@ -21,14 +17,11 @@ type peerRemove struct {
 
 // Run shows what goes with a peering, and ends it once somebody has said yes.
 func (c peerRemove) Run(ctx context.Context, s streams) error {
-	cl, party, err := c.client()
+	h, err := c.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	p, err := cl.Peer(ctx, c.Name)
-	if err != nil {
-		return err
-	}
+	cl, party, p := h.cl, h.at, h.is
 	stops, err := stopsWith(ctx, cl, party.Role, c.Name)
 	if err != nil {
 		return err
@@ -42,14 +35,15 @@ func (c peerRemove) Run(ctx context.Context, s streams) error {
 	for _, what := range stops {
 		fmt.Fprintln(s.err, " ", plain(what))
 	}
-	if !c.Yes {
-		fmt.Fprint(s.err, "Remove it? (yes) ")
-		said, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
-		if strings.TrimSpace(said) != "yes" || err != nil && err != io.EOF {
-			return carnet.Errorf(carnet.Forbidden, "the peering is not removed").WithFix("answer yes, or add --yes; to let nothing be done for now: carnet peer suspend %s", c.Name)
-		}
+	if yes, err := saysYes(s, c.Yes, "Remove it"); err != nil {
+		return err
+	} else if !yes {
+		return carnet.Errorf(carnet.Forbidden, "the peering is not removed").WithFix("type yes, or add --yes; to let nothing be done for now: carnet peer suspend %s", c.Name)
 	}
-	return c.do(ctx, s, func(cl *client.Client) (api.Peer, error) { return cl.RemovePeer(ctx, c.Name) })
+	if p, err = cl.RemovePeer(ctx, c.Name); err != nil {
+		return err
+	}
+	return showPeer(s, p, c.JSON)
 }
 
 // stopsWith says which mappings and shares stop when a peering ends.

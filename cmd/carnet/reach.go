@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 	"time"
 
 	"carnet"
@@ -14,7 +16,7 @@ import (
 // reaching is what the commands that ask a running party have in common.
 type reaching struct {
 	Access string         `env:"CARNET_ACCESS" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
-	Party  carnet.PartyID `placeholder:"NAME" help:"Which party to ask, where there are several."`
+	Party  carnet.PartyID `placeholder:"NAME" help:"Which party to ask. Default: the one that there is, or that has what is named by its id; of lists, all."`
 	As     string         `placeholder:"NAME" help:"Use the token with this name."`
 }
 
@@ -49,6 +51,15 @@ func (r reaching) one(role identity.Role, tokens ...string) (*client.Client, err
 	return r.dial(f, p, tokens...)
 }
 
+// or is with a party that may also be named as an argument.
+func (r reaching) or(party carnet.PartyID) (reaching, error) {
+	if party != "" && r.Party != "" && party != r.Party {
+		return r, carnet.Errorf(carnet.Malformed, "%s and %s are named", party, r.Party).WithFix("name one, or none for all")
+	}
+	r.Party = cmp.Or(r.Party, party)
+	return r, nil
+}
+
 // roleOf is the role of the party that is named, or otherwise if none is.
 func (r reaching) roleOf(otherwise identity.Role) (identity.Role, error) {
 	if r.Party == "" {
@@ -62,13 +73,16 @@ func (r reaching) roleOf(otherwise identity.Role) (identity.Role, error) {
 	return p.Role, err
 }
 
-func (r reaching) meant(f *access.File, role identity.Role) (access.Party, error) {
+// meant is the one party that is named, or that there is, with one of the roles; of any
+// without them.
+func (r reaching) meant(f *access.File, roles ...identity.Role) (access.Party, error) {
 	if r.Party == "" {
-		return f.Only(role)
+		return f.Only(roles...)
 	}
 	p, err := f.Party(r.Party)
-	if err == nil && p.Role != role {
-		return p, carnet.Errorf(carnet.Malformed, "%s has the role %q, and this is asked of the role %q", p.Name, p.Role, role).WithFix("name one of that role with --party: carnet status lists them")
+	if err == nil && len(roles) > 0 && !slices.Contains(roles, p.Role) {
+		return p, carnet.Errorf(carnet.Malformed, "%s has the role %q, and this is asked of the role %q", p.Name, p.Role, roles[0]).
+			WithFix("name one of that role with --party: %s", access.Names(f.Having(roles[0])))
 	}
 	return p, err
 }

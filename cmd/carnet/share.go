@@ -9,7 +9,6 @@ import (
 	"carnet/api"
 	"carnet/api/client"
 	"carnet/crossing"
-	"carnet/identity"
 )
 
 type shareCommands struct {
@@ -29,7 +28,7 @@ type shareTake struct {
 }
 
 func (c shareTake) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator)
+	world, _, err := c.worldOf(ctx, c.For, administrator)
 	if err != nil {
 		return err
 	}
@@ -54,32 +53,31 @@ type shareOf struct {
 
 func (c shareList) Run(ctx context.Context, s streams) error {
 	all := []shareOf{}
-	err := c.each(func(w access.Party, cl *client.Client) error {
+	err := c.each(s, atWorlds, func(w access.Party, cl *client.Client) error {
 		list, err := cl.Shares(ctx)
 		for _, share := range list {
 			all = append(all, shareOf{w.Name, share})
 		}
 		return err
-	}, administrator)
-	if err != nil || c.JSON {
-		return orJSON(s, all, err)
-	}
-	t, refused := table{{"SHARE", "PARTY", "WAY", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE", "OVER", "STATE"}}, uint64(0)
-	for _, o := range all {
-		if o.Ended != nil && o.View == nil && !c.All {
-			refused++
-			continue
+	})
+	return answered(s, c.JSON, all, err, func() error {
+		t, refused := table{{"SHARE", "PARTY", "WAY", "WORLD", "OURS", "THEIRS", "PURPOSE", "SINCE", "OVER", "STATE"}}, uint64(0)
+		for _, o := range all {
+			if o.Ended != nil && o.View == nil && !c.All {
+				refused++
+				continue
+			}
+			way := "gives to"
+			if o.Direction == api.Taking {
+				way = "takes from"
+			}
+			t.add(o.ID.String(), string(o.Party), way, string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare), shareState(o.CrossShare))
 		}
-		way := "gives to"
-		if o.Direction == api.Taking {
-			way = "takes from"
+		if refused > 0 {
+			fmt.Fprintf(s.err, "%s refused, and left out here; see --all\n", number(refused, "share was", "shares were"))
 		}
-		t.add(o.ID.String(), string(o.Party), way, string(o.World), o.Ours.String(), o.Theirs.String(), o.Purpose, clock(o.Begun), reached(o.CrossShare), shareState(o.CrossShare))
-	}
-	if refused > 0 {
-		fmt.Fprintf(s.err, "%s refused, and left out here; see --all\n", number(refused, "share was", "shares were"))
-	}
-	return t.write(s.out)
+		return t.list(s, "There are no shares.")
+	})
 }
 
 // shareState says in a word or two how a share is.
@@ -101,56 +99,41 @@ func shareState(c api.CrossShare) string {
 	return "in force"
 }
 
-// each asks every world that is meant, with a token of one of the roles.
-func (r reaching) each(do func(access.Party, *client.Client) error, tokens ...string) error {
-	f, err := r.file()
-	if err != nil {
-		return err
-	}
-	worlds, err := r.worlds(f)
-	if err != nil {
-		return err
-	}
-	for _, w := range worlds {
-		cl, err := r.dial(f, w, tokens...)
-		if err == nil {
-			err = do(w, cl)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.Name, err)
-		}
-	}
-	return nil
-}
-
 type ofShare struct {
 	reaching
 	ID   carnet.ShareID `arg:"" help:"The share."`
 	JSON bool           `help:"As JSON."`
 }
 
+// sought looks for the share, which has one id at both of its worlds.
+func (c ofShare) sought(ctx context.Context) sought[api.CrossShare] {
+	return sought[api.CrossShare]{"share " + c.ID.String(), "carnet share list", atWorlds, func(cl *client.Client) (api.CrossShare, error) { return cl.Share(ctx, c.ID) }}
+}
+
 type shareShow struct{ ofShare }
 
 func (c shareShow) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator)
+	found, err := c.sought(ctx).at(c.reaching, true)
 	if err != nil {
 		return err
 	}
-	share, err := world.Share(ctx, c.ID)
-	if err != nil || c.JSON {
-		return orJSON(s, share, err)
+	if c.JSON {
+		return writeJSON(s.out, found[0].is)
 	}
-	return writeShare(s, share)
+	if len(found) > 1 {
+		fmt.Fprintf(s.err, "As %s has it; it is at %s, too: --party %[2]s\n", found[0].at.Name, found[1].at.Name)
+	}
+	return writeShare(s, found[0].is)
 }
 
 type shareStop struct{ ofShare }
 
 func (c shareStop) Run(ctx context.Context, s streams) error {
-	world, err := c.one(identity.World, administrator)
+	h, err := c.sought(ctx).first(c.reaching)
 	if err != nil {
 		return err
 	}
-	share, err := world.StopShare(ctx, c.ID)
+	share, err := h.cl.StopShare(ctx, c.ID)
 	if err != nil || c.JSON {
 		return orJSON(s, share, err)
 	}

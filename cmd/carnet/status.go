@@ -12,15 +12,15 @@ import (
 )
 
 type statusCommand struct {
-	Access string         `env:"CARNET_ACCESS" placeholder:"FILE" help:"How to reach the parties. Default: access.json, then demo.json, in this directory."`
-	Party  carnet.PartyID `arg:"" optional:"" help:"The party. Default: all."`
-	JSON   bool           `help:"As JSON."`
+	reaching
+	Of   carnet.PartyID `arg:"" optional:"" placeholder:"PARTY" help:"The party; the same as --party. Default: all."`
+	JSON bool           `help:"As JSON."`
 }
 
 // Run shows what each party says of itself. One that can't be asked doesn't hide
 // the others, but makes it fail.
 func (c statusCommand) Run(ctx context.Context, s streams) error {
-	found, failed := askEach(s, c.Access, c.Party, func(r reaching, f *access.File, p access.Party) (api.Status, error) { return r.status(ctx, f, p) })
+	found, failed := askEach(s, c.reaching, c.Of, func(r reaching, f *access.File, p access.Party) (api.Status, error) { return r.status(ctx, f, p) })
 	if found == nil {
 		return failed
 	}
@@ -40,19 +40,18 @@ func (c statusCommand) Run(ctx context.Context, s streams) error {
 
 // askEach asks a party, or all, and says of those that can't be asked why. Without
 // anybody to ask what was found is nil.
-func askEach[T any](s streams, file string, one carnet.PartyID, ask func(reaching, *access.File, access.Party) (T, error)) (found []T, failed error) {
-	r := reaching{Access: file}
+func askEach[T any](s streams, r reaching, one carnet.PartyID, ask func(reaching, *access.File, access.Party) (T, error)) (found []T, failed error) {
+	r, err := r.or(one)
+	if err != nil {
+		return nil, err
+	}
 	f, err := r.file()
 	if err != nil {
 		return nil, err
 	}
-	parties := f.Parties
-	if one != "" {
-		p, err := f.Party(one)
-		if err != nil {
-			return nil, err
-		}
-		parties = []access.Party{p}
+	parties, err := r.parties(f, anywhere())
+	if err != nil {
+		return nil, err
 	}
 	found = []T{}
 	for _, p := range parties {
@@ -68,7 +67,7 @@ func askEach[T any](s streams, file string, one carnet.PartyID, ask func(reachin
 }
 
 func (r reaching) status(ctx context.Context, f *access.File, p access.Party) (api.Status, error) {
-	cl, err := r.dial(f, p, administrator)
+	cl, err := r.dial(f, p, administrator, auditor)
 	if err != nil {
 		return api.Status{}, err
 	}

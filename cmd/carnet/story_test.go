@@ -73,6 +73,7 @@ func TestAThingOfOnesOwn(t *testing.T) {
 	if code := p.arena.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("arena ended with %d", code)
 	}
+	live.says(live.err, "arena: it can't be reached: nothing listens there (connection refused); connecting again in ")
 	p.arena = u.runs("world", "arena")
 
 	// Another view takes effect on what comes then; not one that can't be enforced.

@@ -158,7 +158,7 @@ func (c thingList) Run(ctx context.Context, s streams) error {
 		}
 		t.add(string(i.ID), i.Owner, i.Title, clock(i.Added), strconv.Itoa(i.Connected), strings.Join(worlds, " "), counts(i.Refused))
 	}
-	return t.write(s.out)
+	return t.list(s, "There are no things.")
 }
 
 type thingShow struct {
@@ -326,6 +326,10 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 		if err := claimed(s, m); err != nil {
 			return err
 		}
+	}
+	if c.View == "" {
+		_, err := fmt.Fprintf(s.out, "No view was given, so everything is withheld. To give one: carnet thing view set %s/%s --file FILE\n", m.Thing, m.World)
+		return err
 	}
 	return explain(ctx, s, cl, m.ID)
 }
