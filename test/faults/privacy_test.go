@@ -171,9 +171,9 @@ func sharesNothing(t *testing.T, dir, other string) {
 	}
 
 	id := string(f.Things[0].ID)
-	for _, secret := range []string{id, f.Things[0].Owner, f.Things[0].Password} {
+	for _, secret := range []string{id, f.Things[0].Password} { // an owner's name is looked for by TestPlaintext
 		for name, s := range stores {
-			if at := s.find([]byte(secret)); at != "" && len(secret) >= window {
+			if at := s.find([]byte(secret)); at != "" {
 				t.Errorf("%s has %q in %s", name, secret, at)
 			}
 		}
