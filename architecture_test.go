@@ -3,11 +3,13 @@ package carnet_test
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -146,7 +148,8 @@ func TestImportsGoOneWay(t *testing.T) {
 }
 
 // TestOnlyTheCommandLineOpensKeystores holds what docs/design/mandate.md promises:
-// no process of a world or an agent has the code that opens an owner's keystore.
+// no process of a world or an agent opens an owner's keystore. The program has that code
+// beside the one that runs parties, each in files of its own; 'carnet demo' plays the owner.
 func TestOnlyTheCommandLineOpensKeystores(t *testing.T) {
 	for _, p := range list(t) {
 		imports := slices.Concat(p.Imports, p.TestImports, p.XTestImports)
@@ -154,7 +157,46 @@ func TestOnlyTheCommandLineOpensKeystores(t *testing.T) {
 		if slices.Contains(imports, "carnet/owner") && !slices.Contains(playing, p.ImportPath) {
 			t.Errorf("%s imports carnet/owner", p.ImportPath)
 		}
+		if p.ImportPath != "carnet/cmd/carnet" {
+			continue
+		}
+		opens := 0
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), p.Dir+"/"+name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			has := func(path string) bool {
+				return slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == strconv.Quote(path) })
+			}
+			if !has("carnet/owner") {
+				continue
+			}
+			if opens++; has("carnet/node") {
+				t.Errorf("%s imports carnet/owner and carnet/node: what runs a party doesn't open keystores", name)
+			}
+		}
+		if opens < 3 {
+			t.Errorf("%d files of the program import carnet/owner: the test looks at nothing", opens)
+		}
 	}
+}
+
+// The demo's oracle says what each world should have: it works that out by itself, and
+// shares nothing with what it judges but the words.
+func TestTheOracleIsOnItsOwn(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath != "carnet/audit" {
+			continue
+		}
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, "carnet/") {
+				t.Errorf("the oracle imports %s", i)
+			}
+		}
+		return
+	}
+	t.Error("there is no oracle")
 }
 
 func TestVocabularyUsesOnlyTheStandardLibrary(t *testing.T) {

@@ -95,6 +95,35 @@ func TestFailuresToSignIn(t *testing.T) {
 
 // TestAPlantedSessionIsWorthNothing: somebody who can set a cookie (another port of
 // the host) signs in, and plants their session in alice's browser before she does.
+// Two programs that read a sign-in must not read two different people: each member is
+// there once, in its letters.
+func TestASignInSaysEachThingOnce(t *testing.T) {
+	w := newTown(t, nil)
+	for _, body := range []string{
+		`{"name":"bob","name":"alice","password":"PW"}`, `{"name":"alice","password":"x","password":"PW"}`,
+		`{"Name":"alice","password":"PW"}`, `{"name":"alice","NAME":"bob","password":"PW"}`, `{"name":"alice","password":"PW","as":"bob"}`,
+		`{"name":"alice","password":"PW"} {}`, `["alice","PW"]`, `{"name":["alice"],"password":"PW"}`, `{"name":"alice","password":"PW"`, ``,
+	} {
+		body = strings.ReplaceAll(body, "PW", password)
+		answer, err := http.Post(w.base+"/session", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s is answered with %s", body, answer.Status)
+		}
+	}
+	answer, err := http.Post(w.base+"/session", "application/json", strings.NewReader(`{"password":"`+password+`","name":"alice"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusCreated {
+		t.Errorf("a sign-in is answered with %s", answer.Status)
+	}
+}
+
 func TestAPlantedSessionIsWorthNothing(t *testing.T) {
 	w := newTown(t, nil)
 	mallory := w.signsIn("bob")

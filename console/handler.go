@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -223,9 +224,36 @@ func (h *handler) write(w http.ResponseWriter, status int, v any) {
 const maxSignIn = 4 << 10
 
 // credentials are what somebody signs in with.
-type credentials struct {
-	Name     string `json:"name"`
-	Password string `json:"password"`
+type credentials struct{ Name, Password string }
+
+// read takes an object with these members, each once at most and in these letters.
+func (c *credentials) read(r io.Reader) error {
+	d := json.NewDecoder(r)
+	members := map[any]*string{"name": &c.Name, "password": &c.Password}
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errors.Join(err, errors.New("it isn't an object"))
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		member, ok := members[name]
+		if !ok {
+			return fmt.Errorf("it has %q, or has it twice", name)
+		}
+		delete(members, name)
+		if err := d.Decode(member); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows")
+	}
+	return nil
 }
 
 func (h *handler) signIn(w http.ResponseWriter, r *http.Request) {
@@ -234,13 +262,7 @@ func (h *handler) signIn(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, problem(http.StatusUnsupportedMediaType, carnet.Errorf(carnet.Malformed, "a sign-in is JSON")))
 		return
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSignIn))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		h.refuse(w, r, carnet.Errorf(carnet.Malformed, "a sign-in is {\"name\": …, \"password\": …}"))
-		return
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) || len(c.Name) > maxSignIn/4 {
+	if err := c.read(http.MaxBytesReader(w, r.Body, maxSignIn)); err != nil || len(c.Name) > maxSignIn/4 {
 		h.refuse(w, r, carnet.Errorf(carnet.Malformed, "a sign-in is {\"name\": …, \"password\": …} and nothing more"))
 		return
 	}

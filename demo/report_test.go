@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +102,30 @@ func TestTheLinesToPaste(t *testing.T) {
 	} {
 		if end := s.howToEnd(row.options); !strings.Contains(end, row.says) {
 			t.Errorf("%+v ends with %q", row.options, end)
+		}
+	}
+}
+
+// What each world gets of the demo's watch is what the README tells of it.
+func TestWhatTheWatchGives(t *testing.T) {
+	type gives struct {
+		Round     float64 `json:"round"`
+		Rate      string  `json:"rate"`
+		Precision float64 `json:"precision_m"`
+	}
+	want := map[carnet.PartyID]map[string]gives{
+		"arena":   {"heart_rate": {Round: 5, Rate: "1s"}, "speed": {Rate: "1s"}},
+		"clinic":  {"heart_rate": {}, "stress": {}, "position": {Precision: 1000}},
+		"citadel": {"steps": {}},
+	}
+	views := watch().views
+	if len(views) != len(want) {
+		t.Errorf("%d worlds get something, want %d", len(views), len(want))
+	}
+	for world, view := range views {
+		var has struct{ Properties map[string]gives }
+		if err := json.Unmarshal([]byte(view), &has); err != nil || !maps.Equal(has.Properties, want[world]) {
+			t.Errorf("%s gets %+v, %v; want %+v", world, has.Properties, err, want[world])
 		}
 	}
 }

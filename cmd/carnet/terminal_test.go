@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -92,6 +94,8 @@ func TestADemoOnATerminal(t *testing.T) {
 		}
 	}
 
+	signsIn(t, at.All())
+
 	// What is refused of somebody else's is on the screen, which still ends so.
 	bad := strings.Replace(pasted[5], `{"n":"heart_rate","v":142}`, `{"n":"mood","v":1}`, 1)
 	if out, err := u.pastes(first, bad); bad == pasted[5] {
@@ -111,6 +115,27 @@ func TestADemoOnATerminal(t *testing.T) {
 	if code := c.ProcessState.ExitCode(); code != 0 || !strings.Contains(text, "0 lost, 0 doubled, 0 too many, 0 out of order") || strings.Contains(text, pasted[0]) {
 		t.Errorf("it ended with %d", code)
 	}
+}
+
+// signsIn signs in to the console as a demo's screen says.
+func signsIn(t *testing.T, screen []string) {
+	t.Helper()
+	for _, line := range screen {
+		said := regexp.MustCompile(`the console is at (\S+): sign in as (\w+), .*, password (\S+)$`).FindStringSubmatch(strings.TrimSpace(line))
+		if said == nil {
+			continue
+		}
+		answer, err := http.Post(strings.TrimSuffix(said[1], "/")+"/session", "application/json", strings.NewReader(fmt.Sprintf(`{"name":%q,"password":%q}`, said[2], said[3])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusCreated {
+			t.Errorf("the console answers %s to %q", answer.Status, said[0])
+		}
+		return
+	}
+	t.Error("it doesn't say where the console is")
 }
 
 // pastes runs lines in a shell of its own, as the demo's screen says.
