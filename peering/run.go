@@ -2,7 +2,11 @@ package peering
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
+
+	"carnet"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -23,9 +27,12 @@ func (r *Registry) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// keepTime does what is due: an inviter who doesn't answer holds it up, and nothing
-// else.
+// keepTime ends what time ends, and has acceptances carried: an inviter who doesn't
+// answer holds nothing else up.
 func (r *Registry) keepTime(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	carrying, carried := make(map[carnet.PartyID]bool), make(chan carnet.PartyID)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -34,8 +41,27 @@ func (r *Registry) keepTime(ctx context.Context) error {
 			return nil
 		case <-r.wake:
 		case <-timer.C:
+		case name := <-carried:
+			delete(carrying, name)
 		}
-		r.tick(ctx)
+		r.end(ctx)
+		for _, p := range r.awaiting() {
+			if carrying[p.Name] {
+				continue
+			}
+			carrying[p.Name] = true
+			work.Go(func() {
+				r.carry(ctx, p)
+				select { // not again at once
+				case <-time.After(askEvery):
+				case <-ctx.Done():
+				}
+				select {
+				case carried <- p.Name:
+				case <-ctx.Done():
+				}
+			})
+		}
 		timer.Reset(max(r.wait(), leastWait))
 	}
 }
@@ -66,8 +92,8 @@ func (r *Registry) takeStored(ctx context.Context) error {
 	return nil
 }
 
-// tick does what is due.
-func (r *Registry) tick(ctx context.Context) {
+// end ends what time has ended.
+func (r *Registry) end(ctx context.Context) {
 	for _, p := range r.All() {
 		r.changing.Lock()
 		p, err := r.change(ctx, p.Name, func(p Peering) (Peering, error) { return p.Next(Event{Kind: Tick, Now: r.cfg.Now()}) })
@@ -75,10 +101,15 @@ func (r *Registry) tick(ctx context.Context) {
 		if err != nil {
 			r.cfg.Log.Warn("the end of a peering can't be stored; nothing is done by it all the same", "peer", p.Name, "err", err)
 		}
-		if p.awaits() && r.cfg.Courier != nil {
-			r.carry(ctx, p)
-		}
 	}
+}
+
+// awaiting lists the peerings whose acceptance is to be carried.
+func (r *Registry) awaiting() []Peering {
+	if r.cfg.Courier == nil {
+		return nil
+	}
+	return slices.DeleteFunc(r.All(), func(p Peering) bool { return !p.awaits() })
 }
 
 // awaits reports whether the acceptance is to be carried.
@@ -115,9 +146,6 @@ func (r *Registry) wait() time.Duration {
 			wait = min(wait, p.Until.Sub(now))
 		case Active, Suspended, Answered, Accepted:
 			wait = min(wait, p.Terms.NotAfter.Sub(now))
-		}
-		if p.awaits() && r.cfg.Courier != nil {
-			wait = min(wait, askEvery)
 		}
 	}
 	return wait

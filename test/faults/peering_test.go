@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -56,11 +57,25 @@ func (p *party) established(t *testing.T, address string) map[string]bool {
 	return connections
 }
 
-// refused waits until a party has no connection to a port, which it doesn't reach
-// while it is let in.
+// refused wants a party to have no connection to a port that lasts, however often it
+// tries.
 func (p *party) refused(t *testing.T, address string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s is refused at %s", p.name, address), func() bool { return len(p.established(t, address)) == 0 })
+	since := make(map[string]time.Time)
+	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(50 * time.Millisecond) {
+		is := p.established(t, address)
+		for c := range is {
+			if since[c].IsZero() {
+				since[c] = time.Now()
+			}
+			if lasts := time.Since(since[c]); lasts > 2*time.Second { // many times a handshake's
+				t.Errorf("%s, who is refused at %s, has been connected there for %s", p.name, address, lasts)
+				return
+			}
+		}
+		maps.DeleteFunc(since, func(c string, _ time.Time) bool { return !is[c] })
+	}
 }
 
 func disjoint(a, b map[string]bool) bool {
