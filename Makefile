@@ -3,7 +3,7 @@ GO      ?= go
 BINARY  := bin/carnet
 LDFLAGS := -s -w
 
-.PHONY: help demo story build modules console test lint fuzz bench clean
+.PHONY: help demo story build modules console test faults lint fuzz bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,12 @@ console:
 ## test: set up what the tests need, and run every one of them
 test:
 	@GO="$(GO)" test/run.sh
+
+## faults: kill parties at random, ROUNDS times (100), then as MOVES avatars move (1000); SEED has the same victims again
+faults:
+	@test/tools.sh
+	@test/postgres.sh -- $(GO) test ./test/faults -count=1 -v -timeout 3h -run '^TestKill$$' -rounds $(or $(ROUNDS),100) -seed $(or $(SEED),0)
+	@test/postgres.sh -- $(GO) test ./test/faults -count=1 -v -timeout 3h -run '^TestMoves$$' -moves $(or $(MOVES),1000) -seed $(or $(SEED),0)
 
 ## lint: formatting, vet, tidy modules, staticcheck; govulncheck where its database is reachable
 lint:

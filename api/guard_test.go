@@ -23,6 +23,9 @@ func concrete(path string) string {
 // and nobody comes to a handler whose call could not be recorded.
 func TestNoRouteWithoutADecisionAndARecord(t *testing.T) {
 	s := newServed(t)
+	vault, _ := newVault(t)
+	vault.Tokens, vault.Guard = tokens, nil // as the others are served
+	s.serve(vault)
 	roles := guard(t, s.records)
 	found := 0
 	for base, h := range s.handlers {
