@@ -42,7 +42,9 @@ func (r registrar) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, e
 	return itemtest.DID("owner"), nil
 }
 
-func (registrar) ClaimItem(context.Context, string, carnet.HomeID, int) error { return nil }
+func (registrar) ChangeItem(_ context.Context, _ string, _ carnet.HomeID, change func() error) error {
+	return change()
+}
 
 // companion is an avatar that gets gifts.
 var companion = carnet.AvatarID{0xc0}

@@ -41,6 +41,9 @@ const (
 	maxAttributes    = 32
 	maxAttributeText = 256
 	maxItemWord      = 32
+	// maxItemEntry bounds an entry of an item's chain, which has order and decision of all
+	// that moved with it, each of at most MaxMessage, in it.
+	maxItemEntry = 64 << 10
 )
 
 var itemType = []string{"VerifiableCredential", "ItemCredential"}
@@ -242,12 +245,12 @@ const (
 
 // SignItemEntry signs a link with the key of the world that it names.
 func SignItemEntry(key ed25519.PrivateKey, e ItemEntry) (string, error) {
-	return signAs(key, itemEntryType, e.World, e, e.check())
+	return signAsWithin(maxItemEntry, key, itemEntryType, e.World, e, e.check())
 }
 
 // OpenItemEntry reads a link, by the world that it names.
 func OpenItemEntry(token string) (ItemEntry, error) {
-	return openAs(token, itemEntryType, func(e *ItemEntry) string { return e.World }, ItemEntry.check)
+	return openAsWithin(maxItemEntry, token, itemEntryType, func(e *ItemEntry) string { return e.World }, ItemEntry.check)
 }
 
 func (e ItemEntry) check() error {
@@ -323,8 +326,9 @@ func checkMoving(items, retired []MovingItem, alone bool) error {
 			}
 		}
 	}
-	if len(items)+1 > maxHomes || len(retired) > maxHomes {
-		return carnet.Errorf(carnet.TooLarge, "%d items would move and %d end, at most %d of each by one order", len(items), len(retired), maxHomes-1)
+	if len(items) > MaxItems || len(retired) > MaxItems {
+		return carnet.Errorf(carnet.TooLarge, "%d items would move and %d end, at most %d of each by one order", len(items), len(retired), MaxItems).
+			WithFix("give some to another avatar first (carnet item give), or move them on their own (carnet item move)")
 	}
 	if alone && (len(items) != 1 || len(retired) != 0) {
 		return carnet.Errorf(carnet.Malformed, "without an avatar, one item moves by an order")

@@ -17,9 +17,14 @@ const MaxMessage = 32 << 10
 // SignMessage makes a compact JWS of a message: what a party says to another with
 // the key that it shows it. typ says what the message is.
 func SignMessage(key ed25519.PrivateKey, typ string, message any) (string, error) {
+	return signWithin(MaxMessage, key, typ, message)
+}
+
+// signWithin is SignMessage of so many bytes at most.
+func signWithin(most int, key ed25519.PrivateKey, typ string, message any) (string, error) {
 	token, err := issue(key, typ, headerOf(typ, DID(key.Public().(ed25519.PublicKey))), message)
-	if err == nil && len(token) > MaxMessage {
-		return "", carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are taken", typ, len(token), MaxMessage)
+	if err == nil && len(token) > most {
+		return "", carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are taken", typ, len(token), most)
 	}
 	return token, err
 }
@@ -28,16 +33,21 @@ func SignMessage(key ed25519.PrivateKey, typ string, message any) (string, error
 // form only. signer returns the key that must have signed; it is asked after
 // message was filled, since a party's first message brings its key itself.
 func OpenMessage(token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
-	err := openMessage(token, typ, message, signer)
+	return openWithin(MaxMessage, token, typ, message, signer)
+}
+
+// openWithin is OpenMessage of so many bytes at most.
+func openWithin(most int, token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
+	err := openMessage(most, token, typ, message, signer)
 	if e, ok := errors.AsType[*carnet.Error](err); ok && e.Code == carnet.Malformed && e.Fix == "" {
 		return carnet.Errorf(e.Code, "this is no %s: %s", typ, e.Reason).WithFix("give the file whole, as the other side's 'carnet' wrote it")
 	}
 	return err
 }
 
-func openMessage(token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
-	if len(token) > MaxMessage {
-		return carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are taken", typ, len(token), MaxMessage)
+func openMessage(most int, token, typ string, message any, signer func() (ed25519.PublicKey, error)) error {
+	if len(token) > most {
+		return carnet.Errorf(carnet.TooLarge, "the %s has %d bytes, at most %d are taken", typ, len(token), most)
 	}
 	p, err := split(token)
 	if err != nil {

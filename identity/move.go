@@ -168,8 +168,15 @@ const (
 // OrderLife is how long an order can be carried out at most.
 const OrderLife = 24 * time.Hour
 
-// maxHomes bounds what moves by one order.
-const maxHomes = 256
+// maxHomes bounds what moves by one order. Order and decision name all of it, and are in
+// the next entry of each item's chain, which none may be too large for.
+const maxHomes = 64
+
+// MaxItems is how many items go along with an avatar by one order at most.
+const MaxItems = maxHomes - 1
+
+// maxEnding bounds terms by which items end: the last entry of each of these has them.
+const maxEnding = 16 << 10
 
 // NewNonce draws what a HomeAnswer is asked with.
 func NewNonce() string {
@@ -180,18 +187,26 @@ func NewNonce() string {
 
 // signAs signs a message by the key that it names as its author.
 func signAs(key ed25519.PrivateKey, typ, author string, message any, check error) (string, error) {
+	return signAsWithin(MaxMessage, key, typ, author, message, check)
+}
+
+func signAsWithin(most int, key ed25519.PrivateKey, typ, author string, message any, check error) (string, error) {
 	if check != nil {
 		return "", check
 	}
 	if author != DID(key.Public().(ed25519.PublicKey)) {
 		return "", carnet.Errorf(carnet.Malformed, "the %s is by %s, and another key signs it", typ, author)
 	}
-	return SignMessage(key, typ, message)
+	return signWithin(most, key, typ, message)
 }
 
 // openAs reads a message that is signed by the key that it names as its author.
 func openAs[T any](token, typ string, author func(*T) string, check func(T) error) (m T, err error) {
-	err = OpenMessage(token, typ, &m, func() (ed25519.PublicKey, error) { return ParseDID(author(&m)) })
+	return openAsWithin(MaxMessage, token, typ, author, check)
+}
+
+func openAsWithin[T any](most int, token, typ string, author func(*T) string, check func(T) error) (m T, err error) {
+	err = openWithin(most, token, typ, &m, func() (ed25519.PublicKey, error) { return ParseDID(author(&m)) })
 	if err == nil {
 		err = check(m)
 	}
@@ -344,7 +359,20 @@ func (t MoveTerms) Marshal() ([]byte, error) {
 	if t.Redact != nil && t.Alone {
 		return nil, carnet.Errorf(carnet.Malformed, "an item that moves alone leaves nothing behind")
 	}
-	return json.Marshal(t)
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	return text, t.ends(len(text))
+}
+
+// ends refuses terms of so many bytes that are too large for the entries of what ends.
+func (t MoveTerms) ends(size int) error {
+	if len(t.Retired) == 0 || size <= maxEnding {
+		return nil
+	}
+	return carnet.Errorf(carnet.TooLarge, "the terms by which items end have %d bytes, at most %d are taken", size, maxEnding).
+		WithFix("have fewer items end, or go along, by one order: give them to another avatar first (carnet item give)")
 }
 
 // AvatarPolicy reads the policy in the terms; zero: there is none.

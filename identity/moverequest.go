@@ -45,8 +45,11 @@ type Ordered struct {
 	Mandate string          `json:"mandate"`
 }
 
-// maxReport bounds a move request's report.
-const maxReport = 64
+// Bounds of a move request, and of its report.
+const (
+	maxMoveRequest = 256 << 10
+	maxReport      = 64
+)
 
 // Marshal writes the request as the JSON document that ParseMoveRequest reads.
 func (r MoveRequest) Marshal() ([]byte, error) {
@@ -59,7 +62,7 @@ func (r MoveRequest) Marshal() ([]byte, error) {
 // ParseMoveRequest reads a move request strictly, with the mandate request in it.
 // Nobody signed it: what it says is what somebody wants.
 func ParseMoveRequest(data []byte) (r MoveRequest, m MandateRequest, err error) {
-	err = readRequest("move request", data, MaxMessage, &r, func() (err error) {
+	err = readRequest("move request", data, maxMoveRequest, &r, func() (err error) {
 		m, err = r.check()
 		return err
 	})
@@ -118,7 +121,11 @@ func (r MoveRequest) check() (m MandateRequest, err error) {
 	case !slices.Equal(m.Actions, []Action{ActionMove}):
 		return m, carnet.Errorf(carnet.Malformed, "the mandate of a move permits to move, and nothing else")
 	}
-	return m, nil
+	text, err := json.Marshal(r.terms(m, r.Owner, r.Policy)) // as long as those that are signed
+	if err != nil {
+		return m, err
+	}
+	return m, r.terms(m, r.Owner, "").ends(len(text))
 }
 
 // Sign makes the order and its terms. owner is the key that is registered for the
@@ -132,11 +139,7 @@ func (r MoveRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, life t
 	if err != nil {
 		return "", nil, err
 	}
-	terms, err = MoveTerms{
-		Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: DID(there.Public().(ed25519.PublicKey)), View: r.View, Redact: r.Redact, Policy: policy,
-		Items: r.Items, Retired: r.Retired, Alone: r.Alone,
-	}.Marshal()
-	if err != nil {
+	if terms, err = r.terms(m, DID(there.Public().(ed25519.PublicKey)), policy).Marshal(); err != nil {
 		return "", nil, err
 	}
 	now = now.UTC().Truncate(time.Second)
@@ -145,6 +148,13 @@ func (r MoveRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, life t
 		Homes: r.Homes(), Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
 	})
 	return order, terms, err
+}
+
+// terms are those of the order, with the owner's key for the target and what it signs.
+func (r MoveRequest) terms(m MandateRequest, there, policy string) MoveTerms {
+	return MoveTerms{
+		Avatar: m.Avatar, Home: r.Home, To: r.To, Owner: there, View: r.View, Redact: r.Redact, Policy: policy, Items: r.Items, Retired: r.Retired, Alone: r.Alone,
+	}
 }
 
 // Homes are the homes that move, ascending.

@@ -17,6 +17,9 @@ type Recovers struct {
 	// Incarnations are those of the homes, in their order, as the registrar said before
 	// it was signed: a source that shows itself since then raises its.
 	Incarnations []uint64 `json:"incarnations"`
+	// Chains are how many entries the chains of the homes' items have, likewise, of which
+	// the next is by this recovery; 0: it is the avatar's home.
+	Chains []uint64 `json:"chains"`
 }
 
 // Head is where a stream stands.
@@ -106,8 +109,8 @@ func (o Order) checkMove() error {
 // checkRecovery refuses what isn't a recovery.
 func (o Order) checkRecovery() error {
 	r := o.Recovers
-	if r == nil || len(r.Incarnations) != len(o.Homes) || slices.Contains(r.Incarnations, 0) || r.Manifest == (carnet.Fingerprint{}) {
-		return carnet.Errorf(carnet.Malformed, "a recovery names a manifest, and an incarnation of each home, from 1 on")
+	if r == nil || len(r.Incarnations) != len(o.Homes) || len(r.Chains) != len(o.Homes) || slices.Contains(r.Incarnations, 0) || r.Manifest == (carnet.Fingerprint{}) {
+		return carnet.Errorf(carnet.Malformed, "a recovery names a manifest, and of each home an incarnation, from 1 on, and the length of a chain")
 	}
 	return o.Check()
 }

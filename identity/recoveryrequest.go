@@ -34,10 +34,12 @@ type RecoveryRequest struct {
 	Report      []string `json:"report"`
 }
 
-// ComingItem is an item that comes along, with the incarnation of its home.
+// ComingItem is an item that comes along, with the incarnation of its home and how many
+// entries its chain has, as the registrar says now.
 type ComingItem struct {
 	MovingItem
 	Incarnation uint64 `json:"incarnation"`
+	Chain       uint64 `json:"chain"`
 }
 
 // Moving are the items as an order's terms name them.
@@ -111,8 +113,8 @@ func (r RecoveryRequest) check() (p Passport, err error) {
 	}
 	homes := map[carnet.HomeID]bool{p.Home: true}
 	for _, i := range r.Items {
-		if homes[i.Home] || i.Incarnation == 0 {
-			return p, carnet.Errorf(carnet.Malformed, "the recovery request names the home %s twice, or in no incarnation", i.Home)
+		if homes[i.Home] || i.Incarnation == 0 || i.Chain == 0 {
+			return p, carnet.Errorf(carnet.Malformed, "the recovery request names the home %s twice, in no incarnation, or with no entry of its item", i.Home)
 		}
 		homes[i.Home] = true
 	}
@@ -133,17 +135,17 @@ func (r RecoveryRequest) Clearance() (c carnet.Clearance, err error) {
 	return c, err
 }
 
-// Homes are the homes that are recovered, ascending, and their incarnations.
-func (r RecoveryRequest) Homes(p Passport) (homes []carnet.HomeID, incarnations []uint64) {
-	of := map[carnet.HomeID]uint64{p.Home: r.Incarnation}
+// Homes are the homes that are recovered, ascending, and what it brings back.
+func (r RecoveryRequest) Homes(p Passport) (homes []carnet.HomeID, what Recovers) {
+	of := map[carnet.HomeID]ComingItem{p.Home: {Incarnation: r.Incarnation}}
 	for _, i := range r.Items {
-		of[i.Home] = i.Incarnation
+		of[i.Home] = i
 	}
-	homes = homesOf(p.Home, r.Moving(), false)
+	homes, what.Manifest = homesOf(p.Home, r.Moving(), false), p.Manifest
 	for _, h := range homes {
-		incarnations = append(incarnations, of[h])
+		what.Incarnations, what.Chains = append(what.Incarnations, of[h].Incarnation), append(what.Chains, of[h].Chain)
 	}
-	return homes, incarnations
+	return homes, what
 }
 
 // Sign makes the recovery and its terms. owner is the key that is registered for the
@@ -163,12 +165,12 @@ func (r RecoveryRequest) Sign(owner, there ed25519.PrivateKey, now time.Time, li
 	if err != nil {
 		return "", nil, err
 	}
-	homes, incarnations := r.Homes(p)
+	homes, what := r.Homes(p)
 	now = now.UTC().Truncate(time.Second)
 	recovery, err = SignRecovery(owner, Order{
 		Crossing: r.Recovery, Registrar: p.Registrar, Owner: p.Owner, Source: p.Source, Target: r.TargetKey,
 		Homes: homes, Terms: carnet.FingerprintOf(terms), Made: now, Until: now.Add(life.Truncate(time.Second)),
-		Recovers: &Recovers{Manifest: p.Manifest, Incarnations: incarnations},
+		Recovers: &what,
 	})
 	return recovery, terms, err
 }

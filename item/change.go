@@ -17,8 +17,8 @@ type Draft struct {
 	Attributes identity.Attributes
 }
 
-// maxOf bounds the items of one avatar: they move by one order.
-const maxOf = 200
+// MaxOf bounds the items of one avatar: they move by one order.
+const MaxOf = identity.MaxItems
 
 // Issue makes an item for an avatar: its home is registered, then item, serial and
 // statement are stored in one transaction.
@@ -99,7 +99,7 @@ func (b *Book) room(avatar carnet.AvatarID) error {
 	if still {
 		return carnet.Errorf(carnet.Conflict, "the avatar %s keeps still for the crossing %s", avatar, x).WithFix("wait until that is decided: carnet avatar status %s", x)
 	}
-	if n := len(b.Of(avatar)); n >= maxOf {
+	if n := len(b.Of(avatar)); n >= MaxOf {
 		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, and at most so many", avatar, n).WithFix("retire or give some")
 	}
 	return nil
@@ -159,9 +159,16 @@ func (b *Book) Give(ctx context.Context, token string) (Info, error) {
 	if k, _, taken, err := b.givable(ctx, g, token, owner); err != nil || taken {
 		return infoOf(k), err
 	}
-	if err := b.claim(ctx, g.Item); err != nil {
-		return Info{}, err
-	}
+	var is Info
+	err = b.claimed(ctx, g.Item, func() (err error) {
+		is, err = b.give(ctx, g, token, owner)
+		return err
+	})
+	return is, err
+}
+
+// give takes a gift, once the item's home is claimed.
+func (b *Book) give(ctx context.Context, g identity.Gift, token, owner string) (Info, error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	k, entries, taken, err := b.givable(ctx, g, token, owner)
@@ -227,15 +234,15 @@ func infoOf(k *kept) Info {
 	return k.info()
 }
 
-// claim makes sure that the register has an item here, whose chain gets another entry:
-// this world's store may be an older copy, and what has left it since isn't changed any
-// more; nor comes an item by a passport that was made before it was changed.
-func (b *Book) claim(ctx context.Context, id carnet.ItemID) error {
+// claimed has an item's chain get another entry once the register has it here: this
+// world's store may be an older copy, and what has left it since isn't changed any more;
+// nor comes an item by a passport that was made before it was changed.
+func (b *Book) claimed(ctx context.Context, id carnet.ItemID, change func() error) error {
 	k, err := b.here(id)
 	if err != nil {
 		return err
 	}
-	return b.cfg.Homes.ClaimItem(ctx, k.item.Registrar, k.item.Home, k.Entries+1)
+	return b.cfg.Homes.ChangeItem(ctx, k.item.Registrar, k.item.Home, change)
 }
 
 // Retire ends an item of this world's own for ever.
@@ -250,12 +257,20 @@ func (b *Book) Retire(ctx context.Context, id carnet.ItemID) (Info, error) {
 		return Info{}, carnet.Errorf(carnet.Forbidden, "the item %s was issued by %s, who alone retires it", id, k.item.World).
 			WithFix("its owner can have it end when its avatar moves on: carnet avatar move --leave")
 	}
-	if err := b.claim(ctx, id); err != nil {
-		return Info{}, err
-	}
+	var is Info
+	err = b.claimed(ctx, id, func() (err error) {
+		is, err = b.retireNow(ctx, id)
+		return err
+	})
+	return is, err
+}
+
+// retireNow ends an item, once its home is claimed.
+func (b *Book) retireNow(ctx context.Context, id carnet.ItemID) (Info, error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	if k, err = b.here(id); err != nil {
+	k, err := b.here(id)
+	if err != nil {
 		return Info{}, err
 	}
 	var c change
@@ -280,6 +295,9 @@ func (b *Book) retire(ctx context.Context, c *change, k kept, why identity.ItemE
 		return err
 	}
 	k.State, k.Slot, k.Frozen, k.Since = Retired, "", carnet.CrossingID{}, b.cfg.Now().UTC().Truncate(time.Second)
+	if why.Order != "" { // else it was told before
+		k.Ending = len(entries) + 1
+	}
 	if err := b.setChain(c, k, append(entries, entry)); err != nil {
 		return err
 	}

@@ -26,10 +26,57 @@ func (b *Book) Homes() (all []Home) {
 	defer b.mu.RUnlock()
 	for _, k := range b.items {
 		if k.State == Here {
-			all = append(all, Home{k.item.ID, k.item.Home, k.item.Registrar, k.Owner, k.Avatar, k.Frozen, k.Entries})
+			all = append(all, k.home())
 		}
 	}
 	return all
+}
+
+// At returns the home of an item that is here, by which it is registered.
+func (b *Book) At(home carnet.HomeID) (Home, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	k := b.items[b.homes[home]]
+	if k == nil || k.State != Here {
+		return Home{}, false
+	}
+	return k.home(), true
+}
+
+// Ending returns the homes of items that have ended, which the register is to be told,
+// with the number of entries that it is told.
+func (b *Book) Ending() (all []Home) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, k := range b.items {
+		if k.Ending > 0 {
+			h := k.home()
+			h.Entries = k.Ending
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// Ended notes that the register was told that an item has ended, durably.
+func (b *Book) Ended(ctx context.Context, id carnet.ItemID) error {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	k, err := b.item(id)
+	if err != nil || k.Ending == 0 {
+		return err
+	}
+	next := *k
+	next.Ending = 0
+	var c change
+	if err := b.set(&c, next); err != nil {
+		return err
+	}
+	return b.apply(ctx, c)
+}
+
+func (k *kept) home() Home {
+	return Home{k.item.ID, k.item.Home, k.item.Registrar, k.Owner, k.Avatar, k.Frozen, k.Entries}
 }
 
 // Home is where the register has an item.
@@ -124,7 +171,7 @@ func (b *Book) Freeze(ctx context.Context, l Leaving, owner string) ([]identity.
 }
 
 // Passported returns what proves the items that an avatar has under an owner's key at a
-// registrar, for its passport. With a crossing other than zero, which is the passport's, they keep still
+// registrar, for its passport: as many as one order can name. With a crossing other than zero, which is the passport's, they keep still
 // for it, durably, as far as they don't for another, and the avatar gets no more.
 func (b *Book) Passported(ctx context.Context, avatar carnet.AvatarID, registrar, owner string, still carnet.CrossingID) (proofs []identity.ItemProof, err error) {
 	b.changing.Lock()
@@ -135,7 +182,7 @@ func (b *Book) Passported(ctx context.Context, avatar carnet.AvatarID, registrar
 		if err != nil {
 			return nil, err
 		}
-		if k.Owner != owner || k.item.Registrar != registrar {
+		if k.Owner != owner || k.item.Registrar != registrar || len(proofs) == MaxOf {
 			continue // it moves on its own only
 		}
 		if still != (carnet.CrossingID{}) && k.Frozen != still {
@@ -355,6 +402,9 @@ func (b *Book) Land(ctx context.Context, l Landing) error {
 	what := identity.ItemMoved
 	if l.Recovered {
 		what = identity.ItemRecovered
+	}
+	if len(l.Looks) != len(l.Proofs) {
+		return fmt.Errorf("land %d items, of which %d were looked at", len(l.Proofs), len(l.Looks))
 	}
 	b.changing.Lock()
 	defer b.changing.Unlock()

@@ -64,6 +64,7 @@ func (b *Book) forget(c *change, k kept, by carnet.ErasureID) error {
 	if k.State == Here {
 		c.statements = append(c.statements, ledger.Statement{Kind: ledger.ItemRetired, Avatar: k.Avatar, Object: k.Last})
 		k.State, k.Since = Retired, b.cfg.Now().UTC()
+		k.Ending = k.Entries + 1 // which nobody ever has
 	}
 	k.Avatar, k.Owner, k.Slot, k.Looks, k.Erasure = carnet.AvatarID{}, "", "", nil, by
 	if k.chained == 0 {

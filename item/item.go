@@ -49,9 +49,11 @@ type Homes interface {
 	// OwnerOf returns the key that is registered for the home of an avatar that is
 	// here, as a did:key.
 	OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, error)
-	// ClaimItem makes sure that an item's home is at this world, and says there how many
-	// entries its chain is to have from now on: carnet.Conflict if it is elsewhere by now.
-	ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error
+	// ChangeItem has the chain of an item get an entry, one after the other: it makes sure
+	// that its home is at this world, carnet.Conflict if it is elsewhere by now, and says
+	// there that the chain is to have one more; then it calls change. If the chain doesn't
+	// have it then, it says that, too, as soon as it can.
+	ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error
 }
 
 // Enrolled is a home that the register has enrolled.
@@ -90,6 +92,7 @@ type Book struct {
 
 	mu       sync.RWMutex // guards what follows
 	items    map[carnet.ItemID]*kept
+	homes    map[carnet.HomeID]carnet.ItemID
 	serials  map[string]serial
 	accepted map[string]accepted
 	still    map[carnet.AvatarID]carnet.CrossingID // avatars that keep still
@@ -123,6 +126,9 @@ type document struct {
 	// Erasure is by which the avatar that had it last is erased: nothing here says any more
 	// which that was, or whose.
 	Erasure carnet.ErasureID `json:"erasure,omitzero"`
+	// Ending: it has ended, and the register is to be told that its chain has so many
+	// entries, so that no passport of before brings it anywhere. 0: it was told.
+	Ending int `json:"ending,omitempty"`
 }
 
 // chain is an item's entries. It is stored with each change of them.
@@ -171,7 +177,7 @@ func New(ctx context.Context, cfg Config) (*Book, error) {
 		cfg.Now = time.Now
 	}
 	b := &Book{
-		cfg: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), items: make(map[carnet.ItemID]*kept), serials: make(map[string]serial),
+		cfg: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), items: make(map[carnet.ItemID]*kept), homes: make(map[carnet.HomeID]carnet.ItemID), serials: make(map[string]serial),
 		accepted: make(map[string]accepted), still: make(map[carnet.AvatarID]carnet.CrossingID),
 		erased: make(map[carnet.AvatarID]carnet.ErasureID),
 	}
@@ -214,6 +220,7 @@ func (b *Book) load(ctx context.Context) error {
 			return err
 		}
 		b.items[i.ID] = &kept{document: doc, item: i, version: d.Version, chained: chained[d.ID]}
+		b.homes[i.Home] = i.ID
 		return nil
 	})
 	if err != nil {
@@ -336,14 +343,14 @@ func (b *Book) apply(ctx context.Context, c change, more ...carnet.Document) err
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, k := range c.items {
-		b.items[k.item.ID] = k
+		b.items[k.item.ID], b.homes[k.item.Home] = k, k.item.ID
 	}
 	return nil
 }
 
 // entry signs the next entry of an item's chain.
 func (b *Book) entry(k *kept, e identity.ItemEntry) (string, error) {
-	if k.Entries >= maxEntries {
+	if k.Entries >= maxEntries && e.What != identity.ItemRetired {
 		return "", carnet.Errorf(carnet.TooLarge, "the item %s has a chain of %d entries, and no more are taken", k.item.ID, k.Entries)
 	}
 	e.Item, e.Number, e.Before, e.World, e.Time = k.item.ID, uint64(k.Entries)+1, k.Last, b.did, b.cfg.Now().UTC().Truncate(time.Second)

@@ -89,7 +89,12 @@ func (h homes) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, error
 	return "", carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
 }
 
-func (h homes) ClaimItem(context.Context, string, carnet.HomeID, int) error { return h.elsewhere }
+func (h homes) ChangeItem(_ context.Context, _ string, _ carnet.HomeID, change func() error) error {
+	if h.elsewhere != nil {
+		return h.elsewhere
+	}
+	return change()
+}
 
 func (s *stage) issue(kind string, attributes identity.Attributes) Info {
 	s.t.Helper()

@@ -2,13 +2,14 @@ package item
 
 import (
 	"fmt"
+	"slices"
 
 	"carnet"
 	"carnet/identity"
 	"carnet/ledger"
 )
 
-// maxEntries bounds an item's chain.
+// maxEntries bounds an item's chain, but for its retirement.
 const maxEntries = 256
 
 // ProofKind is what a document with an item's proof calls itself.
@@ -40,8 +41,8 @@ func Read(p identity.ItemProof, key *ledger.Key) (History, error) {
 	}
 	h := History{Item: i, Credential: carnet.FingerprintOf([]byte(p.Credential))}
 	h.Last = h.Credential
-	if n := len(p.Entries); n == 0 || n > maxEntries {
-		return History{}, carnet.Errorf(carnet.Malformed, "the item %s has a chain of %d entries, want 1 to %d", i.ID, n, maxEntries)
+	if n := len(p.Entries); n == 0 || n > maxEntries+1 {
+		return History{}, carnet.Errorf(carnet.Malformed, "the item %s has a chain of %d entries, want 1 to %d, and its retirement", i.ID, n, maxEntries)
 	}
 	for n, token := range p.Entries {
 		if err := h.add(token, key); err != nil {
@@ -64,6 +65,8 @@ func (h *History) add(token string, key *ledger.Key) error {
 		return broken("is about the item %s", e.Item)
 	case e.Number != uint64(len(h.Entries))+1 || e.Before != h.Last:
 		return broken("doesn't follow what is before it")
+	case len(h.Entries) >= maxEntries && e.What != identity.ItemRetired:
+		return broken("is one too many, and no retirement")
 	}
 	switch e.What {
 	case identity.ItemIssued:
@@ -132,6 +135,11 @@ func (h *History) moved(e identity.ItemEntry) error {
 	}
 	if err := h.committed(o, d); err != nil {
 		return err
+	}
+	if r := o.Recovers; r != nil {
+		if at := slices.Index(o.Homes, h.Home); at < 0 || r.Chains[at] != uint64(len(h.Entries)) {
+			return broken("has a recovery of a chain that doesn't end here")
+		}
 	}
 	if o.Target != e.World || e.Owner != h.Owner {
 		return broken("is by %s, and the order names %s", e.World, o.Target)

@@ -164,7 +164,7 @@ type WorldConfig struct {
 	// would get is kept at the depot for it, and until this one asks a giver's depot;
 	// default 5s.
 	ShelveAfter Duration `toml:"shelve_after,omitempty"`
-	// HomeCheck is how often the register is asked about each avatar's home here, so
+	// HomeCheck is how often the register is asked about each home here, of avatars and items, so
 	// that a recovery elsewhere is objected to; default 15m. Keep it far below the
 	// depot's recovery_wait.
 	HomeCheck Duration `toml:"home_check,omitempty"`

@@ -32,9 +32,9 @@ func (h homes) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, err
 	return h.node.api.Moves.OwnerOf(ctx, avatar)
 }
 
-// ClaimItem implements item.Homes.
-func (h homes) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
-	return h.node.api.Moves.ClaimItem(ctx, registrar, home, entries)
+// ChangeItem implements item.Homes.
+func (h homes) ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error {
+	return h.node.api.Moves.ChangeItem(ctx, registrar, home, change)
 }
 
 // ledgerOf returns the key of a registrar's ledger, if the world's depot is that

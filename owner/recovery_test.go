@@ -109,7 +109,7 @@ func TestARecoveryUnderAPolicy(t *testing.T) {
 	refused("cross.sensitivity")
 	sign(`{"cross":{"items":[]}}`)
 	carries("without items", 5)
-	r.Items = []identity.ComingItem{{MovingItem: identity.MovingItem{Item: carnet.ItemID{1}, Home: carnet.HomeID{2}, Kind: "sword", Title: "Oathkeeper", As: "blade"}, Incarnation: 1}}
+	r.Items = []identity.ComingItem{{MovingItem: identity.MovingItem{Item: carnet.ItemID{1}, Home: carnet.HomeID{2}, Kind: "sword", Title: "Oathkeeper", As: "blade"}, Incarnation: 1, Chain: 1}}
 	refused("cross.items")
 
 	stranger, err := identity.SignAvatarPolicy(private(9), identity.AvatarPolicy{Owner: did(9), World: did(1), Avatar: runner, Version: 9, Made: at.UTC().Truncate(time.Second), Policy: []byte(`{}`)})

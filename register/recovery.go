@@ -20,8 +20,8 @@ func commitRecovery(k Known, q Question, now time.Time) (*identity.Decision, []H
 	switch {
 	case q.Release != nil:
 		return nil, nil, carnet.Errorf(carnet.Malformed, "a recovery has no release")
-	case len(o.Recovers.Incarnations) != len(o.Homes):
-		return nil, nil, carnet.Errorf(carnet.Malformed, "a recovery names the incarnation of each of its homes")
+	case len(o.Recovers.Incarnations) != len(o.Homes) || len(o.Recovers.Chains) != len(o.Homes):
+		return nil, nil, carnet.Errorf(carnet.Malformed, "a recovery names the incarnation of each of its homes, and the length of its chain")
 	case a == nil:
 		return nil, nil, carnet.Errorf(carnet.Malformed, "a recovery needs the target's acceptance")
 	case a.Target != o.Target || a.Crossing != o.Crossing || a.Order != q.Hash || a.Manifest != o.Recovers.Manifest:
@@ -35,6 +35,8 @@ func commitRecovery(k Known, q Question, now time.Time) (*identity.Decision, []H
 			return abort(k, q, now, fmt.Sprintf("the home %s isn't at the source", id)), nil, nil
 		case h.Incarnation != o.Recovers.Incarnations[i]:
 			return abort(k, q, now, fmt.Sprintf("the source has shown itself: it has claimed the home %s since the recovery was ordered", id)), nil, nil
+		case h.Chain != o.Recovers.Chains[i]:
+			return abort(k, q, now, fmt.Sprintf("the item whose home is %s has a chain of %d entries, by its world's word, and the recovery is of one of %d", id, h.Chain, o.Recovers.Chains[i])), nil, nil
 		}
 	}
 	if f := q.Farewell; f != nil {

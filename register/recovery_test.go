@@ -15,7 +15,7 @@ func recovering(wait time.Duration) (Known, Question) {
 	order := identity.Order{
 		Crossing: carnet.CrossingID{1}, Registrar: "vault", Owner: "alice", Source: "arena", Target: "citadel",
 		Homes: []carnet.HomeID{{2}}, Made: noon, Until: noon.Add(30 * 24 * time.Hour),
-		Recovers: &identity.Recovers{Manifest: manifest, Incarnations: []uint64{4}},
+		Recovers: &identity.Recovers{Manifest: manifest, Incarnations: []uint64{4}, Chains: []uint64{0}},
 	}
 	hash := carnet.Fingerprint{4}
 	return Known{Registrar: "vault", Wait: wait, Homes: map[carnet.HomeID]Home{{2}: {ID: carnet.HomeID{2}, Version: 1, World: "arena", Owner: "alice", Incarnation: 4}}},
@@ -117,6 +117,10 @@ func TestWhatEndsARecovery(t *testing.T) {
 			k.Homes[carnet.HomeID{3}] = k.Homes[carnet.HomeID{2}]
 			q.Order.Homes = []carnet.HomeID{{2}, {3}}
 		}, open, carnet.Malformed},
+		"of two homes, and one chain": {func(k *Known, q *Question) {
+			k.Homes[carnet.HomeID{3}] = k.Homes[carnet.HomeID{2}]
+			q.Order.Homes, q.Order.Recovers.Incarnations = []carnet.HomeID{{2}, {3}}, []uint64{4, 4}
+		}, open, carnet.Malformed},
 		"without an acceptance":        {func(_ *Known, q *Question) { q.Acceptance = nil }, open, carnet.Malformed},
 		"accepted by another":          {func(_ *Known, q *Question) { q.Acceptance.Target = "clinic" }, open, carnet.Forbidden},
 		"accepted by another order":    {func(_ *Known, q *Question) { q.Acceptance.Order[0]++ }, open, carnet.Forbidden},
@@ -173,7 +177,7 @@ func other(q *Question, x carnet.CrossingID) {
 func recoveringTwo() (Known, Question) {
 	k, q := recovering(time.Hour)
 	k.Homes[carnet.HomeID{3}] = Home{ID: carnet.HomeID{3}, Version: 2, World: "arena", Owner: "alice", Incarnation: 7, Chain: 2}
-	q.Order.Homes, q.Order.Recovers.Incarnations = []carnet.HomeID{{2}, {3}}, []uint64{4, 7}
+	q.Order.Homes, q.Order.Recovers.Incarnations, q.Order.Recovers.Chains = []carnet.HomeID{{2}, {3}}, []uint64{4, 7}, []uint64{0, 2}
 	return k, q
 }
 
@@ -206,6 +210,18 @@ func TestARecoveryOfTwoHomes(t *testing.T) {
 		"the item has moved": func(h Home) Home {
 			if h.ID == (carnet.HomeID{3}) {
 				h.World, h.Version, h.Incarnation, h.Recovery = "clinic", 3, 8, identity.Petitioned{}
+			}
+			return h
+		},
+		"the item's chain has grown": func(h Home) Home {
+			if h.ID == (carnet.HomeID{3}) {
+				h.Chain++
+			}
+			return h
+		},
+		"the item's chain is shorter": func(h Home) Home {
+			if h.ID == (carnet.HomeID{3}) {
+				h.Chain--
 			}
 			return h
 		},

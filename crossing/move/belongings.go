@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"carnet"
 	"carnet/avatar"
@@ -23,6 +24,9 @@ func (a *Agent) comingItems(ctx context.Context, t *AtTarget, m *avatar.Manifest
 		one, _, err := a.comingItem(ctx, t, p, bounds)
 		if err == nil && homes[one.Home] {
 			err = carnet.Errorf(carnet.Malformed, "the passport has it twice")
+		}
+		if err == nil && len(items) == identity.MaxItems {
+			err = carnet.Errorf(carnet.TooLarge, "%d items come along, and no more by one order", len(items))
 		}
 		switch {
 		case err == nil:
@@ -105,36 +109,63 @@ func (a *Agent) comingItem(ctx context.Context, t *AtTarget, p identity.ItemProo
 		return refuse("the register says that it is another owner's")
 	case is.Chain > uint64(checked.Entries):
 		return refuse("it was given away, or retired, since the passport was made")
+	case is.Chain < uint64(checked.Entries):
+		return refuse("its world has told the register of a chain of %d entries, and the passport has %d", is.Chain, checked.Entries)
 	}
-	one.Incarnation = is.Incarnation
+	one.Incarnation, one.Chain = is.Incarnation, is.Chain
 	if farewell != nil && !farewell.Of(i.Home, is.Incarnation) {
 		return refuse("its world's farewell isn't of it")
 	}
 	return one, looks, nil
 }
 
-// looksAsked is what the items that were asked for look like here; an error if one doesn't
-// come any more.
-func (a *Agent) looksAsked(ctx context.Context, t *AtTarget, m *avatar.Manifest) (looks []item.Looks, err error) {
-	asked, _, err := identity.ParseRecoveryRequest(t.Request)
+// looksOrdered is what the items that a recovery names look like here; an error if one
+// doesn't come any more.
+func (a *Agent) looksOrdered(ctx context.Context, t *AtTarget, m *avatar.Manifest, o SignedOrder) (looks []item.Looks, err error) {
+	order, err := identity.OpenRecovery(o.Order)
 	if err != nil {
 		return nil, err
 	}
-	proofs, err := proofsOf(m, asked.Moving())
+	wanted := o.Moving().Items
+	proofs, err := proofsOf(m, wanted)
 	if err != nil {
 		return nil, err
 	}
-	for n, want := range asked.Items {
+	for n, want := range wanted {
 		is, l, err := a.comingItem(ctx, t, proofs[n], policy.Bounds{})
-		if err == nil && is != want {
+		at := slices.Index(order.Homes, want.Home)
+		if err == nil && (at < 0 || is != identity.ComingItem{MovingItem: want, Incarnation: order.Recovers.Incarnations[at], Chain: order.Recovers.Chains[at]}) {
 			err = carnet.Errorf(carnet.Conflict, "its world has shown itself, or it counts as something else here by now")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the item %s doesn't come any more (carnet avatar import DIR --to %s --resume %s writes the request anew): %w", want.Item, a.Party, t.ID, err)
+			return nil, fmt.Errorf("the item %s doesn't come any more%s: %w", want.Item, a.resumes(t), err)
 		}
 		looks = append(looks, l)
 	}
 	return looks, nil
+}
+
+// resumes says how the request for a recovery is written anew, as long as it can be.
+func (a *Agent) resumes(t *AtTarget) string {
+	if t.State != Asked {
+		return ""
+	}
+	return fmt.Sprintf(" (carnet avatar import DIR --to %s --resume %s writes the request anew)", a.Party, t.ID)
+}
+
+// looksOf is what items look like here that an order has brought, if that isn't known any
+// more: this store is an older copy. What isn't accepted any more is what its owner was
+// told.
+func (a *Agent) looksOf(items []identity.MovingItem, proofs []identity.ItemProof) []item.Looks {
+	looks := make([]item.Looks, len(items))
+	for n := range items {
+		_, l, err := a.Items.Fit(proofs[n].Credential)
+		if err != nil {
+			l = item.Looks{Kind: items[n].As, Attributes: identity.Attributes{}}
+		}
+		looks[n] = l
+	}
+	return looks
 }
 
 // proofsOf are what proves some items, of those in a manifest.

@@ -27,6 +27,14 @@ func (s *stage) report() string {
 // gives has the owner give an item to another avatar of arena's.
 func (s *stage) gives(i item.Info) {
 	s.t.Helper()
+	if err := s.gift(i); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// gift is gives, which may be refused.
+func (s *stage) gift(i item.Info) error {
+	s.t.Helper()
 	to := carnet.AvatarID{9}
 	s.stores["arena"].avatars[to] = avatar.Info{ID: to, OwnerKey: s.stores["arena"].avatars[s.avatar].OwnerKey}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -36,9 +44,8 @@ func (s *stage) gives(i item.Info) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.items["arena"].Give(s.t.Context(), gift); err != nil {
-		s.t.Fatal(err)
-	}
+	_, err = s.items["arena"].Give(s.t.Context(), gift)
+	return err
 }
 
 // recoverAll has an avatar recovered by a passport.
@@ -275,7 +282,7 @@ func TestItemsAreRecoveredAfterAnyBreak(t *testing.T) {
 				s.start("arena")
 				b[0](s, "arena")
 				for _, h := range s.arena.unclaimed() {
-					_, err := s.arena.claim(t.Context(), h.Registrar, h.Home, h.entries)
+					_, err := s.arena.claim(t.Context(), h.Registrar, h.Home)
 					switch {
 					case carnet.CodeOf(err) == carnet.Conflict && h.item != (carnet.ItemID{}):
 						_ = s.arena.itemGone(t.Context(), h.Registered)

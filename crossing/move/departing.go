@@ -173,10 +173,15 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		return carnet.Errorf(carnet.Conflict, "the crossing %s was %s here, and is now said to be decided otherwise", was.ID, was.State)
 	}
 	if next == was.State {
-		if learnt {
-			return a.keepSource(ctx, was)
+		if !learnt {
+			return nil
 		}
-		return nil
+		if next == Gone { // what ends by that order is known now
+			if err := a.itemsEnd(ctx, was, d, token); err != nil {
+				return err
+			}
+		}
+		return a.keepSource(ctx, was)
 	}
 	switch next {
 	case Gone:
@@ -209,7 +214,7 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		a.mu.Lock()
 		delete(a.claimed, h.Home)
 		a.mu.Unlock()
-		a.again(h)
+		a.again(homeHere{Registered: h})
 	}
 	return nil
 }

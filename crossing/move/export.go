@@ -64,8 +64,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, carnet.Errorf(carnet.Conflict, "the avatar keeps still: it moves to another world").
 			WithFix("see 'carnet avatar status'; when the move is over, or cancelled, try again")
 	}
-	said, again := a.saidFarewell(w.Avatar)
-	incarnation, items, err := a.actsAs(ctx, h, said, again, w.Farewell)
+	incarnation, err := a.actsAs(ctx, h, w.Farewell)
 	if err != nil {
 		return e, err
 	}
@@ -85,29 +84,36 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, err
 	}
 	id := carnet.NewCrossingID()
-	var still carnet.CrossingID // for which its items keep still
-	switch {
-	case w.Farewell && again:
-		still = said.Passport
-	case w.Farewell:
-		still = id
-		if err := a.World.Freeze(ctx, w.Avatar, id); err != nil {
+	var still stillFor
+	if w.Farewell {
+		if still, err = a.keepStill(ctx, w.Avatar, id); err != nil {
 			return e, err
 		}
-		defer func() {
-			if err != nil { // nothing was signed
-				_ = a.World.Thaw(context.WithoutCancel(ctx), w.Avatar, id)
-				_ = a.Items.Thaw(context.WithoutCancel(ctx), id)
+		if !still.said {
+			defer func() {
+				if err != nil { // nothing was signed
+					_ = a.World.Thaw(context.WithoutCancel(ctx), w.Avatar, id)
+					_ = a.Items.Thaw(context.WithoutCancel(ctx), id)
+				}
+			}()
+			if incarnation, err = a.settled(ctx, h.Registrar, h.Home); err != nil { // nobody claims it from now on
+				return e, err
 			}
-		}()
+		}
+	}
+	proofs, err := a.Items.Passported(ctx, w.Avatar, h.Registrar, h.Owner, still.passport)
+	if err != nil {
+		return e, err
+	}
+	items, err := a.claimItems(ctx, h.Registrar, proofs, still)
+	if err != nil {
+		return e, err
 	}
 	m, err := a.World.PassportManifest(ctx, w.Avatar, id, a.Vouch)
 	if err != nil {
 		return e, err
 	}
-	if m.Items, err = a.Items.Passported(ctx, w.Avatar, h.Registrar, h.Owner, still); err != nil {
-		return e, err
-	}
+	m.Items = proofs
 	if e.Manifest, err = m.Marshal(); err != nil {
 		return e, err
 	}
@@ -135,38 +141,97 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	if err != nil {
 		return e, err
 	}
-	if again {
-		return e, nil
-	}
-	return e, a.keepFarewell(ctx, farewell{w.Avatar, id, e.Farewell})
+	return e, a.keepFarewell(ctx, farewell{w.Avatar, still.passport, e.Farewell})
 }
 
 // actsAs is the incarnation of a home under which this world acts: one that it claims,
-// or, once more, the one under which it said farewell. Of a farewell the items' homes
-// are with it.
-func (a *Agent) actsAs(ctx context.Context, h Registered, said farewell, again, forGood bool) (incarnation uint64, items []identity.Incarnate, err error) {
-	if again && forGood {
+// or, of a farewell that is given again, the one under which it was said.
+func (a *Agent) actsAs(ctx context.Context, h Registered, forGood bool) (uint64, error) {
+	said, again := a.saidFarewell(h.Avatar)
+	if !again || !forGood {
+		return a.claim(ctx, h.Registrar, h.Home)
+	}
+	f, err := identity.OpenFarewell(said.Farewell)
+	return f.Incarnation, err
+}
+
+// stillFor is the passport for which an avatar and its items keep still.
+type stillFor struct {
+	passport carnet.CrossingID // zero: they don't
+	said     bool              // a farewell was said with it before
+	items    []identity.Incarnate
+}
+
+// keepStill has an avatar keep still for a farewell, from before anything is said of it:
+// nothing that it gets, gives or loses comes between. An item that is on its way to it
+// comes first.
+func (a *Agent) keepStill(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID) (stillFor, error) {
+	defer a.changing.of(id)()
+	if said, again := a.saidFarewell(id); again {
 		f, err := identity.OpenFarewell(said.Farewell)
 		if err != nil {
-			return 0, nil, err
+			return stillFor{}, err
 		}
-		return f.Incarnation, f.Items, a.World.Freeze(ctx, h.Avatar, said.Passport)
+		return stillFor{said.Passport, true, f.Items}, a.World.Freeze(ctx, id, said.Passport)
 	}
-	if incarnation, err = a.claim(ctx, h.Registrar, h.Home, 0); err != nil || !forGood {
-		return incarnation, nil, err
+	if err := a.expects(id); err != nil {
+		return stillFor{}, err
 	}
-	for _, of := range a.Items.Homes() {
-		if of.Avatar != h.Avatar || of.Registrar != h.Registrar || of.Owner != h.Owner {
+	return stillFor{passport: passport}, a.World.Freeze(ctx, id, passport)
+}
+
+// claimItems has the register know how many entries the chains of a passport's items
+// have, by which alone they come along. Of a farewell it returns their homes in the
+// incarnations under which it is said: those of one that was said before stay.
+func (a *Agent) claimItems(ctx context.Context, registrar string, proofs []identity.ItemProof, still stillFor) (items []identity.Incarnate, err error) {
+	for _, p := range proofs {
+		i, err := identity.OpenItem(p.Credential)
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(still.items, func(had identity.Incarnate) bool { return had.Home == i.Home })
+		if at >= 0 {
+			items = append(items, still.items[at])
 			continue
 		}
-		i := identity.Incarnate{Home: of.Home}
-		if i.Incarnation, err = a.claim(ctx, of.Registrar, of.Home, of.Entries); err != nil {
-			return 0, nil, err
+		is, here := a.Items.At(i.Home)
+		if !here || is.Frozen != still.passport {
+			continue // it keeps still for a crossing, which a claim would end
 		}
-		items = append(items, i)
+		n, err := a.claimAs(ctx, registrar, i.Home, len(p.Entries))
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, identity.Incarnate{Home: i.Home, Incarnation: n})
 	}
 	slices.SortFunc(items, func(p, q identity.Incarnate) int { return bytes.Compare(p.Home[:], q.Home[:]) })
-	return incarnation, items, nil
+	if still.passport == (carnet.CrossingID{}) {
+		return nil, nil
+	}
+	return items, nil
+}
+
+// claimAs claims an item's home, unless it was since the start and the register knows
+// that its chain has so many entries.
+func (a *Agent) claimAs(ctx context.Context, did string, home carnet.HomeID, entries int) (uint64, error) {
+	defer a.chaining.of(home)()
+	n, err := a.claim(ctx, did, home)
+	if err != nil {
+		return 0, err
+	}
+	registrar, err := a.registrarOf(did)
+	if err != nil {
+		return 0, err
+	}
+	is, _, err := registrar.Home(ctx, home)
+	if err != nil || is.Incarnation == n && is.Chain == uint64(entries) {
+		return n, err
+	}
+	if at, here := a.Items.At(home); !here || at.Entries != entries {
+		return 0, carnet.Errorf(carnet.Unavailable, "an item of the avatar was changed meanwhile").WithFix("try again")
+	}
+	defer a.claiming.of(home)()
+	return a.claimNow(ctx, did, home, entries)
 }
 
 // exportKeys seals the keys of a manifest to an announced reception key: of the
@@ -208,9 +273,14 @@ func (a *Agent) peersTerms(t avatar.KeyTerms, announcement []byte) (avatar.KeyTe
 // document names a farewell's document.
 func (f farewell) document() string { return f.Avatar.String() + "/" + f.Passport.String() }
 
+// keepFarewell stores a farewell, in the place of the one that was given before.
 func (a *Agent) keepFarewell(ctx context.Context, f farewell) error {
 	defer a.changing.of(f.Avatar)()
-	kept := avatar.Kept{Kind: kindFarewell, ID: f.document(), Version: 1, Body: f}
+	version, err := a.World.OneKept(ctx, kindFarewell, f.document(), new(farewell))
+	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
+		return err
+	}
+	kept := avatar.Kept{Kind: kindFarewell, ID: f.document(), Version: version + 1, Body: f}
 	if err := a.World.Keep(ctx, []avatar.Kept{kept}, nil); err != nil {
 		return err
 	}

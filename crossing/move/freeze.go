@@ -67,15 +67,20 @@ func (a *Agent) freeze(ctx context.Context, by Asking, about carnet.AvatarID, x 
 	if err := a.Items.Leaves(l.leaving(), order.Owner); err != nil {
 		return l, nil, err
 	}
-	incarnations, entries := make([]uint64, len(order.Homes)), a.entriesOf()
-	for i, home := range order.Homes {
-		if incarnations[i], err = a.claim(ctx, order.Registrar, home, entries[home]); err != nil {
+	for _, home := range order.Homes { // before anything keeps still
+		if _, err = a.claim(ctx, order.Registrar, home); err != nil {
 			return l, nil, err
 		}
 	}
 	made, err := a.fix(ctx, by, l, order)
 	if err == nil { // what keeps still keeps its policy
 		err = a.stillBounded(ctx, by.Party, l)
+	}
+	incarnations := make([]uint64, len(order.Homes))
+	for i, home := range order.Homes { // those that hold from now on
+		if err == nil {
+			incarnations[i], err = a.settled(ctx, order.Registrar, home)
+		}
 	}
 	if err != nil { // nothing was signed, so others needn't wait
 		return l, nil, errors.Join(err, a.thaw(context.WithoutCancel(ctx), l))

@@ -142,22 +142,7 @@ func (a *Agent) claimAll(ctx context.Context) {
 				a.Log.Warn("by what an avatar left isn't known yet; the register is asked again", "avatar", h.Avatar, "err", err)
 			}
 		}
-		for _, h := range a.unclaimed() {
-			_, err := a.claim(ctx, h.Registrar, h.Home, h.entries)
-			switch {
-			case carnet.CodeOf(err) == carnet.Conflict && h.item != (carnet.ItemID{}):
-				err = a.itemGone(ctx, h.Registered)
-			case carnet.CodeOf(err) == carnet.Conflict:
-				err = a.gone(ctx, h.Registered)
-			case final(err):
-				a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
-				continue
-			}
-			if err != nil {
-				left++
-				a.Log.Warn("a home isn't claimed yet; it is tried again", "avatar", h.Avatar, "err", err)
-			}
-		}
+		left += a.claimRest(ctx)
 		if left == 0 {
 			return
 		}
@@ -167,6 +152,62 @@ func (a *Agent) claimAll(ctx context.Context) {
 		case <-time.After(pause(n, longPause)):
 		}
 	}
+}
+
+// claimRest claims the homes that weren't claimed since the start, or since something
+// about them went wrong, and tells the register which items have ended. It returns how
+// many are left to try again.
+func (a *Agent) claimRest(ctx context.Context) (left int) {
+	failed := func(h homeHere, err error) {
+		left++
+		a.Log.Warn("a home isn't claimed yet; it is tried again", "avatar", h.Avatar, "item", h.item, "err", err)
+	}
+	for _, h := range a.unclaimed() {
+		err := a.claimOne(ctx, h)
+		switch {
+		case final(err):
+			a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
+		case err != nil:
+			failed(h, err)
+		}
+	}
+	for _, h := range a.Items.Ending() {
+		if err := a.tellEnded(ctx, h); err != nil {
+			failed(homeOfItem(h), err)
+		}
+	}
+	return left
+}
+
+// claimOne claims a home, if it wasn't since the start, or has what is here leave if the
+// register says that it is elsewhere.
+func (a *Agent) claimOne(ctx context.Context, h homeHere) error {
+	_, err := a.claim(ctx, h.Registrar, h.Home)
+	switch {
+	case carnet.CodeOf(err) == carnet.Conflict && h.item != (carnet.ItemID{}):
+		err = a.itemGone(ctx, h.Registered)
+	case carnet.CodeOf(err) == carnet.Conflict:
+		err = a.gone(ctx, h.Registered)
+	default:
+		return err
+	}
+	if final(err) { // it is elsewhere, and that is to be known
+		return carnet.Errorf(carnet.Unavailable, "%v", err)
+	}
+	return err
+}
+
+// tellEnded tells the register how long the chain of an item is that has ended: what was
+// made of it before brings it nowhere any more. One that is elsewhere isn't this world's
+// to end.
+func (a *Agent) tellEnded(ctx context.Context, h item.Home) error {
+	done := a.claiming.of(h.Home)
+	_, err := a.claimNow(ctx, h.Registrar, h.Home, h.Entries)
+	done()
+	if err != nil && carnet.CodeOf(err) != carnet.Conflict {
+		return err
+	}
+	return a.Items.Ended(ctx, h.Item)
 }
 
 // findHomes asks the register of the avatars that an owner's key is pinned with and of
@@ -213,16 +254,19 @@ func (a *Agent) unnoted() (all []Registered) {
 	return all
 }
 
-// unclaimedHome is the home of an avatar or item.
-type unclaimedHome struct {
+// homeHere is the home of an avatar or item that is here.
+type homeHere struct {
 	Registered
-	item    carnet.ItemID // zero: it is the avatar's
-	entries int           // of the item's chain
+	item carnet.ItemID // zero: it is the avatar's
+}
+
+func homeOfItem(h item.Home) homeHere {
+	return homeHere{Registered{Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}, h.Item}
 }
 
 // unclaimed lists the homes that weren't claimed since the start, of avatars and items
 // that are here and aren't frozen.
-func (a *Agent) unclaimed() (all []unclaimedHome) {
+func (a *Agent) unclaimed() (all []homeHere) {
 	items := a.Items.Homes()
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -235,12 +279,12 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 	}
 	for id, h := range a.homes {
 		if _, err := a.World.Avatar(id); err == nil && a.claimed[h.Home] == 0 && !frozen[id] {
-			all = append(all, unclaimedHome{Registered: h.Registered})
+			all = append(all, homeHere{Registered: h.Registered})
 		}
 	}
 	for _, h := range items {
 		if a.claimed[h.Home] == 0 && h.Frozen == (carnet.CrossingID{}) {
-			all = append(all, unclaimedHome{Registered{Home: h.Home, Registrar: h.Registrar, Owner: h.Owner}, h.Item, h.Entries})
+			all = append(all, homeOfItem(h))
 		}
 	}
 	return all
@@ -248,9 +292,9 @@ func (a *Agent) unclaimed() (all []unclaimedHome) {
 
 // claim raises a home's incarnation at the register, once since the start, and
 // returns it: what was released before this process began is worth nothing then,
-// unless the avatar or item was frozen, and isn't claimed. entries are those of an
-// item's chain; 0: it isn't said.
-func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID, entries int) (uint64, error) {
+// unless the avatar or item was frozen, and isn't claimed. Of an item's home it says how
+// many entries the item's chain has.
+func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID) (uint64, error) {
 	defer a.claiming.of(home)() // twice at once would void what is released between
 	a.mu.RLock()
 	incarnation := a.claimed[home]
@@ -262,11 +306,25 @@ func (a *Agent) claim(ctx context.Context, did string, home carnet.HomeID, entri
 		return 0, carnet.Errorf(carnet.Conflict, "this world has said farewell to the avatar, which keeps still").
 			WithFix("its owner brings its passport to another world (carnet avatar import); one that didn't arrive is given again: carnet avatar export --farewell")
 	}
-	return a.claimNow(ctx, did, home, entries)
+	at, _ := a.Items.At(home)
+	return a.claimNow(ctx, did, home, at.Entries)
 }
 
-// claimNow is claim, however often. The caller has the home's turn.
+// settled is claim of what keeps still, once a change of the item's chain that was under
+// way is over: no other change is begun, so what is claimed holds.
+func (a *Agent) settled(ctx context.Context, did string, home carnet.HomeID) (uint64, error) {
+	defer a.chaining.of(home)()
+	return a.claim(ctx, did, home)
+}
+
+// claimNow is claim, however often, with the number of entries that an item's chain has,
+// or is to have; 0: it is no item's. While the answer isn't there, the home counts as not
+// claimed: the register may have raised the incarnation all the same. The caller has the
+// home's turn.
 func (a *Agent) claimNow(ctx context.Context, did string, home carnet.HomeID, entries int) (uint64, error) {
+	a.mu.Lock()
+	delete(a.claimed, home)
+	a.mu.Unlock()
 	registrar, err := a.registrarOf(did)
 	if err != nil {
 		return 0, err
@@ -326,22 +384,48 @@ func (a *Agent) OwnerOf(ctx context.Context, avatar carnet.AvatarID) (string, er
 	return h.Owner, err
 }
 
-// ClaimItem implements item.Homes. It claims each time: what a passport has of an item is
-// worth nothing once that is changed.
-func (a *Agent) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
-	defer a.claiming.of(home)()
-	_, err := a.claimNow(ctx, registrar, home, entries)
+// ChangeItem implements item.Homes. It claims each time: what a passport has of an item is
+// worth nothing once that is changed. What keeps still isn't claimed: a release, or a
+// farewell, may be of it.
+func (a *Agent) ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error {
+	defer a.chaining.of(home)()
+	was, here := a.Items.At(home)
+	switch {
+	case !here:
+		return carnet.Errorf(carnet.Conflict, "the item whose home is %s isn't here any more", home)
+	case was.Frozen != (carnet.CrossingID{}):
+		return carnet.Errorf(carnet.Conflict, "the item %s keeps still for the crossing %s", was.Item, was.Frozen).WithFix("wait until that is decided: carnet avatar status %s", was.Frozen)
+	}
+	done := a.claiming.of(home)
+	_, err := a.claimNow(ctx, registrar, home, was.Entries+1)
+	done()
+	if err == nil {
+		err = change()
+	} else if carnet.CodeOf(err) == carnet.Conflict {
+		return err
+	}
+	if is, still := a.Items.At(home); still && is.Entries != was.Entries+1 {
+		a.unchanged(ctx, is)
+	}
 	return err
 }
 
-// entriesOf says how many entries the chains of the items here have, by their homes.
-func (a *Agent) entriesOf() map[carnet.HomeID]int {
-	all := make(map[carnet.HomeID]int)
-	for _, h := range a.Items.Homes() {
-		all[h.Home] = h.Entries
+// unchanged has the register told how many entries an item's chain has, which was to have
+// another number: now, or else soon. The caller has the chain's turn.
+func (a *Agent) unchanged(ctx context.Context, is item.Home) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
+	defer cancel()
+	done := a.claiming.of(is.Home)
+	_, err := a.claimNow(ctx, is.Registrar, is.Home, is.Entries)
+	done()
+	if err != nil {
+		a.again(homeOfItem(is))
 	}
-	return all
 }
+
+// tellTime is how long somebody who changes an item waits for the register to hear that
+// it wasn't changed.
+const tellTime = 5 * time.Second
 
 // checkHome refuses what the register doesn't say of a home: that it is at a world, and
 // whose it is.

@@ -111,6 +111,9 @@ func (a *Agent) land(ctx context.Context, t atTarget, d *register.Decided) error
 		if proofs, err = proofsOf(m, terms.Items); err != nil {
 			return err
 		}
+		if len(t.Looks) != len(proofs) { // it was decided, and this store is from before it was checked
+			t.Looks = a.looksOf(terms.Items, proofs)
+		}
 	}
 	err = a.Items.Land(ctx, item.Landing{
 		From: t.From, Avatar: t.To, Proofs: proofs, Looks: t.Looks, Recovered: t.recovers(),

@@ -126,6 +126,12 @@ type Far interface {
 // Items are this world's items: an *item.Book.
 type Items interface {
 	Homes() []item.Home
+	// At returns the home of an item that is here.
+	At(carnet.HomeID) (item.Home, bool)
+	// Ending returns those of items that have ended, which the register is to be told;
+	// Ended notes that it was.
+	Ending() []item.Home
+	Ended(context.Context, carnet.ItemID) error
 	Items() []item.Info
 	Of(carnet.AvatarID) []item.Info
 
@@ -246,6 +252,7 @@ type Agent struct {
 
 	changing turns[carnet.AvatarID] // held while an avatar's documents change; before mu
 	claiming turns[carnet.HomeID]   // held while a home is claimed; after changing, before mu
+	chaining turns[carnet.HomeID]   // held while an item's chain changes; after changing, before claiming
 	wake     chan struct{}
 	still    *places // of those that keep still to come here
 
@@ -256,7 +263,7 @@ type Agent struct {
 	claimed map[carnet.HomeID]uint64 // incarnations claimed since the start
 
 	farewells map[carnet.AvatarID]farewell
-	claims    chan Registered // homes to claim anew
+	claims    chan homeHere // to claim anew
 }
 
 // New reads the moves that there are.
@@ -281,7 +288,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1), still: newPlaces(maxStill),
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
-		farewells: make(map[carnet.AvatarID]farewell), claims: make(chan Registered, 1024),
+		farewells: make(map[carnet.AvatarID]farewell), claims: make(chan homeHere, 1024),
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, err

@@ -341,7 +341,7 @@ func TestASourceIsRestored(t *testing.T) {
 	s.stores["arena"] = older
 	s.start("arena")
 	h, _ := s.arena.homeOf(s.avatar)
-	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("the restored source claims to be home: %v", err)
 	}
 	there := s.citadel.came(s.crossing.ID)
@@ -647,7 +647,7 @@ func TestAnAbortVoidsNoOtherRelease(t *testing.T) {
 	}
 	for len(s.arena.claims) > 0 { // as watchHomes does
 		h := <-s.arena.claims
-		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); err != nil {
+		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil {
 			t.Error(err)
 		}
 	}
@@ -665,7 +665,7 @@ func TestAHomeThatComesBackIsClaimedAnew(t *testing.T) {
 	s.order(time.Hour)
 	s.goOn()
 	s.want("in the end", Gone, Home, "citadel")
-	incarnation, err := s.citadel.claim(t.Context(), home.Registrar, home.Home, 0)
+	incarnation, err := s.citadel.claim(t.Context(), home.Registrar, home.Home)
 	if is := s.registrar.homes[home.Home].Incarnation; err != nil || incarnation != is {
 		t.Errorf("incarnation %d is claimed, %v, and the register has %d", incarnation, err, is)
 	}

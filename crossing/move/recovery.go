@@ -262,7 +262,7 @@ func (a *Agent) TakeRecovery(ctx context.Context, x carnet.CrossingID, r identit
 	if err != nil {
 		return AtTarget{}, err
 	}
-	if _, err := a.looksAsked(ctx, &t.AtTarget, m); err != nil {
+	if _, err := a.looksOrdered(ctx, &t.AtTarget, m, SignedOrder{r.Recovery, r.Terms}); err != nil {
 		return AtTarget{}, err
 	}
 	for _, bag := range r.Bags {
@@ -277,8 +277,13 @@ func (a *Agent) TakeRecovery(ctx context.Context, x carnet.CrossingID, r identit
 		return AtTarget{}, err
 	}
 	defer a.changing.of(t.To)()
+	checked := t.Request
 	if t, err = a.recovery(x); err != nil {
 		return AtTarget{}, err
+	}
+	if !bytes.Equal(t.Request, checked) {
+		return AtTarget{}, carnet.Errorf(carnet.Conflict, "the request of the recovery %s was written anew while what its owner signed was checked", x).
+			WithFix("approve the request as it was written last: carnet owner approve")
 	}
 	next, ok := Target(t.State, Order)
 	if !ok {
@@ -326,7 +331,7 @@ func (a *Agent) checkRecovered(t *atTarget, m *avatar.Manifest, r identity.Recov
 	}
 	want := identity.MoveTerms{Avatar: word.Avatar, Home: word.Home, To: t.To, Owner: terms.Owner, View: asked.View, Policy: terms.Policy, Heads: heads(m), Items: asked.Moving()}
 	wanted, err := want.Marshal()
-	homes, incarnations := asked.Homes(word)
+	homes, what := asked.Homes(word)
 	refuse := func(what string) (identity.Order, policy.Bounds, error) {
 		return order, bounds, carnet.Errorf(carnet.Forbidden, "the recovery isn't what was asked for: %s", what).WithFix("approve the request as it was written: carnet owner approve")
 	}
@@ -339,8 +344,8 @@ func (a *Agent) checkRecovered(t *atTarget, m *avatar.Manifest, r identity.Recov
 		return refuse("it is of another home, or by another owner")
 	case order.Recovers.Manifest != word.Manifest:
 		return refuse("it is of another passport")
-	case !slices.Equal(order.Recovers.Incarnations, incarnations):
-		return refuse("it names other incarnations of the homes")
+	case !slices.Equal(order.Recovers.Incarnations, what.Incarnations) || !slices.Equal(order.Recovers.Chains, what.Chains):
+		return refuse("it names other incarnations of the homes, or other lengths of chains")
 	case !followsPolicy(terms.Policy, asked.Policy):
 		return refuse("it has an older policy of the avatar, another one of that version, or none")
 	case !bytes.Equal(wanted, r.Terms):
@@ -361,7 +366,7 @@ func (a *Agent) acceptRecovery(ctx context.Context, t atTarget) error {
 	if err := a.World.Check(ctx, t.To, m); err != nil {
 		return err
 	}
-	looks, err := a.looksAsked(ctx, &t.AtTarget, m)
+	looks, err := a.looksOrdered(ctx, &t.AtTarget, m, t.SignedOrder)
 	if err != nil {
 		return err
 	}

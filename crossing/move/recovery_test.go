@@ -109,7 +109,7 @@ func TestARecoveredAvatarHasOneHome(t *testing.T) {
 	// Arena comes back: its claim is refused, and the register says where the home is.
 	s.start("arena")
 	for _, h := range s.arena.unclaimed() {
-		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); carnet.CodeOf(err) != carnet.Conflict {
+		if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
 			t.Errorf("claimed: %v", err)
 		}
 		if err := s.arena.gone(t.Context(), h.Registered); err != nil {
@@ -187,13 +187,13 @@ func TestAFarewell(t *testing.T) {
 		t.Errorf("it would claim %v", all)
 	}
 	h, _ := s.arena.homeOf(s.avatar)
-	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := s.arena.claim(t.Context(), h.Registrar, h.Home); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("claimed after the farewell: %v", err)
 	}
 	s.takeRecovery(s.bring(e))
 	s.drive(s.citadel)
 	s.want("at once", None, Home, "arena", "citadel")
-	if err := s.arena.look(t.Context(), h); err != nil {
+	if err := s.arena.look(t.Context(), homeHere{Registered: h}); err != nil {
 		t.Fatal(err)
 	}
 	s.goOn()
@@ -269,7 +269,7 @@ func TestAnAvatarComesBackAfterAFarewell(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.arena.unclaim([]identity.HomeAt{{Home: h.Home}}) // as it does when it comes
-			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home, 0); err != nil || n <= back.Incarnation {
+			if n, err := s.arena.claim(t.Context(), h.Registrar, h.Home); err != nil || n <= back.Incarnation {
 				t.Errorf("claimed as %d, %v", n, err)
 			}
 			if err := s.arena.object(t.Context(), again, identity.Petitioned{}); err != nil || s.registrar.homes[h.Home].Incarnation != back.Incarnation+2 {

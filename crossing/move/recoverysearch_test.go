@@ -116,7 +116,7 @@ func (r *lossRules) answer(n *loss, i int8, want register.Want, farewell bool) {
 	manifest := carnet.Fingerprint{byte(1 + i)}
 	order := identity.Order{
 		Crossing: carnet.CrossingID{byte(1 + i)}, Source: worldName(0), Target: worldName(1 + i), Homes: []carnet.HomeID{home}, Made: time.Unix(int64(1+i), 0), Until: time.Unix(2000, 0),
-		Recovers: &identity.Recovers{Manifest: manifest, Incarnations: []uint64{uint64(v.asked)}},
+		Recovers: &identity.Recovers{Manifest: manifest, Incarnations: []uint64{uint64(v.asked)}, Chains: []uint64{0}},
 	}
 	q := register.Question{By: order.Target, Crossing: order.Crossing, Want: want, Order: &order, Acceptance: &identity.Acceptance{Target: order.Target, Crossing: order.Crossing, Manifest: manifest}}
 	if farewell {

@@ -15,82 +15,106 @@ import (
 const Elsewhere carnet.PartyID = "elsewhere"
 
 // watchHomes asks about each home here, now and then, as long as ctx lasts: one that is
-// to be recovered is claimed, which ends that; one that is elsewhere is gone.
+// to be recovered is claimed, which ends that; what is elsewhere is gone; and what isn't
+// claimed for whatever reason is.
 func (a *Agent) watchHomes(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-a.claims:
-			_, err := a.claim(ctx, h.Registrar, h.Home, 0)
-			if carnet.CodeOf(err) == carnet.Conflict {
-				err = a.gone(ctx, h)
-			}
-			if err != nil && ctx.Err() == nil {
-				a.Log.Warn("a home isn't claimed yet; it is when the register is asked about it", "avatar", h.Avatar, "err", err)
+			if err := a.claimOne(ctx, h); err != nil && ctx.Err() == nil {
+				a.Log.Warn("a home isn't claimed yet; it is when the register is asked about it", "avatar", h.Avatar, "item", h.item, "err", err)
 			}
 			continue
 		case <-time.After(a.HomeCheck):
 		}
 		for _, h := range a.watched() {
 			if err := a.look(ctx, h); err != nil && ctx.Err() == nil {
-				a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "err", err)
+				a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "item", h.item, "err", err)
 			}
 		}
+		a.claimRest(ctx)
 	}
 }
 
 // again has a home claimed anew, soon.
-func (a *Agent) again(h Registered) {
+func (a *Agent) again(h homeHere) {
 	select {
 	case a.claims <- h:
 	default: // so many wait that the next look finds it
 	}
 }
 
-// watched are the homes of avatars that are here.
-func (a *Agent) watched() (all []Registered) {
+// watched are the homes of avatars that are here, and of items that don't keep still for a
+// crossing, whose decision says where they are.
+func (a *Agent) watched() (all []homeHere) {
+	for _, h := range a.Items.Homes() {
+		if h.Frozen == (carnet.CrossingID{}) || a.saidFor(h.Frozen) {
+			all = append(all, homeOfItem(h))
+		}
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, h := range a.homes {
 		if _, err := a.World.Avatar(h.Avatar); err == nil {
-			all = append(all, h.Registered)
+			all = append(all, homeHere{Registered: h.Registered})
 		}
 	}
 	return all
 }
 
 // look asks the register about a home that is here.
-func (a *Agent) look(ctx context.Context, h Registered) error {
+func (a *Agent) look(ctx context.Context, h homeHere) error {
 	registrar, err := a.registrarOf(h.Registrar)
 	if err != nil {
 		return err
 	}
 	is, reply, err := registrar.Home(ctx, h.Home)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if is.World != a.did {
-		return a.elsewhere(ctx, h, is, reply)
-	}
-	if is.Recovery == (identity.Petitioned{}) {
+	case is.World != a.did && h.item != (carnet.ItemID{}):
+		return a.itemElsewhere(ctx, h.Registered, is, reply)
+	case is.World != a.did:
+		return a.elsewhere(ctx, h.Registered, is, reply)
+	case is.Recovery == (identity.Petitioned{}):
 		return nil
+	case h.item != (carnet.ItemID{}):
+		return a.objectOfItem(ctx, h, is.Recovery)
 	}
-	return a.object(ctx, h, is.Recovery)
+	return a.object(ctx, h.Registered, is.Recovery)
 }
 
 // object claims a home that is to be recovered, though this world is there. One that
-// keeps still for a move isn't claimed: that move's decision says where it is.
+// keeps still, for a move or a farewell, isn't claimed: the move's decision says where it
+// is, and the farewell is of what was claimed before.
 func (a *Agent) object(ctx context.Context, h Registered, r identity.Petitioned) error {
 	defer a.changing.of(h.Avatar)()
 	if _, said := a.saidFarewell(h.Avatar); said || a.keepsStill(h.Avatar) {
 		return nil
 	}
+	if _, frozen, err := a.World.Frozen(h.Avatar); carnet.CodeOf(err) == carnet.NotFound || frozen {
+		return nil
+	} else if err != nil {
+		return err
+	}
 	a.Log.Error("an avatar that lives here is to be recovered elsewhere; the home is claimed", "avatar", h.Avatar, "recovery", r.Crossing, "target", r.Target)
-	a.mu.Lock()
-	delete(a.claimed, h.Home)
-	a.mu.Unlock()
-	_, err := a.claim(ctx, h.Registrar, h.Home, 0)
+	defer a.claiming.of(h.Home)()
+	_, err := a.claimNow(ctx, h.Registrar, h.Home, 0)
+	return err
+}
+
+// objectOfItem is object of an item's home.
+func (a *Agent) objectOfItem(ctx context.Context, h homeHere, r identity.Petitioned) error {
+	defer a.chaining.of(h.Home)()
+	is, here := a.Items.At(h.Home)
+	if !here || is.Frozen != (carnet.CrossingID{}) {
+		return nil
+	}
+	a.Log.Error("an item that is here is to be recovered elsewhere; its home is claimed", "item", h.item, "recovery", r.Crossing, "target", r.Target)
+	defer a.claiming.of(h.Home)()
+	_, err := a.claimNow(ctx, h.Registrar, h.Home, is.Entries)
 	return err
 }
 
@@ -169,6 +193,11 @@ func (a *Agent) itemGone(ctx context.Context, h Registered) error {
 	if err != nil || is.World == a.did {
 		return err
 	}
+	return a.itemElsewhere(ctx, h, is, reply)
+}
+
+// itemElsewhere takes an item away that the register says is elsewhere.
+func (a *Agent) itemElsewhere(ctx context.Context, h Registered, is identity.HomeAnswer, reply register.HomeReply) error {
 	d, commit, to, err := a.movedBy(h, is, reply)
 	if err != nil {
 		return err
@@ -191,6 +220,14 @@ func (a *Agent) itemsLeave(ctx context.Context, d identity.Decision, commit stri
 	return a.Items.Depart(ctx, l, to, item.Committed{Decision: commit, Homes: d.Homes})
 }
 
+// itemsEnd retires what ends by the order that a decision carried out, if that is known.
+func (a *Agent) itemsEnd(ctx context.Context, l atSource, d identity.Decision, decision string) error {
+	if l.Order == "" || d.Of(carnet.FingerprintOf([]byte(l.Order))) != identity.Commit {
+		return nil
+	}
+	return a.Items.Depart(ctx, l.leaving(), l.To, item.Committed{Order: l.Order, Terms: l.Terms, Decision: decision, Homes: d.Homes})
+}
+
 // leaveHome makes an avatar one that has left, durably, and its items that went with it.
 // The caller holds changing.
 func (a *Agent) leaveHome(ctx context.Context, l atSource, next State, decision string) error {
@@ -202,6 +239,9 @@ func (a *Agent) leaveHome(ctx context.Context, l atSource, next State, decision 
 		return err
 	}
 	if err := a.itemsLeave(ctx, d, decision, l.To); err != nil {
+		return err
+	}
+	if err := a.itemsEnd(ctx, l, d, decision); err != nil {
 		return err
 	}
 	for i := range l.Heads {

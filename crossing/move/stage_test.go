@@ -43,7 +43,8 @@ type store struct {
 	secret    carnet.Label // of the first batch of each stream; zero: as any
 	failKeep  error
 	failCheck error
-	failFix   error // the next manifest, once
+	onCheck   func() // once, while what came is checked
+	failFix   error  // the next manifest, once
 	failThaw  error
 	keys      int // bags taken
 	unfit     int // batches that a survey finds
@@ -298,7 +299,13 @@ func (s *store) TakeKeys(_ context.Context, _ carnet.AvatarID, sealed []byte, _ 
 	return nil
 }
 
-func (s *store) Check(context.Context, carnet.AvatarID, *avatar.Manifest) error { return s.failCheck }
+func (s *store) Check(context.Context, carnet.AvatarID, *avatar.Manifest) error {
+	if do := s.onCheck; do != nil {
+		s.onCheck = nil
+		do()
+	}
+	return s.failCheck
+}
 
 // ComingCeiling is as of all that a world has.
 func (s *store) ComingCeiling(context.Context, carnet.AvatarID) (carnet.Label, error) {
@@ -403,6 +410,7 @@ type registrar struct {
 	recoveryWait time.Duration
 	now          time.Time                // zero: as it is
 	waiting      map[carnet.HomeID]func() // before a claim is answered
+	lost         map[carnet.HomeID]int    // claims that are recorded, and whose answer is lost
 }
 
 // wait has the claim of a home wait until over is closed; the first one closes waits.
@@ -472,6 +480,10 @@ func (d desk) ClaimItem(_ context.Context, id carnet.HomeID, chain uint64) (iden
 	if err == nil {
 		d.homes[id] = h
 		err = d.record(h)
+	}
+	if err == nil && d.lost[id] > 0 {
+		d.lost[id]--
+		err = carnet.Errorf(carnet.Unavailable, "the answer is lost")
 	}
 	return identity.HomeAnswer{Home: id, Incarnation: h.Incarnation}, register.HomeReply{}, err
 }
@@ -642,7 +654,7 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	s := &stage{
-		t: t, registrar: &registrar{key: keyOf("vault"), ledger: itemtest.NewLedger(t, "vault"), homes: make(map[carnet.HomeID]register.Home), newest: make(map[carnet.HomeID]string), decided: make(map[carnet.CrossingID]*identity.Decision)},
+		t: t, registrar: &registrar{key: keyOf("vault"), ledger: itemtest.NewLedger(t, "vault"), homes: make(map[carnet.HomeID]register.Home), lost: make(map[carnet.HomeID]int), newest: make(map[carnet.HomeID]string), decided: make(map[carnet.CrossingID]*identity.Decision)},
 		stores: map[carnet.PartyID]*store{"arena": newStore(), "citadel": newStore()}, avatar: carnet.AvatarID{1},
 		items: make(map[carnet.PartyID]*item.Book), cut: make(map[string]error), lost: make(map[string]error), owner: keyOf("owner"), ownThere: keyOf("owner at citadel"),
 	}
@@ -707,8 +719,8 @@ func (h homesOf) OwnerOf(ctx context.Context, id carnet.AvatarID) (string, error
 	return (*h.agent).OwnerOf(ctx, id)
 }
 
-func (h homesOf) ClaimItem(ctx context.Context, registrar string, home carnet.HomeID, entries int) error {
-	return (*h.agent).ClaimItem(ctx, registrar, home, entries)
+func (h homesOf) ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error {
+	return (*h.agent).ChangeItem(ctx, registrar, home, change)
 }
 
 // Named implements Peers.

@@ -452,13 +452,15 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms have another policy of the avatar than the request").WithFix("approve the request as it was written: carnet owner approve")
 	}
 	if terms.Alone {
-		return order.Until, a.has(t.To, terms.Owner)
+		return order.Until, a.has(t.ID, t.To, terms.Owner)
 	}
 	return order.Until, nil
 }
 
-// has refuses an avatar that isn't here under an owner's key, or that is leaving.
-func (a *Agent) has(id carnet.AvatarID, owner string) error {
+// has refuses an avatar that isn't here under an owner's key, that is leaving or keeps
+// still for a passport, or that can have no item more, for a crossing by which it is to
+// get one.
+func (a *Agent) has(x carnet.CrossingID, id carnet.AvatarID, owner string) error {
 	v, err := a.World.Avatar(id)
 	if err != nil {
 		return err
@@ -466,12 +468,26 @@ func (a *Agent) has(id carnet.AvatarID, owner string) error {
 	if identity.DID(v.OwnerKey) != owner {
 		return carnet.Errorf(carnet.Forbidden, "the avatar %s is another owner's than who ordered the item here", id).WithFix("order it with the keystore with which that avatar was claimed")
 	}
+	if _, said := a.saidFarewell(id); said {
+		return carnet.Errorf(carnet.Conflict, "the avatar %s keeps still for good: its world has said farewell to it", id).WithFix("order the item to another avatar")
+	}
+	still, frozen, err := a.World.Frozen(id)
+	if err != nil {
+		return err
+	}
+	if frozen {
+		return carnet.Errorf(carnet.Unavailable, "the avatar %s keeps still for the crossing %s", id, still)
+	}
+	n := len(a.Items.Of(id))
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for _, l := range a.sources {
-		if l.Avatar == id && l.State == Frozen && !l.alone() {
-			return carnet.Errorf(carnet.Unavailable, "the avatar %s keeps still for the crossing %s", id, l.ID)
+	for _, t := range a.targets {
+		if t.To == id && t.ID != x && t.State == Prepared && t.alone() {
+			n++
 		}
+	}
+	if n >= item.MaxOf {
+		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, or is to get them, and at most so many", id, n).WithFix("order the item to another avatar")
 	}
 	return nil
 }
@@ -552,7 +568,7 @@ func (a *Agent) accept(ctx context.Context, t atTarget, all fetched) error {
 	defer a.changing.of(t.To)()
 	t = a.came(t.ID)
 	if moving := t.Moving(); moving.Alone {
-		if err := a.has(t.To, moving.Owner); err != nil { // from now on it can't leave
+		if err := a.has(t.ID, t.To, moving.Owner); err != nil { // from now on it can't leave
 			return err
 		}
 	}
