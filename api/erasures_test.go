@@ -144,7 +144,7 @@ func (s *served) brought() string {
 	}
 	word, err := identity.SignPassport(citadelKey, identity.Passport{
 		Passport: m.Crossing, Source: identity.DID(public(citadelKey)), World: "citadel", Signer: identity.DID(public(newKey())), Registrar: identity.DID(public(registrarKey)),
-		Home: home, Version: 1, Owner: owner, Avatar: m.Avatar, Key: identity.DID(public(newKey())), Manifest: carnet.FingerprintOf(manifest), Made: made,
+		Home: home, Version: 1, Owner: owner, Pinned: owner, Avatar: m.Avatar, Key: identity.DID(public(newKey())), Manifest: carnet.FingerprintOf(manifest), Made: made,
 	})
 	if err != nil {
 		t.Fatal(err)

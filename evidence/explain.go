@@ -74,7 +74,7 @@ func (p *PassportOf) summary() string {
 		text += fmt.Sprintf("The item %s, %q, a %s of %s: its chain is proved from its issuer on, %s. Whether it is the avatar's still, only the register knows.\n", i.Item, i.Title, i.Kind, i.Issuer, receipts)
 	}
 	if p.Policy > 0 {
-		text += fmt.Sprintf("The avatar's policy, version %d, is in it, as its owner signed it.\n", p.Policy)
+		text += fmt.Sprintf("The avatar's policy, version %d, is in it, signed by the key that its world says is its owner's.\n", p.Policy)
 	}
 	if p.Grants > 0 {
 		text += fmt.Sprintf("It lists %s that its world had in force: they don't come along.\n", number(uint64(p.Grants), "grant", "grants"))

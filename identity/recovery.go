@@ -50,6 +50,7 @@ type Passport struct {
 	Home      carnet.HomeID      `json:"home"`
 	Version   uint64             `json:"version"` // of the home
 	Owner     string             `json:"owner"`   // the key that is registered for it
+	Pinned    string             `json:"pinned"`  // the owner's key for this world, by which the avatar's policy is
 	Avatar    carnet.AvatarID    `json:"avatar"`
 	Key       string             `json:"key"` // the avatar's did:key
 	Manifest  carnet.Fingerprint `json:"manifest"`
@@ -165,7 +166,7 @@ func (p Passport) check() error {
 	if _, err := carnet.ParsePartyID(string(p.World)); err != nil {
 		return err
 	}
-	return dids(p.Signer, p.Registrar, p.Owner, p.Key)
+	return dids(p.Signer, p.Registrar, p.Owner, p.Pinned, p.Key)
 }
 
 func (f Farewell) check() error {

@@ -122,8 +122,8 @@ func (r RecoveryRequest) check() (p Passport, err error) {
 		return p, nil
 	}
 	policy, err := OpenAvatarPolicy(r.Policy)
-	if err == nil && (policy.World != p.Source || policy.Avatar != p.Avatar) {
-		err = carnet.Errorf(carnet.Malformed, "the recovery request has a policy that isn't of the avatar that is to come")
+	if err == nil && (policy.World != p.Source || policy.Avatar != p.Avatar || policy.Owner != p.Pinned) {
+		err = carnet.Errorf(carnet.Malformed, "the recovery request has a policy that isn't of the avatar that is to come, or not by its owner's key")
 	}
 	return p, err
 }

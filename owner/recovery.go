@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"slices"
@@ -69,12 +70,18 @@ func (k *Keystore) only(party carnet.PartyID) (int, error) {
 	return at, nil
 }
 
+// Passported is what a passport has for the owner of its avatar.
+type Passported struct {
+	Bags   [][]byte
+	Policy string // the avatar's, as it was signed; empty: none
+}
+
 // Recover signs what a recovery request asks for, by the key that is registered for the
 // avatar's home, and seals the keys in a passport's bags anew, to the target. Bags that
 // aren't for this keystore are left out. The avatar's policy goes along as it was signed
-// last, here or as the request has it, and binds the recovery itself. What is returned is
-// on disk, with the key for the target.
-func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.Time, life time.Duration) (identity.Recovered, error) {
+// last, here, or as the passport or the request has it, and binds the recovery itself.
+// What is returned is on disk, with the key for the target.
+func (k *Keystore) Recover(r identity.RecoveryRequest, from Passported, now time.Time, life time.Duration) (identity.Recovered, error) {
 	var none identity.Recovered
 	document, err := r.Marshal()
 	if err != nil {
@@ -94,7 +101,7 @@ func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.T
 	if err != nil {
 		return none, err
 	}
-	if r.Policy, err = k.newestPolicy(word.Avatar, r.Policy); err != nil {
+	if r.Policy, err = k.newestPolicy(word.Avatar, from.Policy, r.Policy); err != nil {
 		return none, err
 	}
 	bounds, err := boundsOf(r.Policy)
@@ -104,7 +111,7 @@ func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.T
 	if err := mayCome(r, bounds, now); err != nil {
 		return none, err
 	}
-	sealed, err := k.sealAnew(r, word, owner, target, bags, bounds, now)
+	sealed, err := k.sealAnew(r, word, owner, target, from.Bags, bounds, now)
 	if err != nil {
 		return none, err
 	}
@@ -126,37 +133,52 @@ func (k *Keystore) Recover(r identity.RecoveryRequest, bags [][]byte, now time.T
 	return identity.Recovered{Recovery: recovery, Terms: terms, Bags: sealed}, nil
 }
 
-// PolicyFor is the policy under which an avatar would be recovered; empty: none.
-func (k *Keystore) PolicyFor(r identity.RecoveryRequest) (string, error) {
+// PolicyFor is the policy under which an avatar would be recovered, from a passport that
+// has one; empty: none.
+func (k *Keystore) PolicyFor(r identity.RecoveryRequest, passported string) (string, error) {
 	word, err := identity.OpenPassport(r.Passport)
 	if err != nil {
 		return "", err
 	}
-	return k.newestPolicy(word.Avatar, r.Policy)
+	return k.newestPolicy(word.Avatar, passported, r.Policy)
 }
 
-// newestPolicy is the policy of an avatar as it was signed last: in the keystore, or as a
-// request has it, which may be newer than this copy of the keystore. Empty: it has none.
-func (k *Keystore) newestPolicy(avatar carnet.AvatarID, asked string) (string, error) {
-	had, _, err := k.policy(avatar)
+// newestPolicy is the policy of an avatar as it was signed last: in the keystore, which
+// may be an older copy, or as a passport or a request has it, which may be brought by
+// somebody who would have an older one. Empty: it has none.
+func (k *Keystore) newestPolicy(avatar carnet.AvatarID, brought ...string) (string, error) {
+	newest, _, err := k.policy(avatar)
 	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return "", err
 	}
-	if asked == "" {
-		return had.Signed, nil
+	for _, signed := range brought {
+		if signed == "" {
+			continue
+		}
+		said, err := identity.OpenAvatarPolicy(signed)
+		if err != nil {
+			return "", err
+		}
+		if w := k.worldOf(said.Owner); w == nil || said.Avatar != avatar || !slices.Contains(w.Avatars, avatar) {
+			return "", signsOwn(carnet.Errorf(carnet.Forbidden, "the recovery is asked for under a policy of the avatar %s that no key of this keystore has signed", avatar), avatar)
+		}
+		if said.Version == newest.Said.Version && !bytes.Equal(said.Policy, newest.Said.Policy) {
+			return "", signsOwn(carnet.Errorf(carnet.Conflict, "the avatar %s has two policies of version %d, which differ", avatar, said.Version), avatar)
+		}
+		if said.Version > newest.Said.Version {
+			newest = Policy{Said: said, Signed: signed}
+		}
 	}
-	said, err := identity.OpenAvatarPolicy(asked)
-	if err != nil {
-		return "", err
+	return newest.Signed, nil
+}
+
+// signsOwn says what an owner does about a policy that can't be theirs.
+func signsOwn(err error, avatar carnet.AvatarID) error {
+	e, ok := errors.AsType[*carnet.Error](err)
+	if !ok {
+		return err
 	}
-	if w := k.worldOf(said.Owner); w == nil || !slices.Contains(w.Avatars, avatar) {
-		return "", carnet.Errorf(carnet.Forbidden, "the request has a policy of the avatar %s that no key of this keystore has signed", avatar).
-			WithFix("import the passport anew: carnet avatar import")
-	}
-	if said.Version > had.Said.Version {
-		return asked, nil
-	}
-	return had.Signed, nil
+	return e.WithFix("sign one of your own, with a greater --version (carnet owner policy set %s FILE), write it out (carnet owner policy signed %s --out FILE), and import the passport with that: --policy FILE", avatar, avatar)
 }
 
 func boundsOf(signed string) (b policy.Bounds, err error) {
@@ -187,7 +209,7 @@ func mayCome(r identity.RecoveryRequest, b policy.Bounds, now time.Time) error {
 // newer says what to do about one's own policy.
 func newer(err error) error {
 	if e, ok := errors.AsType[*carnet.Error](err); ok {
-		return e.WithFix("if you mean it, sign a newer policy that lets it: carnet owner policy set AVATAR FILE --keystore FILE; then import the passport with it, and approve again")
+		return e.WithFix("if you mean it, sign a newer policy that lets it (carnet owner policy set AVATAR FILE --keystore FILE), and approve again; where the import itself was refused for it, import the passport with it (carnet owner policy signed AVATAR --out FILE, --policy FILE)")
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func lost(t *testing.T, k *Keystore, ceiling carnet.Sensitivity) (r identity.Rec
 	t.Helper()
 	owner := identity.DID(key(t, k, arena()).Public().(ed25519.PublicKey))
 	word, err := identity.SignPassport(private(1), identity.Passport{
-		Passport: carnet.CrossingID{7}, Source: did(1), World: "arena", Signer: did(1), Registrar: did(6), Home: carnet.HomeID{1}, Version: 1, Owner: owner,
+		Passport: carnet.CrossingID{7}, Source: did(1), World: "arena", Signer: did(1), Registrar: did(6), Home: carnet.HomeID{1}, Version: 1, Owner: owner, Pinned: owner,
 		Avatar: runner, Key: did(4), Manifest: carnet.Fingerprint{5}, Made: at.UTC().Truncate(time.Second),
 	})
 	if err != nil {
@@ -66,9 +66,10 @@ func lost(t *testing.T, k *Keystore, ceiling carnet.Sensitivity) (r identity.Rec
 func TestARecoveryUnderAPolicy(t *testing.T) {
 	_, k := pinned(t)
 	r, bags := lost(t, k, carnet.Health)
+	passported := ""
 	carries := func(what string, version uint64) {
 		t.Helper()
-		signed, err := k.Recover(r, bags, at, time.Hour)
+		signed, err := k.Recover(r, Passported{bags, passported}, at, time.Hour)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			return
@@ -84,7 +85,7 @@ func TestARecoveryUnderAPolicy(t *testing.T) {
 	}
 	refused := func(member string) {
 		t.Helper()
-		if _, err := k.Recover(r, bags, at, time.Hour); carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), member) || !strings.Contains(err.Error(), "newer policy") {
+		if _, err := k.Recover(r, Passported{bags, passported}, at, time.Hour); carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), member) || !strings.Contains(err.Error(), "newer policy") {
 			t.Errorf("%s: %v", member, err)
 		}
 	}
@@ -112,12 +113,37 @@ func TestARecoveryUnderAPolicy(t *testing.T) {
 	r.Items = []identity.ComingItem{{MovingItem: identity.MovingItem{Item: carnet.ItemID{1}, Home: carnet.HomeID{2}, Kind: "sword", Title: "Oathkeeper", As: "blade"}, Incarnation: 1, Chain: 1}}
 	refused("cross.items")
 
+	// The passport has a newer one than this copy of the keystore, and the request has none,
+	// or an older one: it is the passport's that goes along, and binds.
+	own := func(version uint64, document string) string {
+		p, err := identity.SignAvatarPolicy(key(t, k, arena()), identity.AvatarPolicy{
+			Owner: identity.DID(key(t, k, arena()).Public().(ed25519.PublicKey)), World: did(1), Avatar: runner, Version: version, Made: at.UTC().Truncate(time.Second), Policy: []byte(document),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	r.Items, r.Policy, passported = nil, "", own(9, `{}`)
+	carries("a newer one of the passport's", 9)
+	r.Policy = own(8, `{"cross":{"worlds":[]}}`)
+	carries("and an older one of the request's", 9)
+	r.Policy, passported = passported, own(9, `{"cross":{"worlds":[]}}`)
+	if _, err := k.Recover(r, Passported{bags, passported}, at, time.Hour); carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "--policy") {
+		t.Errorf("of two that differ: %v", err)
+	}
+	r.Policy, passported = own(8, `{}`), own(10, `{"cross":{"worlds":[]}}`)
+	refused("cross.worlds")
+	passported = ""
+
 	stranger, err := identity.SignAvatarPolicy(private(9), identity.AvatarPolicy{Owner: did(9), World: did(1), Avatar: runner, Version: 9, Made: at.UTC().Truncate(time.Second), Policy: []byte(`{}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Policy, r.Items = stranger, nil
-	if _, err := k.Recover(r, bags, at, time.Hour); carnet.CodeOf(err) != carnet.Forbidden {
-		t.Errorf("by somebody else's policy: %v", err)
+	for _, in := range []func(){func() { r.Policy = stranger }, func() { r.Policy, passported = "", stranger }} {
+		in()
+		if _, err := k.Recover(r, Passported{bags, passported}, at, time.Hour); err == nil {
+			t.Error("signed by somebody else's policy")
+		}
 	}
 }

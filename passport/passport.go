@@ -142,6 +142,9 @@ func (h *Head) check() (word identity.Passport, err error) {
 		if p.World != word.Source || p.Avatar != word.Avatar {
 			return word, carnet.Errorf(carnet.Tampered, "the policy is of another avatar, or for another world")
 		}
+		if p.Owner != word.Pinned {
+			return word, carnet.Errorf(carnet.Tampered, "the policy is signed by %s, and its world says that the avatar's owner is %s", p.Owner, word.Pinned)
+		}
 		if _, err := policy.ParseBounds(p.Policy); err != nil {
 			return word, err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -162,6 +163,10 @@ func actionWords(all []identity.Action) string {
 // begin makes room, or finds it.
 func (c avatarImport) begin(ctx context.Context, s streams, target *client.Client, p *passport.Passport) (api.Crossing, error) {
 	if c.Resume != (carnet.CrossingID{}) {
+		if c.Policy != "" || c.View != "" {
+			return api.Crossing{}, carnet.Errorf(carnet.Malformed, "an import that goes on is under the policy and the view with which it began").
+				WithFix("begin another, without --resume; and cancel this one: carnet avatar cancel %s", c.Resume)
+		}
 		return target.RenewRecovery(ctx, c.Resume)
 	}
 	n := api.NewRecovery{Passport: p.Head.Word, Farewell: p.Head.Farewell, Policy: p.Head.Policy}
@@ -171,6 +176,9 @@ func (c avatarImport) begin(ctx context.Context, s streams, target *client.Clien
 			return api.Crossing{}, fmt.Errorf("read the policy: %w", err)
 		}
 		n.Policy = strings.TrimSpace(string(text))
+		if err := newerThan(p.Head.Policy, n.Policy); err != nil {
+			return api.Crossing{}, err
+		}
 	}
 	if c.View != "" {
 		text, err := readDocument(s, c.View)
@@ -184,6 +192,24 @@ func (c avatarImport) begin(ctx context.Context, s streams, target *client.Clien
 		n.View = &v
 	}
 	return target.BeginRecovery(ctx, n, p.Document)
+}
+
+// newerThan refuses a policy that isn't newer than the one that a passport has, nor the
+// same.
+func newerThan(had, signed string) error {
+	said, err := identity.OpenAvatarPolicy(signed)
+	if err != nil || had == "" {
+		return err
+	}
+	before, err := identity.OpenAvatarPolicy(had)
+	if err != nil {
+		return err
+	}
+	if said.Version < before.Version || said.Version == before.Version && !bytes.Equal(said.Policy, before.Policy) {
+		return carnet.Errorf(carnet.Conflict, "the policy has version %d, and the passport has another of version %d", said.Version, before.Version).
+			WithFix("sign a newer one: carnet owner policy set %s FILE --version %d; write it out: carnet owner policy signed %s --out FILE", before.Avatar, before.Version+1, before.Avatar)
+	}
+	return nil
 }
 
 // handIn gives a world what it lacks of a passport.
@@ -245,7 +271,7 @@ func (c ownerApprove) approveRecovery(ctx context.Context, s streams, k *owner.K
 	for _, line := range r.Report {
 		fmt.Fprintf(s.err, "  %s\n", plain(line))
 	}
-	newest, err := k.PolicyFor(r)
+	newest, err := k.PolicyFor(r, p.Head.Policy)
 	if err != nil {
 		return err
 	}
@@ -258,7 +284,7 @@ func (c ownerApprove) approveRecovery(ctx context.Context, s streams, k *owner.K
 	if err := confirm(s, c.Yes, "Sign it"); err != nil {
 		return err
 	}
-	signed, err := k.Recover(r, bags, time.Now(), recoveryLife)
+	signed, err := k.Recover(r, owner.Passported{Bags: bags, Policy: p.Head.Policy}, time.Now(), recoveryLife)
 	if err != nil {
 		return err
 	}

@@ -199,6 +199,9 @@ func (a *Agent) bounding(word identity.Passport, signed string) (policy.Bounds, 
 	if said.World != word.Source || said.Avatar != word.Avatar {
 		return policy.Bounds{}, carnet.Errorf(carnet.Forbidden, "the policy isn't of the avatar %s of %s", word.Avatar, word.World)
 	}
+	if said.Owner != word.Pinned {
+		return policy.Bounds{}, newerPolicy(carnet.Errorf(carnet.Forbidden, "the policy is signed by %s, and the avatar's owner is %s to %s", said.Owner, word.Pinned, word.World), word.Avatar)
+	}
 	b, err := policy.ParseBounds(said.Policy)
 	if err != nil {
 		return policy.Bounds{}, err

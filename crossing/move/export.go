@@ -129,7 +129,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	}
 	e.Policy = bound.Signed
 	e.Word, err = identity.SignPassport(a.Key, identity.Passport{
-		Passport: id, Source: a.did, World: a.Party, Signer: identity.DID(w.Signer), Registrar: h.Registrar, Home: h.Home, Version: is.Version, Owner: h.Owner,
+		Passport: id, Source: a.did, World: a.Party, Signer: identity.DID(w.Signer), Registrar: h.Registrar, Home: h.Home, Version: is.Version, Owner: h.Owner, Pinned: identity.DID(info.OwnerKey),
 		Avatar: w.Avatar, Key: identity.DID(info.Key), Manifest: hash, Made: now,
 	})
 	if err != nil || !w.Farewell {

@@ -389,20 +389,41 @@ func (a *Agent) acceptRecovery(ctx context.Context, t atTarget) error {
 // awaitSource asks the registrar to carry a recovery out, and says until when it waits.
 func (a *Agent) awaitSource(ctx context.Context, t atTarget) error {
 	p := register.Petition{Want: register.Commit, Order: t.Order, Acceptance: t.Acceptance, Farewell: t.Farewell}
-	if err := a.decide(ctx, t, p); err != nil || a.came(t.ID).State != Prepared {
+	err := a.decide(ctx, t, p)
+	if err != nil || a.came(t.ID).State != Prepared {
 		return err
 	}
-	registrar, err := a.registrarOf(t.Home.Registrar)
-	if err != nil {
-		return err
+	until := t.progress.SourceUntil
+	if !a.Now().Before(until) {
+		if until, err = a.waitsUntil(ctx, t); err != nil {
+			return err
+		}
+		a.note(t.ID, func(p *Progress) { p.SourceUntil = until })
 	}
-	is, _, err := registrar.Home(ctx, t.Home.Home)
-	if err != nil {
-		return err
-	}
-	until := is.Recovery.Until
-	a.note(t.ID, func(p *Progress) { p.SourceUntil = until })
 	return carnet.Errorf(carnet.Unavailable, "its former world has until %s to show itself", until.Format(time.RFC3339))
+}
+
+// waitsUntil is until when the registrar waits for the source of a recovery: for the last
+// of its homes.
+func (a *Agent) waitsUntil(ctx context.Context, t atTarget) (until time.Time, err error) {
+	order, err := identity.OpenRecovery(t.Order)
+	if err != nil {
+		return until, err
+	}
+	registrar, err := a.registrarOf(order.Registrar)
+	if err != nil {
+		return until, err
+	}
+	for _, home := range order.Homes {
+		is, _, err := registrar.Home(ctx, home)
+		if err != nil {
+			return until, err
+		}
+		if there := is.Recovery; there.Crossing == t.ID && there.Until.After(until) {
+			until = there.Until
+		}
+	}
+	return until, nil
 }
 
 // parsedManifest reads the manifest of a crossing.

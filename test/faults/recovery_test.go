@@ -18,6 +18,7 @@ import (
 	"carnet/identity"
 	"carnet/item"
 	"carnet/node"
+	keystore "carnet/owner"
 	"carnet/passport"
 )
 
@@ -89,7 +90,7 @@ func (n *neighbours) recover(p *passport.Passport, x api.Crossing) identity.Reco
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	signed, err := n.store.Recover(r, bags, time.Now(), time.Hour)
+	signed, err := n.store.Recover(r, keystore.Passported{Bags: bags, Policy: p.Head.Policy}, time.Now(), time.Hour)
 	if err != nil {
 		n.t.Fatal(err)
 	}

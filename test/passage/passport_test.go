@@ -62,7 +62,7 @@ func (p *passported) word(t *testing.T, change func(*identity.Passport)) string 
 	did := identity.DID(public(p.world.self))
 	w := identity.Passport{
 		Passport: m.Crossing, Source: did, World: p.world.name, Signer: identity.DID(ed25519.PublicKey(p.options.World.Key)), Registrar: did, Home: carnet.HomeID{1}, Version: 1,
-		Owner: did, Avatar: m.Avatar, Key: did, Manifest: carnet.FingerprintOf(p.options.Manifest), Made: time.Now().UTC().Truncate(time.Second),
+		Owner: did, Pinned: did, Avatar: m.Avatar, Key: did, Manifest: carnet.FingerprintOf(p.options.Manifest), Made: time.Now().UTC().Truncate(time.Second),
 	}
 	change(&w)
 	word, err := identity.SignPassport(p.world.self, w)
