@@ -83,11 +83,13 @@ func Unreached(why string) string {
 		{"i/o timeout", "no answer came in time"},
 		{"deadline exceeded", "no answer came in time"},
 		{"timeout awaiting", "no answer came in time"},
-		{"EOF", "the connection was closed"},
 	} {
 		if strings.Contains(why, known[0]) {
 			return known[1]
 		}
+	}
+	if strings.HasSuffix(why, ": EOF") || why == "EOF" {
+		return "the connection was closed"
 	}
 	return why
 }

@@ -142,7 +142,7 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
-		return nil, carnet.Errorf(carnet.Unavailable, "the DPM cannot be reached: %v", err)
+		return nil, carnet.Errorf(carnet.Unavailable, "the DPM can't be reached: %s", carnet.Unreached(err.Error()))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {

@@ -1,6 +1,7 @@
 package dpm
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -35,5 +36,13 @@ func TestNothingComesBackToAnErasedJob(t *testing.T) {
 				t.Errorf("%s: after event %d of an erased job there is %+v, %v", was.State, kind, now, err)
 			}
 		}
+	}
+}
+
+// A DPM that isn't there is told of in words.
+func TestADPMThatIsAwayIsToldInWords(t *testing.T) {
+	c := &Client{Base: "http://127.0.0.1:1", HTTP: http.DefaultClient} // where nothing listens
+	if _, err := c.Offer(t.Context()); carnet.CodeOf(err) != carnet.Unavailable || err.Error() != "the DPM can't be reached: nothing listens there (connection refused)" {
+		t.Errorf("it says %v", err)
 	}
 }

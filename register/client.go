@@ -202,7 +202,7 @@ func (c *Client) do(ctx context.Context, method string, path []string, query str
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
-		return 0, carnet.Errorf(carnet.Unavailable, "the registrar can't be reached: %v", err)
+		return 0, carnet.Errorf(carnet.Unavailable, "the registrar can't be reached: %s", carnet.Unreached(err.Error()))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted {

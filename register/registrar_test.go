@@ -2,7 +2,9 @@ package register
 
 import (
 	"encoding/json"
+	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,4 +178,12 @@ func TestTheCommitOfAHomeIsProved(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.namesCommit(home, m.decided.Reply.Decision)
+}
+
+// A registrar that isn't there is told of in words.
+func TestARegistrarThatIsAwayIsToldInWords(t *testing.T) {
+	c := &Client{Base: "http://127.0.0.1:1", HTTP: http.DefaultClient} // where nothing listens
+	if _, _, err := c.Home(t.Context(), carnet.HomeID{1}); carnet.CodeOf(err) != carnet.Unavailable || !strings.HasSuffix(err.Error(), ": the registrar can't be reached: nothing listens there (connection refused)") {
+		t.Errorf("it says %v", err)
+	}
 }

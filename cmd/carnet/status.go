@@ -80,7 +80,7 @@ func showStatus(s streams, st api.Status) error {
 	if v := st.States; v != nil {
 		state := "there"
 		if v.Away != nil {
-			state = fmt.Sprintf("away since %s: %s", clock(v.Away.Since), v.Away.Why)
+			state = fmt.Sprintf("away since %s: %s", clock(v.Away.Since), carnet.Unreached(v.Away.Why))
 		}
 		t.add("  depot "+string(v.To), state)
 	}

@@ -295,7 +295,7 @@ func (c *Client) read(body io.Reader) (got TokenAnswer, err error) {
 const tokenAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
 
 func (c *Client) unreachable(err error) error {
-	return carnet.Errorf(carnet.Unavailable, "%s can't be reached for calls: %v", c.cfg.Peer, err)
+	return carnet.Errorf(carnet.Unavailable, "%s can't be reached for calls: %s", c.cfg.Peer, carnet.Unreached(err.Error()))
 }
 
 // prove adds a proof to a request.

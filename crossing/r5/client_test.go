@@ -239,3 +239,12 @@ type lostHorizon struct{}
 
 func (lostHorizon) Newest(context.Context) (time.Time, error) { return time.Time{}, errors.New("lost") }
 func (lostHorizon) Raise(context.Context, time.Time) error    { return errors.New("lost") }
+
+// Why a world can't be called is told in words.
+func TestAWorldThatIsAwayIsToldInWords(t *testing.T) {
+	c := &Client{cfg: ClientConfig{Peer: "arena"}}
+	err := c.unreachable(errors.New("dial tcp 127.0.0.1:1: connect: connection refused"))
+	if carnet.CodeOf(err) != carnet.Unavailable || err.Error() != "arena can't be reached for calls: nothing listens there (connection refused)" {
+		t.Errorf("it says %v", err)
+	}
+}
