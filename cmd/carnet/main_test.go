@@ -375,3 +375,14 @@ func TestCellsDontSteerTheTerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A column is aligned over all rows, also where a cell of it, and all after it, is empty.
+func TestColumnsAreAligned(t *testing.T) {
+	var b strings.Builder
+	if err := (table{{"A", "B", "C"}, {"one", "", "x"}, {"two"}, {"three", "wide cell", "y"}}).write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if want := "A      B          C\none               x\ntwo\nthree  wide cell  y\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}

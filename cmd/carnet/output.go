@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,14 +30,28 @@ type table [][]string
 func (t *table) add(cells ...string) { *t = append(*t, cells) }
 
 func (t table) write(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text bytes.Buffer
+	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	columns := 0
 	for _, row := range t {
-		for i, cell := range row {
-			row[i] = plain(cell)
-		}
-		fmt.Fprintln(tw, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		columns = max(columns, len(row))
 	}
-	return tw.Flush()
+	for _, row := range t {
+		cells := make([]string, columns) // all of them: a column ends at a row that hasn't it
+		for i, cell := range row {
+			cells[i] = plain(cell)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // list writes a list, or, where nothing is in it, that in words.
