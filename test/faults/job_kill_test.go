@@ -41,11 +41,11 @@ func workersOf(t *testing.T, p *party) (pids []int) {
 	return pids
 }
 
-// long is a query that counts for some seconds.
+// long is a query that puts out two long rows, and then counts for some seconds.
 func (w *works) long() api.NewJob {
 	return api.NewJob{
 		At: "forge", Engine: "sql", Avatars: []carnet.AvatarID{w.watch.mappings["arena"].Avatar},
-		Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 6000000) SELECT max(i) FROM n"),
+		Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 6000000) SELECT printf('%0280000d', 1) UNION ALL SELECT printf('%0280000d', 1) UNION ALL SELECT max(i) FROM n"),
 	}
 }
 
@@ -61,6 +61,18 @@ func (w *works) runs(j api.Job, attempt int) {
 			w.t.Fatalf("the job has ended before attempt %d: it is %s: %s", attempt, j.Outcome, j.Why)
 		}
 		return j.Progress != nil && j.Progress.State == string(dpm.Leased) && j.Progress.Attempt == attempt
+	})
+}
+
+// hasPart waits until the world has something of what an attempt put out, unproved.
+func (w *works) hasPart(j api.Job, attempt int) {
+	w.t.Helper()
+	eventually(w.t, fmt.Sprintf("there is a part of attempt %d", attempt), func() bool {
+		p, err := w.arena.client.JobPartial(w.t.Context(), j.ID)
+		if err == nil && p.Parts > 0 && (p.Proved || !strings.HasPrefix(p.Why, "unproved") || !strings.HasPrefix(string(p.Output), "[")) {
+			w.t.Errorf("what there is so far is %+v", p)
+		}
+		return err == nil && p.Attempt == attempt && p.Parts > 0
 	})
 }
 
@@ -89,6 +101,7 @@ func TestJobGoesOnAfterKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.runs(j, 1)
+	w.hasPart(j, 1)
 	workers := workersOf(t, w.forge)
 	if len(workers) != 1 {
 		t.Fatalf("the DPM has the workers %v", workers)
@@ -103,6 +116,7 @@ func TestJobGoesOnAfterKills(t *testing.T) {
 	} else {
 		t.Logf("the next attempt ran %s after the worker was killed", took)
 	}
+	w.hasPart(j, 2)
 	w.counted(j)
 
 	if j, err = w.arena.client.RunJob(t.Context(), w.long()); err != nil {
@@ -121,6 +135,7 @@ func TestJobGoesOnAfterKills(t *testing.T) {
 	w.arena.kill(t)
 	w.arena.start(t)
 	w.await(w.arena)
+	w.hasPart(j, 1)
 	w.counted(j)
 	if left := w.sealedAt(w.forge); len(left) > 0 {
 		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
