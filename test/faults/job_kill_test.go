@@ -41,11 +41,11 @@ func workersOf(t *testing.T, p *party) (pids []int) {
 	return pids
 }
 
-// long is a query that puts out two long rows, and then counts for some seconds.
+// long is a query that puts out ten long rows, and then counts for some seconds.
 func (w *works) long() api.NewJob {
 	return api.NewJob{
 		At: "forge", Engine: "sql", Avatars: []carnet.AvatarID{w.watch.mappings["arena"].Avatar},
-		Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 6000000) SELECT printf('%0280000d', 1) UNION ALL SELECT printf('%0280000d', 1) UNION ALL SELECT max(i) FROM n"),
+		Program: []byte("WITH RECURSIVE row(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM row WHERE i < 10), n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n WHERE i < 6000000) SELECT printf('%060000d', i) FROM row UNION ALL SELECT max(i) FROM n"),
 	}
 }
 
