@@ -434,3 +434,37 @@ func TestAPolicyKeepsAnItemBehind(t *testing.T) {
 		t.Errorf("citadel has it: %v", err)
 	}
 }
+
+// A policy that somebody else than the avatar's owner has signed makes no room, and the
+// refusal says what to hand in.
+func TestAPolicyOfAStrangerMakesNoRoom(t *testing.T) {
+	s, e := recovering(t)
+	said := identity.AvatarPolicy{Owner: didOf("mallory"), World: didOf("arena"), Avatar: s.avatar, Version: 9, Made: noon, Policy: []byte(`{}`)}
+	var err error
+	if e.Policy, err = identity.SignAvatarPolicy(keyOf("mallory"), said); err != nil {
+		t.Fatal(err)
+	}
+	if x, err := s.citadel.BeginRecovery(t.Context(), "operator", e.brought()); carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), "--policy") || !strings.Contains(err.Error(), "owner policy signed") {
+		t.Errorf("room is made: %+v, %v", x, err)
+	}
+	if rooms := s.stores["citadel"].rooms; len(rooms) > 0 {
+		t.Errorf("there is room for %v", rooms)
+	}
+}
+
+// Of several homes the registrar waits for the last, and that is what is said.
+func TestARecoveryWaitsForTheLastOfItsHomes(t *testing.T) {
+	s, _ := recovering(t)
+	s.takes()
+	sword := s.issue("sword")
+	s.takeRecovery(s.bring(s.export(false)))
+	s.drive(s.citadel)
+	h := s.registrar.homes[sword.Home]
+	h.Recovery.Until = h.Recovery.Until.Add(time.Hour)
+	s.registrar.homes[h.ID] = h
+	s.start("citadel")
+	s.drive(s.citadel)
+	if p := s.citadel.came(s.crossing.ID).progress; !p.SourceUntil.Equal(h.Recovery.Until) || !strings.Contains(p.Waits, h.Recovery.Until.Format(time.RFC3339)) {
+		t.Errorf("it waits until %v (%s), and the last home until %v", p.SourceUntil, p.Waits, h.Recovery.Until)
+	}
+}

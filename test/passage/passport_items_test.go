@@ -131,12 +131,16 @@ func TestAPassportProvesItsItems(t *testing.T) {
 	for what, change := range map[string]func(*identity.AvatarPolicy){
 		"another avatar's policy": func(p *identity.AvatarPolicy) { p.Avatar[0]++ },
 		"a policy for elsewhere":  func(p *identity.AvatarPolicy) { p.World = itemtest.DID("elsewhere") },
+		"a stranger's policy":     func(p *identity.AvatarPolicy) { p.Owner = itemtest.DID("stranger") },
 	} {
 		said, err := identity.OpenAvatarPolicy(policy)
 		must(t, err)
 		change(&said)
-		o := p.options
-		o.Policy, err = identity.SignAvatarPolicy(w.self, said)
+		o, by := p.options, w.self
+		if said.Owner != did {
+			by = itemtest.Key("stranger")
+		}
+		o.Policy, err = identity.SignAvatarPolicy(by, said)
 		must(t, err)
 		if err := passport.Write(t.Context(), filepath.Join(t.TempDir(), "passport"), w.agent, o); carnet.CodeOf(err) != carnet.Tampered {
 			t.Errorf("%s: %v", what, err)
