@@ -24,6 +24,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"carnet"
@@ -177,7 +179,27 @@ func (o Options) recordings(script *script) ([]*file.Recording, error) {
 		}
 	}
 	made, err := script.generate(all, o.length())
-	return append(all, made...), err
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, made...)
+	return all, script.suits(all)
+}
+
+// suits refuses recordings that lack something of what the script tells.
+func (s *script) suits(recordings []*file.Recording) error {
+	measured := make(map[string]bool)
+	for _, r := range recordings {
+		for _, m := range r.Measurements {
+			measured[m.Name] = true
+		}
+	}
+	lacking := slices.DeleteFunc(slices.Clone(s.needs), func(name string) bool { return measured[name] })
+	if len(lacking) == 0 {
+		return nil
+	}
+	return carnet.Errorf(carnet.Malformed, "the story %s tells of %s, which no recording has", s.name, strings.Join(lacking, ", ")).
+		WithFix("add one that has it with one more --input, or give none: it makes up its own")
 }
 
 // length is how long a recording is that is generated.

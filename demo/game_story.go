@@ -31,6 +31,7 @@ var gameStory = &script{
 	kinds:    func() []*sensor { return []*sensor{headset(), band()} },
 	sort:     headsetAndBand,
 	generate: generateGame,
+	needs:    []string{"head/x", "gaze/w", "body_temperature", "temperature"},
 	prepare:  (*setup).secondOver,
 	acts: []act{
 		{"it plays", "the player plays in arena: headset and band are one avatar there", (*tale).plays},

@@ -106,6 +106,25 @@ func TestTheLinesToPaste(t *testing.T) {
 	}
 }
 
+// A story isn't begun over recordings that lack what it tells of: it would wait for that.
+func TestAStoryNeedsWhatItTellsOf(t *testing.T) {
+	columns, err := file.ParseColumns("t=time(s),hr=heart_rate[beat/min],v=speed[m/s],c=cadence[1/min],n=steps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := file.ReadCSV(strings.NewReader("t,hr,v,c,n\n1,60,2,80,5\n2,61,2,80,7\n"), "run.csv", columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = watchStory.suits([]*file.Recording{r})
+	if carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), "stress, position/lat, position/lon") || strings.Contains(err.Error(), "steps") {
+		t.Errorf("the watch's story takes it: %v", err)
+	}
+	if err := plain.suits([]*file.Recording{r}); err != nil {
+		t.Errorf("the demo without a story doesn't take it: %v", err)
+	}
+}
+
 // What each world gets of the demo's watch is what the README tells of it.
 func TestWhatTheWatchGives(t *testing.T) {
 	type gives struct {

@@ -35,6 +35,7 @@ var watchStory = &script{
 		return []*sensor{w}
 	},
 	generate: generateRun,
+	needs:    []string{"heart_rate", "speed", "cadence", "steps", "stress", "position/lat", "position/lon"},
 	modules:  map[carnet.PartyID][]string{"arena": {"heartzones", "motion", "stepcadence"}, "clinic": {"heartzones"}},
 	acts: []act{
 		{"it measures", "the watch measures; arena and the clinic each get what its owner lets them have", (*tale).watchMeasures},
