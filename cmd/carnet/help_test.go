@@ -72,3 +72,30 @@ func TestTheTableHasEveryCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandsOfThePagesAreCommands reads the commands that pages show indented: each is one,
+// with flags that there are.
+func TestCommandsOfThePagesAreCommands(t *testing.T) {
+	shown := regexp.MustCompile(`(?m)^    (?:\w+\$ +)?carnet ([^#\n]*)`)
+	for page, least := range map[string]int{"../../docs/operations/parties.md": 9, "../../docs/design/cli.md": 40} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := shown.FindAllStringSubmatch(string(text), -1)
+		if len(all) < least {
+			t.Errorf("%s has %d commands", page, len(all))
+		}
+		for _, m := range all {
+			args := regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(strings.Replace(m[1], "AVATAR", strings.Repeat("0", 32), 1), -1)
+			var c commands
+			parser, err := kong.New(&c, kong.ExplicitGroups(groups))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parser.Parse(args); err != nil && !strings.Contains(err.Error(), "no such file") {
+				t.Errorf("%s: carnet %s: %v", page, m[1], err)
+			}
+		}
+	}
+}
