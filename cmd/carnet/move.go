@@ -214,6 +214,8 @@ func writeCrossing(s streams, x crossingOf) error {
 		if d.Left > 0 {
 			fmt.Fprintf(s.out, "  %d measurements of it were left out of the move, and are nowhere any more\n", d.Left)
 		}
+	case x.Theirs != nil && x.State == move.Home && !x.Recovery:
+		fmt.Fprintf(s.out, "  %s hasn't signed yet that it has deleted what moved; it is asked until it does\n", x.World)
 	case x.Until != nil && !x.State.Over():
 		fmt.Fprintf(s.out, "  if nothing is decided, the registrar decides abort at %s\n", clock(*x.Until))
 	}

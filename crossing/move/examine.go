@@ -42,6 +42,9 @@ func (a *Agent) examineMoves(e *carnet.Examination) {
 			continue
 		}
 		reason := fmt.Sprintf("the avatar %s is on its way from %s: %s here", t.To, t.From, t.State)
+		if t.State == Home && t.Departure == "" {
+			reason = fmt.Sprintf("the avatar %s lives here, and %s, where it lived before, hasn't signed yet that it has deleted what moved", t.To, t.From)
+		}
 		if waits := progress[t.ID].Waits; waits != "" {
 			reason += "; " + waits
 		}

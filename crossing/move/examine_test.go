@@ -68,6 +68,22 @@ func TestAMoveIsFoundUntilItIsOver(t *testing.T) {
 	nothing(t, s.arena, "in the end")
 }
 
+// Who keeps what it should delete, or doesn't say that it has, is named.
+func TestAMissingDeletionIsFound(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	s.order(time.Hour)
+	s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+	s.goOn()
+	if is := s.citadel.came(s.crossing.ID); is.State != Home || is.Departure != "" {
+		t.Fatalf("it is %s, and its departure %q", is.State, is.Departure)
+	}
+	one(t, s.citadel, "while the source says nothing", "lives here", "arena, where it lived before, hasn't signed yet that it has deleted", "nobody answers")
+	s.cut["decided"] = nil
+	s.goOn()
+	nothing(t, s.citadel, "once it has signed")
+}
+
 func TestWhatIsLeftOfNoMoveIsFound(t *testing.T) {
 	still, room := carnet.CrossingID{7}, carnet.AvatarID{8}
 	s := newStage(t)
