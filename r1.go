@@ -16,6 +16,9 @@ const (
 	// CallOwn pins an owner's key with an avatar: Own → nothing. Another key than
 	// the one that is pinned is refused; that one again is answered the same.
 	CallOwn = "own"
+	// CallGives says what streams give now, which a world can't see from what comes:
+	// Gives → nothing. It is said at each connection, and when it changes.
+	CallGives = "gives"
 	// NoticeDemand tells the agent that somebody waits for a stream: Demand.
 	NoticeDemand = "demand"
 	// NoticeReception tells the agent of a new reception key: an announcement.
@@ -77,6 +80,18 @@ type Unmap struct {
 // which a things agent can't make.
 type Own struct {
 	Ownership string `json:"ownership"` // a compact JWS
+}
+
+// Gives says of some of the caller's streams what they give now.
+type Gives struct {
+	Streams []StreamGives `json:"streams"`
+}
+
+// StreamGives names the properties that the view in force gives of a stream, each field
+// of an object by itself. Of a stream that has ended there are none.
+type StreamGives struct {
+	Stream     StreamID `json:"stream"`
+	Properties []string `json:"properties"`
 }
 
 // HeadsRequest asks for the heads of the streams whose ids are above one.

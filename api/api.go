@@ -151,6 +151,9 @@ type world interface {
 	Subscribe(id carnet.AvatarID, after *avatar.Cursor) (*avatar.Subscription, error)
 	Totals(ctx context.Context) (avatar.Totals, error)
 	Defects() uint64
+	// Gives and ShareGave name what avatars are given now, and false where it isn't known.
+	Gives(id carnet.AvatarID, of policy.View) (names []string, known bool)
+	ShareGave(to carnet.AvatarID, share carnet.ShareID) (names []string, known bool)
 }
 
 // store is what the handler needs of a depot: a *depot.Agent.

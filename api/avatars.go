@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +57,9 @@ func (s *server) avatarRoutes(h huma.API) {
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "get-state", Method: http.MethodGet, Path: "/v1/avatars/{id}/state", Tags: tags,
-		Summary:  "The avatar's newest measurement of each property.",
+		Summary: "The avatar's newest measurement of each property.",
+		Description: "Of a property that nothing gives the avatar any more it is the last: the header Carnet-Withdrawn names these, separated by commas, " +
+			"as far as the world knows (get-avatar says the same as withdrawn).",
 		Metadata: map[string]any{servesKey: packs}, Responses: packResponses(),
 	}, s.state)
 	serving(s, h, huma.Operation{
@@ -91,6 +94,7 @@ type packAnswer struct {
 	More        string `header:"Carnet-More"`
 	Next        string `header:"Carnet-Next"`
 	Link        string `header:"Link"`
+	Withdrawn   string `header:"Carnet-Withdrawn"`
 	Body        []byte
 }
 
@@ -124,7 +128,18 @@ func (s *server) state(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return pack(in.Accept, ms)
+	i, err := s.world.Avatar(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out, err := pack(in.Accept, ms)
+	if err != nil {
+		return nil, err
+	}
+	out.Withdrawn = strings.Join(slices.DeleteFunc(i.Withdrawn, func(name string) bool {
+		return !slices.ContainsFunc(ms, func(m carnet.Measurement) bool { return m.Name == name })
+	}), ", ")
+	return out, nil
 }
 
 type historyQuery struct {

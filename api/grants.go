@@ -178,6 +178,11 @@ func shownThrough(l *entity.Lens, i avatar.Info) avatar.Info {
 			shown.Properties = append(shown.Properties, name)
 		}
 	}
+	for _, name := range i.Withdrawn {
+		if l.Shows(name) {
+			shown.Withdrawn = append(shown.Withdrawn, name)
+		}
+	}
 	return shown
 }
 

@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"carnet"
@@ -110,6 +112,7 @@ type CrossShare struct {
 	Theirs    carnet.AvatarID   `json:"theirs"`
 	Purpose   string            `json:"purpose"`
 	View      *policy.View      `json:"view,omitempty" doc:"In force; absent while there is no answer."`
+	Withdrawn []string          `json:"withdrawn,omitempty" doc:"What of the view doesn't come any more, since the avatar that it is of isn't given it: as far as that is known here."`
 	Onward    bool              `json:"onward" doc:"Whether who takes it may pass it on."`
 	Grant     string            `json:"grant,omitempty" doc:"The grant by which this world gives it."`
 	Mandate   string            `json:"mandate,omitempty" doc:"The owner's mandate by which this world gives it: its withdrawal ends the share."`
@@ -132,6 +135,19 @@ func (s *server) reach(c *CrossShare) {
 	if c.Ended == nil && c.State != crossing.Asked {
 		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == Giving)
 		c.Held = s.held(c.World)
+	}
+}
+
+// withdraw says what of the view of a share in force isn't given any more; known is
+// false where nobody has said what is.
+func (c *CrossShare) withdraw(gives []string, known bool) {
+	if c.Ended != nil || c.View == nil || !known {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.View.Properties)) {
+		if !slices.ContainsFunc(gives, func(g string) bool { return g == name || strings.HasPrefix(g, name+"/") }) {
+			c.Withdrawn = append(c.Withdrawn, name)
+		}
 	}
 }
 
@@ -160,6 +176,7 @@ func (s *server) taken(t crossing.Taken) CrossShare {
 	if t.Answer != nil {
 		c.View, c.Onward, c.Until = &t.Answer.View, t.Answer.Onward, &t.Answer.Until
 	}
+	c.withdraw(s.world.ShareGave(t.For, t.ID))
 	s.reach(&c)
 	return c
 }
@@ -172,6 +189,7 @@ func (s *server) given(g crossing.Given) CrossShare {
 	if g.End != nil {
 		c.State = crossing.Ended
 	}
+	c.withdraw(s.world.Gives(g.Avatar, g.View))
 	s.reach(&c)
 	return c
 }

@@ -149,6 +149,8 @@ type Agent struct {
 	foldMu  sync.Mutex
 	pending pending
 
+	givesChanged atomic.Uint64
+
 	mu          sync.RWMutex // guards what follows
 	notifier    Notifier
 	arrivals    Arrivals   // nil: no avatar comes by a move
@@ -156,7 +158,8 @@ type Agent struct {
 	avatars     map[carnet.AvatarID]*Avatar
 	given       map[carnet.PartyID]int // how many of them a sender asked for
 	streams     map[carnet.StreamID]*stream
-	shared      map[carnet.StreamID]Shared            // of streams that come from other worlds
+	shared      map[carnet.StreamID]Shared // of streams that come from other worlds
+	lists       lists
 	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
 	formerNames map[carnet.StreamID][]carnet.StreamID // the same ids, by the streams' names
 	departed    map[carnet.AvatarID]*Avatar           // those that have moved away, or are erased
@@ -211,6 +214,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		needed:     make(map[seal.Path]int64),
 		tail:       newTail(),
 		classes:    newClasses(),
+		lists:      newLists(),
 	}
 	if a.now == nil {
 		a.now = time.Now

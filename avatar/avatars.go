@@ -48,9 +48,10 @@ type stream struct {
 	id     carnet.StreamID
 	sender carnet.PartyID
 	avatar *Avatar
-	place  int32 // among the avatar's streams: cursors name it by this
-	ended  bool  // owner: Agent.changeMu
-	gone   bool  // its avatar has moved away; owner: Agent.foldMu, and changed under Agent.mu, too
+	place  uint16 // among the avatar's streams: cursors name it by this
+	gives  gives  // guarded by Agent.mu, and written under Agent.changeMu, too
+	ended  bool   // owner: Agent.changeMu
+	gone   bool   // its avatar has moved away; owner: Agent.foldMu, and changed under Agent.mu, too
 
 	unsaved bool // that it is erased isn't stored yet; owner: Agent.changeMu
 
@@ -85,6 +86,7 @@ type streamDocument struct {
 	Ended  bool            `json:"ended,omitempty"`
 	Share  *Shared         `json:"share,omitempty"`  // by which it comes from another world
 	Former *former         `json:"former,omitempty"` // it came with a move
+	Gives  *[]string       `json:"gives,omitempty"`  // what it gives now; absent: its sender hasn't said
 
 	// Erased is by which erasure it is erased while its avatar stays.
 	Erased carnet.ErasureID `json:"erased,omitzero"`
@@ -157,6 +159,15 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 			return nil, carnet.Errorf(carnet.Malformed, "an owner's word can't be read: %v", err)
 		}
 		return nil, a.pinOwner(ctx, from, r.Ownership)
+	case carnet.CallGives:
+		if from.Shares {
+			return nil, carnet.Errorf(carnet.Forbidden, "%s shares what it has, and says of each share what it gives", party)
+		}
+		var r carnet.Gives
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, carnet.Errorf(carnet.Malformed, "what streams give can't be read: %v", err)
+		}
+		return nil, a.takeGives(ctx, party, r.Streams)
 	case carnet.CallErased:
 		return nil, a.heardErased(ctx, from, body)
 	case carnet.CallHeads:
@@ -235,7 +246,7 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if err != nil {
 		return answer, err
 	}
-	if err := a.grow(ctx, v, &stream{id: r.Stream, sender: party, avatar: v, place: int32(len(v.streams))}, item); err != nil {
+	if err := a.grow(ctx, v, &stream{id: r.Stream, sender: party, avatar: v, place: uint16(len(v.streams))}, item); err != nil {
 		return answer, err
 	}
 	answer.Avatar = v.id
@@ -302,6 +313,9 @@ func (a *Agent) saveOwned(ctx context.Context, v *Avatar, owner ed25519.PublicKe
 	doc := avatarDocument{Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: owner}
 	for _, s := range streams {
 		d := streamDocument{ID: s.id, Sender: s.sender, Ended: s.ended || s == ending, Former: a.formerOf(s.id)}
+		if !d.Ended {
+			d.Gives = a.givenBy(s)
+		}
 		if share, ok := a.shareOf(s.id); ok {
 			d.Share = &share
 		}
@@ -339,6 +353,7 @@ func (a *Agent) endStream(ctx context.Context, party carnet.PartyID, id carnet.S
 		return err
 	}
 	s.ended = true
+	a.noteGives(s, givesNothing)
 	return nil
 }
 
@@ -370,6 +385,7 @@ type Info struct {
 	Measurements uint64     `json:"measurements"`
 	Batches      uint64     `json:"batches"`
 	Properties   []string   `json:"properties"`
+	Withdrawn    []string   `json:"withdrawn,omitempty" doc:"Of the properties, those that nothing gives any more: no view of a mapping, and no share. What there is of them is the last. Nothing is named while it isn't known of all that gives to the avatar."`
 	Latest       *time.Time `json:"latest,omitempty"` // newest measured time
 	// Uncounted: it is shown to somebody who isn't told how much there is of it, nor when.
 	Uncounted bool `json:"uncounted,omitempty" doc:"It is seen through a grant, which doesn't tell how much there is of it, nor when: streams, measurements and batches are 0, and latest is left out."`
@@ -427,6 +443,7 @@ func (a *Agent) info(v *Avatar) Info {
 		}
 	}
 	info := Info{ID: v.id, Title: v.title, Created: time.Unix(0, v.created).UTC(), Key: v.key[:], OwnerKey: a.ownerOf(v), Streams: len(streams), Shared: shared, Properties: []string{}}
+	withdrawn := a.withdrawn(v)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range streams {
@@ -441,6 +458,11 @@ func (a *Agent) info(v *Avatar) Info {
 		}
 	}
 	slices.Sort(info.Properties)
+	for _, name := range info.Properties {
+		if withdrawn(name) {
+			info.Withdrawn = append(info.Withdrawn, name)
+		}
+	}
 	if len(info.Properties) > 0 {
 		at := time.Unix(0, newest).UTC()
 		info.Latest = &at

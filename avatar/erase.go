@@ -173,12 +173,12 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 		// Nothing is folded meanwhile, and what was folded of it isn't shown any more.
 		a.foldMu.Lock()
 		a.mu.Lock()
-		s.ended, s.gone, s.unsaved = true, true, true
+		s.ended, s.gone, s.unsaved, s.gives = true, true, true, givesNothing
 		a.erased[s.id] = by
 		a.mu.Unlock()
 		v := s.avatar
 		v.mu.Lock()
-		v.latest = slices.DeleteFunc(v.latest, func(l latest) bool { return int32(l.place) == s.place })
+		v.latest = slices.DeleteFunc(v.latest, func(l latest) bool { return l.place == s.place })
 		v.mu.Unlock()
 		a.changed(v)
 		a.pending.forgot = true // so that the state is saved in any case

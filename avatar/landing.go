@@ -63,7 +63,7 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 		}
 		doc.Streams = append(doc.Streams, streamDocument{ID: s.ID, Ended: true, Former: &former{s.Name, s.Origin, m.Passage, m.Slots, m.Left, commit}})
 		v.streams = append(v.streams, &stream{
-			id: s.ID, avatar: v, place: int32(i), ended: true, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
+			id: s.ID, avatar: v, place: uint16(i), ended: true, gives: givesNothing, nextBatch: m.NextBatch, nextFirst: m.NextFirst, measurements: m.Measurements, batches: m.Batches,
 		})
 	}
 	if err := a.land(ctx, r, v, doc, l, bounds); err != nil {

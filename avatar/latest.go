@@ -34,8 +34,8 @@ func (l latest) over(now int64) bool { return l.ends != 0 && now >= l.ends }
 
 // under reports whether a key of the stream at a place opens the batch that the
 // value came in.
-func (l latest) under(place int32, key seal.Path) bool {
-	return int32(l.place) == place && l.epoch == key.Epoch && (key.Level == seal.EpochLevel || l.slot == key.Slot)
+func (l latest) under(place uint16, key seal.Path) bool {
+	return l.place == place && l.epoch == key.Epoch && (key.Level == seal.EpochLevel || l.slot == key.Slot)
 }
 
 func (l latest) measurement() carnet.Measurement {

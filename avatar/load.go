@@ -94,7 +94,12 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 			v.passing = &passing{frozen: *doc.Frozen}
 		}
 		for i, s := range doc.Streams {
-			st := &stream{id: s.ID, sender: shared.of(s.Sender), avatar: v, place: int32(i), ended: s.Ended}
+			st := &stream{id: s.ID, sender: shared.of(s.Sender), avatar: v, place: uint16(i), ended: s.Ended}
+			if st.gives, err = a.givesOf(s.Sender, s.Gives); err != nil {
+				return err
+			} else if st.ended {
+				st.gives = givesNothing
+			}
 			v.streams = append(v.streams, st)
 			if doc.Gone != nil {
 				continue

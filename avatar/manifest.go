@@ -199,7 +199,7 @@ func (a *Agent) movedState(ctx context.Context, streams []*stream, state []lates
 	for i, s := range streams {
 		var wanted []latest
 		for _, l := range state {
-			if int32(l.place) == s.place && !l.over(now) {
+			if l.place == s.place && !l.over(now) {
 				wanted = append(wanted, l)
 			}
 		}

@@ -271,7 +271,7 @@ func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.
 	s.nextBatch, s.nextFirst = h.Number+1, b.First+uint64(b.Count)
 	s.batches++
 	s.measurements += uint64(b.Count)
-	v.take(o.measurements, latest{ends: valueEnds(b.Retention, received), epoch: h.Epoch, slot: h.Slot, place: uint16(s.place), class: class}, received)
+	v.take(o.measurements, latest{ends: valueEnds(b.Retention, received), epoch: h.Epoch, slot: h.Slot, place: s.place, class: class}, received)
 	subscribed, followed := v.subscribers != nil, v.followed()
 	v.mu.Unlock()
 	a.changed(v)

@@ -124,7 +124,7 @@ func (a *Agent) Enter(ctx context.Context, id carnet.StreamID, from carnet.Party
 	if err != nil {
 		return err
 	}
-	s := &stream{id: id, sender: from, avatar: v, place: int32(len(v.streams))}
+	s := &stream{id: id, sender: from, avatar: v, place: uint16(len(v.streams))}
 	a.setShared(id, &share)
 	if err := a.grow(ctx, v, s, item); err != nil {
 		a.setShared(id, nil)
@@ -152,9 +152,11 @@ func (a *Agent) enterAgain(ctx context.Context, s *stream, from carnet.PartyID, 
 	last.To = max(last.From, batch, 1)
 	a.setShared(s.id, &share)
 	s.ended = false
+	a.noteGives(s, givesUnknown)
 	if err := a.saveAvatar(ctx, s.avatar, s.avatar.streams, nil); err != nil {
 		a.setShared(s.id, &had)
 		s.ended = true
+		a.noteGives(s, givesNothing)
 		return err
 	}
 	return nil
@@ -213,6 +215,7 @@ func (a *Agent) EndShare(ctx context.Context, id carnet.ShareID) error {
 			return err
 		}
 		s.ended = true
+		a.noteGives(s, givesNothing)
 	}
 	return nil
 }

@@ -46,6 +46,13 @@ type World interface {
 
 	Enter(ctx context.Context, id carnet.StreamID, from carnet.PartyID, to carnet.AvatarID, share avatar.Shared, batch uint64) error
 	EndShare(context.Context, carnet.ShareID) error
+
+	// Gives names what of a view's properties an avatar is given now and may pass on, and
+	// false where that isn't known. It may be another answer once GivesChanged has grown.
+	Gives(carnet.AvatarID, policy.View) (names []string, known bool)
+	GivesChanged() uint64
+	// ShareGives notes what a share gives to an avatar here; nil: it isn't known.
+	ShareGives(ctx context.Context, to carnet.AvatarID, share carnet.ShareID, names *[]string) error
 	Dooming(ctx context.Context, objects []carnet.Fingerprint, by carnet.ErasureID) ([]carnet.Document, error)
 
 	Keep(ctx context.Context, kept []avatar.Kept, statements []ledger.Statement, plain ...carnet.Document) error
@@ -124,6 +131,8 @@ type Agent struct {
 	readings  map[carnet.PartyID]*Storage     // of givers that can't be reached
 	shelves   map[carnet.PartyID]*keeping     // for each taker
 	believed  map[carnet.PartyID]bool         // who has told this process that its store was restored
+
+	gives uint64 // the world's GivesChanged, as it was looked at last; owner: Run
 }
 
 // New reads the shares that there are.
@@ -232,6 +241,7 @@ func (a *Agent) keepLooking(ctx context.Context) error {
 // look ends the shares that may not go on, and goes on with those that were asked
 // for. Without all it asks only for those whose time is over, and those that wait.
 func (a *Agent) look(ctx context.Context, all bool) error {
+	a.rouseForGives()
 	var over, waits, flows []carnet.ShareID
 	why := make(map[carnet.ShareID]string)
 	now := a.Now()

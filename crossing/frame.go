@@ -87,6 +87,9 @@ func (s *Source) takeUp(ctx context.Context) error {
 	if err := s.takeUpShares(ctx); err != nil {
 		return err
 	}
+	if err := s.tellGives(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	demands := s.demands
 	s.demands = make(map[carnet.StreamID]bool)
@@ -225,7 +228,7 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 		return err
 	}
 	f.following = following
-	s.shares[id], s.begun[id] = f, true
+	s.shares[id], s.begun[id], s.gives = f, true, 0
 	s.mu.Lock()
 	s.dirty[id] = true
 	s.mu.Unlock()
@@ -468,6 +471,7 @@ func (s *Source) enter(ctx context.Context, f *flowing, st *flow, stream carnet.
 			return err
 		}
 		st.entered[stream] = true
+		f.gives, s.gives = nil, 0 // the taker doesn't know it of this stream
 		return nil
 	case carnet.Unavailable, carnet.NoSpace, carnet.Conflict:
 		return err

@@ -45,6 +45,8 @@ func (m *memory) Keep(_ context.Context, kept []avatar.Kept, _ []ledger.Statemen
 	return nil
 }
 
+func (m *memory) GivesChanged() uint64 { return 0 }
+
 func (m *memory) Still(Given) error {
 	m.asked.Add(1)
 	return m.still()

@@ -102,6 +102,7 @@ type Source struct {
 	shares      map[carnet.ShareID]*flowing
 	begun       map[carnet.ShareID]bool // on this connection
 	changes     uint64                  // of the agent's shares, as they were taken up
+	gives       uint64                  // of what avatars are given, as the taker was told on this connection; 0: it is to be looked at
 	last        time.Time
 	frame       seal.Frame
 }
@@ -158,6 +159,7 @@ type flowing struct {
 	marked    time.Time
 	again     *again // as it began
 	had       had
+	gives     *shareGives // as the taker was told on this connection, of the streams that it has; nil: it wasn't
 }
 
 // flow is one source stream of a share on a connection.
@@ -315,7 +317,7 @@ func (s *Source) close() {
 		}
 	}
 	clear(s.shares)
-	s.begun, s.changes = make(map[carnet.ShareID]bool), 0
+	s.begun, s.changes, s.gives = make(map[carnet.ShareID]bool), 0, 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begunAll, s.filling = false, false

@@ -276,6 +276,12 @@ func (a *Agent) Call(ctx context.Context, giver carnet.PartyID, kind string, bod
 		}
 		answer, err = a.have(ctx, giver, c)
 		return answer, true, err
+	case CallGives:
+		var c givesCall
+		if err := json.Unmarshal(body, &c); err != nil {
+			return nil, true, carnet.Errorf(carnet.Malformed, "what shares give can't be read: %v", err)
+		}
+		return nil, true, a.heardGives(ctx, giver, c)
 	case CallEnd:
 		var c endCall
 		if err := json.Unmarshal(body, &c); err != nil {

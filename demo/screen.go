@@ -239,7 +239,7 @@ func (v *screen) progress(ctx context.Context, s *setup) []string {
 			if err != nil {
 				state = nil // shown as nothing yet
 			}
-			now := "now " + shown(state)
+			now := "now " + shown(state, info.Withdrawn)
 			if n := behind[world]; info.Measurements == 0 && n > 0 {
 				now = fmt.Sprintf("nothing has come yet: hub has %s to decide for it", number(int(n), "message"))
 			}
@@ -279,14 +279,18 @@ func perSecond(rate float64) string {
 // oldAfter is how much older than the newest value of an avatar one is that is said to be.
 const oldAfter = time.Minute
 
-// shown is an avatar's state in a line.
-func shown(state []carnet.Measurement) string {
+// shown is an avatar's state in a line: what is given now, and then whose last value it
+// keeps.
+func shown(state []carnet.Measurement, withdrawn []string) string {
 	var parts []string
 	newest := int64(math.MinInt64)
 	for _, m := range state {
 		newest = max(newest, m.Time)
 	}
 	for _, m := range state {
+		if slices.Contains(withdrawn, m.Name) {
+			continue
+		}
 		part := fmt.Sprintf("%s %.6g", m.Name, m.Value.Num)
 		switch m.Unit {
 		case "", "1":
@@ -305,7 +309,13 @@ func shown(state []carnet.Measurement) string {
 		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
-		return "nothing yet"
+		parts = []string{"nothing yet"}
+		if len(withdrawn) > 0 {
+			parts[0] = "nothing"
+		}
+	}
+	if len(withdrawn) > 0 {
+		parts = append(parts, "no longer given: "+strings.Join(withdrawn, " and "))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -133,7 +133,10 @@ func TestWhatAScreenSaysOfFewAndOld(t *testing.T) {
 	}
 	second := int64(time.Second)
 	state := []carnet.Measurement{{Name: "heart_rate", Unit: "beat/min", Time: 2000 * second, Value: carnet.Float(70)}, {Name: "speed", Unit: "m/s", Time: 900 * second, Value: carnet.Float(2)}}
-	if got, want := shown(state), "heart_rate 70 beat/min, speed 2 m/s (18 min before)"; got != want {
+	if got, want := shown(state, []string{"speed"}), "heart_rate 70 beat/min, no longer given: speed"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+	if got, want := shown(state, nil), "heart_rate 70 beat/min, speed 2 m/s (18 min before)"; got != want {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 }

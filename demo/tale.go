@@ -152,7 +152,7 @@ func (t *tale) seen(ctx context.Context, world carnet.PartyID, id carnet.AvatarI
 	if err != nil {
 		state = nil // shown as nothing yet
 	}
-	return fmt.Sprintf("%s: %s, now %s", info.Title, number(int(info.Measurements), "measurement"), shown(state))
+	return fmt.Sprintf("%s: %s, now %s", info.Title, number(int(info.Measurements), "measurement"), shown(state, info.Withdrawn))
 }
 
 // await tries until what it calls says yes. What fails only for the moment is tried

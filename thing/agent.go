@@ -196,6 +196,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	upkeep.Go(func() { a.saveHighWater(ctx) })
 	upkeep.Go(func() { a.trimLog(ctx) })
 	upkeep.Go(func() { a.followMoves(ctx) })
+	upkeep.Go(func() { a.tellGives(ctx) })
 	<-ctx.Done()
 	a.end()
 	upkeep.Wait()

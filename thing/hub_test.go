@@ -254,6 +254,8 @@ type world struct {
 	maps   []carnet.MapRequest
 	moved  *carnet.Moved // what it answers: the avatar has moved on
 	ended  []carnet.StreamID
+	gives  map[carnet.StreamID][]string // as it was told
+	old    bool                         // it doesn't know that call
 
 	end func()
 }
@@ -301,6 +303,21 @@ func (w *world) Call(_ context.Context, kind string, body []byte) ([]byte, error
 		}
 		w.ended = append(w.ended, r.Stream)
 		w.cond.Broadcast()
+	case carnet.CallGives:
+		var r carnet.Gives
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, err
+		}
+		defer w.cond.Broadcast()
+		if w.old {
+			return nil, carnet.Errorf(carnet.Malformed, "a world has no call %q", kind)
+		}
+		if w.gives == nil {
+			w.gives = make(map[carnet.StreamID][]string)
+		}
+		for _, s := range r.Streams {
+			w.gives[s.Stream] = s.Properties
+		}
 	case carnet.CallBag:
 		bag, err := w.reception.OpenBag(body, seal.Expected{Granter: "h-1", Signer: w.pub, Reader: w.name, Now: time.Now()})
 		if err != nil {

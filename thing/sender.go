@@ -56,6 +56,8 @@ type sender struct {
 	told       []tidings  // of moves, to be looked at
 	toldBytes  int        // of told
 	following  bool       // somebody looks at them
+	telling    bool       // somebody tells the world what it is given
+	gave       gave       // and was
 }
 
 // coverage says up to which position a frame says that everything is decided.

@@ -104,7 +104,8 @@ func byShares(w api.Share, shared []sharedOn, property string) (all []string) {
 		if o.Theirs != w.Avatar || o.View == nil {
 			continue
 		}
-		if v, ok := o.View.Of(property); ok {
+		object, _, _ := strings.Cut(property, "/")
+		if v, ok := o.View.Of(property); ok && !slices.Contains(o.Withdrawn, property) && !slices.Contains(o.Withdrawn, object) {
 			all = append(all, fmt.Sprintf("by %s's share: %s", o.Party, o.exactly(v)))
 		}
 	}
@@ -128,7 +129,11 @@ func shownShare(s streams, o sharedOn) {
 	fmt.Fprintf(s.out, "\n  shared on by %s to %s, for %s, since %s%s%s\n", o.Party, o.World, plain(o.Purpose), clock(o.Begun), untilOf(o.CrossShare), pass)
 	if o.View != nil {
 		for _, name := range slices.Sorted(maps.Keys(o.View.Properties)) {
-			fmt.Fprintf(s.out, "    %s: %s\n", plain(name), o.exactly(o.View.Properties[name]))
+			how := o.exactly(o.View.Properties[name])
+			if slices.Contains(o.Withdrawn, name) {
+				how = fmt.Sprintf("nothing any more, since %s isn't given it (else %s)", o.Party, how)
+			}
+			fmt.Fprintf(s.out, "    %s: %s\n", plain(name), how)
 		}
 	}
 	if o.Held != "" {

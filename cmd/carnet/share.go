@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"carnet"
 	"carnet/access"
@@ -190,6 +191,9 @@ func writeShare(s streams, c api.CrossShare) error {
 	}
 	if c.View == nil {
 		return nil
+	}
+	if len(c.Withdrawn) > 0 {
+		fmt.Fprintf(s.out, "No longer given, since its avatar doesn't get it any more: %s.\n", plain(strings.Join(c.Withdrawn, ", ")))
 	}
 	fmt.Fprintf(s.out, "As far as this view goes, until %s:\n", moment(c.Until))
 	return writeJSON(s.out, c.View)

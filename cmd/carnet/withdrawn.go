@@ -16,21 +16,23 @@ import (
 )
 
 // withdrawn names the properties that an avatar keeps a last value of though
-// nothing in force gives them any more: no mapping's view, and no share's. A world
-// isn't told of views; they are known where the access file reaches the things
-// agents, too. Where a stream's source isn't known, nothing is named.
+// nothing in force gives them any more: no mapping's view, and no share's. The world
+// says so where it has been told; what older parties don't tell is found out where the
+// access file reaches the things agents, too. Where a stream's source isn't known,
+// nothing is named.
 func (c avatarShow) withdrawn(ctx context.Context, world *client.Client, i avatar.Info, state []carnet.Measurement) (names []string, err error) {
+	names = i.Withdrawn
 	views, ok := c.shares(ctx, world, i)
 	if !ok {
-		return nil, nil
+		return names, nil
 	}
 	mapped, ok, err := c.mappings(ctx, i)
 	if err != nil || !ok {
-		return nil, err
+		return names, err
 	}
 	views = append(views, mapped...)
 	for _, m := range state {
-		if !slices.ContainsFunc(views, func(v policy.View) bool { return gives(v, m.Name) }) {
+		if !slices.Contains(names, m.Name) && !slices.ContainsFunc(views, func(v policy.View) bool { return gives(v, m.Name) }) {
 			names = append(names, m.Name)
 		}
 	}

@@ -115,6 +115,8 @@ func TestShareWithAStrangeGiver(t *testing.T) {
 		"an end of no share":            {crossing.CallEnd, body(call{"share": carnet.NewShareID()}), carnet.NotFound},
 		"a question that can't be read": {crossing.CallHave, []byte(`"?"`), carnet.Malformed},
 		"a question about no share":     {crossing.CallHave, body(call{"share": carnet.NewShareID(), "stream": s.id}), carnet.NotFound},
+		"gifts that can't be read":      {crossing.CallGives, []byte(`{"shares": 1}`), carnet.Malformed},
+		"gifts that are no names":       {crossing.CallGives, body(call{"shares": []call{{"share": share.ID, "properties": []string{"\n"}}}}), carnet.Malformed},
 		"a wish for an avatar":          {carnet.CallMap, body(carnet.MapRequest{Stream: stream}), carnet.Forbidden},
 		"a key bag that is none":        {carnet.CallBag, []byte("keys"), carnet.Malformed},
 		"something that nobody knows":   {"share-all", nil, carnet.Malformed},

@@ -1,0 +1,134 @@
+package crossing
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"carnet"
+)
+
+// What a share gives is what its view and what the giver's own avatar is given have in
+// common. A property that the avatar loses stops without a word in the frames, so the
+// giver says it, at each connection and when it changes (docs/design/share.md).
+
+// CallGives says what shares give now: givesCall → nothing.
+const CallGives = "share-gives"
+
+type givesCall struct {
+	Shares []shareGives `json:"shares"`
+}
+
+type shareGives struct {
+	Share carnet.ShareID `json:"share"`
+	// Properties are names of the view's; absent: the giver doesn't know.
+	Properties *[]string `json:"properties,omitempty"`
+}
+
+func (g *shareGives) same(other *shareGives) bool {
+	if g.Properties == nil || other.Properties == nil {
+		return g.Properties == other.Properties
+	}
+	return slices.Equal(*g.Properties, *other.Properties)
+}
+
+// size is roughly how many bytes it takes in a call.
+func (g *shareGives) size() int {
+	n := 80
+	if g.Properties != nil {
+		for _, name := range *g.Properties {
+			n += len(name) + 4
+		}
+	}
+	return n
+}
+
+// maxGivesCall is how large a call with more than one share may be, roughly.
+const maxGivesCall = 128 << 10
+
+// tellGives tells the taker what flows gives now, where that isn't what it was told on this
+// connection. One that refuses it isn't told again on that connection.
+func (s *Source) tellGives(ctx context.Context) error {
+	changed := s.agent.World.GivesChanged() + 1 // 0: nothing was told yet
+	if changed == s.gives || s.onShelf {
+		return nil
+	}
+	var call givesCall
+	var told []*flowing
+	size := 0
+	for id, f := range s.shares {
+		now := shareGives{Share: id}
+		if names, known := s.agent.World.Gives(f.share.Avatar, f.share.View); known {
+			now.Properties = &names
+		}
+		if f.gives != nil && f.gives.same(&now) {
+			continue
+		}
+		if size += now.size(); size > maxGivesCall && len(told) > 0 {
+			if err := s.callGives(ctx, call, told); err != nil {
+				return err
+			}
+			call, told, size = givesCall{}, nil, now.size()
+		}
+		call.Shares, told = append(call.Shares, now), append(told, f)
+	}
+	if err := s.callGives(ctx, call, told); err != nil {
+		return err
+	}
+	s.gives = changed
+	return nil
+}
+
+func (s *Source) callGives(ctx context.Context, call givesCall, of []*flowing) error {
+	if len(of) == 0 {
+		return nil
+	}
+	body, err := json.Marshal(call)
+	if err != nil {
+		return err
+	}
+	_, err = s.call.Call(ctx, CallGives, body)
+	switch carnet.CodeOf(err) {
+	case "", carnet.Unavailable, carnet.NoSpace:
+		if err != nil {
+			return err
+		}
+	default: // for good: a taker that an older program runs has no word for it
+		s.agent.Log.Debug("a taker doesn't take what it is told of shares", "taker", s.to.Party, "err", err)
+	}
+	for i, f := range of {
+		f.gives = &call.Shares[i]
+	}
+	return nil
+}
+
+// heardGives notes what shares give. One that isn't taken any more is passed over.
+func (a *Agent) heardGives(ctx context.Context, giver carnet.PartyID, c givesCall) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	for i := range c.Shares {
+		t, err := a.of(giver, c.Shares[i].Share)
+		if err != nil || t.State == Ended {
+			continue
+		}
+		if err := a.World.ShareGives(ctx, t.For, t.ID, c.Shares[i].Properties); err != nil && carnet.CodeOf(err) != carnet.NotFound {
+			return err
+		}
+	}
+	return nil
+}
+
+// rouseForGives has every source look at what it gives, once what avatars are given has
+// changed.
+func (a *Agent) rouseForGives() {
+	now := a.World.GivesChanged()
+	if now == a.gives {
+		return
+	}
+	a.gives = now
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, s := range a.sources {
+		s.rouse()
+	}
+}

@@ -1,0 +1,92 @@
+package share_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"carnet"
+	"carnet/policy"
+)
+
+// gives tells a world what a stream of hub gives.
+func (h *hub) gives(w *world, s *stream, names ...string) {
+	h.p.t.Helper()
+	body, err := json.Marshal(carnet.Gives{Streams: []carnet.StreamGives{{Stream: s.id, Properties: append([]string{}, names...)}}})
+	if err != nil {
+		h.p.t.Fatal(err)
+	}
+	if _, err := w.agent.Call(h.p.t.Context(), "hub", carnet.CallGives, body); err != nil {
+		h.p.t.Fatal(err)
+	}
+}
+
+// What the giver's avatar isn't given any more the taker hears: as soon as it is so, and
+// once both can speak with each other again; it knows it after a restart. The end of the
+// share ends all of it.
+func TestWhatAShareGivesNoMore(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {"round": 10}, "stress": {}}}`)
+	s, own := p.hub.streams[0], p.hub.open(p.citadel, nil)
+	p.ours = own.avatar
+	share := p.take()
+	p.hub.send(s.seal(health, beat(0, 60), steps(0, 10)))
+	p.eventually("both are there", func() bool { return len(p.here(p.citadel, p.ours)) == 2 })
+	p.hub.gives(p.citadel, own)
+	is := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		defer func() {
+			if t.Failed() {
+				t.Logf("%s %v are withdrawn, want %v", when, got, want)
+			}
+		}()
+		p.eventually("what is withdrawn "+when, func() bool {
+			info, err := p.citadel.agent.Avatar(p.ours)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = info.Withdrawn
+			return slices.Equal(got, want)
+		})
+	}
+	known := func(when, want string) {
+		t.Helper()
+		p.eventually("what the share gives "+when, func() bool {
+			names, known := p.citadel.agent.ShareGave(p.ours, share.ID)
+			return fmt.Sprint(names, known) == want
+		})
+	}
+	known("while arena doesn't know", "[] false")
+	is("while arena doesn't know")
+	p.hub.gives(p.arena, s, "heart_rate", "steps", "speed")
+	known("then", "[heart_rate steps] true")
+	is("then")
+	p.hub.gives(p.arena, s, "heart_rate")
+	is("without steps", "steps")
+	info, err := p.arena.agent.Avatar(p.theirs)
+	if err != nil || !slices.Equal(info.Withdrawn, []string{"steps"}) {
+		t.Errorf("in arena %v are withdrawn, %v", info.Withdrawn, err)
+	}
+	p.restart(p.citadel)
+	is("after the taker's restart", "steps")
+	p.citadel.stop()
+	p.hub.gives(p.arena, s, "steps")
+	p.start(p.citadel)
+	is("after the taker was away", "heart_rate")
+	p.restart(p.arena)
+	p.hub.gives(p.arena, s, "steps", "heart_rate")
+	is("after the giver's restart")
+	// A stream of which the giver isn't told makes it unknown, here as there.
+	p.hub.open(p.arena, &p.theirs)
+	known("while arena isn't told of another stream", "[] false")
+	if _, known := p.arena.agent.Gives(p.theirs, policy.View{}); known {
+		t.Error("arena knows what a stream gives of which it isn't told")
+	}
+	p.hub.gives(p.arena, p.hub.streams[len(p.hub.streams)-1])
+	known("once it is told", "[heart_rate steps] true")
+	if err := p.arena.shares.StopGiving(t.Context(), share.ID, "operator", "enough"); err != nil {
+		t.Fatal(err)
+	}
+	is("after its end", "heart_rate", "steps")
+}
