@@ -360,6 +360,7 @@ export interface Grant {
   purpose: string;
   expires: string;
   by: string;
+  given: string;
   revoked?: string;
   revoked_by?: string;
 }
@@ -378,8 +379,10 @@ export interface Share {
   world: string;
   ours: string; // the avatar here
   purpose: string;
+  theirs: string; // the one there
   begun: string;
   view?: View;
+  withdrawn?: string[]; // of the view, what doesn't come any more
   until?: string;
   onward?: boolean;
   mandate?: string; // by which it is given
@@ -418,6 +421,62 @@ export interface Crossing {
   departure?: string;
   surveyed?: boolean;
   unfit?: number;
+  items?: MovingItem[];
+  alone?: boolean; // the item moves, and not the avatar
+}
+
+/** An item of a move; without as it ends with it. */
+export interface MovingItem {
+  id: string;
+  kind: string;
+  title: string;
+  as?: string;
+}
+
+/** An item that a world has or had. */
+export interface Item {
+  id: string;
+  state: string; // here, gone or retired
+  issuer: string; // did:key
+  world: string; // the issuer, as it calls itself
+  kind: string; // of the issuer's
+  title: string;
+  serial: number;
+  attributes: Record<string, number | string | boolean> | null;
+  issued: string;
+  avatar: string; // who has it, or had it last
+  since: string;
+  slot?: string; // where it is put on
+  as?: { kind: string; attributes: Record<string, number | string | boolean> | null }; // what it counts as here
+  moving?: boolean;
+  to?: string; // where it has gone
+  entries: number;
+  last: string; // SHA-256 of the newest entry of its chain
+}
+
+/** All that proves an item. */
+export interface ItemProof {
+  credential: string;
+  entries: string[]; // JWS
+}
+
+/** A view that was in force. */
+export interface ViewRecord {
+  policy_version: number;
+  time: string;
+  by: string;
+  view: View;
+  stopped?: boolean;
+}
+
+/** A request of an avatar's owner for a mandate at another world. */
+export interface MandateRequest {
+  id: string;
+  avatar: string;
+  request: { aud?: string; avatar?: string; purpose?: string; text?: string };
+  by: string;
+  made: string;
+  expires?: string; // of the mandate last given
 }
 
 export interface Label {
@@ -513,5 +572,17 @@ export interface Avatar {
   measurements: number;
   batches: number;
   properties: string[];
+  withdrawn?: string[]; // of these, what nothing gives any more
   latest?: string;
+}
+
+/** What a JWS says; the console checks no signature, whoever keeps it does. */
+export function claims(jws: string): Record<string, unknown> {
+  try {
+    const raw = atob((jws.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/"));
+    const v: unknown = JSON.parse(new TextDecoder().decode(Uint8Array.from(raw, (c) => c.charCodeAt(0))));
+    return typeof v === "object" && v !== null ? (v as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
 }

@@ -140,11 +140,12 @@ function Person({ who, left }: { who: Identity; left: () => void }) {
     <details class="person" ref={menu}>
       <summary>
         <span class="who">{who.name}</span>
-        <span class="unseen">, signed in as {who.role}: account</span>
+        <span class="unseen">, signed in{who.role !== who.name && ` as ${who.role}`}: account</span>
       </summary>
       <div class="sheet">
         <p>
-          Signed in as <strong>{who.name}</strong>, {who.role}
+          Signed in as <strong>{who.name}</strong>
+          {who.role !== who.name && `, ${who.role}`}
         </p>
         <dl>
           {who.parties.map((p) => (

@@ -3,15 +3,15 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, maySurvey, type Measurement, type Principal, type Refusal, said, type Share, state, type Thing } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
+import { Items } from "./itemlist.tsx";
+import { nameOf } from "./names.ts";
 import { type Line, Plot, type Range, Values as ValueTable } from "./plot.tsx";
-import { Choice, Counted, Empty, Failure, Figure, Loading, Section, Table } from "./ui.tsx";
+import { Choice, Counted, Empty, Failure, Figure, Loading, Rows, Section, Table } from "./ui.tsx";
 
 interface Found {
   world: string;
   avatar: Avatar;
 }
-
-const called = (a: Avatar): string => a.title || `avatar ${a.id.slice(0, 8)}`;
 
 export function Avatars({ who, place }: { who: Identity; place: string[] }) {
   const worlds = who.parties.filter((p) => p.role === "world" && p.as);
@@ -23,6 +23,8 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
     [who],
     5000,
   );
+  const things = useThings(who);
+  const called = (a: Avatar): string => nameOf(a.id, a.title, things ?? []);
   if (worlds.length === 0) {
     return (
       <>
@@ -49,7 +51,7 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
             items={data.map((f) => ({ href: to("avatars", f.world, f.avatar.id), title: called(f.avatar), more: `in ${f.world}`, now: f === found }))}
           />
           {found ? (
-            <One key={found.world + found.avatar.id} of={found} who={who} />
+            <One key={found.world + found.avatar.id} of={found} called={called(found.avatar)} who={who} things={things} />
           ) : (
             <Empty title="There is no such avatar.">
               See <a href={to("avatars")}>all avatars</a>.
@@ -61,15 +63,15 @@ export function Avatars({ who, place }: { who: Identity; place: string[] }) {
   );
 }
 
-function One({ of: { world, avatar }, who }: { of: Found; who: Identity }) {
+function One({ of: { world, avatar }, called, who, things }: { of: Found; called: string; who: Identity; things: Thing[] | undefined }) {
   const readable = mayRead(who.parties.find((p) => p.name === world));
   const shares = useShares(world, avatar);
-  const given = useGiven(who, avatar, shares);
+  const given = givenBy(avatar, things, shares);
   return (
     <article>
       <div class="title-row">
         <h2 class="big">
-          {called(avatar)} <span class="soft">in {world}</span>
+          {called} <span class="soft">in {world}</span>
         </h2>
         <dl class="figures inline">
           <Counted n={avatar.measurements} one="measurement" />
@@ -88,6 +90,7 @@ function One({ of: { world, avatar }, who }: { of: Found; who: Identity }) {
           <Empty title="Not for this role.">An auditor sees that there are measurements, and reads none.</Empty>
         </Section>
       )}
+      <Items world={world} avatar={avatar.id} />
       <Grants world={world} avatar={avatar} who={who} />
       <Shares of={shares} />
     </article>
@@ -125,28 +128,17 @@ function Grants({ world, avatar, who }: { world: string; avatar: Avatar; who: Id
           Give a grant after reading what it would mean: <code>carnet grant --help</code>
         </Empty>
       ) : (
-        <Table caption="Grants about this avatar">
-          <thead>
-            <tr>
-              <th scope="col">To</th>
-              <th scope="col">May</th>
-              <th scope="col">What</th>
-              <th scope="col">For</th>
-              <th scope="col">Until</th>
-            </tr>
-          </thead>
-          <tbody>
-            {data.grants.map((g) => (
-              <tr key={g.id}>
-                <td>{receiver(g, data.principals)}</td>
-                <td>{g.actions.join(", ")}</td>
-                <td>{Object.keys(g.view.properties).map(words).join(", ") || "nothing"}</td>
-                <td>{g.purpose}</td>
-                <td>{g.revoked ? <span class="trouble">revoked {date(g.revoked)}</span> : date(g.expires)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
+        <Rows
+          caption="Grants about this avatar"
+          columns={["To", "May", "What", "For", "Until"]}
+          rows={data.grants.map((g) => ({
+            key: g.id,
+            cells: [
+              receiver(g, data.principals), g.actions.join(", "), Object.keys(g.view.properties).map(words).join(", ") || "nothing", g.purpose,
+              g.revoked ? <span class="trouble">revoked {date(g.revoked)}</span> : date(g.expires),
+            ],
+          }))}
+        />
       )}
     </Section>
   );
@@ -171,26 +163,32 @@ function useShares(world: string, avatar: Avatar): Share[] | undefined {
   return data;
 }
 
-/**
- * Says whether something in force gives a property: a mapping's view, or a share.
- * Where not all that gives to the avatar is known, as to whom a things agent doesn't
- * show its mappings, undefined: then nothing is said.
- */
-function useGiven(who: Identity, avatar: Avatar, shares: Share[] | undefined): ((name: string) => boolean) | undefined {
+/** All things that who is signed in may see; undefined while they aren't there. */
+function useThings(who: Identity): Thing[] | undefined {
   const agents = who.parties.filter((p) => p.role === "things" && p.as);
   const { data } = useAsk<Thing[]>(
     async (signal) => (await Promise.all(agents.map(async (p) => (await askIfThere<{ things: Thing[] }>(p.name, "/v1/things", signal))?.things ?? []))).flat(),
-    [who, avatar.id],
+    [who],
     agents.length > 0 ? 5000 : 0,
   );
-  if (data === undefined || shares === undefined) return undefined;
-  const mappings = data.flatMap((t) => t.mappings).filter((m) => m.avatar === avatar.id);
-  if (mappings.length < avatar.streams - (avatar.shared_streams ?? 0)) return undefined;
+  return data;
+}
+
+/**
+ * Says whether something in force gives a property, as the world says or, where it
+ * hasn't been told, as far as can be seen: by a mapping's view, or a share. Where not all
+ * that gives to the avatar is known, as to whom a things agent doesn't show its
+ * mappings, nothing is said to be given no longer.
+ */
+function givenBy(avatar: Avatar, things: Thing[] | undefined, shares: Share[] | undefined): (name: string) => boolean {
+  const withdrawn = avatar.withdrawn ?? [];
+  const mappings = (things ?? []).flatMap((t) => t.mappings).filter((m) => m.avatar === avatar.id);
+  if (things === undefined || shares === undefined || mappings.length < avatar.streams - (avatar.shared_streams ?? 0)) return (name) => !withdrawn.includes(name);
   const views = [
     ...mappings.filter((m) => !m.stopped).map((m) => m.view),
     ...shares.filter((s) => s.direction === "taking" && s.ended === undefined).flatMap((s) => (s.view ? [s.view] : [])),
   ];
-  return (name) => views.some((v) => name in v.properties || name.split("/")[0]! in v.properties);
+  return (name) => !withdrawn.includes(name) && views.some((v) => name in v.properties || name.split("/")[0]! in v.properties);
 }
 
 /** How a share is, in a word or two. */
@@ -205,51 +203,40 @@ function Shares({ of }: { of: Share[] | undefined }) {
   if (of === undefined || of.length === 0) return null;
   return (
     <Section title="Shares with other worlds" note="Live, inside a peering, as both sides’ policies admit. The owner ends one by withdrawing its mandate.">
-      <Table caption="Shares of this avatar">
-        <thead>
-          <tr>
-            <th scope="col">Way</th>
-            <th scope="col">What</th>
-            <th scope="col">For</th>
-            <th scope="col">Since, until</th>
-            <th scope="col">Now</th>
-          </tr>
-        </thead>
-        <tbody>
-          {of.map((s) => (
-            <tr key={s.id}>
-              <td>
-                {s.direction === "giving" ? "gives to" : "takes from"} {s.world}
-              </td>
-              <td>
-                {s.view ? Object.keys(s.view.properties).map(words).join(", ") : "not known yet"}
-                {s.onward && <span class="soft"> may be passed on</span>}
-              </td>
-              <td>{s.purpose}</td>
-              <td>
-                {date(s.begun)}, {s.until ? date(s.until) : "–"}
-              </td>
-              <td class="says">
-                {standing(s)}
-                {s.mandate && !s.ended && (
-                  <>
-                    {" "}
-                    <span class="soft">
-                      to end it: <code>carnet owner withdraw {s.mandate.replace("urn:uuid:", "")}</code>
-                    </span>
-                  </>
-                )}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </Table>
+      <Rows
+        caption="Shares of this avatar"
+        columns={["Way", "What", "For", "Since, until", "Now"]}
+        rows={of.map((s) => ({
+          key: s.id,
+          cells: [
+            `${s.direction === "giving" ? "gives to" : "takes from"} ${s.world}`,
+            <>
+              {s.view ? Object.keys(s.view.properties).filter((n) => !s.withdrawn?.includes(n)).map(words).join(", ") || "nothing now" : s.ended ? "nothing" : "not known yet"}
+              {(s.withdrawn ?? []).length > 0 && <span class="soft"> no longer {s.withdrawn!.map(words).join(", ")}: {s.direction === "giving" ? "it isn’t given that" : `${s.world} isn’t given that`}</span>}
+              {s.onward && <span class="soft"> may be passed on</span>}
+            </>,
+            s.purpose,
+            `${date(s.begun)}, ${s.until ? date(s.until) : "–"}`,
+            <>
+              {standing(s)}
+              {s.mandate && !s.ended && (
+                <>
+                  {" "}
+                  <span class="soft">
+                    to end it: <code>carnet owner withdraw {s.mandate.replace("urn:uuid:", "")} --keystore FILE</code>
+                  </span>
+                </>
+              )}
+            </>,
+          ],
+        }))}
+      />
     </Section>
   );
 }
 
 /** What an avatar says, now and before. */
-function Values({ world, avatar, given }: { world: string; avatar: Avatar; given: ((name: string) => boolean) | undefined }) {
+function Values({ world, avatar, given }: { world: string; avatar: Avatar; given: (name: string) => boolean }) {
   const first = useAsk<Measurement[]>((signal) => state(world, avatar.id, signal), [world, avatar.id]);
   const [latest, setLatest] = useState(new Map<string, Measurement>());
   const takers = useRef(new Set<(ms: Measurement[]) => void>());
@@ -287,14 +274,14 @@ function Values({ world, avatar, given }: { world: string; avatar: Avatar; given
             {[...latest.values()]
               .sort((a, b) => a.n.localeCompare(b.n))
               .map((m) => (
-                <li key={m.n} class="card" data-state={m.n}>
+                <li key={m.n} class={given(m.n) ? "card" : "card old"} data-state={m.n}>
                   <span class="name">{words(m.n)}</span>
                   <span class="value">
                     {value(said(m))} <span class="unit">{unit(m.u)}</span>
                   </span>
                   <span class="soft">
                     {ago(m.t * 1000)}
-                    {given && !given(m.n) && ", no longer given"}
+                    {!given(m.n) && ", no longer given"}
                   </span>
                 </li>
               ))}

@@ -1,9 +1,9 @@
 import { useRef, useState } from "preact/hooks";
 
-import { askIfThere, asRefusal, type Avatar, type Crossing, type Identity, mayGovern, maySurvey, type Reached, type Refusal, tell } from "./api.ts";
-import { bytes, date, moment, plural } from "./format.ts";
+import { askIfThere, asRefusal, type Avatar, claims, type Crossing, type Identity, mayGovern, maySurvey, type Reached, type Refusal, tell } from "./api.ts";
+import { bytes, date, moment, plural, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
-import { arrived, type Move, merged, over, paced, said, stages, title } from "./moves.ts";
+import { alone, arrived, items, type Move, merged, over, paced, said, stages, title } from "./moves.ts";
 import { Choice, Counted, Download, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
 
 export function Crossings({ who, place }: { who: Identity; place: string[] }) {
@@ -65,7 +65,7 @@ export function Crossings({ who, place }: { who: Identity; place: string[] }) {
 
 /** Finds out how the avatar is called, in the world that shows it now. */
 async function named(m: Move, worlds: Reached[], names: Map<string, string>, signal: AbortSignal): Promise<void> {
-  if (names.has(m.id)) return;
+  if (names.has(m.id) || alone(m)) return;
   const [world, id] = arrived(m) ? [m.to, m.target?.crossing.ours] : [m.from, m.source?.crossing.ours ?? m.target?.crossing.theirs];
   if (id === undefined || !worlds.some((w) => w.name === world)) return;
   const a = await askIfThere<Avatar>(world, `/v1/avatars/${id}`, signal);
@@ -131,8 +131,28 @@ function One({ move: m, called, worlds, again }: { move: Move; called: string; w
           )}
         </Section>
       )}
+      <Carried move={m} />
       <Proof move={m} />
     </article>
+  );
+}
+
+/** The items of a move: what goes along, and what ends with it. */
+function Carried({ move: m }: { move: Move }) {
+  const all = items(m);
+  if (all.length === 0) return null;
+  return (
+    <Section title="Items" note={alone(m) ? "It moves by itself: the avatar that had it stays." : "What the avatar has comes along, or ends with the move, as its owner ordered."}>
+      <ul class="cards items">
+        {all.map((i) => (
+          <li key={i.id} class="card" data-item={i.id}>
+            <h3>{i.title}</h3>
+            <p class="soft">{words(i.kind)}</p>
+            <p>{i.as === undefined ? <span class="trouble">{over(m) || arrived(m) ? "It ended with the move." : "It ends with the move."}</span> : <>Counts in {m.to} as {words(i.as)}</>}</p>
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }
 
@@ -253,14 +273,3 @@ function Proof({ move: m }: { move: Move }) {
 
 /** A time that a message says. */
 const day = (v: unknown): string => (typeof v === "string" ? date(v) : "an unknown time");
-
-/** What a JWS says; the console checks no signature, whoever keeps it does. */
-function claims(jws: string): Record<string, unknown> {
-  try {
-    const raw = atob((jws.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/"));
-    const v: unknown = JSON.parse(new TextDecoder().decode(Uint8Array.from(raw, (c) => c.charCodeAt(0))));
-    return typeof v === "object" && v !== null ? (v as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
-}

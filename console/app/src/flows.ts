@@ -24,7 +24,8 @@ export interface Flow {
   from: string;
   to: string;
   what: string; // what is counted
-  perSecond?: number; // undefined: not known yet
+  perSecond?: number; // over the last seconds; undefined: not known yet
+  over?: number; // how many seconds that are
   now?: number; // of what is not a rate
   all?: number;
   trouble?: string; // what is wrong with it
@@ -115,11 +116,17 @@ const points = ["Devices", "R1", "R2", "R4", "R5"];
 
 const kept = 60;
 
+/** How long a rate is of, in seconds: what comes in bursts doesn't flicker. */
+const span = 10;
+
+interface Counted {
+  samples: { all: number; time: number }[]; // the oldest is the last that is so old as a rate is long
+  recent: number[]; // rates from one answer to the next
+}
+
 /** Works out flows from one answer to the next. */
 export class Meter {
-  private last = new Map<string, { all: number; time: number }>();
-  private recent = new Map<string, number[]>();
-  private rates = new Map<string, number>();
+  private counted = new Map<string, Counted>();
 
   take(who: Identity, answers: Answer[]): Flow[] {
     return counters(who, answers).map((c) => {
@@ -129,20 +136,22 @@ export class Meter {
       if (c.all === undefined) return f;
       f.all = c.all;
       const key = c.id + c.what;
-      const before = this.last.get(key);
-      if (before === undefined || c.all < before.all) {
-        this.last.set(key, { all: c.all, time: c.time });
-      } else if (c.time > before.time) {
-        const r = (c.all - before.all) / (c.time - before.time);
-        this.last.set(key, { all: c.all, time: c.time });
-        this.recent.set(key, [...(this.recent.get(key) ?? []), r].slice(-kept));
-        // What comes in bursts is shown by its mean over three answers.
-        const some = this.recent.get(key)!.slice(-3);
-        this.rates.set(key, some.reduce((a, b) => a + b, 0) / some.length);
+      const now = { all: c.all, time: c.time };
+      let n = this.counted.get(key);
+      const last = n?.samples.at(-1);
+      if (n === undefined || last === undefined || now.all < last.all) {
+        this.counted.set(key, (n = { samples: [now], recent: [] }));
+      } else if (now.time > last.time) {
+        n.recent = [...n.recent, (now.all - last.all) / (now.time - last.time)].slice(-kept);
+        n.samples.push(now);
+        while (now.time - n.samples[1]!.time >= span) n.samples.shift();
       }
-      const r = this.rates.get(key);
-      if (r !== undefined) f.perSecond = r;
-      f.recent = this.recent.get(key) ?? [];
+      const [first, newest] = [n.samples[0]!, n.samples.at(-1)!];
+      if (newest.time > first.time) {
+        f.over = newest.time - first.time;
+        f.perSecond = (newest.all - first.all) / f.over;
+      }
+      f.recent = n.recent;
       return f;
     });
   }

@@ -60,3 +60,6 @@ export function bytes(n: number): string {
 
 /** One or many of something. */
 export const plural = (n: number, one: string, many = one + "s"): string => `${count(n)} ${n === 1 ? one : many}`;
+
+/** Several names in a sentence. */
+export const named = (ns: string[]): string => (ns.length < 2 ? (ns[0] ?? "") : `${ns.slice(0, -1).join(", ")} and ${ns.at(-1)}`);

@@ -1,5 +1,5 @@
 // What two worlds tell of one move, put together.
-import type { Crossing, CrossingProgress } from "./api.ts";
+import type { Crossing, CrossingProgress, MovingItem } from "./api.ts";
 import { bytes } from "./format.ts";
 
 interface Side {
@@ -41,13 +41,23 @@ export function over({ source, target }: Move): boolean {
 /** Whether the avatar lives in the world that it was to move to. */
 export const arrived = ({ source, target }: Move): boolean => target?.crossing.state === "home" || source?.crossing.state === "gone";
 
-/** How an avatar is called whose name isn't known. */
-export const title = (m: Move): string => `avatar ${(m.source?.crossing.ours ?? m.target?.crossing.theirs ?? m.target?.crossing.ours ?? "").slice(0, 8)}`;
+/** The item that moves without its avatar. */
+export const alone = ({ source, target }: Move): MovingItem | undefined => {
+  const c = target?.crossing ?? source?.crossing;
+  return c?.alone ? c.items?.[0] : undefined;
+};
+
+/** What goes along with an avatar, and what ends with it; or the item that moves by itself. */
+export const items = ({ source, target }: Move): MovingItem[] => target?.crossing.items ?? source?.crossing.items ?? [];
+
+/** How what moves is called whose name isn't known. */
+export const title = (m: Move): string => alone(m)?.title ?? `avatar ${(m.source?.crossing.ours ?? m.target?.crossing.theirs ?? m.target?.crossing.ours ?? "").slice(0, 8)}`;
 
 /** What its state means, in words. */
 export function said(m: Move): string {
   const target = m.target?.crossing.state;
   const source = m.source?.crossing.state;
+  if (arrived(m) && alone(m)) return `it is in ${m.to} now`;
   if (arrived(m)) return over(m) ? `it lives in ${m.to} now` : `it lives in ${m.to} now, and is being deleted in ${m.from}`;
   if (target === "dropped" || source === "kept") return `it stays in ${m.from}`;
   if (target === "leaving") return "it was called off; the registrar is asked to decide abort";

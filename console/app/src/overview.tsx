@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { askIfThere, type Identity, maySurvey, type Peer, type Reached } from "./api.ts";
 import { useFlows } from "./asking.ts";
 import type { Answer, Flow } from "./flows.ts";
-import { bytes, count, plural, rate } from "./format.ts";
+import { bytes, count, named, plural, rate } from "./format.ts";
 import { to, useAsk, useWidth } from "./hooks.ts";
 import { Picture, roleNames } from "./picture.tsx";
 import { Counted, Empty, Failure, Figure, Loading, Section, sentence, Table } from "./ui.tsx";
@@ -31,7 +31,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers === undefined && <Loading what="the parties" />}
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
       {asked && (
-        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds. How the parties are is for their administrators and auditors." : "Counted by the parties themselves, every two seconds. What avatars of one world read of each other (R3) has no row: they read as people and programs do, and are counted there (R4)."}>
+        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds." : "Counted by the parties themselves, every two seconds. What avatars of one world read of each other (R3) has no row: they read as people and programs do, and are counted there (R4)."}>
           <Table caption="What goes over each reference point" whole>
             <thead>
               <tr>
@@ -63,13 +63,14 @@ export function Overview({ who }: { who: Identity }) {
       )}
       {answers !== undefined && (
         <Section title="Parties">
-          <ul class="cards">
-            {[...answers].sort((a, b) => order.indexOf(a.party.role) - order.indexOf(b.party.role)).map((a) => (
+          {answers.some(tells) && <ul class="cards">
+            {answers.filter(tells).sort((a, b) => order.indexOf(a.party.role) - order.indexOf(b.party.role)).map((a) => (
               <li key={a.party.name} class="card">
-                <Card of={a} who={who} />
+                <Card of={a} />
               </li>
             ))}
-          </ul>
+          </ul>}
+          <Untold answers={answers.filter((a) => !tells(a))} who={who} />
         </Section>
       )}
     </>
@@ -99,14 +100,29 @@ const Spark = ({ of }: { of: number[] }) => {
 
 const order: Reached["role"][] = ["things", "world", "dpm", "depot"];
 
-function Card({ of: { party, status, error }, who }: { of: Answer; who: Identity }) {
+/** Whether there is something to show of how a party is. */
+const tells = (a: Answer): boolean => a.status !== undefined || (a.error !== undefined && a.error.status !== 403) || maySurvey(a.party);
+
+/** Of which parties nothing is told, and why: once, however many they are. */
+function Untold({ answers, who }: { answers: Answer[]; who: Identity }) {
+  if (answers.length === 0) return null;
+  const none = answers.filter((a) => !a.party.as).map((a) => a.party.name);
+  const shy = answers.filter((a) => a.party.as).map((a) => a.party.name);
+  return (
+    <p class="soft untold">
+      {shy.length > 0 && <>How things stand at {named(shy)} is shown to their administrators and auditors; what concerns you is under <a href={to("things")}>Things</a> and <a href={to("avatars")}>Avatars</a>. </>}
+      {none.length > 0 && <>For {named(none)} {who.name} has no token: the operator can give one, under this name, to the console’s access file. </>}
+      Their lights in the picture are grey where nothing is known.
+    </p>
+  );
+}
+
+function Card({ of: { party, status, error } }: { of: Answer }) {
   return (
     <>
       <h3>
         {party.name} <span class="soft">{roleNames[party.role]}</span>
       </h3>
-      {party.as && !status && !error && <p class="soft">As {party.as}, {who.name} may not see how {party.name} is. {party.role === "things" ? <a href={to("things")}>See your things</a> : party.role === "world" ? <a href={to("avatars")}>See its avatars</a> : null}</p>}
-      {!party.as && <p class="soft">{who.name} has no token for {party.name}: its operator can give one, under this name, to the console’s access file.</p>}
       {error && <Failure what={`${party.name}:`} error={error} />}
       {status?.things && (
         <dl class="figures">

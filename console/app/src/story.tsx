@@ -1,18 +1,19 @@
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 
+import { asActs, type Known } from "./acts.ts";
 import { askIfThere, type Avatar, type Crossing, type Identity, type Job, maySurvey, type Module, type Share, type Thing } from "./api.ts";
 import { useFlows } from "./asking.ts";
 import { count, moment } from "./format.ts";
 import { useAsk, useWidth } from "./hooks.ts";
 import { merged } from "./moves.ts";
 import { Picture } from "./picture.tsx";
-import { drawn, now, past, type Sentence, type Told } from "./telling.ts";
+import { type Acts, drawn, noActs, now, past, type Sentence, type Told } from "./telling.ts";
 import { Empty, Failure, Loading, Section, sentence } from "./ui.tsx";
 
-const nothing: Told = { things: [], avatars: [], jobs: [], modules: [], moves: [], shares: [] };
+const nothing: Omit<Told, "acts"> = { things: [], avatars: [], jobs: [], modules: [], moves: [], shares: [] };
 
 /** Asks whoever may be asked for what is told. */
-async function told(who: Identity, signal: AbortSignal): Promise<Told> {
+async function told(who: Identity, signal: AbortSignal): Promise<Omit<Told, "acts">> {
   const may = who.parties.filter((p) => p.as !== undefined);
   const worlds = may.filter((p) => p.role === "world");
   const surveyed = worlds.filter(maySurvey);
@@ -40,10 +41,12 @@ const mostTold = 30;
 
 export function Story({ who }: { who: Identity }) {
   const { answers, flows } = useFlows(who);
-  const { data, error, again } = useAsk<Told>((signal) => told(who, signal), [who], 2000);
+  const { data, error, again } = useAsk<Omit<Told, "acts">>((signal) => told(who, signal), [who], 2000);
+  const known = useRef<Known>(new Map());
+  const acts = useAsk<Acts>((signal) => asActs(who, known.current, signal), [who], 10_000);
   const [box, width] = useWidth<HTMLDivElement>();
   const [whole, setWhole] = useState(false);
-  const t = data ?? nothing;
+  const t: Told = { ...(data ?? nothing), acts: acts.data ?? noActs };
   const happening = now(t, answers ?? [], flows);
   const happened = past(t);
   const limited = who.parties.some((p) => p.role === "world" && !maySurvey(p));
@@ -54,7 +57,7 @@ export function Story({ who }: { who: Identity }) {
       <div class="picture" ref={box}>
         {width > 0 && <Picture width={width} who={who} answers={answers ?? []} flows={drawn(t, flows)} more="What happens is said below." />}
       </div>
-      {error && <Failure what="Not everything can be told." error={error} again={again} />}
+      {(error ?? acts.error) && <Failure what="Not everything can be told." error={(error ?? acts.error)!} again={error ? again : acts.again} />}
       {(data === undefined || answers === undefined) && !error && <Loading what="the story" />}
       {answers !== undefined && (
         <Section title="Now" note={limited ? "As far as those may know who you are to the parties." : "As the parties tell it, every two seconds."}>

@@ -1,10 +1,12 @@
 // What the parties tell, as a story: what is happening now and what happened before, in
 // sentences. Pure.
-import type { Avatar, Module, Share, Thing } from "./api.ts";
+import type { Avatar, Grant, MandateRequest, Mapping, Module, Principal, Refused, Share, Thing, ViewRecord } from "./api.ts";
 import type { Answer, Flow } from "./flows.ts";
-import { rate, words } from "./format.ts";
+import { date, named, plural, rate, words } from "./format.ts";
 import { to } from "./hooks.ts";
-import { arrived, type Move, over, said as saidOfMove, title } from "./moves.ts";
+import { type Chain, placeOf } from "./items.ts";
+import { alone, arrived, items, type Move, over, said as saidOfMove, title } from "./moves.ts";
+import { nameOf as nameBy } from "./names.ts";
 import { called, type Ordered, running, said as saidOfJob, where } from "./work.ts";
 
 /** What was told, by whoever could be asked. */
@@ -15,7 +17,21 @@ export interface Told {
   modules: { world: string; module: Module }[];
   moves: Move[];
   shares: { world: string; share: Share }[];
+  acts: Acts;
 }
+
+/** What people did, which is asked for less often. */
+export interface Acts {
+  views: { agent: string; thing: Thing; mapping: Mapping; views: ViewRecord[] }[];
+  refused: { agent: string; thing: Thing; code: string; n: number; last: Refused }[];
+  grants: { world: string; grant: Grant }[];
+  principals: Principal[];
+  requests: { world: string; request: MandateRequest }[];
+  shares: { world: string; share: Share }[]; // that who may not see all shares of a world sees of avatars
+  chains: Chain[];
+}
+
+export const noActs: Acts = { views: [], refused: [], grants: [], principals: [], requests: [], shares: [], chains: [] };
 
 /** A sentence, and where there is more about it. */
 export interface Sentence {
@@ -33,27 +49,27 @@ export interface Happened extends Sentence {
 
 /** How an avatar is called. */
 const nameOf = (t: Told, world: string, id: string | undefined): string =>
-  t.avatars.find((a) => a.world === world && a.avatar.id === id)?.avatar.title || `avatar ${(id ?? "").slice(0, 8)}`;
+  nameBy(id ?? "", t.avatars.find((a) => a.world === world && a.avatar.id === id)?.avatar.title, t.things.map((x) => x.thing));
 
 /** Which avatar of its source moves. */
 const leaver = ({ source, target }: Move): string | undefined => source?.crossing.ours ?? target?.crossing.theirs;
 
 const mover = (t: Told, m: Move): string => {
+  if (alone(m)) return title(m);
   // One that has moved since is where it moved to.
   const since = t.moves.filter((o) => o !== m && o.from === m.from && leaver(o) !== undefined && leaver(o) === leaver(m));
   for (const side of [m.target, m.source, ...since.map((o) => o.target)]) {
     const found = side && t.avatars.find((a) => a.world === side.party && a.avatar.id === side.crossing.ours)?.avatar.title;
     if (found) return found;
   }
-  return title(m);
+  const left = leaver(m);
+  return left === undefined ? title(m) : nameOf(t, m.from, left);
 };
 
 const lower = (s: string): string => s.charAt(0).toLowerCase() + s.slice(1);
 
 /** A job in a sentence's middle. */
 const work = ({ job: j }: Ordered): string => (j.module !== undefined ? called(j) : `${/^[aeiou]/i.test(called(j)) ? "an" : "a"} ${lower(called(j))}`);
-
-const named = (ns: string[]): string => (ns.length < 2 ? (ns[0] ?? "") : `${ns.slice(0, -1).join(", ")} and ${ns.at(-1)}`);
 
 /** What is happening, the unusual first. */
 export function now(t: Told, answers: Answer[], flows: Flow[]): Sentence[] {
@@ -88,9 +104,10 @@ function flowing(t: Told, f: Flow): Omit<Sentence, "key"> | undefined {
       return { says: moving ? `${who} tell${who === "The devices" || who.includes(" and ") ? "" : "s"} ${f.to} ${much}` : `No device tells ${f.to} anything`, href: to("things") };
     }
     case "R1": {
-      if (!moving) return { says: `${f.to} gets nothing of ${f.from} at the moment` };
       const got = t.things.flatMap((x) => (x.agent === f.from ? x.thing.mappings : [])).filter((m) => m.world === f.to && !m.stopped);
       const what = [...new Set(got.flatMap((m) => Object.keys(m.view.properties)))].map(words);
+      if (!moving && what.length === 0) return { says: `${f.to} gets nothing of ${f.from}` };
+      if (!moving) return { says: `Nothing came from ${f.from} to ${f.to} in the last ${Math.round(f.over ?? 0)} s`, more: `its owner lets it have ${named(what)}`, href: to("avatars") };
       return { says: `${f.from} passes on to ${f.to} ${much}`, ...(what.length > 0 && { more: `its owner lets it have ${named(what)}` }), href: to("avatars") };
     }
     case "R2":
@@ -112,24 +129,18 @@ export function past(t: Told): Happened[] {
   for (const { agent, thing } of t.things) add(thing.added, { key: `thing ${thing.id}`, says: `${thing.title} became a thing of ${agent}`, href: to("things", agent, thing.id) });
   for (const { world, avatar } of t.avatars) {
     // One that has moved there began with the move, which says so itself.
-    if (t.moves.some((m) => m.to === world && m.target?.crossing.ours === avatar.id)) continue;
+    if (t.moves.some((m) => !alone(m) && m.to === world && m.target?.crossing.ours === avatar.id)) continue;
     add(avatar.created, { key: `avatar ${world} ${avatar.id}`, says: `${nameOf(t, world, avatar.id)} became an avatar in ${world}`, href: to("avatars", world, avatar.id) });
   }
-  for (const { world, share: s } of t.shares) {
-    if (s.direction !== "giving" && t.shares.some((o) => o.share.id === s.id && o.share.direction === "giving")) continue; // its giver tells it
-    const [from, taker] = s.direction === "giving" ? [world, s.world] : [s.world, world];
-    const whose = nameOf(t, world, s.ours);
-    const href = to("avatars", world, s.ours);
-    add(s.begun, { key: `share ${s.id}`, says: `${from} began to share ${s.view ? named(Object.keys(s.view.properties).map(words)) : "something"} of ${whose} with ${taker}, for ${s.purpose}`, href });
-    if (s.ended) add(s.ended.time, { key: `share end ${s.id}`, says: `The share of ${whose} from ${from} to ${taker} ended`, more: s.ended.why, href });
-  }
+  for (const e of [...shared(t), ...people(t), ...ofItems(t)]) add(e.when, e);
   for (const m of t.moves) {
     const href = to("crossings", m.id);
     const who = mover(t, m);
     add(m.begun, { key: `move ${m.id}`, says: `${m.to} was asked to take ${who} from ${m.from}`, href });
     const since = (state: string): string | undefined => (m.target?.crossing.steps ?? []).concat(m.source?.crossing.steps ?? []).find((s) => s.state === state)?.time;
     add(since("frozen"), { key: `frozen ${m.id}`, says: `${m.from} fixed what moves of ${who}, and released it`, href });
-    add(since("home") ?? since("gone"), { key: `home ${m.id}`, says: `${who} came to live in ${m.to}`, href });
+    const along = items(m).filter((i) => i.as !== undefined).map((i) => i.title);
+    if (!alone(m)) add(since("home") ?? since("gone"), { key: `home ${m.id}`, says: `${who} came to live in ${m.to}`, ...(along.length > 0 && { more: `with ${named(along)}` }), href });
     add(since("dropped") ?? since("kept"), { key: `kept ${m.id}`, says: `${who} stays in ${m.from}`, ...(m.target?.crossing.why && { more: m.target.crossing.why }), href });
   }
   for (const { world, module: m } of t.modules) {
@@ -151,6 +162,112 @@ export function past(t: Told): Happened[] {
   }
   // What began and ended in one second has ended after it began.
   return list.map((e, i) => ({ e, i })).sort((p, q) => q.e.at - p.e.at || q.i - p.i).map(({ e }) => e);
+}
+
+/** A sentence about a moment, as a party says it. */
+interface Dated extends Sentence {
+  when: string | undefined;
+}
+
+/** How shares began, were refused and ended. */
+function shared(t: Told): Dated[] {
+  const list: Dated[] = [];
+  const all = [...t.shares, ...t.acts.shares.filter((a) => !t.shares.some((s) => s.world === a.world && s.share.id === a.share.id))];
+  for (const { world, share: s } of all) {
+    const gives = s.direction === "giving";
+    if (!gives && all.some((o) => o.share.id === s.id && o.share.direction === "giving")) continue; // its giver tells it
+    const [from, taker] = gives ? [world, s.world] : [s.world, world];
+    const whose = nameOf(t, from, gives ? s.ours : s.theirs);
+    const href = to("avatars", world, s.ours);
+    if (!s.view) {
+      // Nothing was ever shared: it was asked for.
+      const asks = `${taker} asked ${from} for what ${whose} is given, for ${s.purpose}`;
+      if (s.ended) list.push({ when: s.ended.time, key: `refused ${s.id}`, says: `${asks}, and was refused`, more: s.ended.why, trouble: true, href });
+      else list.push({ when: s.begun, key: `share ${s.id}`, says: asks, more: `${from} hasn’t answered yet`, href });
+      continue;
+    }
+    list.push({ when: s.begun, key: `share ${s.id}`, says: `${from} began to share ${named(Object.keys(s.view.properties).map(words)) || "nothing"} of ${whose} with ${taker}, for ${s.purpose}`, href });
+    if (s.ended) list.push({ when: s.ended.time, key: `share end ${s.id}`, says: `The share of ${whose} from ${from} to ${taker} ended`, more: s.ended.why, href });
+  }
+  return list;
+}
+
+/** By what a mapping changes when nobody gave a command. */
+const because: Record<string, string> = { move: "the avatar has moved", peering: "the peering has changed", erasure: "the avatar is erased" };
+
+/** What people did: views, grants, mandates; and what was refused. */
+function people(t: Told): Dated[] {
+  const list: Dated[] = [];
+  for (const { agent, thing, mapping: m, views } of t.acts.views) {
+    const href = to("things", agent, thing.id);
+    views.forEach((v, i) => {
+      const by = because[v.by];
+      const what = named(Object.keys(v.view.properties).map(words)) || "nothing";
+      const key = `view ${m.id} ${v.policy_version}`;
+      const who = v.by || "its owner";
+      if (v.stopped) list.push({ when: v.time, key, says: by ? `${m.world} gets nothing more of ${thing.title}` : `${who} ended what ${m.world} gets of ${thing.title}`, more: by ?? `${m.world} keeps what it has, as the view let it`, href });
+      else if (i === 0) list.push({ when: v.time, key, says: by ? `${m.world} gets ${what} of ${thing.title}` : `${who} let ${m.world} have ${what} of ${thing.title}`, ...(by && { more: by }), href });
+      else {
+        const before = Object.keys(views[i - 1]!.view.properties);
+        const gone = before.filter((n) => !(n in v.view.properties)).map(words);
+        list.push({
+          when: v.time, key, says: by ? `What ${m.world} gets of ${thing.title} changed` : `${who} changed what ${m.world} gets of ${thing.title}`,
+          more: `${by ? by + ": " : ""}${what}${gone.length > 0 ? `, and no longer ${named(gone)}` : ""}`, href,
+        });
+      }
+    });
+  }
+  for (const { agent, thing, code, n, last } of t.acts.refused) {
+    list.push({ when: last.time, key: `refusals ${agent} ${thing.id} ${code}`, says: `${agent} refused ${plural(n, "message")} of ${thing.title}, this the last: ${words(code)}`, more: last.reason, trouble: true, href: to("things", agent, thing.id) });
+  }
+  for (const { world, grant: g } of t.acts.grants) {
+    const href = to("avatars", world, g.avatar);
+    const whose = nameOf(t, world, g.avatar);
+    const whom = receiver(t, world, g);
+    const what = named(Object.keys(g.view.properties).map(words)) || "nothing";
+    list.push({ when: g.given, key: `grant ${g.id}`, says: `${g.by} granted ${whom} ${what} of ${whose} in ${world}, for ${g.purpose}`, more: `to ${named(g.actions)}, until ${date(g.expires)}`, href });
+    if (g.revoked) list.push({ when: g.revoked, key: `revoked ${g.id}`, says: `${g.revoked_by ?? "Somebody"} took back what ${whom} was granted of ${whose} in ${world}`, href });
+    else if (Date.parse(g.expires) < Date.now()) list.push({ when: g.expires, key: `expired ${g.id}`, says: `What ${whom} was granted of ${whose} in ${world} ended`, more: "its time was over", href });
+  }
+  for (const { world, request: r } of t.acts.requests) {
+    const at = r.request.aud?.replace("urn:carnet:party:", "") ?? "another world"; // as it calls itself
+    const about = nameOf(t, at, r.request.avatar);
+    list.push({
+      when: r.made, key: `request ${r.id}`, says: `${world} asked the owner of ${about} in ${at} for a mandate, for ${r.request.purpose ?? "a purpose"}`,
+      more: `${r.request.text ? `“${r.request.text}” ` : ""}${r.expires ? `Signed by its owner, the last until ${date(r.expires)}` : "Its owner hasn’t signed"}`, href: to("avatars", world, r.avatar),
+    });
+  }
+  return list;
+}
+
+/** To whom a grant is. */
+function receiver(t: Told, world: string, { to: r }: Grant): string {
+  if (r.application) return `the application ${t.acts.principals.find((p) => p.id === r.application)?.name ?? r.application.slice(0, 8)}`;
+  return r.avatar ? nameOf(t, world, r.avatar) : `an avatar of ${r.platform ?? "another world"}`;
+}
+
+/** What happened to items, as their chains say. */
+function ofItems(t: Told): Dated[] {
+  return t.acts.chains.flatMap((c) => {
+    if (c.entries.length === 0) return [{ when: c.item.since, key: `item ${c.item.id} gone`, says: `${c.item.title}, ${c.item.kind} no. ${c.item.serial}, left ${c.world} for ${c.item.to ?? "another world"}` }];
+    return c.entries.map((e, i): Dated => {
+      const at = placeOf(c, e, t.acts.chains);
+      const has = nameOf(t, at ?? "", e.avatar);
+      const called = `${c.item.title}, ${c.item.kind} no. ${c.item.serial}`;
+      const base = { when: e.time, key: `item ${c.item.id} ${i}`, href: to("avatars", c.world, c.item.avatar) };
+      switch (e.what) {
+        case "issued":
+          return { ...base, says: `${at ?? c.item.world} issued ${called}, to ${has}` };
+        case "given":
+          return { ...base, says: `${nameOf(t, at ?? "", c.entries[i - 1]?.avatar)} gave ${called} to ${has}` };
+        case "moved":
+          return { ...base, says: `${called} came to ${at ?? "another world"}, with ${has}` };
+        case "retired":
+          return { ...base, says: `${called} is retired`, more: `by ${at ?? "its world"}, for ever` };
+      }
+      return { ...base, says: `${called}: ${e.what}` };
+    });
+  });
 }
 
 /** What is drawn beside what flows: jobs at DPMs, and moves. */

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, follow, history, state, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
+import { ask, askIfThere, follow, history, state, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Page, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
 import { ago, count, date, plural, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
@@ -32,7 +32,10 @@ export function Things({ who, place }: { who: Identity; place: string[] }) {
       </>
     );
   }
-  const found = data?.find((f) => f.party === place[0] && f.thing.id === place[1]) ?? (place.length === 0 ? data?.[0] : undefined);
+  // Who chose none is shown the one that sends; it stays the one while others send.
+  const first = useRef<string | undefined>(undefined);
+  if (data !== undefined && !data.some((f) => f.thing.id === first.current)) first.current = sending(data)?.thing.id;
+  const found = data?.find((f) => f.party === place[0] && f.thing.id === place[1]) ?? (place.length === 0 ? data?.find((f) => f.thing.id === first.current) : undefined);
   return (
     <>
       <h1>Things</h1>
@@ -62,6 +65,12 @@ export function Things({ who, place }: { who: Identity; place: string[] }) {
       )}
     </>
   );
+}
+
+/** The thing that is connected, and of these the one that has measured something last. */
+function sending(all: Found[]): Found | undefined {
+  const last = ({ thing }: Found): string => thing.properties.map((p) => p.last_time ?? "").sort().at(-1) ?? "";
+  return [...all].sort((a, b) => Number(b.thing.connected > 0) - Number(a.thing.connected > 0) || last(b).localeCompare(last(a)))[0];
 }
 
 /** How long the live plots look back, in seconds. */
@@ -102,6 +111,17 @@ function add(series: Series, ms: Measurement[]): void {
   }
 }
 
+/** What the plots show, as it is in the history. */
+async function before(world: string, avatar: string, signal: AbortSignal): Promise<Measurement[]> {
+  const all: Measurement[] = [];
+  for (let from: number | undefined = Date.now() / 1000 - back; from !== undefined && all.length < 50_000; ) {
+    const page: Page = await history(world, avatar, { from }, signal);
+    all.push(...page.measurements);
+    from = page.next;
+  }
+  return all;
+}
+
 /** Follows what every world gets, as far as who is signed in may read there. */
 function useWorlds(mappings: Mapping[], who: Identity): World[] {
   const series = useRef(new Map<string, Series>());
@@ -117,12 +137,12 @@ function useWorlds(mappings: Mapping[], who: Identity): World[] {
       series.current.set(w, s);
       const leave = new AbortController();
       let stop = (): void => {};
-      // What was before comes first, so that the plots aren't empty: the last of each,
-      // however old it is, then what the plots show.
-      state(world, avatar, leave.signal)
+      // What was before comes first, so that the plots aren't empty: what they show, then
+      // the last of each, however old it is.
+      before(world, avatar, leave.signal)
         .then((ms) => add(s, ms), () => {})
-        .then(() => history(world, avatar, { from: Date.now() / 1000 - back }, leave.signal))
-        .then((p) => add(s, p.measurements), () => {})
+        .then(() => state(world, avatar, leave.signal))
+        .then((ms) => add(s, ms), () => {})
         .finally(() => {
           if (leave.signal.aborted) return;
           stop = follow(world, avatar, (ms) => add(s, ms), (is) => states.current.set(w, is));
@@ -167,7 +187,12 @@ function useShares(mappings: Mapping[]): Share[] {
 }
 
 /** The share by which a world gets a property of another one. */
-const shareOf = (w: World, name: string): Share | undefined => w.shares.find((s) => s.view !== undefined && (name in s.view.properties || name.split("/")[0]! in s.view.properties));
+const shareOf = (w: World, name: string): Share | undefined => w.shares.find((s) => inView(s, name) && !isWithdrawn(s, name));
+
+const inView = (s: Share, name: string): boolean => s.view !== undefined && (name in s.view.properties || name.split("/")[0]! in s.view.properties);
+
+/** Whether a share's own giver isn't given a property any more. */
+const isWithdrawn = (s: Share, name: string): boolean => (s.withdrawn ?? []).some((n) => n === name || n === name.split("/")[0]);
 
 function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity; changed: () => void }) {
   const mappings = thing.mappings.filter((m) => !m.stopped);
@@ -209,8 +234,9 @@ function One({ of: { party, thing }, who, changed }: { of: Found; who: Identity;
                   </p>
                   {w.gives.map((s) => (
                     <p key={s.id} class="shared-on">
-                      Shared on to {s.world}: {Object.keys(s.view?.properties ?? {}).map(words).join(", ") || "nothing"}, for {s.purpose}, since {date(s.begun)}
+                      Shared on to {s.world}: {Object.keys(s.view?.properties ?? {}).filter((n) => !isWithdrawn(s, n)).map(words).join(", ") || "nothing"}, for {s.purpose}, since {date(s.begun)}
                       {s.onward && ", and may be passed on there"}
+                      {(s.withdrawn ?? []).length > 0 && <span class="soft"> No longer {s.withdrawn!.map(words).join(", ")}, since {w.mapping.world} isn’t given that.</span>}
                       {s.held && <span class="trouble"> Nothing comes across: {s.held}.</span>}
                     </p>
                   ))}
@@ -309,6 +335,7 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
     .filter((w) => w.readable && w.series.has(main.name))
     .map((w) => ({ name: w.mapping.world, colour: w.colour, times: w.series.get(main.name)!.times, values: w.series.get(main.name)!.values }));
   const title = words(group.name);
+  const silent = !lines.some((l) => l.times.some((t) => t >= range.from));
   const plotted = numeric && lines.length > 0;
   return (
     <li class="property card">
@@ -318,7 +345,8 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
         <span class="soft">{main.last_time ? `measured ${ago(main.last_time)}` : "not measured yet"}</span>
       </header>
       <div class={plotted ? "columns" : "columns plotless"}>
-        {plotted && (
+        {plotted && silent && <Silent worlds={worlds} lines={lines} />}
+        {plotted && !silent && (
           <div>
             <Plot lines={lines} range={range} label={`${title}, last two minutes`} unit={unit(main.unit)} height={170} />
             <Values lines={lines} unit={unit(main.unit)} label={title} />
@@ -331,6 +359,17 @@ function PropertyRow({ group, worlds }: { group: Group; worlds: World[] }) {
         </dl>
       </div>
     </li>
+  );
+}
+
+/** What stands where nothing is to be drawn: since when nothing came, and where what came before is. */
+function Silent({ worlds, lines }: { worlds: World[]; lines: Line[] }) {
+  const last = Math.max(...lines.map((l) => l.times.at(-1) ?? 0));
+  const w = worlds.find((w) => w.mapping.world === lines.find((l) => l.times.at(-1) === last)?.name);
+  return (
+    <p class="silent">
+      Nothing came in the last two minutes; the last was measured {ago(last * 1000)}. {w && <a href={to("avatars", w.mapping.world, w.mapping.avatar)}>See the history</a>}
+    </p>
   );
 }
 
@@ -358,6 +397,7 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   const gives = gets(w, group.leaves[0]!.name);
   const had = !gives && (sent > 0 || last.length > 0);
   const share = shareOf(w, group.leaves[0]!.name);
+  const over = gives ? undefined : w.shares.find((s) => inView(s, group.leaves[0]!.name)); // it gave it
   const u = unit(group.leaves[0]!.unit);
   const own = howExactly(w.mapping.view.properties[group.name], u);
   // What is shared is as exact as the giver has it, at most.
@@ -371,7 +411,7 @@ function Side({ world: w, group }: { world: World; group: Group }) {
       <dd class="now">
         {last.length > 0 ? last.map((m) => `${value(said(m))} ${unit(m.u)}`.trim()).join(", ") : had ? "no longer given" : !gives ? "withheld" : !w.readable ? "not shown to you" : sent > 0 ? "nothing kept" : "nothing yet"}
       </dd>
-      {had && last.length > 0 && <dd class="no-longer">No longer given; the last it got.</dd>}
+      {had && last.length > 0 && <dd class="no-longer">No longer given{over && `, since ${over.world} isn’t given it any more`}; the last it got{last[0] && `, ${ago(last[0].t * 1000)}`}.</dd>}
       {exactly && <dd class="how-exactly">{exactly}</dd>}
       {share && <dd class="by-share">From {share.world}, by a share{own && shared && `, ${shared}`}.</dd>}
       <dd class="soft">

@@ -96,6 +96,35 @@ export const Table = ({ caption, children, whole }: { caption: string; children:
   </div>
 );
 
+/** A table whose rows are cards on a phone, each cell with its column's name. */
+export const Rows = ({ caption, columns, rows }: { caption: string; columns: string[]; rows: { key: string; cells: ComponentChildren[] }[] }) => (
+  <div class="scroll whole rows" role="region" aria-label={caption} tabIndex={0}>
+    <table role="table">
+      <caption class="unseen">{caption}</caption>
+      <thead role="rowgroup">
+        <tr role="row">
+          {columns.map((c) => (
+            <th key={c} scope="col" role="columnheader">
+              {c}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        {rows.map((r) => (
+          <tr key={r.key} role="row">
+            {r.cells.map((cell, i) => (
+              <td key={columns[i]} role="cell" data-column={columns[i]} class={i === columns.length - 1 ? "says" : undefined}>
+                <span>{cell}</span>
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  </div>
+);
+
 /** What the page has, as a file. It is made when it is asked for, and forgotten. */
 export const Download = ({ name, type, content, children }: { name: string; type: string; content: BlobPart; children: string }) => (
   <button

@@ -128,8 +128,9 @@ export function ChangeView({ party, thing, mapping, close }: { party: string; th
                     </label>
                   )}
                   <label>
-                    At most one each
-                    <input type="text" pattern="([0-9]+(\.[0-9]+)?(ms|s|m|h))+" title="A time such as 1s, 30s, 5m or 1h" placeholder="no limit" value={r.rate} onInput={(e) => change(i, { rate: e.currentTarget.value })} />
+                    At most one per
+                    <input type="text" pattern="([0-9]+(\.[0-9]+)?(ms|s|m|h))+" title="A time such as 1s, 30s, 5m or 1h" placeholder="no limit" aria-describedby={`${title}-${i}`} value={r.rate} onInput={(e) => change(i, { rate: e.currentTarget.value })} />
+                    <span class="soft hint" id={`${title}-${i}`}>a time, such as 10s, 5m or 1h</span>
                   </label>
                   {Object.keys(r.rest).length > 0 && <p class="soft">Also kept: {Object.keys(r.rest).map(words).join(", ")}</p>}
                 </div>

@@ -110,6 +110,42 @@ test("a thing's values arrive live in each world, as its view shows them", limit
   await page.context().close();
 });
 
+test("plots begin with what was before; what is silent says so; the thing that sends is shown first", limit, async () => {
+  const description = {
+    "@context": ["https://www.w3.org/2022/wot/td/v1.1", { carnet: "urn:carnet:td#" }], title: "A band", securityDefinitions: { none: { scheme: "nosec" } }, security: "none",
+    properties: { heart_rate: { type: "number", unit: "beat/min", "carnet:sensitivity": ["personal", "health"], "carnet:linger": "PT0S", forms: [{ href: "x" }] } },
+  };
+  const band = await town.ask("hub", "POST", "/v1/things", { owner: "owner", description });
+  const { avatar } = await town.ask("hub", "POST", `/v1/things/${band.id}/mappings`, { world: "clinic", view: { properties: { heart_rate: {} }, purposes: ["care"] } });
+  const sent = town.publish(JSON.stringify([{ n: "heart_rate", u: "beat/min", v: 61, t: Date.now() / 1000 - 300 }]), { id: band.id, password: band.password });
+  assert.equal(sent.status, 0, String(sent.stderr));
+  await until("the band's heart rate", async () => (await town.ask("clinic", "GET", `/v1/avatars/${avatar}`)).measurements === 1);
+  const clinic = town.access.avatars.find((a) => a.world === "clinic").id;
+  await until("a minute of history", async () => Date.now() - Date.parse((await town.ask("clinic", "GET", `/v1/avatars/${clinic}`)).created) > 45_000, 60_000);
+  const page = await town.signedIn("owner");
+  await go(page, "Things");
+  await page.getByRole("heading", { name: "Watch", exact: true }).waitFor();
+  const names = await page.getByRole("navigation", { name: "Things" }).locator(".title").allTextContents();
+  assert.equal(names[0], "A band", "others are before it in the list");
+  const plot = page.getByRole("img", { name: /heart rate, last two minutes.*clinic: \d+ values/ });
+  await plot.waitFor();
+  const count = parseInt(/clinic: (\d+) values/.exec(await plot.getAttribute("aria-label"))[1]);
+  assert.ok(count > 30, `${count} values of 45 s are drawn at first`);
+  await page.getByRole("link", { name: "A band" }).click();
+  await page.getByText(/^Nothing came in the last two minutes; the last was measured [56] min ago\. See the history$/).waitFor();
+  assert.equal(await page.locator(".property .plot").count(), 0);
+  // The avatar has no title: it is called by its thing, for whom the agent shows that.
+  await page.getByRole("link", { name: "Its avatar" }).click();
+  await page.getByRole("heading", { name: "A band in clinic" }).waitFor();
+  await page.getByRole("link", { name: /^A band\s*in clinic/ }).waitFor();
+  await go(page, "Story");
+  const told = page.getByRole("region", { name: "What happened" });
+  await told.getByText("A band became an avatar in clinic.").waitFor();
+  await told.getByText(/let clinic have heart rate of A band\.$/).waitFor();
+  await town.collect(page);
+  await page.context().close();
+});
+
 test("changing arena's view shows its effect", limit, async () => {
   const page = await town.signedIn("owner");
   await go(page, "Things");
@@ -117,12 +153,13 @@ test("changing arena's view shows its effect", limit, async () => {
   const dialog = page.getByRole("dialog", { name: "What arena gets" });
   await dialog.waitFor();
   const heart = dialog.getByRole("group", { name: "heart rate" });
+  await heart.getByText("a time, such as 10s, 5m or 1h").waitFor();
   // What a party refuses is shown, and nothing is lost of what was typed.
-  await heart.getByLabel("At most one each").fill("99999h");
+  await heart.getByLabel("At most one per").fill("99999h");
   await heart.getByLabel("Nearest").fill("20");
   await dialog.getByRole("button", { name: "Save" }).click();
   await dialog.getByText("Not changed.").waitFor();
-  await heart.getByLabel("At most one each").fill("1s");
+  await heart.getByLabel("At most one per").fill("1s");
   await dialog.getByRole("group", { name: "speed" }).getByRole("checkbox").uncheck();
   await dialog.getByRole("button", { name: "Save" }).click();
   await dialog.waitFor({ state: "detached" });
@@ -133,6 +170,17 @@ test("changing arena's view shows its effect", limit, async () => {
   await page.locator('[data-world="arena"][data-property="speed"]').getByText(/withheld: the view does not name it/).waitFor();
   // It had some: what it keeps is said not to be given any more, here and with the avatar.
   await page.locator('[data-world="arena"][data-property="speed"] .no-longer').waitFor();
+  // And what arena shared of it on: citadel isn't told anything of arena's view but this.
+  await page.locator('[data-world="citadel"][data-property="speed"]').getByText(/^No longer given, since arena isn’t given it any more; the last it got, /).waitFor();
+  await page.getByText(/Shared on to citadel: heart rate, for fitness, .* No longer speed, since arena isn’t given that\./).waitFor();
+  const citadel = town.access.avatars.find((a) => a.world === "citadel").id;
+  assert.deepEqual((await town.ask("citadel", "GET", `/v1/avatars/${citadel}`)).withdrawn, ["speed"]);
+  const operator = await town.signedIn();
+  await operator.goto(`${town.base}/#/avatars/citadel/${citadel}`);
+  await operator.locator('[data-state="speed"]').getByText(/, no longer given$/).waitFor();
+  assert.equal(await operator.locator('[data-state="heart_rate"]').getByText("no longer given").count(), 0);
+  await operator.getByRole("row", { name: /takes from arena heart rate no longer speed: arena isn’t given that/ }).waitFor();
+  await operator.context().close();
   const thing = await town.ask("hub", "GET", `/v1/things/${town.access.things[0].id}`);
   const view = thing.mappings.find((m) => m.world === "arena").owner_view;
   assert.deepEqual(view, { properties: { heart_rate: { round: 20, rate: "1s" } }, purposes: ["fitness"] });
@@ -182,9 +230,9 @@ test("peers are told by the parties; grants and shares are shown where a world h
   // The demo's own: arena gives, citadel takes.
   await page.goto(`${town.base}/#/avatars/arena/${id}`);
   await page.getByRole("region", { name: "Grants", exact: true }).getByText(/in citadel$/).waitFor();
-  await page.getByRole("row", { name: /gives to citadel heart rate, speed fitness .* in force to end it: carnet owner withdraw [0-9a-f-]{36}/ }).waitFor();
+  await page.getByRole("row", { name: /gives to citadel heart rate no longer speed: it isn’t given that fitness .* in force to end it: carnet owner withdraw [0-9a-f-]{36} --keystore FILE$/ }).waitFor();
   await page.goto(`${town.base}/#/avatars/citadel/${town.access.avatars.find((a) => a.world === "citadel").id}`);
-  await page.getByRole("row", { name: /takes from arena heart rate, speed fitness .* in force/ }).waitFor();
+  await page.getByRole("row", { name: /takes from arena heart rate no longer speed: arena isn’t given that fitness .* in force/ }).waitFor();
   await page.locator('[data-state="speed"] .value').waitFor();
   const says = (what) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(what) });
   const view = { properties: { heart_rate: { round: 5 } } };
@@ -206,10 +254,22 @@ test("a move is shown step by step: called off, ordered, over, with its proof", 
   fs.writeFileSync(view, '{"properties":{"heart_rate":{},"speed":{}},"purposes":["fitness"]}');
   const { avatar } = JSON.parse(town.carnet("thing", "map", town.access.things[0].id, "--world", "arena", "--view", view, "--title", "Second runner", "--json", ...town.owner));
   await until("measurements of the second avatar", async () => (await town.ask("arena", "GET", `/v1/avatars/${avatar}`)).measurements > 0);
-  const begin = (file) => JSON.parse(town.carnet("avatar", "move", avatar, "--from", "arena", "--to", "citadel", "--request", file, "--json"));
+  // It has a sword, which comes along as a blade, and a ticket, which ends.
+  const { issuer } = await town.ask("arena", "GET", "/v1/accepted-items");
+  await town.ask("citadel", "PUT", "/v1/accepted-items", { issuer, kind: "sword", as: "blade", attributes: { damage: { as: "power", max: 50 } } });
+  const sword = await town.ask("arena", "POST", "/v1/items", { avatar, kind: "sword", title: "Oathkeeper", attributes: { damage: 12, cursed: false } });
+  const ticket = await town.ask("arena", "POST", "/v1/items", { avatar, kind: "ticket", title: "Ticket" });
+  const begin = (file) => JSON.parse(town.carnet("avatar", "move", avatar, "--from", "arena", "--to", "citadel", "--items", sword.id, "--leave", "--request", file, "--json"));
   const page = await town.signedIn();
   await go(page, "Crossings");
   await page.getByText("Nothing has moved yet.").waitFor();
+  await page.goto(`${town.base}/#/avatars/arena/${avatar}`);
+  const item = page.locator(`[data-item="${sword.id}"]`);
+  await item.getByRole("heading", { name: "Oathkeeper" }).waitFor();
+  await item.getByText("sword no. 1 of arena").waitFor();
+  await item.getByText("cursed false, damage 12").waitFor();
+  await item.locator("summary").click();
+  await item.getByText(/: issued avatar [0-9a-f]{8}, signed by arena$/).waitFor();
 
   const first = begin("first.json");
   await page.goto(`${town.base}/#/crossings/${first.id}`);
@@ -247,12 +307,26 @@ test("a move is shown step by step: called off, ordered, over, with its proof", 
   assert.ok(told.amount.measurements > 0);
   await page.getByRole("region", { name: "What moved" }).getByText(String(told.amount.measurements), { exact: true }).first().waitFor();
   await page.getByText("Every batch has been opened at its new home, and fits.").waitFor();
+  const carried = page.getByRole("region", { name: "Items" });
+  await carried.locator(`[data-item="${sword.id}"]`).getByText("Counts in citadel as blade").waitFor();
+  await carried.locator(`[data-item="${ticket.id}"]`).getByText("It ended with the move.").waitFor();
   for (const name of ["decision", "departure"]) {
     const got = page.waitForEvent("download");
     await page.getByRole("row", { name: new RegExp(`^${name}`) }).getByRole("button", { name: "Get it" }).click();
     assert.equal(fs.readFileSync(await (await got).path(), "utf8"), told[name], `the ${name} as citadel has it`);
   }
   assert.equal(await page.getByRole("button", { name: "Call it off" }).count(), 0, "it is over");
+  // There it is what citadel takes it for, and what proves it has come along.
+  await page.goto(`${town.base}/#/avatars/citadel/${told.ours}`);
+  await item.getByText("Counts in citadel as").waitFor();
+  await item.getByText("power 12", { exact: true }).waitFor();
+  await item.locator("summary").click();
+  await item.getByText(/: came from another world /).waitFor();
+  const proved = page.waitForEvent("download");
+  await item.getByRole("button", { name: "Get what proves it" }).click();
+  const proof = path.join(town.dir, "proof.json");
+  fs.copyFileSync(await (await proved).path(), proof);
+  assert.equal(JSON.parse(fs.readFileSync(proof, "utf8")).entries.length, 2);
   await town.collect(page);
   await page.context().close();
 });
@@ -424,6 +498,52 @@ test("a job at a DPM: what would leave, progress, and a DPM that lied", limit, a
   await page.context().close();
 });
 
+test("what a world asks for and is refused is no share", limit, async () => {
+  const of = (world) => town.access.avatars.find((a) => a.world === world).id;
+  await assert.rejects(town.ask("citadel", "POST", "/v1/shares", { world: "arena", avatar: of("arena"), for: of("citadel"), purpose: "coaching" }));
+  town.publish(JSON.stringify([{ n: "no_such_property", v: 1 }]));
+  const page = await town.signedIn();
+  await page.goto(`${town.base}/#/avatars/citadel/${of("citadel")}`);
+  await page.getByRole("row", { name: /takes from arena nothing coaching .* refused: / }).waitFor();
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("what comes in bursts is shown by its mean, and what doesn't come says so", limit, async () => {
+  const page = await town.signedIn();
+  const things = await town.ask("hub", "GET", "/v1/things");
+  const status = await town.ask("hub", "GET", "/v1/status");
+  const began = Date.now();
+  let asked = 0;
+  let comes = true;
+  await page.route("**/api/hub/v1/status", (r) => r.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify({ ...status, time: new Date(began + 2000 * ++asked).toISOString() }) }));
+  await page.route("**/api/hub/v1/things", (r) => {
+    const all = structuredClone(things);
+    // Twenty measurements in one of four answers: 2 or 2.5 a second.
+    const mappings = all.things.flatMap((t) => t.mappings);
+    for (const m of mappings) for (const g of m.got) g.sent = 0;
+    mappings.find((m) => m.world === "citadel").got[0].sent = comes ? 20 * Math.floor(asked / 4) : 0;
+    return r.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(all) });
+  });
+  await page.reload();
+  const flow = page.locator('[data-flow="hub>citadel"]');
+  await until("a whole span", async () => asked > 10);
+  const seen = new Set();
+  await until("three bursts", async () => {
+    seen.add(await flow.textContent());
+    return asked > 20;
+  }, 60_000);
+  for (const text of seen) assert.match(text, /^[1-4]\.\d measurements\/s$/);
+  comes = false;
+  await go(page, "Story");
+  const now = page.getByRole("region", { name: "Now" });
+  await now.getByText(/^Nothing came from hub to citadel in the last 10 s\.$/).waitFor();
+  await now.getByText(/^Its owner lets it have .*$/).first().waitFor();
+  assert.equal(await page.getByText("gets nothing of hub").count(), 0);
+  await town.collect(page);
+  await page.context().close();
+});
+
 test("the story tells what happens now, and what happened, along the picture", limit, async () => {
   const page = await town.signedIn();
   await go(page, "Story");
@@ -448,6 +568,15 @@ test("the story tells what happens now, and what happened, along the picture", l
   await past.getByText("Second runner stays in arena.").waitFor();
   await past.getByText("Arena fixed what moves of Second runner, and released it.").waitFor();
   await past.getByText("Arena began to share heart rate and speed of", { exact: false }).waitFor();
+  await past.getByText(/^Oathkeeper, sword no\. 1 came to citadel, with Second runner\.$/i).waitFor();
+  await past.getByText(/^Arena issued Oathkeeper, sword no\. 1, to /).waitFor();
+  await past.getByText(/^Ticket, ticket no\. 1 is retired\.$/).waitFor();
+  await past.getByText("With Oathkeeper.").waitFor();
+  // What people did.
+  await past.getByText("Heart rate, and no longer speed.").waitFor();
+  await past.getByText(/^Citadel asked arena for what .* is given, for coaching, and was refused\.$/).waitFor();
+  assert.equal(await past.getByText(/began to share something|for coaching ended/).count(), 0);
+  await past.getByText(/^Hub refused \d+ messages? of Watch, this the last: not in description\.$|^Hub refused \d+ messages? of Watch, this the last: .*$/).first().waitFor();
   await past.getByRole("link", { name: "Second runner came to live in citadel." }).click();
   await page.getByRole("heading", { name: "Second runner from arena to citadel" }).waitFor();
   // A job that runs elsewhere, a move under way, and a party that is away, as they are told.
@@ -503,13 +632,15 @@ test("an owner sees what an owner may", limit, async () => {
   const refused = [];
   page.on("response", (r) => r.status() >= 400 && refused.push(`${r.status()} ${r.url()}`));
   await page.reload();
-  await page.getByText("owner has no token for vault").waitFor();
-  await page.getByText("As user, owner may not see how hub is.").waitFor();
+  const untold = page.locator(".untold");
+  await untold.waitFor();
+  assert.match(await untold.textContent(), /^How things stand at arena, citadel, clinic and hub is shown to their administrators and auditors; what concerns you is under Things and Avatars\. For vault owner has no token: /);
+  assert.equal(await page.getByText(/may not see|administrators and auditors; what/).count(), 1, "it is said once, of all of them");
   await until("a rate of the owner's own things", async () => /^(?!0 )[\d.]+ \w+\/s/.test(await page.locator('[data-flow="hub>clinic"]').textContent()));
   assert.match(await page.locator('[data-flow="arena>citadel"]').textContent(), /1 share/);
   await go(page, "Things");
   await page.goto(`${town.base}/#/things/hub/${town.access.things[0].id}`);
-  await page.getByText(/Shared on to citadel: heart rate, speed, for fitness, since /).waitFor();
+  await page.getByText(/Shared on to citadel: heart rate, for fitness, since .* No longer speed, since arena isn’t given that\./).waitFor();
   await go(page, "Crossings");
   await page.getByText("Nothing to show you here.").waitFor();
   await go(page, "Jobs");
@@ -522,7 +653,15 @@ test("an owner sees what an owner may", limit, async () => {
   assert.deepEqual(refused.splice(0), [`403 ${town.base}/api/clinic/v1/jobs`]);
   await go(page, "Story");
   await page.getByText("As far as those may know who you are to the parties.").waitFor();
-  await page.getByRole("region", { name: "What happened" }).getByText("Watch became a thing of hub.").waitFor();
+  const happened = page.getByRole("region", { name: "What happened" });
+  const whole = happened.getByRole("button", { name: /^Show all/ });
+  await happened.getByText("Watch became a thing of hub.").waitFor();
+  await happened.getByText(/^Arena began to share heart rate and speed of .* with citadel, for fitness\.$/).waitFor();
+  if (await whole.count()) await whole.click();
+  await happened.getByText(/^Owner changed what arena gets of Watch\.$/).first().waitFor();
+  await happened.getByText("Heart rate, and no longer speed.").waitFor();
+  await happened.getByText(/ granted an avatar of citadel heart rate and speed of .* in arena, for fitness\.$/).waitFor();
+  await happened.getByText(/^Citadel asked the owner of runner in arena for a mandate, for fitness\.$/i).waitFor();
   assert.equal(await page.getByText(/query|came to live/).count(), 0);
   await go(page, "Avatars");
   await page.getByRole("heading", { name: "State" }).waitFor();
@@ -559,6 +698,9 @@ test("an auditor sees how things are, and reads and changes nothing", limit, asy
   assert.equal(await page.getByRole("button", { name: /Repeat|Withdraw|Get it/ }).count() + (await page.getByRole("link", { name: "New job" }).count()), 0);
   await page.goto(`${town.base}/#/jobs/new`);
   await page.getByText("A world’s administrator orders jobs.").waitFor();
+  await page.locator("summary").filter({ hasText: "auditor" }).click();
+  assert.equal((await page.locator(".person .sheet p").first().textContent()).trim(), "Signed in as auditor");
+  assert.equal(await page.locator(".person summary").textContent(), "auditor, signed in: account");
   assert.deepEqual(refused, []);
   await page.context().close();
 });
@@ -766,6 +908,12 @@ test("nothing is wider than a phone", limit, async () => {
   await go(page, "Avatars");
   await page.getByRole("img", { name: /from/ }).waitFor();
   await fits("an avatar");
+  await page.goto(`${town.base}/#/avatars/arena/${town.access.avatars.find((a) => a.world === "arena").id}`);
+  await page.getByText(/^carnet owner withdraw [0-9a-f-]{36} --keystore FILE$/).waitFor();
+  for (const rows of await page.locator(".rows").all()) {
+    assert.deepEqual(await rows.evaluate((e) => [e.scrollWidth - e.clientWidth, ...[...e.querySelectorAll("td *")].filter((c) => c.getBoundingClientRect().right > 360).map((c) => c.textContent)]), [0], "nothing of a row is cut");
+  }
+  assert.equal(await page.locator(".rows td").first().evaluate((e) => getComputedStyle(e, "::before").content), '"To"');
   await go(page, "Crossings");
   await page.locator('[data-step="cleared"].done').waitFor();
   await fits("a crossing");

@@ -122,11 +122,13 @@ export class Town {
   }
 
   /** Publishes as the demo's watch, with Mosquitto's client. */
-  publish(payload) {
-    const t = this.access.things[0];
+  publish(payload, as = {}) {
+    const watch = this.access.things[0];
+    const t = { ...watch, ...as };
+    const topic = watch.topic_measurements.replaceAll(watch.id, t.id);
     const [host, port] = this.access.parties.find((p) => p.name === t.party).mqtt.split(":");
     const ca = this.access.parties.find((p) => p.name === t.party).ca_file;
-    return spawnSync("mosquitto_pub", ["-h", host, "-p", port, "--cafile", ca, "-u", t.id, "-P", t.password, "-q", "1", "-V", "5", "-i", "test", "-t", t.topic_measurements, "-m", payload], { timeout: 20_000 });
+    return spawnSync("mosquitto_pub", ["-h", host, "-p", port, "--cafile", ca, "-u", t.id, "-P", t.password, "-q", "1", "-V", "5", "-i", "test", "-t", topic, "-m", payload], { timeout: 20_000 });
   }
 }
 
