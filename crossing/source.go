@@ -317,7 +317,7 @@ func (s *Source) close() {
 		}
 	}
 	clear(s.shares)
-	s.begun, s.changes, s.gives = make(map[carnet.ShareID]bool), 0, 0
+	s.begun, s.changes = make(map[carnet.ShareID]bool), 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begunAll, s.filling = false, false

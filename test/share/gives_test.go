@@ -70,6 +70,11 @@ func TestWhatAShareGivesNoMore(t *testing.T) {
 	}
 	p.restart(p.citadel)
 	is("after the taker's restart", "steps")
+	back := p.copied(p.citadel)
+	p.hub.gives(p.arena, s, "heart_rate", "steps")
+	is("with steps again")
+	back()
+	is("once a taker that is an older copy is told")
 	p.citadel.stop()
 	p.hub.gives(p.arena, s, "steps")
 	p.start(p.citadel)
@@ -85,6 +90,17 @@ func TestWhatAShareGivesNoMore(t *testing.T) {
 	}
 	p.hub.gives(p.arena, p.hub.streams[len(p.hub.streams)-1])
 	known("once it is told", "[heart_rate steps] true")
+	// Another share is told of each stream that the taker enters.
+	other := p.hub.open(p.citadel, nil)
+	second, err := p.citadel.shares.Take(t.Context(), "arena", p.theirs, other.avatar, "fitness")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hub.send(s.seal(health, beat(9, 69), steps(9, 90)))
+	p.eventually("what the second share gives", func() bool {
+		names, known := p.citadel.agent.ShareGave(other.avatar, second.ID)
+		return known && slices.Equal(names, []string{"heart_rate", "steps"})
+	})
 	if err := p.arena.shares.StopGiving(t.Context(), share.ID, "operator", "enough"); err != nil {
 		t.Fatal(err)
 	}
