@@ -200,6 +200,11 @@ func TestReadingAbroadBesideADemo(t *testing.T) {
 		t.Errorf("the jobs are\n%s", out)
 	}
 	b.refuses("there is no job "+nobody, "job", "show", demoFile, nobody)
+
+	// So is a share that is ended.
+	share := reads[[]shareOf](b.user, "share", "list", demoFile)[0].ID.String()
+	b.sees([]string{share, "It ended at "}, "share", "stop", demoFile, share)
+	b.refuses("there is no share "+nobody+" in arena, citadel, clinic; see: carnet share list", "share", "stop", demoFile, nobody)
 }
 
 // TestARecoveryIsToldBesideADemo brings an avatar home by its passport, and tells its
