@@ -60,7 +60,7 @@ func TestASourceThatLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
 			s.ask()
-			s.order(time.Second)
+			s.order(time.Minute)
 			c.lie(s)
 			s.goOn()
 			if name == "nothing, until the time is over" {
