@@ -25,7 +25,7 @@ type script struct {
 	sort func([]*file.Recording) []*sensor
 	// generate makes the recordings that are played beside the given ones.
 	generate func(given []*file.Recording, length time.Duration) ([]*file.Recording, error)
-	needs    []string // what must be measured for what it tells of
+	needs    []string                                                                 // what must be measured for what it tells of
 	prepare  func(s *setup, ctx context.Context, o Options, answered time.Time) error // before anything is played; nil: nothing
 	acts     []act
 	// hold is before which act the devices wait in the middle of what they have to send.
