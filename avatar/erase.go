@@ -173,6 +173,9 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 		// Nothing is folded meanwhile, and what was folded of it isn't shown any more.
 		a.foldMu.Lock()
 		a.mu.Lock()
+		if s.gives != givesNothing {
+			a.givesChanged.Add(1)
+		}
 		s.ended, s.gone, s.unsaved, s.gives = true, true, true, givesNothing
 		a.erased[s.id] = by
 		a.mu.Unlock()

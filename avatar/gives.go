@@ -90,12 +90,20 @@ func has(list, name string) bool { return strings.Contains(list, "\n"+name+"\n")
 func (a *Agent) takeGives(ctx context.Context, from carnet.PartyID, told []carnet.StreamGives) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
+	of := make(map[*Avatar][]given)
 	for i := range told {
 		s := a.stream(told[i].Stream)
 		if s == nil || s.sender != from {
 			continue
 		}
-		if err := a.setGives(ctx, s, &told[i].Properties); err != nil {
+		now, err := a.givesOf(from, &told[i].Properties)
+		if err != nil {
+			return err
+		}
+		of[s.avatar] = append(of[s.avatar], given{s, now})
+	}
+	for v, all := range of {
+		if err := a.setGives(ctx, v, all); err != nil {
 			return err
 		}
 	}
@@ -111,29 +119,43 @@ func (a *Agent) ShareGives(ctx context.Context, id carnet.AvatarID, share carnet
 	if err != nil {
 		return err
 	}
+	var all []given
 	for _, s := range a.streamsOf(v) {
 		if by, ok := a.shareOf(s.id); !ok || by.ID != share {
 			continue
 		}
-		if err := a.setGives(ctx, s, names); err != nil {
+		now, err := a.givesOf(s.sender, names)
+		if err != nil {
 			return err
 		}
+		all = append(all, given{s, now})
 	}
-	return nil
+	return a.setGives(ctx, v, all)
 }
 
-// setGives keeps what a stream gives. The caller holds changeMu.
-func (a *Agent) setGives(ctx context.Context, s *stream, names *[]string) error {
-	now, err := a.givesOf(s.sender, names)
-	if err != nil || s.ended || s.gives == now {
-		return err
+// given is what a stream gives now.
+type given struct {
+	stream *stream
+	now    gives
+}
+
+// setGives keeps what streams of an avatar give, in one commit. The caller holds changeMu.
+func (a *Agent) setGives(ctx context.Context, v *Avatar, all []given) error {
+	all = slices.DeleteFunc(all, func(g given) bool { return g.stream.ended || g.stream.gives == g.now })
+	if len(all) == 0 {
+		return nil
 	}
-	before := a.noteGives(s, now)
-	if err := a.saveAvatar(ctx, s.avatar, s.avatar.streams, nil); err != nil {
-		a.noteGives(s, before)
-		return err
+	before := make([]gives, len(all))
+	for i, g := range all {
+		before[i] = a.noteGives(g.stream, g.now)
 	}
-	return nil
+	err := a.saveAvatar(ctx, v, v.streams, nil)
+	if err != nil {
+		for i, g := range slices.Backward(all) {
+			a.noteGives(g.stream, before[i])
+		}
+	}
+	return err
 }
 
 // noteGives takes up what a stream gives, and returns what it gave before. The caller

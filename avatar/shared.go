@@ -187,6 +187,7 @@ func (a *Agent) grow(ctx context.Context, v *Avatar, s *stream, item ledger.Item
 	a.avatars[v.id] = v
 	a.streams[s.id] = s
 	a.mu.Unlock()
+	a.givesChanged.Add(1) // what it gives isn't known yet
 	a.recorded()
 	a.demandMu.Lock()
 	defer a.demandMu.Unlock()

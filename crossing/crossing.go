@@ -36,6 +36,8 @@ import (
 // World is the world on whose side this is: an *avatar.Agent.
 type World interface {
 	Avatar(carnet.AvatarID) (avatar.Info, error)
+	// Properties are those of an avatar's state.
+	Properties(carnet.AvatarID) ([]policy.Property, error)
 	// Bounds are what an avatar's owner lets be done with it.
 	Bounds(carnet.AvatarID) policy.Bounds
 	Heads(carnet.AvatarID) (map[carnet.StreamID]uint64, error)

@@ -87,9 +87,7 @@ func (s *Source) takeUp(ctx context.Context) error {
 	if err := s.takeUpShares(ctx); err != nil {
 		return err
 	}
-	if err := s.tellGives(ctx); err != nil {
-		return err
-	}
+	s.tellGives(ctx)
 	s.mu.Lock()
 	demands := s.demands
 	s.demands = make(map[carnet.StreamID]bool)
@@ -228,7 +226,7 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 		return err
 	}
 	f.following = following
-	s.shares[id], s.begun[id], s.gives = f, true, 0
+	s.shares[id], s.begun[id], s.gives, s.givesAfter = f, true, 0, time.Time{}
 	s.mu.Lock()
 	s.dirty[id] = true
 	s.mu.Unlock()
@@ -323,6 +321,9 @@ func (s *Source) decide(ctx context.Context, f *flowing, b *building, e *avatar.
 		}
 	}
 	out, whole := st.shown.batch(batch, e.Measurements, s.agent.Now())
+	if st.shown.learned {
+		st.shown.learned, s.gives = false, 0 // more may be given than the taker was told
+	}
 	end := batch.End()
 	st.decided = end
 	if end <= st.began || len(out) == 0 {

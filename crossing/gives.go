@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"carnet"
+	"carnet/policy"
 )
 
-// What a share gives is what its view and what the giver's own avatar is given have in
-// common. A property that the avatar loses stops without a word in the frames, so the
+// What a share gives is what its view shows the taker of what the giver's own avatar is
+// given: the taker hears of nothing that its clearance or a policy withholds. A property that the avatar loses stops without a word in the frames, so the
 // giver says it, at each connection and when it changes (docs/design/share.md).
 
 // CallGives says what shares give now: givesCall → nothing.
@@ -46,19 +48,36 @@ func (g *shareGives) size() int {
 // maxGivesCall is how large a call with more than one share may be, roughly.
 const maxGivesCall = 128 << 10
 
+// tellEvery is how long a taker that couldn't take it isn't told again.
+const tellEvery = 10 * time.Second
+
 // tellGives tells the taker what flows gives now, where that isn't what it was told on this
-// connection. One that refuses it isn't told again on that connection.
-func (s *Source) tellGives(ctx context.Context) error {
+// connection. One that refuses it isn't told again on that connection. What flows doesn't
+// wait for it: one that can't take it now is told later.
+func (s *Source) tellGives(ctx context.Context) {
 	changed := s.agent.World.GivesChanged() + 1 // 0: nothing was told yet
-	if changed == s.gives || s.onShelf {
-		return nil
+	if changed == s.gives || s.onShelf || s.agent.Now().Before(s.givesAfter) {
+		return
 	}
+	if err := s.tellAllGive(ctx); err != nil {
+		s.agent.Log.Debug("a taker can't take now what it is told of shares", "taker", s.to.Party, "err", err)
+		s.givesAfter = s.agent.Now().Add(tellEvery)
+		return
+	}
+	s.gives = changed
+}
+
+func (s *Source) tellAllGive(ctx context.Context) error {
 	var call givesCall
 	var told []*flowing
 	size := 0
 	for id, f := range s.shares {
 		now := shareGives{Share: id}
 		if names, known := s.agent.World.Gives(f.share.Avatar, f.share.View); known {
+			names, err := f.shows(s.agent, names)
+			if err != nil {
+				return err
+			}
 			now.Properties = &names
 		}
 		if f.gives != nil && f.gives.same(&now) {
@@ -72,11 +91,36 @@ func (s *Source) tellGives(ctx context.Context) error {
 		}
 		call.Shares, told = append(call.Shares, now), append(told, f)
 	}
-	if err := s.callGives(ctx, call, told); err != nil {
-		return err
+	return s.callGives(ctx, call, told)
+}
+
+// shows leaves those of some names of which the taker sees measurements: as its streams
+// have shown so far; of what hasn't come since the share began, or this connection, as
+// the avatar's state has it.
+func (f *flowing) shows(a *Agent, names []string) (some []string, err error) {
+	some = []string{}
+	var state *policy.Sight
+	for _, name := range names {
+		known, shows := false, false
+		for _, st := range f.streams {
+			known, shows = known || st.shown.sight.Knows(name), shows || st.shown.sight.Shows(name)
+		}
+		if !known && state == nil {
+			has, err := a.World.Properties(f.share.Avatar)
+			if err != nil {
+				return nil, err
+			}
+			of := shown{share: f.share}
+			if err := of.see(a.Judge, slices.DeleteFunc(has, func(p policy.Property) bool { return !slices.Contains(names, p.Name) })...); err != nil {
+				return nil, err
+			}
+			state = of.sight
+		}
+		if shows || !known && state.Shows(name) {
+			some = append(some, name)
+		}
 	}
-	s.gives = changed
-	return nil
+	return some, nil
 }
 
 func (s *Source) callGives(ctx context.Context, call givesCall, of []*flowing) error {

@@ -22,6 +22,7 @@ type shown struct {
 	sight   *policy.Sight
 	memory  *remembered
 	changes changes
+	learned bool // the sight has, since this was last false
 
 	// Memory of one batch.
 	columns map[string]policy.Property
@@ -89,7 +90,9 @@ func (s *shown) learn(b *avatar.Batch, ms []carnet.Measurement, now time.Time) {
 		return
 	}
 	fresh = slices.DeleteFunc(fresh, func(p policy.Property) bool { return s.left[p.Name] || s.sight.Fits(p) != nil })
-	err := s.sight.Learn(fresh[:s.changes.take(len(fresh), now)]...)
+	fresh = fresh[:s.changes.take(len(fresh), now)]
+	s.learned = s.learned || len(fresh) > 0
+	err := s.sight.Learn(fresh...)
 	for name, p := range s.columns {
 		if err != nil || !s.sight.Has(p) {
 			s.left[name] = true

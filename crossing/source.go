@@ -102,6 +102,7 @@ type Source struct {
 	shares      map[carnet.ShareID]*flowing
 	begun       map[carnet.ShareID]bool // on this connection
 	changes     uint64                  // of the agent's shares, as they were taken up
+	givesAfter  time.Time               // not before
 	gives       uint64                  // of what avatars are given, as the taker was told on this connection; 0: it is to be looked at
 	last        time.Time
 	frame       seal.Frame

@@ -135,10 +135,9 @@ func (s *sender) tellAll(ctx context.Context) (told gave, err error) {
 // givesTo lists what the mappings to a world give now, as of a version of the policy for
 // it. Of those whose avatar has moved away the world knows that.
 func (a *Agent) givesTo(world carnet.PartyID) (all []carnet.StreamGives, version uint64) {
-	ms := a.mappingsTo(world)
-	a.policyMu.RLock()
+	a.policyMu.RLock() // one that is made beyond it has another version
 	defer a.policyMu.RUnlock()
-	for _, m := range ms {
+	for _, m := range a.mappingsTo(world) {
 		if m.moved == nil {
 			all = append(all, carnet.StreamGives{Stream: m.Stream, Properties: m.gives()})
 		}

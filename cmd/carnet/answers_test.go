@@ -22,7 +22,7 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // there is much to do
 	t.Cleanup(cancel)
 	u.ctx = ctx
-	demo := u.starts("demo", "--data=d", "--speed=1", "--for=3m")
+	demo := u.starts("demo", "--data=d", "--speed=1", "--for=8m")
 	demo.says(demo.err, "everything about this demo")
 	const at = "--access=d/demo.json"
 	f, err := access.Read(filepath.Join(u.dir, "d/demo.json"))

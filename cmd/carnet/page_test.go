@@ -37,7 +37,7 @@ func playsPage(t *testing.T, page string, tools ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	u.ctx = ctx
-	demo := u.starts("demo", "--data=demo", "--speed=1", "--for=3m")
+	demo := u.starts("demo", "--data=demo", "--speed=1", "--for=8m")
 	demo.says(demo.err, "everything about this demo")
 	if err := os.Mkdir(filepath.Join(u.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait, so that a test that hangs says where.
-const patience = 45 * time.Second
+const patience = 90 * time.Second
 
 // user is a person at a shell in a directory.
 type user struct {

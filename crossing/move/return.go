@@ -18,6 +18,8 @@ const Elsewhere carnet.PartyID = "elsewhere"
 // to be recovered is claimed, which ends that; what is elsewhere is gone; and what isn't
 // claimed for whatever reason is.
 func (a *Agent) watchHomes(ctx context.Context) {
+	due := time.NewTicker(a.HomeCheck) // however much is to be claimed in between
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,7 +29,7 @@ func (a *Agent) watchHomes(ctx context.Context) {
 				a.Log.Warn("a home isn't claimed yet; it is when the register is asked about it", "avatar", h.Avatar, "item", h.item, "err", err)
 			}
 			continue
-		case <-time.After(a.HomeCheck):
+		case <-due.C:
 		}
 		for _, h := range a.watched() {
 			if err := a.look(ctx, h); err != nil && ctx.Err() == nil {

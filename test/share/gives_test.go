@@ -101,8 +101,14 @@ func TestWhatAShareGivesNoMore(t *testing.T) {
 		names, known := p.citadel.agent.ShareGave(other.avatar, second.ID)
 		return known && slices.Equal(names, []string{"heart_rate", "steps"})
 	})
+	// Of what the share has never shown it isn't told, though the view names it; then it is.
+	p.hub.gives(p.arena, s, "heart_rate", "steps", "stress", "speed")
+	p.hub.gives(p.arena, s, "heart_rate", "stress")
+	known("before any stress came", "[heart_rate] true")
+	p.hub.send(s.seal(public0, carnet.Measurement{Name: "stress", Time: start.UnixNano(), Value: carnet.Float(1)}))
+	known("once it came", "[heart_rate stress] true")
 	if err := p.arena.shares.StopGiving(t.Context(), share.ID, "operator", "enough"); err != nil {
 		t.Fatal(err)
 	}
-	is("after its end", "heart_rate", "steps")
+	is("after its end", "heart_rate", "steps", "stress")
 }
