@@ -105,6 +105,9 @@ func TestAnswersSayWhatToDo(t *testing.T) {
 	share := reads[[]shareOf](u, "share", "list", at)[0]
 	says([]string{share.ID.String(), "As far as this view goes"}, []string{"it is at "}, "share", "show", share.ID.String(), at)
 	says([]string{"PARTY", "hub", "arena"}, nil, "activity", "--limit=200", at)
+	if found := reads[recorded](u, "activity", "--limit=4", at); len(found.Records) != 4 {
+		t.Errorf("of all parties there are %+v", found)
+	}
 	says([]string{"arena"}, nil, "activity", "arena", "--limit=5", at)
 	u.refuses("several parties; name one with --party: ", "activity", "--after=1", at)
 	u.refuses("hub and arena are named", "status", "hub", "--party=arena", at)
