@@ -350,24 +350,7 @@ func (r *lossRules) wrong(s *loss) string {
 
 func (r *lossRules) search() (visited int, wrong string) {
 	start := loss{up: true, here: true, register: 1}
-	seen := map[loss]struct{}{start: {}}
-	var next []loss
-	for queue := []loss{start}; len(queue) > 0; {
-		s := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		next = r.next(&s, next[:0])
-		for _, n := range next {
-			if _, ok := seen[n]; ok {
-				continue
-			}
-			seen[n] = struct{}{}
-			if why := r.wrong(&n); why != "" {
-				return len(seen), fmt.Sprintf("%s: from %+v to %+v", why, s, n)
-			}
-			queue = append(queue, n)
-		}
-	}
-	return len(seen), ""
+	return visit(start, r.next, r.wrong)
 }
 
 // Wherever the source is, whenever it comes back, whoever recovers the avatar or moves

@@ -544,24 +544,7 @@ func (r *belongingRules) search() (visited int, wrong string) {
 
 // from visits all that may come of a scene.
 func (r *belongingRules) from(start belonging) (visited int, wrong string) {
-	seen := map[belonging]struct{}{start: {}}
-	var next []belonging
-	for queue := []belonging{start}; len(queue) > 0; {
-		s := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		next = r.next(&s, next[:0])
-		for _, n := range next {
-			if _, ok := seen[n]; ok {
-				continue
-			}
-			seen[n] = struct{}{}
-			if why := r.wrong(&n); why != "" {
-				return len(seen), fmt.Sprintf("%s: from %+v to %+v", why, s, n)
-			}
-			queue = append(queue, n)
-		}
-	}
-	return len(seen), ""
+	return visit(start, r.next, r.wrong)
 }
 
 // Whenever the source goes and comes back, whoever recovers the avatar, moves the item or

@@ -372,24 +372,7 @@ func (r *itemRules) search() (visited int, wrong string) {
 	for h := range 2 {
 		start.world[0].has[h].here = true
 	}
-	seen := map[itemScene]struct{}{start: {}}
-	var next []itemScene
-	for queue := []itemScene{start}; len(queue) > 0; {
-		s := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		next = r.next(&s, next[:0])
-		for _, n := range next {
-			if _, ok := seen[n]; ok {
-				continue
-			}
-			seen[n] = struct{}{}
-			if why := r.wrong(&n); why != "" {
-				return len(seen), fmt.Sprintf("%s: from %+v to %+v", why, s, n)
-			}
-			queue = append(queue, n)
-		}
-	}
-	return len(seen), ""
+	return visit(start, r.next, r.wrong)
 }
 
 // An item that is offered with its avatar to one world and alone to another: whatever

@@ -519,25 +519,7 @@ func (r *rules) wrong(s *scene) string {
 func (r *rules) search() (visited int, wrong string) {
 	start := scene{ofOld: -1, restores: 1, incarnation: 1}
 	start.world[0].life[0] = life{here: true}
-	seen := map[scene]struct{}{start: {}}
-	var next []scene
-	for queue := []scene{start}; len(queue) > 0; {
-		s := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		next = r.next(&s, next[:0])
-		for i := range next {
-			n := next[i]
-			if _, ok := seen[n]; ok {
-				continue
-			}
-			seen[n] = struct{}{}
-			if why := r.wrong(&n); why != "" {
-				return len(seen), fmt.Sprintf("%s: from %+v to %+v", why, s, n)
-			}
-			queue = append(queue, n)
-		}
-	}
-	return len(seen), ""
+	return visit(start, r.next, r.wrong)
 }
 
 // Whatever is lost, repeated or late, whoever calls a move off, whichever store is

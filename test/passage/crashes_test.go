@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"carnet"
+	"carnet/avatar"
 )
 
 // At whichever durable step either world is lost, the same steps done again end in
@@ -102,4 +103,33 @@ func crashIn(t *testing.T, p *passage, before, state []carnet.Measurement, strea
 	arena.stop()
 	citadel.stop()
 	return crashed
+}
+
+// What has come is known by its fingerprint, over a restart, and isn't fetched again; what
+// is listed otherwise is.
+func TestWhatCameIsntFetchedAgain(t *testing.T) {
+	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
+	id, _ := life(arena, 5)
+	p := newPassage(t, arena, citadel, id)
+	must(t, p.expect())
+	must(t, p.freeze())
+	m := p.parsed()
+	if len(m.Stretches) < 4 {
+		t.Fatalf("%d stretches", len(m.Stretches))
+	}
+	must(t, citadel.agent.TakeStreams(t.Context(), p.target, m.Streams))
+	half := len(m.Stretches) / 2
+	must(t, p.fetch(m.Stretches[:half]))
+	for range 2 {
+		missing, err := citadel.agent.Missing(t.Context(), p.target, m.Stretches)
+		if err != nil || !slices.Equal(missing, m.Stretches[half:]) {
+			t.Errorf("of %d stretches, %d of which came, %d are missing, %v", len(m.Stretches), half, len(missing), err)
+		}
+		citadel.restart()
+	}
+	other := m.Stretches[0]
+	other.Fingerprint[0] ^= 1
+	if missing, err := citadel.agent.Missing(t.Context(), p.target, []avatar.MovedStretch{other}); err == nil && len(missing) == 0 {
+		t.Error("a stretch with other bytes counts as one that came")
+	}
 }

@@ -444,35 +444,6 @@ func TestPassageListedAnew(t *testing.T) {
 	nothingLeft(t, arena, streams[0].id, streams[1].id)
 }
 
-// What has come is known by its fingerprint, over a restart, and isn't fetched again; what
-// is listed otherwise is.
-func TestWhatCameIsntFetchedAgain(t *testing.T) {
-	arena, citadel := newWorld(t, "arena"), newWorld(t, "citadel")
-	id, _ := life(arena, 5)
-	p := newPassage(t, arena, citadel, id)
-	must(t, p.expect())
-	must(t, p.freeze())
-	m := p.parsed()
-	if len(m.Stretches) < 4 {
-		t.Fatalf("%d stretches", len(m.Stretches))
-	}
-	must(t, citadel.agent.TakeStreams(t.Context(), p.target, m.Streams))
-	half := len(m.Stretches) / 2
-	must(t, p.fetch(m.Stretches[:half]))
-	for range 2 {
-		missing, err := citadel.agent.Missing(t.Context(), p.target, m.Stretches)
-		if err != nil || !slices.Equal(missing, m.Stretches[half:]) {
-			t.Errorf("of %d stretches, %d of which came, %d are missing, %v", len(m.Stretches), half, len(missing), err)
-		}
-		citadel.restart()
-	}
-	other := m.Stretches[0]
-	other.Fingerprint[0] ^= 1
-	if missing, err := citadel.agent.Missing(t.Context(), p.target, []avatar.MovedStretch{other}); err == nil && len(missing) == 0 {
-		t.Error("a stretch with other bytes counts as one that came")
-	}
-}
-
 // An avatar comes back while its former home still asks the depot to delete what it had,
 // and hears that it is deleted while the same comes again.
 func TestPassageBack(t *testing.T) {
