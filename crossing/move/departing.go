@@ -207,16 +207,40 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 		a.Moved(was.Heads)
 		return nil
 	}
-	// What kept still objected to no recovery meanwhile: it claims anew before it is
-	// frozen again, and now, if the registrar answers. If it didn't for this crossing, it
-	// may for another, whose release a claim would void.
-	if h, enrolled := a.homeOf(was.Avatar); enrolled && frozen && !was.alone() {
-		a.mu.Lock()
-		delete(a.claimed, h.Home)
-		a.mu.Unlock()
-		a.again(homeHere{Registered: h})
+	// If it didn't keep still for this crossing, it may for another, whose release a claim
+	// would void.
+	if frozen {
+		a.claimAnew(a.keptStill(was))
 	}
 	return nil
+}
+
+// keptStill are the homes of what kept still for a move: the avatar's, unless its item
+// moved alone, and the items'.
+func (a *Agent) keptStill(l atSource) (all []homeHere) {
+	if h, enrolled := a.homeOf(l.Avatar); enrolled && !l.alone() {
+		all = append(all, homeHere{Registered: h})
+	}
+	terms := l.Moving()
+	for _, m := range slices.Concat(terms.Items, terms.Retired) {
+		if h, here := a.Items.At(m.Home); here {
+			all = append(all, homeOfItem(h))
+		}
+	}
+	return all
+}
+
+// claimAnew has homes claimed of what kept still, which objected to no recovery
+// meanwhile: before it is frozen again, and now, if the registrar answers.
+func (a *Agent) claimAnew(homes []homeHere) {
+	a.mu.Lock()
+	for _, h := range homes {
+		delete(a.claimed, h.Home)
+	}
+	a.mu.Unlock()
+	for _, h := range homes {
+		a.again(h)
+	}
 }
 
 // send notes that what moved has gone: the avatar, unless the item moved alone, and

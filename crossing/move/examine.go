@@ -80,8 +80,8 @@ func (a *Agent) examineStill(e *carnet.Examination) error {
 		} else if err != nil {
 			return err
 		}
-		if _, said := a.saidFarewell(v.ID); said {
-			continue // it keeps still for that, for good
+		if a.saidFor(x) || a.isSaying(x) {
+			continue // it keeps still for a farewell
 		}
 		if l := a.left(x); frozen && (l.Avatar != v.ID || l.State.Over() || l.State == None) {
 			e.Found(carnet.Finding{
@@ -112,7 +112,7 @@ func (a *Agent) examineStill(e *carnet.Examination) error {
 		}
 	}
 	for _, h := range a.Items.Homes() {
-		if l := a.left(h.Frozen); h.Frozen != (carnet.CrossingID{}) && !a.saidFor(h.Frozen) && (l.State == None || l.State.Over()) {
+		if l := a.left(h.Frozen); h.Frozen != (carnet.CrossingID{}) && !a.saidFor(h.Frozen) && !a.isSaying(h.Frozen) && (l.State == None || l.State.Over()) {
 			e.Found(carnet.Finding{
 				Kind: "item", About: h.Item.String(), Since: l.Ended, Wrong: true,
 				Reason: fmt.Sprintf("it keeps still for the crossing %s, which %s here", h.Frozen, stateOf(l.State)), Fix: "this is a fault of the program: please report it",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 	"carnet/seal"
 )
 
@@ -86,14 +88,14 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 	id := carnet.NewCrossingID()
 	var still stillFor
 	if w.Farewell {
+		defer a.saysFarewell(id)()
 		if still, err = a.keepStill(ctx, w.Avatar, id); err != nil {
 			return e, err
 		}
 		if !still.said {
 			defer func() {
 				if err != nil { // nothing was signed
-					_ = a.World.Thaw(context.WithoutCancel(ctx), w.Avatar, id)
-					_ = a.Items.Thaw(context.WithoutCancel(ctx), id)
+					a.goOnLiving(context.WithoutCancel(ctx), w.Avatar, id)
 				}
 			}()
 			if incarnation, err = a.settled(ctx, h.Registrar, h.Home); err != nil { // nobody claims it from now on
@@ -142,6 +144,28 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		return e, err
 	}
 	return e, a.keepFarewell(ctx, farewell{w.Avatar, still.passport, e.Farewell})
+}
+
+// saysFarewell notes that a farewell is being said with a passport, until done: what keeps
+// still for it does so for something.
+func (a *Agent) saysFarewell(passport carnet.CrossingID) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.saying[passport] = true
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.saying, passport)
+	}
+}
+
+// goOnLiving has an avatar and its items go on that kept still for a passport whose
+// farewell isn't said. What the store doesn't take goes on with the next look at homes.
+func (a *Agent) goOnLiving(ctx context.Context, id carnet.AvatarID, passport carnet.CrossingID) {
+	err := errors.Join(a.World.Thaw(ctx, id, passport), a.Items.Thaw(ctx, passport))
+	if err != nil {
+		a.Log.Error("a farewell wasn't said, and what keeps still for it doesn't go on yet; that is tried again", "avatar", id, "passport", passport, "err", err)
+	}
 }
 
 // actsAs is the incarnation of a home under which this world acts: one that it claims,
@@ -369,31 +393,73 @@ func (a *Agent) forgetFarewells(ctx context.Context) error {
 	return nil
 }
 
-// thawStrays has avatars go on that keep still for nothing that was signed: a crash came
-// between, and whoever asked asks again.
+// thawStrays has avatars and items go on that keep still for nothing that was signed: a
+// crash came between, or the store took nothing more; and whoever asked asks again.
 func (a *Agent) thawStrays(ctx context.Context) error {
+	var failed []error
 	for _, v := range a.World.Avatars() {
-		x, frozen, err := a.World.Frozen(v.ID)
-		if carnet.CodeOf(err) == carnet.NotFound {
-			continue
-		} else if err != nil {
-			return err
-		}
-		if _, said := a.saidFarewell(v.ID); !frozen || said || a.left(x).State == Frozen {
-			continue
-		}
-		if err := a.World.Thaw(ctx, v.ID, x); err != nil {
-			return err
-		}
+		failed = append(failed, a.thawStray(ctx, v.ID))
 	}
 	for _, h := range a.Items.Homes() {
-		if x := h.Frozen; x != (carnet.CrossingID{}) && a.left(x).State == None && !a.saidFor(x) {
-			if err := a.Items.Thaw(ctx, x); err != nil {
-				return err
-			}
+		if h.Frozen != (carnet.CrossingID{}) {
+			failed = append(failed, a.thawStrayItems(ctx, h))
 		}
 	}
+	return errors.Join(failed...)
+}
+
+func (a *Agent) thawStray(ctx context.Context, id carnet.AvatarID) error {
+	defer a.changing.of(id)() // what is being frozen isn't a stray
+	x, frozen, err := a.World.Frozen(id)
+	if carnet.CodeOf(err) == carnet.NotFound {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if !frozen || a.keepsStillFor(x) {
+		return nil
+	}
+	a.Log.Warn("an avatar keeps still for nothing that was signed; it goes on", "avatar", id, "crossing", x)
+	if err := a.World.Thaw(ctx, id, x); err != nil {
+		return err
+	}
+	if h, enrolled := a.homeOf(id); enrolled {
+		a.claimAnew([]homeHere{{Registered: h}})
+	}
 	return nil
+}
+
+// thawStrayItems is thawStray of all items that keep still for what one does.
+func (a *Agent) thawStrayItems(ctx context.Context, h item.Home) error {
+	defer a.changing.of(h.Avatar)()
+	if is, here := a.Items.At(h.Home); !here || is.Frozen != h.Frozen || a.keepsStillFor(h.Frozen) {
+		return nil
+	}
+	var still []homeHere
+	for _, other := range a.Items.Homes() {
+		if other.Frozen == h.Frozen {
+			still = append(still, homeOfItem(other))
+		}
+	}
+	a.Log.Warn("items keep still for nothing that was signed; they go on", "items", len(still), "crossing", h.Frozen)
+	if err := a.Items.Thaw(ctx, h.Frozen); err != nil {
+		return err
+	}
+	a.claimAnew(still)
+	return nil
+}
+
+// keepsStillFor reports whether there is a reason to keep still for a crossing, or for a
+// passport. The caller has the turn of the avatar that would.
+func (a *Agent) keepsStillFor(x carnet.CrossingID) bool {
+	s := a.left(x).State
+	return s == Frozen || s == Gone || a.saidFor(x) || a.isSaying(x)
+}
+
+func (a *Agent) isSaying(passport carnet.CrossingID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.saying[passport]
 }
 
 // saidFor reports whether a farewell was said with a passport.

@@ -182,7 +182,7 @@ func (a *Agent) claimRest(ctx context.Context) (left int) {
 // claimOne claims a home, if it wasn't since the start, or has what is here leave if the
 // register says that it is elsewhere.
 func (a *Agent) claimOne(ctx context.Context, h homeHere) error {
-	_, err := a.claim(ctx, h.Registrar, h.Home)
+	_, err := a.settled(ctx, h.Registrar, h.Home) // a change that is under way has named its number
 	switch {
 	case carnet.CodeOf(err) == carnet.Conflict && h.item != (carnet.ItemID{}):
 		err = a.itemGone(ctx, h.Registered)

@@ -263,7 +263,8 @@ type Agent struct {
 	claimed map[carnet.HomeID]uint64 // incarnations claimed since the start
 
 	farewells map[carnet.AvatarID]farewell
-	claims    chan homeHere // to claim anew
+	saying    map[carnet.CrossingID]bool // passports with which one is being said
+	claims    chan homeHere              // to claim anew
 }
 
 // New reads the moves that there are.
@@ -288,7 +289,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		Config: cfg, did: identity.DID(cfg.Key.Public().(ed25519.PublicKey)), wake: make(chan struct{}, 1), still: newPlaces(maxStill),
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
-		farewells: make(map[carnet.AvatarID]farewell), claims: make(chan homeHere, 1024),
+		farewells: make(map[carnet.AvatarID]farewell), saying: make(map[carnet.CrossingID]bool), claims: make(chan homeHere, 1024),
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, err

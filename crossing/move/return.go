@@ -31,13 +31,22 @@ func (a *Agent) watchHomes(ctx context.Context) {
 			continue
 		case <-due.C:
 		}
-		for _, h := range a.watched() {
-			if err := a.look(ctx, h); err != nil && ctx.Err() == nil {
-				a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "item", h.item, "err", err)
-			}
-		}
-		a.claimRest(ctx)
+		a.lookAtHomes(ctx)
 	}
+}
+
+// lookAtHomes asks about each home here, once. What keeps still for nothing goes on before,
+// so that it objects to a recovery.
+func (a *Agent) lookAtHomes(ctx context.Context) {
+	if err := a.thawStrays(ctx); err != nil {
+		a.Log.Error("what keeps still for nothing doesn't go on yet; that is tried again", "err", err)
+	}
+	for _, h := range a.watched() {
+		if err := a.look(ctx, h); err != nil && ctx.Err() == nil {
+			a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "item", h.item, "err", err)
+		}
+	}
+	a.claimRest(ctx)
 }
 
 // again has a home claimed anew, soon.

@@ -46,10 +46,12 @@ type store struct {
 	onCheck   func() // once, while what came is checked
 	failFix   error  // the next manifest, once
 	failThaw  error
-	keys      int // bags taken
-	unfit     int // batches that a survey finds
-	items     *itemtest.Memory
-	table     *keys.Table // of items
+	// onPassport is called once, while a passport's manifest is made.
+	onPassport func()
+	keys       int // bags taken
+	unfit      int // batches that a survey finds
+	items      *itemtest.Memory
+	table      *keys.Table // of items
 }
 
 func newStore() *store {
@@ -166,6 +168,10 @@ func (s *store) Manifest(_ context.Context, id carnet.AvatarID, x carnet.Crossin
 func (s *store) PassportManifest(ctx context.Context, id carnet.AvatarID, p carnet.CrossingID, _ func(carnet.AvatarID, avatar.MovedStream) ([]byte, error)) (*avatar.Manifest, error) {
 	if _, err := s.Avatar(id); err != nil {
 		return nil, err
+	}
+	if do := s.onPassport; do != nil {
+		s.onPassport = nil
+		do()
 	}
 	return &avatar.Manifest{
 		Version: 1, Crossing: p, Avatar: id, Title: s.title, Created: noon,
