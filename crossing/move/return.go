@@ -207,11 +207,25 @@ func (a *Agent) itemGone(ctx context.Context, h Registered) error {
 	return a.itemElsewhere(ctx, h, is, reply)
 }
 
-// itemElsewhere takes an item away that the register says is elsewhere.
+// itemElsewhere takes an item away that the register says is elsewhere. One that keeps
+// still for a crossing by now is left to what was decided of that, which says where its
+// avatar is, too.
 func (a *Agent) itemElsewhere(ctx context.Context, h Registered, is identity.HomeAnswer, reply register.HomeReply) error {
 	d, commit, to, err := a.movedBy(h, is, reply)
 	if err != nil {
 		return err
+	}
+	was, here := a.Items.At(h.Home)
+	if !here {
+		return nil
+	}
+	defer a.changing.of(was.Avatar)() // so it isn't being frozen
+	now, here := a.Items.At(h.Home)
+	switch {
+	case !here || now.Frozen != (carnet.CrossingID{}) && !a.saidFor(now.Frozen):
+		return nil
+	case now.Avatar != was.Avatar:
+		return carnet.Errorf(carnet.Unavailable, "the item has changed hands meanwhile")
 	}
 	a.Log.Error("an item that is here is elsewhere by now", "home", h.Home, "world", is.World, "crossing", d.Crossing)
 	return a.itemsLeave(ctx, d, commit, to)
