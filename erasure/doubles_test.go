@@ -261,7 +261,10 @@ type items struct {
 	had    uint64
 	still  error // why one of them can't end now
 	erased []carnet.AvatarID
+	untold int
 }
+
+func (i *items) Untold(carnet.ErasureID) int { return i.untold }
 
 func (i *items) Of(carnet.AvatarID) []item.Info { return nil }
 

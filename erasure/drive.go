@@ -387,11 +387,20 @@ func (a *Agent) sign(e *Erasure, now time.Time) (string, error) {
 	})
 }
 
-// finish notes that everybody has answered, if so.
+// finish notes that everybody has answered, if so, and that the register knows of each
+// item that ended: before it does, an older passport might bring one back.
 func (a *Agent) finish(ctx context.Context, key string) error {
+	h := a.erasure(key)
+	if h.State != Erased || !h.allHeard() {
+		return nil
+	}
+	if n := a.Items.Untold(h.ID); n > 0 {
+		err := carnet.Errorf(carnet.Unavailable, "the register hasn't been told yet of the end of %d items", n)
+		return errors.Join(err, a.waits(ctx, key, err.Error()))
+	}
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	h := a.erasure(key)
+	h = a.erasure(key)
 	if h.State != Erased || !h.allHeard() {
 		return nil
 	}
@@ -399,7 +408,7 @@ func (a *Agent) finish(ctx context.Context, key string) error {
 	if !ok {
 		return nil
 	}
-	h.State, h.Ended = next, a.Now().UTC()
+	h.State, h.Why, h.Ended = next, "", a.Now().UTC()
 	a.Log.Info("nothing of an avatar is left at anybody who is known to have had something", "erasure", h.ID, "avatar", h.Avatar, "as", h.Role)
 	return a.keep(ctx, h, nil)
 }

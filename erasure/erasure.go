@@ -89,6 +89,9 @@ type Items interface {
 	Of(carnet.AvatarID) []item.Info
 	Erase(context.Context, carnet.AvatarID, carnet.ErasureID) (items uint64, err error)
 	Erased(carnet.AvatarID, carnet.ErasureID)
+	// Untold counts those that ended by an erasure, and of whose end the register hasn't
+	// been told yet.
+	Untold(carnet.ErasureID) int
 }
 
 // Moves are this world's moves: a *move.Agent.
@@ -375,7 +378,7 @@ func (a *Agent) due() (all []string) {
 		if h.State == Elsewhere {
 			continue
 		}
-		if (h.State == Ordered || h.State == Hiding) && !now.Before(h.notTill) || len(h.toTell(now)) > 0 || h.State == Erased && h.allHeard() {
+		if due := !now.Before(h.notTill); (h.State == Ordered || h.State == Hiding) && due || len(h.toTell(now)) > 0 || h.State == Erased && h.allHeard() && (due || h.Why == "") {
 			all = append(all, key)
 		}
 	}

@@ -108,6 +108,22 @@ func TestAnErasureWaitsForItems(t *testing.T) {
 	}
 }
 
+// An erasure is over once the register knows that each item has ended: until then it says
+// what it waits for.
+func TestAnErasureWaitsUntilTheRegisterKnowsOfItems(t *testing.T) {
+	s, e := orderedAlone(t)
+	s.jobs.at = map[carnet.PartyID]int{}
+	s.items.had, s.items.untold = 2, 2
+	is := s.begins(e)
+	if is.State != Erased || !strings.Contains(is.Why, "the end of 2 items") || len(is.Waits()) > 0 {
+		t.Errorf("before the register knows, the erasure is %s: %s; it waits for %+v", is.State, is.Why, is.Waits())
+	}
+	s.items.untold = 0
+	if is = s.again(e); is.State != Over || is.Why != "" {
+		t.Errorf("once it knows, the erasure is %s: %s", is.State, is.Why)
+	}
+}
+
 // While an avatar keeps still for a move nothing of it is touched; if it moves, what was to
 // be deleted at the depot is so for nobody's erasure.
 func TestAnErasureThatWaitsForAMoveTouchesNothing(t *testing.T) {

@@ -27,6 +27,19 @@ func (b *Book) Erased(avatar carnet.AvatarID, by carnet.ErasureID) {
 	b.erased[avatar] = by
 }
 
+// Untold counts the items that ended with an avatar which is erased, of whose end the
+// register hasn't been told yet: until it is, an older chain of theirs might bring them back.
+func (b *Book) Untold(by carnet.ErasureID) (n int) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, k := range b.items {
+		if k.Erasure == by && k.Ending > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // erase is Erase; the caller holds changing.
 func (b *Book) erase(ctx context.Context, avatar carnet.AvatarID, by carnet.ErasureID) (had uint64, err error) {
 	b.Erased(avatar, by)

@@ -55,6 +55,17 @@ func TestItemsEndWithAnErasedAvatar(t *testing.T) {
 	for _, i := range []Info{went, cap, worn} {
 		s.untied("once it is erased", "arena", i.ID)
 	}
+	if n := s.books["arena"].Untold(by); n != 2 || s.ended < 2 {
+		t.Errorf("of %d items the register isn't told that they ended; it was said %d times", n, s.ended)
+	}
+	for _, h := range s.books["arena"].Ending() {
+		if err := s.books["arena"].Ended(ctx, h.Item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.books["arena"].Untold(by); n != 0 {
+		t.Errorf("once it is told, it isn't of %d", n)
+	}
 	if is, err := s.books["arena"].Item(worn.ID); err != nil || is.State != Retired || is.Last != worn.Last {
 		t.Errorf("the ring is %+v, %v", is, err)
 	}

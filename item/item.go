@@ -54,6 +54,9 @@ type Homes interface {
 	// there that the chain is to have one more; then it calls change. If the chain doesn't
 	// have it then, it says that, too, as soon as it can.
 	ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error
+	// ItemsEnd says that items have ended, of which the register is to be told
+	// (Book.Ending). It must not block.
+	ItemsEnd()
 }
 
 // Enrolled is a home that the register has enrolled.
@@ -340,10 +343,15 @@ func (b *Book) apply(ctx context.Context, c change, more ...carnet.Document) err
 	if err := b.put(ctx, append(c.documents, more...), c.statements...); err != nil {
 		return err
 	}
+	ending := false
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, k := range c.items {
 		b.items[k.item.ID], b.homes[k.item.Home] = k, k.item.ID
+		ending = ending || k.Ending > 0
+	}
+	b.mu.Unlock()
+	if ending {
+		b.cfg.Homes.ItemsEnd()
 	}
 	return nil
 }

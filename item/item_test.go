@@ -31,6 +31,7 @@ type stage struct {
 	away   error // of the registrar
 
 	elsewhere error // what the registrar says to a claim
+	ended     int   // how often it was said that items end
 }
 
 func newStage(t *testing.T) *stage {
@@ -88,6 +89,8 @@ func (h homes) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, error
 	}
 	return "", carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
 }
+
+func (h homes) ItemsEnd() { h.ended++ }
 
 func (h homes) ChangeItem(_ context.Context, _ string, _ carnet.HomeID, change func() error) error {
 	if h.elsewhere != nil {

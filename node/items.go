@@ -37,6 +37,9 @@ func (h homes) ChangeItem(ctx context.Context, registrar string, home carnet.Hom
 	return h.node.api.Moves.ChangeItem(ctx, registrar, home, change)
 }
 
+// ItemsEnd implements item.Homes.
+func (h homes) ItemsEnd() { h.node.api.Moves.ItemsEnd() }
+
 // ledgerOf returns the key of a registrar's ledger, if the world's depot is that
 // registrar.
 func (n *Node) ledgerOf(registrar string) (ledger.Key, error) {

@@ -171,9 +171,24 @@ func (a *Agent) claimRest(ctx context.Context) (left int) {
 			failed(h, err)
 		}
 	}
+	return left + a.tellEnds(ctx)
+}
+
+// ItemsEnd implements item.Homes: the register is told at once.
+func (a *Agent) ItemsEnd() {
+	select {
+	case a.ends <- struct{}{}:
+	default: // it is to be told already
+	}
+}
+
+// tellEnds tells the register which items have ended, and returns of how many it couldn't
+// be told.
+func (a *Agent) tellEnds(ctx context.Context) (left int) {
 	for _, h := range a.Items.Ending() {
 		if err := a.tellEnded(ctx, h); err != nil {
-			failed(homeOfItem(h), err)
+			left++
+			a.Log.Warn("the register isn't told yet that an item has ended; it is tried again", "item", h.Item, "err", err)
 		}
 	}
 	return left

@@ -265,6 +265,7 @@ type Agent struct {
 	farewells map[carnet.AvatarID]farewell
 	saying    map[carnet.CrossingID]bool // passports with which one is being said
 	claims    chan homeHere              // to claim anew
+	ends      chan struct{}              // items have ended
 }
 
 // New reads the moves that there are.
@@ -290,6 +291,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		sources: make(map[carnet.CrossingID]*atSource), targets: make(map[carnet.CrossingID]*atTarget),
 		homes: make(map[carnet.AvatarID]*knownHome), claimed: make(map[carnet.HomeID]uint64),
 		farewells: make(map[carnet.AvatarID]farewell), saying: make(map[carnet.CrossingID]bool), claims: make(chan homeHere, 1024),
+		ends: make(chan struct{}, 1),
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, err

@@ -16,14 +16,31 @@ const Elsewhere carnet.PartyID = "elsewhere"
 
 // watchHomes asks about each home here, now and then, as long as ctx lasts: one that is
 // to be recovered is claimed, which ends that; what is elsewhere is gone; and what isn't
-// claimed for whatever reason is.
+// claimed for whatever reason is. It also claims what is to be claimed anew, and tells the
+// register of items that end, as soon as they do.
 func (a *Agent) watchHomes(ctx context.Context) {
 	due := time.NewTicker(a.HomeCheck) // however much is to be claimed in between
 	defer due.Stop()
+	again, failed := time.NewTimer(a.HomeCheck), 0 // to tell of ends
+	defer again.Stop()
+	tellEnds := func() {
+		if a.tellEnds(ctx) == 0 {
+			failed = 0
+			return
+		}
+		again.Reset(pause(failed, longPause))
+		failed++
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-a.ends:
+			tellEnds()
+			continue
+		case <-again.C:
+			tellEnds()
+			continue
 		case h := <-a.claims:
 			if err := a.claimOne(ctx, h); err != nil && ctx.Err() == nil {
 				a.Log.Warn("a home isn't claimed yet; it is when the register is asked about it", "avatar", h.Avatar, "item", h.item, "err", err)
