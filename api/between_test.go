@@ -121,6 +121,9 @@ func asksTheRegister(t *testing.T, q *question) {
 		}
 		asked.Order = order
 	case "claim-home":
+	case "ask-homes":
+		q.body = marshal(t, api.HomesQuestion{Homes: []carnet.HomeID{home}, Asked: api.ExampleNonce})
+		return
 	case "list-erased":
 		q.body = marshal(t, api.HomeList{Homes: []carnet.HomeID{home}})
 		return

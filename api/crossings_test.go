@@ -56,6 +56,10 @@ func (h *homes) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, 
 	return is, register.HomeReply{}, nil
 }
 
+func (h *homes) NotAt(context.Context, string, []carnet.HomeID) ([]carnet.HomeID, error) {
+	return nil, nil
+}
+
 func (h *homes) Decide(context.Context, carnet.CrossingID, register.Petition) (*register.Decided, error) {
 	return nil, nil
 }

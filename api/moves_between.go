@@ -24,6 +24,17 @@ type HomeQuestion struct {
 	Chain uint64 `json:"chain,omitempty" doc:"To claim an item's: how many entries its chain has, or is to have."`
 }
 
+// HomesQuestion is what a world asks of many homes at once.
+type HomesQuestion struct {
+	Homes []carnet.HomeID `json:"homes"`
+	Asked string          `json:"asked" doc:"A nonce, so that no older answer serves."`
+}
+
+// HomesReply is the register's word about them.
+type HomesReply struct {
+	Answer string `json:"answer" doc:"Signed: all that were asked about are at the calling world, live, and nobody asks for their recovery, but for those that it names."`
+}
+
 // HomeList names homes.
 type HomeList struct {
 	Homes []carnet.HomeID `json:"homes"`
@@ -67,6 +78,9 @@ func (b between) describeRegister(at string) {
 		body(question, "HomeQuestion", HomeQuestion{Owner: exampleDID, Asked: exampleNonce}), reply())
 	add("get-home", http.MethodGet, "/r2/homes/{home}", "Which world is home, and whose the home is.",
 		[]*huma.Param{home, {Name: "asked", In: "query", Required: true, Description: "A nonce.", Schema: &huma.Schema{Type: "string"}, Example: exampleNonce}}, nil, reply())
+	many := responses("200", "The register's word, signed.", map[string]*huma.MediaType{typeJSON: {Schema: b.schema(reflect.TypeFor[HomesReply](), "HomesReply"), Example: plain(HomesReply{exampleToken})}})
+	add("ask-homes", http.MethodPost, "/r2/homes", "Of which homes something else is to be said than that they are at the calling world, and stay there: each of those is to be asked about by itself.", nil,
+		body(reflect.TypeFor[HomesQuestion](), "HomesQuestion", HomesQuestion{Homes: []carnet.HomeID{{0x11, 0x22}}, Asked: exampleNonce}), many)
 	add("claim-home", http.MethodPost, "/r2/homes/{home}/claims", "Raises the home's incarnation, for the home alone: what it released before is worth nothing then.", []*huma.Param{home},
 		body(question, "HomeQuestion", HomeQuestion{Asked: exampleNonce}), reply())
 	add("erase-home", http.MethodPost, "/r2/homes/{home}/erasure", "Notes that what the home is of was erased by its owner's order, for the home alone: it never moves again.", []*huma.Param{home},

@@ -145,7 +145,7 @@ func (r *review) fill(q *question) {
 	case op.id == "state-entries":
 		q.header.Set("Content-Type", "application/cbor")
 		q.body = string(ledger.MarshalEntries([]ledger.Entry{ledger.NewSalt()}))
-	case strings.HasPrefix(op.path, "/r2/homes/"), strings.HasPrefix(op.path, "/r2/crossings/"), op.path == "/r2/erased":
+	case strings.HasPrefix(op.path, "/r2/homes/"), strings.HasPrefix(op.path, "/r2/crossings/"), op.path == "/r2/erased", op.path == "/r2/homes":
 		asksTheRegister(r.t, q)
 	case op.id == "watch-avatar", op.id == "call-live":
 		q.query.Set("after", "") // from the beginning
@@ -261,7 +261,7 @@ func untilAnEvent(t testing.TB, body io.Reader) (text string) {
 // answered collects what an operation answered.
 func (r *review) answered(base string, op operation, a answered) {
 	kind := a.header.Get("Content-Type")
-	if slices.Contains([]string{"exchange-token", "give-share", "get-object", "get-own-shelf", "read-shelf", "read-shelved", "enrol-home", "get-home", "claim-home", "erase-home", "list-erased", "decide-crossing"}, op.id) || !readable(kind) { // their examples stand in the code
+	if slices.Contains([]string{"exchange-token", "give-share", "get-object", "get-own-shelf", "read-shelf", "read-shelved", "enrol-home", "get-home", "claim-home", "erase-home", "ask-homes", "list-erased", "decide-crossing"}, op.id) || !readable(kind) { // their examples stand in the code
 		return
 	}
 	var body any = neutralise(a.body)
@@ -317,7 +317,7 @@ func differing(op operation) (summary string, c api.Call, ok bool) {
 		return "An object that isn't there, or is another party's.", api.Call{Path: map[string]string{"fingerprint": nothing}}, true
 	case "get-home":
 		return "There is no such home.", api.Call{Path: map[string]string{"home": nobody}}, true
-	case "list-erased":
+	case "list-erased", "ask-homes":
 		return "With a member that nobody knows.", api.Call{Body: json.RawMessage(`{"home":[]}`)}, true
 	case "add-thing":
 		return "Without a description.", api.Call{Body: json.RawMessage(`{"owner":"alice"}`)}, true

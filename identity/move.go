@@ -37,6 +37,29 @@ type HomeAnswer struct {
 	Erased string `json:"erased,omitempty"`
 }
 
+// HomesAnswer is what the registrar says of many homes at once, to the world that asked
+// just now: all of them are at that world, live, and nobody asks for their recovery, but
+// for those in Not, each of which is to be asked about by itself.
+type HomesAnswer struct {
+	Registrar string             `json:"registrar"`
+	World     string             `json:"world"`
+	Asked     string             `json:"asked"` // the asker's nonce
+	Homes     carnet.Fingerprint `json:"homes"` // HomesHash of those that were asked about
+	Not       []carnet.HomeID    `json:"not"`   // in the order in which they were asked about
+}
+
+// MostAsked bounds how many homes are asked about at once.
+const MostAsked = 512
+
+// HomesHash names a list of homes.
+func HomesHash(homes []carnet.HomeID) carnet.Fingerprint {
+	var all []byte
+	for _, h := range homes {
+		all = append(all, h[:]...)
+	}
+	return carnet.FingerprintOf(all)
+}
+
 // Order is what an owner wants: these homes go from one world to another, until a
 // time. What the registrar needn't know is in the terms.
 type Order struct {
@@ -158,6 +181,7 @@ type Departure struct {
 // The types in the messages' headers.
 const (
 	homeType       = "carnet-home+jwt"
+	homesType      = "carnet-homes+jwt"
 	orderType      = "carnet-order+jwt"
 	releaseType    = "carnet-release+jwt"
 	acceptanceType = "carnet-acceptance+jwt"
@@ -227,6 +251,16 @@ func OpenHome(token string) (HomeAnswer, error) {
 	return openAs(token, homeType, func(h *HomeAnswer) string { return h.Registrar }, HomeAnswer.check)
 }
 
+// SignHomes signs a registrar's answer about many homes.
+func SignHomes(key ed25519.PrivateKey, h HomesAnswer) (string, error) {
+	return signAs(key, homesType, h.Registrar, h, h.check())
+}
+
+// OpenHomes reads an answer about many homes, by the registrar that it names.
+func OpenHomes(token string) (HomesAnswer, error) {
+	return openAs(token, homesType, func(h *HomesAnswer) string { return h.Registrar }, HomesAnswer.check)
+}
+
 // SignOrder signs an order with the owner's key that is registered for its homes.
 func SignOrder(key ed25519.PrivateKey, o Order) (string, error) {
 	return signAs(key, orderType, o.Owner, o, o.checkMove())
@@ -285,6 +319,13 @@ func (h HomeAnswer) check() error {
 		return err
 	}
 	return dids(h.World, h.Owner)
+}
+
+func (h HomesAnswer) check() error {
+	if nonce, err := hex.DecodeString(h.Asked); err != nil || len(nonce) != 16 || len(h.Not) > MostAsked {
+		return carnet.Errorf(carnet.Malformed, "the answer about homes names %d of them, and answers %.40q", len(h.Not), h.Asked)
+	}
+	return dids(h.World)
 }
 
 // Check refuses an order that can't be one.

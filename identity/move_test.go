@@ -42,6 +42,7 @@ func TestMessagesOfAMoveComeBackAsTheyWere(t *testing.T) {
 	hash, noon := carnet.Fingerprint{7}, m.order.Made
 	for name, roundTrip := range map[string]func(key ed25519.PrivateKey) (made, read any, err error){
 		"home":       trip(m.registrar, HomeAnswer{did(m.registrar), carnet.HomeID{2}, 3, did(m.source), did(m.owner), 1, NewNonce(), 2, Petitioned{}, ""}, SignHome, OpenHome),
+		"homes":      trip(m.registrar, HomesAnswer{did(m.registrar), did(m.source), NewNonce(), HomesHash([]carnet.HomeID{{2}, {3}}), []carnet.HomeID{{3}}}, SignHomes, OpenHomes),
 		"order":      trip(m.owner, m.order, SignOrder, OpenOrder),
 		"release":    trip(m.source, Release{m.order.Crossing, did(m.source), hash, hash, []uint64{1, 4}}, SignRelease, OpenRelease),
 		"acceptance": trip(m.target, Acceptance{m.order.Crossing, did(m.target), hash, hash}, SignAcceptance, OpenAcceptance),

@@ -33,6 +33,7 @@ var peerCalls = map[string]policy.Action{
 
 	"PUT /r2/homes/{home}":          "enrol-home",
 	"GET /r2/homes/{home}":          "get-home",
+	"POST /r2/homes":                "ask-homes",
 	"POST /r2/homes/{home}/claims":  "claim-home",
 	"POST /r2/homes/{home}/erasure": "erase-home",
 	"POST /r2/erased":               "list-erased",
@@ -57,7 +58,7 @@ var peerCalls = map[string]policy.Action{
 var recordedOnce = map[policy.Action]bool{
 	"state-entries": true, "get-totals": true, "get-checkpoint": true, "get-tile": true,
 	"put-object": true, "get-object": true, "list-objects": true, "get-own-shelf": true, "read-shelf": true, "read-shelved": true,
-	"get-home": true, "list-erased": true,
+	"get-home": true, "ask-homes": true, "list-erased": true,
 	"get-offer": true, "get-job-status": true, "put-content": true, "get-partial": true, "get-part": true, "get-record": true,
 }
 

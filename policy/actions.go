@@ -191,6 +191,7 @@ var actions = map[Action]Use{
 
 	"enrol-home":      {Between, HomeResource, "home"},
 	"get-home":        {Between, HomeResource, "home"},
+	"ask-homes":       {Between, HomeResource, ""},
 	"claim-home":      {Between, HomeResource, "home"},
 	"erase-home":      {Between, HomeResource, "home"},
 	"list-erased":     {Between, HomeResource, ""},

@@ -334,7 +334,8 @@ func TestRequestsThatAreNotOnes(t *testing.T) {
 		"a crossing that isn't one":      {"POST", "/r2/crossings/1", `{"want":"ask"}`, 400, carnet.Malformed},
 		"crossing zero":                  {"POST", "/r2/crossings/" + strings.Repeat("0", 32), `{"want":"ask"}`, 400, carnet.Malformed},
 		"a claim that names an owner":    {"POST", home + "/claims", `{"owner":"` + did(alice) + `","asked":"` + nonce + `"}`, 400, carnet.Malformed},
-		"a way that isn't there":         {"GET", "/r2/homes", "", 404, ""},
+		"a way that isn't there":         {"GET", "/r2/home", "", 404, ""},
+		"many homes without a nonce":     {"POST", "/r2/homes", `{"homes":[]}`, 400, carnet.Malformed},
 		"a method that isn't there":      {"DELETE", home, "", 405, ""},
 		"an open crossing has no answer": {"POST", crossing, `{"want":"ask"}`, 202, ""},
 	} {

@@ -93,6 +93,28 @@ func (c *Client) Erased(ctx context.Context, ids []carnet.HomeID) (erased []carn
 	return erased, nil
 }
 
+// NotAt asks of which homes the register says something else than that they are at this
+// party, a world, live, and that nobody asks for their recovery; Home proves what it says
+// of each.
+func (c *Client) NotAt(ctx context.Context, world string, ids []carnet.HomeID) (not []carnet.HomeID, err error) {
+	for some := range slices.Chunk(ids, identity.MostAsked) {
+		asked := identity.NewNonce()
+		var reply homesReply
+		if _, err := c.do(ctx, http.MethodPost, []string{"homes"}, "", homesRequest{some, asked}, &reply); err != nil {
+			return nil, fmt.Errorf("ask about homes: %w", err)
+		}
+		a, err := identity.OpenHomes(reply.Answer)
+		if err == nil && (a.Registrar != c.Registrar || a.World != world || a.Asked != asked || a.Homes != identity.HomesHash(some)) {
+			err = carnet.Errorf(carnet.Tampered, "the registrar answered what it wasn't asked now")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask about homes: %w", err)
+		}
+		not = append(not, a.Not...)
+	}
+	return not, nil
+}
+
 // stands asks about a home with a nonce, and takes the answer to that nonce only.
 func (c *Client) stands(ctx context.Context, method, what string, id carnet.HomeID, asked string, body any) (a identity.HomeAnswer, reply HomeReply, err error) {
 	query := ""

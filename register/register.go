@@ -372,6 +372,49 @@ func (r *Registrar) Erased(ctx context.Context, ids []carnet.HomeID) (erased []c
 	return erased, nil
 }
 
+// NotAt says, signed, which of many homes aren't at the world by, live, and with nobody
+// who asks for their recovery: each of those is to be asked about by itself, which proves
+// it. asked is the asker's nonce.
+func (r *Registrar) NotAt(ctx context.Context, by string, ids []carnet.HomeID, asked string) (answer string, err error) {
+	if err := r.answering(); err != nil {
+		return "", err
+	}
+	if len(ids) > identity.MostAsked {
+		return "", carnet.Errorf(carnet.TooLarge, "%d homes are asked about, at most %d are answered", len(ids), identity.MostAsked)
+	}
+	changes, err := r.cfg.Store.Homes(ctx, ids)
+	if err != nil {
+		return "", err
+	}
+	a := identity.HomesAnswer{Registrar: r.did, World: by, Asked: asked, Homes: identity.HomesHash(ids), Not: []carnet.HomeID{}}
+	newest, records := uint64(0), make(map[uint64]*record) // many may have moved by one
+	for _, id := range ids {
+		c, known := changes[id]
+		if !known {
+			a.Not = append(a.Not, id)
+			continue
+		}
+		rec := records[c.Number]
+		if rec == nil {
+			if rec, err = r.open(c); err != nil {
+				return "", err
+			}
+			records[c.Number], newest = rec, max(newest, c.Number)
+		}
+		h, err := rec.home(id)
+		if err != nil {
+			return "", err
+		}
+		if h.World != by || h.Recovery != (identity.Petitioned{}) || h.Erased != "" {
+			a.Not = append(a.Not, id)
+		}
+	}
+	if answer, err = identity.SignHomes(r.cfg.Key, a); err != nil {
+		return "", err
+	}
+	return answer, r.settled(ctx, newest)
+}
+
 // Home answers who is home.
 func (r *Registrar) Home(ctx context.Context, id carnet.HomeID, asked string) (HomeReply, error) {
 	return r.stand(ctx, id, asked, func(known *Home) (Home, bool, error) {

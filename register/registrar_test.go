@@ -1,9 +1,12 @@
 package register
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,17 +74,7 @@ func TestAHomeMovesByItsOwnersOrder(t *testing.T) {
 func TestAnErasedHomeNeverMovesAgain(t *testing.T) {
 	s, ctx := newStage(t), t.Context()
 	homes := s.enrolled(arena, 3)
-	erasure := func(home carnet.HomeID, owner byte) string {
-		made := time.Now().UTC().Truncate(time.Second)
-		order, err := identity.SignErasure(key(owner), identity.ErasureOrder{
-			Erasure: carnet.ErasureID{7}, Registrar: did(theRegistrar), Owner: did(owner), World: did(arena), Home: home,
-			Avatar: identity.ErasedMark(carnet.ErasureID{7}, carnet.AvatarID{9}), Made: made, Until: made.Add(time.Hour),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return order
-	}
+	erasure := func(home carnet.HomeID, owner byte) string { return erasureOf(t, home, owner) }
 	for who, order := range map[string]string{"another's order": erasure(homes[0], mallory), "nonsense": "a.b.c", "another home's": erasure(homes[1], alice)} {
 		if _, _, err := s.by(arena).Erase(ctx, homes[0], order); err == nil {
 			t.Errorf("%s erased the home", who)
@@ -114,6 +107,110 @@ func TestAnErasedHomeNeverMovesAgain(t *testing.T) {
 	}
 	if erased, err := s.by(arena).Erased(ctx, append(homes, carnet.NewHomeID())); err != nil || len(erased) != 1 || erased[0] != homes[0] {
 		t.Errorf("erased are %v, %v; want the first", erased, err)
+	}
+}
+
+// erasureOf is an owner's order to erase what is at a home of arena's.
+func erasureOf(t *testing.T, home carnet.HomeID, owner byte) string {
+	t.Helper()
+	made := time.Now().UTC().Truncate(time.Second)
+	order, err := identity.SignErasure(key(owner), identity.ErasureOrder{
+		Erasure: carnet.ErasureID{7}, Registrar: did(theRegistrar), Owner: did(owner), World: did(arena), Home: home,
+		Avatar: identity.ErasedMark(carnet.ErasureID{7}, carnet.AvatarID{9}), Made: made, Until: made.Add(time.Hour),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return order
+}
+
+// recoveryOf is alice's order to recover a home of arena's at citadel, as it is asked for.
+func recoveryOf(t *testing.T, home carnet.HomeID) (carnet.CrossingID, Petition) {
+	t.Helper()
+	o := order(home)
+	o.Recovers = &identity.Recovers{Manifest: carnet.Fingerprint{5}, Incarnations: []uint64{1}, Chains: []uint64{0}}
+	signed, err := identity.SignRecovery(key(alice), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := identity.SignAcceptance(key(citadel), identity.Acceptance{Crossing: o.Crossing, Target: did(citadel), Order: carnet.FingerprintOf([]byte(signed)), Manifest: carnet.Fingerprint{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Crossing, Petition{Want: Commit, Order: signed, Acceptance: accepted}
+}
+
+// replayed answers every question as the first one was.
+type replayed struct {
+	as
+	answer []byte
+}
+
+func (r *replayed) RoundTrip(q *http.Request) (*http.Response, error) {
+	resp, err := r.as.RoundTrip(q)
+	if err != nil {
+		return nil, err
+	}
+	if r.answer == nil {
+		if r.answer, err = io.ReadAll(resp.Body); err != nil {
+			return nil, err
+		}
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(r.answer))
+	return resp, nil
+}
+
+// Asked about many homes at once, a register names those that have left, are erased, are
+// to be recovered or aren't known, and no others; and signs that for this question alone.
+func TestManyHomesAreAskedAboutAtOnce(t *testing.T) {
+	s, ctx := newStage(t), t.Context()
+	homes := s.enrolled(arena, 5)
+	o := order(homes[1])
+	if d, err := s.by(citadel).Decide(ctx, o.Crossing, petition(t, o)); err != nil || d.Outcome != identity.Commit {
+		t.Fatalf("decided %+v, %v", d, err)
+	}
+	if _, _, err := s.by(arena).Erase(ctx, homes[2], erasureOf(t, homes[2], alice)); err != nil {
+		t.Fatal(err)
+	}
+	recovery, p := recoveryOf(t, homes[3])
+	if d, err := s.by(citadel).Decide(ctx, recovery, p); d != nil || err != nil {
+		t.Fatalf("recovered at once: %+v, %v", d, err)
+	}
+	unknown := carnet.NewHomeID()
+	asked := append(slices.Clone(homes), unknown)
+	if not, err := s.by(arena).NotAt(ctx, did(arena), asked); err != nil || !slices.Equal(not, []carnet.HomeID{homes[1], homes[2], homes[3], unknown}) {
+		t.Errorf("not at arena are %v, %v; of %v", not, err, asked)
+	}
+	if not, err := s.by(citadel).NotAt(ctx, did(citadel), homes[:2]); err != nil || !slices.Equal(not, homes[:1]) {
+		t.Errorf("not at citadel are %v, %v", not, err)
+	}
+	many := make([]carnet.HomeID, 2*identity.MostAsked+1)
+	for n := range many {
+		many[n] = homes[0]
+	}
+	if not, err := s.by(arena).NotAt(ctx, did(arena), append(many, homes[1])); err != nil || !slices.Equal(not, homes[1:2]) {
+		t.Errorf("of many, not at arena are %v, %v", not, err)
+	}
+	if _, err := s.registrar.NotAt(ctx, did(arena), many, identity.NewNonce()); carnet.CodeOf(err) != carnet.TooLarge {
+		t.Errorf("too many at once: %v", err)
+	}
+	if _, err := s.by(arena).NotAt(ctx, did(citadel), homes); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("an answer about another world is taken: %v", err)
+	}
+	again := s.by(arena)
+	again.HTTP = &http.Client{Transport: &replayed{as: as{did(arena)}}}
+	if _, err := again.NotAt(ctx, did(arena), homes); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range [][]carnet.HomeID{homes, homes[:1]} {
+		if _, err := again.NotAt(ctx, did(arena), other); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("an older answer is taken: %v", err)
+		}
+	}
+	other := s.by(arena)
+	other.Registrar = did(clinic)
+	if _, err := other.NotAt(ctx, did(arena), homes); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("another registrar's answer is taken: %v", err)
 	}
 }
 

@@ -410,7 +410,7 @@ func TestARegistrarNeedsItsParts(t *testing.T) {
 			t.Errorf("without %s there is a registrar", name)
 		}
 	}
-	if !reflect.DeepEqual(Patterns(), []string{"GET /r2/homes/{home}", "POST /r2/crossings/{crossing}", "POST /r2/erased", "POST /r2/homes/{home}/claims", "POST /r2/homes/{home}/erasure", "PUT /r2/homes/{home}"}) {
+	if !reflect.DeepEqual(Patterns(), []string{"GET /r2/homes/{home}", "POST /r2/crossings/{crossing}", "POST /r2/erased", "POST /r2/homes", "POST /r2/homes/{home}/claims", "POST /r2/homes/{home}/erasure", "PUT /r2/homes/{home}"}) {
 		t.Errorf("it serves %v", Patterns())
 	}
 }

@@ -41,6 +41,7 @@ type server struct {
 //
 //	PUT  /r2/homes/{home}             {owner, asked} → HomeReply; enrols it for the caller
 //	GET  /r2/homes/{home}?asked=NONCE → HomeReply
+//	POST /r2/homes                    {homes, asked} → {answer}: which aren't at the caller
 //	POST /r2/homes/{home}/claims      {asked, chain} → HomeReply; for the home alone
 //	POST /r2/homes/{home}/erasure     {asked, order} → HomeReply; for the home alone
 //	POST /r2/erased                   {homes} → {homes}: those of which it was noted
@@ -63,6 +64,7 @@ func (s *server) routes() map[string]handler {
 	return map[string]handler{
 		"PUT /r2/homes/{home}":          s.enrol,
 		"GET /r2/homes/{home}":          s.home,
+		"POST /r2/homes":                s.notAt,
 		"POST /r2/homes/{home}/claims":  s.claim,
 		"POST /r2/homes/{home}/erasure": s.erase,
 		"POST /r2/erased":               s.erased,
@@ -121,6 +123,28 @@ type homeRequest struct {
 // homeList is what is asked and answered of several homes.
 type homeList struct {
 	Homes []carnet.HomeID `json:"homes"`
+}
+
+// homesRequest is what is asked about many homes at once, and homesReply what is answered.
+type homesRequest struct {
+	Homes []carnet.HomeID `json:"homes"`
+	Asked string          `json:"asked"`
+}
+
+type homesReply struct {
+	Answer string `json:"answer"`
+}
+
+func (s *server) notAt(ctx context.Context, who Caller, r *http.Request) (any, error) {
+	var q homesRequest
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	answer, err := s.registrar.NotAt(ctx, who.DID, q.Homes, q.Asked)
+	if err != nil {
+		return nil, err
+	}
+	return homesReply{answer}, nil
 }
 
 func (s *server) enrol(ctx context.Context, who Caller, r *http.Request) (any, error) {

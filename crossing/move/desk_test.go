@@ -112,6 +112,20 @@ func (d desk) Home(_ context.Context, id carnet.HomeID) (identity.HomeAnswer, re
 	return identity.HomeAnswer{Home: id, Version: h.Version, World: h.World, Owner: h.Owner, Incarnation: h.Incarnation, Chain: h.Chain, Recovery: h.Recovery, Erased: h.Erased}, reply, nil
 }
 
+func (d desk) NotAt(_ context.Context, world string, ids []carnet.HomeID) (not []carnet.HomeID, err error) {
+	done, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, id := range ids {
+		if h := d.homes[id]; h.World != world || h.Recovery != (identity.Petitioned{}) || h.Erased != "" {
+			not = append(not, id)
+		}
+	}
+	return not, nil
+}
+
 func (d desk) Decide(_ context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error) {
 	done, err := d.open()
 	if err != nil {

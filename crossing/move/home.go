@@ -162,8 +162,14 @@ func (a *Agent) claimRest(ctx context.Context) (left int) {
 		left++
 		a.Log.Warn("a home isn't claimed yet; it is tried again", "avatar", h.Avatar, "item", h.item, "err", err)
 	}
-	for _, h := range a.unclaimed() {
+	row := 0
+	all := a.unclaimed()
+	for n, h := range all {
 		err := a.claimOne(ctx, h)
+		if a.silent(ctx, h, err, &row) {
+			a.Log.Warn("the registrar doesn't answer; homes are claimed once it does", "homes", len(all)-n, "err", err)
+			return left + len(all) - n + len(a.Items.Ending())
+		}
 		switch {
 		case final(err):
 			a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
@@ -185,10 +191,16 @@ func (a *Agent) ItemsEnd() {
 // tellEnds tells the register which items have ended, and returns of how many it couldn't
 // be told.
 func (a *Agent) tellEnds(ctx context.Context) (left int) {
-	for _, h := range a.Items.Ending() {
-		if err := a.tellEnded(ctx, h); err != nil {
+	row := 0
+	all := a.Items.Ending()
+	for n, h := range all {
+		err := a.tellEnded(ctx, h)
+		if err != nil {
 			left++
 			a.Log.Warn("the register isn't told yet that an item has ended; it is tried again", "item", h.Item, "err", err)
+		}
+		if a.silent(ctx, homeOfItem(h), err, &row) {
+			return left + len(all) - n - 1
 		}
 	}
 	return left

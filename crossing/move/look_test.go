@@ -8,6 +8,61 @@ import (
 	"carnet/item"
 )
 
+// A look at many homes asks about many at once, and by itself about the one of which the
+// register says something else; where the registrar doesn't answer, it stops.
+func TestALookAtManyHomesIsFewQuestions(t *testing.T) {
+	s, _ := recovering(t)
+	var one item.Info
+	owned := s.stores["arena"].avatars[s.avatar]
+	for n := range byte(11) {
+		s.avatar = carnet.AvatarID{0xee, n}
+		owned.ID = s.avatar
+		s.stores["arena"].avatars[s.avatar] = owned
+		for range 50 {
+			one = s.issue("sword")
+		}
+	}
+	questions := func(do func()) int {
+		before := s.registrar.asked
+		do()
+		return s.registrar.asked - before
+	}
+	look := func() { s.arena.lookAtHomes(t.Context()) }
+	s.backAgain()
+	if n := questions(look); n != 2 {
+		t.Errorf("of 562 homes it asks in %d questions", n)
+	}
+	_, ask := s.alone(one, 1)
+	ask()
+	before := s.registrar.homes[one.Home].Incarnation
+	if n := questions(look); n != 4 || s.registrar.homes[one.Home].Incarnation != before+1 {
+		t.Errorf("it objects to a recovery in %d questions: %+v", n, s.registrar.homes[one.Home])
+	}
+	s.registrar.away = true
+	if n := questions(look); n != 1 {
+		t.Errorf("while the registrar is away it asks %d times", n)
+	}
+	s.start("arena")
+	left := 0
+	if n := questions(func() { left = s.arena.claimRest(t.Context()) }); n != 4 || left != 562 {
+		t.Errorf("while the registrar is away it claims %d times, and %d are left", n, left)
+	}
+	s.registrar.away = false
+	if s.arena.claimRest(t.Context()) != 0 || questions(look) != 2 {
+		t.Error("once it is back, not all is claimed")
+	}
+	// One that fails by itself holds up no other.
+	for id := range s.registrar.homes {
+		delete(s.arena.claimed, id)
+		if id != one.Home {
+			s.registrar.lost[id] = 1
+		}
+	}
+	if left := s.arena.claimRest(t.Context()); left != 561 || s.arena.claimed[one.Home] == 0 {
+		t.Errorf("of homes whose claims fail one by one %d are left", left)
+	}
+}
+
 // What moved since homes were listed is left to its move: the item isn't noted as gone
 // before that is heard, and its avatar gets no other meanwhile.
 func TestAnItemThatMovesDuringALookIsItsMoves(t *testing.T) {

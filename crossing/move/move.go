@@ -85,6 +85,9 @@ type Registrar interface {
 	// ClaimItem is Claim of an item's home, whose chain has so many entries.
 	ClaimItem(ctx context.Context, home carnet.HomeID, chain uint64) (identity.HomeAnswer, register.HomeReply, error)
 	Home(ctx context.Context, home carnet.HomeID) (identity.HomeAnswer, register.HomeReply, error)
+	// NotAt returns those of homes of which the register says something else than that they
+	// are at a world, live, and that nobody asks for their recovery.
+	NotAt(ctx context.Context, world string, homes []carnet.HomeID) ([]carnet.HomeID, error)
 	// Decide returns what was decided, verified; nil while nothing is.
 	Decide(ctx context.Context, x carnet.CrossingID, p register.Petition) (*register.Decided, error)
 }

@@ -52,18 +52,80 @@ func (a *Agent) watchHomes(ctx context.Context) {
 	}
 }
 
-// lookAtHomes asks about each home here, once. What keeps still for nothing goes on before,
-// so that it objects to a recovery.
+// lookAtHomes asks about all homes here, once. What keeps still for nothing goes on before,
+// so that it objects to a recovery. Where the registrar doesn't answer, the next look does
+// the rest.
 func (a *Agent) lookAtHomes(ctx context.Context) {
 	if err := a.thawStrays(ctx); err != nil {
 		a.Log.Error("what keeps still for nothing doesn't go on yet; that is tried again", "err", err)
 	}
-	for _, h := range a.watched() {
-		if err := a.look(ctx, h); err != nil && ctx.Err() == nil {
-			a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "item", h.item, "err", err)
+	if err := a.lookAtAll(ctx, a.watched()); err != nil {
+		if ctx.Err() == nil {
+			a.Log.Warn("the register doesn't say how homes stand; it is asked again", "err", err)
 		}
+		return
 	}
 	a.claimRest(ctx)
+}
+
+// lookAtAll asks about homes, many at once, and looks at each of which the register says
+// something else than is so here. An error says that the registrar doesn't answer.
+func (a *Agent) lookAtAll(ctx context.Context, homes []homeHere) error {
+	at := make(map[string][]carnet.HomeID) // registrars
+	here := make(map[carnet.HomeID][]homeHere)
+	for _, h := range homes {
+		if here[h.Home] == nil {
+			at[h.Registrar] = append(at[h.Registrar], h.Home)
+		}
+		here[h.Home] = append(here[h.Home], h)
+	}
+	var row int
+	for did, all := range at {
+		registrar, err := a.registrarOf(did)
+		if err != nil {
+			a.Log.Warn("the register doesn't say how homes stand; it is asked again", "homes", len(all), "err", err)
+			continue
+		}
+		for some := range slices.Chunk(all, identity.MostAsked) {
+			not, err := registrar.NotAt(ctx, a.did, some)
+			if err != nil {
+				return err
+			}
+			for _, id := range not {
+				for _, h := range here[id] {
+					err := a.look(ctx, h)
+					if err != nil && ctx.Err() == nil {
+						a.Log.Warn("the register doesn't say how a home stands; it is asked again", "avatar", h.Avatar, "item", h.item, "err", err)
+					}
+					if a.silent(ctx, h, err, &row) {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// silent reports whether a registrar doesn't answer, so that there is no use in asking it
+// on: what was asked about one home after the other failed some times in a row, and so
+// does a question that is about nothing else.
+func (a *Agent) silent(ctx context.Context, h homeHere, failed error, row *int) bool {
+	const enough = 3
+	if carnet.CodeOf(failed) != carnet.Unavailable {
+		*row = 0
+		return false
+	}
+	if *row++; *row < enough {
+		return false
+	}
+	*row = 0
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return false // this world asks another one
+	}
+	_, err = registrar.NotAt(ctx, a.did, []carnet.HomeID{h.Home})
+	return carnet.CodeOf(err) == carnet.Unavailable
 }
 
 // again has a home claimed anew, soon.
