@@ -46,6 +46,8 @@ func (registrar) ChangeItem(_ context.Context, _ string, _ carnet.HomeID, change
 	return change()
 }
 
+func (registrar) Coming(carnet.AvatarID) int { return 0 }
+
 func (registrar) ItemsEnd() {}
 
 // companion is an avatar that gets gifts.

@@ -99,10 +99,14 @@ func (b *Book) room(avatar carnet.AvatarID) error {
 	if still {
 		return carnet.Errorf(carnet.Conflict, "the avatar %s keeps still for the crossing %s", avatar, x).WithFix("wait until that is decided: carnet avatar status %s", x)
 	}
-	if n := len(b.Of(avatar)); n >= MaxOf {
-		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, and at most so many", avatar, n).WithFix("retire or give some")
+	has, coming := len(b.Of(avatar)), b.cfg.Homes.Coming(avatar)
+	switch {
+	case has+coming < MaxOf:
+		return nil
+	case coming == 0:
+		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, and at most so many", avatar, has).WithFix("retire or give some")
 	}
-	return nil
+	return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, and %d are on their way to it: it has %d at most", avatar, has, coming, MaxOf).WithFix("retire or give some, or wait whether those come: carnet avatar status")
 }
 
 // Equip has an item's avatar put it on, in a slot, which must be free, or off, where

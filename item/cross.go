@@ -171,8 +171,10 @@ func (b *Book) Freeze(ctx context.Context, l Leaving, owner string) ([]identity.
 }
 
 // Passported returns what proves the items that an avatar has under an owner's key at a
-// registrar, for its passport: as many as one order can name. With a crossing other than zero, which is the passport's, they keep still
-// for it, durably, as far as they don't for another, and the avatar gets no more.
+// registrar, for its passport: as many as one order can name. With a crossing other than
+// zero, which is the passport's, they keep still for it, durably, as far as they don't for
+// another, and the avatar gets no more; then none is left out, but more than that are
+// refused.
 func (b *Book) Passported(ctx context.Context, avatar carnet.AvatarID, registrar, owner string, still carnet.CrossingID) (proofs []identity.ItemProof, err error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
@@ -182,8 +184,15 @@ func (b *Book) Passported(ctx context.Context, avatar carnet.AvatarID, registrar
 		if err != nil {
 			return nil, err
 		}
-		if k.Owner != owner || k.item.Registrar != registrar || len(proofs) == MaxOf {
+		if k.Owner != owner || k.item.Registrar != registrar {
 			continue // it moves on its own only
+		}
+		if len(proofs) == MaxOf {
+			if still == (carnet.CrossingID{}) {
+				continue
+			}
+			return nil, carnet.Errorf(carnet.TooLarge, "the avatar %s has more than %d items, and its passport %d at most: one of them would be left behind", avatar, MaxOf, MaxOf).
+				WithFix("give one to another avatar first, move it, or retire it: carnet item give, move, retire")
 		}
 		if still != (carnet.CrossingID{}) && k.Frozen != still {
 			if k.Frozen != (carnet.CrossingID{}) {

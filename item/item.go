@@ -54,6 +54,9 @@ type Homes interface {
 	// there that the chain is to have one more; then it calls change. If the chain doesn't
 	// have it then, it says that, too, as soon as it can.
 	ChangeItem(ctx context.Context, registrar string, home carnet.HomeID, change func() error) error
+	// Coming counts the items that are on their way to an avatar that is here, beside those
+	// that it has: they come, unless the register decides otherwise.
+	Coming(avatar carnet.AvatarID) int
 	// ItemsEnd says that items have ended, of which the register is to be told
 	// (Book.Ending). It must not block.
 	ItemsEnd()

@@ -32,6 +32,7 @@ type stage struct {
 
 	elsewhere error // what the registrar says to a claim
 	ended     int   // how often it was said that items end
+	coming    int   // items on their way to an avatar
 }
 
 func newStage(t *testing.T) *stage {
@@ -89,6 +90,8 @@ func (h homes) OwnerOf(_ context.Context, avatar carnet.AvatarID) (string, error
 	}
 	return "", carnet.Errorf(carnet.NotFound, "there is no avatar %s", avatar)
 }
+
+func (h homes) Coming(carnet.AvatarID) int { return h.coming }
 
 func (h homes) ItemsEnd() { h.ended++ }
 

@@ -37,6 +37,9 @@ func (h homes) ChangeItem(ctx context.Context, registrar string, home carnet.Hom
 	return h.node.api.Moves.ChangeItem(ctx, registrar, home, change)
 }
 
+// Coming implements item.Homes.
+func (h homes) Coming(avatar carnet.AvatarID) int { return h.node.api.Moves.Coming(avatar) }
+
 // ItemsEnd implements item.Homes.
 func (h homes) ItemsEnd() { h.node.api.Moves.ItemsEnd() }
 

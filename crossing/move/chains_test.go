@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +64,24 @@ func TestAllItemsOfAnAvatarGoAlong(t *testing.T) {
 	for _, id := range end {
 		s.endedHere(id)
 	}
+}
+
+// What is on its way to an avatar counts as had: it gets no other in its place, by which
+// one of them would be left out of its passport and of its next move.
+func TestAnItemOnItsWayCounts(t *testing.T) {
+	s, _ := recovering(t)
+	spare, ids := s.issue("cap"), s.all("sword", item.MaxOf-2)
+	s.gives(spare) // to another avatar
+	x := carnet.NewCrossingID()
+	s.arena.targets[x] = &atTarget{AtTarget: AtTarget{ID: x, To: s.avatar, State: Prepared, SignedOrder: SignedOrder{Terms: []byte(`{"alone":true}`)}}}
+	if i := s.issue("cap"); len(ids) != item.MaxOf-2 || len(s.items["arena"].Of(i.Avatar)) != item.MaxOf-1 {
+		t.Fatalf("it has %d items", len(s.items["arena"].Of(i.Avatar)))
+	}
+	if _, err := s.items["arena"].Issue(t.Context(), item.Draft{Avatar: s.avatar, Kind: "sword", Title: "Oathkeeper"}); carnet.CodeOf(err) != carnet.TooLarge || !strings.Contains(err.Error(), "1 are on their way") {
+		t.Errorf("one item more: %v", err)
+	}
+	delete(s.arena.targets, x)
+	s.issue("sword")
 }
 
 // endedHere checks that an item is retired in arena, which proves it.

@@ -1,6 +1,7 @@
 package move
 
 import (
+	"crypto/ed25519"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/item"
 )
 
 // A target whose store is restored from before it had everything fetches it again from
@@ -95,6 +97,93 @@ func TestWhatHasMovedNeedsNoMandate(t *testing.T) {
 				t.Errorf("the departure isn't had: %+v", there.AtTarget)
 			}
 		})
+	}
+}
+
+// An item that the registrar has moved here comes, though this store is from before its
+// order: also if the avatar that it comes to has no room for another by now, keeps still,
+// or has said farewell. Before it was decided all of that refuses it.
+func TestACommittedItemComesToWhoeverItWasOrderedTo(t *testing.T) {
+	there := carnet.AvatarID{0xcc}
+	for name, then := range map[string]func(*stage){
+		"which is full": func(s *stage) {
+			for range item.MaxOf {
+				if _, err := s.items["citadel"].Issue(s.t.Context(), item.Draft{Avatar: there, Kind: "cap", Title: "Cap"}); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+		},
+		"which keeps still": func(s *stage) { s.stores["citadel"].frozen[there] = carnet.CrossingID{7} },
+		"which has said farewell": func(s *stage) {
+			v := s.stores["citadel"].avatars[there]
+			v.Key = keyOf("there").Public().(ed25519.PublicKey)
+			s.stores["citadel"].avatars[there] = v
+			wish := Wish{Avatar: there, Signer: keyOf("evidence").Public().(ed25519.PublicKey), Farewell: true}
+			if _, err := s.citadel.Export(s.t.Context(), wish); err != nil {
+				s.t.Fatal(err)
+			}
+		},
+		"which isn't here any more": func(s *stage) { delete(s.stores["citadel"].avatars, there) },
+	} {
+		for _, c := range []struct{ asked, hand bool }{{true, false}, {true, true}, {false, false}} {
+			s := newStage(t)
+			s.ownThere = s.owner
+			s.takes()
+			sword := s.issue("sword")
+			s.asks(s.itself(sword))
+			then(s)
+			r, _, err := identity.ParseMoveRequest(s.crossing.Request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			order, terms, err := r.Sign(s.owner, s.ownThere, time.Now(), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.citadel.TakeOrder(t.Context(), s.crossing.ID, identity.Ordered{Order: order, Terms: terms, Mandate: "mandate"}); err == nil {
+				t.Errorf("it is ordered to an avatar %s", name)
+			}
+
+			s = newStage(t)
+			s.ownThere = s.owner
+			s.takes()
+			sword = s.issue("sword")
+			s.asks(s.itself(sword))
+			older := s.stores["citadel"].copied()
+			s.order(time.Hour)
+			if !c.asked {
+				older = s.stores["citadel"].copied()
+			}
+			s.cut["decided"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
+			s.goOn()
+			s.moved(sword.ID)
+			s.stores["citadel"] = older
+			s.start("citadel")
+			if at := s.is(sword.ID); at != "" {
+				t.Fatalf("%s: after the restore the item is in %q", name, at)
+			}
+			then(s)
+			if c.hand {
+				s.take()
+			}
+			s.goOn()
+			if _, it := s.states(); it != Home {
+				t.Errorf("%s, %+v: it is %s at the target: %s", name, c, it, s.citadel.came(s.crossing.ID).progress.Waits)
+			} else {
+				s.moved(sword.ID)
+			}
+			if name != "which is full" || s.is(sword.ID) != "citadel" {
+				continue
+			}
+			// Its farewell would leave one behind, and isn't said.
+			v := s.stores["citadel"].avatars[there]
+			v.Key = keyOf("there").Public().(ed25519.PublicKey)
+			s.stores["citadel"].avatars[there] = v
+			wish := Wish{Avatar: there, Signer: keyOf("evidence").Public().(ed25519.PublicKey), Farewell: true}
+			if _, err := s.citadel.Export(t.Context(), wish); carnet.CodeOf(err) != carnet.TooLarge || len(s.stores["citadel"].frozen) > 0 {
+				t.Errorf("a farewell with an item too many: %v; it keeps still for %v", err, s.stores["citadel"].frozen)
+			}
+		}
 	}
 }
 

@@ -555,6 +555,8 @@ func (h homesOf) ChangeItem(ctx context.Context, registrar string, home carnet.H
 	return (*h.agent).ChangeItem(ctx, registrar, home, change)
 }
 
+func (h homesOf) Coming(id carnet.AvatarID) int { return (*h.agent).Coming(id) }
+
 func (h homesOf) ItemsEnd() { (*h.agent).ItemsEnd() }
 
 // Named implements Peers.

@@ -341,7 +341,12 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	if err != nil {
 		return AtTarget{}, err
 	}
-	if !came { // else nothing hangs on time and mandate any more
+	if !came { // else nothing hangs on time, mandate and room any more: it is here
+		if moving := (SignedOrder{o.Order, o.Terms}).Moving(); moving.Alone {
+			if err := a.has(x, t.To, moving.Owner); err != nil {
+				return AtTarget{}, err
+			}
+		}
 		if !a.Now().Before(until) {
 			return AtTarget{}, carnet.Errorf(carnet.Forbidden, "the order was good until %s", until.Format(time.RFC3339)).WithFix("approve it again")
 		}
@@ -451,9 +456,6 @@ func (a *Agent) checkOrdered(t *atTarget, o identity.Ordered) (until time.Time, 
 	case !samePolicy(terms.Policy, asked.Policy):
 		return until, carnet.Errorf(carnet.Forbidden, "the order's terms have another policy of the avatar than the request").WithFix("approve the request as it was written: carnet owner approve")
 	}
-	if terms.Alone {
-		return order.Until, a.has(t.ID, t.To, terms.Owner)
-	}
 	return order.Until, nil
 }
 
@@ -478,18 +480,25 @@ func (a *Agent) has(x carnet.CrossingID, id carnet.AvatarID, owner string) error
 	if frozen {
 		return carnet.Errorf(carnet.Unavailable, "the avatar %s keeps still for the crossing %s", id, still)
 	}
-	n := len(a.Items.Of(id))
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	for _, t := range a.targets {
-		if t.To == id && t.ID != x && t.State == Prepared && t.alone() {
-			n++
-		}
-	}
-	if n >= item.MaxOf {
+	if n := len(a.Items.Of(id)) + a.coming(id, x); n >= item.MaxOf {
 		return carnet.Errorf(carnet.TooLarge, "the avatar %s has %d items, or is to get them, and at most so many", id, n).WithFix("order the item to another avatar")
 	}
 	return nil
+}
+
+// Coming implements item.Homes.
+func (a *Agent) Coming(id carnet.AvatarID) int { return a.coming(id, carnet.CrossingID{}) }
+
+// coming counts the items that are on their way to an avatar, but for that of a crossing.
+func (a *Agent) coming(id carnet.AvatarID, but carnet.CrossingID) (n int) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, t := range a.targets {
+		if t.To == id && t.ID != but && t.State == Prepared && t.alone() {
+			n++
+		}
+	}
+	return n
 }
 
 // goOnAtTarget does what is due of a move at its target.
@@ -512,10 +521,10 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 		}
 		switch {
 		case err == nil:
+		case a.Now().Before(t.Until) && a.decide(ctx, t, register.Petition{Want: register.Ask, Order: t.Order}) == nil && a.came(x).State != Copying:
+			err = nil // this store is an older copy: it was decided
 		case final(err) || !a.Now().Before(t.Until):
 			err = a.leave(ctx, t, err.Error())
-		case a.decide(ctx, t, register.Petition{Want: register.Ask, Order: t.Order}) == nil && a.came(x).State != Copying:
-			err = nil // this store is an older copy: it was decided
 		}
 	case Leaving:
 		err = a.decide(ctx, t, register.Petition{Want: register.Abort, Order: t.Order})
