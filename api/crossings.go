@@ -108,6 +108,7 @@ type Traveller struct {
 	Residency   []string        `json:"residency,omitempty" doc:"To which places its data is bound." maxItems:"64"`
 	Properties  []string        `json:"properties" doc:"What it has." maxItems:"4096"`
 	Policy      string          `json:"policy,omitempty" doc:"The avatar's policy, which its owner signed for its world, as a JWS: it goes along." maxLength:"8192"`
+	Backup      *move.Backup    `json:"backup,omitempty" doc:"The newest passport of it with keys for its owner that was given out."`
 	Items       []CarriedItem   `json:"items,omitempty" doc:"The items that it has. Of an item that moves alone: that one." maxItems:"256"`
 	ClearedFor  *ClearedFor     `json:"cleared_for,omitempty" doc:"What the world may have for which it is described."`
 	Leaves      []LeftBehind    `json:"leaves,omitempty" doc:"What that world may not have, by label." maxItems:"4096"`
@@ -143,7 +144,7 @@ type CarriedItem struct {
 func traveller(d move.Described) Traveller {
 	t := Traveller{
 		Avatar: d.Avatar, Home: d.Home, Registrar: d.Registrar, Owner: d.Owner, Title: d.Title, Sensitivity: d.Ceiling.Sensitivity.String(),
-		Purposes: d.Ceiling.Purposes.Words(), Residency: d.Ceiling.Residency.Words(), Properties: d.Properties, Policy: d.Policy,
+		Purposes: d.Ceiling.Purposes.Words(), Residency: d.Ceiling.Residency.Words(), Properties: d.Properties, Policy: d.Policy, Backup: d.Backup,
 	}
 	for _, i := range d.Items {
 		t.Items = append(t.Items, CarriedItem{i.ID, i.Credential, i.Owner})
@@ -219,7 +220,7 @@ func exampleMove() NewMove {
 func (n NewMove) wanted() (w move.Wanted, err error) {
 	t := n.Traveller
 	w = move.Wanted{From: n.World, Home: move.Registered{Avatar: t.Avatar, Home: t.Home, Registrar: t.Registrar, Owner: t.Owner}, Title: t.Title, Properties: t.Properties, Text: n.Text}
-	w.Along, w.End, w.Alone, w.Policy = n.Items, n.Retire, n.Alone, t.Policy
+	w.Along, w.End, w.Alone, w.Policy, w.Backup = n.Items, n.Retire, n.Alone, t.Policy, t.Backup
 	for _, i := range t.Items {
 		w.Has = append(w.Has, move.Possession{Credential: i.Credential, Owner: i.Owner})
 	}
@@ -269,6 +270,7 @@ type Crossing struct {
 	Manifest  string            `json:"manifest,omitempty" doc:"SHA-256 of the list of all that moves."`
 	Decision  string            `json:"decision,omitempty" doc:"The registrar's, as a JWS."`
 	Departure string            `json:"departure,omitempty" doc:"The source's receipt for what it deleted, as a JWS."`
+	Backup    *move.Backup      `json:"backup,omitempty" doc:"Of what departs: the newest passport of it with keys for its owner when it was asked for. By that it comes back if both worlds are lost before the registrar has decided."`
 	Items     []MovingItem      `json:"items,omitempty" doc:"What goes along, and what ends."`
 	Alone     bool              `json:"alone,omitempty" doc:"The item moves, and not the avatar."`
 	Redacted  bool              `json:"redacted,omitempty" doc:"What its target may not have is left behind, by the owner's order."`
@@ -342,7 +344,7 @@ func (s *server) crossings() []Crossing {
 		moving := l.Moving()
 		all = append(all, Crossing{
 			ID: l.ID, Direction: departing, State: l.State, World: l.To, Ours: l.Avatar, Begun: l.Begun, Until: when(l.Until), Ended: when(l.Ended),
-			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure, Steps: l.Steps, Amount: amount(l.Amount),
+			Why: l.Why, Manifest: hash(l.Manifest), Decision: l.Decision, Departure: l.Departure, Steps: l.Steps, Amount: amount(l.Amount), Backup: l.Backup,
 			Items: movingItems(moving), Alone: moving.Alone, Redacted: moving.Redact != nil,
 		})
 	}

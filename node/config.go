@@ -168,6 +168,10 @@ type WorldConfig struct {
 	// that a recovery elsewhere is objected to; default 15m. Keep it far below the
 	// depot's recovery_wait.
 	HomeCheck Duration `toml:"home_check,omitempty"`
+	// BackupBeforeMove is how old the newest passport of an avatar with keys for its owner may
+	// be when another world asks for the avatar by a move; default 0: there needn't be one, and
+	// the owner is told whether there is. With it a move without one is refused.
+	BackupBeforeMove Duration `toml:"backup_before_move,omitempty"`
 	// Publishers are the did:keys of those, beside this world, whose modules may be added.
 	Publishers []string `toml:"publishers,omitempty"`
 	// UnsignedPrograms lets WebAssembly that is no signed module be run for this world:
@@ -341,8 +345,8 @@ func (c Config) check() error {
 		return bad("listen.r5 is for worlds, and this party is a %s", c.Role)
 	case slices.ContainsFunc(c.World.Publishers, noDID):
 		return bad("world.publishers are did:keys, as 'carnet module show' has them")
-	case c.World.HomeCheck < 0 || c.Depot.RecoveryWait < 0:
-		return bad("world.home_check and depot.recovery_wait are times from 0 on")
+	case c.World.HomeCheck < 0 || c.World.BackupBeforeMove < 0 || c.Depot.RecoveryWait < 0:
+		return bad("world.home_check, world.backup_before_move and depot.recovery_wait are times from 0 on")
 	case c.Listen.HTTP == "":
 		return bad("listen.http is required")
 	}

@@ -34,7 +34,7 @@ func (n *Node) openMoves(ctx context.Context, agent *avatar.Agent, key ed25519.P
 		VouchLeft: func(s avatar.MovedStream, l avatar.LeftOut) ([]byte, error) {
 			return Prover{World: agent, Party: n.config.Party, Peers: peerFiles(n.peers)}.VouchLeft(ctx, s, l)
 		},
-		HomeCheck: time.Duration(n.config.World.HomeCheck), Log: n.log,
+		HomeCheck: time.Duration(n.config.World.HomeCheck), BackupWithin: time.Duration(n.config.World.BackupBeforeMove), Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -160,6 +160,22 @@ func (r *replayed) RoundTrip(q *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// ofOthers answers what it is asked about many homes, signed, about no homes.
+type ofOthers struct{}
+
+func (ofOthers) RoundTrip(q *http.Request) (*http.Response, error) {
+	var asked homesRequest
+	if err := json.NewDecoder(q.Body).Decode(&asked); err != nil {
+		return nil, err
+	}
+	answer, err := identity.SignHomes(key(theRegistrar), identity.HomesAnswer{Registrar: did(theRegistrar), World: did(arena), Asked: asked.Asked, Homes: identity.HomesHash(nil), Not: []carnet.HomeID{}})
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(homesReply{answer})
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(text))}, err
+}
+
 // Asked about many homes at once, a register names those that have left, are erased, are
 // to be recovered or aren't known, and no others; and signs that for this question alone.
 func TestManyHomesAreAskedAboutAtOnce(t *testing.T) {
@@ -206,6 +222,11 @@ func TestManyHomesAreAskedAboutAtOnce(t *testing.T) {
 		if _, err := again.NotAt(ctx, did(arena), other); carnet.CodeOf(err) != carnet.Tampered {
 			t.Errorf("an older answer is taken: %v", err)
 		}
+	}
+	lying := s.by(arena)
+	lying.HTTP = &http.Client{Transport: ofOthers{}}
+	if not, err := lying.NotAt(ctx, did(arena), homes); carnet.CodeOf(err) != carnet.Tampered {
+		t.Errorf("an answer about other homes is taken: %v, %v", not, err)
 	}
 	other := s.by(arena)
 	other.Registrar = did(clinic)

@@ -40,6 +40,15 @@ func TestACrossingIsShown(t *testing.T) {
 			x:       api.Crossing{State: move.Home, World: "arena", Theirs: &theirs, Recovery: true},
 			without: "hasn't signed",
 		},
+		"it leaves with a backup": {
+			x:       api.Crossing{State: move.Offered, World: "citadel", Backup: &move.Backup{Made: time.Now(), Measurements: 7}},
+			shows:   []string{"backup: the passport of", "with 7 measurements and keys for its owner"},
+			without: "no backup",
+		},
+		"it leaves without a backup": {
+			x:     api.Crossing{State: move.Frozen, World: "citadel"},
+			shows: []string{"no backup: no passport with keys for its owner was given out before"},
+		},
 		"gone": {
 			x:       api.Crossing{State: move.Gone, World: "arena"},
 			without: "hasn't signed",

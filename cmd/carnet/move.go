@@ -24,6 +24,8 @@ type avatarMove struct {
 	From   carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it lives."`
 	To     carnet.PartyID  `required:"" placeholder:"WORLD" help:"Where it is to live."`
 	belongings
+	Backup  string `type:"path" placeholder:"DIR" help:"Make a passport of the avatar in this directory first, for its owner to keep: by it the avatar comes back (carnet avatar import) if both worlds are lost before the move is decided. Needs --for."`
+	For     string `type:"existingfile" placeholder:"KEYFILE" help:"With --backup: its owner's reception key, as 'carnet owner keystore reception' wrote it."`
 	Redact  bool   `help:"Leave behind for good what its target may not have, if its owner consents. Without it such a move is refused."`
 	View    string `type:"existingfile" placeholder:"FILE" help:"A view document: what its things may send there. Default: what they send now."`
 	Text    string `placeholder:"LINE" help:"What for, to its owner, on one line."`
@@ -45,6 +47,9 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 	target, err := c.at(c.To, administrator)
 	if err != nil {
 		return err
+	}
+	if err := c.backUp(ctx, s, source); err != nil {
+		return fmt.Errorf("the backup before the move: %w", err)
 	}
 	var traveller api.Traveller
 	if c.Redact { // what would be left behind is counted, which takes a while
@@ -101,6 +106,27 @@ func (c avatarMove) Run(ctx context.Context, s streams) error {
 		fmt.Fprintf(s.out, "  %s\n", plain(line))
 	}
 	return howToOrder(s, file, c.To, crossing)
+}
+
+// backUp makes the passport that is asked for, and sees that it holds together and has keys
+// for its owner.
+func (c avatarMove) backUp(ctx context.Context, s streams, source *client.Client) error {
+	if (c.Backup == "") != (c.For == "") {
+		return carnet.Errorf(carnet.Malformed, "a backup is for its owner, who alone opens it").WithFix("give both --backup DIR and --for KEYFILE; the key: carnet owner keystore reception")
+	}
+	if c.Backup == "" {
+		return nil
+	}
+	announcement, err := readDocument(s, c.For)
+	if err != nil {
+		return fmt.Errorf("read the reception key: %w", err)
+	}
+	dir, r, err := fetchPassport(ctx, source, c.Avatar, api.NewPassport{For: [][]byte{announcement}}, c.Backup)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.err, "Backup: %d measurements in %s, for its owner to keep.\n", r.Counts.Measurements, plain(dir))
+	return err
 }
 
 // grantLife is how long the target may fetch the avatar: as long as an order holds,
@@ -200,6 +226,11 @@ func writeCrossing(s streams, x crossingOf) error {
 	}
 	if m := x.Amount; m != nil && m.LeftBatches > 0 {
 		fmt.Fprintf(s.out, "  left behind by its owner's order: %d measurements in %d batches%s\n", m.LeftMeasurements, m.LeftBatches, uncounted(m.LeftClosed))
+	}
+	if b := x.Backup; b != nil {
+		fmt.Fprintf(s.out, "  backup: the passport of %s, with %d measurements and keys for its owner; by it the avatar comes back if both worlds are lost before the move is decided\n", clock(b.Made), b.Measurements)
+	} else if x.Theirs == nil && !x.Alone {
+		fmt.Fprintln(s.out, "  no backup: no passport with keys for its owner was given out before (carnet avatar move --backup)")
 	}
 	if x.Unfit > 0 {
 		fmt.Fprintf(s.out, "  %d batches that came can't be used; the log of %s names them\n", x.Unfit, x.Party)

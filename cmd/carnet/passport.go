@@ -43,16 +43,9 @@ func (c avatarExport) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	dir, err := world.Passport(ctx, c.ID, n, c.To)
+	dir, r, err := fetchPassport(ctx, world, c.ID, n, c.To)
 	if err != nil {
 		return err
-	}
-	r, err := passport.Verify(ctx, dir, nil)
-	if err != nil {
-		return err
-	}
-	if r.Verdict == evidence.False {
-		return carnet.Errorf(carnet.Tampered, "the passport in %s doesn't hold together: %s", dir, r.Findings[0]).WithFix("carnet verify %s, and ask the world's operator", dir)
 	}
 	if c.JSON {
 		return writeJSON(s.out, verified{dir, r})
@@ -63,6 +56,20 @@ func (c avatarExport) Run(ctx context.Context, s streams) error {
 	}
 	_, err = fmt.Fprintf(s.out, "%s\n%d measurements in %d batches. %s\nVerify: carnet verify %s\n", plain(dir), r.Counts.Measurements, r.Counts.Batches, keys, plain(dir))
 	return err
+}
+
+// fetchPassport has a world make a passport, and sees that it holds together.
+func fetchPassport(ctx context.Context, world *client.Client, id carnet.AvatarID, n api.NewPassport, to string) (dir string, r *evidence.Report, err error) {
+	if dir, err = world.Passport(ctx, id, n, to); err != nil {
+		return "", nil, err
+	}
+	if r, err = passport.Verify(ctx, dir, nil); err != nil {
+		return "", nil, err
+	}
+	if r.Verdict == evidence.False {
+		return "", nil, carnet.Errorf(carnet.Tampered, "the passport in %s doesn't hold together: %s", dir, r.Findings[0]).WithFix("carnet verify %s, and ask the world's operator", dir)
+	}
+	return dir, r, nil
 }
 
 type avatarAnnouncement struct {

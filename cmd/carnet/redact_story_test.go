@@ -143,7 +143,11 @@ func TestARedactedMove(t *testing.T) {
 
 	begin := []string{"avatar", "move", at, from.Avatar.String(), "--from=arena", "--to=citadel", "--request=request.json"}
 	u.refuses("--redact", begin...)
-	u.sees([]string{"Left behind, and deleted for good: 4 measurements in 4 batches, labelled personal+health", "of: heart_rate"}, append(begin, "--redact")...)
+	u.does("owner", "keystore", "reception", "alice.keys", "--world=arena", "--out=alice.reception", secret)
+	u.refuses("give both --backup DIR and --for KEYFILE", append(begin, "--redact", "--backup=backup")...)
+	u.sees([]string{"Left behind, and deleted for good: 4 measurements in 4 batches, labelled personal+health", "of: heart_rate", "it comes back by the passport of", "with 8 measurements"},
+		append(begin, "--redact", "--backup=backup", "--for=alice.reception")...)
+	u.sees([]string{"Verdict: true"}, "verify", "backup/arena-"+from.Avatar.String()+"-passport")
 	watch.send(pack) // it is left behind, too
 	r := u.try("yes\n", "owner", "approve", at, "request.json", keys, secret, "--party=citadel")
 	if r.code != 0 || !strings.Contains(r.err, "4 measurements in 4 batches, labelled personal+health") || !strings.Contains(r.err, "nobody has it any more then") || !strings.Contains(r.err, "can't be undone") ||
@@ -170,7 +174,7 @@ func TestARedactedMove(t *testing.T) {
 	if err != nil || x.Unfit != 0 || !x.Redacted || x.Amount == nil || x.Amount.LeftMeasurements != 5 || d.Left != 5 {
 		t.Errorf("citadel says %+v, of %+v; the departure %+v, %v", x, x.Amount, d, err)
 	}
-	u.sees([]string{"left behind by its owner's order: 5 measurements in 5 batches", "5 measurements of it were left out of the move, and are nowhere any more"}, "avatar", "status", at, x.ID.String())
+	u.sees([]string{"left behind by its owner's order: 5 measurements in 5 batches", "5 measurements of it were left out of the move, and are nowhere any more", "backup: the passport of"}, "avatar", "status", at, x.ID.String())
 	here := x.Ours.String()
 	if speed, heart := count("citadel", here, "speed"), count("citadel", here, "heart_rate"); speed != 5 || heart != 0 {
 		t.Errorf("citadel has %d of speed and %d of heart rate", speed, heart)

@@ -100,6 +100,9 @@ func (a *Agent) Forget(ctx context.Context, id carnet.AvatarID) error {
 	if err := a.forgetFarewell(ctx, id); err != nil {
 		return err
 	}
+	if err := a.forgetBackup(ctx, id); err != nil {
+		return err
+	}
 	for _, l := range a.AtSource() {
 		if l.Avatar == id && l.State.Over() {
 			if err := a.dropManifest(ctx, l.ID); err != nil {

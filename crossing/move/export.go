@@ -134,6 +134,9 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		Passport: id, Source: a.did, World: a.Party, Signer: identity.DID(w.Signer), Registrar: h.Registrar, Home: h.Home, Version: is.Version, Owner: h.Owner, Pinned: identity.DID(info.OwnerKey),
 		Avatar: w.Avatar, Key: identity.DID(info.Key), Manifest: hash, Made: now,
 	})
+	if err == nil && !w.Farewell && slices.ContainsFunc(e.Readers, func(r SealedTo) bool { return r.Reader == OwnerReader }) {
+		err = a.noteBackup(ctx, w.Avatar, Backup{id, now, amountOf(m).Measurements})
+	}
 	if err != nil || !w.Farewell {
 		return e, err
 	}

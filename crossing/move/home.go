@@ -33,6 +33,7 @@ type Described struct {
 	Properties []string
 	Items      []item.Info
 	Policy     string // its owner's, as it is signed for its world; empty: none
+	Backup     *Backup
 
 	// For a world that it is to move to: what may be given to that one, and what of the
 	// avatar is labelled above it, as far as it was looked into.
@@ -57,6 +58,9 @@ func (a *Agent) Enrol(ctx context.Context, id carnet.AvatarID, to carnet.PartyID
 		return Described{}, err
 	}
 	d.Policy = bound.Signed
+	if d.Backup, err = a.backup(ctx, id); err != nil {
+		return Described{}, err
+	}
 	if to != "" {
 		if err := a.describeFor(ctx, &d, id, to); err != nil {
 			return Described{}, err

@@ -40,7 +40,7 @@ func (s *stage) wanted(along, end []carnet.ItemID) Wanted {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	w := Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties, Along: along, End: end}
+	w := Wanted{From: "arena", Home: d.Registered, Title: d.Title, Ceiling: d.Ceiling, Properties: d.Properties, Backup: d.Backup, Along: along, End: end}
 	for _, i := range d.Items {
 		w.Has = append(w.Has, Possession{i.Credential, i.Owner})
 	}

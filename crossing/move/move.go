@@ -241,6 +241,9 @@ type Config struct {
 	Moved func([]carnet.Moved)
 	// HomeCheck is how often the register is asked about each home here.
 	HomeCheck time.Duration // default 15 minutes
+	// BackupWithin is how old the newest passport of an avatar with keys for its owner may
+	// be when the avatar is offered to another world. 0: there needn't be one.
+	BackupWithin time.Duration
 	// Unrecoverable is how long what is deleted stays in backups of the key table.
 	Unrecoverable time.Duration // default 30 days
 

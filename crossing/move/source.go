@@ -34,6 +34,7 @@ type AtSource struct {
 	Why       string             `json:"why,omitempty"` // it was kept
 	Amount    Amount             `json:"amount,omitzero"`
 	Steps     []Step             `json:"steps,omitempty"`
+	Backup    *Backup            `json:"backup,omitempty"` // of the avatar, when it was offered
 }
 
 // alone reports whether an item moves, and not the avatar.
@@ -151,6 +152,9 @@ func (a *Agent) takeOffer(ctx context.Context, by Asking, about carnet.AvatarID,
 		return None, err
 	}
 	if !l.alone() {
+		if l.Backup, err = a.backedUp(ctx, about); err != nil {
+			return None, err
+		}
 		if err := a.noteHomeOf(ctx, about); err != nil {
 			return None, err
 		}

@@ -533,7 +533,7 @@ func (s *stage) start(name carnet.PartyID) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if name == "arena" {
+	if name == "arena" { // any other is in citadel's place
 		s.arena = a
 	} else {
 		s.citadel = a

@@ -174,6 +174,7 @@ type Wanted struct {
 	Redact *identity.Redaction
 	Leaves []avatar.LeftBehind
 	Policy string // its policy, as it is signed for the source; empty: none
+	Backup *Backup
 	Text   string // for the owner, in this world's words
 
 	Has   []Possession    // its items
@@ -307,10 +308,10 @@ func (a *Agent) assess(w Wanted) (report []string, err error) {
 		if err := redactable(a.Party, *w.Redact, a.Clearance); err != nil {
 			return nil, err
 		}
-		return a.assessRedacted(w), nil
+		return append(a.assessRedacted(w), backupLine(w.Backup)), nil
 	}
 	if len(w.Properties) == 0 {
-		return []string{"It has shown nothing yet: its history is empty, or over."}, nil
+		return []string{"It has shown nothing yet: its history is empty, or over.", backupLine(w.Backup)}, nil
 	}
 	names := slices.Sorted(slices.Values(w.Properties))
 	line := fmt.Sprintf("%d properties come as they are, in their units", len(names))
@@ -320,7 +321,7 @@ func (a *Agent) assess(w Wanted) (report []string, err error) {
 	if list := ": " + strings.Join(names, ", "); len(line)+len(list) < identity.MaxRequestText {
 		line += list
 	}
-	return []string{line + ".", "Nothing is converted and nothing is lost but what other worlds shared with it, which stays theirs: those shares end."}, nil
+	return []string{line + ".", "Nothing is converted and nothing is lost but what other worlds shared with it, which stays theirs: those shares end.", backupLine(w.Backup)}, nil
 }
 
 // TakeOrder takes what the owner signed for a move. Handed in again it is answered
