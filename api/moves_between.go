@@ -123,9 +123,9 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	}
 	op("offer-move", http.MethodPut, "", "Offers the owner's order, and lists the streams that there are. Nothing changes for the avatar. Without a token: {order, terms, decision}, once the registrar has decided; what is asked of that crossing then needs none, either.",
 		text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order), text(reflect.TypeFor[move.Standing](), "MoveStanding", move.Standing{State: move.Offered, Streams: []avatar.MovedStream{}}))
-	op("list-stretches", http.MethodGet, "/streams/{stream}", "The next stretches of a stream, at most 512.", nil, text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch}),
-		pathParam("stream", "The stream.", exampleAvatar.String()),
-		&huma.Param{Name: "from", In: "query", Required: true, Description: "From this batch on.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
+	op("list-stretches", http.MethodGet, "/stretches", "The next stretches, by stream in the order of the offer's answer, at most 512; none at the end.", nil, text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch}),
+		&huma.Param{Name: "stream", In: "query", Description: "The stream to go on with, and then those after it; without it, all.", Schema: &huma.Schema{Type: "string"}, Example: exampleAvatar.String()},
+		&huma.Param{Name: "from", In: "query", Description: "From this batch of that stream on; with a stream.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
 	op("fetch-stretch", http.MethodPost, "/stretches", "A stretch as it was listed, with its proof: the stretch's length in 4 bytes, big endian, the stretch, the proof.",
 		text(reflect.TypeFor[avatar.MovedStretch](), "MovedStretch", stretch), octets("A stretch and its proof."))
 	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",

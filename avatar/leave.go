@@ -197,14 +197,36 @@ func (a *Agent) movingStream(id carnet.AvatarID, name carnet.StreamID) (*stream,
 			return s, nil
 		}
 	}
-	return nil, carnet.Errorf(carnet.NotFound, "the avatar has no stream %s that can move", name)
+	return nil, noStream(name)
 }
 
-// MovedStretches lists the stretches of a stream that moves with an avatar, those
-// whose first batch is at least from, at most limit: the next page begins after
-// the first batch of the last.
-func (a *Agent) MovedStretches(ctx context.Context, id carnet.AvatarID, name carnet.StreamID, from uint64, limit int) ([]MovedStretch, error) {
-	s, err := a.movingStream(id, name)
+// movingFrom returns the streams that move with an avatar from a place on, the first
+// of which is the place's own.
+func (a *Agent) movingFrom(id carnet.AvatarID, from Place) ([]*stream, error) {
+	v, err := a.leaves(id)
+	if err != nil {
+		return nil, err
+	}
+	streams := a.moving(v)
+	if from == (Place{}) {
+		return streams, nil
+	}
+	at := slices.IndexFunc(streams, func(s *stream) bool { return a.nameOf(s.id) == from.Stream })
+	if at < 0 {
+		return nil, noStream(from.Stream)
+	}
+	return streams[at:], nil
+}
+
+func noStream(name carnet.StreamID) error {
+	return carnet.Errorf(carnet.NotFound, "the avatar has no stream %s that can move", name)
+}
+
+// MovedStretches lists the stretches that move with an avatar from a place on, by
+// stream in the order of MovedStreams, at most limit. The next page begins after the
+// last of them; an empty one ends the listing.
+func (a *Agent) MovedStretches(ctx context.Context, id carnet.AvatarID, from Place, limit int) ([]MovedStretch, error) {
+	streams, err := a.movingFrom(id, from)
 	if err != nil {
 		return nil, err
 	}
@@ -214,15 +236,24 @@ func (a *Agent) MovedStretches(ctx context.Context, id carnet.AvatarID, name car
 	if len(a.moved.adding) > 0 {
 		return nil, carnet.Errorf(carnet.Unavailable, "a compaction that ended in its midst is to be undone first")
 	}
-	rows, err := a.store.StretchPage(ctx, s.id, from, limit)
-	if err != nil {
-		return nil, err
-	}
-	listed := make([]MovedStretch, len(rows))
-	for i := range rows {
-		if listed[i], err = movedStretch(&rows[i], name); err != nil {
+	listed := []MovedStretch{}
+	for _, s := range streams {
+		rows, err := a.store.StretchPage(ctx, s.id, from.Batch, limit-len(listed))
+		if err != nil {
 			return nil, err
 		}
+		name := a.nameOf(s.id)
+		for i := range rows {
+			m, err := movedStretch(&rows[i], name)
+			if err != nil {
+				return nil, err
+			}
+			listed = append(listed, m)
+		}
+		if len(listed) == limit {
+			break
+		}
+		from.Batch = 0
 	}
 	return listed, nil
 }

@@ -82,6 +82,16 @@ func (s *MovedStretch) over(now time.Time) bool {
 	return ends && !now.Before(time.Unix(0, s.Received).Add(life))
 }
 
+// Place is where a listing of stretches goes on: at a batch of a stream, whose end is
+// followed by the next stream. The zero Place is before the first.
+type Place struct {
+	Stream carnet.StreamID
+	Batch  uint64
+}
+
+// After is the place behind a stretch that was listed.
+func (s *MovedStretch) After() Place { return Place{s.Stream, s.First + 1} }
+
 // MovedKey is an epoch that moved batches are under, or a slot of one.
 type MovedKey struct {
 	Stream carnet.StreamID `json:"stream"`

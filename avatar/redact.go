@@ -27,7 +27,7 @@ type Redaction struct {
 // what is left of it. The methods are those of an Agent.
 type Leaver interface {
 	MovedStreams(context.Context, carnet.AvatarID) ([]MovedStream, error)
-	MovedStretches(ctx context.Context, id carnet.AvatarID, stream carnet.StreamID, from uint64, limit int) ([]MovedStretch, error)
+	MovedStretches(ctx context.Context, id carnet.AvatarID, from Place, limit int) ([]MovedStretch, error)
 	// StretchBytes returns a stretch's bytes, looked at and whole; StoredBytes as they
 	// are in the store.
 	StretchBytes(context.Context, carnet.AvatarID, MovedStretch) ([]byte, error)
@@ -131,8 +131,8 @@ func (l redacted) MovedStreams(ctx context.Context, id carnet.AvatarID) ([]Moved
 	return moved, err
 }
 
-func (l redacted) MovedStretches(ctx context.Context, id carnet.AvatarID, name carnet.StreamID, from uint64, limit int) ([]MovedStretch, error) {
-	s, err := l.agent.movingStream(id, name)
+func (l redacted) MovedStretches(ctx context.Context, id carnet.AvatarID, from Place, limit int) ([]MovedStretch, error) {
+	streams, err := l.agent.movingFrom(id, from)
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +140,24 @@ func (l redacted) MovedStretches(ctx context.Context, id carnet.AvatarID, name c
 		return nil, carnet.Errorf(carnet.Unavailable, "a compaction that ended in its midst is to be undone first")
 	}
 	listed := []MovedStretch{}
-	err = l.agent.eachChoice(ctx, s.id, l.r.Clearance, func(c *choice) error {
-		if c.kept.Batches > 0 && c.kept.First >= from {
-			listed = append(listed, c.kept)
+	for _, s := range streams {
+		var kept []MovedStretch
+		err := l.agent.eachChoice(ctx, s.id, l.r.Clearance, func(c *choice) error {
+			if c.kept.Batches > 0 && c.kept.First >= from.Batch {
+				kept = append(kept, c.kept)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	sortStretches(listed)
-	return listed[:min(len(listed), limit)], err
+		sortStretches(kept)
+		if listed = append(listed, kept...); len(listed) >= limit {
+			return listed[:limit], nil
+		}
+		from.Batch = 0
+	}
+	return listed, nil
 }
 
 func sortStretches(all []MovedStretch) {

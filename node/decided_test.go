@@ -175,7 +175,7 @@ func TestWhatIsToldWithoutATokenProvesItself(t *testing.T) {
 		{name: "as an offer, without a decision", method: "PUT", path: at, body: strings.Replace(right, `"decision":`, `"streams":[],"decision":"","more":`, 1), because: ""},
 		{name: "what isn't decided: its order", method: "GET", path: at + "/order", because: "nothing has gone"},
 		{name: "what isn't decided: its manifest", method: "GET", path: at + "/manifest", because: "nothing has gone"},
-		{name: "what isn't decided: its streams", method: "GET", path: at + "/streams/" + other(d.terms.Avatar.String()) + "?from=0", because: "nothing has gone"},
+		{name: "what isn't decided: its stretches", method: "GET", path: at + "/stretches", because: "nothing has gone"},
 		{name: "what isn't decided: a stretch", method: "POST", path: at + "/stretches", body: "{}", because: "nothing has gone"},
 		{name: "what isn't decided: to freeze it", method: "POST", path: at + "/freeze", because: "nothing has gone"},
 		{name: "recovered, by an order to move", method: "POST", path: recoveredPath, body: right, because: ""},

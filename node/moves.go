@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -153,20 +154,16 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		}
 		return moves.TakeOffer(r.Context(), by, c.Avatar, c.crossing, o)
 	})
-	handle(http.MethodGet, "/streams/{stream}", func(r *http.Request, c moveCall) (any, error) {
-		stream, err := carnet.ParseStreamID(r.PathValue("stream"))
+	handle(http.MethodGet, "/stretches", func(r *http.Request, c moveCall) (any, error) {
+		from, err := placeOf(r.URL.Query())
 		if err != nil {
 			return nil, err
-		}
-		from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 63)
-		if err != nil {
-			return nil, carnet.Errorf(carnet.Malformed, "from isn't the number of a batch")
 		}
 		by, err := n.target(c.Call)
 		if err != nil {
 			return nil, err
 		}
-		return moves.Stretches(r.Context(), by, c.Avatar, c.crossing, stream, from)
+		return moves.Stretches(r.Context(), by, c.Avatar, c.crossing, from)
 	})
 	handle(http.MethodPost, "/stretches", func(r *http.Request, c moveCall) (any, error) {
 		var m avatar.MovedStretch
@@ -240,6 +237,20 @@ const (
 	maxTrusted  = 8 << 20 // as long as that a body is believed to be before it is here
 )
 
+// placeOf reads from where on stretches are to be listed.
+func placeOf(query url.Values) (from avatar.Place, err error) {
+	if !query.Has("stream") && !query.Has("from") {
+		return from, nil
+	}
+	if from.Stream, err = carnet.ParseStreamID(query.Get("stream")); err != nil {
+		return from, err
+	}
+	if from.Batch, err = strconv.ParseUint(query.Get("from"), 10, 63); err != nil {
+		return from, carnet.Errorf(carnet.Malformed, "from isn't the number of a batch")
+	}
+	return from, nil
+}
+
 // lookedAt asks for a stretch that the source has looked at: what it sent as it is
 // there wasn't what it should be.
 const lookedAt = "looked"
@@ -283,8 +294,12 @@ func (f far) Offer(ctx context.Context, to move.Visit, o move.SignedOrder) (s mo
 }
 
 // Stretches implements move.Far.
-func (f far) Stretches(ctx context.Context, to move.Visit, stream carnet.StreamID, from uint64) (all []avatar.MovedStretch, err error) {
-	return all, f.json(ctx, to, http.MethodGet, "/streams/"+stream.String()+"?from="+strconv.FormatUint(from, 10), nil, &all, maxListing)
+func (f far) Stretches(ctx context.Context, to move.Visit, from avatar.Place) (all []avatar.MovedStretch, err error) {
+	at := "/stretches"
+	if from != (avatar.Place{}) {
+		at += "?stream=" + from.Stream.String() + "&from=" + strconv.FormatUint(from.Batch, 10)
+	}
+	return all, f.json(ctx, to, http.MethodGet, at, nil, &all, maxListing)
 }
 
 // Stretch implements move.Far.

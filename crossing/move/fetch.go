@@ -2,6 +2,7 @@ package move
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"carnet"
@@ -129,24 +130,28 @@ func (a *Agent) copyAvatar(ctx context.Context, t atTarget, peer Peer, m *avatar
 // copyListed fetches the stretches that the source lists now.
 func (a *Agent) copyListed(ctx context.Context, t atTarget, streams []avatar.MovedStream) (fetched int64, err error) {
 	a.note(t.ID, func(p *Progress) { *p = Progress{Since: p.Since, Fetched: p.Fetched} })
+	place := make(map[carnet.StreamID]int, len(streams))
 	for i := range streams {
-		for from := uint64(0); ; {
-			page, err := a.Far.Stretches(ctx, t.visit(), streams[i].Stream, from)
-			if err != nil {
-				return fetched, err
-			}
-			if len(page) == 0 {
-				break
-			}
-			n, err := a.fetch(ctx, t, page)
-			if fetched += n; err != nil {
-				return fetched, err
-			}
-			last := page[len(page)-1].First
-			if last < from {
+		place[streams[i].Stream] = i
+	}
+	for from := (avatar.Place{}); len(streams) > 0; {
+		page, err := a.Far.Stretches(ctx, t.visit(), from)
+		if err != nil {
+			return fetched, err
+		}
+		known := page
+		if i := slices.IndexFunc(page, func(m avatar.MovedStretch) bool { _, is := place[m.Stream]; return !is }); i >= 0 {
+			known = page[:i] // a stream that has begun since: the manifest has it
+		}
+		for i := range known {
+			if at, was := place[known[i].Stream], place[from.Stream]; at < was || known[i].Stream == from.Stream && known[i].First < from.Batch {
 				return fetched, carnet.Errorf(carnet.Malformed, "%s lists stretches in no order", t.From)
 			}
-			from = last + 1
+			from = known[i].After()
+		}
+		n, err := a.fetch(ctx, t, known)
+		if fetched += n; err != nil || len(known) == 0 || len(known) < len(page) {
+			return fetched, err
 		}
 	}
 	return fetched, nil

@@ -86,3 +86,64 @@ func TestStretchesAreBrought(t *testing.T) {
 		t.Errorf("a stretch that the source lost got %v, asked for %d times", err, s.asked[names[1]])
 	}
 }
+
+// lister is a source that lists stretches in pages.
+type lister struct {
+	Far
+	pages [][]avatar.MovedStretch
+	asked []avatar.Place
+}
+
+// full is a target that has everything.
+type full struct {
+	World
+	seen int
+}
+
+func (l *lister) Stretches(_ context.Context, _ Visit, from avatar.Place) (page []avatar.MovedStretch, err error) {
+	if l.asked = append(l.asked, from); len(l.asked) <= len(l.pages) {
+		page = l.pages[len(l.asked)-1]
+	}
+	return page, nil
+}
+
+func (f *full) Missing(_ context.Context, _ carnet.AvatarID, listed []avatar.MovedStretch) ([]avatar.MovedStretch, error) {
+	f.seen += len(listed)
+	return nil, nil
+}
+
+// TestStretchesAreListed has a source list the stretches of several streams: in one
+// listing, which goes on where a page ended, and doesn't go back.
+func TestStretchesAreListed(t *testing.T) {
+	p, q, r, later := carnet.StreamID{9}, carnet.StreamID{3}, carnet.StreamID{5}, carnet.StreamID{1}
+	type at = avatar.Place
+	page := func(all ...at) (page []avatar.MovedStretch) {
+		for _, one := range all {
+			page = append(page, avatar.MovedStretch{Stream: one.Stream, First: one.Batch, Size: 1})
+		}
+		return page
+	}
+	for name, c := range map[string]struct {
+		pages [][]avatar.MovedStretch
+		asked []at
+		seen  int
+		code  carnet.Code
+	}{
+		"nothing":                   {asked: []at{{}}},
+		"one page of three streams": {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{p, 7}, at{q, 0}, at{r, 4})}, asked: []at{{}, {r, 5}}, seen: 4},
+		"a stream over two pages":   {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{q, 3}), page(at{q, 4}, at{r, 0})}, asked: []at{{}, {q, 4}, {r, 1}}, seen: 4},
+		"a stream that is new":      {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{r, 3}, at{later, 0})}, asked: []at{{}}, seen: 2},
+		"a stream before another":   {pages: [][]avatar.MovedStretch{page(at{q, 0}, at{p, 0})}, asked: []at{{}}, code: carnet.Malformed},
+		"a page of before":          {pages: [][]avatar.MovedStretch{page(at{q, 0}), page(at{p, 0})}, asked: []at{{}, {q, 1}}, seen: 1, code: carnet.Malformed},
+		"the same batch":            {pages: [][]avatar.MovedStretch{page(at{q, 0}, at{q, 0})}, asked: []at{{}}, code: carnet.Malformed},
+		"the same page for ever":    {pages: [][]avatar.MovedStretch{page(at{p, 2}), page(at{p, 2})}, asked: []at{{}, {p, 3}}, seen: 1, code: carnet.Malformed},
+	} {
+		l, f := &lister{pages: c.pages}, &full{}
+		a := &Agent{}
+		a.Far, a.World = l, f
+		_, err := a.copyListed(t.Context(), atTarget{}, []avatar.MovedStream{{Stream: p}, {Stream: q}, {Stream: r}})
+		if carnet.CodeOf(err) != c.code || !slices.Equal(l.asked, c.asked) || f.seen != c.seen {
+			t.Errorf("%s: it is asked for %v, %d are looked at, %v; want %v, %d", name, l.asked, f.seen, err, c.asked, c.seen)
+		}
+	}
+}

@@ -255,7 +255,7 @@ func TestASourceThatLiesAboutItems(t *testing.T) {
 	s.cut["freeze"] = carnet.Errorf(carnet.Unavailable, "nobody answers")
 	s.goOn()
 	visit := s.citadel.came(s.crossing.ID)
-	if _, err := s.Stretches(t.Context(), visit.visit(), carnet.StreamID{1}, 0); carnet.CodeOf(err) != carnet.Forbidden {
+	if _, err := s.Stretches(t.Context(), visit.visit(), avatar.Place{}); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("with an item's order the avatar's history is listed: %v", err)
 	}
 	if _, _, err := s.Stretch(t.Context(), visit.visit(), avatar.MovedStretch{}, false); carnet.CodeOf(err) != carnet.Forbidden {

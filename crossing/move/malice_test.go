@@ -141,7 +141,7 @@ func TestATargetThatLies(t *testing.T) {
 	if _, err := s.arena.TakeOffer(t.Context(), s.asking("clinic"), s.avatar, s.crossing.ID, right); !final(err) {
 		t.Errorf("another world offered citadel's order: %v", err)
 	}
-	if _, err := s.arena.Stretches(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, carnet.StreamID{}, 0); carnet.CodeOf(err) != carnet.NotFound {
+	if _, err := s.arena.Stretches(t.Context(), s.asking("citadel"), s.avatar, s.crossing.ID, avatar.Place{}); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("what was never offered is listed: %v", err)
 	}
 	s.stores["arena"].ceiling = carnet.Label{Sensitivity: carnet.Health | carnet.Location}

@@ -113,7 +113,7 @@ type Peers interface {
 // refuses for good has a code other than carnet.Unavailable and carnet.NoSpace.
 type Far interface {
 	Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, error)
-	Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error)
+	Stretches(ctx context.Context, to Visit, from avatar.Place) ([]avatar.MovedStretch, error)
 	// Stretch gives a stretch as the source has it or, looked, as the source has looked
 	// at it.
 	Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error)

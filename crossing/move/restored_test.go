@@ -287,7 +287,7 @@ func TestWithoutATokenNothingElseIsServed(t *testing.T) {
 	refused("another avatar", "citadel", carnet.AvatarID{9}, there.ID)
 	delete(s.cut, "decided")
 	s.goOn()
-	if _, err := s.arena.Stretches(t.Context(), s.asking("citadel"), s.avatar, there.ID, carnet.StreamID{}, 0); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := s.arena.Stretches(t.Context(), s.asking("citadel"), s.avatar, there.ID, avatar.Place{}); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("what the target has is still given: %v", err)
 	}
 }

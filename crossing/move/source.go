@@ -288,8 +288,8 @@ func (a *Agent) historyOf(by carnet.PartyID, about carnet.AvatarID, x carnet.Cro
 // pageOfStretches is how many stretches are listed at once.
 const pageOfStretches = 512
 
-// Stretches lists stretches for the target, those of a stream from a batch on.
-func (a *Agent) Stretches(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
+// Stretches lists stretches for the target, those from a place on.
+func (a *Agent) Stretches(ctx context.Context, by Asking, about carnet.AvatarID, x carnet.CrossingID, from avatar.Place) ([]avatar.MovedStretch, error) {
 	moves, err := a.historyOf(by.Party, about, x)
 	if err != nil {
 		return nil, err
@@ -297,7 +297,7 @@ func (a *Agent) Stretches(ctx context.Context, by Asking, about carnet.AvatarID,
 	if err := a.stillMay(ctx, by, about, x); err != nil {
 		return nil, err
 	}
-	return moves.MovedStretches(ctx, about, stream, from, pageOfStretches)
+	return moves.MovedStretches(ctx, about, from, pageOfStretches)
 }
 
 // Stretch gives the target one stretch, with what proves it: its bytes as they are

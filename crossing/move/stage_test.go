@@ -138,7 +138,7 @@ func (s *store) MovedStreams(context.Context, carnet.AvatarID) ([]avatar.MovedSt
 	return append([]avatar.MovedStream{}, s.streams...), nil
 }
 
-func (s *store) MovedStretches(context.Context, carnet.AvatarID, carnet.StreamID, uint64, int) ([]avatar.MovedStretch, error) {
+func (s *store) MovedStretches(context.Context, carnet.AvatarID, avatar.Place, int) ([]avatar.MovedStretch, error) {
 	return nil, nil
 }
 
@@ -641,9 +641,9 @@ func (s *stage) Offer(ctx context.Context, to Visit, o SignedOrder) (Standing, e
 	return visited(s, to, "offer", func() (Standing, error) { return s.arena.TakeOffer(ctx, s.asking("citadel"), to.About, to.Crossing, o) })
 }
 
-func (s *stage) Stretches(ctx context.Context, to Visit, stream carnet.StreamID, from uint64) ([]avatar.MovedStretch, error) {
+func (s *stage) Stretches(ctx context.Context, to Visit, from avatar.Place) ([]avatar.MovedStretch, error) {
 	return visited(s, to, "stretches", func() ([]avatar.MovedStretch, error) {
-		return s.arena.Stretches(ctx, s.asking("citadel"), to.About, to.Crossing, stream, from)
+		return s.arena.Stretches(ctx, s.asking("citadel"), to.About, to.Crossing, from)
 	})
 }
 

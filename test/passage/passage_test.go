@@ -69,22 +69,16 @@ func (p *passage) copy() error {
 	if err := p.to.agent.TakeStreams(ctx, p.target, streams); err != nil {
 		return err
 	}
-	for _, s := range streams {
-		for from := uint64(0); ; {
-			page, err := p.gives().MovedStretches(ctx, p.source, s.Stream, from, 3)
-			if err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			if err := p.fetch(page); err != nil {
-				return err
-			}
-			from = page[len(page)-1].First + 1
+	for from := (avatar.Place{}); ; {
+		page, err := p.gives().MovedStretches(ctx, p.source, from, 3)
+		if err != nil || len(page) == 0 {
+			return err
 		}
+		if err := p.fetch(page); err != nil {
+			return err
+		}
+		from = page[len(page)-1].After()
 	}
-	return nil
 }
 
 // copyAtOnce is copy of everything there is in one step.
@@ -97,13 +91,9 @@ func (p *passage) copyAtOnce() error {
 	if err := p.to.agent.TakeStreams(ctx, p.target, streams); err != nil {
 		return err
 	}
-	var all []avatar.MovedStretch
-	for _, s := range streams {
-		page, err := p.gives().MovedStretches(ctx, p.source, s.Stream, 0, 512)
-		if err != nil {
-			return err
-		}
-		all = append(all, page...)
+	all, err := p.gives().MovedStretches(ctx, p.source, avatar.Place{}, 512)
+	if err != nil {
+		return err
 	}
 	return p.fetch(all)
 }
@@ -566,7 +556,7 @@ func TestPassageOfLies(t *testing.T) {
 	listed, err := arena.agent.MovedStreams(ctx, id)
 	must(t, err)
 	must(t, citadel.agent.TakeStreams(ctx, p.target, listed))
-	page, err := arena.agent.MovedStretches(ctx, id, listed[0].Stream, 0, 9)
+	page, err := arena.agent.MovedStretches(ctx, id, avatar.Place{}, 9)
 	must(t, err)
 	m := page[0]
 	body, err := arena.agent.StretchBytes(ctx, id, m)
