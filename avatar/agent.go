@@ -163,6 +163,7 @@ type Agent struct {
 	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
 	formerNames map[carnet.StreamID][]carnet.StreamID // the same ids, by the streams' names
 	departed    map[carnet.AvatarID]*Avatar           // those that have moved away, or are erased
+	clearing    []carnet.AvatarID                     // those of them that wait to be cleared
 	erased      map[carnet.StreamID]carnet.ErasureID  // of streams that are erased while their avatars stay
 	arriving    map[carnet.AvatarID]*arrival          // those that aren't here yet
 	policies    map[carnet.AvatarID]*bounding

@@ -3,6 +3,7 @@ package avatar
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -176,35 +177,87 @@ func (a *Agent) hasGone(id carnet.StreamID, party carnet.PartyID) bool {
 // nothing of it can be read here any more, and the document says so; what the
 // depot has is asked back until it is gone, too. A crash leaves less; done again it
 // goes on, and is done once. The key by which it proves itself stays (Silence).
+//
+// Who calls while others are cleared is cleared with those who wait, too: compacting and
+// overwriting take as long for one as for many.
 func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
+	if to, err := a.Departed(id); err != nil || !to.Cleared.IsZero() {
+		return err
+	}
+	a.mu.Lock()
+	a.clearing = append(a.clearing, id)
+	a.mu.Unlock()
 	a.clearMu.Lock()
 	defer a.clearMu.Unlock()
-	to, err := a.Departed(id)
-	if err != nil || !to.Cleared.IsZero() {
+	if to, err := a.Departed(id); err != nil || !to.Cleared.IsZero() {
 		return err
 	}
-	a.mu.RLock()
-	v := a.departed[id]
-	a.mu.RUnlock()
-	why := fmt.Sprintf("its avatar has moved to %s by crossing %s", to.World, to.Crossing)
-	if (to.Erasure != carnet.ErasureID{}) {
-		why = fmt.Sprintf("its avatar is erased by %s", to.Erasure)
+	all := a.toClear(id)
+	err := a.clearAll(ctx, all)
+	if err != nil && len(all) > 1 && ctx.Err() == nil { // it may be for another
+		err = a.clearAll(ctx, all[:1])
 	}
-	if err := a.destroyStreams(ctx, v.streams, why); err != nil {
+	return err
+}
+
+// clearAtOnce is how many avatars are cleared together.
+const clearAtOnce = 64
+
+// toClear takes an avatar, and those that wait to be cleared with it.
+func (a *Agent) toClear(id carnet.AvatarID) []*Avatar {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := []*Avatar{a.departed[id]}
+	a.clearing = slices.DeleteFunc(a.clearing, func(other carnet.AvatarID) bool {
+		v := a.departed[other]
+		if other == id || v == nil || !v.passing.gone.Cleared.IsZero() || slices.Contains(all, v) {
+			return true
+		}
+		if len(all) == clearAtOnce {
+			return false
+		}
+		all = append(all, v)
+		return true
+	})
+	return all
+}
+
+// clearAll is Clear for avatars that have moved away. The caller holds clearMu.
+func (a *Agent) clearAll(ctx context.Context, all []*Avatar) error {
+	var streams []leftStream
+	for _, v := range all {
+		for _, s := range v.streams {
+			streams = append(streams, leftStream{s, v.passing.gone.cause(), v.passing.gone.Erasure})
+		}
+	}
+	if err := a.destroyStreams(ctx, streams); err != nil {
 		return err
 	}
-	for _, s := range v.streams {
-		if err := a.deleteStretches(ctx, s.id, why, to.Erasure); err != nil {
+	for _, s := range streams {
+		if err := a.deleteStretches(ctx, s.id, s.why, s.by); err != nil {
 			return err
 		}
 	}
-	if err := a.Compact(ctx, 1); err != nil { // frames that hold batches of it
+	if err := a.Compact(ctx, 1); err != nil { // frames that hold batches of them
 		return err
 	}
-	if err := a.store.Overwrite(ctx); err != nil { // their bodies, and its state
+	if err := a.store.Overwrite(ctx); err != nil { // their bodies, and their states
 		return err
 	}
-	return a.setCleared(ctx, v)
+	for _, v := range all {
+		if err := a.setCleared(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cause is why what is left of an avatar is deleted.
+func (g *goneDocument) cause() string {
+	if g.erased() {
+		return fmt.Sprintf("its avatar is erased by %s", g.Erasure)
+	}
+	return fmt.Sprintf("its avatar has moved to %s by crossing %s", g.World, g.Crossing)
 }
 
 // Silence destroys the key by which an avatar proves itself, that has moved away or is
@@ -279,65 +332,86 @@ func (a *Agent) deleteDocument(ctx context.Context, kind, id string) error {
 	return a.store.Put(ctx, []carnet.Document{{Kind: kind, ID: id, Version: d.Version + 1}}, nil)
 }
 
+// leftStream is a stream that something has left which is gone.
+type leftStream struct {
+	*stream
+	why string
+	by  carnet.ErasureID // if it is gone by one
+}
+
 // destroyStreams destroys the keys of streams, but for those that another stream of
 // the same name needs, which has come with another move.
-func (a *Agent) destroyStreams(ctx context.Context, streams []*stream, why string) error {
-	for _, s := range streams {
-		if err := a.destroyOne(ctx, s, why); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *Agent) destroyOne(ctx context.Context, s *stream, why string) error {
-	a.nameMu.Lock() // until they are destroyed none of that name comes
+func (a *Agent) destroyStreams(ctx context.Context, streams []leftStream) error {
+	a.nameMu.Lock() // until they are destroyed none of these names comes
 	defer a.nameMu.Unlock()
-	name := a.nameOf(s.id)
-	level := seal.Level(0) // of the keys that go: all
-	if f := a.formerOf(s.id); f != nil && a.stream(name) != nil {
-		level = seal.EpochLevel // those of slots are a share's
-	}
-	others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
-	if len(others) > 0 && a.formerOf(s.id) == nil {
-		if level = seal.SlotLevel; slices.ContainsFunc(others, func(other *stream) bool { return a.formerOf(other.id).Slots }) {
-			return nil // they are the other's, too
-		}
-	} else if len(others) > 0 {
-		return nil
-	}
-	return a.destroyStream(ctx, name, level, why)
-}
-
-func (a *Agent) destroyStream(ctx context.Context, name carnet.StreamID, level seal.Level, why string) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	var ids []keys.ID
-	var documents []carnet.Document
-	err := a.eachEpoch(ctx, name, func(k keyDocument) error {
-		if level == 0 || k.id.Level == level {
-			id := keyID(k.id)
-			ids = append(ids, id)
-			documents = append(documents, carnet.Document{Kind: kindEpoch, ID: id.Name, Version: k.version + 1})
+	d := destroyed{of: make(map[keys.ID]bool)}
+	for _, s := range streams {
+		if level, some := a.unneeded(s.stream); some {
+			if err := a.collect(ctx, &d, a.nameOf(s.id), level, s.why); err != nil {
+				return err
+			}
 		}
+	}
+	if len(d.of) == 0 {
 		return nil
-	})
-	if err != nil || len(ids) == 0 {
+	}
+	if err := a.keys.Destroy(ctx, slices.Collect(maps.Keys(d.of))...); err != nil {
 		return err
 	}
-	item, err := a.Statement(ledger.Statement{
-		Kind: ledger.Deleted, Time: a.now().UnixNano(), Stream: name, Reason: fmt.Sprintf("%d keys are destroyed: %s", len(ids), why),
-	})
-	if err != nil {
-		return err
+	for _, name := range d.names {
+		a.opener.Forget(name)
 	}
-	if err := a.keys.Destroy(ctx, ids...); err != nil {
-		return err
-	}
-	a.opener.Forget(name)
-	if err := a.store.Put(ctx, documents, []ledger.Item{item}); err != nil {
+	if err := a.store.Put(ctx, d.documents, d.said); err != nil {
 		return err
 	}
 	a.recorded()
 	return nil
+}
+
+// unneeded says of which level the keys of a stream are that nothing else here needs; 0:
+// of all. false: all of them are needed. The caller holds nameMu.
+func (a *Agent) unneeded(s *stream) (level seal.Level, some bool) {
+	name := a.nameOf(s.id)
+	former := a.formerOf(s.id) != nil
+	if former && a.stream(name) != nil {
+		level = seal.EpochLevel // those of slots are a share's
+	}
+	others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })
+	switch {
+	case len(others) == 0:
+		return level, true
+	case former || slices.ContainsFunc(others, func(other *stream) bool { return a.formerOf(other.id).Slots }):
+		return 0, false // they are the other's, too
+	}
+	return seal.SlotLevel, true
+}
+
+// destroyed is what is destroyed at once, and what says so.
+type destroyed struct {
+	of        map[keys.ID]bool
+	names     []carnet.StreamID
+	documents []carnet.Document
+	said      []ledger.Item
+}
+
+// collect adds the keys of a stream, by its name, of a level, or 0: of all. The caller
+// holds changeMu.
+func (a *Agent) collect(ctx context.Context, d *destroyed, name carnet.StreamID, level seal.Level, why string) error {
+	before := len(d.of)
+	err := a.eachEpoch(ctx, name, func(k keyDocument) error {
+		if id := keyID(k.id); (level == 0 || k.id.Level == level) && !d.of[id] {
+			d.of[id] = true
+			d.documents = append(d.documents, carnet.Document{Kind: kindEpoch, ID: id.Name, Version: k.version + 1})
+		}
+		return nil
+	})
+	n := len(d.of) - before
+	if err != nil || n == 0 {
+		return err
+	}
+	item, err := a.Statement(ledger.Statement{Kind: ledger.Deleted, Time: a.now().UnixNano(), Stream: name, Reason: fmt.Sprintf("%d keys are destroyed: %s", n, why)})
+	d.names, d.said = append(d.names, name), append(d.said, item)
+	return err
 }

@@ -210,7 +210,11 @@ func (a *Agent) ClearShared(ctx context.Context, share carnet.ShareID, only []ca
 	defer a.clearMu.Unlock()
 	streams := slices.DeleteFunc(a.sharedStreams(share, only), func(s *stream) bool { return !s.gone })
 	why := fmt.Sprintf("its avatar is erased by %s", by)
-	if err := a.destroyStreams(ctx, streams, why); err != nil {
+	left := make([]leftStream, len(streams))
+	for i, s := range streams {
+		left[i] = leftStream{s, why, by}
+	}
+	if err := a.destroyStreams(ctx, left); err != nil {
 		return err
 	}
 	for _, s := range streams {

@@ -41,6 +41,15 @@ type Table struct {
 	tableKeys map[uint32]tableKey // by generation; changed under writing and mu
 	newest    uint32              // generation that wraps new rows; likewise
 	cache     map[ID][]byte       // guarded by mu
+	doomed    *destruction        // waits for writing; guarded by mu
+}
+
+// destruction is what is destroyed at once: overwriting what rows left takes as long for
+// one key as for a thousand.
+type destruction struct {
+	ids  []ID // guarded by Table.mu until it begins
+	done bool // guarded by Table.writing
+	err  error
 }
 
 // tableKey wraps rows. With random nonces it may wrap 2^32 of them (NIST SP
@@ -372,8 +381,35 @@ func (t *Table) Destroy(ctx context.Context, ids ...ID) error {
 			return err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete keys: %w", err)
+	}
+	d := t.doom(ids)
 	t.writing.Lock()
 	defer t.writing.Unlock()
+	if !d.done { // else somebody who waited, too, has done it
+		t.mu.Lock()
+		t.doomed = nil
+		t.mu.Unlock()
+		// It is for others, too, so it doesn't end when nobody waits for this one.
+		d.err, d.done = t.destroy(context.WithoutCancel(ctx), d.ids), true
+	}
+	return d.err
+}
+
+// doom adds keys to what is destroyed next.
+func (t *Table) doom(ids []ID) *destruction {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.doomed == nil {
+		t.doomed = new(destruction)
+	}
+	t.doomed.ids = append(t.doomed.ids, ids...)
+	return t.doomed
+}
+
+// destroy is Destroy. The caller holds writing.
+func (t *Table) destroy(ctx context.Context, ids []ID) error {
 	failed := t.store.Delete(ctx, ids)
 	// Also if it failed: the rows may be gone, and a copy would hide that from who puts
 	// the keys again.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"carnet"
 )
@@ -521,5 +522,74 @@ func TestDestroyedKeyDoesNotComeBack(t *testing.T) {
 	store.got = nil
 	if _, err := table.Get(ctx, id); carnet.CodeOf(err) != carnet.NotFound {
 		t.Errorf("after Destroy: %v", err)
+	}
+}
+
+// Keys whose destruction waits for another are destroyed together: the store overwrites
+// what rows left once, and each caller hears what came of it.
+func TestKeysAreDestroyedTogether(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("no room")} {
+		m := newMemory()
+		table, err := Create(t.Context(), Config{KEK: newKEK(t), Store: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := func(n int) ID { return ID{"epoch", fmt.Sprint(n)} }
+		const many = 40
+		for n := range many {
+			if err := table.Put(t.Context(), Entry{id(n), []byte{1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first, others := make(chan struct{}), make(chan struct{})
+		changes := 0 // guarded by m.mu
+		m.before = func() error {
+			if changes++; changes == 1 {
+				m.mu.Unlock()
+				close(first)
+				<-others
+				m.mu.Lock()
+				return nil
+			}
+			return failure
+		}
+		var destroying sync.WaitGroup
+		said := make([]error, many)
+		destroy := func(n int) { destroying.Go(func() { said[n] = table.Destroy(t.Context(), id(n)) }) }
+		destroy(0)
+		<-first
+		for n := 1; n < many; n++ {
+			destroy(n)
+		}
+		for end, waiting := time.Now().Add(10*time.Second), 0; waiting < many-1; time.Sleep(time.Millisecond) {
+			table.mu.Lock()
+			if waiting = 0; table.doomed != nil {
+				waiting = len(table.doomed.ids)
+			}
+			table.mu.Unlock()
+			if time.Now().After(end) {
+				t.Errorf("%d wait together, want %d", waiting, many-1)
+				break
+			}
+		}
+		close(others)
+		destroying.Wait()
+		if changes != 2 || len(m.rows) != 1 && failure == nil || len(m.rows) != many && failure != nil {
+			t.Errorf("with %v: %d keys are destroyed in %d times, and %d rows are left", failure, many, changes, len(m.rows))
+		}
+		for n, err := range said {
+			if wants := failure; n == 0 && err != nil || n > 0 && !errors.Is(err, wants) {
+				t.Errorf("with %v: who destroys key %d hears %v", failure, n, err)
+			}
+		}
+		m.before = nil
+		for n := range many {
+			if err := table.Destroy(t.Context(), id(n)); err != nil {
+				t.Errorf("destroyed again: %v", err)
+			}
+			if _, err := table.Get(t.Context(), id(n)); carnet.CodeOf(err) != carnet.NotFound {
+				t.Errorf("key %d is still there: %v", n, err)
+			}
+		}
 	}
 }

@@ -167,6 +167,8 @@ type store struct {
 	meanwhile *func()
 	// listed, if there is any, happens once after epochs were listed.
 	listed *atomic.Pointer[func()]
+	// wipes, if there is any, is asked before what rows left is overwritten.
+	wipes *atomic.Pointer[func() error]
 }
 
 func (s store) DocumentPage(ctx context.Context, kind, after string, limit int) ([]carnet.Document, error) {
@@ -193,6 +195,15 @@ func (s store) Compact(ctx context.Context, c avatar.Compaction) error {
 
 func (s store) DropStretches(ctx context.Context, ids []uint64, d []carnet.Document, i []ledger.Item) error {
 	return s.disk.change(func() error { return s.Store.DropStretches(ctx, ids, d, i) })
+}
+
+func (s store) Overwrite(ctx context.Context) error {
+	if do := s.wipes.Load(); do != nil {
+		if err := (*do)(); err != nil {
+			return err
+		}
+	}
+	return s.Store.Overwrite(ctx)
 }
 
 type keyStore struct {
@@ -224,6 +235,7 @@ type world struct {
 	disk      *disk
 	meanwhile func()
 	listed    atomic.Pointer[func()]
+	wipes     atomic.Pointer[func() error]
 	kek       keys.KEK
 	dbs       []*sqlite.DB
 	table     *keys.Table
@@ -277,7 +289,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store = store{worlds, w.disk, &w.meanwhile, &w.listed}
+	w.store = store{worlds, w.disk, &w.meanwhile, &w.listed, &w.wipes}
 	out := slog.New(slog.DiscardHandler)
 	if os.Getenv("CARNET_TEST_LOG") != "" {
 		out = slog.New(slog.NewTextHandler(os.Stderr, nil))
