@@ -224,6 +224,7 @@ type Job struct {
 	Task       capsule.Task      `json:"task" doc:"Everything that decides the output."`
 	Label      capsule.Label     `json:"label" doc:"Of the output: all inputs' joined."`
 	Avatars    []carnet.AvatarID `json:"avatars,omitempty" doc:"In a world: a1, a2 and so on, in this order."`
+	Policies   []capsule.Policy  `json:"policies,omitempty" doc:"Of which avatars the owner has set a policy, and the version that the order was held against, which it names."`
 	Owner      string            `json:"owner,omitempty" doc:"At a things agent: whose it is." example:"alice"`
 	Logs       []JobLog          `json:"logs,omitempty" doc:"At a things agent: what of which things is read, a1, a2 and so on, in this order."`
 	Progress   *job.Progress     `json:"progress,omitempty" doc:"How far it is, as it was heard of last."`
@@ -277,7 +278,7 @@ func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return an
 func showJob(i job.Info) Job {
 	j := Job{
 		ID: i.ID, At: i.At, State: i.Stand.State, Outcome: i.Stand.Outcome, Code: i.Stand.Code, Why: i.Stand.Why, Made: i.Made, Until: i.Until, Purpose: i.Purpose, Module: i.Module,
-		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Owner: i.Owner, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
+		Task: i.Task, Label: i.Label, Avatars: i.Avatars, Policies: i.Policies, Owner: i.Owner, Output: i.Output, Repeats: i.Repeats, Comparison: i.Found,
 	}
 	for _, l := range i.Logs {
 		j.Logs = append(j.Logs, JobLog{Thing: l.Thing, World: l.World, Mapping: l.Mapping, From: l.From, End: l.End})

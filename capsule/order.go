@@ -101,6 +101,12 @@ type Task struct {
 	Limits     Limits          `json:"limits"`
 }
 
+// Policy is a version of an avatar's policy, which its owner has signed.
+type Policy struct {
+	Avatar  string `json:"avatar"` // as inputs call it
+	Version uint64 `json:"version"`
+}
+
 // Order is what a world signs of a job.
 type Order struct {
 	Job     carnet.JobID       `json:"job"`
@@ -112,6 +118,9 @@ type Order struct {
 	// Module is the fingerprint of the record of the module that runs; zero: nobody signed
 	// the program but who signs the order.
 	Module carnet.Fingerprint `json:"module,omitzero"`
+	// Policies are those of its avatars that the order was held against; an avatar without
+	// one isn't named.
+	Policies []Policy `json:"policies,omitempty"`
 	// Label is the output's: all inputs' joined.
 	Label Label                `json:"label"`
 	Bags  []carnet.Fingerprint `json:"bags"`
@@ -140,6 +149,16 @@ func (o Order) Check() error {
 		return bad("the order is from %s until %s: want whole seconds in UTC, at most %s", o.Made, o.Until, Longest)
 	case o.For != o.By && len(o.Bags) == 0 || o.For == o.By && len(o.Bags) > 0 || len(o.Bags) > MostBags:
 		return bad("the order names %d key bags: want 1 to %d, or none for what the world runs itself", len(o.Bags), MostBags)
+	}
+	for i, p := range o.Policies {
+		switch {
+		case p.Version == 0:
+			return bad("the order names a policy of %.70q without a version", p.Avatar)
+		case !slices.ContainsFunc(o.Task.Inputs, func(in Input) bool { return in.Avatar == p.Avatar }):
+			return bad("the order names a policy of %.70q, of which it has no input", p.Avatar)
+		case slices.ContainsFunc(o.Policies[:i], func(q Policy) bool { return q.Avatar == p.Avatar }):
+			return bad("the order names two policies of %.70q", p.Avatar)
+		}
 	}
 	return o.Task.Check()
 }

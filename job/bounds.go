@@ -5,17 +5,41 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"carnet"
 	"carnet/capsule"
 	"carnet/identity"
+	"carnet/policy"
 )
+
+// boundsOf returns what bounds each of a job's avatars now. A decision is made on one
+// look, so that what it is held against can be named.
+func (a *Agent) boundsOf(j *Job) []policy.Bounds {
+	all := make([]policy.Bounds, len(j.Avatars))
+	for i, id := range j.Avatars {
+		all[i] = a.cfg.World.Bounds(id)
+	}
+	return all
+}
+
+// policiesOf names the versions of what a job is held against, of the avatars that it has
+// an input of.
+func policiesOf(j *Job, bounds []policy.Bounds) (named []capsule.Policy) {
+	for i, b := range bounds {
+		name := nameOf(i)
+		if b.Version > 0 && slices.ContainsFunc(j.Task.Inputs, func(in capsule.Input) bool { return in.Avatar == name }) {
+			named = append(named, capsule.Policy{Avatar: name, Version: b.Version})
+		}
+	}
+	return named
+}
 
 // bounded refuses a job that the policy of one of its avatars forbids: for its purpose,
 // or by its program, wherever it runs.
-func (a *Agent) bounded(j *Job) error {
-	for _, id := range j.Avatars {
-		b := a.cfg.World.Bounds(id)
+func bounded(j *Job, bounds []policy.Bounds) error {
+	for i, id := range j.Avatars {
+		b := &bounds[i]
 		err := b.MayUseFor(j.Purpose)
 		if err == nil {
 			err = b.MayRun(j.Task.Engine, j.Module)
@@ -29,9 +53,9 @@ func (a *Agent) bounded(j *Job) error {
 
 // boundedAt refuses a DPM that may not compute over one of a job's avatars, or may not
 // have what it would be given.
-func (a *Agent) boundedAt(j *Job, p *Peer) error {
-	for _, id := range j.Avatars {
-		if err := a.cfg.World.Bounds(id).MayComputeAt(identity.DID(p.Key), j.Label.Label()); err != nil {
+func boundedAt(j *Job, bounds []policy.Bounds, p *Peer) error {
+	for i, id := range j.Avatars {
+		if err := bounds[i].MayComputeAt(identity.DID(p.Key), j.Label.Label()); err != nil {
 			return ofAvatar(id, err)
 		}
 	}
@@ -44,14 +68,15 @@ func ofAvatar(id carnet.AvatarID, err error) error { return fmt.Errorf("avatar %
 // still refuses a job that was ordered and may not go on. Who can't be asked for now is
 // no reason.
 func (a *Agent) still(j *Job) error {
-	if err := a.bounded(j); err != nil || j.At == "" {
+	bounds := a.boundsOf(j)
+	if err := bounded(j, bounds); err != nil || j.At == "" {
 		return err
 	}
 	p, err := a.cfg.Peer(j.At)
 	if err != nil {
 		return nil
 	}
-	return a.boundedAt(j, &p)
+	return boundedAt(j, bounds, &p)
 }
 
 // depotDID is what policies call the depot; nothing while it isn't known.

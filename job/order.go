@@ -9,6 +9,7 @@ import (
 	"carnet"
 	"carnet/capsule"
 	"carnet/dpm"
+	"carnet/policy"
 	"carnet/seal"
 )
 
@@ -22,13 +23,15 @@ func (a *Agent) order(ctx context.Context, s Spec, repeats *Job) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if err := a.bounded(&j); err != nil {
+	bounds := a.boundsOf(&j)
+	if err := bounded(&j, bounds); err != nil {
 		return Info{}, err
 	}
+	j.Policies = policiesOf(&j, bounds)
 	if s.At == "" {
 		err = a.signHere(&j)
 	} else {
-		err = a.signFor(ctx, &j, c)
+		err = a.signFor(ctx, &j, c, bounds)
 	}
 	if err != nil {
 		return Info{}, err
@@ -125,16 +128,18 @@ func (a *Agent) signHere(j *Job) (err error) {
 }
 
 func (a *Agent) orderOf(j *Job, at carnet.PartyID) capsule.Order {
-	return capsule.Order{Job: j.ID, By: a.cfg.Party, For: at, Purpose: j.Purpose, Task: j.Task, Module: a.record(j).Fingerprint, Label: j.Label, Made: j.Made, Until: j.Until}
+	return capsule.Order{
+		Job: j.ID, By: a.cfg.Party, For: at, Purpose: j.Purpose, Task: j.Task, Module: a.record(j).Fingerprint, Policies: j.Policies, Label: j.Label, Made: j.Made, Until: j.Until,
+	}
 }
 
 // signFor asks the DPM for its reception key, makes the bags and signs the order.
-func (a *Agent) signFor(ctx context.Context, j *Job, c *chosen) error {
+func (a *Agent) signFor(ctx context.Context, j *Job, c *chosen, bounds []policy.Bounds) error {
 	p, err := a.cfg.Peer(j.At)
 	if err != nil {
 		return err
 	}
-	if err := a.boundedAt(j, &p); err != nil {
+	if err := boundedAt(j, bounds, &p); err != nil {
 		return err
 	}
 	if err := p.mayHave(c.label, j.Purpose); err != nil {

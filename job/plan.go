@@ -59,7 +59,7 @@ func (a *Agent) Plan(ctx context.Context, s Spec) (Plan, error) {
 	if !here.Can {
 		here.Why = fmt.Sprintf("it has no engine %q", s.Engine)
 	}
-	if err := a.bounded(&j); err != nil { // so it is everywhere
+	if err := bounded(&j, a.boundsOf(&j)); err != nil { // so it is everywhere
 		here.Can, here.Why = false, err.Error()
 	}
 	if a.cfg.Owned != nil {
@@ -129,10 +129,11 @@ func (a *Agent) place(ctx context.Context, name carnet.PartyID, j *Job, c *chose
 	if err != nil {
 		return no(err)
 	}
-	if err := a.bounded(j); err != nil {
+	bounds := a.boundsOf(j)
+	if err := bounded(j, bounds); err != nil {
 		return no(err)
 	}
-	if err := a.boundedAt(j, &peer); err != nil {
+	if err := boundedAt(j, bounds, &peer); err != nil {
 		return no(err)
 	}
 	if err := peer.mayHave(c.label, a.cfg.Purpose); err != nil {

@@ -113,11 +113,12 @@ type Job struct {
 	Task     capsule.Task       `json:"task"`
 	Module   string             `json:"module,omitempty"` // the id of the one that runs
 	Label    capsule.Label      `json:"label"`
-	Avatars  []carnet.AvatarID  `json:"avatars"`          // a1, a2 and so on in the order; none at a things agent
-	Owner    string             `json:"owner,omitempty"`  // at a things agent: whose it is
-	Things   []carnet.ThingID   `json:"things,omitempty"` // likewise, instead of avatars
-	Logs     []Log              `json:"logs,omitempty"`   // what it reads of each of them
-	Pins     []Pin              `json:"pins"`             // of the task's inputs, in their order
+	Avatars  []carnet.AvatarID  `json:"avatars"`            // a1, a2 and so on in the order; none at a things agent
+	Policies []capsule.Policy   `json:"policies,omitempty"` // that the order was held against
+	Owner    string             `json:"owner,omitempty"`    // at a things agent: whose it is
+	Things   []carnet.ThingID   `json:"things,omitempty"`   // likewise, instead of avatars
+	Logs     []Log              `json:"logs,omitempty"`     // what it reads of each of them
+	Pins     []Pin              `json:"pins"`               // of the task's inputs, in their order
 	Order    string             `json:"order,omitempty"`
 	Bags     [][]byte           `json:"bags,omitempty"`
 	Received []byte             `json:"reception,omitempty"` // the announcement that goes with them
@@ -168,7 +169,7 @@ func (j *Job) erasedBy(id carnet.ErasureID) (order string, is bool) {
 // more whose evidence it is in.
 func (j *Job) strip() {
 	j.Order, j.Stand.Acceptance, j.Stand.Withdrawal, j.Stand.Result, j.Record, j.NoRecord, j.Found = "", "", "", "", "", "", ""
-	j.Pins, j.Contradiction, j.Task = nil, nil, capsule.Task{Engine: j.Task.Engine}
+	j.Pins, j.Policies, j.Contradiction, j.Task = nil, nil, nil, capsule.Task{Engine: j.Task.Engine}
 }
 
 // Pin says where an input's batches are.

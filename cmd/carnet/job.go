@@ -262,6 +262,9 @@ func (c ofJobs) shown(s streams, j api.Job) error {
 		}
 		t.add(fmt.Sprintf("a%d", i+1), of)
 	}
+	for _, p := range j.Policies {
+		t.add("policy of "+plain(p.Avatar), fmt.Sprintf("version %d, as the owner signed it", p.Version))
+	}
 	if j.Module != "" {
 		t.add("module", plain(j.Module))
 	}

@@ -2,6 +2,7 @@ package capsule_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,41 @@ func TestAJobThatThePolicyForbids(t *testing.T) {
 			case carnet.CodeOf(err) != carnet.Forbidden || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "version 6"):
 				t.Errorf("%s: ordered at %q: %v, want %s", document, at, err, want)
 			}
+		}
+	}
+}
+
+// An order names the versions of the policies that it was held against, so that who was
+// given it and who audits it can say under which word of the owner's it was.
+func TestAnOrderNamesItsPolicies(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	named := func(i job.Info) []capsule.Policy {
+		t.Helper()
+		o, err := capsule.OpenOrder(i.Order, public(arena.key))
+		must(t, err)
+		if !slices.Equal(o.Policies, i.Policies) {
+			t.Errorf("the job has the policies %v, its order %v", i.Policies, o.Policies)
+		}
+		arena.done(i.ID, arena.counts())
+		return o.Policies
+	}
+	for _, at := range []carnet.PartyID{"", "forge"} {
+		arena.bound(0, `{}`)
+		if p := named(arena.order(arena.spec(at, "script", "count"))); p != nil {
+			t.Errorf("at %q: without a policy the order names %v", at, p)
+		}
+		arena.bound(6, `{"use":{"engines":["script"]}}`)
+		first := arena.order(arena.spec(at, "script", "count"))
+		if p := named(first); !slices.Equal(p, []capsule.Policy{{Avatar: "a1", Version: 6}}) {
+			t.Errorf("at %q: the order names the policies %v", at, p)
+		}
+		arena.bound(7, `{}`)
+		again, err := arena.agent.Repeat(t.Context(), first.ID, at, time.Minute)
+		must(t, err)
+		if p := named(again); !slices.Equal(p, []capsule.Policy{{Avatar: "a1", Version: 7}}) {
+			t.Errorf("at %q: the repetition names the policies %v", at, p)
 		}
 	}
 }
