@@ -253,6 +253,10 @@ func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 	case "erase-jobs":
 		q.body = marshal(t, dpm.Erasing{Order: s.erasureOrder(), Jobs: []dpm.ErasingJob{{ID: s.ordered(queryOf("forge", avatar), "a job is done", done).ID, Until: time.Now()}}})
 		return
+	case "list-revoked":
+		m := s.revoked(s.jobs, s.module(s.jobs, "asked"))
+		q.body = marshal(t, dpm.RevokedAsked{Modules: []dpm.OfModule{{Module: m.Fingerprint, By: m.By}}})
+		return
 	case "tell-revocation":
 		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.jobs, s.module(s.jobs, "told")).Revocations[0]})
 		return

@@ -85,7 +85,7 @@ type Agent struct {
 	workers map[string]int   // connected, by name
 	ready   chan struct{}    // closed when a job has become ready
 	leased  map[*held]*lease
-	revoked map[revoker]string // why, of modules that run no more
+	revoked map[revoker]revocation // of modules that run no more
 
 	revoking sync.Mutex // held while a revocation is stored
 }
@@ -152,7 +152,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, files: files{cfg.Dir}, process: carnet.NewJobID().String(), jobs: make(map[string]*held), workers: make(map[string]int), ready: make(chan struct{}),
-		leased: make(map[*held]*lease), revoked: make(map[revoker]string),
+		leased: make(map[*held]*lease), revoked: make(map[revoker]revocation),
 	}
 	var err error
 	if a.receptions, err = openReceptions(ctx, cfg.Keys, cfg.Now); err != nil {

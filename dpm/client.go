@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"carnet"
@@ -88,6 +89,19 @@ func (c *Client) Taken(ctx context.Context, id carnet.JobID, message string) err
 // where the word counts.
 func (c *Client) Revoke(ctx context.Context, message string) error {
 	return c.json(ctx, http.MethodPost, "revocations", Revoking{message}, nil, patience)
+}
+
+// Revoked asks which modules the DPM knows to be revoked, and returns the revocations,
+// unverified.
+func (c *Client) Revoked(ctx context.Context, asked []OfModule) (revocations []string, err error) {
+	for part := range slices.Chunk(asked, mostAsked) {
+		var a RevokedAnswer
+		if err := c.json(ctx, http.MethodPost, "revoked", RevokedAsked{part}, &a, patience); err != nil {
+			return nil, err
+		}
+		revocations = append(revocations, a.Revocations...)
+	}
+	return revocations, nil
 }
 
 // Erase has the DPM erase what it has of jobs, and returns its deletion, unverified.

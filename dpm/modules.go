@@ -28,6 +28,11 @@ type revoker struct {
 	peer   carnet.PartyID
 }
 
+// revocation is a word that counts.
+type revocation struct {
+	message, why string
+}
+
 // revocationDocument is stored sealed, as it is.
 type revocationDocument struct {
 	Revocation string         `json:"revocation"`
@@ -62,17 +67,18 @@ func (a *Agent) loadRevocations(ctx context.Context) error {
 
 // note has a revocation count. The caller holds mu, or is alone.
 func (a *Agent) note(r *capsule.Revocation, doc *revocationDocument) {
-	a.revoked[revoker{module: r.Module, did: r.By}] = r.Why
+	word := revocation{doc.Revocation, r.Why}
+	a.revoked[revoker{module: r.Module, did: r.By}] = word
 	if doc.Own {
-		a.revoked[revoker{module: r.Module, peer: doc.From}] = r.Why
+		a.revoked[revoker{module: r.Module, peer: doc.From}] = word
 	}
 }
 
 // why says why a peer's jobs may not run a module; empty: they may. The caller holds mu.
 func (a *Agent) why(peer carnet.PartyID, record carnet.Fingerprint, m *capsule.Module) string {
 	for _, r := range []revoker{{module: record, did: m.By}, {module: record, peer: peer}} {
-		if why, ok := a.revoked[r]; ok {
-			return fmt.Sprintf("the module %s is revoked: %s", m.ID(), why)
+		if word, ok := a.revoked[r]; ok {
+			return fmt.Sprintf("the module %s is revoked: %s", m.ID(), word.why)
 		}
 	}
 	return ""
@@ -149,6 +155,34 @@ func (a *Agent) Revoke(ctx context.Context, from carnet.PartyID, message string)
 		}
 	}
 	return nil
+}
+
+// OfModule is a module that a world asks about.
+type OfModule struct {
+	Module carnet.Fingerprint `json:"module"` // of its record
+	By     string             `json:"by"`     // its publisher
+}
+
+// mostAsked is how many modules are asked about at once.
+const mostAsked = 256
+
+// Revoked returns the revocations of modules that count for a peer: their publishers', by
+// whomever they came, and its own. Others' own words, and who told, it isn't shown.
+func (a *Agent) Revoked(from carnet.PartyID, asked []OfModule) ([]string, error) {
+	if len(asked) > mostAsked {
+		return nil, carnet.Errorf(carnet.TooLarge, "%d modules are asked about at once, at most %d are answered", len(asked), mostAsked)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	words := []string{}
+	for _, m := range asked {
+		for _, r := range []revoker{{module: m.Module, did: m.By}, {module: m.Module, peer: from}} {
+			if word, ok := a.revoked[r]; ok && !slices.Contains(words, word.message) {
+				words = append(words, word.message)
+			}
+		}
+	}
+	return words, nil
 }
 
 func (a *Agent) keepRevocation(ctx context.Context, r *capsule.Revocation, doc *revocationDocument) error {

@@ -61,6 +61,7 @@ func (s *server) routes() map[string]handler {
 		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
 		"POST /r6/jobs/{job}/taken":                s.taken,
 		"POST /r6/revocations":                     s.revoke,
+		"POST /r6/revoked":                         s.revoked,
 		"GET /r6/jobs/{job}/record":                s.record,
 		"POST /r6/deletions":                       s.erase,
 	}
@@ -236,6 +237,28 @@ func (s *server) revoke(w http.ResponseWriter, r *http.Request, who carnet.Party
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// RevokedAsked carries the modules that a world asks about.
+type RevokedAsked struct {
+	Modules []OfModule `json:"modules"`
+}
+
+// RevokedAnswer carries the revocations of those that run no more.
+type RevokedAnswer struct {
+	Revocations []string `json:"revocations"`
+}
+
+func (s *server) revoked(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+	var asked RevokedAsked
+	if err := readJSON(w, r, mostAsked*512, &asked); err != nil {
+		return err
+	}
+	words, err := s.agent.Revoked(who, asked.Modules)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, RevokedAnswer{words})
 }
 
 // Taking carries a world's word that it has a result.

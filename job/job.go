@@ -93,6 +93,7 @@ type DPM interface {
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
 	Taken(ctx context.Context, id carnet.JobID, message string) error
 	Revoke(ctx context.Context, message string) error
+	Revoked(context.Context, []dpm.OfModule) ([]string, error)
 	Record(context.Context, carnet.JobID) (string, error)
 	Erase(context.Context, dpm.Erasing) (string, error)
 }
@@ -248,6 +249,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		work.Go(func() error { return a.watch(ctx) })
 		work.Go(func() error { return a.remind(ctx) })
 		work.Go(func() error { return a.tellRevoked(ctx) })
+		work.Go(func() error { return a.hearRevoked(ctx) })
 	}
 	<-ctx.Done()
 	a.mu.Lock()

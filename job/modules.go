@@ -11,6 +11,7 @@ import (
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/dpm"
 	"carnet/identity"
 	"carnet/ledger"
 )
@@ -400,6 +401,67 @@ func (a *Agent) tellRevokedTo(ctx context.Context, at carnet.PartyID, told strin
 		}
 	}
 	return knows, nil
+}
+
+// hearRevoked asks the DPMs which modules run no more: a publisher may have said so to
+// another world, or this one before it lost it.
+func (a *Agent) hearRevoked(ctx context.Context) error {
+	tick := time.NewTicker(hearEvery)
+	defer tick.Stop()
+	for {
+		for _, at := range a.cfg.DPMs() {
+			if err := a.hearRevokedFrom(ctx, at); err != nil && ctx.Err() == nil {
+				a.cfg.Log.Debug("a DPM can't be asked for revoked modules; it is tried again", "dpm", at, "err", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// hearEvery is how often that is asked.
+const hearEvery = 10 * time.Second
+
+func (a *Agent) hearRevokedFrom(ctx context.Context, at carnet.PartyID) error {
+	ctx, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	known := make(map[carnet.Fingerprint]string)
+	var asked []dpm.OfModule
+	for _, m := range a.Modules() {
+		if m.Revoked == nil {
+			known[m.Fingerprint] = m.ID()
+			asked = append(asked, dpm.OfModule{Module: m.Fingerprint, By: m.By})
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	p, err := a.cfg.Peer(at)
+	if err != nil {
+		return err
+	}
+	words, err := p.DPM.Revoked(ctx, asked)
+	if err != nil {
+		return err
+	}
+	for _, word := range words {
+		r, err := capsule.OpenRevocation(word)
+		if err != nil {
+			return err
+		}
+		id, is := known[r.Module]
+		if !is {
+			return carnet.Errorf(carnet.Forbidden, "%s tells of a revocation that it wasn't asked for", at)
+		}
+		if _, err := a.RevokeModule(ctx, id, "", word); err != nil && carnet.CodeOf(err) != carnet.Conflict { // another DPM told of it
+			return err
+		}
+		a.cfg.Log.Info("a module is revoked, as a DPM tells", "module", id, "dpm", at, "by", r.By, "why", r.Why)
+	}
+	return nil
 }
 
 // revocations lists all that count here.

@@ -48,6 +48,7 @@ var peerCalls = map[string]policy.Action{
 	"POST /r6/jobs/{job}/withdrawal":           "withdraw-job",
 	"POST /r6/jobs/{job}/taken":                "tell-taken",
 	"POST /r6/revocations":                     "tell-revocation",
+	"POST /r6/revoked":                         "list-revoked",
 	"GET /r6/jobs/{job}/record":                "get-record",
 	"POST /r6/deletions":                       "erase-jobs",
 }
@@ -59,7 +60,7 @@ var recordedOnce = map[policy.Action]bool{
 	"state-entries": true, "get-totals": true, "get-checkpoint": true, "get-tile": true,
 	"put-object": true, "get-object": true, "list-objects": true, "get-own-shelf": true, "read-shelf": true, "read-shelved": true,
 	"get-home": true, "ask-homes": true, "list-erased": true,
-	"get-offer": true, "get-job-status": true, "put-content": true, "get-partial": true, "get-part": true, "get-record": true,
+	"get-offer": true, "get-job-status": true, "put-content": true, "get-partial": true, "get-part": true, "get-record": true, "list-revoked": true,
 }
 
 // recordedFor is how long such a record goes for a connection.

@@ -41,6 +41,14 @@ func (w *customer) revoke(m job.Module) job.Module {
 	return m
 }
 
+// word is a world's word that a module is to run no more, as it signs it.
+func (w *customer) word(m job.Module, why string) string {
+	w.t.Helper()
+	word, err := capsule.Revocation{Module: m.Fingerprint, By: identity.DID(public(w.key)), Why: why, Made: time.Now().UTC().Truncate(time.Second)}.Sign(w.key)
+	must(w.t, err)
+	return word
+}
+
 // refused waits for the end of a job whose module is revoked.
 func (w *customer) refused(id carnet.JobID) {
 	w.t.Helper()
@@ -438,6 +446,45 @@ func TestDPMsAreToldOfRevocations(t *testing.T) {
 	forge.restart()
 	before := d.told.Load()
 	eventually(t, "that a DPM that began anew is told again", func() bool { return d.told.Load() >= before+2 })
+}
+
+// A world hears from its DPM what a module's publisher said to it, and what it said itself
+// before it was restored from an older copy; and not what another says for itself.
+func TestWorldsHearOfRevocations(t *testing.T) {
+	c := &clock{}
+	forge, arena, clinic := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4), newCustomer(t, c, "clinic", 4)
+	ctx := t.Context()
+	clinic.publishers = []string{identity.DID(public(arena.key))}
+	for _, w := range []*customer{arena, clinic} {
+		w.ordersFrom(forge, nil)
+		w.stop()
+		w.start()
+	}
+	endless, lasting := arena.add("endless", "hang"), arena.add("lasting", "count")
+	for _, m := range []job.Module{endless, lasting} {
+		_, err := clinic.agent.AddModule(ctx, job.NewModule{Program: []byte(map[string]string{"endless": "hang", "lasting": "count"}[m.Name]), Record: m.Record})
+		must(t, err)
+	}
+	running := clinic.order(clinic.specOf("", endless)).ID
+	clinic.is(running, "that it runs in the clinic", func(i job.Info) bool { return i.Progress.State == "running" })
+
+	// The clinic's word for itself is shown to the clinic, the publisher's to both.
+	must(t, forge.client("clinic").Revoke(ctx, clinic.word(lasting, "it counts what isn't ours")))
+	arena.revoke(endless)
+	clinic.refused(running)
+	eventually(t, "the clinic knows its own word again", func() bool { m, err := clinic.agent.Module(lasting.ID()); return err == nil && m.Revoked != nil })
+	asked := []dpm.OfModule{{Module: endless.Fingerprint, By: endless.By}, {Module: lasting.Fingerprint, By: lasting.By}}
+	for who, want := range map[carnet.PartyID]int{"arena": 1, "clinic": 2} {
+		words, err := forge.client(who).Revoked(ctx, asked)
+		if err != nil || len(words) != want {
+			t.Errorf("%s is told of %d revocations, %v", who, len(words), err)
+		}
+	}
+	if m, err := arena.agent.Module(lasting.ID()); err != nil || m.Revoked != nil {
+		t.Errorf("arena's module is revoked by the clinic's word for itself: %v, %v", m.Revoked, err)
+	}
+	_, err := forge.client("arena").Revoked(ctx, nil)
+	must(t, err)
 }
 
 // A world tells the DPM that has a job of the module before it lets go of it, and
