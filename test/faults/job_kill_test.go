@@ -1,8 +1,11 @@
 package faults_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,10 +53,12 @@ func (w *works) long() api.NewJob {
 }
 
 // runs waits until an attempt of a job runs.
-func (w *works) runs(j api.Job, attempt int) {
+func (w *works) runs(j api.Job, attempt int) { w.runsFor(w.arena, j, attempt) }
+
+func (w *works) runsFor(world *party, j api.Job, attempt int) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
-		j, err := w.arena.client.Job(w.t.Context(), j.ID, false)
+		j, err := world.client.Job(w.t.Context(), j.ID, false)
 		if err != nil {
 			return false // the world has just started
 		}
@@ -77,12 +82,14 @@ func (w *works) hasPart(j api.Job, attempt int) {
 }
 
 // counted fails unless a job has counted to its end.
-func (w *works) counted(j api.Job) {
+func (w *works) counted(j api.Job) { w.countedFor(w.arena, j) }
+
+func (w *works) countedFor(world *party, j api.Job) {
 	w.t.Helper()
-	if j = w.ended(w.arena, j); j.Outcome != capsule.Done {
+	if j = w.ended(world, j); j.Outcome != capsule.Done {
 		w.t.Fatalf("the job is %s: %s", j.Outcome, j.Why)
 	}
-	if out, err := w.arena.client.JobOutput(w.t.Context(), j.ID); err != nil || !strings.Contains(string(out), "[6000000]") {
+	if out, err := world.client.JobOutput(w.t.Context(), j.ID); err != nil || !strings.Contains(string(out), "[6000000]") {
 		w.t.Errorf("the query says %s, %v", out, err)
 	}
 }
@@ -137,6 +144,98 @@ func TestJobGoesOnAfterKills(t *testing.T) {
 	w.await(w.arena)
 	w.hasPart(j, 1)
 	w.counted(j)
+	if left := w.sealedAt(w.forge); len(left) > 0 {
+		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
+	}
+}
+
+// addWorker starts one more worker of a DPM, as its operator does.
+func (w *works) addWorker(p *party) *exec.Cmd {
+	w.t.Helper()
+	worker := exec.Command(*program, "dpm", "--worker", "--config", p.file())
+	worker.Stderr, worker.Stdout, worker.SysProcAttr = &p.log, &p.log, endsWithTest()
+	if err := worker.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if worker.ProcessState == nil {
+			worker.Process.Kill()
+			worker.Wait()
+		}
+	})
+	return worker
+}
+
+// Each process is one more worker: two jobs, of two worlds, run at the same time. One
+// that is killed costs its job an attempt, and the other job nothing.
+func TestMoreProcessesAreMoreWorkers(t *testing.T) {
+	t.Parallel()
+	w := newWorks(t)
+	w.watch.send(20)
+	w.settle()
+	added := w.addWorker(w.forge)
+
+	runs := func(world *party, what api.NewJob) api.Job {
+		t.Helper()
+		j, err := world.client.RunJob(t.Context(), what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	ofClinic := w.long()
+	ofClinic.Avatars = []carnet.AvatarID{w.watch.mappings["clinic"].Avatar}
+	first, second := runs(w.arena, w.long()), runs(w.clinic, ofClinic)
+	both := func(want ...int) bool { // their attempts
+		for i, is := range []struct {
+			world *party
+			id    carnet.JobID
+		}{{w.arena, first.ID}, {w.clinic, second.ID}} {
+			j, err := is.world.client.Job(t.Context(), is.id, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if j.State == job.Ended {
+				t.Fatalf("the job of %s has ended before both ran: it is %s: %s", is.world.name, j.Outcome, j.Why)
+			}
+			if p := j.Progress; p == nil || p.State != string(dpm.Leased) || p.Attempt != want[i] {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "both run at the same time", func() bool { return both(1, 1) })
+	if err := added.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	added.Wait()
+	w.countedFor(w.arena, first)
+	w.countedFor(w.clinic, second)
+	attempts := 0
+	for _, is := range []struct {
+		world *party
+		id    carnet.JobID
+	}{{w.arena, first.ID}, {w.clinic, second.ID}} {
+		proof, err := is.world.client.JobProof(t.Context(), is.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := base64.RawURLEncoding.DecodeString(strings.Split(proof.Result, ".")[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r capsule.Result
+		if err := json.Unmarshal(signed, &r); err != nil {
+			t.Fatal(err)
+		}
+		attempts += r.Attempt
+	}
+	if attempts != 3 {
+		t.Errorf("the two jobs took %d attempts, want one and two", attempts)
+	}
+	if workers := workersOf(t, w.forge); len(workers) != 1 {
+		t.Errorf("the DPM itself has the workers %v", workers)
+	}
 	if left := w.sealedAt(w.forge); len(left) > 0 {
 		t.Errorf("the DPM still has %s", strings.Join(left, ", "))
 	}
