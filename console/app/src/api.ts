@@ -152,6 +152,19 @@ export async function output(world: string, job: string, signal: AbortSignal): P
   return new Uint8Array(await (await call(at(world, `/v1/jobs/${job}/output`), { accept: "application/octet-stream", signal })).arrayBuffer());
 }
 
+/** What a job that runs has put out so far, which nothing proves yet. */
+export interface Partial {
+  attempt: number;
+  parts: number;
+  heard?: string; // from its DPM
+  output: Uint8Array<ArrayBuffer>;
+}
+
+export async function partial(world: string, job: string, signal: AbortSignal): Promise<Partial> {
+  const told = await ask<Omit<Partial, "output"> & { output: string }>(world, `/v1/jobs/${job}/partial`, signal);
+  return { ...told, output: Uint8Array.from(atob(told.output), (c) => c.charCodeAt(0)) };
+}
+
 /** A SenML record (RFC 8428), resolved: its base fields are in it. */
 export interface Measurement {
   n: string;
@@ -509,6 +522,7 @@ export interface Job {
   };
   label: Label;
   avatars: string[];
+  policies?: { avatar: string; version: number }[]; // by a1, a2 and so on
   progress?: { state: string; attempt: number; permille: number; measurements: number; parts: number; trouble?: string };
   output?: { measurements: number; fingerprint: string; size: number };
   repeats?: string; // the job that it repeats

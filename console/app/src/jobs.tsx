@@ -4,7 +4,7 @@ import { askIfThere, asRefusal, type Avatar, type Identity, type Job, mayGovern,
 import { bytes, count, date, moment, plural, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { NewJobForm } from "./jobform.tsx";
-import { Result } from "./result.tsx";
+import { Result, SoFar } from "./result.tsx";
 import { Choice, Counted, Empty, Failure, Figure, Loading, Section, sentence, Sensitivity, Table } from "./ui.tsx";
 import { called, family, type Ordered, running, said, where } from "./work.ts";
 
@@ -103,6 +103,7 @@ function One({ of, all, party, again }: { of: Ordered; all: Job[]; party: Reache
         <strong>{sentence(said(of))}</strong> {j.why && <span class={bad ? "trouble" : "soft"}>{sentence(j.why)}</span>}
       </p>
       {running(j) && <Progress of={of} />}
+      {running(j) && mayRead(party) && (j.progress?.parts ?? 0) > 0 && <SoFar world={world} job={j} />}
       {j.output && <Result world={world} job={j} readable={mayRead(party)} />}
       <Repeats of={of} all={all} party={party} again={again} />
       <Ordering of={of} />
@@ -289,6 +290,11 @@ function Ordering({ of: { world, job: j } }: { of: Ordered }) {
             <code>{JSON.stringify(task.parameters)}</code>
           </Figure>
         )}
+        {j.policies?.map((p) => (
+          <Figure key={p.avatar} label={j.avatars.length === 1 ? "under its owner’s policy" : `under the policy of ${p.avatar}’s owner`}>
+            version {p.version}
+          </Figure>
+        ))}
         {j.module !== undefined && <Figure label="signed module">{j.module}</Figure>}
         <Figure label={`program for ${task.engine}, ${bytes(task.program.size)}`}>
           <code>{task.program.fingerprint}</code>

@@ -1,7 +1,7 @@
 // What came out of a job: as a table, and drawn where it can be.
 import type { Job } from "./api.ts";
-import { output } from "./api.ts";
-import { bytes, count, plural, value, words } from "./format.ts";
+import { output, partial, type Partial } from "./api.ts";
+import { bytes, count, moment, plural, value, words } from "./format.ts";
 import { useAsk } from "./hooks.ts";
 import { type Line, Plot } from "./plot.tsx";
 import { type BarGroup, bars, cell, type Grid, grids, series, type Series, type Sheet, sheets } from "./sheets.ts";
@@ -17,21 +17,47 @@ export function Result({ world, job: j, readable }: { world: string; job: Job; r
       {!readable && <Empty title="Not for this role.">An auditor sees that something came out, and reads none of it.</Empty>}
       {error && <Failure what="The result can’t be asked for." error={error} again={again} />}
       {readable && data === undefined && !error && <Loading what="the result" />}
-      {data && <Shown of={data} engine={j.task.engine} name={j.id} />}
+      {data && <Shown of={data} engine={j.task.engine} name={j.id} what="the result" />}
+    </Section>
+  );
+}
+
+/** What a job that runs has put out so far: asked for again when somebody wants it, since each time all of it comes. */
+export function SoFar({ world, job: j }: { world: string; job: Job }) {
+  const { data, error, again } = useAsk<Partial>((signal) => partial(world, j.id, signal), [world, j.id, j.progress?.attempt]);
+  const more = data !== undefined && (j.progress?.parts ?? 0) > data.parts;
+  return (
+    <Section title="So far" note="What the program has put out until now. Nothing proves it: what proves a result is signed over the whole of it, when the job has ended.">
+      {error && <Failure what="What came out so far can’t be asked for." error={error} again={again} />}
+      {data === undefined && !error && <Loading what="what came out so far" />}
+      {data && (
+        <>
+          <p class="soft">
+            {plural(data.parts, "part")} of attempt {data.attempt}, {bytes(data.output.length)}
+            {data.heard && `, heard at ${moment(data.heard)}`}{" "}
+            {more && (
+              <button type="button" class="small" onClick={again}>
+                Ask again: there is more
+              </button>
+            )}
+          </p>
+          {data.output.length > 0 && <Shown of={data.output} engine={j.task.engine} name={`${j.id}-so-far`} what="what came out so far" />}
+        </>
+      )}
     </Section>
   );
 }
 
 const mostText = 20_000; // characters of what is no table
 
-function Shown({ of, engine, name }: { of: Uint8Array<ArrayBuffer>; engine: string; name: string }) {
+function Shown({ of, engine, name, what }: { of: Uint8Array<ArrayBuffer>; engine: string; name: string; what: string }) {
   const text = new TextDecoder().decode(of);
   const all = sheets(text, engine);
   return (
     <>
       {of.length === 0 && <Empty title="Nothing came out.">The program ended well, and put out nothing.</Empty>}
       {all?.map((s, i) => <Drawn key={i} sheet={s} />)}
-      {all?.map((s, i) => <Rows key={i} sheet={s} name={all.length > 1 ? `Rows of the result, kind ${i + 1}` : "Rows of the result"} />)}
+      {all?.map((s, i) => <Rows key={i} sheet={s} name={all.length > 1 ? `Rows of ${what}, kind ${i + 1}` : `Rows of ${what}`} />)}
       {all === undefined && of.length > 0 && (
         <pre class="put-out" role="region" aria-label="Result, as it is" tabIndex={0}>
           {text.slice(0, mostText)}

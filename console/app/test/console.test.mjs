@@ -438,6 +438,25 @@ test("a module is ordered from a file; what fails says why; what runs is withdra
   await page.context().close();
 });
 
+test("what a job has put out so far is shown while it runs, as unproved", limit, async () => {
+  const page = await town.signedIn();
+  await runsJob(
+    page,
+    query("WITH RECURSIVE row(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM row WHERE i < 60000), n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS place, 7 AS seven FROM row UNION ALL SELECT max(i), 0 FROM n"),
+  );
+  const so = page.getByRole("region", { name: "So far" });
+  await so.getByText(/^Nothing proves it/m).waitFor();
+  await so.getByText(/^[1-9]\d* parts? of attempt 1, /).waitFor();
+  const rows = so.getByRole("table", { name: "Rows of what came out so far" });
+  assert.deepEqual(await rows.locator("tbody tr").nth(2).locator("td").allTextContents(), ["3", "7"]);
+  await page.getByRole("button", { name: "Withdraw it" }).click();
+  await page.getByRole("button", { name: "Yes, nothing of it is taken" }).click();
+  await page.getByText("It was withdrawn.").waitFor();
+  assert.equal(await so.count(), 0, "nothing of it is kept");
+  await town.collect(page);
+  await page.context().close();
+});
+
 test("a signed module is offered by its name, and no more once it is revoked", limit, async () => {
   const file = path.join(town.dir, "says.wasm");
   fs.writeFileSync(file, moduleThatSays("as it is\n"));
