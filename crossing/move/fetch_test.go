@@ -117,6 +117,7 @@ func (f *full) Missing(_ context.Context, _ carnet.AvatarID, listed []avatar.Mov
 func TestStretchesAreListed(t *testing.T) {
 	p, q, r, later := carnet.StreamID{9}, carnet.StreamID{3}, carnet.StreamID{5}, carnet.StreamID{1}
 	type at = avatar.Place
+	on := func(s carnet.StreamID, batch uint64) at { return at{Stream: s, Batch: batch} }
 	page := func(all ...at) (page []avatar.MovedStretch) {
 		for _, one := range all {
 			page = append(page, avatar.MovedStretch{Stream: one.Stream, First: one.Batch, Size: 1})
@@ -130,13 +131,13 @@ func TestStretchesAreListed(t *testing.T) {
 		code  carnet.Code
 	}{
 		"nothing":                   {asked: []at{{}}},
-		"one page of three streams": {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{p, 7}, at{q, 0}, at{r, 4})}, asked: []at{{}, {r, 5}}, seen: 4},
-		"a stream over two pages":   {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{q, 3}), page(at{q, 4}, at{r, 0})}, asked: []at{{}, {q, 4}, {r, 1}}, seen: 4},
-		"a stream that is new":      {pages: [][]avatar.MovedStretch{page(at{p, 0}, at{r, 3}, at{later, 0})}, asked: []at{{}}, seen: 2},
-		"a stream before another":   {pages: [][]avatar.MovedStretch{page(at{q, 0}, at{p, 0})}, asked: []at{{}}, code: carnet.Malformed},
-		"a page of before":          {pages: [][]avatar.MovedStretch{page(at{q, 0}), page(at{p, 0})}, asked: []at{{}, {q, 1}}, seen: 1, code: carnet.Malformed},
-		"the same batch":            {pages: [][]avatar.MovedStretch{page(at{q, 0}, at{q, 0})}, asked: []at{{}}, code: carnet.Malformed},
-		"the same page for ever":    {pages: [][]avatar.MovedStretch{page(at{p, 2}), page(at{p, 2})}, asked: []at{{}, {p, 3}}, seen: 1, code: carnet.Malformed},
+		"one page of three streams": {pages: [][]avatar.MovedStretch{page(on(p, 0), on(p, 7), on(q, 0), on(r, 4))}, asked: []at{{}, on(r, 5)}, seen: 4},
+		"a stream over two pages":   {pages: [][]avatar.MovedStretch{page(on(p, 0), on(q, 3)), page(on(q, 4), on(r, 0))}, asked: []at{{}, on(q, 4), on(r, 1)}, seen: 4},
+		"a stream that is new":      {pages: [][]avatar.MovedStretch{page(on(p, 0), on(r, 3), on(later, 0))}, asked: []at{{}}, seen: 2},
+		"a stream before another":   {pages: [][]avatar.MovedStretch{page(on(q, 0), on(p, 0))}, asked: []at{{}}, code: carnet.Malformed},
+		"a page of before":          {pages: [][]avatar.MovedStretch{page(on(q, 0)), page(on(p, 0))}, asked: []at{{}, on(q, 1)}, seen: 1, code: carnet.Malformed},
+		"the same batch":            {pages: [][]avatar.MovedStretch{page(on(q, 0), on(q, 0))}, asked: []at{{}}, code: carnet.Malformed},
+		"the same page for ever":    {pages: [][]avatar.MovedStretch{page(on(p, 2)), page(on(p, 2))}, asked: []at{{}, on(p, 3)}, seen: 1, code: carnet.Malformed},
 	} {
 		l, f := &lister{pages: c.pages}, &full{}
 		a := &Agent{}
