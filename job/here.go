@@ -108,7 +108,7 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 	opened := func(permille int, measurements uint64) {
 		o.Measurements = measurements
 		a.mu.Lock()
-		h.progress = Progress{State: running, Attempt: j.Stand.Attempts + 1, Permille: permille, Measurements: measurements, Parts: len(parts), Heard: a.cfg.Now().UTC()}
+		h.progress = Progress{State: running, Attempt: j.Stand.Attempts + 1, Permille: permille, Measurements: measurements, Parts: so.parts, Heard: a.cfg.Now().UTC()}
 		a.mu.Unlock()
 	}
 	err = a.cfg.Engines[i].Run(ctx, engine.Run{
@@ -123,6 +123,7 @@ func (a *Agent) compute(ctx context.Context, h *held, j *Job) (*capsule.Output, 
 			a.mu.Lock()
 			so.parts++
 			so.content.Write(part)
+			h.progress.Parts, h.progress.Heard = so.parts, a.cfg.Now().UTC()
 			a.mu.Unlock()
 			o.Size += uint64(len(part))
 			leaves, parts = append(leaves, carnet.FingerprintOf(sealed)), append(parts, sealed)

@@ -180,6 +180,11 @@ func (e Engine) all(ctx context.Context, r *engine.Run) error {
 	if err != nil {
 		return err
 	}
+	stop, err := interrupts(ctx, conn)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	rows, err := q.stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return failed(err)

@@ -126,6 +126,8 @@ func TestLimits(t *testing.T) {
 		says        string
 	}{
 		{"recurses for ever", endless + "SELECT max(i) FROM n", func(l *engine.Limits) { l.Time = 300 * time.Millisecond }, "longer"},
+		{"recurses for ever after a row", endless + "SELECT 1 UNION ALL SELECT max(i) FROM n", func(l *engine.Limits) { l.Time = 300 * time.Millisecond }, "longer"},
+		{"recurses for ever after many rows", endless + "SELECT value FROM measurements UNION ALL SELECT max(i) FROM n", func(l *engine.Limits) { l.Time = 300 * time.Millisecond }, "longer"},
 		{"a billion rows", "SELECT 1 FROM measurements a, measurements b, measurements c, measurements d, measurements e", func(l *engine.Limits) { l.Output = 100_000 }, "puts out more"},
 		{"a billion rows counted", "SELECT count(*) FROM measurements a, measurements b, measurements c, measurements d, measurements e", func(l *engine.Limits) { l.Time = 300 * time.Millisecond }, "longer"},
 		{"many parts", "SELECT hex(a.property) || printf('%0100d', 1) FROM measurements a, measurements b, measurements c", func(l *engine.Limits) { l.Parts = 3 }, "parts"},
@@ -154,13 +156,15 @@ func TestLimits(t *testing.T) {
 
 // Who ordered it doesn't want it any more: that is no failure of the query.
 func TestCancelled(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(100*time.Millisecond, cancel)
-	err := Engine{}.Run(ctx, engine.Run{
-		Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n"), Limits: roomy, Each: some,
-		Part: func([]byte) error { return nil },
-	})
-	if err == nil || engine.Final(err) {
-		t.Errorf("a query that was cancelled ends with %v", err)
+	for _, query := range []string{"SELECT max(i) FROM n", "SELECT 1 UNION ALL SELECT max(i) FROM n"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		err := Engine{}.Run(ctx, engine.Run{
+			Program: []byte("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i+1 FROM n) " + query), Limits: roomy, Each: some,
+			Part: func([]byte) error { return nil },
+		})
+		if err == nil || engine.Final(err) {
+			t.Errorf("a query that was cancelled, %s, ends with %v", query, err)
+		}
 	}
 }

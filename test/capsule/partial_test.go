@@ -207,6 +207,7 @@ func TestPartialOutputInTheWorld(t *testing.T) {
 	arena := newCustomer(t, c, "arena", 4)
 	id := arena.order(arena.spec("", "script", "slow")).ID
 	arena.sofar(id, 1, "one\n")
+	arena.is(id, "said to have put out a part", func(i job.Info) bool { return i.Progress.Parts >= 1 && i.Stand.State != job.Ended })
 	arena.done(id, "one\ntwo\nthree\n")
 	if _, err := arena.agent.PartialOutput(t.Context(), id); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("what there is so far of a job that is done: %v", err)

@@ -153,15 +153,15 @@ export async function output(world: string, job: string, signal: AbortSignal): P
 }
 
 /** What a job that runs has put out so far, which nothing proves yet. */
-export interface Partial {
+export interface PutOut {
   attempt: number;
   parts: number;
   heard?: string; // from its DPM
   output: Uint8Array<ArrayBuffer>;
 }
 
-export async function partial(world: string, job: string, signal: AbortSignal): Promise<Partial> {
-  const told = await ask<Omit<Partial, "output"> & { output: string }>(world, `/v1/jobs/${job}/partial`, signal);
+export async function partial(world: string, job: string, signal: AbortSignal): Promise<PutOut> {
+  const told = await ask<Omit<PutOut, "output"> & { output: string }>(world, `/v1/jobs/${job}/partial`, signal);
   return { ...told, output: Uint8Array.from(atob(told.output), (c) => c.charCodeAt(0)) };
 }
 

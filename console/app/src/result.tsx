@@ -1,6 +1,6 @@
 // What came out of a job: as a table, and drawn where it can be.
 import type { Job } from "./api.ts";
-import { output, partial, type Partial } from "./api.ts";
+import { output, partial, type PutOut } from "./api.ts";
 import { bytes, count, moment, plural, value, words } from "./format.ts";
 import { useAsk } from "./hooks.ts";
 import { type Line, Plot } from "./plot.tsx";
@@ -24,7 +24,7 @@ export function Result({ world, job: j, readable }: { world: string; job: Job; r
 
 /** What a job that runs has put out so far: asked for again when somebody wants it, since each time all of it comes. */
 export function SoFar({ world, job: j }: { world: string; job: Job }) {
-  const { data, error, again } = useAsk<Partial>((signal) => partial(world, j.id, signal), [world, j.id, j.progress?.attempt]);
+  const { data, error, again } = useAsk<PutOut>((signal) => partial(world, j.id, signal), [world, j.id, j.progress?.attempt]);
   const more = data !== undefined && (j.progress?.parts ?? 0) > data.parts;
   return (
     <Section title="So far" note="What the program has put out until now. Nothing proves it: what proves a result is signed over the whole of it, when the job has ended.">

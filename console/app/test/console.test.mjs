@@ -445,7 +445,7 @@ test("what a job has put out so far is shown while it runs, as unproved", limit,
     query("WITH RECURSIVE row(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM row WHERE i < 60000), n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS place, 7 AS seven FROM row UNION ALL SELECT max(i), 0 FROM n"),
   );
   const so = page.getByRole("region", { name: "So far" });
-  await so.getByText(/^Nothing proves it/m).waitFor();
+  await so.getByText(/Nothing proves it:/).waitFor();
   await so.getByText(/^[1-9]\d* parts? of attempt 1, /).waitFor();
   const rows = so.getByRole("table", { name: "Rows of what came out so far" });
   assert.deepEqual(await rows.locator("tbody tr").nth(2).locator("td").allTextContents(), ["3", "7"]);
