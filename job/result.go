@@ -125,7 +125,7 @@ func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Out
 		return err
 	}
 	id := h.job.ID // it never changes
-	if err := a.cfg.Keys.Put(ctx, keys.Entry{ID: keyID(id), Secret: key.Secret[:]}); err != nil {
+	if err := a.putKey(ctx, h, keys.Entry{ID: keyID(id), Secret: key.Secret[:]}); err != nil {
 		return err
 	}
 	var plain []carnet.Document
@@ -147,6 +147,25 @@ func (a *Agent) takeOutput(ctx context.Context, h *held, e Event, o *capsule.Out
 		return a.cfg.Keys.Destroy(context.WithoutCancel(ctx), keyID(id))
 	}
 	return a.compared(ctx, h)
+}
+
+// putKey keeps an output's key. One that is there of an attempt whose end wasn't stored
+// is replaced: there is nothing under it. The caller holds h.taking.
+func (a *Agent) putKey(ctx context.Context, h *held, e keys.Entry) error {
+	err := a.cfg.Keys.Put(ctx, e)
+	if carnet.CodeOf(err) != carnet.Conflict {
+		return err
+	}
+	a.mu.Lock()
+	ended := h.job.Stand.State == Ended
+	a.mu.Unlock()
+	if ended {
+		return err
+	}
+	if err := a.cfg.Keys.Destroy(ctx, e.ID); err != nil {
+		return err
+	}
+	return a.cfg.Keys.Put(ctx, e)
 }
 
 func keyID(id carnet.JobID) keys.ID { return keys.ID{Kind: kindKey, Name: id.String()} }
