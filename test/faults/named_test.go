@@ -40,13 +40,21 @@ func TestNamedRows(t *testing.T) {
 		{"L1: Hello left, and no Welcome came", (*named).hello},
 		{"L10 W1 L4: a frame came; L2: Welcome came; L3: the move", (*named).resume},
 		{"L11 W2 L5: the frame's commit", (*named).frame},
+		{"W18: a key is promised", (*named).promised},
 		{"L9 W9: a bag's keys; W3: a frame acknowledged", (*named).fold},
 		{"W10 W11: reception keys", (*named).receptions},
+		{"T3a: a frame is built, its group isn't stored", (*named).uncommitted},
+		{"T9: a stream to ask for", (*named).asked},
 		{"W7 W8: a mapping", (*named).mapping},
 		{"W4 W5 W6 W12 W13: compaction", (*named).compaction},
+		{"W5a: half a compaction", (*named).half},
+		{"W17: the key of a folded batch is lost", (*named).lostKey},
 		{"W14 W15: retention; an object deleted", (*named).retention},
+		{"W19: a key is destroyed", (*named).keyEnds},
+		{"W20: a value is forgotten", (*named).forgotten},
 		{"ledger: claimed, sequencing, sequenced, published, indexed", (*named).ledger},
 		{"object: staged, placed, owned", (*named).object},
+		{"A1 A2 G1 G2: a grant; G3: an application; G5: a cursor; G4 G6: a revocation", (*named).grants},
 	} {
 		if !t.Run(row.ids, func(t *testing.T) { v.t = t; row.do(n) }) {
 			break
@@ -209,10 +217,7 @@ func (n *named) frame() {
 }
 
 func (n *named) fold() {
-	n.quiet()
-	n.hub.kill(n.t)
-	n.restart(n.hub) // its epochs are new
-	n.linked()
+	n.anew()
 	arena := n.arena
 	had, keys, fold := arena.number(n.t, frameRows), arena.number(n.t, epochs), arena.number(n.t, folds)
 	h := arena.database.gate.after("INSERT INTO key_row", "epoch")
@@ -349,10 +354,7 @@ func (n *named) compaction() {
 // unreadable leaves arena with a frame of ring's that isn't folded and whose key is
 // lost, as from a key table restored from an older copy: its batch is refused.
 func (n *named) unreadable() {
-	n.quiet()
-	n.hub.kill(n.t)
-	n.restart(n.hub)
-	n.linked()
+	n.anew()
 	h := n.arena.database.gate.after("INSERT INTO world_frame ")
 	n.ring.send(1)
 	n.killAt(n.arena, h)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/api"
@@ -169,7 +170,8 @@ func TestJobAtTheThingsAgent(t *testing.T) {
 	}
 }
 
-// The same with the hub's store on PostgreSQL.
+// The same with the hub's store on PostgreSQL; then the hub is killed at the rows of
+// own-jobs.md.
 func TestOwnJobsOnPostgres(t *testing.T) {
 	t.Parallel()
 	v := newTown(t, func(t *testing.T, p *party) {
@@ -195,6 +197,118 @@ func TestOwnJobsOnPostgres(t *testing.T) {
 	here, there = endedAt(t, own, here.ID), endedAt(t, v.arena.client, there.ID)
 	if here.Outcome != capsule.Done || there.Output == nil || here.Output.Fingerprint != there.Output.Fingerprint {
 		t.Errorf("at the hub it is %s %s with %+v, in arena %+v", here.Outcome, here.Why, here.Output, there.Output)
+	}
+	query.Things, query.ViewOf, query.Avatars = []carnet.ThingID{watch.id}, "arena", nil
+	eventually(t, "the output is at the depot", func() bool {
+		here, err = own.Job(t.Context(), here.ID, false)
+		return err == nil && here.Object != ""
+	})
+	n := &ordering{named: &named{town: v}, own: own, first: here}
+	run := func() (api.Job, error) { return own.RunJob(t.Context(), query) }
+	repeat := func() (api.Job, error) { return own.RepeatJob(t.Context(), here.ID, api.Repetition{}) }
+	gate := v.hub.database.gate
+	n.notOrdered(run)
+	for _, row := range []struct {
+		id    string
+		order func() (api.Job, error)
+		at    func() *hold
+		is    orderedJob // what the store has of it then
+	}{
+		{"O2", run, func() *hold { return gate.before(thingWrite, "job") }, orderedJob{version: 1}},
+		{"O3", run, func() *hold { return gate.after(thingWrite, "job") }, orderedJob{version: 2}},
+		{"O4", run, func() *hold { return gate.after("INSERT INTO key_row", "job") }, orderedJob{version: 2, keys: 1}},
+		{"O5", run, func() *hold { return gate.after(thingWrite, "job-part") }, orderedJob{version: 3, keys: 1, parts: 1}},
+		{"O6", repeat, func() *hold { return gate.after(thingWrite, "job-part") }, orderedJob{version: 3, keys: 1, parts: 1}},
+	} {
+		n.killed(row.id, row.order, row.at, row.is)
+	}
+}
+
+// ordering is a town whose hub is killed while a job of its owner's is at it.
+type ordering struct {
+	*named
+	own   *client.Client
+	first api.Job // ended before, over the same
+}
+
+// orderedJob is what hub's store has of jobs.
+type orderedJob struct{ version, keys, parts int64 }
+
+func (n *ordering) stored() orderedJob {
+	n.t.Helper()
+	return orderedJob{
+		n.hub.number(n.t, `SELECT sum(version)::bigint FROM thing_document WHERE kind = 'job'`),
+		n.hub.number(n.t, `SELECT count(*) FROM key_row WHERE kind = 'job'`),
+		n.hub.number(n.t, `SELECT count(*) FROM thing_document WHERE kind = 'job-part'`),
+	}
+}
+
+// stable waits until nothing is written of jobs any more.
+func (n *ordering) stable() (at orderedJob) {
+	n.t.Helper()
+	since := time.Now()
+	eventually(n.t, "nothing is written of jobs", func() bool {
+		if is := n.stored(); is != at {
+			at, since = is, time.Now()
+		}
+		return time.Since(since) > 500*time.Millisecond
+	})
+	return at
+}
+
+// notOrdered is row O1.
+func (n *ordering) notOrdered(order func() (api.Job, error)) {
+	n.t.Helper()
+	had := n.stable()
+	h := n.hub.database.gate.before(thingWrite, "job")
+	answer := make(chan error, 1)
+	go func() {
+		_, err := order()
+		answer <- err
+	}()
+	n.killAt(n.hub, h)
+	if err := <-answer; err == nil {
+		n.t.Error("O1: the hub answers, and is dead")
+	}
+	if is := n.stored(); is != had {
+		n.t.Errorf("O1: the store has %+v, had %+v", is, had)
+	}
+	n.restart(n.hub)
+}
+
+// killed kills the hub at a point after a job is ordered, and wants it to end with
+// what the first put out.
+func (n *ordering) killed(row string, order func() (api.Job, error), at func() *hold, want orderedJob) {
+	n.t.Helper()
+	had := n.stable()
+	before, err := n.own.Jobs(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	h := n.hub.database.gate.before(thingWrite, "job")
+	go order() // its answer may be lost
+	h.await(n.t)
+	then := at()
+	h.pass()
+	n.killAt(n.hub, then)
+	if is := n.stored(); is != (orderedJob{had.version + want.version, had.keys + want.keys, had.parts + want.parts}) {
+		n.t.Errorf("%s: the store has %+v, had %+v; want %+v more", row, is, had, want)
+	}
+	n.restart(n.hub)
+	after, err := n.own.Jobs(n.t.Context())
+	if err != nil || len(after) != len(before)+1 {
+		n.t.Fatalf("%s: %d jobs, were %d, %v", row, len(after), len(before), err)
+	}
+	id := after[slices.IndexFunc(after, func(j api.Job) bool {
+		return !slices.ContainsFunc(before, func(k api.Job) bool { return k.ID == j.ID })
+	})].ID
+	j := endedAt(n.t, n.own, id)
+	eventually(n.t, row+": the output is at the depot, and compared", func() bool {
+		j, err = n.own.Job(n.t.Context(), id, false)
+		return err == nil && (j.Object != "" || j.Outcome != capsule.Done) && (j.Repeats == nil || j.Comparison != "")
+	})
+	if j.Outcome != capsule.Done || j.Output == nil || j.Output.Fingerprint != n.first.Output.Fingerprint || j.Comparison != "" && j.Comparison != job.Same {
+		n.t.Errorf("%s: the job is %s %s with %+v and %q, the first put out %+v", row, j.Outcome, j.Why, j.Output, j.Comparison, n.first.Output)
 	}
 }
 

@@ -32,7 +32,7 @@ func TestShareRows(t *testing.T) {
 	}{
 		{"H1: asked, not answered", (*sharing).asked},
 		{"H4: a stream told of, not answered", (*sharing).told},
-		{"H6: keys given, no frame", (*sharing).keys},
+		{"H6: keys given, no frame; W18: a key is promised", (*sharing).keys},
 		{"H7: a frame left", (*sharing).frame},
 		{"H8: acknowledged, nothing stated", (*sharing).acknowledged},
 		{"H9: ended at the giver, the taker not told", (*sharing).ended},
@@ -230,6 +230,32 @@ func (n *sharing) keys() {
 	}
 	n.restart(n.arena)
 	n.flows()
+	n.promised()
+}
+
+// promised kills the clinic when it has noted how long keys may be kept, and hasn't
+// the keys: it is given that of what is copied again.
+func (n *sharing) promised() {
+	n.hub.kill(n.t)
+	n.restart(n.hub) // its epochs are new, and so is what arena gives keys of
+	n.quiet()
+	frames, had, documents := n.clinic.number(n.t, fromArena), n.clinic.number(n.t, epochs), n.clinic.number(n.t, epochDocuments)
+	h := n.clinic.database.gate.before("INSERT INTO key_row", "epoch")
+	n.w.send(1)
+	n.killAt(n.clinic, h)
+	noted := n.clinic.number(n.t, epochDocuments) - documents
+	if noted == 0 {
+		n.t.Error("nothing is noted of keys")
+	}
+	n.want(n.clinic, epochs, had)
+	n.want(n.clinic, fromArena, frames)
+	keyless := `SELECT count(*) FROM world_document d WHERE kind = 'epoch' AND NOT EXISTS (SELECT FROM clinic_keys.key_row WHERE kind = 'epoch' AND name = d.id)`
+	n.want(n.clinic, keyless, noted)
+	n.restart(n.clinic)
+	n.flows()
+	if left := n.clinic.number(n.t, keyless); left >= noted { // what is derived has an epoch for each connection
+		n.t.Errorf("of %d keys none is given again", noted)
+	}
 }
 
 func (n *sharing) frame() {

@@ -94,13 +94,17 @@ func (v *town) worlds() []*party  { return []*party{v.arena, v.clinic} }
 // killAll is the end of a test; when it failed, the logs are shown.
 func (v *town) killAll() {
 	for _, p := range v.parties() {
-		if p.running() {
-			p.kill(v.t)
-		}
-		if v.t.Failed() {
-			log := p.log.String()
-			v.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-4000):])
-		}
+		v.showEnd(p)
+	}
+}
+
+func (v *town) showEnd(p *party) {
+	if p.running() {
+		p.kill(v.t)
+	}
+	if v.t.Failed() {
+		log := p.log.String()
+		v.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-4000):])
 	}
 }
 
