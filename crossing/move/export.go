@@ -401,10 +401,12 @@ func (a *Agent) forgetFarewells(ctx context.Context) error {
 func (a *Agent) thawStrays(ctx context.Context) error {
 	var failed []error
 	for _, v := range a.World.Avatars() {
-		failed = append(failed, a.thawStray(ctx, v.ID))
+		if x, frozen, err := a.World.Frozen(v.ID); err != nil || frozen && !a.keepsStillFor(x) { // looked at again in its turn
+			failed = append(failed, a.thawStray(ctx, v.ID))
+		}
 	}
 	for _, h := range a.Items.Homes() {
-		if h.Frozen != (carnet.CrossingID{}) {
+		if h.Frozen != (carnet.CrossingID{}) && !a.keepsStillFor(h.Frozen) {
 			failed = append(failed, a.thawStrayItems(ctx, h))
 		}
 	}
@@ -453,7 +455,7 @@ func (a *Agent) thawStrayItems(ctx context.Context, h item.Home) error {
 }
 
 // keepsStillFor reports whether there is a reason to keep still for a crossing, or for a
-// passport. The caller has the turn of the avatar that would.
+// passport. Who has the turn of the avatar that would is told for as long.
 func (a *Agent) keepsStillFor(x carnet.CrossingID) bool {
 	s := a.left(x).State
 	return s == Frozen || s == Gone || a.saidFor(x) || a.isSaying(x)
