@@ -31,6 +31,7 @@ type coach struct {
 
 // grants kills arena at the rows of grants.md and of access.md.
 func (n *named) grants() {
+	n.w.send(1) // so that there is something to show
 	n.quiet()
 	c := &coach{named: n, avatar: n.w.mappings["arena"].Avatar}
 	c.added()

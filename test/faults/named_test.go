@@ -50,6 +50,7 @@ func TestNamedRows(t *testing.T) {
 		{"W5a: half a compaction", (*named).half},
 		{"W17: the key of a folded batch is lost", (*named).lostKey},
 		{"W14 W15: retention; an object deleted", (*named).retention},
+		{"B1 to B7: a large body", (*named).large},
 		{"W19: a key is destroyed", (*named).keyEnds},
 		{"W20: a value is forgotten", (*named).forgotten},
 		{"ledger: claimed, sequencing, sequenced, published, indexed", (*named).ledger},

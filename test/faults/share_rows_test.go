@@ -18,7 +18,8 @@ import (
 
 // TestShareRows kills giver and taker of a share at the rows of share.md: arena
 // gives, the clinic takes. One town goes through all of them, three shares after one
-// another; then the clinic has what was shared, once, and nothing else.
+// another; then through those of items.md and avatar-policy.md, of which the policy ends
+// the last share. At the end the clinic has what was shared, once, and nothing else.
 func TestShareRows(t *testing.T) {
 	t.Parallel()
 	v := newNeighbours(t, `{"properties": {"steps": {}}, "purposes": ["care"]}`, onPostgres)
@@ -44,6 +45,18 @@ func TestShareRows(t *testing.T) {
 	} {
 		if !t.Run(row.ids, func(t *testing.T) { n.t = t; row.do(n) }) {
 			break
+		}
+	}
+	o := &owning{n, v}
+	for _, row := range []struct {
+		ids string
+		do  func(*owning)
+	}{
+		{"T1 to T4: an item", (*owning).items},
+		{"P3 P4: an avatar's policy", (*owning).policy},
+	} {
+		if !t.Failed() {
+			t.Run(row.ids, func(t *testing.T) { n.t = t; row.do(o) })
 		}
 	}
 	n.t = t
