@@ -37,6 +37,8 @@ const (
 	R2   Via = "r2"
 	R5   Via = "r5"
 	R6   Via = "r6"
+
+	Machine Via = "machine" // as the user that the party runs as, at its machine
 )
 
 // Record says who asked for what, and what was decided.
@@ -46,7 +48,7 @@ type Record struct {
 	Who       policy.Principal `json:"who"`
 	Action    policy.Action    `json:"action" doc:"The operation's id." example:"get-state"`
 	Resource  policy.Resource  `json:"resource"`
-	Via       Via              `json:"via" doc:"The way in." enum:"http,live,mqtt,r2,r5,r6"`
+	Via       Via              `json:"via" doc:"The way in." enum:"http,live,mqtt,r2,r5,r6,machine"`
 	Purpose   string           `json:"purpose,omitempty"`
 	Permitted bool             `json:"permitted"`
 	Rule      string           `json:"rule,omitempty" doc:"The policy that decided; none where no policy permitted it." example:"user-own"`

@@ -119,7 +119,11 @@ func (s *wrapped) Page(_ context.Context, after keys.ID, limit int) (page []keys
 	return page[:min(limit, len(page))], nil
 }
 
-func (s *wrapped) Put(_ context.Context, more []keys.Row) error {
+func (s *wrapped) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
+}
+
+func (s *wrapped) Put(_ context.Context, _ keys.ID, more []keys.Row) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range more {
@@ -128,7 +132,7 @@ func (s *wrapped) Put(_ context.Context, more []keys.Row) error {
 	return nil
 }
 
-func (s *wrapped) Delete(_ context.Context, ids []keys.ID) error {
+func (s *wrapped) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -46,6 +47,10 @@ func (m *memoryStore) Pending(_ context.Context, after uint64, limit int) (out [
 }
 
 func (m *memoryStore) Links(context.Context) ([]LinkRow, error) { return nil, nil }
+
+func (m *memoryKeys) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
+}
 
 func (m *memoryStore) Put(_ context.Context, documents []carnet.Document, _ []ledger.Item) error {
 	for _, d := range documents {
@@ -141,7 +146,7 @@ func (m *memoryKeys) Page(_ context.Context, after keys.ID, limit int) (out []ke
 	return out, nil
 }
 
-func (m *memoryKeys) Put(_ context.Context, rows []keys.Row) error {
+func (m *memoryKeys) Put(_ context.Context, _ keys.ID, rows []keys.Row) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range rows {
@@ -151,7 +156,7 @@ func (m *memoryKeys) Put(_ context.Context, rows []keys.Row) error {
 	return nil
 }
 
-func (m *memoryKeys) Delete(_ context.Context, ids []keys.ID) error {
+func (m *memoryKeys) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rows = slices.DeleteFunc(m.rows, func(r keys.Row) bool { return slices.Contains(ids, r.ID) })

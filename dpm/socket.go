@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"carnet/capsule"
 	"carnet/problem"
 	"carnet/seal"
+	"carnet/socket"
 )
 
 // Workers in other processes find the board on a Unix socket in the DPM's directory,
@@ -32,24 +31,6 @@ import (
 
 // socketName is where a DPM's workers find it, in its data directory.
 const socketName = "workers.sock"
-
-// mostPath is how long the path of a socket may be.
-const mostPath = 100
-
-// atSocket calls do with a path of the socket in a directory. Where its own is too long,
-// it goes by a descriptor of the directory (Linux).
-func atSocket(dir string, do func(path string) error) error {
-	path := filepath.Join(dir, socketName)
-	if len(path) <= mostPath {
-		return do(path)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return do(fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName))
-}
 
 // leaseWait is how long a worker's question for a job is held.
 const leaseWait = 20 * time.Second
@@ -71,21 +52,9 @@ type ending struct {
 
 // ServeWorkers serves the board at the socket in a directory until ctx ends.
 func (a *Agent) ServeWorkers(ctx context.Context, dir string) error {
-	socket := filepath.Join(dir, socketName)
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the socket of an earlier process: %w", err)
-	}
-	var l net.Listener
-	err := atSocket(dir, func(path string) (err error) {
-		l, err = net.Listen("unix", path)
-		return err
-	})
+	l, err := socket.Listen(dir, socketName)
 	if err != nil {
 		return fmt.Errorf("listen for workers: %w", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // its path may be by a descriptor that is closed
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return errors.Join(err, l.Close())
 	}
 	server := &http.Server{
 		Handler: a.board(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
@@ -205,14 +174,7 @@ var _ Board = (*Remote)(nil)
 // NewRemote makes the way to the board of the DPM with this data directory.
 func NewRemote(dir string) *Remote {
 	return &Remote{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (c net.Conn, err error) {
-			err = atSocket(dir, func(path string) (err error) {
-				var d net.Dialer
-				c, err = d.DialContext(ctx, "unix", path)
-				return err
-			})
-			return c, err
-		},
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return socket.Dial(ctx, dir, socketName) },
 		MaxIdleConnsPerHost: 4,
 	}}}
 }

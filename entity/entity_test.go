@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -30,6 +31,10 @@ type memory struct {
 	fail error
 	page error // of the next page alone
 	said []ledger.Item
+}
+
+func (s *rows) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
 }
 
 func (m *memory) Put(_ context.Context, docs []carnet.Document, said []ledger.Item) error {
@@ -117,7 +122,7 @@ func (s *rows) Page(context.Context, keys.ID, int) (page []keys.Row, _ error) {
 	return page, nil
 }
 
-func (s *rows) Put(_ context.Context, more []keys.Row) error {
+func (s *rows) Put(_ context.Context, _ keys.ID, more []keys.Row) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range more {
@@ -126,7 +131,7 @@ func (s *rows) Put(_ context.Context, more []keys.Row) error {
 	return nil
 }
 
-func (s *rows) Delete(context.Context, []keys.ID) error { return nil }
+func (s *rows) Delete(context.Context, keys.ID, []keys.ID) error { return nil }
 
 // watch is what the one avatar has shown.
 type watch struct {

@@ -13,7 +13,7 @@
 // States of a row: absent → kept → destroyed (the row deleted and overwritten,
 // its key wiped from this process's memory). States of a table: stable (one
 // generation, one KEK) → rotating (two generations, each under the old KEK and
-// the new) → stable. A crash in any state loses nothing: see Table.Rotate and
+// the new; then under the new) → stable. A crash in any state loses nothing: see Table.Rotate and
 // docs/design/keys.md.
 //
 // Nothing is created but by an explicit call. The package must not know what
@@ -58,7 +58,8 @@ type Row struct {
 }
 
 // Store keeps rows. Each method is one transaction, done whole or not at all,
-// and may be called by several goroutines.
+// and may be called by several goroutines. A change is refused with an error of
+// code carnet.Fenced if there is a row of upTo's kind whose name is above upTo's.
 type Store interface {
 	// Get returns the row, or an error of code carnet.NotFound.
 	Get(ctx context.Context, id ID) (Row, error)
@@ -66,10 +67,13 @@ type Store interface {
 	// bytes of kind, then name. The zero ID is below all.
 	Page(ctx context.Context, after ID, limit int) ([]Row, error)
 	// Put inserts or replaces the rows. They are durable when it returns.
-	Put(ctx context.Context, rows []Row) error
-	// Delete removes the rows that exist and overwrites their bytes. It is
-	// durable when it returns.
-	Delete(ctx context.Context, ids []ID) error
+	Put(ctx context.Context, upTo ID, rows []Row) error
+	// Replace puts each row of now in the place of the one of was with the same id, where
+	// that is there, and as it was. It is durable when it returns.
+	Replace(ctx context.Context, upTo ID, was, now []Row) error
+	// Delete removes the rows that exist and overwrites their bytes, and those of rows that
+	// were deleted before. It is durable when it returns.
+	Delete(ctx context.Context, upTo ID, ids []ID) error
 }
 
 const (

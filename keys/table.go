@@ -27,10 +27,11 @@ type Table struct {
 	store Store
 	limit int
 
-	// writing is held by whoever changes rows, so that a rotation can't bring
-	// back a key that is being destroyed.
+	// writing is held by whoever changes rows, for one change.
 	writing sync.Mutex
 	kek     KEK // guarded by writing
+
+	rotating sync.Mutex // held for a rotation; before writing
 
 	// reading is held shared from reading a row until its key is in the cache,
 	// so that whoever holds it alone knows that no key of a row that was there
@@ -84,7 +85,7 @@ func Create(ctx context.Context, cfg Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.Store.Put(ctx, []Row{row}); err != nil {
+	if err := cfg.Store.Put(ctx, fenceOf(0), []Row{row}); err != nil {
 		return nil, fmt.Errorf("store table key: %w", err)
 	}
 	return t, t.useTableKey(1, secret)
@@ -155,6 +156,38 @@ func (t *Table) tableRows(ctx context.Context) ([]tableRow, error) {
 func tableKeyID(generation uint32, kek string) ID {
 	return ID{tableKind, fmt.Sprintf("%08x/%s", generation, kek)}
 }
+
+// fenceOf has the store refuse what is changed by who knows no newer generation than
+// this, if there is one.
+func fenceOf(generation uint32) ID { return tableKeyID(generation, "~") }
+
+func (t *Table) fence() ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fenceOf(t.newest)
+}
+
+// change has the store change something. Where that is refused, since a rotation that this
+// process doesn't know of has come between, it goes on with the newer table key, if its KEK
+// opens that. The caller holds writing; do is given the fence.
+func (t *Table) change(ctx context.Context, what string, do func(upTo ID) error) error {
+	err := do(t.fence())
+	if carnet.CodeOf(err) == carnet.Fenced {
+		if t.loadTableKeys(ctx) == nil {
+			err = do(t.fence())
+		}
+		if carnet.CodeOf(err) == carnet.Fenced {
+			err = errRotated
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// It fails only for the moment: what couldn't be stored isn't acknowledged.
+var errRotated = carnet.Errorf(carnet.Unavailable, "another process has put the key table under another table key").WithFix("start this process again")
 
 // loadTableKeys unwraps the table keys that the store has and t has not. All of
 // them must be under the KEK.
@@ -232,7 +265,11 @@ func (t *Table) unwrap(row Row) ([]byte, error) {
 	generation, ok := rowGeneration(row)
 	t.mu.Lock()
 	key, known := t.tableKeys[generation]
+	newest := t.newest
 	t.mu.Unlock()
+	if ok && generation == newest+1 {
+		return nil, fmt.Errorf("read key %s: %w", row.ID, errRotated)
+	}
 	if !ok || !known {
 		return nil, carnet.Errorf(carnet.Tampered, "the stored key %s is not wrapped by this key table", row.ID)
 	}
@@ -270,7 +307,7 @@ func (t *Table) Put(ctx context.Context, entries ...Entry) error {
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	given := make(map[ID][]byte, len(entries))
-	var rows []Row
+	var fresh []Entry
 	for _, e := range entries {
 		if err := e.ID.check(); err != nil {
 			return err
@@ -290,14 +327,21 @@ func (t *Table) Put(ctx context.Context, entries ...Entry) error {
 		}
 		given[e.ID] = e.Secret
 		if have == nil {
-			rows = append(rows, t.wrap(e.ID, e.Secret))
+			fresh = append(fresh, e)
 		}
 	}
-	if len(rows) == 0 {
+	if len(fresh) == 0 {
 		return nil
 	}
-	if err := t.store.Put(ctx, rows); err != nil {
-		return fmt.Errorf("store keys: %w", err)
+	err := t.change(ctx, "store keys", func(upTo ID) error {
+		rows := make([]Row, len(fresh))
+		for i, e := range fresh {
+			rows[i] = t.wrap(e.ID, e.Secret)
+		}
+		return t.store.Put(ctx, upTo, rows)
+	})
+	if err != nil {
+		return err
 	}
 	for id, secret := range given {
 		t.keep(id, bytes.Clone(secret))
@@ -410,7 +454,7 @@ func (t *Table) doom(ids []ID) *destruction {
 
 // destroy is Destroy. The caller holds writing.
 func (t *Table) destroy(ctx context.Context, ids []ID) error {
-	failed := t.store.Delete(ctx, ids)
+	failed := t.change(ctx, "delete keys", func(upTo ID) error { return t.store.Delete(ctx, upTo, ids) })
 	// Also if it failed: the rows may be gone, and a copy would hide that from who puts
 	// the keys again.
 	t.reading.Lock()
@@ -421,8 +465,5 @@ func (t *Table) destroy(ctx context.Context, ids []ID) error {
 		clear(t.cache[id])
 		delete(t.cache, id)
 	}
-	if failed != nil {
-		return fmt.Errorf("delete keys: %w", failed)
-	}
-	return nil
+	return failed
 }

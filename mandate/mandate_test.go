@@ -36,6 +36,10 @@ func newMemory() *memory {
 	return &memory{docs: make(map[string]carnet.Document), keys: make(map[keys.ID]keys.Row)}
 }
 
+func (r rows) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
+}
+
 func (m *memory) Put(_ context.Context, docs []carnet.Document, items []ledger.Item) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,7 +120,7 @@ func (r rows) Page(_ context.Context, after keys.ID, limit int) (page []keys.Row
 	return page, nil
 }
 
-func (r rows) Put(_ context.Context, all []keys.Row) error {
+func (r rows) Put(_ context.Context, _ keys.ID, all []keys.Row) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, row := range all {
@@ -125,7 +129,7 @@ func (r rows) Put(_ context.Context, all []keys.Row) error {
 	return nil
 }
 
-func (r rows) Delete(_ context.Context, ids []keys.ID) error {
+func (r rows) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range ids {

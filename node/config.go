@@ -27,7 +27,7 @@ type Config struct {
 	Role identity.Role `toml:"role"`
 	// Data is the directory of the party's stores.
 	Data string `toml:"data"`
-	// KeyFile holds the key-encryption key. Keep it apart from Data's backups. To put the party's keys under another one, stop it: carnet party rotate.
+	// KeyFile holds the key-encryption key. Keep it apart from Data's backups. To put the party's keys under another one: carnet party rotate; nothing else changes the file.
 	KeyFile string `toml:"key_file"`
 
 	Store     Store     `toml:"store"`

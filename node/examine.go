@@ -34,6 +34,7 @@ func (n *Node) examine(ctx context.Context) (carnet.Examination, error) {
 func (n *Node) examineOnce(ctx context.Context) (e carnet.Examination, err error) {
 	n.examinePeers(&e)
 	n.examineOutbox(&e)
+	n.examineKey(&e)
 	if n.api.Things != nil {
 		n.api.Things.Examine(&e)
 	}
@@ -49,6 +50,13 @@ func (n *Node) examineOnce(ctx context.Context) (e carnet.Examination, err error
 	n.api.Shares.Examine(&e)
 	n.api.Erasures.Examine(&e)
 	return e, n.api.Moves.Examine(ctx, &e)
+}
+
+// examineKey looks for a rotation that isn't over.
+func (n *Node) examineKey(e *carnet.Examination) {
+	if n.table.Unfinished() {
+		e.Found(carnet.Finding{Kind: "keys", About: n.config.KeyFile, Reason: "the key-encryption key is being rotated: copies of the key table are opened by the key of before, too", Fix: fmt.Sprintf("wait; or run: carnet party rotate --config %s", n.config.file)})
+	}
 }
 
 // examinePeers looks for exchanges that wait, and peers that can't be reached.

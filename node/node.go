@@ -46,6 +46,7 @@ type Node struct {
 	log      *slog.Logger
 	stores   *stores
 	table    *keys.Table
+	rotating sync.Mutex // held while its key-encryption key is rotated
 	work     []func(context.Context) error
 	activity *activity.Log
 	guard    *activity.Guard
@@ -144,6 +145,7 @@ func (n *Node) listen(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.work = append(n.work, n.serveMachine, n.endRotation)
 	return n.openHTTP(ctx)
 }
 

@@ -39,6 +39,10 @@ type stores struct {
 	// for a reader's record.
 	activity func(context.Context) (activity.Store, error)
 
+	// alone has no other process open the key table until it is released, and is refused
+	// while another has.
+	alone func(context.Context) (release func(), err error)
+
 	close func() error
 	dbs   []database
 
@@ -145,6 +149,7 @@ func openSQLite(ctx context.Context, c Config) (*stores, error) {
 		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
 		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		activity:  func(ctx context.Context) (activity.Store, error) { return log.Activity(ctx) },
+		alone:     func(context.Context) (func(), error) { return func() {}, nil }, // as the data directory is
 		close:     func() error { return errors.Join(state.Close(), table.Close(), log.Close()) },
 		dbs:       []database{state, table, log},
 		records: func(ctx context.Context) (records, error) {
@@ -170,6 +175,10 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(err, state.Close())
 	}
+	present, err := table.Enter(ctx)
+	if err != nil {
+		return nil, errors.Join(err, state.Close(), table.Close())
+	}
 	return &stores{
 		things:    func(ctx context.Context) (thing.Store, error) { return state.Things(ctx) },
 		worlds:    func(ctx context.Context) (avatar.Store, error) { return state.Worlds(ctx) },
@@ -178,8 +187,12 @@ func openPostgres(ctx context.Context, c Config) (*stores, error) {
 		registers: func(ctx context.Context) (register.Store, error) { return state.Register(ctx) },
 		keys:      func(ctx context.Context) (keys.Store, error) { return table.Keys(ctx) },
 		activity:  func(ctx context.Context) (activity.Store, error) { return state.Activity(ctx) },
-		close:     func() error { return errors.Join(state.Close(), table.Close()) },
-		dbs:       []database{state, table},
+		alone:     present.Alone,
+		close: func() error {
+			present.Leave()
+			return errors.Join(state.Close(), table.Close())
+		},
+		dbs: []database{state, table},
 		records: func(ctx context.Context) (records, error) {
 			switch c.Role {
 			case identity.Things:
@@ -212,12 +225,28 @@ func openTable(ctx context.Context, c Config, s *stores) (*keys.Table, error) {
 	}
 	table, err := keys.Open(ctx, keys.Config{KEK: kek, Store: store})
 	if carnet.CodeOf(err) == carnet.Forbidden {
-		if _, cut := os.Stat(nextKey(c.path(c.KeyFile))); cut == nil {
-			return nil, carnet.Errorf(carnet.Forbidden, "a rotation of %s's key was cut off", c.Party).WithFix("finish it: carnet party rotate --config %s", c.file)
-		}
+		return nil, anotherKey(ctx, c, store, err)
 	}
 	if carnet.CodeOf(err) == carnet.NotFound {
 		return nil, carnet.Errorf(carnet.NotFound, "%s has no key table", c.Party).WithFix("make the party with 'carnet party init'")
 	}
 	return table, err
+}
+
+// anotherKey says of a key table that the party's key file doesn't open which of the keys
+// beside that does: it is a copy from before a rotation, or from after one.
+func anotherKey(ctx context.Context, c Config, store keys.Store, err error) error {
+	path := c.path(c.KeyFile)
+	beside, globbed := filepath.Glob(path + ".*")
+	for _, other := range beside {
+		kek, opened := keys.OpenFile(other)
+		if opened != nil {
+			continue
+		}
+		if _, opened = keys.Open(ctx, keys.Config{KEK: kek, Store: store}); opened == nil {
+			return carnet.Errorf(carnet.Forbidden, "the key table of %s is under the key in %s, and not under that in %s: it is a copy from another time", c.Party, other, path).
+				WithFix("keep both files; to go on with this copy, put the first in the place of the second")
+		}
+	}
+	return errors.Join(err, globbed)
 }

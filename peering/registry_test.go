@@ -101,7 +101,11 @@ func (d keyRows) Page(_ context.Context, after keys.ID, limit int) (out []keys.R
 	return out, nil
 }
 
-func (d keyRows) Put(_ context.Context, rows []keys.Row) error {
+func (d keyRows) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
+}
+
+func (d keyRows) Put(_ context.Context, _ keys.ID, rows []keys.Row) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range rows {
@@ -111,7 +115,7 @@ func (d keyRows) Put(_ context.Context, rows []keys.Row) error {
 	return nil
 }
 
-func (d keyRows) Delete(_ context.Context, ids []keys.ID) error {
+func (d keyRows) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.rows = slices.DeleteFunc(d.rows, func(r keys.Row) bool { return slices.Contains(ids, r.ID) })

@@ -40,6 +40,7 @@ type Use struct {
 var actions = map[Action]Use{
 	"get-status":      {Audit, PartyResource, ""},
 	"get-examination": {Audit, PartyResource, ""},
+	"rotate-key":      {Govern, PartyResource, ""}, // at the machine
 
 	"list-activity": {Audit, PartyResource, ""},
 	"check":         {Ask, PartyResource, ""},

@@ -18,14 +18,14 @@ type slowKeys struct {
 	through chan error
 }
 
-func (s *slowKeys) Put(ctx context.Context, rows []keys.Row) error {
+func (s *slowKeys) Put(ctx context.Context, _ keys.ID, rows []keys.Row) error {
 	if s.put != nil {
 		s.put <- len(rows)
 		if err := <-s.through; err != nil {
 			return err
 		}
 	}
-	return s.keyMemory.Put(ctx, rows)
+	return s.keyMemory.Put(ctx, keys.ID{}, rows)
 }
 
 // stuckKeys is a store of keys in which one is found only when that is let through.

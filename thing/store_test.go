@@ -3,6 +3,7 @@ package thing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -118,6 +119,10 @@ func (s *memory) Commit(_ context.Context, g *Group) error {
 		s.items = append(s.items, item)
 	}
 	return nil
+}
+
+func (s *keyMemory) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
 }
 
 func (s *memory) Put(ctx context.Context, documents []carnet.Document, statements []ledger.Item) error {
@@ -305,7 +310,7 @@ func (s *keyMemory) Page(_ context.Context, after keys.ID, limit int) (page []ke
 	return page[:min(limit, len(page))], nil
 }
 
-func (s *keyMemory) Put(_ context.Context, rows []keys.Row) error {
+func (s *keyMemory) Put(_ context.Context, _ keys.ID, rows []keys.Row) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range rows {
@@ -314,7 +319,7 @@ func (s *keyMemory) Put(_ context.Context, rows []keys.Row) error {
 	return nil
 }
 
-func (s *keyMemory) Delete(_ context.Context, ids []keys.ID) error {
+func (s *keyMemory) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {

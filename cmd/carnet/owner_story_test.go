@@ -232,7 +232,7 @@ func (u user) lacksSeed(party string, seed []byte) {
 	forms := [][]byte{seed, []byte(hex.EncodeToString(seed)), []byte(base64.RawStdEncoding.EncodeToString(seed)), []byte(base64.RawURLEncoding.EncodeToString(seed))}
 	searched := false
 	err := filepath.WalkDir(filepath.Join(u.dir, party), func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)

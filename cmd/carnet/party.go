@@ -20,7 +20,7 @@ type partyCommands struct {
 	Token partyTokens `cmd:"" help:"Who may use the party's HTTP interface."`
 	Trust partyTrust  `cmd:"" help:"Write the keys by which others verify the evidence of a world, or of a depot's ledger."`
 
-	Rotate      partyRotate      `cmd:"" help:"Put the keys of a party that doesn't run under another key-encryption key."`
+	Rotate      partyRotate      `cmd:"" help:"Put a party's keys under another key-encryption key, while it runs or not."`
 	Certificate partyCertificate `cmd:"" help:"Renew the certificate that people and devices trust, as after a change of the party's hosts."`
 }
 
@@ -267,8 +267,12 @@ func (c partyRotate) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, `Every key of %s is under the new key now, which lies where the old one did.
-The old one is %s: only copies of the store from before need it. Destroy it when they are gone; or now, and they can't be read any more.
+	if kept == "" {
+		_, err = fmt.Fprintf(s.out, "A rotation that was cut off is over: every key of %s is under the key in its key file.\n", config.Party)
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, `Every key of %s is under the new key now, which lies where the old one did. Back it up now, apart from the party's data: copies of the key table from now on need it.
+The old one is %s: only copies of the key table from before need it. Destroy it when they are gone; or now, and they can't be read any more.
 `, config.Party, kept)
 	return err
 }

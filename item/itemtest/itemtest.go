@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -139,7 +140,11 @@ func (r rows) Page(_ context.Context, after keys.ID, limit int) (page []keys.Row
 	return page, nil
 }
 
-func (r rows) Put(_ context.Context, all []keys.Row) error {
+func (r rows) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
+	return errors.ErrUnsupported
+}
+
+func (r rows) Put(_ context.Context, _ keys.ID, all []keys.Row) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, row := range all {
@@ -148,7 +153,7 @@ func (r rows) Put(_ context.Context, all []keys.Row) error {
 	return nil
 }
 
-func (r rows) Delete(_ context.Context, ids []keys.ID) error {
+func (r rows) Delete(_ context.Context, _ keys.ID, ids []keys.ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range ids {

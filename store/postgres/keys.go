@@ -54,8 +54,19 @@ func (s *Keys) Page(ctx context.Context, after keys.ID, limit int) (rows []keys.
 	return rows, nil
 }
 
+// begin has changes come one after the other, while readers go on, and refuses this one
+// if there is a row of upTo's kind above it.
+func (s *Keys) begin(t *tx, upTo keys.ID) error {
+	t.exec(`LOCK TABLE key_row IN SHARE ROW EXCLUSIVE MODE`)
+	var name string
+	if t.row(`SELECT name FROM key_row WHERE kind = $1 AND name > $2 LIMIT 1`, []any{upTo.Kind, upTo.Name}, &name) {
+		return carnet.Errorf(carnet.Fenced, "there is a row %s:%s", upTo.Kind, name)
+	}
+	return nil
+}
+
 // Put implements keys.Store.
-func (s *Keys) Put(ctx context.Context, rows []keys.Row) error {
+func (s *Keys) Put(ctx context.Context, upTo keys.ID, rows []keys.Row) error {
 	last := make(map[keys.ID][]byte) // of rows with one id, the last stands
 	for i := range rows {
 		last[rows[i].ID] = blob(rows[i].Wrapped)
@@ -66,26 +77,45 @@ func (s *Keys) Put(ctx context.Context, rows []keys.Row) error {
 		kinds, names, wrapped = append(kinds, id.Kind), append(names, id.Name), append(wrapped, w)
 	}
 	return s.db.change(ctx, "store keys", func(t *tx) error {
-		s.lock(t)
+		if err := s.begin(t, upTo); err != nil {
+			return err
+		}
 		t.exec(`INSERT INTO key_row (kind, name, wrapped) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
 			ON CONFLICT (kind, name) DO UPDATE SET wrapped = excluded.wrapped`, kinds, names, wrapped)
 		return nil
 	})
 }
 
-// lock makes changes come one after the other; readers go on.
-func (s *Keys) lock(t *tx) { t.exec(`LOCK TABLE key_row IN SHARE ROW EXCLUSIVE MODE`) }
+// Replace implements keys.Store.
+func (s *Keys) Replace(ctx context.Context, upTo keys.ID, was, now []keys.Row) error {
+	var kinds, names []string
+	var before, after [][]byte
+	for i := range now {
+		kinds, names = append(kinds, now[i].ID.Kind), append(names, now[i].ID.Name)
+		before, after = append(before, blob(was[i].Wrapped)), append(after, blob(now[i].Wrapped))
+	}
+	return s.db.change(ctx, "replace keys", func(t *tx) error {
+		if err := s.begin(t, upTo); err != nil {
+			return err
+		}
+		t.exec(`UPDATE key_row AS k SET wrapped = n.after FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[]) AS n (kind, name, before, after)
+			WHERE k.kind = n.kind AND k.name = n.name AND k.wrapped = n.before`, kinds, names, before, after)
+		return nil
+	})
+}
 
 // Delete implements keys.Store. PostgreSQL doesn't overwrite: the table is
 // written anew without the rows and the old file deleted. The server's log and
 // its backups hold them until they are recycled.
-func (s *Keys) Delete(ctx context.Context, ids []keys.ID) error {
+func (s *Keys) Delete(ctx context.Context, upTo keys.ID, ids []keys.ID) error {
 	var kinds, names []string
 	for _, id := range ids {
 		kinds, names = append(kinds, id.Kind), append(names, id.Name)
 	}
 	err := s.db.change(ctx, "delete keys", func(t *tx) error {
-		s.lock(t)
+		if err := s.begin(t, upTo); err != nil {
+			return err
+		}
 		t.exec(`DELETE FROM key_row WHERE (kind, name) IN (SELECT * FROM unnest($1::text[], $2::text[]))`, kinds, names)
 		return nil
 	})

@@ -409,7 +409,7 @@ func TestOverwritten(t *testing.T) {
 		}
 	}
 	id := keys.ID{Kind: "epoch", Name: "a"}
-	if err := k.Put(ctx, []keys.Row{{ID: id, Wrapped: key}}); err != nil {
+	if err := k.Put(ctx, keys.ID{}, []keys.Row{{ID: id, Wrapped: key}}); err != nil {
 		t.Fatal(err)
 	}
 	if !onDisk(t, dir, stretch) || !onDisk(t, dir, key) {
@@ -448,7 +448,7 @@ func TestOverwritten(t *testing.T) {
 	if onDisk(t, dir, document[:200]) {
 		t.Fatal("a deleted document is still in a file")
 	}
-	if err := k.Delete(ctx, []keys.ID{id}); err != nil {
+	if err := k.Delete(ctx, keys.ID{}, []keys.ID{id}); err != nil {
 		t.Fatal(err)
 	}
 	if onDisk(t, dir, key) {

@@ -35,7 +35,7 @@ func TestNothingIsLeftInPages(t *testing.T) {
 			case <-time.After(time.Millisecond):
 			}
 			row := keys.Row{ID: keys.ID{Kind: "other", Name: fmt.Sprint(r.Uint64())}, Wrapped: make([]byte, 40+r.IntN(1800))}
-			if err := table.Put(t.Context(), []keys.Row{row}); err != nil {
+			if err := table.Put(t.Context(), keys.ID{}, []keys.Row{row}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -59,7 +59,7 @@ func TestNothingIsLeftInPages(t *testing.T) {
 			live[name] = wrapped
 			rows = append(rows, keys.Row{ID: keys.ID{Kind: "slot", Name: name}, Wrapped: wrapped})
 		}
-		if err := table.Put(t.Context(), rows); err != nil {
+		if err := table.Put(t.Context(), keys.ID{}, rows); err != nil {
 			t.Fatal(err)
 		}
 		if i%10 != 9 {
@@ -72,7 +72,7 @@ func TestNothingIsLeftInPages(t *testing.T) {
 				delete(live, name)
 			}
 		}
-		if err := table.Delete(t.Context(), ids); err != nil {
+		if err := table.Delete(t.Context(), keys.ID{}, ids); err != nil {
 			t.Fatal(err)
 		}
 		holdsNone(t, path, gone)
@@ -104,7 +104,7 @@ func TestAReaderHoldsUpOverwriting(t *testing.T) {
 	defer db.Close()
 	table := keyTables(t, db)
 	id, secret := keys.ID{Kind: "slot", Name: "a"}, bytes.Repeat([]byte("secret! "), 5)
-	if err := table.Put(t.Context(), []keys.Row{{ID: id, Wrapped: secret}}); err != nil {
+	if err := table.Put(t.Context(), keys.ID{}, []keys.Row{{ID: id, Wrapped: secret}}); err != nil {
 		t.Fatal(err)
 	}
 	other, err := sql.Open("sqlite", "file:"+path)
@@ -121,13 +121,13 @@ func TestAReaderHoldsUpOverwriting(t *testing.T) {
 	if err := reading.QueryRow(`SELECT count(*) FROM key_row`).Scan(&n); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if err := table.Delete(t.Context(), []keys.ID{id}); carnet.CodeOf(err) != carnet.Unavailable {
+	if err := table.Delete(t.Context(), keys.ID{}, []keys.ID{id}); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("deleted while somebody reads: %v", err)
 	}
 	if err := reading.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Delete(t.Context(), []keys.ID{id}); err != nil {
+	if err := table.Delete(t.Context(), keys.ID{}, []keys.ID{id}); err != nil {
 		t.Fatal(err)
 	}
 	holdsNone(t, path, [][]byte{secret})

@@ -53,9 +53,21 @@ func (s *Keys) Page(ctx context.Context, after keys.ID, limit int) (rows []keys.
 	return rows, nil
 }
 
+// fenced refuses the change if there is a row of upTo's kind above it.
+func (t *tx) fenced(upTo keys.ID) error {
+	var name string
+	if t.row(`SELECT name FROM key_row WHERE kind = $1 AND name > $2 LIMIT 1`, []any{upTo.Kind, upTo.Name}, &name) {
+		return carnet.Errorf(carnet.Fenced, "there is a row %s:%s", upTo.Kind, name)
+	}
+	return nil
+}
+
 // Put implements keys.Store.
-func (s *Keys) Put(ctx context.Context, rows []keys.Row) error {
+func (s *Keys) Put(ctx context.Context, upTo keys.ID, rows []keys.Row) error {
 	return s.db.change(ctx, "store keys", func(t *tx) error {
+		if err := t.fenced(upTo); err != nil {
+			return err
+		}
 		for i := range rows {
 			t.exec(`INSERT INTO key_row (kind, name, wrapped) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO UPDATE SET wrapped = $3`,
 				rows[i].ID.Kind, rows[i].ID.Name, blob(rows[i].Wrapped))
@@ -64,9 +76,26 @@ func (s *Keys) Put(ctx context.Context, rows []keys.Row) error {
 	})
 }
 
+// Replace implements keys.Store.
+func (s *Keys) Replace(ctx context.Context, upTo keys.ID, was, now []keys.Row) error {
+	return s.db.change(ctx, "replace keys", func(t *tx) error {
+		if err := t.fenced(upTo); err != nil {
+			return err
+		}
+		for i := range now {
+			t.exec(`UPDATE key_row SET wrapped = $3 WHERE kind = $1 AND name = $2 AND wrapped = $4`,
+				now[i].ID.Kind, now[i].ID.Name, blob(now[i].Wrapped), blob(was[i].Wrapped))
+		}
+		return nil
+	})
+}
+
 // Delete implements keys.Store.
-func (s *Keys) Delete(ctx context.Context, ids []keys.ID) error {
+func (s *Keys) Delete(ctx context.Context, upTo keys.ID, ids []keys.ID) error {
 	err := s.db.change(ctx, "delete keys", func(t *tx) error {
+		if err := t.fenced(upTo); err != nil {
+			return err
+		}
 		for _, id := range ids {
 			t.exec(`DELETE FROM key_row WHERE kind = $1 AND name = $2`, id.Kind, id.Name)
 		}

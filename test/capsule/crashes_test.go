@@ -63,12 +63,12 @@ type brittleKeys struct {
 	disk *brittle
 }
 
-func (k brittleKeys) Put(ctx context.Context, rows []keys.Row) error {
-	return k.disk.step(func() error { return k.Store.Put(ctx, rows) })
+func (k brittleKeys) Put(ctx context.Context, upTo keys.ID, rows []keys.Row) error {
+	return k.disk.step(func() error { return k.Store.Put(ctx, upTo, rows) })
 }
 
-func (k brittleKeys) Delete(ctx context.Context, ids []keys.ID) error {
-	return k.disk.step(func() error { return k.Store.Delete(ctx, ids) })
+func (k brittleKeys) Delete(ctx context.Context, upTo keys.ID, ids []keys.ID) error {
+	return k.disk.step(func() error { return k.Store.Delete(ctx, upTo, ids) })
 }
 
 // brittleStore is a DPM's store.

@@ -165,7 +165,7 @@ func (v *town) mount(p *party) {
 			v.t.Error(err)
 		}
 	})
-	if err := os.CopyFS(p.data(), os.DirFS(kept)); err != nil {
+	if err := copyTree(p.data(), kept); err != nil {
 		v.t.Fatal(err)
 	}
 	private(v.t, p.data())

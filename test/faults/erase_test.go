@@ -165,7 +165,7 @@ func keyNames(t *testing.T, p *party) (names []string) {
 // copyTo copies a party's data directory, while the party doesn't run.
 func copyTo(t *testing.T, p *party, dir string) {
 	t.Helper()
-	if err := os.CopyFS(dir, os.DirFS(p.data())); err != nil {
+	if err := copyTree(dir, p.data()); err != nil {
 		t.Fatal(err)
 	}
 	private(t, dir)

@@ -1,8 +1,10 @@
 package faults_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +19,7 @@ func (v *town) copyData(p *party) (restore func()) {
 		v.t.Fatalf("%s runs", p.name)
 	}
 	kept := filepath.Join(v.t.TempDir(), "copy")
-	if err := os.CopyFS(kept, os.DirFS(p.data())); err != nil {
+	if err := copyTree(kept, p.data()); err != nil {
 		v.t.Fatal(err)
 	}
 	rows := func() {}
@@ -30,7 +32,7 @@ func (v *town) copyData(p *party) (restore func()) {
 		if err := os.RemoveAll(p.data()); err != nil {
 			v.t.Fatal(err)
 		}
-		if err := os.CopyFS(p.data(), os.DirFS(kept)); err != nil {
+		if err := copyTree(p.data(), kept); err != nil {
 			v.t.Fatal(err)
 		}
 		private(v.t, p.data())
@@ -211,7 +213,7 @@ func TestTwoAgents(t *testing.T) {
 func (v *town) twin(p *party) *party {
 	v.t.Helper()
 	twin := &party{name: p.name, role: p.role, dir: filepath.Join(v.t.TempDir(), "twin"), token: p.token}
-	if err := os.CopyFS(twin.dir, os.DirFS(p.dir)); err != nil {
+	if err := copyTree(twin.dir, p.dir); err != nil {
 		v.t.Fatal(err)
 	}
 	private(v.t, twin.dir)
@@ -227,4 +229,15 @@ func (v *town) twin(p *party) *party {
 	}
 	v.know(twin)
 	return twin
+}
+
+// copyTree copies a party's directory, but for the sockets of its process.
+func copyTree(to, from string) error { return os.CopyFS(to, withoutSockets{os.DirFS(from)}) }
+
+type withoutSockets struct{ fs.FS }
+
+// ReadDir implements fs.ReadDirFS.
+func (f withoutSockets) ReadDir(name string) ([]fs.DirEntry, error) {
+	all, err := fs.ReadDir(f.FS, name)
+	return slices.DeleteFunc(all, func(e fs.DirEntry) bool { return e.Type()&fs.ModeSocket != 0 }), err
 }

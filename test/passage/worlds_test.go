@@ -211,12 +211,12 @@ type keyStore struct {
 	disk *disk
 }
 
-func (s keyStore) Put(ctx context.Context, rows []keys.Row) error {
-	return s.disk.change(func() error { return s.Store.Put(ctx, rows) })
+func (s keyStore) Put(ctx context.Context, upTo keys.ID, rows []keys.Row) error {
+	return s.disk.change(func() error { return s.Store.Put(ctx, upTo, rows) })
 }
 
-func (s keyStore) Delete(ctx context.Context, ids []keys.ID) error {
-	return s.disk.change(func() error { return s.Store.Delete(ctx, ids) })
+func (s keyStore) Delete(ctx context.Context, upTo keys.ID, ids []keys.ID) error {
+	return s.disk.change(func() error { return s.Store.Delete(ctx, upTo, ids) })
 }
 
 // world is one of the two: it can be stopped and started again on its directory.
