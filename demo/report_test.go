@@ -86,8 +86,14 @@ func TestTheLinesToPaste(t *testing.T) {
 	s := &setup{dir: "/tmp/carnet-demo-1", script: plain, sensors: []*sensor{w}}
 	text := s.paste()
 	watching, sending := strings.Index(text, "avatar watch"), strings.Index(text, "mosquitto_pub")
-	if strings.Count(text, "\n  ") != 7 || !strings.Contains(text, "share list") {
-		t.Errorf("the lines are\n%s", text)
+	// Where to paste, and five lines, each of which does one thing.
+	if n := strings.Count(text, "\n  "); n != 1+5 {
+		t.Errorf("%d lines to paste:\n%s", n, text)
+	}
+	for _, does := range []string{"avatar watch", "mosquitto_pub", "curl -sSK arena.curl; curl -sSK clinic.curl", "thing view set t-1/arena", "verify $D"} {
+		if strings.Count(text, does) != 1 {
+			t.Errorf("the lines to paste do %q %d times:\n%s", does, strings.Count(text, does), text)
+		}
 	}
 	if watching < 0 || sending < watching || strings.Count(text, s.dir) != 1 || !strings.Contains(text, "--out $D") {
 		t.Errorf("the lines are\n%s", text)

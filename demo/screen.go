@@ -351,8 +351,6 @@ func (s *setup) pastePlain() []string {
 			host, port, w.id, w.password, thing.MeasurementsTopic(w.id)),
 		"Read what arena and clinic have now (the watch goes on sending):",
 		"  curl -sSK arena.curl; curl -sSK clinic.curl",
-		"Read the avatar in citadel, which gets heart rate and speed by arena's share, and see the share:",
-		fmt.Sprintf("  %s avatar show %s; %s share list", program, w.mappings["citadel"].Avatar, program),
 		"Change what arena gets, and so what it shares (heart rate to the nearest 20; its speed stays the last one it got), and see above:",
 		fmt.Sprintf("  echo '{\"properties\":{\"heart_rate\":{\"round\":20}},\"purposes\":[\"fitness\"]}' | %s thing view set %s/arena --file -", program, w.id),
 		"Prove what arena was sent, as often as you like:",
