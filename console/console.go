@@ -66,6 +66,15 @@ type Console struct {
 // connections bounds who may be connected at once.
 const connections = 1024
 
+// places are those at the door of a console. One address may take a quarter of them; on
+// loopback, or behind a proxy there, everybody has the same.
+func places(host string) *porter.Porter {
+	if loopback(host) {
+		return porter.New(connections, connections)
+	}
+	return porter.New(connections, connections/4)
+}
+
 // New checks the configuration and listens.
 func New(c Config) (*Console, error) {
 	if c.Access == nil || c.Accounts == nil {
@@ -125,7 +134,7 @@ func New(c Config) (*Console, error) {
 		shown = "localhost"
 	}
 	return &Console{
-		listener: porter.New(connections, connections).Listen(listener), server: server, accounts: c.Accounts, secure: secure,
+		listener: places(host).Listen(listener), server: server, accounts: c.Accounts, secure: secure,
 		url: scheme + "://" + net.JoinHostPort(shown, port),
 	}, nil
 }

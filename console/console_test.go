@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -606,5 +607,21 @@ func TestOverTLSTheCookieIsTheHostsOwn(t *testing.T) {
 	}
 	if a := alice.calls("GET", "/session", "", nil); a.status != http.StatusOK || a.header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("%d %v", a.status, a.header)
+	}
+}
+
+// One address takes no more than a quarter of a console's places, but where all who come
+// have one.
+func TestPlacesOfOneAddress(t *testing.T) {
+	for host, want := range map[string]int{"127.0.0.1": connections, "localhost": connections, "": connections / 4, "192.0.2.1": connections / 4} {
+		p, inside := places(host), 0
+		for range connections + 1 {
+			if _, ok := p.Enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}); ok {
+				inside++
+			}
+		}
+		if inside != want {
+			t.Errorf("on %q %d of one address are inside, want %d", host, inside, want)
+		}
 	}
 }

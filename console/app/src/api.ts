@@ -2,6 +2,8 @@
 // page's half of the session (docs/design/console.md); the other half is a cookie that
 // no script sees.
 
+import { under } from "./format.ts";
+
 /** A refusal: of the console, of a party, or of the network. */
 export class Refusal extends Error {
   constructor(
@@ -95,7 +97,7 @@ async function call(path: string, c: Call = {}): Promise<Response> {
     throw new Refusal(0, "The console does not answer.", "See whether it still runs; the page tries again by itself.");
   }
   if (r.ok) return r;
-  const p: Record<string, unknown> = await r.json().catch(() => ({}));
+  const p: Record<string, unknown> = await heard(r).catch(() => ({}));
   const text = (name: string): string => (typeof p[name] === "string" ? p[name] : "");
   const refusal = new Refusal(r.status, text("detail") || text("title") || r.statusText, text("fix"), text("code"), text("from"));
   if (r.status === 401 && refusal.from === "console" && path !== "/session") {
@@ -134,17 +136,24 @@ export async function signOut(everywhere: boolean): Promise<void> {
   }
 }
 
+/** Text without what steers how the text around it runs: control characters, and embeddings, overrides and isolates of direction. */
+const steers = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+const plain = (_: string, v: unknown): unknown => (typeof v === "string" ? v.replace(steers, "\ufffd") : v);
+
+/** What a party says, as the page shows it. */
+const heard = async (r: Response) => JSON.parse(await r.text(), plain);
+
 const at = (party: string, path: string): string => `/api/${party}${path}`;
 
 /** Asks a party. */
 export async function ask<T>(party: string, path: string, signal?: AbortSignal): Promise<T> {
-  return (await call(at(party, path), signal ? { signal } : {})).json();
+  return heard(await call(at(party, path), signal ? { signal } : {}));
 }
 
 /** Has a party change something. */
 export async function tell<T>(party: string, method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
   const r = await call(at(party, path), { method, body });
-  return r.status === 204 ? (undefined as T) : r.json();
+  return r.status === 204 ? (undefined as T) : heard(r);
 }
 
 /** What came out of a job, as its program put it out. */
@@ -214,7 +223,7 @@ export async function history(
   const c: Call = { accept: "application/senml+json" };
   if (signal) c.signal = signal;
   const r = await call(at(world, `/v1/avatars/${avatar}/history?${p}`), c);
-  const page: Page = { measurements: resolved(await r.json()) };
+  const page: Page = { measurements: resolved(await heard(r)) };
   const next = r.headers.get("Carnet-Next");
   if (r.headers.get("Carnet-More") === "true" && next) page.next = /^[\d.]+$/.test(next) ? Number(next) : Date.parse(next) / 1000;
   return page;
@@ -223,7 +232,7 @@ export async function history(
 export const state = async (world: string, avatar: string, signal?: AbortSignal): Promise<Measurement[]> => {
   const c: Call = { accept: "application/senml+json" };
   if (signal) c.signal = signal;
-  return resolved(await (await call(at(world, `/v1/avatars/${avatar}/state`), c)).json());
+  return resolved(await heard(await call(at(world, `/v1/avatars/${avatar}/state`), c)));
 };
 
 export type LiveState = "connecting" | "live" | "broken";
@@ -244,7 +253,7 @@ export function follow(world: string, avatar: string, got: (ms: Measurement[]) =
     if (cursor !== undefined) u.searchParams.set("after", cursor);
     socket = new WebSocket(u, ["carnet.senml+json", "key." + key]);
     socket.onmessage = (e) => {
-      const frame: { cursor: string; pack: SenMLRecord[] } = JSON.parse(String(e.data));
+      const frame: { cursor: string; pack: SenMLRecord[] } = JSON.parse(String(e.data), plain);
       cursor = frame.cursor;
       wait = 500;
       is("live");
@@ -314,6 +323,9 @@ export interface View {
   purposes?: string[];
   [other: string]: unknown;
 }
+
+/** Whether a view shows a property, by its name or that of its object. */
+export const shows = (v: View, name: string): boolean => (under(v.properties, name) ?? under(v.properties, name.split("/")[0]!)) !== undefined;
 
 export interface Got {
   property: string;
@@ -594,7 +606,7 @@ export interface Avatar {
 export function claims(jws: string): Record<string, unknown> {
   try {
     const raw = atob((jws.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/"));
-    const v: unknown = JSON.parse(new TextDecoder().decode(Uint8Array.from(raw, (c) => c.charCodeAt(0))));
+    const v: unknown = JSON.parse(new TextDecoder().decode(Uint8Array.from(raw, (c) => c.charCodeAt(0))), plain);
     return typeof v === "object" && v !== null ? (v as Record<string, unknown>) : {};
   } catch {
     return {};

@@ -1,6 +1,7 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 
-import { asRefusal, type Identity, type Refusal, signOut, whenOver, whoAmI } from "./api.ts";
+import { asRefusal, type Identity, Refusal, signOut, whenOver, whoAmI } from "./api.ts";
 import { Avatars } from "./avatars.tsx";
 import { Crossings } from "./crossings.tsx";
 import { Stamp, ThemeChoice } from "./frame.tsx";
@@ -91,12 +92,14 @@ function Shell({ who, left }: { who: Identity; left: () => void }) {
         <Person who={who} left={left} />
       </header>
       <main id="main" ref={main} tabIndex={-1}>
-        {page?.at === "overview" && <Overview who={who} />}
-        {page?.at === "things" && <Things who={who} place={place.slice(1)} />}
-        {page?.at === "avatars" && <Avatars who={who} place={place.slice(1)} />}
-        {page?.at === "crossings" && <Crossings who={who} place={place.slice(1)} />}
-        {page?.at === "jobs" && <Jobs who={who} place={place.slice(1)} />}
-        {page?.at === "story" && <Story who={who} />}
+        <Drawn key={page?.at} title={page?.title} of={place.join("/")}>
+          {page?.at === "overview" && <Overview who={who} />}
+          {page?.at === "things" && <Things who={who} place={place.slice(1)} />}
+          {page?.at === "avatars" && <Avatars who={who} place={place.slice(1)} />}
+          {page?.at === "crossings" && <Crossings who={who} place={place.slice(1)} />}
+          {page?.at === "jobs" && <Jobs who={who} place={place.slice(1)} />}
+          {page?.at === "story" && <Story who={who} />}
+        </Drawn>
         {page === undefined && (
           <>
             <h1>Not found</h1>
@@ -106,6 +109,19 @@ function Shell({ who, left }: { who: Identity; left: () => void }) {
           </>
         )}
       </main>
+    </>
+  );
+}
+
+/** A page, or that it can't be drawn: a party may answer what no party answers, and the other pages go on. */
+function Drawn({ title, of, children }: { title: string | undefined; of: string; children: ComponentChildren }) {
+  const [error, again] = useErrorBoundary();
+  useEffect(again, [of]);
+  if (error === undefined) return <>{children}</>;
+  return (
+    <>
+      <h1>{title}</h1>
+      <Failure what="This page can’t be drawn." error={new Refusal(0, "A party answered something else than what the page knows.", "Try again, or go to another page; what each party answers is at its own address.")} again={again} />
     </>
   );
 }

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, maySurvey, type Measurement, type Principal, type Refusal, said, type Share, state, type Thing } from "./api.ts";
+import { ask, askIfThere, asRefusal, type Avatar, type Grant, history, type Identity, type LiveState, mayRead, maySurvey, type Measurement, type Principal, type Refusal, said, type Share, shows, state, type Thing } from "./api.ts";
 import { ago, count, date, moment, plural, unit, value, words } from "./format.ts";
 import { to, useAsk, useLive } from "./hooks.ts";
 import { Items } from "./itemlist.tsx";
@@ -184,11 +184,11 @@ function givenBy(avatar: Avatar, things: Thing[] | undefined, shares: Share[] | 
   const withdrawn = avatar.withdrawn ?? [];
   const mappings = (things ?? []).flatMap((t) => t.mappings).filter((m) => m.avatar === avatar.id);
   if (things === undefined || shares === undefined || mappings.length < avatar.streams - (avatar.shared_streams ?? 0)) return (name) => !withdrawn.includes(name);
-  const views = [
+  const given = [
     ...mappings.filter((m) => !m.stopped).map((m) => m.view),
     ...shares.filter((s) => s.direction === "taking" && s.ended === undefined).flatMap((s) => (s.view ? [s.view] : [])),
   ];
-  return (name) => !withdrawn.includes(name) && views.some((v) => name in v.properties || name.split("/")[0]! in v.properties);
+  return (name) => !withdrawn.includes(name) && given.some((v) => shows(v, name));
 }
 
 /** How a share is, in a word or two. */

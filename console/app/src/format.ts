@@ -21,8 +21,11 @@ export function value(v: unknown): string {
 
 const units: Record<string, string> = { "beat/min": "bpm", Cel: "°C", "%RH": "% RH", lat: "°", lon: "°" };
 
+/** What a table has under a name that others gave; what every object has of itself isn't in it. */
+export const under = <T,>(table: Record<string, T>, name: string): T | undefined => (Object.hasOwn(table, name) ? table[name] : undefined);
+
 /** A unit of RFC 8428 as people write it. */
-export const unit = (u: string | undefined): string => (u === undefined ? "" : (units[u] ?? u));
+export const unit = (u: string | undefined): string => (u === undefined ? "" : (under(units, u) ?? u));
 
 /** A property's or purpose's name as people write it. */
 export const words = (name: string): string => name.replaceAll("_", " ").replaceAll("/", " · ");

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
 import { ask, askIfThere, type Item, type ItemProof } from "./api.ts";
-import { date, words } from "./format.ts";
+import { date, under, words } from "./format.ts";
 import { useAsk } from "./hooks.ts";
 import { attributes, entriesOf, kindOf } from "./items.ts";
 import { Download, Failure, Loading, Section } from "./ui.tsx";
@@ -91,7 +91,7 @@ function Entries({ item, world }: { item: Item; world: string }) {
       <ol class="entries">
         {entriesOf(data).map((e, i) => (
           <li key={i}>
-            {date(e.time)}: {happened[e.what] ?? e.what} <span class="soft">avatar {e.avatar.slice(0, 8)}, signed by {e.world === item.issuer ? item.world : e.world.slice(0, 20) + "…"}</span>
+            {date(e.time)}: {under(happened, e.what) ?? e.what} <span class="soft">avatar {e.avatar.slice(0, 8)}, signed by {e.world === item.issuer ? item.world : e.world.slice(0, 20) + "…"}</span>
           </li>
         ))}
       </ol>

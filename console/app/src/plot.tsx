@@ -117,10 +117,17 @@ function tick(t: number, r: Range): string {
   return (length < 900 ? seconds : length < 20 * 3600 ? minutes : days).format(t * 1000);
 }
 
-/** Leaves some room above and below, and a line that is flat in the middle. */
-function spread(low: number | null, high: number | null): uPlot.Range.MinMax {
-  if (low === null || high === null) return [0, 1];
-  const room = high > low ? (high - low) * 0.12 : Math.max(Math.abs(low) * 0.1, 1);
+const largest = 1e300; // from here to its negative is still a number
+
+/**
+ * Leaves some room above and below, and a line that is flat in the middle; and so much
+ * that numbers of that size have steps in it: the axis looks for its marks step by step.
+ */
+function spread(least: number | null, most: number | null): uPlot.Range.MinMax {
+  if (least === null || most === null) return [0, 1];
+  const [low, high] = [Math.max(least, -largest), Math.min(most, largest)];
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  const room = Math.max(high > low ? (high - low) * 0.12 : Math.max(size * 0.1, 1), size * 1e-12);
   return [low - room, high + room];
 }
 

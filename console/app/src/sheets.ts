@@ -30,7 +30,11 @@ export interface Series {
 const isObject = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null && !Array.isArray(v);
 const isNumbers = (v: unknown): v is number[] => Array.isArray(v) && v.length > 0 && v.every((n) => typeof n === "number");
 
-/** Reads an output; undefined: it is no lines of JSON that make a table. */
+const mostSheets = 16;
+const mostColumns = 128;
+const mostDepth = 8;
+
+/** Reads an output; undefined: it is no lines of JSON that make a table, or more than a page has room for. */
 export function sheets(text: string, engine: string): Sheet[] | undefined {
   const lines: unknown[] = [];
   try {
@@ -41,19 +45,28 @@ export function sheets(text: string, engine: string): Sheet[] | undefined {
   if (engine === "sql") {
     const [names, ...rows] = lines;
     if (!Array.isArray(names) || !rows.every((r) => Array.isArray(r))) return undefined;
+    if (names.length > mostColumns || deeper(lines, mostDepth)) return undefined;
     return [{ columns: names.map(String), rows: rows as unknown[][] }];
   }
-  if (lines.length === 0 || !lines.every(isObject)) return undefined;
+  if (lines.length === 0 || !lines.every(isObject) || deeper(lines, mostDepth)) return undefined;
   const found: Sheet[] = [];
   for (const line of lines) {
     const keys = Object.keys(line);
+    if (keys.length > mostColumns) return undefined;
     // What has most of its members in common with others is of their kind.
     let sheet = found.find((s) => 2 * keys.filter((k) => s.columns.includes(k)).length > Math.min(keys.length, s.columns.length));
     if (!sheet) found.push((sheet = { columns: [], rows: [] }));
     for (const k of keys) if (!sheet.columns.includes(k)) sheet.columns.push(k);
+    if (found.length > mostSheets || sheet.columns.length > mostColumns) return undefined;
     sheet.rows.push(sheet.columns.map((k) => line[k]));
   }
   return found;
+}
+
+/** Whether something is nested deeper than so many. */
+function deeper(v: unknown, most: number): boolean {
+  if (typeof v !== "object" || v === null) return false;
+  return most === 0 || Object.values(v).some((w) => deeper(w, most - 1));
 }
 
 /** A cell in words. */

@@ -2,7 +2,7 @@
 // sentences. Pure.
 import type { Avatar, Grant, MandateRequest, Mapping, Module, Principal, Refused, Share, Thing, ViewRecord } from "./api.ts";
 import type { Answer, Flow } from "./flows.ts";
-import { date, named, plural, rate, words } from "./format.ts";
+import { date, named, plural, rate, under, words } from "./format.ts";
 import { to } from "./hooks.ts";
 import { type Chain, placeOf } from "./items.ts";
 import { alone, arrived, items, type Move, over, said as saidOfMove, title } from "./moves.ts";
@@ -201,7 +201,7 @@ function people(t: Told): Dated[] {
   for (const { agent, thing, mapping: m, views } of t.acts.views) {
     const href = to("things", agent, thing.id);
     views.forEach((v, i) => {
-      const by = because[v.by];
+      const by = under(because, v.by);
       const what = named(Object.keys(v.view.properties).map(words)) || "nothing";
       const key = `view ${m.id} ${v.policy_version}`;
       const who = v.by || "its owner";
@@ -209,7 +209,7 @@ function people(t: Told): Dated[] {
       else if (i === 0) list.push({ when: v.time, key, says: by ? `${m.world} gets ${what} of ${thing.title}` : `${who} let ${m.world} have ${what} of ${thing.title}`, ...(by && { more: by }), href });
       else {
         const before = Object.keys(views[i - 1]!.view.properties);
-        const gone = before.filter((n) => !(n in v.view.properties)).map(words);
+        const gone = before.filter((n) => under(v.view.properties, n) === undefined).map(words);
         list.push({
           when: v.time, key, says: by ? `What ${m.world} gets of ${thing.title} changed` : `${who} changed what ${m.world} gets of ${thing.title}`,
           more: `${by ? by + ": " : ""}${what}${gone.length > 0 ? `, and no longer ${named(gone)}` : ""}`, href,

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { ask, askIfThere, follow, history, state, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Page, type Property, type PropertyView, type Refused, said, type Share, type Thing } from "./api.ts";
-import { ago, count, date, plural, unit, value, words } from "./format.ts";
+import { ask, askIfThere, follow, history, state, type Got, type Identity, type LiveState, type Mapping, mayEdit, mayRead, type Measurement, type Page, type Property, type PropertyView, type Refused, said, type Share, shows, type Thing } from "./api.ts";
+import { ago, count, date, plural, under, unit, value, words } from "./format.ts";
 import { to, useAsk } from "./hooks.ts";
 import { type Line, Plot, Values } from "./plot.tsx";
 import { Choice, Empty, Failure, Figure, Loading, Section, Sensitivity, sentence, Table } from "./ui.tsx";
@@ -189,7 +189,7 @@ function useShares(mappings: Mapping[]): Share[] {
 /** The share by which a world gets a property of another one. */
 const shareOf = (w: World, name: string): Share | undefined => w.shares.find((s) => inView(s, name) && !isWithdrawn(s, name));
 
-const inView = (s: Share, name: string): boolean => s.view !== undefined && (name in s.view.properties || name.split("/")[0]! in s.view.properties);
+const inView = (s: Share, name: string): boolean => s.view !== undefined && shows(s.view, name);
 
 /** Whether a share's own giver isn't given a property any more. */
 const isWithdrawn = (s: Share, name: string): boolean => (s.withdrawn ?? []).some((n) => n === name || n === name.split("/")[0]);
@@ -319,8 +319,7 @@ function Properties({ thing, worlds }: { thing: Thing; worlds: World[] }) {
 
 /** Whether a world gets a property now, by its view in force or by a share. */
 function gets(w: World, name: string): boolean {
-  const view = w.mapping.view.properties;
-  return shareOf(w, name) !== undefined || name in view || name.split("/")[0]! in view;
+  return shareOf(w, name) !== undefined || shows(w.mapping.view, name);
 }
 
 /** Whether a world gets a property, or did. */
@@ -399,9 +398,9 @@ function Side({ world: w, group }: { world: World; group: Group }) {
   const share = shareOf(w, group.leaves[0]!.name);
   const over = gives ? undefined : w.shares.find((s) => inView(s, group.leaves[0]!.name)); // it gave it
   const u = unit(group.leaves[0]!.unit);
-  const own = howExactly(w.mapping.view.properties[group.name], u);
+  const own = howExactly(under(w.mapping.view.properties, group.name), u);
   // What is shared is as exact as the giver has it, at most.
-  const shared = share && howExactly(share.view?.properties[group.name], u, `as ${share.world} has it`);
+  const shared = share && howExactly(share.view && under(share.view.properties, group.name), u, `as ${share.world} has it`);
   const exactly = own || shared;
   return (
     <div class={"side" + (gives ? "" : " none")} data-world={w.mapping.world} data-property={group.name}>

@@ -3,7 +3,7 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import { asRefusal, type Mapping, type PropertyView, type Refusal, tell, type Thing, type View } from "./api.ts";
-import { unit, words } from "./format.ts";
+import { under, unit, words } from "./format.ts";
 import { groups } from "./things.tsx";
 import { Failure, Sensitivity } from "./ui.tsx";
 
@@ -23,7 +23,7 @@ interface Row {
 function rows(thing: Thing, view: View): Row[] {
   return groups(thing.properties).map((g) => {
     const main = g.leaves[0]!;
-    const own = view.properties[g.name];
+    const own = under(view.properties, g.name);
     const { round, precision_m, rate, ...rest } = own ?? {};
     return {
       name: g.name,

@@ -1,6 +1,6 @@
 // What a world tells of a job, in words. Pure.
 import type { Job } from "./api.ts";
-import { bytes, words } from "./format.ts";
+import { bytes, under, words } from "./format.ts";
 
 /** A job with the world that ordered it. */
 export interface Ordered {
@@ -36,7 +36,7 @@ export function said(o: Ordered): string {
     case "withdrawing":
       return `it is withdrawn; ${at} hasn’t signed yet that its keys are destroyed`;
     case "ended":
-      return endings(at)[j.outcome ?? ""] ?? (j.output ? `done: ${bytes(j.output.size)} came out` : j.outcome === "done" ? "it was done" : `it ended: ${j.outcome ?? "nobody says how"}`);
+      return under(endings(at), j.outcome ?? "") ?? (j.output ? `done: ${bytes(j.output.size)} came out` : j.outcome === "done" ? "it was done" : `it ended: ${j.outcome ?? "nobody says how"}`);
   }
   return j.state;
 }

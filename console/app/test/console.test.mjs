@@ -651,6 +651,49 @@ test("what devices and descriptions say is text, whatever it says", limit, async
   await page.context().close();
 });
 
+test("what every object has of itself is no property, and what lies close is plotted", limit, async () => {
+  const number = (more) => ({ type: "number", "carnet:sensitivity": ["personal"], "carnet:linger": "PT0S", forms: [{ href: "x" }], ...more });
+  const description = {
+    "@context": ["https://www.w3.org/2022/wot/td/v1.1", { carnet: "urn:carnet:td#" }], title: "A \u202etnuoc\u202c of nanoseconds", securityDefinitions: { none: { scheme: "nosec" } }, security: "none",
+    properties: { constructor: number({ unit: "constructor" }), toString: number(), nanoseconds: number() },
+  };
+  const clock = await town.ask("hub", "POST", "/v1/things", { owner: "owner", description });
+  const { id, avatar } = await town.ask("hub", "POST", `/v1/things/${clock.id}/mappings`, { world: "clinic", view: { properties: { nanoseconds: {} }, purposes: ["care"] } });
+  // Between these two there is no number: an axis with marks each 5 has no end.
+  const now = Date.now() / 1000;
+  for (const [i, v] of [1e17, 1e17 + 16].entries()) town.publish(JSON.stringify([{ n: "nanoseconds", v, t: now - 2 + i }]), { id: clock.id, password: clock.password });
+  await until("both in clinic", async () => (await town.ask("clinic", "GET", `/v1/avatars/${avatar}`)).measurements === 2);
+  const page = await town.signedIn();
+  await page.goto(`${town.base}/#/things/hub/${clock.id}`);
+  await page.getByRole("heading", { name: "A \ufffdtnuoc\ufffd of nanoseconds" }).waitFor();
+  await page.getByRole("img", { name: /nanoseconds, last two minutes.*clinic: 2 values/ }).waitFor();
+  await page.locator('[data-world="clinic"][data-property="nanoseconds"] .now').getByText(/^100,000,000,000,000,0/).waitFor();
+  // Nothing is ticked that the view hasn't, and so nothing is given with what is changed.
+  await page.getByRole("button", { name: "Change what clinic gets" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("At most one per").fill("10s");
+  assert.deepEqual(await dialog.locator("fieldset.given legend").allTextContents(), ["nanoseconds"]);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await page.getByText(/^Changed: clinic gets/).waitFor();
+  assert.deepEqual((await town.ask("hub", "GET", `/v1/mappings/${id}`)).owner_view.properties, { nanoseconds: { rate: "10s" } });
+  await town.ask("hub", "DELETE", `/v1/mappings/${id}`);
+  await town.collect(page);
+  await page.context().close();
+});
+
+test("what a program puts out is drawn as far as a page has room, and else shown as it is", limit, async () => {
+  const page = await town.signedIn();
+  const deep = `{"a":${'[{"b":'.repeat(3000)}1${"}]".repeat(3000)}}\n`;
+  for (const out of [deep, Array.from({ length: 3000 }, (_, i) => `{"k${i}":1}`).join("\n"), `{${Array.from({ length: 3000 }, (_, i) => `"k${i}":1`).join()}}`]) {
+    await runsJob(page, moduleOf(moduleThatSays(out)));
+    await page.getByText(/^Done: /).waitFor();
+    await page.getByRole("region", { name: "Result, as it is" }).waitFor();
+    assert.equal(await page.getByRole("region", { name: /^Rows of the result/ }).count(), 0);
+  }
+  await town.collect(page);
+  await page.context().close();
+});
+
 test("an owner sees what an owner may", limit, async () => {
   const page = await town.signedIn("owner");
   // Nothing is asked for that is surely refused.
