@@ -220,6 +220,7 @@ type server struct {
 	limits        limits
 
 	queries, bundles, live places        // of history, of evidence, and live subscriptions
+	bodies, largeBodies    bodies        // on their way
 	events                 atomic.Uint64 // sent to live subscriptions
 }
 
@@ -304,6 +305,8 @@ func (s *server) handler() (http.Handler, error) {
 	}
 	s.queries = places{what: "history queries", all: s.limits.queries, ofOne: s.limits.queriesOfOne}
 	s.bundles = places{what: "evidence bundles", all: s.limits.bundles, ofOne: s.limits.bundlesOfOne}
+	s.bodies = bodies{all: s.limits.bodies, ofOne: s.limits.bodiesOfOne}
+	s.largeBodies = bodies{all: s.limits.largeBodies, ofOne: s.limits.largeBodiesOfOne}
 	s.live = places{what: "live subscriptions", all: s.limits.live, ofOne: s.limits.liveOfOne}
 	return s.routes()
 }

@@ -46,16 +46,24 @@ type NewPassport struct {
 
 const typeOctets = "application/octet-stream"
 
-// Bodies of these operations may be large: a manifest, or a stretch with its proof.
+// Bodies of these operations may be large: a manifest, or a stretch with its proof; and
+// a job's, or a module's, in which there is a program.
 const (
-	maxLargeBody  = 200 << 20
-	largeBodyTime = 5 * time.Minute
-	largeBodies   = "/v1/recoveries"
+	maxLargeBody   = 200 << 20
+	maxProgramBody = 24 << 20
+	largeBodyTime  = 5 * time.Minute
+	largeBodies    = "/v1/recoveries"
 )
 
-// isLarge says whether a pattern's bodies may be large.
-func isLarge(pattern string) bool {
-	return strings.Contains(pattern, largeBodies) || strings.HasPrefix(pattern, "POST "+jobsPath) || strings.HasPrefix(pattern, "POST "+modulesPath)
+// largest is how large a pattern's bodies may be, where that is more than usual; else 0.
+func largest(pattern string) int64 {
+	switch {
+	case strings.Contains(pattern, largeBodies):
+		return maxLargeBody
+	case pattern == "POST "+jobsPath, pattern == "POST "+jobsPath+"/plans", pattern == "POST "+modulesPath:
+		return maxProgramBody
+	}
+	return 0
 }
 
 // lackingAtOnce is how many stretches are listed at once.

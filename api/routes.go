@@ -175,12 +175,16 @@ func eachOnce(b []byte) error {
 		value bool            // a value is due, not a name
 	}
 	var levels []level
+	tokens := 0
 	for {
 		token, err := d.Token()
 		if err == io.EOF {
 			return nil
 		} else if err != nil {
 			return carnet.Errorf(carnet.Malformed, "the body is not JSON: %v", err)
+		}
+		if tokens++; tokens > maxTokens {
+			return carnet.Errorf(carnet.TooLarge, "the body has more than %d names, values and brackets", maxTokens)
 		}
 		if delim, ok := token.(json.Delim); ok && (delim == '}' || delim == ']') {
 			levels = levels[:len(levels)-1]
@@ -212,6 +216,9 @@ func eachOnce(b []byte) error {
 		}
 	}
 }
+
+// maxTokens bounds what a body is made of: each takes many times the memory of its bytes.
+const maxTokens = 1 << 19
 
 // maxDepth bounds a body's nesting: td.MaxDepth and what stands around it.
 const maxDepth = 40

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -31,12 +32,17 @@ type limits struct {
 	live, liveOfOne       int // live subscriptions
 	queries, queriesOfOne int // of history
 	bundles, bundlesOfOne int // of evidence
+
+	// How many bytes of bodies are there at once, likewise.
+	bodies, bodiesOfOne           int64
+	largeBodies, largeBodiesOfOne int64 // of routes whose bodies may be large
 }
 
 var usual = limits{
 	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
 	ping: 20 * time.Second, frame: 15 * time.Second,
 	live: 4096, liveOfOne: 64, queries: 16, queriesOfOne: 4, bundles: 2, bundlesOfOne: 1,
+	bodies: 256 << 20, bodiesOfOne: 32 << 20, largeBodies: 1 << 30, largeBodiesOfOne: 256 << 20,
 }
 
 // gate is what every request passes before it is routed.
@@ -63,6 +69,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	handler, pattern := g.mux.Handler(r)
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		g.refuse(w, r, carnet.Errorf(carnet.Malformed, "the query can't be read").WithFix("separate its parameters by &, and encode what is neither letter, digit nor -._~"))
+		return
+	}
 	if pattern == "" {
 		g.refuseRoute(w, r, handler)
 		return
@@ -83,9 +93,13 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		r = r.WithContext(withAdmitted(r.Context(), a))
 	}
-	if err := g.readBody(limit, w, r, isLarge(pattern)); err != nil {
-		g.refuse(w, r, err)
-		return
+	if known { // what anybody may ask for has no body
+		leave, err := g.readBody(limit, w, r, pattern)
+		defer leave()
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
 	}
 	if isLive(pattern) {
 		g.mux.ServeHTTP(w, r)
@@ -97,25 +111,28 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // readBody reads the body whole, under its own time limit, which must not hold
-// for the agent's answer as well.
-func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r *http.Request, large bool) error {
+// for the agent's answer as well. leave is called once it isn't needed any more.
+func (g *gate) readBody(limit *http.ResponseController, w http.ResponseWriter, r *http.Request, pattern string) (leave func(), err error) {
 	if r.Body == nil || r.Body == http.NoBody {
-		return nil
+		return func() {}, nil
 	}
-	most, within := int64(maxBody), g.limits.body
-	if large {
-		most, within = maxLargeBody, largeBodyTime
+	most, within, among := int64(maxBody), g.limits.body, &g.bodies
+	if large := largest(pattern); large > 0 {
+		most, within, among = large, largeBodyTime, &g.largeBodies
 	}
 	_ = limit.SetReadDeadline(time.Now().Add(within))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	counted := &countedBody{from: http.MaxBytesReader(w, r.Body, most), in: among, of: platformOf(caller(r.Context()))}
+	body, err := io.ReadAll(counted)
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", most).WithFix("send less")
+		return counted.leave, carnet.Errorf(carnet.TooLarge, "the body has more than %d bytes", most).WithFix("send less")
+	} else if counted.full != nil {
+		return counted.leave, counted.full
 	} else if err != nil {
-		return carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", within).WithFix("send it again")
+		return counted.leave, carnet.Errorf(carnet.Malformed, "the body did not arrive whole within %s", within).WithFix("send it again")
 	}
 	_ = limit.SetReadDeadline(time.Time{})
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	return nil
+	return counted.leave, nil
 }
 
 // refuseRoute answers a request that no route takes: net/http's handler for it

@@ -261,8 +261,14 @@ func newHTTPServer(config *tls.Config, handler http.Handler, log *slog.Logger) *
 	return &http.Server{
 		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Each stream is memory of the party's for as long as nobody takes its answer.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: mostStreams},
 	}
 }
+
+// mostStreams is how many calls of HTTP/2 a connection has at once. Clients that want more
+// connect again.
+const mostStreams = 32
 
 // serveHTTP adds an HTTPS server to the node's work.
 func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handler) error {
