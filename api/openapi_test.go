@@ -171,7 +171,7 @@ func query(t testing.TB, op operation) string {
 	parameters, _ := op.doc["parameters"].([]any)
 	for _, p := range parameters {
 		name := find(p, "name").(string)
-		named[name] = true
+		named[name] = find(p, "in") == "path"
 		if find(p, "in") == "query" && find(p, "example") != nil {
 			v.Set(name, fmt.Sprint(find(p, "example")))
 		}

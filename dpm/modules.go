@@ -169,7 +169,10 @@ const mostAsked = 256
 // Revoked returns the revocations of modules that count for a peer: their publishers', by
 // whomever they came, and its own. Others' own words, and who told, it isn't shown.
 func (a *Agent) Revoked(from carnet.PartyID, asked []OfModule) ([]string, error) {
-	if len(asked) > mostAsked {
+	switch {
+	case len(asked) == 0:
+		return nil, carnet.Errorf(carnet.Malformed, "no module is asked about").WithFix("name those that you have, each by its record and its publisher")
+	case len(asked) > mostAsked:
 		return nil, carnet.Errorf(carnet.TooLarge, "%d modules are asked about at once, at most %d are answered", len(asked), mostAsked)
 	}
 	a.mu.Lock()
