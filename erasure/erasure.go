@@ -378,7 +378,7 @@ func (a *Agent) due() (all []string) {
 		if h.State == Elsewhere {
 			continue
 		}
-		if due := !now.Before(h.notTill); (h.State == Ordered || h.State == Hiding) && due || len(h.toTell(now)) > 0 || h.State == Erased && h.allHeard() && (due || h.Why == "") {
+		if due := !now.Before(h.notTill); (h.State == Ordered || h.State == Hiding) && due || len(h.toTell(now)) > 0 || h.State == Erased && h.allHeard() && (due || h.failed == 0) {
 			all = append(all, key)
 		}
 	}

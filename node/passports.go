@@ -45,9 +45,10 @@ func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPa
 	if err != nil {
 		return nil, fmt.Errorf("write passport: %w", err)
 	}
+	var backup *move.Backup
 	for try := 1; ; try++ {
 		into := filepath.Join(dir, PassportName(p.node.config.Party, id))
-		err = p.write(ctx, id, n, signer, into)
+		backup, err = p.write(ctx, id, n, signer, into)
 		if carnet.CodeOf(err) != carnet.NotFound || try == exportTries {
 			break
 		}
@@ -61,27 +62,32 @@ func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPa
 	return func(w io.Writer) error {
 		archive := tar.NewWriter(w)
 		err := archive.AddFS(os.DirFS(dir))
-		return errors.Join(err, archive.Close(), os.RemoveAll(dir))
+		err = errors.Join(err, archive.Close(), os.RemoveAll(dir))
+		if err == nil && backup != nil { // it has been given out: from now on it counts
+			err = p.node.api.Moves.NoteBackup(ctx, id, *backup)
+		}
+		return err
 	}, nil
 }
 
-func (p passports) write(ctx context.Context, id carnet.AvatarID, n api.NewPassport, signer ed25519.PrivateKey, dir string) error {
+// write writes a passport, and says of what it is a backup.
+func (p passports) write(ctx context.Context, id carnet.AvatarID, n api.NewPassport, signer ed25519.PrivateKey, dir string) (*move.Backup, error) {
 	public := signer.Public().(ed25519.PublicKey)
 	e, err := p.node.api.Moves.Export(ctx, move.Wish{Avatar: id, Signer: public, For: n.For, Farewell: n.Farewell})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o := passport.Options{
 		World: evidence.World{Party: p.node.config.Party, Key: evidence.PublicKey(public)}, Signer: signer,
 		Word: e.Word, Manifest: e.Manifest, Bags: e.Bags, Farewell: e.Farewell, Policy: e.Policy,
 	}
 	if o.Grants, err = p.grants(id); err != nil {
-		return err
+		return nil, err
 	}
 	for _, to := range e.Readers {
 		o.Readers = append(o.Readers, passport.Reader(to))
 	}
-	return passport.Write(ctx, dir, p.node.api.World, o)
+	return e.Backup, passport.Write(ctx, dir, p.node.api.World, o)
 }
 
 // grants are those of an avatar that are in force.

@@ -32,9 +32,12 @@ func (a *Agent) backup(ctx context.Context, id carnet.AvatarID) (*Backup, error)
 	return b, err
 }
 
-// noteBackup notes a passport of an avatar.
-func (a *Agent) noteBackup(ctx context.Context, id carnet.AvatarID, b Backup) error {
+// NoteBackup notes a passport of an avatar that is here, once it was given out whole.
+func (a *Agent) NoteBackup(ctx context.Context, id carnet.AvatarID, b Backup) error {
 	defer a.changing.of(id)()
+	if _, err := a.World.Avatar(id); err != nil { // it is erased, or has moved, meanwhile
+		return err
+	}
 	version, err := a.World.OneKept(ctx, kindBackup, id.String(), new(Backup))
 	if err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		return err
@@ -73,5 +76,5 @@ func backupLine(b *Backup) string {
 	if b == nil {
 		return "No passport of it with keys for its owner has been given out: if both worlds are lost before the move is decided, nothing brings it back."
 	}
-	return fmt.Sprintf("If both worlds are lost before the move is decided, it comes back by the passport of %s, as its owner keeps it: with %d measurements, and keys for its owner.", b.Made.UTC().Format(time.RFC3339), b.Measurements)
+	return fmt.Sprintf("If both worlds are lost before the move is decided, it comes back by the passport of %s, says who asks for this move, with %d measurements and keys for its owner: see that you have it.", b.Made.UTC().Format(time.RFC3339), b.Measurements)
 }

@@ -25,6 +25,9 @@ func (s *stage) backUp() Exported {
 		s.t.Fatal(err)
 	}
 	e, err := s.arena.Export(s.t.Context(), Wish{Avatar: s.avatar, Signer: keyOf("evidence").Public().(ed25519.PublicKey), For: [][]byte{announced}})
+	if err == nil {
+		err = s.arena.NoteBackup(s.t.Context(), s.avatar, *e.Backup)
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -63,6 +63,9 @@ func (d desk) ClaimItem(_ context.Context, id carnet.HomeID, chain uint64) (iden
 		return identity.HomeAnswer{}, register.HomeReply{}, err
 	}
 	defer done()
+	if err := d.refuses["claim"]; err != nil {
+		return identity.HomeAnswer{}, register.HomeReply{}, err
+	}
 	var known *register.Home
 	if h, ok := d.homes[id]; ok {
 		known = &h
@@ -118,6 +121,9 @@ func (d desk) NotAt(_ context.Context, world string, ids []carnet.HomeID) (not [
 		return nil, err
 	}
 	defer done()
+	if err := d.refuses["not-at"]; err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
 		if h := d.homes[id]; h.World != world || h.Recovery != (identity.Petitioned{}) || h.Erased != "" {
 			not = append(not, id)

@@ -64,3 +64,22 @@ func TestTheRegisterHearsOfAnEndAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A registrar that refuses, whatever for, hasn't heard that an item has ended: it is told
+// again, and what is to be erased isn't over.
+func TestAnEndThatIsRefusedIsToldAgain(t *testing.T) {
+	s, _ := recovering(t)
+	sword := s.issue("sword")
+	s.backAgain()
+	if _, err := s.items["arena"].Erase(t.Context(), s.avatar, carnet.ErasureID{1}); err != nil {
+		t.Fatal(err)
+	}
+	s.registrar.refuses = map[string]error{"claim": carnet.Errorf(carnet.Forbidden, "no rule permits claim-home")}
+	if left := s.arena.tellEnds(t.Context()); left != 1 || len(s.arena.Items.Ending()) != 1 {
+		t.Errorf("refused, %d are left to tell, and %d items' ends", left, len(s.arena.Items.Ending()))
+	}
+	delete(s.registrar.refuses, "claim")
+	if left := s.arena.tellEnds(t.Context()); left != 0 || len(s.arena.Items.Ending()) != 0 || s.registrar.homes[sword.Home].Chain != 2 {
+		t.Errorf("permitted, %d are left to tell; the register says %+v", left, s.registrar.homes[sword.Home])
+	}
+}

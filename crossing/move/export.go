@@ -35,6 +35,8 @@ type Exported struct {
 	Readers  []SealedTo
 	Farewell string
 	Policy   string // the avatar's, as its owner signed it; empty: it has none
+	// Backup is to be noted (NoteBackup) once the passport is given out; nil: it is none.
+	Backup *Backup
 }
 
 // SealedTo is to whom key bags are sealed.
@@ -135,7 +137,7 @@ func (a *Agent) Export(ctx context.Context, w Wish) (e Exported, err error) {
 		Avatar: w.Avatar, Key: identity.DID(info.Key), Manifest: hash, Made: now,
 	})
 	if err == nil && !w.Farewell && slices.ContainsFunc(e.Readers, func(r SealedTo) bool { return r.Reader == OwnerReader }) {
-		err = a.noteBackup(ctx, w.Avatar, Backup{id, now, amountOf(m).Measurements})
+		e.Backup = &Backup{id, now, amountOf(m).Measurements}
 	}
 	if err != nil || !w.Farewell {
 		return e, err

@@ -175,6 +175,8 @@ func (a *Agent) claimRest(ctx context.Context) (left int) {
 			return left + len(all) - n + len(a.Items.Ending())
 		}
 		switch {
+		case err != nil && away(err):
+			failed(h, err)
 		case final(err):
 			a.Log.Error("what is here is said to live elsewhere", "avatar", h.Avatar, "item", h.item, "err", err)
 		case err != nil:
@@ -235,10 +237,27 @@ func (a *Agent) tellEnded(ctx context.Context, h item.Home) error {
 	done := a.claiming.of(h.Home)
 	_, err := a.claimNow(ctx, h.Registrar, h.Home, h.Entries)
 	done()
-	if err != nil && carnet.CodeOf(err) != carnet.Conflict {
+	if carnet.CodeOf(err) == carnet.Conflict {
+		err = a.endKnown(ctx, h) // a registrar that doesn't let this world ask says no, too
+	}
+	if err != nil {
 		return err
 	}
 	return a.Items.Ended(ctx, h.Item)
+}
+
+// endKnown reports no error if the register knows that an item has ended, or lives
+// elsewhere.
+func (a *Agent) endKnown(ctx context.Context, h item.Home) error {
+	registrar, err := a.registrarOf(h.Registrar)
+	if err != nil {
+		return err
+	}
+	is, _, err := registrar.Home(ctx, h.Home)
+	if err == nil && is.World == a.did && is.Erased == "" && is.Chain < uint64(h.Entries) {
+		err = carnet.Errorf(carnet.Unavailable, "the registrar doesn't take that the item has ended, and says that it is here").WithFix("see whether its operator lets this world claim homes")
+	}
+	return err
 }
 
 // findHomes asks the register of the avatars that an owner's key is pinned with and of

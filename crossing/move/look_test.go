@@ -63,6 +63,34 @@ func TestALookAtManyHomesIsFewQuestions(t *testing.T) {
 	}
 }
 
+// Where the register doesn't say all at once how homes stand, a look asks about each, and
+// objects to a recovery; where this world isn't its peer at the moment, it stops.
+func TestALookAsksAboutEachWhereItMust(t *testing.T) {
+	for _, c := range []struct {
+		failed  error
+		objects bool
+	}{
+		{carnet.Errorf(carnet.NotFound, "there is no such path"), true},
+		{carnet.Errorf(carnet.Forbidden, "no rule permits ask-homes"), true},
+		{carnet.Errorf(carnet.Tampered, "a record is damaged"), true},
+		{carnet.Errorf(carnet.Unauthenticated, "the peering is suspended"), false},
+		{carnet.Errorf(carnet.Unavailable, "nobody answers"), false},
+	} {
+		s, _ := recovering(t)
+		sword := s.issue("sword")
+		s.backAgain()
+		s.arena.lookAtHomes(t.Context())
+		_, ask := s.alone(sword, 1)
+		ask()
+		before := s.registrar.homes[sword.Home].Incarnation
+		s.registrar.refuses = map[string]error{"not-at": c.failed}
+		s.arena.lookAtHomes(t.Context())
+		if objects := s.registrar.homes[sword.Home].Incarnation > before; objects != c.objects {
+			t.Errorf("with %v it objects: %v", c.failed, objects)
+		}
+	}
+}
+
 // What moved since homes were listed is left to its move: the item isn't noted as gone
 // before that is heard, and its avatar gets no other meanwhile.
 func TestAnItemThatMovesDuringALookIsItsMoves(t *testing.T) {

@@ -88,8 +88,12 @@ func (a *Agent) lookAtAll(ctx context.Context, homes []homeHere) error {
 		}
 		for some := range slices.Chunk(all, identity.MostAsked) {
 			not, err := registrar.NotAt(ctx, a.did, some)
-			if err != nil {
+			if away(err) {
 				return err
+			}
+			if err != nil { // it answers, and doesn't say: each is asked about by itself
+				a.Log.Warn("the register doesn't say how homes stand all at once; it is asked about each", "homes", len(some), "err", err)
+				not = some
 			}
 			for _, id := range not {
 				for _, h := range here[id] {
@@ -112,7 +116,7 @@ func (a *Agent) lookAtAll(ctx context.Context, homes []homeHere) error {
 // does a question that is about nothing else.
 func (a *Agent) silent(ctx context.Context, h homeHere, failed error, row *int) bool {
 	const enough = 3
-	if carnet.CodeOf(failed) != carnet.Unavailable {
+	if !away(failed) {
 		*row = 0
 		return false
 	}
@@ -125,7 +129,12 @@ func (a *Agent) silent(ctx context.Context, h homeHere, failed error, row *int) 
 		return false // this world asks another one
 	}
 	_, err = registrar.NotAt(ctx, a.did, []carnet.HomeID{h.Home})
-	return carnet.CodeOf(err) == carnet.Unavailable
+	return away(err)
+}
+
+// away reports whether a registrar didn't answer, or isn't a peer at the moment.
+func away(err error) bool {
+	return carnet.CodeOf(err) == carnet.Unavailable || carnet.CodeOf(err) == carnet.Unauthenticated
 }
 
 // again has a home claimed anew, soon.

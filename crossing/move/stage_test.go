@@ -417,6 +417,7 @@ type registrar struct {
 	now          time.Time                // zero: as it is
 	waiting      map[carnet.HomeID]func() // before a claim is answered
 	lost         map[carnet.HomeID]int    // claims that are recorded, and whose answer is lost
+	refuses      map[string]error         // "claim", "not-at": what it answers instead
 }
 
 // wait has the claim of a home wait until over is closed; the first one closes waits.
