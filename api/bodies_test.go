@@ -3,13 +3,17 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/policy"
@@ -95,6 +99,29 @@ func TestNobodysBodyIsLeftUnread(t *testing.T) {
 		if h.ServeHTTP(w, r); w.Code != http.StatusOK && w.Code != http.StatusNotFound {
 			t.Errorf("%s is answered with %d", path, w.Code)
 		}
+	}
+}
+
+// A body that is announced and never sent holds a connection for as long as a body may
+// take, also where nobody here reads it: net/http does, before it answers.
+func TestABodyThatNeverComes(t *testing.T) {
+	few := usual
+	few.body = 100 * time.Millisecond
+	_, h := bounded(t, few)
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	for _, line := range []string{"GET /healthz", "GET /v1/status", "POST /v1/nothing"} {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: vault\r\nContent-Length: 100000\r\n\r\n", line)
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		var timeout net.Error
+		if _, err := io.Copy(io.Discard, c); errors.As(err, &timeout) && timeout.Timeout() { // it isn't closed
+			t.Errorf("%s: %v", line, err)
+		}
+		c.Close()
 	}
 }
 

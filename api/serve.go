@@ -42,7 +42,7 @@ var usual = limits{
 	body: 10 * time.Second, call: 30 * time.Second, answer: 2 * time.Minute,
 	ping: 20 * time.Second, frame: 15 * time.Second,
 	live: 4096, liveOfOne: 64, queries: 16, queriesOfOne: 4, bundles: 2, bundlesOfOne: 1,
-	bodies: 256 << 20, bodiesOfOne: 32 << 20, largeBodies: 1 << 30, largeBodiesOfOne: 256 << 20,
+	bodies: 256 << 20, bodiesOfOne: 64 << 20, largeBodies: 1 << 30, largeBodiesOfOne: 256 << 20,
 }
 
 // gate is what every request passes before it is routed.
@@ -58,6 +58,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	limit := http.NewResponseController(w)
 	// A writer without deadlines is a test's; net/http's has them.
 	_ = limit.SetWriteDeadline(time.Now().Add(g.limits.answer))
+	if r.Body != nil && r.Body != http.NoBody {
+		// Also of one that nobody reads here: net/http reads on, so as to answer.
+		_ = limit.SetReadDeadline(time.Now().Add(g.limits.body))
+	}
 	var p Principal
 	var err error
 	known := !slices.Contains(open, r.URL.Path)
