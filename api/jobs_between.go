@@ -58,6 +58,6 @@ func (b between) describeR6(at string) {
 		carries(reflect.TypeFor[dpm.Erasing](), dpm.Erasing{Order: exampleToken, Jobs: []dpm.ErasingJob{{ID: exampleJobID, Until: time.Unix(1790000000, 0).UTC()}}}), says(reflect.TypeFor[dpm.ErasingAnswer]()))
 	add("tell-revocation", http.MethodPost, "/r6/revocations", "Says that a module is to run no more: by its publisher's word for nobody, by a world's for itself. When it is answered, that is durable, and no job that it counts for is under way.",
 		carries(reflect.TypeFor[dpm.Revoking](), dpm.Revoking{Revocation: exampleToken}), responses("204", "They have ended.", nil))
-	add("list-revoked", http.MethodPost, "/r6/revoked", "Which of the modules that are named, at most 256, run no more: by their publishers' words, whoever brought them, and by the caller's own.",
-		carries(reflect.TypeFor[dpm.RevokedAsked](), dpm.RevokedAsked{Modules: []dpm.OfModule{{Module: carnet.FingerprintOf([]byte(exampleObject)), By: exampleTaker()}}}), says(reflect.TypeFor[dpm.RevokedAnswer]()))
+	add("list-revoked", http.MethodPost, "/r6/revoked", "Which modules, of the records that are given, at most 64, run no more: by their publishers' words, whoever brought them, and by the caller's own.",
+		carries(reflect.TypeFor[dpm.RevokedAsked](), dpm.RevokedAsked{Records: []string{exampleToken}}), says(reflect.TypeFor[dpm.RevokedAnswer]()))
 }

@@ -255,7 +255,7 @@ func (s *served) atForge(q *question, avatar carnet.AvatarID) {
 		return
 	case "list-revoked":
 		m := s.revoked(s.jobs, s.module(s.jobs, "asked"))
-		q.body = marshal(t, dpm.RevokedAsked{Modules: []dpm.OfModule{{Module: m.Fingerprint, By: m.By}}})
+		q.body = marshal(t, dpm.RevokedAsked{Records: []string{m.Record}})
 		return
 	case "tell-revocation":
 		q.body = marshal(t, dpm.Revoking{Revocation: s.revoked(s.jobs, s.module(s.jobs, "told")).Revocations[0]})

@@ -91,10 +91,10 @@ func (c *Client) Revoke(ctx context.Context, message string) error {
 	return c.json(ctx, http.MethodPost, "revocations", Revoking{message}, nil, patience)
 }
 
-// Revoked asks which modules the DPM knows to be revoked, and returns the revocations,
-// unverified.
-func (c *Client) Revoked(ctx context.Context, asked []OfModule) (revocations []string, err error) {
-	for part := range slices.Chunk(asked, mostAsked) {
+// Revoked asks which modules, of these records, the DPM knows to be revoked, and returns
+// the revocations, unverified.
+func (c *Client) Revoked(ctx context.Context, records []string) (revocations []string, err error) {
+	for part := range slices.Chunk(records, mostAsked) {
 		var a RevokedAnswer
 		if err := c.json(ctx, http.MethodPost, "revoked", RevokedAsked{part}, &a, patience); err != nil {
 			return nil, err

@@ -157,29 +157,33 @@ func (a *Agent) Revoke(ctx context.Context, from carnet.PartyID, message string)
 	return nil
 }
 
-// OfModule is a module that a world asks about.
-type OfModule struct {
-	Module carnet.Fingerprint `json:"module"` // of its record
-	By     string             `json:"by"`     // its publisher
-}
-
 // mostAsked is how many modules are asked about at once.
-const mostAsked = 256
+const mostAsked = 64
 
 // Revoked returns the revocations of modules that count for a peer: their publishers', by
 // whomever they came, and its own. Others' own words, and who told, it isn't shown.
-func (a *Agent) Revoked(from carnet.PartyID, asked []OfModule) ([]string, error) {
+// So modules are asked about by their records, which say who published them.
+func (a *Agent) Revoked(from carnet.PartyID, records []string) ([]string, error) {
 	switch {
-	case len(asked) == 0:
-		return nil, carnet.Errorf(carnet.Malformed, "no module is asked about").WithFix("name those that you have, each by its record and its publisher")
-	case len(asked) > mostAsked:
-		return nil, carnet.Errorf(carnet.TooLarge, "%d modules are asked about at once, at most %d are answered", len(asked), mostAsked)
+	case len(records) == 0:
+		return nil, carnet.Errorf(carnet.Malformed, "no module is asked about").WithFix("give the records of those that you have")
+	case len(records) > mostAsked:
+		return nil, carnet.Errorf(carnet.TooLarge, "%d modules are asked about at once, at most %d are answered", len(records), mostAsked)
+	}
+	publishers := make([]string, len(records))
+	for i, record := range records {
+		m, err := capsule.OpenModule(record)
+		if err != nil {
+			return nil, err
+		}
+		publishers[i] = m.By
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	words := []string{}
-	for _, m := range asked {
-		for _, r := range []revoker{{module: m.Module, did: m.By}, {module: m.Module, peer: from}} {
+	for i, record := range records {
+		module := capsule.Fingerprint(record)
+		for _, r := range []revoker{{module: module, did: publishers[i]}, {module: module, peer: from}} {
 			if word, ok := a.revoked[r]; ok && !slices.Contains(words, word.message) {
 				words = append(words, word.message)
 			}

@@ -241,7 +241,7 @@ func (s *server) revoke(w http.ResponseWriter, r *http.Request, who carnet.Party
 
 // RevokedAsked carries the modules that a world asks about.
 type RevokedAsked struct {
-	Modules []OfModule `json:"modules"`
+	Records []string `json:"records"`
 }
 
 // RevokedAnswer carries the revocations of those that run no more.
@@ -251,10 +251,10 @@ type RevokedAnswer struct {
 
 func (s *server) revoked(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
 	var asked RevokedAsked
-	if err := readJSON(w, r, mostAsked*512, &asked); err != nil {
+	if err := readJSON(w, r, mostAsked*2*identity.MaxMessage, &asked); err != nil {
 		return err
 	}
-	words, err := s.agent.Revoked(who, asked.Modules)
+	words, err := s.agent.Revoked(who, asked.Records)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ type DPM interface {
 	Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error)
 	Taken(ctx context.Context, id carnet.JobID, message string) error
 	Revoke(ctx context.Context, message string) error
-	Revoked(context.Context, []dpm.OfModule) ([]string, error)
+	Revoked(ctx context.Context, records []string) ([]string, error)
 	Record(context.Context, carnet.JobID) (string, error)
 	Erase(context.Context, dpm.Erasing) (string, error)
 }

@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,7 +12,6 @@ import (
 
 	"carnet"
 	"carnet/capsule"
-	"carnet/dpm"
 	"carnet/identity"
 	"carnet/ledger"
 )
@@ -411,7 +411,7 @@ func (a *Agent) hearRevoked(ctx context.Context) error {
 	for {
 		for _, at := range a.cfg.DPMs() {
 			if err := a.hearRevokedFrom(ctx, at); err != nil && ctx.Err() == nil {
-				a.cfg.Log.Debug("a DPM can't be asked for revoked modules; it is tried again", "dpm", at, "err", err)
+				a.cfg.Log.Warn("not all is heard from a DPM of revoked modules; it is asked again", "dpm", at, "err", err)
 			}
 		}
 		select {
@@ -429,39 +429,51 @@ func (a *Agent) hearRevokedFrom(ctx context.Context, at carnet.PartyID) error {
 	ctx, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
 	known := make(map[carnet.Fingerprint]string)
-	var asked []dpm.OfModule
+	var records []string
 	for _, m := range a.Modules() {
 		if m.Revoked == nil {
 			known[m.Fingerprint] = m.ID()
-			asked = append(asked, dpm.OfModule{Module: m.Fingerprint, By: m.By})
+			records = append(records, m.Record)
 		}
 	}
-	if len(asked) == 0 {
+	if len(records) == 0 {
 		return nil
 	}
 	p, err := a.cfg.Peer(at)
 	if err != nil {
 		return err
 	}
-	words, err := p.DPM.Revoked(ctx, asked)
+	words, err := p.DPM.Revoked(ctx, records)
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, word := range words {
-		r, err := capsule.OpenRevocation(word)
-		if err != nil {
-			return err
+		if err := a.hear(ctx, at, word, known); err != nil { // the others count all the same
+			failed = errors.Join(failed, err)
 		}
-		id, is := known[r.Module]
-		if !is {
-			return carnet.Errorf(carnet.Forbidden, "%s tells of a revocation that it wasn't asked for", at)
-		}
-		if _, err := a.RevokeModule(ctx, id, "", word); err != nil && carnet.CodeOf(err) != carnet.Conflict { // another DPM told of it
-			return err
-		}
+	}
+	return failed
+}
+
+// hear takes a revocation that a DPM tells of a module that is known.
+func (a *Agent) hear(ctx context.Context, at carnet.PartyID, word string, known map[carnet.Fingerprint]string) error {
+	r, err := capsule.OpenRevocation(word)
+	if err != nil {
+		return err
+	}
+	id, is := known[r.Module]
+	if !is {
+		return carnet.Errorf(carnet.Forbidden, "%s tells of a revocation that it wasn't asked for", at)
+	}
+	_, err = a.RevokeModule(ctx, id, "", word)
+	if carnet.CodeOf(err) == carnet.Conflict { // another DPM told of it
+		return nil
+	}
+	if err == nil {
 		a.cfg.Log.Info("a module is revoked, as a DPM tells", "module", id, "dpm", at, "by", r.By, "why", r.Why)
 	}
-	return nil
+	return err
 }
 
 // revocations lists all that count here.

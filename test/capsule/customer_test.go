@@ -496,8 +496,8 @@ func (c *calls) Revoke(ctx context.Context, message string) error {
 	return c.client().Revoke(ctx, message)
 }
 
-func (c *calls) Revoked(ctx context.Context, asked []dpm.OfModule) ([]string, error) {
-	return c.client().Revoked(ctx, asked)
+func (c *calls) Revoked(ctx context.Context, records []string) ([]string, error) {
+	return c.client().Revoked(ctx, records)
 }
 
 func (c *calls) Withdraw(ctx context.Context, id carnet.JobID, message string) (string, error) {

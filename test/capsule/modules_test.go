@@ -473,9 +473,8 @@ func TestWorldsHearOfRevocations(t *testing.T) {
 	arena.revoke(endless)
 	clinic.refused(running)
 	eventually(t, "the clinic knows its own word again", func() bool { m, err := clinic.agent.Module(lasting.ID()); return err == nil && m.Revoked != nil })
-	asked := []dpm.OfModule{{Module: endless.Fingerprint, By: endless.By}, {Module: lasting.Fingerprint, By: lasting.By}}
 	for who, want := range map[carnet.PartyID]int{"arena": 1, "clinic": 2} {
-		words, err := forge.client(who).Revoked(ctx, asked)
+		words, err := forge.client(who).Revoked(ctx, []string{endless.Record, lasting.Record})
 		if err != nil || len(words) != want {
 			t.Errorf("%s is told of %d revocations, %v", who, len(words), err)
 		}
