@@ -53,7 +53,8 @@ func CopyFile(path string, text []byte) (*FileKEK, error) {
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("write key file: %w", err)
+		// What isn't known to be on disk is no key: asked again, another file is written.
+		return nil, fmt.Errorf("write key file: %w", errors.Join(err, os.Remove(path)))
 	}
 	if err := SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"carnet"
 )
@@ -436,10 +437,16 @@ func (t *Table) Destroy(ctx context.Context, ids ...ID) error {
 		t.doomed = nil
 		t.mu.Unlock()
 		// It is for others, too, so it doesn't end when nobody waits for this one.
-		d.err, d.done = t.destroy(context.WithoutCancel(ctx), d.ids), true
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTime)
+		d.err, d.done = t.destroy(within, d.ids), true
+		cancel()
 	}
 	return d.err
 }
+
+// destroyTime is how long destroying keys may take: a store that hangs holds up whoever
+// changes keys.
+const destroyTime = 30 * time.Second
 
 // doom adds keys to what is destroyed next.
 func (t *Table) doom(ids []ID) *destruction {

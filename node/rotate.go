@@ -68,6 +68,12 @@ func (r rotation) run(ctx context.Context, newKey string) (kept string, err erro
 		return "", err
 	}
 	defer release()
+	// The file itself is replaced, where it is, and not a link to it.
+	if real, err := filepath.EvalSymlinks(r.path()); err == nil {
+		if r.config.KeyFile, err = filepath.Abs(real); err != nil {
+			return "", err
+		}
+	}
 	at, err := keys.OpenFile(r.path())
 	if err != nil {
 		return "", err
@@ -81,7 +87,9 @@ func (r rotation) run(ctx context.Context, newKey string) (kept string, err erro
 			WithFix("put that one back, and see that nothing but 'carnet party rotate' changes it")
 	}
 	if _, err := os.Lstat(r.next()); r.table.Unfinished() && errors.Is(err, fs.ErrNotExist) { // K5, K6
-		if err := r.table.Rotate(ctx, at, nil); err != nil {
+		// The key of before opens nothing after this, so first it is on disk that the other
+		// has its place: who renamed it may have been killed before it was.
+		if err := r.table.Rotate(ctx, at, func() error { return keys.SyncDir(filepath.Dir(r.path())) }); err != nil {
 			return "", r.failed(err)
 		}
 		if _, err := os.Lstat(r.kept(other)); other != "" && err == nil {
@@ -94,7 +102,7 @@ func (r rotation) run(ctx context.Context, newKey string) (kept string, err erro
 			return kept, err
 		}
 	}
-	fresh, err := r.take(newKey, at)
+	fresh, err := r.take(newKey, at, other)
 	if err != nil {
 		return "", err
 	}
@@ -109,8 +117,8 @@ func (r rotation) failed(err error) error {
 }
 
 // take makes the key that is to be, as a file beside the party's (K1), or goes on with the
-// one of a rotation that was cut off.
-func (r rotation) take(newKey string, at *keys.FileKEK) (*keys.FileKEK, error) {
+// one of a rotation that was cut off. other is what the table runs under beside at.
+func (r rotation) take(newKey string, at *keys.FileKEK, other string) (*keys.FileKEK, error) {
 	var given *keys.FileKEK
 	if newKey != "" {
 		var err error
@@ -123,12 +131,12 @@ func (r rotation) take(newKey string, at *keys.FileKEK) (*keys.FileKEK, error) {
 	}
 	was, err := keys.OpenFile(r.next())
 	switch code := carnet.CodeOf(err); {
-	case err == nil && was.ID() != at.ID():
+	case err == nil && (was.ID() == other || was.ID() == r.table.KEK()) && was.ID() != at.ID():
 		if given != nil && given.ID() != was.ID() {
 			return nil, carnet.Errorf(carnet.Conflict, "a rotation to another key than that of %s was cut off", newKey).WithFix("run it again without --new-key, to finish it; then rotate to this one")
 		}
 		return was, nil
-	case err == nil, code == carnet.Malformed: // a crash cut it off: nothing was wrapped under it
+	case err == nil, code == carnet.Malformed: // a crash cut it off: nothing was wrapped under it, and it may not be on disk
 		if err := os.Remove(r.next()); err != nil {
 			return nil, fmt.Errorf("remove a key file that was cut off: %w", err)
 		}

@@ -47,7 +47,12 @@ func (p *Presence) connect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.db.patience)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, p.db.pool.Config().ConnConfig)
+	cfg := p.db.pool.Config().ConnConfig.Copy()
+	// A machine that is lost doesn't keep its lock for as long as a connection lasts.
+	for name, value := range map[string]string{"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
+		cfg.RuntimeParams[name] = value
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("enter store: %w", classify(err))
 	}
@@ -86,10 +91,17 @@ func (p *Presence) keep(ctx context.Context) {
 func (p *Presence) look(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.check(ctx)
+	_ = p.connect(ctx) // it is tried again
+}
+
+// check gives a connection up that doesn't answer. The caller holds mu.
+func (p *Presence) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.db.patience)
+	defer cancel()
 	if p.conn != nil && p.conn.Ping(ctx) != nil {
 		p.lose()
 	}
-	_ = p.connect(ctx) // it is tried again
 }
 
 // lose gives a connection up, with its locks. The caller holds mu.
@@ -105,9 +117,9 @@ func (p *Presence) lose() {
 func (p *Presence) Alone(ctx context.Context) (release func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conn != nil && p.conn.Ping(ctx) != nil {
-		p.lose()
-	}
+	ctx, cancel := context.WithTimeout(ctx, p.db.patience)
+	defer cancel()
+	p.check(ctx)
 	if err := p.connect(ctx); err != nil {
 		return nil, err
 	}
