@@ -194,7 +194,7 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 	}
 	all := a.toClear(id)
 	err := a.clearAll(ctx, all)
-	if err != nil && len(all) > 1 && ctx.Err() == nil { // it may be for another
+	if err != nil && len(all) > 1 && ctx.Err() == nil { // it may be of another
 		err = a.clearAll(ctx, all[:1])
 	}
 	return err
@@ -203,31 +203,37 @@ func (a *Agent) Clear(ctx context.Context, id carnet.AvatarID) error {
 // clearAtOnce is how many avatars are cleared together.
 const clearAtOnce = 64
 
+// leftBy is an avatar that has moved away, and why.
+type leftBy struct {
+	*Avatar
+	gone *goneDocument
+}
+
 // toClear takes an avatar, and those that wait to be cleared with it.
-func (a *Agent) toClear(id carnet.AvatarID) []*Avatar {
+func (a *Agent) toClear(id carnet.AvatarID) []leftBy {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := []*Avatar{a.departed[id]}
+	all := []leftBy{{a.departed[id], a.departed[id].passing.gone}}
 	a.clearing = slices.DeleteFunc(a.clearing, func(other carnet.AvatarID) bool {
 		v := a.departed[other]
-		if other == id || v == nil || !v.passing.gone.Cleared.IsZero() || slices.Contains(all, v) {
+		if v == nil || !v.passing.gone.Cleared.IsZero() || slices.ContainsFunc(all, func(l leftBy) bool { return l.Avatar == v }) {
 			return true
 		}
 		if len(all) == clearAtOnce {
 			return false
 		}
-		all = append(all, v)
+		all = append(all, leftBy{v, v.passing.gone})
 		return true
 	})
 	return all
 }
 
 // clearAll is Clear for avatars that have moved away. The caller holds clearMu.
-func (a *Agent) clearAll(ctx context.Context, all []*Avatar) error {
+func (a *Agent) clearAll(ctx context.Context, all []leftBy) error {
 	var streams []leftStream
-	for _, v := range all {
-		for _, s := range v.streams {
-			streams = append(streams, leftStream{s, v.passing.gone.cause(), v.passing.gone.Erasure})
+	for _, l := range all {
+		for _, s := range l.streams {
+			streams = append(streams, leftStream{s, l.gone.cause(), l.gone.Erasure})
 		}
 	}
 	if err := a.destroyStreams(ctx, streams); err != nil {
@@ -244,8 +250,8 @@ func (a *Agent) clearAll(ctx context.Context, all []*Avatar) error {
 	if err := a.store.Overwrite(ctx); err != nil { // their bodies, and their states
 		return err
 	}
-	for _, v := range all {
-		if err := a.setCleared(ctx, v); err != nil {
+	for _, l := range all {
+		if err := a.setCleared(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -270,10 +276,14 @@ func (a *Agent) Silence(ctx context.Context, id carnet.AvatarID) error {
 }
 
 // setCleared notes that nothing is left of an avatar that has moved away.
-func (a *Agent) setCleared(ctx context.Context, v *Avatar) error {
+func (a *Agent) setCleared(ctx context.Context, l leftBy) error {
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	gone := *v.passing.gone
+	v := l.Avatar
+	if v.passing.gone != l.gone {
+		return carnet.Errorf(carnet.Unavailable, "the avatar %s has been erased while what it left was deleted: that is done again", v.id)
+	}
+	gone := *l.gone
 	gone.Cleared = a.now().UTC()
 	// The owner's key stays: by it the next home may ask again for what it didn't hear.
 	doc := avatarDocument{Created: time.Unix(0, v.created).UTC(), Key: v.key[:], Owner: a.ownerOf(v), Streams: []streamDocument{}, Gone: &gone}
