@@ -208,6 +208,7 @@ var actions = map[Action]Use{
 	"withdraw-job":    {Between, JobResource, "job"},
 	"tell-taken":      {Between, JobResource, "job"},
 	"tell-revocation": {Between, ModuleResource, ""},
+	"list-revoked":    {Between, ModuleResource, ""},
 	"get-record":      {Between, JobResource, "job"},
 	"erase-jobs":      {Between, JobResource, ""},
 

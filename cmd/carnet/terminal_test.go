@@ -67,10 +67,10 @@ func TestADemoOnATerminal(t *testing.T) {
 		t.Fatalf("the screen is\n%s", strings.Join(screen, "\n"))
 	}
 	pasted := screen[begins:]
-	if len(pasted) != 14 {
+	if len(pasted) != 2+2*5 {
 		t.Fatalf("the screen ends with %d lines:\n%s", len(pasted), strings.Join(pasted, "\n"))
 	}
-	first, expected := strings.TrimSpace(pasted[1]), []string{"", "", "<- arena", "WAY", "heart_rate: nearest 20", "Verdict: true."}
+	first, expected := strings.TrimSpace(pasted[1]), []string{"", "", "<- arena", "heart_rate: nearest 20", "Verdict: true."}
 	var watched *lines
 	for i, line := range pasted[2:] {
 		if i%2 == 0 {
