@@ -185,6 +185,7 @@ func TestMoreProcessesAreMoreWorkers(t *testing.T) {
 	}
 	ofClinic := w.long()
 	ofClinic.Avatars = []carnet.AvatarID{w.watch.mappings["clinic"].Avatar}
+	ofClinic.Properties = []string{"heart_rate"} // the clinic has places, too, which no DPM may have
 	first, second := runs(w.arena, w.long()), runs(w.clinic, ofClinic)
 	both := func(want ...int) bool { // their attempts
 		for i, is := range []struct {

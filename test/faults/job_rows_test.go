@@ -152,7 +152,7 @@ func (n *capsules) killed(victim *party, statement string, nth int, after bool, 
 	hold := func(i int) *hold {
 		of := "job"
 		if statement == output {
-			statement, of = document, "job-part"
+			statement, of = document, "\x00\x00\x00\x08job-part" // with its length: it isn't job-partial
 		}
 		if i == nth && after {
 			return victim.database.gate.after(statement, of)

@@ -296,13 +296,14 @@ func (n *sharing) acknowledged() {
 
 func (n *sharing) ended() {
 	n.quiet()
-	in := n.clinic.number(n.t, inVersion)
 	h := n.arena.database.gate.after(document, "share-out")
 	answer := n.stop()
 	n.killAt(n.arena, h)
 	n.unanswered(answer)
 	n.w.send(4)
-	n.want(n.clinic, inVersion, in)
+	if c, err := n.clinic.client.Share(n.t.Context(), n.share); err != nil || c.State == crossing.Ended {
+		n.t.Errorf("the taker has the share as %+v, %v", c, err)
+	}
 	n.restart(n.arena)
 	n.overAtBoth()
 }
