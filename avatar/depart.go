@@ -342,7 +342,7 @@ func (a *Agent) deleteDocument(ctx context.Context, kind, id string) error {
 	return a.store.Put(ctx, []carnet.Document{{Kind: kind, ID: id, Version: d.Version + 1}}, nil)
 }
 
-// leftStream is a stream that something has left which is gone.
+// leftStream is a stream of an avatar, or of a share, that is gone, and why it is.
 type leftStream struct {
 	*stream
 	why string
@@ -356,7 +356,7 @@ func (a *Agent) destroyStreams(ctx context.Context, streams []leftStream) error 
 	defer a.nameMu.Unlock()
 	a.changeMu.Lock()
 	defer a.changeMu.Unlock()
-	d := destroyed{of: make(map[keys.ID]bool)}
+	d := destroyed{ids: make(map[keys.ID]bool)}
 	for _, s := range streams {
 		if level, some := a.unneeded(s.stream); some {
 			if err := a.collect(ctx, &d, a.nameOf(s.id), level, s.why); err != nil {
@@ -364,10 +364,10 @@ func (a *Agent) destroyStreams(ctx context.Context, streams []leftStream) error 
 			}
 		}
 	}
-	if len(d.of) == 0 {
+	if len(d.ids) == 0 {
 		return nil
 	}
-	if err := a.keys.Destroy(ctx, slices.Collect(maps.Keys(d.of))...); err != nil {
+	if err := a.keys.Destroy(ctx, slices.Collect(maps.Keys(d.ids))...); err != nil {
 		return err
 	}
 	for _, name := range d.names {
@@ -400,7 +400,7 @@ func (a *Agent) unneeded(s *stream) (level seal.Level, some bool) {
 
 // destroyed is what is destroyed at once, and what says so.
 type destroyed struct {
-	of        map[keys.ID]bool
+	ids       map[keys.ID]bool
 	names     []carnet.StreamID
 	documents []carnet.Document
 	said      []ledger.Item
@@ -409,15 +409,15 @@ type destroyed struct {
 // collect adds the keys of a stream, by its name, of a level, or 0: of all. The caller
 // holds changeMu.
 func (a *Agent) collect(ctx context.Context, d *destroyed, name carnet.StreamID, level seal.Level, why string) error {
-	before := len(d.of)
+	before := len(d.ids)
 	err := a.eachEpoch(ctx, name, func(k keyDocument) error {
-		if id := keyID(k.id); (level == 0 || k.id.Level == level) && !d.of[id] {
-			d.of[id] = true
+		if id := keyID(k.id); (level == 0 || k.id.Level == level) && !d.ids[id] {
+			d.ids[id] = true
 			d.documents = append(d.documents, carnet.Document{Kind: kindEpoch, ID: id.Name, Version: k.version + 1})
 		}
 		return nil
 	})
-	n := len(d.of) - before
+	n := len(d.ids) - before
 	if err != nil || n == 0 {
 		return err
 	}
