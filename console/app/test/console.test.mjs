@@ -847,6 +847,7 @@ test("everything goes by keyboard, with a visible focus", limit, async () => {
   await page.getByText(/^Done: /).waitFor();
   await page.goto(town.base + "/#/things");
   await page.getByRole("heading", { name: "Things", level: 1 }).waitFor();
+  await page.waitForFunction(() => document.activeElement.tagName === "MAIN");
   await tabTo(/account$/);
   await page.keyboard.press("Enter");
   await tabTo(/^SystemLightDark$/);
