@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"carnet/docs"
 	"carnet/policy"
@@ -89,47 +90,59 @@ type (
 )
 
 // serveDocuments serves the OpenAPI document, and a page for people made of it.
-// They are made once: nothing in them depends on the caller.
-func (s *server) serveDocuments(mux *surface, document *huma.OpenAPI) error {
-	asJSON, err := json.MarshalIndent(document, "", "  ")
-	if err != nil {
-		return err
-	}
-	asYAML, err := document.YAML()
-	if err != nil {
-		return err
-	}
-	asHTML, err := s.forPeople(document)
-	if err != nil {
-		return err
-	}
-	serve := func(path, contentType, policy string, b []byte) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+// They are made once, when one is first asked for: nothing in them depends on the
+// caller, and making them takes as long as all else of a start.
+func (s *server) serveDocuments(mux *surface, document *huma.OpenAPI) {
+	made := sync.OnceValues(func() (map[string][]byte, error) { return s.documents(document) })
+	serve := func(path, contentType, policy string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			all, err := made()
+			if err != nil {
+				s.refuse(w, r, err)
+				return
+			}
 			w.Header().Set("Content-Type", contentType)
 			if policy != "" {
 				w.Header().Set("Content-Security-Policy", policy)
 			}
-			_, _ = w.Write(b) // a failed write means that the caller went away
+			_, _ = w.Write(all[path]) // a failed write means that the caller went away
 		})
 	}
-	serve("/openapi.json", "application/openapi+json", "", asJSON)
-	serve("/openapi.yaml", "application/openapi+yaml", "", asYAML)
-	if messages := s.asyncAPI(); messages != nil {
-		b, err := json.MarshalIndent(messages, "", "  ")
-		if err != nil {
-			return err
-		}
-		serve("/asyncapi.json", "application/vnd.aai.asyncapi+json;version=3.0.0", "", b)
+	serve("/openapi.json", "application/openapi+json", "")
+	serve("/openapi.yaml", "application/openapi+yaml", "")
+	if s.asyncAPI() != nil {
+		serve("/asyncapi.json", "application/vnd.aai.asyncapi+json;version=3.0.0", "")
 	}
-	serve(docsPath, "text/html; charset=utf-8", pagePolicy, asHTML)
+	serve(docsPath, "text/html; charset=utf-8", pagePolicy)
 	for name, contentType := range pageFiles {
-		b, err := page.ReadFile("docs/" + name)
-		if err != nil {
-			return err
-		}
-		serve(docsPath+"/"+name, contentType, "", b)
+		serve(docsPath+"/"+name, contentType, "")
 	}
-	return nil
+}
+
+// documents makes what serveDocuments serves, by path.
+func (s *server) documents(document *huma.OpenAPI) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	var err error
+	if all["/openapi.json"], err = json.MarshalIndent(document, "", "  "); err != nil {
+		return nil, err
+	}
+	if all["/openapi.yaml"], err = document.YAML(); err != nil {
+		return nil, err
+	}
+	if messages := s.asyncAPI(); messages != nil {
+		if all["/asyncapi.json"], err = json.MarshalIndent(messages, "", "  "); err != nil {
+			return nil, err
+		}
+	}
+	if all[docsPath], err = s.forPeople(document); err != nil {
+		return nil, err
+	}
+	for name := range pageFiles {
+		if all[docsPath+"/"+name], err = page.ReadFile("docs/" + name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // forPeople makes the page.
