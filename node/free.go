@@ -41,3 +41,13 @@ func FreeAddress() (string, error) {
 	}
 	return "", carnet.Errorf(carnet.Unavailable, "no port from %d to %d of this machine is free", lowestPort, highestPort).WithFix("end what listens there, or name the ports")
 }
+
+// listen takes an address that the party is configured to listen at.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, carnet.Errorf(carnet.Conflict, "another program listens at %s", address).
+			WithFix("end it if it's the same party, or name another address under [listen]; a demo takes others with --port-base")
+	}
+	return l, err
+}

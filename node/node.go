@@ -272,7 +272,7 @@ const mostStreams = 32
 
 // serveHTTP adds an HTTPS server to the node's work.
 func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handler) error {
-	listener, err := net.Listen("tcp", address)
+	listener, err := listen(address)
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}

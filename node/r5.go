@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -71,7 +70,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 		server.Recheck()
 	})
 	n.revocations.Subscribe(func(revocation.State) { server.Recheck() })
-	listener, err := net.Listen("tcp", c.Listen.R5)
+	listener, err := listen(c.Listen.R5)
 	if err != nil {
 		return fmt.Errorf("listen for calls of other worlds: %w", err)
 	}

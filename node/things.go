@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"carnet"
@@ -137,7 +136,7 @@ func (n *Node) listenMQTT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", n.config.Listen.MQTT)
+	listener, err := listen(n.config.Listen.MQTT)
 	if err != nil {
 		return fmt.Errorf("listen for MQTT: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -132,7 +131,7 @@ func (n *Node) listenLink(ctx context.Context) error {
 	}
 	agent.Connect(server)
 	n.links = server
-	listener, err := net.Listen("tcp", c.Listen.Link)
+	listener, err := listen(c.Listen.Link)
 	if err != nil {
 		return fmt.Errorf("listen for links: %w", err)
 	}
