@@ -65,7 +65,7 @@ func (s *server) readAbroad(ctx context.Context, as carnet.AvatarID, at carnet.P
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return nil, carnet.Errorf(carnet.Forbidden, "%s doesn't let the avatar %s read the avatar %s", at, as, about).
-			WithFix("ask its operator: the reason is in its activity only")
+			WithFix("ask its operator, who sees the reason with 'carnet activity --refused'")
 	default:
 		return nil, carnet.Errorf(carnet.Unavailable, "%s answers %d at the moment", at, answer.StatusCode)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -71,12 +72,14 @@ func (n *Node) examinePeers(e *carnet.Examination) {
 		case peering.Answered:
 			f.Reason, f.Fix = "it has accepted, and the words aren't compared", "compare them ('carnet peer show', 'carnet peer accept')"
 		case peering.Accepted:
-			f.Reason = "it is accepted here, and hasn't confirmed"
+			f.Reason = cmp.Or(n.peers.Trouble(p.Name), "it is accepted here, and hasn't confirmed")
 		case peering.Active:
-			if f.Reason = n.peers.Trouble(p.Name); f.Reason == "" {
+			if f.Reason = n.trouble(p.Name); f.Reason == "" {
 				continue
 			}
-			f.Fix = "see that it runs and can be reached"
+			f.Fix = "see that it runs and can be reached; what goes between the two waits"
+		case peering.Suspended:
+			f.Reason, f.Fix = "it is suspended here: what goes between the two waits", "resume it ('carnet peer resume')"
 		default:
 			continue
 		}

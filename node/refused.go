@@ -22,11 +22,15 @@ func (p peersOf) Trouble(name carnet.PartyID) string {
 	return cmp.Or(p.Registry.Trouble(name), p.node.trouble(name))
 }
 
+// justActive is how long a peering may be active here and not yet at the other side,
+// which then refuses connections, without that being trouble.
+const justActive = 5 * time.Second
+
 // trouble says since when a peer whose peering is active here can't be reached, and
 // how that looks from here: nobody is told more than that by a peer that has
 // suspended or removed the peering (docs/design/peering.md).
 func (n *Node) trouble(name carnet.PartyID) string {
-	if p, err := n.peers.Named(name); err != nil || p.State != peering.Active {
+	if p, err := n.peers.Named(name); err != nil || p.State != peering.Active || time.Since(p.Since) < justActive {
 		return ""
 	}
 	if s, ok := n.senders.Load(name); ok {

@@ -117,7 +117,7 @@ func TestInADemo(t *testing.T) {
 
 	// A second avatar in one world is said to be one.
 	u.does("thing", "map", file, "bobs", "--world=clinic", "--as=operator")
-	if r := u.try("", "thing", "map", file, "bobs", "--world=clinic", "--as=operator"); r.code != 0 || !strings.Contains(r.err, "this is another one") {
+	if r := u.try("", "thing", "map", file, "bobs", "--world=clinic", "--as=operator"); r.code != 0 || !strings.Contains(r.err, "this is another one") || strings.Contains(r.out, "view set bobs/clinic") {
 		t.Errorf("mapped twice: %+v", r)
 	}
 	u.write("no.json", "this is no JSON")

@@ -109,6 +109,14 @@ func TestARefusedPeerSeesThatItIs(t *testing.T) {
 	shows("suspended", refused("gym"), "peer", "show", "gym", hub)
 	shows("suspended", refused("gym"), "peer", "list", hub)
 	u.sees([]string{"link to gym", "down", "gym refuses this party's connections since "}, "status", hub)
+	found := func(what, at string) {
+		t.Helper()
+		if r := u.try("", "doctor", at); r.code != 1 || !strings.Contains(r.out, what) {
+			t.Errorf("doctor finds %+v, want %q", r, what)
+		}
+	}
+	found("gym refuses this party's connections since ", hub)
+	found("it is suspended here", "--access=arena/access.json")
 	u.does("peer", "resume", "watches", "--access=arena/access.json")
 	shows("resumed", fine, "peer", "show", "gym", hub)
 	shows("resumed", fine, "status", hub)

@@ -308,8 +308,10 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	named := fmt.Sprintf("%s/%s", m.Thing, m.World)
 	for _, other := range before.Mappings {
 		if other.World == m.World && !other.Stopped && other.Avatar != m.Avatar {
+			named = m.ID.String() // THING/WORLD is several now
 			fmt.Fprintf(s.err, "%s is avatar %s in %s already; this is another one. To end one: carnet thing unmap MAPPING\n", m.Thing, other.Avatar, m.World)
 		}
 	}
@@ -328,7 +330,7 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 		}
 	}
 	if c.View == "" {
-		_, err := fmt.Fprintf(s.out, "No view was given, so everything is withheld. To give one: carnet thing view set %s/%s --file FILE\n", m.Thing, m.World)
+		_, err := fmt.Fprintf(s.out, "No view was given, so everything is withheld. To give one: carnet thing view set %s --file FILE\n", named)
 		return err
 	}
 	return explain(ctx, s, cl, m.ID)

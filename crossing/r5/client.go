@@ -271,7 +271,7 @@ func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey,
 		return c.read(response.Body)
 	case http.StatusUnauthorized:
 		return got, carnet.Errorf(carnet.Unauthenticated, "%s gives no token for %s of the avatar %s", c.cfg.Peer, use.Action, use.Avatar).
-			WithFix("ask its operator: the reason is in its activity only. Often the mandate has ended, or there is no grant")
+			WithFix("ask its operator, who sees the reason with 'carnet activity --refused'. Often the mandate has ended, or there is no grant")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return got, carnet.Errorf(carnet.Unavailable, "%s gives no token at the moment (%s)", c.cfg.Peer, response.Status)
 	}
