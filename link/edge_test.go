@@ -274,3 +274,59 @@ func TestKeyExchangeIsHybrid(t *testing.T) {
 		t.Errorf("curve %v, version %x, resumed %v", st.CurveID, st.Version, st.DidResume)
 	}
 }
+
+// A sender that doesn't wait is ended at the first frame, or call, beyond what it may have
+// without an answer: the rest would be memory of the receiver's.
+func TestWhoSendsMoreThanItMayIsEnded(t *testing.T) {
+	const window = 3
+	for name, c := range map[string]struct {
+		frames, calls int // sent while the first call is handled
+		want          int // of them are handled
+	}{
+		"frames": {window + 1, 1, window + 1},
+		"calls":  {0, maxCalls + 1, maxCalls},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNet(t, func(c *ServerConfig) { c.Window = window })
+			handled, release := make(chan struct{}, 100), make(chan struct{})
+			n.sink.onCall = func(string, []byte) ([]byte, error) {
+				handled <- struct{}{}
+				<-release
+				return nil, nil
+			}
+			s := n.registered(t)
+			source := newSource(n.hub, n.arena.id, uint64(c.frames), 1)
+			source.incarnation = 1
+			for i := range c.calls {
+				if err := s.write(kindCall, &call{ID: uint64(i + 1), Kind: "bag", Body: []byte{1}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			await(t, "the first call", handled)
+			for range c.frames {
+				f, err := source.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.writeFrame(f.Bytes); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in := n.server.connected("hub")
+			for end := time.Now().Add(20 * time.Second); int(in.frames.Load()) < c.frames || int(in.calls.Load()) < c.calls; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("not everything is read within 20 s")
+				}
+			}
+			close(release)
+			for err := error(nil); err == nil; {
+				_, _, err = s.read()
+			}
+			n.sink.mu.Lock()
+			defer n.sink.mu.Unlock()
+			if len(n.sink.events) != c.want {
+				t.Errorf("%d frames and calls are handled, want %d: %v", len(n.sink.events), c.want, n.sink.events)
+			}
+		})
+	}
+}

@@ -31,6 +31,8 @@ type incoming struct {
 
 	welcomed atomic.Bool // what it is told comes after the welcome
 
+	frames, calls atomic.Int32 // that came and have no answer yet; traces are calls
+
 	mu     sync.Mutex
 	failed error // owned by mu: why ended is closed
 }
@@ -46,8 +48,7 @@ type item struct {
 }
 
 const (
-	maxRun      = 1 << 20 // bytes after which no further frame goes into one Accept: a Sink may have senders take turns by what they bring at once
-	maxWaiting  = 2 * maxCalls
+	maxRun      = 1 << 20     // bytes after which no further frame goes into one Accept: a Sink may have senders take turns by what they bring at once
 	lingerLimit = time.Second // from the failure of a connection to its end, so that the sender can read why
 )
 
@@ -55,7 +56,7 @@ func newIncoming(s *Server, c *conn, peer Peer) *incoming {
 	return &incoming{
 		server: s, conn: c, peer: peer,
 		out:   newOutbox(s.codec),
-		items: make(chan *item, s.Window+maxWaiting),
+		items: make(chan *item, s.Window+maxCalls),
 		ended: make(chan struct{}),
 		left:  make(chan struct{}), silent: make(chan struct{}),
 	}
@@ -151,15 +152,17 @@ func (in *incoming) read() error {
 		select {
 		case <-in.ended:
 			return in.cause()
-		case in.items <- it:
-		default:
-			return carnet.Errorf(carnet.TooLarge, "sender sent more than its window of %d frames and %d calls", in.server.Window, maxCalls)
+		case in.items <- it: // there is room, since each kind is counted
 		}
 	}
 }
 
-// readFrame reads a frame into memory of its own and starts its verification.
+// readFrame reads a frame into memory of its own and starts its verification. What is
+// beyond the window is refused before any memory is taken for it.
 func (in *incoming) readFrame(n int) (*item, error) {
+	if int(in.frames.Add(1)) > in.server.Window {
+		return nil, carnet.Errorf(carnet.TooLarge, "sender sent more than its window of %d frames", in.server.Window)
+	}
 	a := in.server.arrivals.Get().(*Arrival)
 	a.home = &in.server.arrivals
 	if cap(a.Bytes) < n {
@@ -196,6 +199,9 @@ func (in *incoming) readControl(k kind, n int) (*item, error) {
 		return nil, err
 	}
 	it := &item{kind: k}
+	if k != kindPing && in.calls.Add(1) > maxCalls {
+		return nil, carnet.Errorf(carnet.TooLarge, "sender sent more than %d calls and traces without waiting for an answer", maxCalls)
+	}
 	switch k {
 	case kindCall:
 		if err := in.conn.codec.decode(k, body, &it.call); err != nil {
@@ -328,6 +334,7 @@ func (in *incoming) store(ctx context.Context, run []*Arrival) error {
 		stored++
 	}
 	if stored > 0 {
+		in.frames.Add(-int32(stored)) // before the sender hears of it
 		in.out.acknowledge(numbers[stored-1])
 	}
 	if stored == len(run) {
@@ -382,6 +389,7 @@ func (in *incoming) answer(ctx context.Context, m *call) error {
 		told := outside(err)
 		r = reply{ID: m.ID, Code: string(told.Code), Reason: clip(told.Reason, maxReason), Fix: clip(told.Fix, maxFix)}
 	}
+	in.calls.Add(-1)
 	return in.out.message(kindReply, &r)
 }
 
@@ -395,5 +403,6 @@ func (in *incoming) traced(ctx context.Context, m *trace) error {
 	if ok {
 		r.Number, r.Hash, r.Covers = p.Number, p.Hash, p.Covers
 	}
+	in.calls.Add(-1)
 	return in.out.message(kindTraced, &r)
 }
