@@ -20,7 +20,6 @@ import (
 	"crypto/ed25519"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -219,9 +218,9 @@ type server struct {
 	log           *slog.Logger
 	limits        limits
 
-	queries, bundles, live places        // of history, of evidence, and live subscriptions
-	bodies, largeBodies    bodies        // on their way
-	events                 atomic.Uint64 // sent to live subscriptions
+	queries, bundles, live places // of history, of evidence, and live subscriptions
+	bodies, largeBodies    bodies // on their way
+	went                   given
 }
 
 // newServer takes what the party has.

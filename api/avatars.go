@@ -136,6 +136,7 @@ func (s *server) state(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	s.went.read(ctx)
 	out.Withdrawn = strings.Join(slices.DeleteFunc(i.Withdrawn, func(name string) bool {
 		return !slices.ContainsFunc(ms, func(m carnet.Measurement) bool { return m.Name == name })
 	}), ", ")
@@ -176,8 +177,12 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 		return nil, err
 	}
 	out, err := pack(in.Accept, ms)
-	if err != nil || next == 0 {
-		return out, err
+	if err != nil {
+		return nil, err
+	}
+	s.went.read(ctx)
+	if next == 0 {
+		return out, nil
 	}
 	at := time.Unix(0, next).UTC().Format(time.RFC3339Nano)
 	v := url.Values{"from": {at}, "limit": {strconv.Itoa(in.Limit)}}

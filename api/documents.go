@@ -8,6 +8,7 @@ import (
 	"carnet/avatar"
 	"carnet/crossing"
 	"carnet/dpm"
+	"carnet/job"
 	"carnet/ledger"
 	"carnet/policy"
 	"carnet/thing"
@@ -152,7 +153,11 @@ type WorldStatus struct {
 	Statements   uint64 `json:"statements"`
 	Receipts     uint64 `json:"receipts"`
 	Live         int    `json:"live" doc:"Live subscriptions open now."`
-	Events       uint64 `json:"events" doc:"Events that live subscriptions were sent since the start, what they replayed included."`
+	Reads        uint64 `json:"reads" doc:"R4: answers with state or history that people and programs were given since the start."`
+	Events       uint64 `json:"events" doc:"R4: events that live subscriptions of people and programs were sent since the start, what they replayed included."`
+	Exchanged    uint64 `json:"exchanged" doc:"R3: answers and events that avatars of this world were given of others under grants, since the start."`
+
+	DPMs []job.AtDPM `json:"dpms,omitempty" doc:"R6: what goes to the DPMs that jobs were ordered from."`
 
 	Shares []crossing.Link `json:"shares,omitempty" doc:"The other worlds that it gives shares to, or takes them from."`
 }

@@ -26,6 +26,7 @@ type jobs interface {
 	Repeat(ctx context.Context, id carnet.JobID, at carnet.PartyID, within time.Duration) (job.Info, error)
 	Output(context.Context, carnet.JobID) ([]byte, error)
 	PartialOutput(context.Context, carnet.JobID) (job.PartialOutput, error)
+	Traffic() []job.AtDPM
 	modules
 }
 

@@ -308,7 +308,7 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o out
 			if err := o.send(ctx, e); err != nil {
 				return err
 			}
-			s.events.Add(1)
+			s.went.event(r.Context())
 		}
 	})
 	work.Go(func() error {

@@ -83,7 +83,7 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 		return nil, err
 	}
 	st := &WorldStatus{
-		Live: s.live.count(), Events: s.events.Load(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
+		Live: s.live.count(), Reads: s.went.reads.Load(), Events: s.went.events.Load(), Exchanged: s.went.exchanged.Load(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
 		Statements: totals.Statements, Receipts: totals.Receipts,
 	}
 	if s.shares != nil {
@@ -91,6 +91,9 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 		for i := range st.Shares {
 			st.Shares[i].Trouble = s.troubleWith(st.Shares[i].World)
 		}
+	}
+	if s.jobs != nil {
+		st.DPMs = s.jobs.Traffic()
 	}
 	for _, v := range s.world.Avatars() {
 		st.Avatars++

@@ -154,6 +154,7 @@ func (a *Agent) submit(ctx context.Context, h *held, j *Job, p *Peer) error {
 	if err != nil {
 		return err
 	}
+	a.went(j.At, 1, 0)
 	acceptance, err := capsule.OpenAcceptance(said, p.Key)
 	if err == nil && (acceptance.Job != j.ID || acceptance.Order != capsule.Fingerprint(j.Order)) {
 		err = carnet.Errorf(carnet.Tampered, "%s accepts another order than it was brought", j.At)
@@ -182,6 +183,7 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 				return a.change(ctx, h, Event{Kind: Refuse, Code: carnet.CodeOf(err), Why: fmt.Sprintf("%s has lost it, and doesn't take it again: %v", j.At, err)}, nil)
 			}
 			if err == nil {
+				a.went(j.At, 1, 0)
 				err = carnet.Errorf(carnet.Unavailable, "%s had lost it, and has it again", j.At)
 			}
 		}
@@ -228,6 +230,7 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 			if err := p.DPM.PutContent(ctx, j.ID, content); err != nil {
 				return err
 			}
+			a.went(j.At, 1, 0)
 		}
 		if !a.cfg.Now().Before(j.Until) {
 			return nil

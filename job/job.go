@@ -168,6 +168,8 @@ type Agent struct {
 	local chan struct{}
 
 	recheck chan struct{} // policies may have changed
+
+	traffic map[carnet.PartyID]AtDPM // what went to DPMs since the start; guarded by mu
 }
 
 // held is a job with what this process knows of it.

@@ -126,6 +126,7 @@ func (a *Agent) glance(ctx context.Context, h *held, j *Job, p *Peer) error {
 		if err != nil {
 			return err
 		}
+		a.went(j.At, 0, 1)
 		content, err := openPart(key, j, n, sealed)
 		if err != nil {
 			return carnet.Errorf(carnet.Unavailable, "part %d of what it has put out so far doesn't open: %v", n, err)

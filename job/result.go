@@ -201,6 +201,7 @@ func (a *Agent) fetch(ctx context.Context, j *Job, p *Peer, s *dpm.Status, r *ca
 		if err != nil {
 			return key, nil, err
 		}
+		a.went(j.At, 0, 1)
 		content, err := openPart(key, j, n, sealed)
 		if err != nil {
 			return key, nil, lied("part %d of its output: %v", n, err)

@@ -14,6 +14,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/identity"
+	"carnet/node"
 	"carnet/peering"
 )
 
@@ -226,4 +227,110 @@ func TestARemovalIsWholeAfterACrash(t *testing.T) {
 	if _, err := v.hub.client.Invite(ctx, api.NewPeer{Name: "clinic", Scope: []peering.Scope{peering.R1}, Purposes: []string{"care"}, Sensitivity: "public"}); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("a name that was somebody's is given again: %v", err)
 	}
+}
+
+// A peering ends by its terms while its link is live: until the last second it works, then
+// both ends cut it, whoever looks at the clock first, and everything else goes on. It stays
+// over after a restart of either.
+func TestAPeeringEndsByItsTerms(t *testing.T) {
+	t.Parallel()
+	v := makeTown(t, t.TempDir())
+	gym := &party{name: "gym", role: identity.World, config: node.Config{World: node.WorldConfig{Purpose: "training", Sensitivity: "personal+health", CompactEvery: node.Duration(2 * time.Second)}}}
+	gym.config.Store.Kind = "sqlite"
+	v.make(gym)
+	t.Cleanup(func() {
+		if gym.running() {
+			gym.kill(t)
+		}
+	})
+	for _, p := range append(v.parties(), gym) {
+		p.start(t)
+	}
+	for _, p := range append(v.parties(), gym) {
+		v.await(p)
+	}
+	w := v.addWatch()
+	w.send(3)
+	v.quiet()
+
+	// The terms are made last, and hold long enough to see the link work.
+	for _, p := range []*party{v.hub, gym} {
+		if code := p.end(t); code != 0 {
+			t.Fatalf("%s ended with %d", p.name, code)
+		}
+	}
+	offer, err := gym.config.Offers(peering.R1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(25 * time.Second).Truncate(time.Second)
+	offer.NotAfter = end
+	if err := node.Introduce(t.Context(), node.Introduction{Inviter: v.hub.config, Accepter: gym.config, Calls: "gym", Offer: offer}, quietLog()); err != nil {
+		t.Fatal(err)
+	}
+	v.restart(v.hub)
+	v.restart(gym)
+	m := w.mapTo(t.Context(), "gym", `{"properties": {"heart_rate": {}}, "purposes": ["training"]}`)
+	w.mappings["gym"] = m
+	w.send(3)
+	link := gym.config.Listen.Link
+	eventually(t, "gym gets frames", func() bool { return v.received(gym) > 0 })
+	live := v.hub.established(t, link)
+	if len(live) == 0 {
+		t.Fatal("hub isn't connected to gym")
+	}
+	for time.Until(end) > 500*time.Millisecond {
+		if now := v.hub.established(t, link); !maps.Equal(now, live) && time.Until(end) > 0 {
+			t.Fatalf("%s before its end the link is another: %v, was %v", time.Until(end), now, live)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(time.Until(end))
+	eventually(t, "the link is cut", func() bool { return disjoint(live, v.hub.established(t, link)) })
+	had := v.received(gym)
+	w.send(5)
+	eventually(t, "arena gets on", func() bool {
+		for _, l := range v.things().Links {
+			if l.World == "arena" {
+				return l.Up && l.Lag == 0 && l.Waiting == 0
+			}
+		}
+		return false
+	})
+	v.hub.refused(t, link)
+	if now := v.received(gym); now != had {
+		t.Errorf("gym got %d frames after the terms' end", now-had)
+	}
+	agent := v.peerWith(gym, identity.Things)
+	over := func(what string) {
+		t.Helper()
+		for p, peer := range map[*party]carnet.PartyID{v.hub: "gym", gym: agent} {
+			eventually(t, what+": the peering is over", func() bool {
+				is, err := p.client.Peer(t.Context(), peer)
+				return err == nil && is.State == peering.Over
+			})
+		}
+	}
+	over("at its end")
+	for _, p := range []*party{v.hub, gym} {
+		p.kill(t)
+		v.restart(p)
+	}
+	over("after restarts")
+	w.send(2)
+	v.hub.refused(t, link)
+	if now := v.received(gym); now != had {
+		t.Errorf("gym got %d frames after the terms' end and restarts", now-had)
+	}
+	delete(w.mappings, "gym")
+	eventually(t, "all but gym has everything", func() bool { // whose link stays down
+		why := v.unsettled()
+		return why == "" || strings.HasPrefix(why, "the link to gym")
+	})
+	for _, p := range append(v.parties(), gym) {
+		if code := p.end(t); code != 0 {
+			t.Errorf("%s ended with %d", p.name, code)
+		}
+	}
+	v.judgeStores(w)
 }

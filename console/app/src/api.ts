@@ -298,7 +298,7 @@ export interface Status {
   party: string;
   time: string;
   things?: { things: number; policy_version: number; messages: number; sent_frames: number; sent_batches: number; refusals: number; statements: number; receipts: number; links: Link[] };
-  world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number; events?: number; shares?: ShareLink[] };
+  world?: { avatars: number; streams: number; measurements: number; batches: number; frames: number; stretches: number; defects: number; statements: number; receipts: number; live: number; reads?: number; events?: number; exchanged?: number; dpms?: { dpm: string; running: number; handed: number; returned: number }[]; shares?: ShareLink[] };
   depot?: { objects: number; bytes: number; entries: number };
   dpm?: { workers: number; waiting: number; ready: number; leased: number; ended: number; parked: number };
 }

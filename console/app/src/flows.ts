@@ -34,6 +34,7 @@ export interface Flow {
 
 export const devices = "devices";
 export const readers = "people and programs";
+export const neighbours = "its own avatars, of each other";
 
 interface Counter {
   id: string;
@@ -82,8 +83,11 @@ function counters(who: Identity, answers: Answer[]): Counter[] {
         list.push({ id: `${party.name}>${s.world}`, point: "R5", from: party.name, to: s.world, what: "frames", all: s.acked, time });
       }
       list.push({ id: `${party.name}>${readers}`, point: "R4", from: party.name, to: readers, what: "live subscriptions", now: status.world.live, time });
-      // A world that an older program runs doesn't count them.
-      if (status.world.events !== undefined) list.push({ id: `${party.name}>${readers}/events`, point: "R4", from: party.name, to: readers, what: "events", all: status.world.events, time });
+      // A world that an older program runs doesn't count what follows.
+      const { reads, events, exchanged, dpms } = status.world;
+      if (reads !== undefined && events !== undefined) list.push({ id: `${party.name}>${readers}/given`, point: "R4", from: party.name, to: readers, what: "answers and events", all: reads + events, time });
+      if (exchanged !== undefined) list.push({ id: `${party.name}>${neighbours}`, point: "R3", from: party.name, to: neighbours, what: "answers and events", all: exchanged, time });
+      for (const d of dpms ?? []) list.push({ id: `${party.name}>${d.dpm}`, point: "R6", from: party.name, to: d.dpm, what: "sealed pieces", all: d.handed + d.returned, time });
     }
   }
   return list.sort((a, b) => points.indexOf(a.point) - points.indexOf(b.point));
@@ -112,7 +116,7 @@ function ownCounters(agent: string, { things, shares, time }: Own): Counter[] {
   ].filter((c, i, all) => all.findIndex((d) => d.id === c.id) === i);
 }
 
-const points = ["Devices", "R1", "R2", "R4", "R5"];
+const points = ["Devices", "R1", "R2", "R3", "R4", "R5", "R6"];
 
 const kept = 60;
 

@@ -31,7 +31,7 @@ export function Overview({ who }: { who: Identity }) {
       {answers === undefined && <Loading what="the parties" />}
       {answers !== undefined && !asked && <NoStatus answers={answers} who={who} />}
       {asked && (
-        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds." : "Counted by the parties themselves, every two seconds. What avatars of one world read of each other (R3) has no row: they read as people and programs do, and are counted there (R4)."}>
+        <Section title="Over each reference point" note={own ? "Of your own things, every two seconds." : "Counted by the parties themselves, every two seconds. Answers and events are what avatars of one world are given of each other under grants (R3), and people and programs (R4); sealed pieces are the capsules, contents and parts of jobs (R6)."}>
           <Table caption="What goes over each reference point" whole>
             <thead>
               <tr>

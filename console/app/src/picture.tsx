@@ -1,7 +1,7 @@
 // The picture of the parties: who sends what to whom. From left to right, or from
 // top to bottom where it is narrow.
 import type { Identity, Reached } from "./api.ts";
-import { type Answer, devices, type Flow, readers } from "./flows.ts";
+import { type Answer, devices, type Flow, neighbours, readers } from "./flows.ts";
 import { plural, rate } from "./format.ts";
 import { curve, places, type Point } from "./labels.ts";
 
@@ -92,7 +92,7 @@ const straight = (from: Point, to: Point): [Point, Point, Point] => [from, to, t
 
 /** Draws a flow from one party to another, around those between them. */
 function edge(f: Flow, nodes: Node[], across: boolean, width: number, height: number): Edge | undefined {
-  if (f.to === readers) return undefined; // stands at the world
+  if (f.to === readers || f.to === neighbours) return undefined; // stands at the world
   const a = nodes.find((n) => n.name === f.from);
   const b = nodes.find((n) => n.name === f.to);
   if (!a || !b) return undefined;
@@ -159,10 +159,10 @@ export function Picture({ width, who, answers, flows, more }: { width: number; w
   const { nodes, height, across } = layout(width, who, answers, flows);
   const [corner, lower] = across ? [15, 0] : [9, 2]; // of the light, and the name beneath it
   const edges = flows.map((f) => edge(f, nodes, across, width, height)).filter((e) => e !== undefined);
+  // Rates of what is read at a world are in the table alone: there is no room for them.
   const at = flows.filter((f) => f.to === readers && f.now !== undefined).flatMap((flow) => nodes.filter((n) => n.name === flow.from).map((n) => ({ flow, x: n.x, y: n.y + n.h / 2 })));
-  const along = edges.filter((e) => !idle(e.flow));
   const found = places(
-    along.map((e) => ({ way: e.way, w: wide(e.flow, 5), h: tall, best: e.best })),
+    edges.map((e) => ({ way: e.way, w: wide(e.flow, 5), h: tall, best: e.best })),
     [...nodes, ...at.map((l) => ({ ...l, w: wide(l.flow, 6), h: tall }))],
     width,
   );
@@ -190,7 +190,7 @@ export function Picture({ width, who, answers, flows, more }: { width: number; w
           )}
         </g>
       ))}
-      {along.map((e, i) => (
+      {edges.map((e, i) => (
         <Pill key={e.flow.id} flow={e.flow} x={found[i]![0]} y={found[i]![1]} />
       ))}
       {at.map((l) => (
@@ -199,9 +199,6 @@ export function Picture({ width, who, answers, flows, more }: { width: number; w
     </svg>
   );
 }
-
-/** Jobs that aren't there needn't be counted. */
-const idle = (f: Flow): boolean => f.what === "jobs" && f.now === 0;
 
 const point = (f: Flow): string => (f.point === "Devices" ? "" : f.point);
 
