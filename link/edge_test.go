@@ -330,3 +330,18 @@ func TestWhoSendsMoreThanItMayIsEnded(t *testing.T) {
 		})
 	}
 }
+
+// Connections that say nothing don't keep a sender of another address out, however many
+// addresses they come from.
+func TestSilenceElsewhereKeepsNobodyOut(t *testing.T) {
+	n := newNet(t, func(c *ServerConfig) { c.MaxPending = 8 })
+	for i := range 16 { // of four addresses, each with as many as it may have
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%4))}}
+		c, err := d.Dial("tcp", n.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	n.registered(t)
+}

@@ -136,7 +136,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if entered, ok := s.pending.Enter(raw.RemoteAddr()); ok {
+		if entered, ok := s.pending.EnterWaiting(raw.RemoteAddr(), func() { raw.Close() }); ok {
 			connections.Go(func() { s.serve(ctx, raw, entered) })
 		} else {
 			s.Log.Warn("link has too many connections that didn't say hello", "from", raw.RemoteAddr())

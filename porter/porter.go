@@ -12,6 +12,7 @@ package porter
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -22,6 +23,13 @@ type Porter struct {
 	mu     sync.Mutex
 	inside int
 	from   map[netip.Prefix]int
+	idle   []*waiting // those who may be put out, in the order in which they came
+}
+
+// waiting is somebody who has a place until another needs it more.
+type waiting struct {
+	from netip.Prefix
+	out  func()
 }
 
 // New makes a Porter of so many places, of which one address may take some.
@@ -43,9 +51,65 @@ func (p *Porter) Enter(remote net.Addr) (leave func(), ok bool) {
 	return sync.OnceFunc(func() { p.leave(from) }), true
 }
 
+// EnterWaiting is Enter for somebody who hasn't shown yet who they are. When all places
+// are taken, the address that has most of them gives up one, if it has more than this
+// one: out is called for who has waited longest there, and has left then. So those who
+// only wait keep out nobody who comes from somewhere else. leave may be called all the
+// same. out must not call the porter.
+func (p *Porter) EnterWaiting(remote net.Addr, out func()) (leave func(), ok bool) {
+	w := &waiting{network(remote), out}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.from[w.from] >= p.ofOne {
+		return nil, false
+	}
+	if p.inside >= p.all {
+		i := p.dispensable(p.from[w.from])
+		if i < 0 {
+			return nil, false
+		}
+		last := p.idle[i]
+		p.forget(last)
+		last.out()
+	}
+	p.inside++
+	p.from[w.from]++
+	p.idle = append(p.idle, w)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.forget(w)
+	}, true
+}
+
+// dispensable finds who has waited longest at the address that has most places, if it
+// has more than so many; -1: nobody. The caller holds mu.
+func (p *Porter) dispensable(than int) int {
+	found := -1
+	for i, w := range p.idle {
+		if n := p.from[w.from]; n > than {
+			found, than = i, n
+		}
+	}
+	return found
+}
+
+// forget gives a place back, at its first call; the caller holds mu.
+func (p *Porter) forget(w *waiting) {
+	if i := slices.Index(p.idle, w); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+		p.left(w.from)
+	}
+}
+
 func (p *Porter) leave(from netip.Prefix) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.left(from)
+}
+
+// left gives back a place; the caller holds mu.
+func (p *Porter) left(from netip.Prefix) {
 	p.inside--
 	if p.from[from]--; p.from[from] == 0 {
 		delete(p.from, from)

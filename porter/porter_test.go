@@ -3,6 +3,7 @@ package porter
 import (
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 )
@@ -37,6 +38,47 @@ func TestPlaces(t *testing.T) {
 	defer other.Close()
 	enter(pipe.RemoteAddr(), true)
 	if p.inside != 5 || len(p.from) != 3 {
+		t.Errorf("%d are inside, from %v", p.inside, p.from)
+	}
+}
+
+// Who waits at addresses that have many places keeps out nobody of another.
+func TestWhoWaitsLongestMakesRoom(t *testing.T) {
+	p := New(4, 2)
+	var out []string
+	enter := func(name, ip string, want bool) (leave func()) {
+		t.Helper()
+		leave, ok := p.EnterWaiting(from(ip), func() { out = append(out, name) })
+		if ok != want {
+			t.Errorf("%s is let in: %t", name, ok)
+		}
+		return leave
+	}
+	gone := func(want ...string) {
+		t.Helper()
+		if !slices.Equal(out, want) {
+			t.Errorf("put out are %q, want %q", out, want)
+		}
+	}
+	first := enter("first", "192.0.2.1", true)
+	enter("second", "192.0.2.2", true)
+	enter("third", "192.0.2.2", true)
+	last := enter("fourth", "192.0.2.1", true)
+	enter("too many of one address", "192.0.2.1", false)
+	gone()
+	enter("fifth", "192.0.2.3", true)
+	gone("first")
+	enter("sixth", "192.0.2.4", true)
+	gone("first", "second")
+	first() // has left long since
+	enter("of an address that has as many as any", "192.0.2.4", false)
+	enter("seventh", "192.0.2.5", true)
+	gone("first", "second", "third")
+	last()
+	last()
+	enter("eighth", "192.0.2.6", true)
+	gone("first", "second", "third")
+	if p.inside != 4 || len(p.from) != 4 {
 		t.Errorf("%d are inside, from %v", p.inside, p.from)
 	}
 }
