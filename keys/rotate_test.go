@@ -1,8 +1,10 @@
 package keys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -282,6 +284,61 @@ func TestRotationBesideWriters(t *testing.T) {
 	if len(made) < 3*listPage || len(destroyed) < 8 {
 		t.Errorf("%d keys are left and %d were destroyed: nothing was tried", len(made), len(destroyed))
 	}
+}
+
+// TestARotationWaitsForReaders has keys read from the store before a rotation, and
+// unwrapped when it has dropped all of before that is stored.
+func TestARotationWaitsForReaders(t *testing.T) {
+	ctx, old, fresh := t.Context(), newKEK(t), newKEK(t)
+	store, ids := newMemory(), someIDs(8)
+	want, err := create(t, old, store).Make(ctx, ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := Open(ctx, Config{KEK: old, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasRead, goOn, read := make(chan bool), make(chan bool), make(chan error, len(ids))
+	store.got = func() { hasRead <- true; <-goOn }
+	for i, id := range ids {
+		go func() {
+			got, err := table.Get(ctx, id)
+			if err == nil && !bytes.Equal(got, want[i][:]) {
+				err = fmt.Errorf("key %s is another", id)
+			}
+			read <- err
+		}()
+	}
+	for range ids {
+		<-hasRead
+	}
+	done := make(chan error, 1)
+	go func() { done <- table.Rotate(ctx, fresh, nil) }()
+	// It waits once nobody else may begin to read.
+	for waits := false; !waits; runtime.Gosched() {
+		select {
+		case err := <-done:
+			t.Errorf("it is over while keys of before are read: %v", err)
+			done <- err
+			waits = true
+		default:
+			if waits = !table.reading.TryRLock(); !waits {
+				table.reading.RUnlock()
+			}
+		}
+	}
+	close(goOn)
+	for range ids {
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	store.got = nil
+	rotated(t, "beside readers", old, fresh, store, ids, want)
 }
 
 // TestARowThatChangesUnderARotationStays has another process destroy a key, and put it
