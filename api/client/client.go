@@ -14,7 +14,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"carnet"
 	"carnet/api"
@@ -86,9 +88,9 @@ func (c *Client) open(ctx context.Context, method, path, accept string, body any
 	if body != nil {
 		r.Header.Set("Content-Type", typeJSON)
 	}
-	answer, err := c.http().Do(r)
+	answer, err := c.do(r)
 	if err != nil {
-		return nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %s", c.Base, carnet.Unreached(unwrapURL(err).Error())).WithFix("see that the party runs and that the address is right")
+		return nil, err
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer, nil
@@ -99,6 +101,48 @@ func (c *Client) open(ctx context.Context, method, path, accept string, body any
 		return nil, err
 	}
 	return nil, refusal(answer.StatusCode, read)
+}
+
+// Where a party answers 429 it has done nothing, so the call is made again when it
+// says: mostTries times in all, and not where that is longer than longestWait away.
+const (
+	mostTries   = 4
+	longestWait = 10 * time.Second
+)
+
+// do makes a call, whose body can be read again. The caller closes the answer's body.
+func (c *Client) do(r *http.Request) (*http.Response, error) {
+	for tries := 1; ; tries++ {
+		answer, err := c.http().Do(r)
+		if err != nil {
+			return nil, carnet.Errorf(carnet.Unavailable, "%s does not answer: %s", c.Base, carnet.Unreached(unwrapURL(err).Error())).WithFix("see that the party runs and that the address is right")
+		}
+		wait, again := waitOf(answer)
+		if !again || tries == mostTries {
+			return answer, nil
+		}
+		answer.Body.Close()
+		select {
+		case <-r.Context().Done():
+			return nil, fmt.Errorf("wait to call %s again: %w", c.Base, r.Context().Err())
+		case <-time.After(wait):
+		}
+		if r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, fmt.Errorf("call %s again: %w", c.Base, err)
+			}
+		}
+	}
+}
+
+// waitOf says whether an answer asks for the same call later, and when.
+func waitOf(answer *http.Response) (time.Duration, bool) {
+	if answer.StatusCode != http.StatusTooManyRequests {
+		return 0, false
+	}
+	seconds, err := strconv.ParseUint(answer.Header.Get("Retry-After"), 10, 16)
+	wait := time.Duration(seconds) * time.Second
+	return wait, err == nil && wait <= longestWait
 }
 
 // read reads an answer whole.

@@ -102,9 +102,9 @@ func (c *Client) octets(ctx context.Context, method, path string, body []byte, i
 	r.Header.Set("Accept", typeJSON)
 	r.Header.Set("Authorization", "Bearer "+c.Token)
 	r.Header.Set("Content-Type", "application/octet-stream")
-	answer, err := c.http().Do(r)
+	answer, err := c.do(r)
 	if err != nil {
-		return carnet.Errorf(carnet.Unavailable, "%s does not answer: %s", c.Base, carnet.Unreached(unwrapURL(err).Error())).WithFix("see that the party runs and that the address is right")
+		return err
 	}
 	defer answer.Body.Close()
 	read, err := c.read(answer)
