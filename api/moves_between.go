@@ -1,8 +1,10 @@
 package api
 
 import (
+	"crypto/ed25519"
 	"net/http"
 	"reflect"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
@@ -95,6 +97,26 @@ func (b between) describeRegister(at string) {
 		body(reflect.TypeFor[register.Petition](), "Petition", register.Petition{Want: register.Ask, Order: exampleToken}), decided)
 }
 
+// exampleManifest is a manifest of one stretch, as it goes over the wire.
+func exampleManifest(stretch avatar.MovedStretch) string {
+	m := avatar.Manifest{
+		Version: 1, Crossing: exampleCrossing, Avatar: exampleAvatar, Title: "Runner 7", Created: time.Unix(1_795_910_460, 0).UTC(),
+		Streams: []avatar.MovedStream{{
+			Stream:    stretch.Stream,
+			Origin:    avatar.Origin{World: "arena", Ledger: "vault", LedgerKey: "vault.example/ledger+00000000+AA", Sender: "hub", Audience: "arena", Key: make([]byte, ed25519.PublicKeySize)},
+			NextBatch: 1, NextFirst: 1, Measurements: 1, Batches: 1,
+		}},
+		Stretches: []avatar.MovedStretch{stretch},
+		Keys:      []avatar.MovedKey{{Stream: stretch.Stream, NotAfter: time.Unix(1_798_588_800, 0).UTC()}},
+		State:     []avatar.MovedValue{{Name: "heart_rate", Stream: stretch.Stream, Time: 1_795_910_400_000_000_000}},
+	}
+	text, err := m.Marshal()
+	if err != nil { // of the program's own values
+		panic(err)
+	}
+	return string(text)
+}
+
 // describeMoves describes what a source serves its target. add adds an operation of R5.
 func (b between) describeMoves(add func(huma.Operation, identity.Action), told func(status, description string) map[string]*huma.Response) {
 	avatarID := pathParam("id", "This world's avatar, which is to move.", exampleAvatar.String())
@@ -119,7 +141,7 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	order := move.SignedOrder{Order: exampleToken, Terms: []byte(`{}`)}
 	stretch := avatar.MovedStretch{
 		Fingerprint: carnet.FingerprintOf([]byte(exampleObject)), Size: len(exampleObject), Stream: carnet.StreamID(exampleAvatar), Class: carnet.Month,
-		Batches: 1, Measurements: 1, NextNumber: 1,
+		Batches: 1, Measurements: 1, NextNumber: 1, FromMinute: 29_931_840, ToMinute: 29_931_840, Received: 1_795_910_400_250_000_000,
 	}
 	op("offer-move", http.MethodPut, "", "Offers the owner's order, and lists the streams that there are. Nothing changes for the avatar. Without a token: {order, terms, decision}, once the registrar has decided; what is asked of that crossing then needs none, either.",
 		text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order), text(reflect.TypeFor[move.Standing](), "MoveStanding", move.Standing{State: move.Offered, Streams: []avatar.MovedStream{}}))
@@ -130,7 +152,9 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 		text(reflect.TypeFor[avatar.MovedStretch](), "MovedStretch", stretch), octets("A stretch and its proof."))
 	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",
 		octets("An announcement (docs/design/seal.md)."), text(reflect.TypeFor[move.Freezing](), "MoveFreezing", move.Freezing{Release: exampleToken, Size: 400, Bags: [][]byte{[]byte("key bag")}}))
-	op("get-manifest", http.MethodGet, "/manifest", "The manifest that was released.", nil, octets("JSON in the one form whose hash is signed."))
+	released := octets("JSON in the one form whose hash is signed.")
+	released[typeObject].Example = exampleManifest(stretch)
+	op("get-manifest", http.MethodGet, "/manifest", "The manifest that was released.", nil, released)
 	op("get-order", http.MethodGet, "/order", "The owner's order by which something has gone to the caller, without a token: for a target whose store is from before it came.", nil, text(reflect.TypeFor[move.SignedOrder](), "SignedOrder", order))
 	op("tell-decision", http.MethodPost, "/decision", "Tells what the registrar decided, without a token. The source says when it has deleted what moved.",
 		text(reflect.TypeFor[move.Decided](), "MoveDecided", move.Decided{SignedOrder: order, Decision: exampleToken}), text(reflect.TypeFor[move.Left](), "MoveLeft", move.Left{State: move.Gone, Departure: exampleToken}))

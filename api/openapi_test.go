@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"carnet/avatar"
 	"carnet/policy"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -92,6 +93,12 @@ func TestTheDocumentIsTrue(t *testing.T) {
 				for status, answer := range find(op.doc, "responses").(map[string]any) {
 					if example := find(answer, "content", "application/json", "example"); example != nil {
 						check(t, op.id+"'s example of an answer", schemas(op.path, op.method, "responses", status, "content", "application/json", "schema"), marshal(t, example))
+					}
+				}
+				if op.id == "get-manifest" {
+					text, _ := find(op.doc, "responses", "200", "content", "application/octet-stream", "example").(string)
+					if m, err := avatar.ParseManifest([]byte(text)); err != nil || len(m.Stretches) != 1 {
+						t.Errorf("%s has the example %q: %v", op.id, text, err)
 					}
 				}
 				continue
