@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"carnet"
 	"carnet/avatar"
@@ -60,11 +61,29 @@ func damaged(file, format string, args ...any) error {
 	return carnet.Errorf(carnet.Tampered, file+" "+format, args...).WithFix("use another copy of the passport; carnet verify says what is damaged")
 }
 
-// readSmall reads a file of at most so many bytes.
-func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+// open opens one of a passport's files, which came from somebody else: to open what
+// isn't a regular file, or to read it, could wait for ever.
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read passport: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = damaged(filepath.Base(path), "is not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// readSmall reads a file of at most so many bytes.
+func readSmall(path string, limit int64) ([]byte, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
@@ -80,14 +99,14 @@ func readSmall(path string, limit int64) ([]byte, error) {
 // Pieces hands over each stretch with its proof, in the manifest's order. The bytes of
 // the stretch have its fingerprint; the proof is for the reader to check.
 func (p *Passport) Pieces(do func(m avatar.MovedStretch, body, proof []byte) error) error {
-	stretches, err := os.Open(filepath.Join(p.dir, FileStretches))
+	stretches, err := open(filepath.Join(p.dir, FileStretches))
 	if err != nil {
-		return fmt.Errorf("read passport: %w", err)
+		return err
 	}
 	defer stretches.Close()
-	proofs, err := os.Open(filepath.Join(p.dir, FileProofs))
+	proofs, err := open(filepath.Join(p.dir, FileProofs))
 	if err != nil {
-		return fmt.Errorf("read passport: %w", err)
+		return err
 	}
 	defer proofs.Close()
 	for i := range p.Manifest.Stretches {
@@ -112,9 +131,9 @@ func (p *Passport) Pieces(do func(m avatar.MovedStretch, body, proof []byte) err
 
 // Bags reads the key bags.
 func (p *Passport) Bags() (bags [][]byte, err error) {
-	f, err := os.Open(filepath.Join(p.dir, FileKeys))
+	f, err := open(filepath.Join(p.dir, FileKeys))
 	if err != nil {
-		return nil, fmt.Errorf("read passport: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	for len(bags) < MaxBags {
