@@ -99,6 +99,10 @@ type HeadsRequest struct {
 	After StreamID `json:"after"` // zero: from the first on
 }
 
+// MaxHeads is how many streams a receiver may say it has of one sender: it decides how
+// much memory the sender takes for them.
+const MaxHeads = 1 << 19
+
 // HeadsPage is some of a sender's stream heads, in order of their ids.
 type HeadsPage struct {
 	Heads []StreamHead `json:"heads"`

@@ -316,20 +316,26 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o out
 		defer every.Stop()
 		removed := s.removed()
 		for {
-			ping := false
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-every.C:
-				ping = true
 			case <-removed:
 				removed = s.removed()
 			}
 			if err := s.recheck(r); err != nil {
 				return err
 			}
-			if !ping {
-				continue
+		}
+	})
+	work.Go(func() error { // apart, since it waits for the answer
+		every := time.NewTicker(s.limits.ping)
+		defer every.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-every.C:
 			}
 			if err := o.ping(ctx); err != nil {
 				return err

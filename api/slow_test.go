@@ -255,3 +255,37 @@ func TestOnlySoManySubscriptions(t *testing.T) {
 	})
 	follow(t, c, m.Avatar, new(string), 1)
 }
+
+// Who lets pings wait isn't looked at any later for that: its subscription ends with its
+// token.
+func TestATokenTakenAwayFromWhoAnswersNoPing(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 0))
+	s.arrived(m.Avatar, 1)
+	var revoked atomic.Bool
+	valid := func(token string) (api.Principal, bool) {
+		p, ok := tokens(token)
+		return p, ok && (!revoked.Load() || token != "reader-token")
+	}
+	h, err := api.NewHasty(api.Config{Party: "arena", World: s.world, Tokens: valid, Guard: guard(t, s.records), Live: 1, LiveOfToken: 1, Log: quiet()}, 5*time.Millisecond, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h) // whose sockets hold pings
+	defer server.Close()
+	conn, _, err := websocket.Dial(t.Context(), server.URL+"/v1/avatars/"+m.Avatar.String()+"/live?after=", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer reader-token"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if _, _, err := conn.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // a ping is out by now, and nobody answers it
+	revoked.Store(true)
+	s.eventually("the subscription ends", func() bool {
+		st, err := (&client.Client{Base: server.URL, Token: "operator-token", HTTP: server.Client()}).Status(t.Context())
+		return err == nil && st.World.Live == 0
+	})
+}

@@ -588,7 +588,7 @@ func (s *Source) sign(b *building) (wire []byte, ok bool, err error) {
 	if err := s.frame.Sign(s.to.Key, header, b.batches); err != nil {
 		return nil, false, err
 	}
-	sent := sentFrame{number: header.Number, hash: s.frame.Hash(), heads: b.heads, marks: b.marks, statements: []ledger.Statement{{
+	sent := sentFrame{incarnation: header.Incarnation, number: header.Number, hash: s.frame.Hash(), heads: b.heads, marks: b.marks, statements: []ledger.Statement{{
 		Kind: ledger.SentRoot, Time: header.Time, Who: a.Party, Peer: s.to.Party, Frame: header.Number, Root: s.frame.Root, Header: s.frame.Hash(),
 		PolicyVersion: b.version,
 	}}}

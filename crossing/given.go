@@ -124,6 +124,10 @@ func (a *Agent) keepGiven(ctx context.Context, all []given, statements []ledger.
 	defer a.mu.Unlock()
 	for _, g := range all {
 		g.version++
+		g.paused, g.ceased = false, time.Time{}
+		if now := a.given[g.ID]; now != nil { // it may have ceased while this was being stored
+			g.paused, g.ceased = now.paused, now.ceased
+		}
 		a.given[g.ID] = &g
 	}
 	a.changes.Add(1)
@@ -157,7 +161,6 @@ func (a *Agent) Give(ctx context.Context, q Question, p Permit) (Answer, error) 
 	}
 	if had != nil {
 		g.From, g.Again, g.Begun, g.version = had.From, had.Again, had.Begun, had.version
-		g.ceased = had.ceased // an end under way isn't taken back
 	} else {
 		if err := a.mayHaveOneMore(p); err != nil {
 			return Answer{}, err
@@ -274,6 +277,9 @@ func (a *Agent) stopGiving(ctx context.Context, ids []carnet.ShareID, by string,
 	for _, id := range ids {
 		if had := a.given[id]; had.End == nil {
 			g := *had
+			if g.ceased.IsZero() { // it was given after it was to cease
+				g.ceased = a.Now()
+			}
 			g.End = &End{g.ceased.UTC(), by, why(id)}
 			ends = append(ends, g)
 			statements = append(statements, ledger.Statement{

@@ -111,10 +111,11 @@ type Source struct {
 // sentFrame is what is known of a frame that isn't acknowledged, and what is kept of
 // it once it is.
 type sentFrame struct {
-	number     uint64
-	hash       carnet.Fingerprint
-	statements []ledger.Statement
-	marks      []mark
+	incarnation uint64
+	number      uint64
+	hash        carnet.Fingerprint
+	statements  []ledger.Statement
+	marks       []mark
 
 	wire  []byte // of one that went over the link
 	of    []carnet.ShareID
@@ -266,10 +267,10 @@ func (s *Source) Resume(ctx context.Context, at link.Resume) error {
 	s.takeBack()
 	s.close()
 	s.mu.Lock()
-	done := stored(s.sent, at.Last)
-	s.sent, s.demands, s.renewed = nil, make(map[carnet.StreamID]bool), nil
+	done := append(s.done, stored(s.sent, at.Last)...)
+	s.sent, s.done, s.demands, s.renewed = nil, nil, make(map[carnet.StreamID]bool), nil
 	s.mu.Unlock()
-	if err := s.keepLink(ctx, linkDocument{at.Incarnation, at.Last.Number}, done); err != nil {
+	if err := s.keepLink(ctx, &linkDocument{at.Incarnation, at.Last.Number}, done); err != nil {
 		return err
 	}
 	s.reception, s.incarnation, s.number, s.parent, s.maxFrame = reception, at.Incarnation, at.Last.Number, at.Last.Hash, at.MaxFrame
@@ -324,11 +325,24 @@ func (s *Source) close() {
 	s.begunAll, s.filling = false, false
 }
 
-// keepLink stores what is known of the link, with what was acknowledged.
-func (s *Source) keepLink(ctx context.Context, d linkDocument, done []sentFrame) error {
+// keepLink stores what is known of the link, with what was acknowledged: begun is what a
+// connection begins with, nil where one goes on. What can't be stored now is done yet.
+func (s *Source) keepLink(ctx context.Context, begun *linkDocument, done []sentFrame) (err error) {
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
-	kept := []avatar.Kept{{Kind: kindLink, ID: string(s.to.Party), Version: s.linkVersion + 1, Body: d}}
+	defer func() {
+		if err != nil && len(done) > 0 {
+			s.mu.Lock()
+			s.done = append(done, s.done...)
+			s.mu.Unlock()
+			s.Acked(0) // try again
+		}
+	}()
+	d := begun
+	if d == nil {
+		d = s.goesOn(done)
+	}
+	kept := []avatar.Kept{{Kind: kindLink, ID: string(s.to.Party), Version: s.linkVersion + 1, Body: *d}}
 	var statements []ledger.Statement
 	changed := make(map[carnet.ShareID]bool)
 	for i := range done {
@@ -358,6 +372,20 @@ func (s *Source) keepLink(ctx context.Context, d linkDocument, done []sentFrame)
 	s.known = link.Known{Incarnation: d.Incarnation, Number: d.Acked}
 	s.mu.Unlock()
 	return nil
+}
+
+// goesOn is the link's document once frames are done: those of a connection before don't
+// say where the taker stands in this one.
+func (s *Source) goesOn(done []sentFrame) *linkDocument {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &linkDocument{s.known.Incarnation, s.known.Number}
+	for _, f := range done {
+		if f.incarnation == d.Incarnation {
+			d.Acked = max(d.Acked, f.number)
+		}
+	}
+	return d
 }
 
 // Acked implements link.Source.
@@ -437,21 +465,13 @@ const keepEvery = 50 * time.Millisecond
 
 func (s *Source) keepDone(ctx context.Context) error {
 	s.mu.Lock()
-	done, d := s.done, linkDocument{s.known.Incarnation, s.known.Number}
+	done := s.done
 	s.done = nil
 	s.mu.Unlock()
 	if len(done) == 0 {
 		return nil
 	}
-	d.Acked = max(d.Acked, done[len(done)-1].number)
-	err := s.keepLink(ctx, d, done)
-	if err != nil {
-		s.mu.Lock()
-		s.done = append(done, s.done...)
-		s.mu.Unlock()
-		s.Acked(0) // try again
-	}
-	return err
+	return s.keepLink(ctx, nil, done)
 }
 
 // ask asks the taker where this world's streams stand there. What it answers wrongly
@@ -477,6 +497,9 @@ func (s *Source) ask(ctx context.Context) (map[carnet.StreamID]carnet.StreamHead
 				return nil, carnet.Errorf(carnet.Unavailable, "the stream heads of %s are out of order", s.to.Party)
 			}
 			heads[h.Stream], after = h, h.Stream
+		}
+		if len(heads) > carnet.MaxHeads {
+			return nil, carnet.Errorf(carnet.Unavailable, "%s says that it has more than %d streams", s.to.Party, carnet.MaxHeads)
 		}
 		more = page.More && len(page.Heads) > 0
 	}

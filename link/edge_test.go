@@ -345,3 +345,67 @@ func TestSilenceElsewhereKeepsNobodyOut(t *testing.T) {
 	}
 	n.registered(t)
 }
+
+// stuck is a source that waits for what its receiver doesn't answer.
+type stuck struct{ *memSource }
+
+func (s stuck) Resume(ctx context.Context, _ Resume) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A receiver that tells much before it lets the source begin is left: what it tells is kept
+// until then.
+func TestReceiverThatTellsTooMuchAtFirst(t *testing.T) {
+	arena, hub := newParty(t, "arena"), newParty(t, "hub")
+	codec, err := newCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := NewSender(SenderConfig{
+		Self: hub.id, Certificate: hub.cert, Source: stuck{newSource(hub, arena.id, 3, 1)},
+		Peer: Peer{Party: arena.id, Address: l.Addr().String(), Pin: arena.pin}, MinBackoff: time.Hour, MaxBackoff: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	raw, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	sock := newSocket(raw, 10*time.Second)
+	c := &conn{codec: codec, sock: sock, tls: tls.Server(sock, tlsConfig(arena.cert, func([32]byte) bool { return true }))}
+	for _, say := range []func() error{
+		c.tls.Handshake,
+		func() error { return c.write(kindGreeting, &greeting{Version: version}) },
+		func() error { _, _, err := c.read(); return err },
+		func() error { return c.write(kindWelcome, &welcome{Incarnation: 1, MaxFrame: 1000, Window: 1}) },
+	} {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := 0
+	for ; told < 100 && s.Status().LastError == ""; told++ {
+		if err := c.write(kindNotify, &notify{Kind: "demand", Body: make([]byte, 100_000)}); err != nil {
+			break
+		}
+	}
+	await := func() bool { return strings.Contains(s.Status().LastError, "bytes at the beginning of the connection") }
+	for until := time.Now().Add(10 * time.Second); !await() && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	if !await() {
+		t.Errorf("after %d times 100 kB the sender says %q", told, s.Status().LastError)
+	}
+}

@@ -27,9 +27,10 @@ type outgoing struct {
 	waiting map[uint64]chan answer // owned by mu
 	failed  error                  // owned by mu: why ended is closed
 
-	noticing sync.Mutex // held while the source is told; before mu
-	resumed  bool       // owned by noticing
-	early    []notify   // owned by noticing: what came before that
+	noticing  sync.Mutex // held while the source is told; before mu
+	resumed   bool       // owned by noticing
+	early     []notify   // owned by noticing: what came before that
+	earlySize int        // of their bodies
 }
 
 // maxCalls is how many calls and traces of a connection may be without an answer,
@@ -95,12 +96,16 @@ func (o *outgoing) exchange(ctx context.Context, w welcome) error {
 // pump moves the source to what the receiver has, then sends its frames.
 func (o *outgoing) pump(ctx context.Context, w welcome) error {
 	source := o.sender.Source
-	if err := source.Resume(ctx, Resume{
+	resuming, done := context.WithTimeout(ctx, resumeWithin)
+	defer done()
+	if err := source.Resume(resuming, Resume{
 		Incarnation:  w.Incarnation,
 		Last:         Position{w.Number, w.Hash, w.Covers},
 		MaxFrame:     w.MaxFrame,
 		Announcement: w.Announcement,
-	}); err != nil {
+	}); err != nil && resuming.Err() != nil && ctx.Err() == nil {
+		return carnet.Errorf(carnet.Unavailable, "resume source at frame %d: peer %s made it take more than %s", w.Number, o.sender.Peer.Party, resumeWithin)
+	} else if err != nil {
 		return sourceError{fmt.Errorf("resume source at frame %d: %w", w.Number, err)}
 	}
 	o.noticeEarly()
@@ -199,8 +204,13 @@ func (o *outgoing) handle(k kind, body []byte) error {
 	return carnet.Errorf(carnet.Malformed, "peer sent a message of type %d out of place", k)
 }
 
-// maxEarly bounds what a receiver may tell a source before that is resumed.
-const maxEarly = 1 << 16
+// What a receiver may tell a source before that is resumed, and how long it may take
+// over the source's questions.
+const (
+	maxEarly     = 1 << 16
+	maxEarlySize = 1 << 20 // bytes
+	resumeWithin = 2 * time.Minute
+)
 
 // notice tells the source what the receiver said, once it is resumed.
 func (o *outgoing) notice(m notify) error {
@@ -209,10 +219,10 @@ func (o *outgoing) notice(m notify) error {
 	switch {
 	case o.resumed:
 		o.sender.Source.Notice(m.Kind, m.Body)
-	case len(o.early) >= maxEarly:
-		return carnet.Errorf(carnet.TooLarge, "peer told more than %d things at the beginning of the connection", maxEarly)
+	case len(o.early) >= maxEarly || o.earlySize+len(m.Body) > maxEarlySize:
+		return carnet.Errorf(carnet.TooLarge, "peer told more than %d things or %d bytes at the beginning of the connection", maxEarly, maxEarlySize)
 	default:
-		o.early = append(o.early, m)
+		o.early, o.earlySize = append(o.early, m), o.earlySize+len(m.Body)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func tlsConfig(cert tls.Certificate, allowed func(pin [32]byte) bool) *tls.Confi
 			}
 			if len(state.PeerCertificates) == 0 || !allowed(PinOf(state.PeerCertificates[0])) {
 				return carnet.Errorf(carnet.Unauthenticated, "the peer's TLS key is not the one this party is peered with").
-					WithFix("compare the pins in both parties' peer files")
+					WithFix("see with 'carnet peer list' whether both sides still have the peering, and with which keys ('carnet peer show')")
 			}
 			return nil
 		},

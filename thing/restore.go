@@ -143,7 +143,9 @@ func (s *sender) heads(ctx context.Context) (heads []carnet.StreamHead, err erro
 		if n := len(page.Heads); page.More && (n == 0 || bytes.Compare(page.Heads[n-1].Stream[:], r.After[:]) <= 0) {
 			return nil, carnet.Errorf(carnet.Malformed, "the world's stream heads have no end")
 		}
-		heads = append(heads, page.Heads...)
+		if heads = append(heads, page.Heads...); len(heads) > carnet.MaxHeads {
+			return nil, carnet.Errorf(carnet.Unavailable, "the world says that it has more than %d streams", carnet.MaxHeads)
+		}
 	}
 	return heads, nil
 }

@@ -113,7 +113,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 					return nil
 				}
 				return carnet.Errorf(carnet.Unauthenticated, "the other side's TLS key is not that of %s", cfg.Peer).
-					WithFix("compare the pins in both parties' peer files")
+					WithFix("see with 'carnet peer list' whether both sides still have the peering, and with which keys ('carnet peer show')")
 			},
 		},
 		DialContext: cfg.Dial, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute,

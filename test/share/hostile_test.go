@@ -2,8 +2,10 @@ package share_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -81,6 +83,33 @@ func TestShareWithAStrangeTaker(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A taker whose streams have no end is asked no more than so many.
+func TestShareWithATakerOfEndlessStreams(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	p.citadel.stop()
+	asked := 0
+	p.instead = func(sink crossing.Sink) link.Sink {
+		return &strange{Sink: sink, answer: func(kind string) ([]byte, error, bool) {
+			page := carnet.HeadsPage{More: true}
+			for i := range 1 << 12 {
+				var id carnet.StreamID
+				binary.BigEndian.PutUint64(id[:], uint64(asked<<12+i+1))
+				page.Heads = append(page.Heads, carnet.StreamHead{Stream: id})
+			}
+			body, err := json.Marshal(page)
+			if kind == carnet.CallHeads {
+				asked++
+			}
+			return body, err, kind == carnet.CallHeads
+		}}
+	}
+	p.start(p.citadel)
+	p.hub.open(p.arena, &p.theirs)
+	p.eventually("arena stops asking", func() bool {
+		return strings.Contains(p.sender.Status().LastError, fmt.Sprintf("more than %d streams", carnet.MaxHeads))
+	})
 }
 
 // A giver that says what it may not gets a refusal, and leaves nothing behind.
