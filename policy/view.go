@@ -64,7 +64,7 @@ func (v View) Enforced() error {
 	for _, place := range storePlaces {
 		if !v.MayStore(place) {
 			return carnet.Errorf(carnet.Malformed, "the view says where data may be kept, without %s, and nothing enforces that yet", place).
-				WithFix("leave store out, and out of the view what may not be kept at the world and, sealed, at its depot")
+				WithFix("leave store out, and out of the view what may not be kept at the world; what may be at a depot is the avatar's policy: carnet owner policy set")
 		}
 	}
 	return nil
