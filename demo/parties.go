@@ -178,12 +178,17 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 	}
 	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file(), "--log-level", levelOf(log).String())
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is the demo's: its parties end once it has looked at them
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%s ended: %w", p.name, err)
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s ended before the demo did", p.name)
 	}
-	return nil
+	return fmt.Errorf("%s ended: %w", p.name, err)
 }
 
 func (p *party) runHere(ctx context.Context, log *slog.Logger) error {

@@ -189,6 +189,23 @@ func (u user) marksWhatNobodyGives(f *access.File, watch string) {
 	}
 }
 
+// A terminal sends Ctrl-C to every process of a demo: its parties go on until the demo has
+// looked at what they hold.
+func TestCtrlCOfADemoOfProcesses(t *testing.T) {
+	u := newUser(t)
+	cmd := u.command("demo", "--processes", "--data=d", "--for=10m")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell does
+	demo := u.started(cmd)
+	demo.says(demo.err, "everything about this demo")
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	demo.code()
+	if all := strings.Join(demo.out.all(), "\n"); !strings.Contains(all, "0 lost, 0 doubled, 0 too many") {
+		t.Errorf("the demo ended with %s", all)
+	}
+}
+
 func TestRefusalsAreShownByReason(t *testing.T) {
 	shown := byCode([]thing.Refusal{
 		{Code: carnet.TooOld, Reason: "measured at 12:00"}, {Code: carnet.WrongUnit, Reason: "in miles"}, {Code: carnet.TooOld, Reason: "measured at 11:00"},

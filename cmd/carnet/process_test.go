@@ -119,7 +119,13 @@ type process struct {
 // starts starts a command that ends when it is told to, or with the test.
 func (u user) starts(args ...string) *process {
 	u.t.Helper()
-	p := &process{u: u, name: strings.Join(args, " "), cmd: u.command(args...)}
+	return u.started(u.command(args...))
+}
+
+// started starts a command that lasts.
+func (u user) started(cmd *exec.Cmd) *process {
+	u.t.Helper()
+	p := &process{u: u, name: strings.Join(cmd.Args[1:], " "), cmd: cmd}
 	out, err1 := p.cmd.StdoutPipe()
 	errs, err2 := p.cmd.StderrPipe()
 	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
@@ -142,6 +148,11 @@ func (p *process) stop(s syscall.Signal) int {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.u.t.Fatal(err)
 	}
+	return p.code()
+}
+
+// code waits for the end and returns the exit code.
+func (p *process) code() int {
 	<-p.out.ended
 	<-p.err.ended
 	p.cmd.Wait()
