@@ -176,12 +176,17 @@ func (p *party) run(ctx context.Context, program string, log *slog.Logger) error
 	if program == "" {
 		return p.runHere(ctx, log)
 	}
-	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file(), "--log-level", levelOf(log).String())
+	cmd := exec.CommandContext(ctx, program, string(p.role), "--config", p.file(), "--log-level", levelOf(log).String(), "--while-input")
+	input, err := cmd.StdinPipe() // ends with this process
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	defer input.Close()
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is the demo's: its parties end once it has looked at them
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return nil

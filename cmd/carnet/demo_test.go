@@ -206,6 +206,17 @@ func TestCtrlCOfADemoOfProcesses(t *testing.T) {
 	}
 }
 
+// A demo that is killed leaves no party behind.
+func TestAKilledDemoOfProcesses(t *testing.T) {
+	u := newUser(t)
+	demo := u.starts("demo", "--processes", "--data=d", "--for=10m")
+	demo.says(demo.err, "everything about this demo")
+	// Parties have its standard error, which ends once they have.
+	if code := demo.stop(syscall.SIGKILL); code != -1 {
+		t.Errorf("it ended with %d", code)
+	}
+}
+
 func TestRefusalsAreShownByReason(t *testing.T) {
 	shown := byCode([]thing.Refusal{
 		{Code: carnet.TooOld, Reason: "measured at 12:00"}, {Code: carnet.WrongUnit, Reason: "in miles"}, {Code: carnet.TooOld, Reason: "measured at 11:00"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/pprof"
@@ -20,6 +21,8 @@ type serving struct {
 
 	// CPUProfile is for make bench.
 	CPUProfile string `name:"cpuprofile" hidden:"" type:"path" help:"Write a CPU profile there."`
+	// WhileInput is for a demo, whose parties end with it, however it ends.
+	WhileInput bool `hidden:"" help:"End when standard input does."`
 }
 
 type thingsCommand struct{ serving }
@@ -53,6 +56,8 @@ func (c serving) serve(ctx context.Context, s streams, role identity.Role) error
 	if err != nil {
 		return err
 	}
+	ctx, end := c.lasting(ctx, s)
+	defer end()
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))
 	err = errors.Join(runParty(ctx, config, log), stop())
 	switch {
@@ -62,6 +67,18 @@ func (c serving) serve(ctx context.Context, s streams, role identity.Role) error
 		return nil
 	}
 	return err
+}
+
+// lasting is how long the party runs.
+func (c serving) lasting(ctx context.Context, s streams) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	if c.WhileInput {
+		go func() {
+			_, _ = io.Copy(io.Discard, s.in) // an input that can't be read has ended
+			stop()
+		}()
+	}
+	return ctx, stop
 }
 
 // profile begins a CPU profile, if one is wanted; stop ends it.
