@@ -105,7 +105,7 @@ type outlet interface {
 	send(ctx context.Context, e event) error
 	// begin tells a cursor without an event: where the subscription begins.
 	begin(ctx context.Context, cursor string) error
-	// ping fails when the subscriber is gone.
+	// ping fails when the subscriber is gone. It waits for no answer.
 	ping(ctx context.Context) error
 }
 
@@ -316,26 +316,20 @@ func (s *server) pump(ctx context.Context, r *http.Request, sub *watching, o out
 		defer every.Stop()
 		removed := s.removed()
 		for {
+			ping := false
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-every.C:
+				ping = true
 			case <-removed:
 				removed = s.removed()
 			}
 			if err := s.recheck(r); err != nil {
 				return err
 			}
-		}
-	})
-	work.Go(func() error { // apart, since it waits for the answer
-		every := time.NewTicker(s.limits.ping)
-		defer every.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-every.C:
+			if !ping {
+				continue
 			}
 			if err := o.ping(ctx); err != nil {
 				return err
@@ -399,7 +393,8 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 		return
 	}
 	defer conn.CloseNow()
-	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame}
+	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame, pong: make(chan error, 1)}
+	o.pong <- nil
 	// CloseRead ends its context when the subscriber closes, or says anything.
 	// The end of a grant ends the pump, and leaves the connection to say so.
 	pumping, stop := context.WithCancel(conn.CloseRead(r.Context()))
@@ -473,7 +468,8 @@ type webSocket struct {
 	conn     *websocket.Conn
 	cbor     bool
 	patience time.Duration
-	frame    []byte // send's
+	frame    []byte     // send's
+	pong     chan error // what came of the last ping, once that is known; nil before the first
 }
 
 func (o *webSocket) send(ctx context.Context, e event) (err error) {
@@ -497,10 +493,22 @@ func (o *webSocket) begin(ctx context.Context, cursor string) error {
 	return o.send(ctx, event{cursor: cursor})
 }
 
+// ping fails if there was no answer to the one before.
 func (o *webSocket) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, o.patience)
-	defer cancel()
-	return o.conn.Ping(ctx)
+	select {
+	case err := <-o.pong:
+		if err != nil {
+			return err
+		}
+	default:
+		return nil // its answer is waited for yet
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.patience)
+	go func() { // it ends with the connection at the latest
+		defer cancel()
+		o.pong <- o.conn.Ping(ctx)
+	}()
+	return nil
 }
 
 // appendFrameJSON appends {"cursor": …, "pack": [SenML]}. A cursor is base64url,

@@ -409,3 +409,49 @@ func TestReceiverThatTellsTooMuchAtFirst(t *testing.T) {
 		t.Errorf("after %d times 100 kB the sender says %q", told, s.Status().LastError)
 	}
 }
+
+// A receiver that makes a source ask without an end is left.
+func TestReceiverThatAnswersNothingAtFirst(t *testing.T) {
+	n := newNet(t, nil)
+	c := n.config(nil)
+	c.Source, c.ResumeTimeout, c.MinBackoff, c.MaxBackoff = stuck{newSource(n.hub, n.arena.id, 3, 1)}, 50*time.Millisecond, time.Hour, time.Hour
+	s, _, _ := n.run(t, c)
+	for until := time.Now().Add(10 * time.Second); s.Status().LastError == "" && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	if why := s.Status().LastError; !strings.Contains(why, "made resuming at frame 0 take more than 50ms") {
+		t.Errorf("it ends with %q", why)
+	}
+}
+
+// lasting is a source that goes on with the context that it was resumed with.
+type lasting struct {
+	*memSource
+	resumed context.Context
+}
+
+func (l *lasting) Resume(ctx context.Context, r Resume) error {
+	l.resumed = ctx
+	return l.memSource.Resume(ctx, r)
+}
+
+func (l *lasting) Next(ctx context.Context) (Frame, error) {
+	if err := l.resumed.Err(); err != nil {
+		return Frame{}, err
+	}
+	return l.memSource.Next(ctx)
+}
+
+// What a source was resumed with lasts as long as the connection, however long that is.
+func TestResumingInTimeEndsNothing(t *testing.T) {
+	n := newNet(t, nil)
+	source := &lasting{memSource: newSource(n.hub, n.arena.id, 300, 1)}
+	c := n.config(nil)
+	c.Source, c.ResumeTimeout = source, 20*time.Millisecond
+	s, _, _ := n.run(t, c)
+	time.Sleep(60 * time.Millisecond)
+	await(t, "the last acknowledgement", source.done)
+	if st := s.Status(); !st.Connected || source.resumed.Err() != nil {
+		t.Errorf("%+v, %v", st, source.resumed.Err())
+	}
+}

@@ -96,18 +96,19 @@ func (o *outgoing) exchange(ctx context.Context, w welcome) error {
 // pump moves the source to what the receiver has, then sends its frames.
 func (o *outgoing) pump(ctx context.Context, w welcome) error {
 	source := o.sender.Source
-	resuming, done := context.WithTimeout(ctx, resumeWithin)
-	defer done()
-	if err := source.Resume(resuming, Resume{
+	late := time.AfterFunc(o.sender.ResumeTimeout, func() {
+		o.fail(carnet.Errorf(carnet.Unavailable, "peer %s made resuming at frame %d take more than %s", o.sender.Peer.Party, w.Number, o.sender.ResumeTimeout))
+	})
+	defer late.Stop()
+	if err := source.Resume(ctx, Resume{
 		Incarnation:  w.Incarnation,
 		Last:         Position{w.Number, w.Hash, w.Covers},
 		MaxFrame:     w.MaxFrame,
 		Announcement: w.Announcement,
-	}); err != nil && resuming.Err() != nil && ctx.Err() == nil {
-		return carnet.Errorf(carnet.Unavailable, "resume source at frame %d: peer %s made it take more than %s", w.Number, o.sender.Peer.Party, resumeWithin)
-	} else if err != nil {
+	}); err != nil {
 		return sourceError{fmt.Errorf("resume source at frame %d: %w", w.Number, err)}
 	}
+	late.Stop()
 	o.noticeEarly()
 	for want := w.Number + 1; ; want++ {
 		select {
@@ -204,12 +205,10 @@ func (o *outgoing) handle(k kind, body []byte) error {
 	return carnet.Errorf(carnet.Malformed, "peer sent a message of type %d out of place", k)
 }
 
-// What a receiver may tell a source before that is resumed, and how long it may take
-// over the source's questions.
+// What a receiver may tell a source before that is resumed.
 const (
 	maxEarly     = 1 << 16
 	maxEarlySize = 1 << 20 // bytes
-	resumeWithin = 2 * time.Minute
 )
 
 // notice tells the source what the receiver said, once it is resumed.

@@ -26,8 +26,11 @@ type SenderConfig struct {
 	Window       int           // frames sent and not acknowledged; default 16, at most 1024; the receiver may want fewer
 	HelloTimeout time.Duration // from dialling to Welcome; default 10 s
 	IdleTimeout  time.Duration // silence until a connection is given up; default 30 s
-	MinBackoff   time.Duration // before the second attempt; default 100 ms
-	MaxBackoff   time.Duration // default 15 s
+	// ResumeTimeout is how long the source may ask the receiver before it is resumed; default
+	// two minutes.
+	ResumeTimeout time.Duration
+	MinBackoff    time.Duration // before the second attempt; default 100 ms
+	MaxBackoff    time.Duration // default 15 s
 
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) // default: net.Dialer
 	Log  *slog.Logger                                                         // default: none
@@ -96,6 +99,7 @@ func (cfg *SenderConfig) complete() error {
 	setDefault(&cfg.Window, 16)
 	setDefault(&cfg.HelloTimeout, 10*time.Second)
 	setDefault(&cfg.IdleTimeout, 30*time.Second)
+	setDefault(&cfg.ResumeTimeout, 2*time.Minute)
 	setDefault(&cfg.MinBackoff, 100*time.Millisecond)
 	setDefault(&cfg.MaxBackoff, 15*time.Second)
 	if cfg.Dial == nil {
