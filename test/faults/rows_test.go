@@ -380,7 +380,8 @@ func (v *town) killLinking(calls string, nth int) (killed int) {
 	if v.hub.dies(3 * time.Second) {
 		killed++
 	} else {
-		v.hub.kill(v.t)
+		_ = v.hub.process.cmd.Process.Kill() // it may have died by now
+		<-v.hub.process.ended
 	}
 	tr := v.arena.killBefore(v.t, calls, nth)
 	v.hub.start(v.t)
