@@ -11,7 +11,8 @@ import (
 	"carnet/identity"
 )
 
-// A party that is a process of its own logs from the demo's level on.
+// A party that is a process of its own logs from the demo's level on; one that ends by
+// itself ends the demo.
 func TestProcessesLogAsTheDemoDoes(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
@@ -20,10 +21,10 @@ func TestProcessesLogAsTheDemoDoes(t *testing.T) {
 	}
 	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
 		p := &party{dir: dir, role: identity.World}
-		if err := p.run(t.Context(), program, slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: level}))); err != nil {
-			t.Fatal(err)
+		if err := p.run(t.Context(), program, slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: level}))); err == nil || !strings.Contains(err.Error(), "ended before the demo did") {
+			t.Fatalf("a party that ends: %v", err)
 		}
-		if said, err := os.ReadFile(filepath.Join(dir, "said")); err != nil || !strings.Contains(string(said), " --log-level "+level.String()+"\n") {
+		if said, err := os.ReadFile(filepath.Join(dir, "said")); err != nil || !strings.Contains(string(said), " --log-level "+level.String()+" ") {
 			t.Errorf("at %s it is run with %s, %v", level, said, err)
 		}
 	}

@@ -24,10 +24,10 @@ func TestAShareThatIsRenewedMeanwhileEnds(t *testing.T) {
 			t.Fatalf("the share is %s, %v", taken.State, err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		renewed := make(chan int)
+		renewed, over := make(chan bool, 1), make(chan struct{})
 		go func() {
-			n := 0
-			for ; ctx.Err() == nil; n++ {
+			defer close(over)
+			for n := 0; ctx.Err() == nil; n++ {
 				view := narrow
 				if n%2 == 0 {
 					view = wide
@@ -38,15 +38,16 @@ func TestAShareThatIsRenewedMeanwhileEnds(t *testing.T) {
 				if err != nil {
 					break
 				}
+				select {
+				case renewed <- true:
+				default:
+				}
 			}
-			renewed <- n
 		}()
-		time.Sleep(5 * time.Millisecond)
+		<-renewed
 		err = p.arena.shares.StopGiving(t.Context(), taken.ID, "operator", "enough")
 		stop()
-		if n := <-renewed; n == 0 {
-			t.Error("the share wasn't renewed once")
-		}
+		<-over
 		if err != nil {
 			t.Fatalf("the share can't be ended: %v", err)
 		}
