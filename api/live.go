@@ -469,7 +469,7 @@ type webSocket struct {
 	cbor     bool
 	patience time.Duration
 	frame    []byte     // send's
-	pong     chan error // what came of the last ping, once that is known; nil before the first
+	pong     chan error // what came of the last ping, once that is known; as if one had been answered before the first
 }
 
 func (o *webSocket) send(ctx context.Context, e event) (err error) {

@@ -52,7 +52,7 @@ type Source interface {
 	// r.Last.Number+1 and r.Last.Hash as the first parent. Where the receiver is
 	// ahead (this sender was restored from a backup) the source moves forward; what
 	// neither can send any more becomes a recorded gap. Resume may use Call and
-	// Trace.
+	// Trace. Its ctx lasts as long as the connection: what it begins may go on with it.
 	Resume(ctx context.Context, r Resume) error
 	// Next blocks until a frame is ready. The source has recorded it durably.
 	Next(ctx context.Context) (Frame, error)
