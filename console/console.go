@@ -52,6 +52,8 @@ type Config struct {
 	Certificate *tls.Certificate
 
 	Log *slog.Logger // default slog.Default()
+
+	limits limits // default usual: tests have less time
 }
 
 // Console is a console that listens.
@@ -83,6 +85,9 @@ func New(c Config) (*Console, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.limits == (limits{}) {
+		c.limits = usual
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return nil, carnet.Errorf(carnet.Malformed, "a console listens on %q: want HOST:PORT", c.Listen)
@@ -91,7 +96,7 @@ func New(c Config) (*Console, error) {
 		return nil, carnet.Errorf(carnet.Forbidden, "without a certificate a console listens on a loopback address only, not on %q: passwords would cross the network in the clear", host).
 			WithFix("give it a certificate and its key, or listen on localhost")
 	}
-	reached, err := reach(c.Access)
+	reached, err := reach(c.Access, c.limits.party)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +122,7 @@ func New(c Config) (*Console, error) {
 	}
 	h := &handler{
 		accounts: c.Accounts, parties: reached, files: files, hosts: hosts(host, port, c.Hosts), secure: secure, log: c.Log,
-		cookie: cookieName(secure, port),
+		cookie: cookieName(secure, port), limits: c.limits,
 	}
 	server := &http.Server{
 		Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,

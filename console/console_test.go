@@ -459,6 +459,57 @@ func TestBodiesAndHeadersAreBounded(t *testing.T) {
 	}
 }
 
+// A party that takes longer than a body may is waited for all the same.
+func TestASlowPartyIsWaitedFor(t *testing.T) {
+	body := 50 * time.Millisecond
+	w := newTown(t, func(c *Config) { c.limits = limits{body: body, party: time.Minute, answer: time.Minute} })
+	alice := w.signsIn("alice")
+	later := func(r *http.Request) {
+		select {
+		case <-r.Context().Done(): // the console has given up
+		case <-time.After(4 * body):
+		}
+	}
+	w.says(func(w http.ResponseWriter, r *http.Request) {
+		later(r)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"half":`)
+		_ = http.NewResponseController(w).Flush()
+		later(r)
+		_, _ = io.WriteString(w, `"whole"}`)
+	})
+	for method, sent := range map[string]string{"GET": "", "DELETE": "", "PUT": `{}`, "POST": `{}`} {
+		if a := alice.calls(method, "/api/hub/v1/things/x", sent, nil); a.status != http.StatusOK || a.body != `{"half":"whole"}` {
+			t.Errorf("%s is answered %d %q", method, a.status, a.body)
+		}
+	}
+}
+
+// Who waits for what never comes is told so: an answer of nothing would say that all is
+// well.
+func TestWhatNeverComesIsToldSo(t *testing.T) {
+	w := newTown(t, func(c *Config) {
+		c.limits = limits{body: 50 * time.Millisecond, party: 200 * time.Millisecond, answer: time.Minute}
+	})
+	alice := w.signsIn("alice")
+	w.says(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	for method, sent := range map[string]string{"GET": "", "DELETE": "", "POST": `{}`} {
+		a := alice.calls(method, "/api/hub/v1/things/x", sent, nil)
+		if p := a.problem(t); a.status != http.StatusBadGateway || p.Code != carnet.Unavailable || p.From != "console" {
+			t.Errorf("%s to a party that doesn't answer is answered %d %q", method, a.status, a.body)
+		}
+	}
+	never, end := io.Pipe()
+	defer end.Close()
+	a := alice.calls("POST", "/api/hub/v1/things", `{}`, func(r *http.Request) { r.Body, r.ContentLength = never, 10 })
+	if p := a.problem(t); a.status != http.StatusRequestTimeout || p.Code != carnet.Malformed || p.From != "console" {
+		t.Errorf("a body that doesn't come is answered %d %q", a.status, a.body)
+	}
+}
+
 func TestMethods(t *testing.T) {
 	w := newTown(t, nil)
 	alice := w.signsIn("alice")

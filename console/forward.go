@@ -28,8 +28,8 @@ type party struct {
 	way    http.RoundTripper
 }
 
-// reach lists the parties of an access file.
-func reach(f *access.File) (all []*party, err error) {
+// reach lists the parties of an access file. Each begins its answers within patience.
+func reach(f *access.File, patience time.Duration) (all []*party, err error) {
 	for _, p := range f.Parties {
 		config, err := f.TLS(p)
 		if err != nil {
@@ -41,7 +41,7 @@ func reach(f *access.File) (all []*party, err error) {
 		}
 		config.NextProtos = []string{"http/1.1"} // which WebSockets need
 		one := &party{name: p.Name, role: string(p.Role), base: base, way: &http.Transport{
-			TLSClientConfig: config, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute,
+			TLSClientConfig: config, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: patience,
 			IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 512, MaxResponseHeaderBytes: 64 << 10,
 			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 		}}
@@ -107,11 +107,8 @@ func (h *handler) forward(w http.ResponseWriter, r *http.Request, s *account.Ses
 			WithFix("add the token that the operator of %s gave you to the console's access file, under the name %q", p.name, s.Name()))
 		return
 	}
-	stream := isWebSocket(r) || strings.HasSuffix(path, "/live")
-	if stream {
-		limit := http.NewResponseController(w)
-		_ = limit.SetReadDeadline(time.Time{})
-		_ = limit.SetWriteDeadline(time.Time{})
+	if isWebSocket(r) || strings.HasSuffix(path, "/live") {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, mostTo(path))
 	proxy := &httputil.ReverseProxy{
@@ -249,8 +246,9 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, p *party, err e
 		h.refuse(w, r, cause) // signed out meanwhile
 		return
 	}
-	if r.Context().Err() != nil {
-		return // the browser has gone
+	if r.Context().Err() != nil { // net/http's: the browser has gone, or its body took too long
+		h.refuse(w, r, problem(http.StatusRequestTimeout, carnet.Errorf(carnet.Malformed, "the request did not arrive whole within %s", h.limits.body).WithFix("send it again")))
+		return
 	}
 	h.log.Warn("a party can't be asked", "party", p.name, "err", err)
 	if strange, ok := errors.AsType[errStrange](err); ok {

@@ -19,6 +19,7 @@ import (
 
 	"carnet"
 	"carnet/account"
+	"carnet/porter"
 )
 
 // handler answers a console's requests. Its fields don't change.
@@ -29,6 +30,7 @@ type handler struct {
 	hosts    map[string]bool // values of Host that mean this console
 	secure   bool            // over TLS
 	cookie   string          // the session cookie's name
+	limits   limits
 	log      *slog.Logger
 }
 
@@ -66,11 +68,14 @@ func (h *handler) routes() http.Handler {
 // apiPath is where the parties are found.
 const apiPath = "/api/"
 
-// How long a request may take.
-const (
-	readBody    = 10 * time.Second
-	writeAnswer = 2 * time.Minute
-)
+// limits are how long a request may take.
+type limits struct {
+	body   time.Duration // until its body is there
+	party  time.Duration // until a party begins to answer
+	answer time.Duration // until the browser has taken the answer
+}
+
+var usual = limits{body: 10 * time.Second, party: time.Minute, answer: 2 * time.Minute}
 
 // guard is what every request passes first: its headers, its host, its origin.
 func (h *handler) guard(next http.Handler) http.Handler {
@@ -87,10 +92,9 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			h.refuse(w, r, errForeign())
 			return
 		}
-		limit := http.NewResponseController(w)
+		porter.BodyWithin(w, r, h.limits.body)
 		// A writer without deadlines is a test's; net/http's has them.
-		_ = limit.SetReadDeadline(time.Now().Add(readBody))
-		_ = limit.SetWriteDeadline(time.Now().Add(writeAnswer))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.limits.answer))
 		next.ServeHTTP(w, r)
 	})
 }
