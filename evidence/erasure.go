@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,34 +63,33 @@ func SignErasure(key ed25519.PrivateKey, order string, deletions []string, w Era
 
 // Write writes the bundle's file.
 func (e ErasureBundle) Write(path string) error {
-	data, err := json.MarshalIndent(e, "", "  ")
+	data, err := e.marshal()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o600)
+	return os.WriteFile(path, data, 0o600)
+}
+
+func (e ErasureBundle) marshal() ([]byte, error) {
+	data, err := json.MarshalIndent(e, "", "  ")
+	return append(data, '\n'), err
 }
 
 // maxErasure bounds the file of a bundle.
 const maxErasure = 16 << 20
 
-// VerifyErasure verifies a bundle that proves an erasure, offline: true if everybody
-// has signed whom the home names, false if something doesn't hold, and it can't be told
-// while somebody waits.
-func VerifyErasure(path string, trust *Trust) (*Report, error) {
-	data, err := readWithin(path, maxErasure)
-	if err != nil {
-		return nil, err
-	}
+// VerifyErasure verifies a directory with a bundle that proves an erasure, offline: true if
+// everybody has signed whom the home names, false if something doesn't hold or another file
+// is beside it, and it can't be told while somebody waits.
+func VerifyErasure(dir string, trust *Trust) (*Report, error) {
 	r := &Report{Verdict: True, Pinned: trust != nil}
-	if len(data) > maxErasure {
-		r.wrong("the file has more than the %d bytes that are read", maxErasure)
-		return r, nil
+	data, err := r.erasureFile(dir)
+	if err != nil || data == nil {
+		return r, err
 	}
-	var e ErasureBundle
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&e); err != nil || e.Version != 1 {
-		r.wrong("the file can't be read as an erasure's: %v", err)
+	e, err := parseErasure(data)
+	if err != nil {
+		r.wrong("%v", err)
 		return r, nil
 	}
 	order, err := identity.OpenErasure(e.Order)
@@ -95,7 +97,7 @@ func VerifyErasure(path string, trust *Trust) (*Report, error) {
 		r.wrong("the owner's order doesn't hold: %v", err)
 		return r, nil
 	}
-	w, err := openWord(&e)
+	w, err := openWord(e)
 	if err != nil {
 		r.wrong("%v", err)
 		return r, nil
@@ -104,11 +106,63 @@ func VerifyErasure(path string, trust *Trust) (*Report, error) {
 	if trust != nil {
 		r.trustedHome(trust, order, w)
 	}
-	r.verifyDeletions(&e, order, w)
+	r.verifyDeletions(e, order, w)
 	for _, who := range w.Waiting {
 		r.add(Finding{Verdict: Unknown, File: ErasureFile, Offset: -1, Text: "hasn't signed: " + who})
 	}
 	return r, nil
+}
+
+// erasureFile reads the bundle's file; nil: it isn't one that can be read. Nothing that it
+// says covers another file, so none is to be beside it.
+func (r *Report) erasureFile(dir string) ([]byte, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.NotFound, "the bundle can't be read: %v", err)
+	}
+	for _, e := range entries {
+		if e.Name() != ErasureFile {
+			r.add(Finding{Verdict: False, File: e.Name(), Offset: -1, Text: "the file doesn't belong to the bundle"})
+		} else if !e.Type().IsRegular() {
+			r.wrong("is not a regular file")
+			return nil, nil
+		}
+	}
+	data, err := readWithin(filepath.Join(dir, ErasureFile), maxErasure)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.wrong("the file is missing")
+		return nil, nil
+	}
+	if len(data) > maxErasure {
+		r.wrong("the file has more than the %d bytes that are read", maxErasure)
+		return nil, err
+	}
+	return data, err
+}
+
+// parseErasure reads what Write writes, or what a world answers with: the same in one line.
+func parseErasure(data []byte) (*ErasureBundle, error) {
+	var e ErasureBundle
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return nil, carnet.Errorf(carnet.Malformed, "the file can't be read as an erasure's: %v", err)
+	}
+	if e.Version != 1 {
+		return nil, carnet.Errorf(carnet.Malformed, "the file has version %d, this program reads 1", e.Version)
+	}
+	written, err := e.marshal()
+	if err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(data, written) && !bytes.Equal(bytes.TrimSuffix(data, []byte("\n")), line) {
+		return nil, carnet.Errorf(carnet.Malformed, "the file is not in the form in which it is written")
+	}
+	return &e, nil
 }
 
 func openWord(e *ErasureBundle) (w ErasureWord, err error) {

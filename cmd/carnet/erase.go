@@ -266,6 +266,13 @@ func (c *eraseStatus) writeBundle(ctx context.Context, s streams, dir string, al
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() != evidence.ErasureFile }) {
+		return carnet.Errorf(carnet.Conflict, "%s holds something else", dir).WithFix("name another directory: carnet verify finds it false if anything is beside the bundle")
+	}
 	path := filepath.Join(dir, evidence.ErasureFile)
 	if err := b.Write(path); err != nil {
 		return err

@@ -139,8 +139,8 @@ func verifyWithReceipts(ctx context.Context, dir string, trust *evidence.Trust, 
 
 // verifyOne verifies an evidence bundle, a passport, or an erasure.
 func verifyOne(ctx context.Context, dir string, trust *evidence.Trust) (*evidence.Report, error) {
-	if file := filepath.Join(dir, evidence.ErasureFile); isThere(file) {
-		return evidence.VerifyErasure(file, trust)
+	if isThere(filepath.Join(dir, evidence.ErasureFile)) {
+		return evidence.VerifyErasure(dir, trust)
 	}
 	entries, err := os.ReadDir(dir)
 	if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return passport.IsFile(e.Name()) }) {
