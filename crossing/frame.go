@@ -43,6 +43,7 @@ func (b *building) full() bool {
 // have been given.
 func (s *Source) Next(ctx context.Context) (link.Frame, error) {
 	for {
+		s.tryAside()
 		if err := s.takeUp(ctx); err != nil {
 			return link.Frame{}, err
 		}
@@ -75,6 +76,7 @@ func (s *Source) Next(ctx context.Context) (link.Frame, error) {
 		case <-ctx.Done():
 			return link.Frame{}, ctx.Err()
 		case <-s.wake:
+		case <-s.asideEnds():
 		}
 	}
 }
@@ -128,6 +130,7 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 	for id, g := range now {
 		f, flows := s.shares[id], g.flows()
 		switch {
+		case flows && f == nil && s.isAside(id):
 		case flows && f == nil && !s.begun[id]:
 			if err := s.begin(ctx, g); err != nil {
 				return s.giveUp(ctx, id, err)
@@ -139,6 +142,9 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		case !flows && f != nil:
 			f.following.Close()
 			delete(s.shares, id)
+			s.readAgain(id)
+		case !flows:
+			s.readAgain(id)
 		}
 		if g.End != nil && !g.Told {
 			untold = append(untold, g)
@@ -219,12 +225,17 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 		s.mu.Unlock()
 		s.rouse()
 	})
+	if carnet.CodeOf(err) == carnet.Unavailable {
+		s.setAside(id, err, 0)
+		return nil
+	}
 	if err == nil && failed != nil {
 		following.Close()
 	}
 	if err := cmp.Or(err, failed); err != nil {
 		return err
 	}
+	s.readAgain(id)
 	f.following = following
 	s.shares[id], s.begun[id], s.gives, s.givesAfter = f, true, 0, time.Time{}
 	s.mu.Lock()
@@ -284,8 +295,13 @@ func (s *Source) fill(ctx context.Context, b *building) error {
 		}
 		empty := false
 		for !b.full() && !empty {
+			began := time.Now()
 			e, ok, err := f.following.Take(ctx)
-			if empty = !ok; err == nil && ok {
+			if empty = !ok; carnet.CodeOf(err) == carnet.Unavailable {
+				s.setAside(id, err, time.Since(began))
+				break
+			}
+			if s.readAgain(id); err == nil && ok {
 				err = s.decide(ctx, f, b, &e)
 			}
 			if err != nil { // of one avatar, which may have been erased meanwhile

@@ -60,7 +60,7 @@ func (a *Agent) Links() []Link {
 func (s *Source) stands() (acked uint64, waiting bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known.Number, !s.begunAll || s.filling || len(s.dirty)+len(s.sent)+len(s.done) > 0
+	return s.known.Number, !s.begunAll || s.filling || len(s.dirty)+len(s.aside)+len(s.sent)+len(s.done) > 0
 }
 
 // Streams are the source streams of a share: each with the measurement from which on

@@ -82,6 +82,7 @@ type Source struct {
 	// begunAll: every share in force flows on this connection. filling: a frame is in
 	// the making.
 	begunAll, filling bool
+	aside             map[carnet.ShareID]aside // flows whose avatar can't be read at the moment
 	away              away
 
 	keeping     sync.Mutex // held while the documents of the link and of marks change
@@ -196,6 +197,7 @@ func (a *Agent) Source(ctx context.Context, to Neighbour) (*Source, error) {
 		agent: a, to: to, wake: make(chan struct{}, 1), dirty: make(map[carnet.ShareID]bool), demands: make(map[carnet.StreamID]bool),
 		shelf: a.shelfFor(to.Party), away: away{since: a.Now()},
 		shares: make(map[carnet.ShareID]*flowing), marks: make(map[carnet.ShareID]*marks), keep: make(chan struct{}, 1),
+		aside: make(map[carnet.ShareID]aside),
 	}
 	err := a.World.EachKept(ctx, kindLink, func(id string, version uint64, open func(any) error) error {
 		if id != string(to.Party) {
@@ -323,6 +325,7 @@ func (s *Source) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begunAll, s.filling = false, false
+	clear(s.aside)
 }
 
 // keepLink stores what is known of the link, with what was acknowledged: begun is what a

@@ -16,8 +16,8 @@ import (
 
 var owner = ed25519.NewKeyFromSeed([]byte(strings.Repeat("o", 32)))
 
-// bound pins an owner's key with arena's avatar, and sets its policy.
-func (p *pair) bound(version uint64, document string) {
+// owned pins an owner's key with arena's avatar.
+func (p *pair) owned() {
 	p.t.Helper()
 	own, err := identity.SignOwnership(owner, identity.Ownership{Audience: "arena", Avatar: p.theirs, Issued: time.Now()})
 	if err != nil {
@@ -30,6 +30,12 @@ func (p *pair) bound(version uint64, document string) {
 	if _, err := p.arena.agent.Call(p.t.Context(), "hub", carnet.CallOwn, call); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// bound pins an owner's key with arena's avatar, and sets its policy.
+func (p *pair) bound(version uint64, document string) {
+	p.t.Helper()
+	p.owned()
 	signed, err := identity.SignAvatarPolicy(owner, identity.AvatarPolicy{
 		Owner: identity.DID(public(owner)), World: identity.DID(public(p.arena.id.Key)), Avatar: p.theirs, Version: version,
 		Made: time.Now().UTC().Truncate(time.Second), Policy: json.RawMessage(document),

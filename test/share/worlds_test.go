@@ -51,6 +51,7 @@ type world struct {
 	id        identity.Local
 
 	refuse atomic.Pointer[func(carnet.Document) bool] // documents that can't be stored now
+	lost   atomic.Uint64                              // the stretch that isn't there, by its id in the store; 0: none
 
 	db     *sqlite.DB
 	agent  *avatar.Agent
@@ -206,6 +207,13 @@ func (b brittle) Put(ctx context.Context, documents []carnet.Document, items []l
 		return errors.New("the disk is full")
 	}
 	return b.Store.Put(ctx, documents, items)
+}
+
+func (b brittle) StretchBody(ctx context.Context, id uint64) ([]byte, error) {
+	if id == b.w.lost.Load() {
+		return nil, carnet.Errorf(carnet.NotFound, "the stretch is lost")
+	}
+	return b.Store.StretchBody(ctx, id)
 }
 
 // begin opens a world's agents on its store.
