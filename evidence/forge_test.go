@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,6 +45,31 @@ func forge(t *testing.T, s *stage, dir, file string, edit func([]byte) []byte, c
 	}
 	if err := os.WriteFile(filepath.Join(dir, FileManifest), signed, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A receiver can have a frame that it made up itself be named by its sender's next one,
+// which goes on from what the receiver says that it has. That proves nothing of it.
+func TestAFrameIsProvedByItsOwnSignatureAlone(t *testing.T) {
+	s := newStage(t)
+	c := s.course(s.hub, true)
+	for i := range 40 {
+		s.hub.forger = nil
+		if i == 20 {
+			s.hub.forger = s.world
+		}
+		s.send(c)
+	}
+	s.receipts()
+	dir := s.write(s.options())
+	for _, workers := range []int{1, 8} {
+		r, err := Verify(t.Context(), dir, new(s.trust()), VerifyOptions{Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != False || len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, "frame 21 is not signed by the key") {
+			t.Errorf("with %d workers: %v, %+v", workers, r.Verdict, r.Findings)
+		}
 	}
 }
 

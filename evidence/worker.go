@@ -60,7 +60,7 @@ type frameResult struct {
 	record   frameRecord
 	place    int64
 	read     bool // the number is that of its signed header
-	proved   bool // by its signature, or its successor's
+	proved   bool // by its signature
 	hash     carnet.Fingerprint
 	previous carnet.Fingerprint
 	batches  int // of result.batches, those of this frame follow one another
@@ -72,13 +72,6 @@ type batchResult struct {
 	fingerprint carnet.Fingerprint
 	read        bool // record is to be relied on
 	loose       bool // how many measurements it holds is not known
-}
-
-// claim is a frame whose signature is still to be verified.
-type claim struct {
-	sign1   []byte
-	frame   int // in result.frames
-	batches []sealed
 }
 
 // sealed is a batch on its way through a worker.
@@ -107,8 +100,7 @@ type worker struct {
 
 	// Of the unit at work.
 	result *result
-	claims []claim
-	arena  []sealed // batches of the unit
+	arena  []sealed // batches of the frame at work
 	blank  []sealed // as many as a frame can have
 	// Where the next frame and its batches must begin; held false: the record
 	// before is damaged.
@@ -128,7 +120,7 @@ func newWorker(v *verification) *worker {
 }
 
 func (w *worker) unit(u unit) (*result, error) {
-	w.result, w.claims, w.arena = w.v.spare(), w.claims[:0], w.arena[:0]
+	w.result = w.v.spare()
 	if err := w.place(u.from); err != nil {
 		return nil, err
 	}
@@ -137,7 +129,6 @@ func (w *worker) unit(u unit) (*result, error) {
 			return nil, err
 		}
 	}
-	w.verifySignatures()
 	return w.result, nil
 }
 
@@ -246,10 +237,8 @@ func (w *worker) load(r frameRecord) ([]sealed, error) {
 	if r.batches == 0 || r.batches > seal.MaxFrameBatches || r.first > total || total-r.first < uint64(r.batches) {
 		return nil, nil
 	}
-	// Frames before keep their part of an arena that had to grow.
-	begin := len(w.arena)
-	w.arena = append(w.arena, w.blank[:r.batches]...)
-	batches := w.arena[begin:len(w.arena):len(w.arena)]
+	w.arena = append(w.arena[:0], w.blank[:r.batches]...)
+	batches := w.arena
 	for i := range batches {
 		if err := w.loadRecord(&batches[i], r.first+uint64(i)); err != nil {
 			return nil, err
@@ -311,8 +300,9 @@ func (w *worker) loadRecord(b *sealed, place uint64) (err error) {
 	return nil
 }
 
-// prove verifies what proves a frame, but for its signature, and reports
-// whether its batches are those that were signed.
+// prove verifies what proves a frame, and reports whether its batches are those that
+// were signed. That a later frame names a frame's hash proves nothing of it: its sender
+// goes on from what the receiver says that it has.
 func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, error) {
 	bad := func(format string, args ...any) {
 		w.addTo(batches, r, Finding{File: FileFrames, Offset: int64(r.offset), All: len(batches) == 0, Text: fmt.Sprintf(format, args...)})
@@ -354,7 +344,11 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 		bad("the frame is of a things agent's log, as %s signed, and the trust section calls it a world that shares", from.Party)
 	}
 	f.read = true
-	w.claims = append(w.claims, claim{append([]byte(nil), w.proof.Sign1...), len(w.result.frames) - 1, batches})
+	if _, _, err := seal.VerifySign1(w.proof.Sign1, w.v.key(r.sender)); err != nil {
+		bad("%v", err)
+	} else {
+		f.proved = true
+	}
 	at := &w.v.senders[r.sender]
 	if why := w.statement(w.v.own.Worlds[at.world].Party, from.Party, h, f.hash); why != "" {
 		bad("%s", why)
@@ -420,25 +414,6 @@ func (w *worker) receipt(at int, sender carnet.PartyID) (why string, err error) 
 		return "", nil
 	}
 	return "", w.v.wants(FrameReceipt{sender, w.header.frame.Header.Number, entry, r})
-}
-
-// verifySignatures verifies the signatures of the unit's frames. A frame whose
-// hash a proved frame of the same sender names as the one before is proved by
-// that frame's signature.
-func (w *worker) verifySignatures() {
-	next := make(map[uint16]*frameResult) // by sender: a proved frame
-	for i := len(w.claims) - 1; i >= 0; i-- {
-		c := &w.claims[i]
-		f := &w.result.frames[c.frame]
-		after := next[f.record.sender]
-		if after == nil || after.record.number != f.record.number+1 || after.previous != f.hash {
-			if _, _, err := seal.VerifySign1(c.sign1, w.v.key(f.record.sender)); err != nil {
-				w.addTo(c.batches, f.record, Finding{File: FileFrames, Offset: int64(f.record.offset), All: len(c.batches) == 0, Text: err.Error()})
-				continue
-			}
-		}
-		f.proved, next[f.record.sender] = true, f
-	}
 }
 
 // openBatch opens a batch and holds its record against what is in it. proved
