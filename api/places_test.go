@@ -1,19 +1,24 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"carnet"
 	"carnet/avatar"
 	"carnet/entity"
 	"carnet/policy"
+	"carnet/porter"
 )
 
 // slow is a world whose history is there when it is told so.
@@ -83,6 +88,52 @@ func TestOnlySoManyHistoryQueries(t *testing.T) {
 	if s.queries.count() != 0 || len(s.queries.by) != 0 {
 		t.Errorf("%d queries run after all, by %v", s.queries.count(), s.queries.by)
 	}
+}
+
+// A connection keeps its place while a call is under way whose caller is known, and
+// gives it up at any other time: while nothing was asked, and between calls.
+func TestACallOfSomebodysKeepsItsConnection(t *testing.T) {
+	w := slow{asked: make(chan struct{}), answer: make(chan struct{})}
+	s := &server{party: "arena", world: w, limits: usual, guard: watched(t), log: slog.New(slog.DiscardHandler),
+		tokens: func(token string) (Principal, bool) { return policy.Bearer(token, policy.Service), token != "" }}
+	h, err := s.handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := httptest.NewUnstartedServer(h)
+	served.Config.ConnContext = porter.WithConn
+	served.Listener = porter.New(1, 1).Listen(served.Listener)
+	served.Start()
+	defer served.Close()
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", served.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		return conn
+	}
+	cutOff := func(which string, conn net.Conn) {
+		t.Helper()
+		if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Errorf("%s reads %v", which, err)
+		}
+	}
+	silent := dial()
+	caller := dial()
+	cutOff("who says nothing", silent)
+	io.WriteString(caller, "GET /v1/avatars/"+carnet.NewAvatarID().String()+"/history HTTP/1.1\r\nHost: arena\r\nAuthorization: Bearer alice\r\n\r\n")
+	<-w.asked
+	cutOff("who comes while another's call is under way", dial())
+	w.answer <- struct{}{}
+	answer, err := http.ReadResponse(bufio.NewReader(caller), nil)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("the call is answered with %v, %v", answer, err)
+	}
+	io.Copy(io.Discard, answer.Body)
+	dial()
+	cutOff("who asks for nothing more", caller)
 }
 
 // All avatars of another world are one caller: it has as many as it likes.

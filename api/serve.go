@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/porter"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -71,6 +72,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			g.refuse(w, r, err)
 			return
 		}
+		defer porter.Known(r.Context())()
 	}
 	handler, pattern := g.mux.Handler(r)
 	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {

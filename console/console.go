@@ -65,7 +65,8 @@ type Console struct {
 	secure   bool
 }
 
-// connections bounds who may be connected at once.
+// connections bounds who may be connected at once; for one more, one is closed that has
+// no call of somebody's under way who is signed in.
 const connections = 1024
 
 // places are those at the door of a console. One address may take a quarter of them; on
@@ -108,7 +109,7 @@ func New(c Config) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := porter.Open(c.Listen, "name another address with --listen; a demo takes others with --port-base")
 	if err != nil {
 		return nil, fmt.Errorf("listen for the console: %w", err)
 	}
@@ -126,7 +127,8 @@ func New(c Config) (*Console, error) {
 	}
 	server := &http.Server{
 		Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ConnContext: porter.WithConn,
 	}
 	if secure {
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*c.Certificate}}

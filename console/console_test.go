@@ -667,12 +667,52 @@ func TestPlacesOfOneAddress(t *testing.T) {
 	for host, want := range map[string]int{"127.0.0.1": connections, "localhost": connections, "": connections / 4, "192.0.2.1": connections / 4} {
 		p, inside := places(host), 0
 		for range connections + 1 {
-			if _, ok := p.Enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}); ok {
+			if place, ok := p.Enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1}, nil); ok {
+				place.Keep()
 				inside++
 			}
 		}
 		if inside != want {
 			t.Errorf("on %q %d of one address are inside, want %d", host, inside, want)
 		}
+	}
+}
+
+// Those who say nothing, even if they come from the same address, keep nobody from
+// signing in, and don't cut off who watches.
+func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	w := newTown(t, nil)
+	alice := w.signsIn("alice")
+	w.says(func(rw http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(rw, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		if _, text, err := conn.Read(r.Context()); err == nil {
+			_ = conn.Write(r.Context(), websocket.MessageText, text)
+		}
+	})
+	conn, _, err := websocket.Dial(t.Context(), w.base+"/api/arena/v1/avatars/x/live?after=", &websocket.DialOptions{
+		HTTPHeader:   http.Header{"Cookie": {alice.cookie.Name + "=" + alice.cookie.Value}, "Origin": {w.base}},
+		Subprotocols: []string{keyProtocol + alice.key},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	for range connections + 8 {
+		silent, err := net.Dial("tcp", strings.TrimPrefix(w.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+	}
+	w.signsIn("bob")
+	if err := conn.Write(t.Context(), websocket.MessageText, []byte("still there")); err != nil {
+		t.Fatal(err)
+	}
+	if _, text, err := conn.Read(t.Context()); err != nil || string(text) != "still there" {
+		t.Errorf("who watches reads %q, %v", text, err)
 	}
 }

@@ -345,6 +345,7 @@ func (h *handler) signedIn(do func(http.ResponseWriter, *http.Request, *account.
 			h.refuse(w, r, err)
 			return
 		}
+		defer porter.Known(r.Context())()
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(s.Done(), func() { cancel(context.Cause(s.Done())) })()

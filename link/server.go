@@ -136,8 +136,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if entered, ok := s.pending.EnterWaiting(raw.RemoteAddr(), func() { raw.Close() }); ok {
-			connections.Go(func() { s.serve(ctx, raw, entered) })
+		if place, ok := s.pending.Enter(raw.RemoteAddr(), func() { raw.Close() }); ok {
+			connections.Go(func() { s.serve(ctx, raw, place.Leave) })
 		} else {
 			s.Log.Warn("link has too many connections that didn't say hello", "from", raw.RemoteAddr())
 			raw.Close()

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"carnet"
+	"carnet/porter"
 )
 
 // Ports from which FreeAddress draws lie below those that kernels give to
@@ -44,10 +45,5 @@ func FreeAddress() (string, error) {
 
 // listen takes an address that the party is configured to listen at.
 func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, carnet.Errorf(carnet.Conflict, "another program listens at %s", address).
-			WithFix("end it if it's the same party, or name another address under [listen]; a demo takes others with --port-base")
-	}
-	return l, err
+	return porter.Open(address, "end it if it's the same party, or name another address under [listen]; a demo takes others with --port-base")
 }

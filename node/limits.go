@@ -18,11 +18,14 @@ type Limits struct {
 	LiveOfToken int `toml:"live_of_token,omitempty"`
 
 	// HTTPConnections is how many connections each HTTP listener has, of one address
-	// (of IPv6, one /64) at most a quarter: one more is closed. Default 8,192.
+	// (of IPv6, one /64) at most a quarter. For one more, the one is closed that has
+	// waited longest with no call under way whose caller is known, at the address where
+	// most wait. Default 8,192.
 	HTTPConnections int `toml:"http_connections,omitempty"`
 
-	// MQTTConnections is how many connections of devices a things agent has: one more
-	// is closed. Default 10,000.
+	// MQTTConnections is how many connections of devices a things agent has. For one
+	// more, the one is closed that has waited longest without a session, at the address
+	// where most do. Default 10,000.
 	MQTTConnections int `toml:"mqtt_connections,omitempty"`
 	// MQTTConnecting is how many of them one address may have without a session.
 	// Default a quarter of MQTTConnections.

@@ -112,12 +112,14 @@ func TestLimitsReachTheListeners(t *testing.T) {
 	} {
 		door, ofOne, more := c.limits.http(), 0, 0
 		for range 10_000 {
-			if _, ok := door.Enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}); ok {
+			if place, ok := door.Enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}, nil); ok {
+				place.Keep()
 				ofOne++
 			}
 		}
 		for i := range 10_000 {
-			if _, ok := door.Enter(&net.TCPAddr{IP: net.IPv4(198, 51, byte(i>>8), byte(i))}); ok {
+			if place, ok := door.Enter(&net.TCPAddr{IP: net.IPv4(198, 51, byte(i>>8), byte(i))}, nil); ok {
+				place.Keep()
 				more++
 			}
 		}

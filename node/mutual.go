@@ -91,6 +91,7 @@ func (b *courteous) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer b.leave(pin)
+	defer porter.Known(r.Context())()
 	porter.BodyWithin(w, r, b.within)
 	b.handler.ServeHTTP(w, r)
 }

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -57,6 +59,62 @@ func TestAPeerDoesNotHoldCallsWithoutEnd(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
+	}
+}
+
+// Silent connections from as many addresses as have all places keep no other out of a
+// node's HTTP listener; a call of a peer's that is under way stays.
+func TestSilentConnectionsKeepNobodyOutOfHTTP(t *testing.T) {
+	address, err := FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{config: Config{Limits: Limits{HTTPConnections: 4}}, log: slog.New(slog.DiscardHandler), inbound: inbound{conns: make(map[net.Conn]carnet.PartyID)}}
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	c := &courteous{most: 2, within: time.Minute, open: make(map[carnet.Fingerprint]int), handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			entered <- struct{}{}
+			<-leave
+		}
+	})}
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	defer cert.Close()
+	if err := n.serveHTTP(address, &tls.Config{Certificates: cert.TLS.Certificates, ClientAuth: tls.RequestClientCert}, c); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- n.work[0](ctx) }()
+	defer func() { cancel(); <-ended }()
+	from := func(ip string) *net.Dialer { return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}} }
+	get := func(ip, path string) error {
+		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+			DisableKeepAlives: true, DialContext: from(ip).DialContext,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: cert.TLS.Certificates},
+		}}
+		answer, err := client.Get("https://" + address + path)
+		if err == nil {
+			answer.Body.Close()
+		}
+		return err
+	}
+	slow := make(chan error, 1)
+	go func() { slow <- get("127.0.0.1", "/slow") }()
+	<-entered
+	for _, ip := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"} {
+		silent, err := from(ip).Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+	}
+	if err := get("127.0.0.6", "/"); err != nil {
+		t.Errorf("who comes from another address: %v", err)
+	}
+	close(leave)
+	if err := <-slow; err != nil {
+		t.Errorf("the call under way: %v", err)
 	}
 }
 

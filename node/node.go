@@ -33,6 +33,7 @@ import (
 	"carnet/mandate"
 	"carnet/peering"
 	"carnet/policy"
+	"carnet/porter"
 	"carnet/register"
 	"carnet/revocation"
 	"carnet/thing"
@@ -279,7 +280,9 @@ func (n *Node) serveHTTP(address string, config *tls.Config, handler http.Handle
 	listener = n.config.Limits.http().Listen(listener)
 	config.NextProtos = []string{"h2", "http/1.1"}
 	server := newHTTPServer(config, handler, n.log)
-	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return withConnection(ctx) }
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return withConnection(porter.WithConn(ctx, c))
+	}
 	server.ConnState = func(c net.Conn, s http.ConnState) {
 		if t, ok := c.(*tls.Conn); ok && (s == http.StateClosed || s == http.StateHijacked) {
 			n.inbound.drop(t.NetConn())

@@ -1,7 +1,11 @@
-// Package porter counts who is inside by where they come from, so that one address
-// doesn't take the places of all others. It owns no connection; whoever admits one
-// asks the porter first and says when it has left. What comes in is whole within a time
-// (BodyWithin).
+// Package porter gives places to those who come in, so that who says nothing keeps
+// nobody else out. It owns no connection; whoever admits one asks the porter first and
+// says when it has left. What comes in is whole within a time (BodyWithin).
+//
+// Who comes in waits until it has shown who it is, and gives its place up meanwhile if
+// another needs it: one address has so many places, and when they or all are taken, who
+// has waited longest at the address where most wait is put out. So a silent crowd from a
+// few addresses keeps out only itself.
 //
 // An IPv6 address stands for its /64, which one subscriber has whole; an IPv4
 // address in IPv6 form for itself. What has no address (a pipe) is one address.
@@ -10,110 +14,209 @@
 package porter
 
 import (
+	"container/heap"
+	"container/list"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 )
 
-// Porter lets in so many at once. Its methods may be called concurrently.
+// Porter lets in so many at once. Its methods, and those of its places, may be called
+// concurrently.
 type Porter struct {
 	all, ofOne int
 
 	mu     sync.Mutex
 	inside int
-	from   map[netip.Prefix]int
-	idle   []*waiting // those who may be put out, in the order in which they came
+	came   uint64 // how often somebody began to wait
+	from   map[netip.Prefix]*origin
+	crowds crowds // the origins where somebody waits
 }
 
-// waiting is somebody who has a place until another needs it more.
-type waiting struct {
-	from netip.Prefix
-	out  func()
+// origin is an address that somebody has come from.
+type origin struct {
+	prefix  netip.Prefix
+	inside  int       // places that count for it
+	waiting list.List // *Place, who has waited longest first
+	at      int       // among the crowds, if somebody waits
+}
+
+// Place is what somebody has who was let in.
+type Place struct {
+	porter *Porter
+	from   *origin
+	out    func()
+
+	// Under the porter's lock.
+	waits *list.Element // nil: it doesn't wait
+	since uint64
+	left  bool
+	alone bool // it counts for its address no more
 }
 
 // New makes a Porter of so many places, of which one address may take some.
 func New(all, ofOne int) *Porter {
-	return &Porter{all: all, ofOne: ofOne, from: make(map[netip.Prefix]int)}
+	return &Porter{all: all, ofOne: ofOne, from: make(map[netip.Prefix]*origin)}
 }
 
-// Enter takes a place; false: there is none for this address. leave gives it back,
-// at its first call.
-func (p *Porter) Enter(remote net.Addr) (leave func(), ok bool) {
-	from := network(remote)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.inside >= p.all || p.from[from] >= p.ofOne {
+// Enter gives a place to somebody who waits from then on; false: none can be had. out is
+// called, once at most, if the place goes to another; it has been left then.
+func (p *Porter) Enter(remote net.Addr, out func()) (*Place, bool) {
+	place, gone := p.enter(network(remote), out)
+	if gone == place {
 		return nil, false
 	}
-	p.inside++
-	p.from[from]++
-	return sync.OnceFunc(func() { p.leave(from) }), true
+	if gone != nil {
+		gone.out()
+	}
+	return place, true
 }
 
-// EnterWaiting is Enter for somebody who hasn't shown yet who they are. When all places
-// are taken, the address that has most of them gives up one, if it has more than this
-// one: out is called for who has waited longest there, and has left then. So those who
-// only wait keep out nobody who comes from somewhere else. leave may be called all the
-// same. out must not call the porter.
-func (p *Porter) EnterWaiting(remote net.Addr, out func()) (leave func(), ok bool) {
-	w := &waiting{network(remote), out}
+// enter takes a place, and finds who is put out for it: nobody, another, or the one who
+// came just now.
+func (p *Porter) enter(prefix netip.Prefix, out func()) (place, gone *Place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.from[w.from] >= p.ofOne {
-		return nil, false
+	from := p.from[prefix]
+	if from == nil {
+		from = &origin{prefix: prefix}
+		p.from[prefix] = from
 	}
-	if p.inside >= p.all {
-		i := p.dispensable(p.from[w.from])
-		if i < 0 {
-			return nil, false
-		}
-		last := p.idle[i]
-		p.forget(last)
-		last.out()
-	}
+	place = &Place{porter: p, from: from, out: out}
 	p.inside++
-	p.from[w.from]++
-	p.idle = append(p.idle, w)
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.forget(w)
-	}, true
-}
-
-// dispensable finds who has waited longest at the address that has most places, if it
-// has more than so many; -1: nobody. The caller holds mu.
-func (p *Porter) dispensable(than int) int {
-	found := -1
-	for i, w := range p.idle {
-		if n := p.from[w.from]; n > than {
-			found, than = i, n
-		}
+	from.inside++
+	p.wait(place)
+	switch {
+	case from.inside > p.ofOne:
+		gone = from.longest()
+	case p.inside > p.all:
+		gone = p.crowds[0].longest()
+	default:
+		return place, nil
 	}
-	return found
+	p.leave(gone)
+	return place, gone
 }
 
-// forget gives a place back, at its first call; the caller holds mu.
-func (p *Porter) forget(w *waiting) {
-	if i := slices.Index(p.idle, w); i >= 0 {
-		p.idle = slices.Delete(p.idle, i, i+1)
-		p.left(w.from)
-	}
+// Keep has a place kept, whatever crowd comes: who has it has shown who it is.
+func (l *Place) Keep() {
+	l.porter.mu.Lock()
+	defer l.porter.mu.Unlock()
+	l.porter.keep(l)
 }
 
-func (p *Porter) leave(from netip.Prefix) {
+// Settle is Keep for good, and counts for the place's address no more: there is another
+// bound on how many have one.
+func (l *Place) Settle() {
+	p := l.porter
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left(from)
+	if l.left || l.alone {
+		return
+	}
+	p.keep(l)
+	l.alone = true
+	p.uncount(l.from)
 }
 
-// left gives back a place; the caller holds mu.
-func (p *Porter) left(from netip.Prefix) {
+// Wait has a place that was kept given up again if another needs it.
+func (l *Place) Wait() {
+	l.porter.mu.Lock()
+	defer l.porter.mu.Unlock()
+	if !l.left && !l.alone && l.waits == nil {
+		l.porter.wait(l)
+	}
+}
+
+// Leave gives a place back, at its first call.
+func (l *Place) Leave() {
+	l.porter.mu.Lock()
+	defer l.porter.mu.Unlock()
+	l.porter.leave(l)
+}
+
+// What follows is called under mu.
+
+func (p *Porter) wait(l *Place) {
+	p.came++
+	l.since = p.came
+	l.waits = l.from.waiting.PushBack(l)
+	if l.from.waiting.Len() == 1 {
+		heap.Push(&p.crowds, l.from)
+	} else {
+		heap.Fix(&p.crowds, l.from.at)
+	}
+}
+
+func (p *Porter) keep(l *Place) {
+	if l.waits == nil {
+		return
+	}
+	l.from.waiting.Remove(l.waits)
+	l.waits = nil
+	if l.from.waiting.Len() == 0 {
+		heap.Remove(&p.crowds, l.from.at)
+	} else {
+		heap.Fix(&p.crowds, l.from.at)
+	}
+}
+
+func (p *Porter) leave(l *Place) {
+	if l.left {
+		return
+	}
+	p.keep(l)
+	l.left = true
 	p.inside--
-	if p.from[from]--; p.from[from] == 0 {
-		delete(p.from, from)
+	if !l.alone {
+		p.uncount(l.from)
 	}
+}
+
+func (p *Porter) uncount(from *origin) {
+	if from.inside--; from.inside == 0 {
+		delete(p.from, from.prefix)
+	}
+}
+
+// longest is who has waited longest.
+func (o *origin) longest() *Place { return o.waiting.Front().Value.(*Place) }
+
+// crowds is a heap: first the address where most wait, of those with as many the one
+// where somebody has waited longest.
+type crowds []*origin
+
+// Len implements heap.Interface.
+func (c crowds) Len() int { return len(c) }
+
+// Less implements heap.Interface.
+func (c crowds) Less(i, j int) bool {
+	if n, m := c[i].waiting.Len(), c[j].waiting.Len(); n != m {
+		return n > m
+	}
+	return c[i].longest().since < c[j].longest().since
+}
+
+// Swap implements heap.Interface.
+func (c crowds) Swap(i, j int) {
+	c[i], c[j] = c[j], c[i]
+	c[i].at, c[j].at = i, j
+}
+
+// Push implements heap.Interface.
+func (c *crowds) Push(o any) {
+	from := o.(*origin)
+	from.at = len(*c)
+	*c = append(*c, from)
+}
+
+// Pop implements heap.Interface.
+func (c *crowds) Pop() any {
+	last := len(*c) - 1
+	from := (*c)[last]
+	(*c)[last] = nil
+	*c = (*c)[:last]
+	return from
 }
 
 // network is what counts as one address.
@@ -135,39 +238,4 @@ func network(remote net.Addr) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return prefix
-}
-
-// Listen wraps a listener: a connection is inside until it is closed, and one for
-// whom there is no place is closed unanswered.
-func (p *Porter) Listen(l net.Listener) net.Listener { return &listener{l, p} }
-
-type listener struct {
-	net.Listener
-	porter *Porter
-}
-
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if leave, ok := l.porter.Enter(conn.RemoteAddr()); ok {
-			return &guest{conn, leave}, nil
-		}
-		conn.Close()
-	}
-}
-
-// guest is a connection that has a place.
-type guest struct {
-	net.Conn
-	leave func()
-}
-
-// Close implements net.Conn.
-func (g *guest) Close() error {
-	defer g.leave()
-	return g.Conn.Close()
 }

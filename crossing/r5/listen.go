@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/porter"
 )
 
 // pinOf returns the pin of a certificate: the SHA-256 of its SubjectPublicKeyInfo
@@ -35,6 +36,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		Handler: s, TLSConfig: s.tlsConfig(cert), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
 		ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		ConnState:   s.connState,
+		ConnContext: porter.WithConn,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() {

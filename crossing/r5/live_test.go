@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"carnet"
 	"carnet/identity"
+	"carnet/porter"
 )
 
 // streaming is a handler that says when it has begun and why it ended. Between, it
@@ -54,6 +56,44 @@ func (s *stage) run(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.server.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
+}
+
+// The connection of a peer's call keeps its place, whoever else comes.
+func TestAPeersCallKeepsItsConnection(t *testing.T) {
+	s := newStage(t)
+	live := newStreaming()
+	s.server.Handle("GET /r5/avatars/{id}/stream", identity.ActionRead, live.waiting)
+	s.run(t)
+	s.listened = porter.New(1, 1).Listen
+	s.serve(t)
+	a := s.attempt()
+	_, token, err := a.exchange()
+	if err != nil || token == "" {
+		t.Fatal(err)
+	}
+	a.calling = swap(s.about.String(), s.about.String()+"/stream")
+	r := a.callRequest(token)
+	r.URL.Path += "/stream"
+	answer, err := a.calledBy.Do(r)
+	if err != nil || answer.StatusCode != 200 {
+		t.Fatal(answer, err)
+	}
+	defer answer.Body.Close()
+	<-live.began
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("who comes while a peer's call is under way reads %v", err)
+	}
+	select {
+	case err := <-live.ended:
+		t.Errorf("the peer's call ends: %v", err)
+	default:
+	}
 }
 
 // Whatever ends what a call lives by ends the call at once, whether its handler

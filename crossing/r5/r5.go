@@ -333,6 +333,7 @@ func (s *Server) HandleEither(pattern string, action identity.Action, h Handler)
 
 // ServeHTTP implements http.Handler, behind the mutual TLS of Serve.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer porter.Known(r.Context())()         // no stranger's connection gets here
 	if r.URL.Path != path.Clean(r.URL.Path) { // the mux would answer with a redirection
 		r = r.Clone(r.Context())
 		r.URL.Path = "/"

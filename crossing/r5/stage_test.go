@@ -34,6 +34,7 @@ type stage struct {
 	clock  *clock
 
 	listener net.Listener
+	listened func(net.Listener) net.Listener // nil: as it is
 	cert     tls.Certificate
 	stop     func()
 
@@ -255,6 +256,9 @@ func (s *stage) serve(t testing.TB) {
 				t.Fatal(err)
 			}
 		}
+	}
+	if s.listened != nil {
+		l = s.listened(l)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

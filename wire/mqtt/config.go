@@ -24,11 +24,13 @@ type Config struct {
 
 // Limits bound what devices can use. A zero field takes its default.
 type Limits struct {
-	// Connections at once; one more is closed unanswered. Default 10,000.
+	// Connections at once. For one more, the one that has waited longest without a
+	// session is closed unanswered, at the address where most do; where all have one,
+	// it is itself. Default 10,000.
 	Connections int
 	// Connecting is how many connections of one address (of IPv6, one /64) may be
-	// without a session at once; one more is closed unanswered. Default a quarter
-	// of Connections, at least 1.
+	// without a session at once; for one more, that of them which has waited longest is
+	// closed. Default a quarter of Connections, at least 1.
 	Connecting int
 	// DeviceSessions is how many sessions one device may have open, each with a
 	// client id of its own; one more is refused. Default 16.

@@ -18,27 +18,33 @@ func TestTooManyConnections(t *testing.T) {
 	first.expect(packet.PINGRESP)
 }
 
-// Connections that say nothing take no more than their share from one address;
-// one that has a session gives its place back.
+// Connections that say nothing keep out nobody: not from another address, not from their
+// own, and not if they come from several and have all places. Sessions stay.
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	s, addr := serve(t, Config{Backend: newHub(), Limits: Limits{Connections: 8, Connecting: 2}})
 	device := func(client string) func(*packet.Connect) {
 		return func(p *packet.Connect) { p.ClientID = []byte(client) }
 	}
-	dialRaw(t, addr, packet.V5).open("watch-1", device("a"))
+	first := dialRaw(t, addr, packet.V5).open("watch-1", device("a"))
 	dialRaw(t, addr, packet.V5).open("watch-1", device("b"))
 	silent := dialRaw(t, addr, packet.V5)
 	dialRaw(t, addr, packet.V5)
-	dialRaw(t, addr, packet.V5).closed()
-	dialFrom(t, "127.0.0.2", addr, packet.V5).open("watch-2", nil)
-	if st := s.Stats(); st.Crowded != 1 || st.Open != 5 {
-		t.Errorf("%+v", st)
+	dialRaw(t, addr, packet.V5)
+	silent.closed()
+	dialRaw(t, addr, packet.V5).open("watch-1", device("c"))
+	for range 2 {
+		dialFrom(t, "127.0.0.2", addr, packet.V5)
+		dialFrom(t, "127.0.0.3", addr, packet.V5)
 	}
-	silent.conn.Close()
-	for s.Stats().Open != 4 {
+	dialFrom(t, "127.0.0.4", addr, packet.V5).open("watch-2", nil)
+	first.send(packet.AppendEmpty(nil, packet.PINGREQ))
+	first.expect(packet.PINGRESP)
+	for s.Stats().Open != 8 {
 		time.Sleep(time.Millisecond)
 	}
-	dialRaw(t, addr, packet.V5).open("watch-1", device("c"))
+	if st := s.Stats(); st.Crowded != 3 || st.Connected != 4 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // A device has so many sessions; the newest is refused, but for one that takes

@@ -65,7 +65,8 @@ func (bitBucket) RemoteAddr() net.Addr            { return nil }
 func detached(t testing.TB, v packet.Version, h *hub) *session {
 	s, err := New(Config{Backend: h, Log: slog.New(slog.DiscardHandler), Limits: Limits{PacketSize: 1 << 16}})
 	must(t, err)
-	se := &session{srv: s, flusher: newFlusher(), entered: func() {}, conn: bitBucket{}, version: v, device: &watch{h, "watch-1"}, receiveMax: 8}
+	place, _ := s.door.Enter(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, func() {})
+	se := &session{srv: s, flusher: newFlusher(), place: place, conn: bitBucket{}, version: v, device: &watch{h, "watch-1"}, receiveMax: 8}
 	se.space.L = &se.mu
 	se.out = newOutlet(bitBucket{}, time.Second, se.resume)
 	return se

@@ -17,7 +17,7 @@ import (
 type Server struct {
 	cfg    Config
 	counts counters
-	door   *porter.Porter // for connections without a session
+	door   *porter.Porter // a connection without a session may have to give up its place
 
 	mu       sync.Mutex
 	sessions map[sessionKey]*session // open ones
@@ -42,7 +42,7 @@ type Stats struct {
 	Open      int   // sessions and connections now
 	Connected int64 // sessions opened
 	Rejected  int64 // CONNECT answered with a refusal, or not a CONNECT
-	Crowded   int64 // connections closed for Limits.Connections or Connecting
+	Crowded   int64 // connections without a session that were closed for Limits.Connections or Connecting
 	TakenOver int64 // sessions ended by a newer one of the same device and client id
 	Closed    int64 // connections ended, for whatever reason
 	Malformed int64 // sessions ended for what the device sent
@@ -131,7 +131,8 @@ func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
 	}
 }
 
-// admit makes a session of conn, or closes it when there are too many.
+// admit makes a session of conn, or closes it when there are too many. Until it has a
+// session, it is closed when others need its place.
 func (s *Server) admit(conn net.Conn, f *flusher) (*session, bool) {
 	se := &session{srv: s, flusher: f}
 	se.space.L = &se.mu
@@ -140,17 +141,18 @@ func (s *Server) admit(conn net.Conn, f *flusher) (*session, bool) {
 	if s.cfg.TLS != nil {
 		se.conn = tls.Server(se.out, s.cfg.TLS)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ok := len(s.conns) < s.cfg.Limits.Connections
-	if ok {
-		se.entered, ok = s.door.Enter(conn.RemoteAddr())
-	}
+	place, ok := s.door.Enter(conn.RemoteAddr(), func() {
+		s.counts.crowded.Add(1)
+		conn.Close()
+	})
 	if !ok {
 		s.counts.crowded.Add(1)
 		conn.Close()
 		return nil, false
 	}
+	se.place = place
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conns[se] = struct{}{}
 	return se, true
 }
@@ -169,7 +171,7 @@ func (s *Server) register(se *session) bool {
 	}
 	s.sessions[se.key] = se
 	s.mu.Unlock()
-	se.entered()
+	se.place.Settle()
 	s.counts.connected.Add(1)
 	if old != nil {
 		s.counts.takenOver.Add(1)
@@ -179,7 +181,7 @@ func (s *Server) register(se *session) bool {
 }
 
 func (s *Server) forget(se *session) {
-	se.entered()
+	se.place.Leave()
 	s.mu.Lock()
 	if s.sessions[se.key] == se {
 		delete(s.sessions, se.key)

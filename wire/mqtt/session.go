@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"carnet/porter"
 	"carnet/wire/mqtt/packet"
 )
 
@@ -21,7 +22,7 @@ import (
 type session struct {
 	srv     *Server
 	flusher *flusher
-	entered func()   // gives back the place of a connection without a session
+	place   *porter.Place
 	conn    net.Conn // TLS over out, or out itself
 	out     *outlet
 
