@@ -18,6 +18,7 @@ package crossing
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -122,6 +123,7 @@ type Agent struct {
 	questions sync.WaitGroup // of those under way
 	changes   atomic.Uint64  // of shares that are given
 	recheck   chan struct{}  // what shares live by may have changed
+	ending    chan struct{}  // some are over
 
 	// mu guards what follows. Frames are signed under it for reading, so that none
 	// that is signed after a share's end has anything of it.
@@ -132,6 +134,7 @@ type Agent struct {
 	processes map[carnet.PartyID]link.Process // the last of each giver
 	readings  map[carnet.PartyID]*Storage     // of givers that can't be reached
 	shelves   map[carnet.PartyID]*keeping     // for each taker
+	over      map[carnet.ShareID]string       // given ones that don't hold any more, and why: their ends are being stored
 	believed  map[carnet.PartyID]bool         // who has told this process that its store was restored
 
 	gives uint64 // the world's GivesChanged, as it was looked at last; owner: Run
@@ -166,6 +169,8 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, given: make(map[carnet.ShareID]*given), taken: make(map[carnet.ShareID]*taken), sources: make(map[carnet.PartyID]*Source),
 		recheck:   make(chan struct{}, 1),
+		ending:    make(chan struct{}, 1),
+		over:      make(map[carnet.ShareID]string),
 		processes: make(map[carnet.PartyID]link.Process),
 		readings:  make(map[carnet.PartyID]*Storage),
 		shelves:   make(map[carnet.PartyID]*keeping),
@@ -211,6 +216,7 @@ func (a *Agent) Recheck() {
 func (a *Agent) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return a.keepLooking(ctx) })
+	work.Go(func() error { return a.keepEnding(ctx) })
 	work.Go(func() error { return a.keepShelves(ctx) })
 	return work.Wait()
 }
@@ -227,9 +233,7 @@ func (a *Agent) keepLooking(ctx context.Context) error {
 		if all {
 			asked = now
 		}
-		if err := a.look(ctx, all); err != nil && ctx.Err() == nil && carnet.CodeOf(err) == "" {
-			return err
-		}
+		a.look(ctx, all)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -240,14 +244,16 @@ func (a *Agent) keepLooking(ctx context.Context) error {
 	}
 }
 
-// look ends the shares that may not go on, and goes on with those that were asked
-// for. Without all it asks only for those whose time is over, and those that wait.
-func (a *Agent) look(ctx context.Context, all bool) error {
+// look has nothing be signed any more of the shares that may not go on, and goes on with
+// those that were asked for. Without all it asks only for those whose time is over, and
+// those that wait. It waits for no store: whatever ends while others' ends are being
+// stored is seen as soon.
+func (a *Agent) look(ctx context.Context, all bool) {
 	a.rouseForGives()
-	var over, waits, flows []carnet.ShareID
-	why := make(map[carnet.ShareID]string)
+	var waits, flows []carnet.ShareID
+	over := make(map[carnet.ShareID]string)
 	now := a.Now()
-	for _, g := range a.giving() {
+	for _, g := range a.going() {
 		ended := !now.Before(g.Until)
 		if !all && !ended && !g.paused {
 			continue
@@ -267,22 +273,70 @@ func (a *Agent) look(ctx context.Context, all bool) error {
 		case carnet.CodeOf(err) == carnet.Unavailable: // it may hold again
 			waits = append(waits, g.ID)
 		default:
-			over, why[g.ID] = append(over, g.ID), err.Error()
+			over[g.ID] = err.Error()
 		}
 	}
-	a.cease(over...)
+	a.cease(slices.Collect(maps.Keys(over))...)
 	a.pause(true, waits...)
 	a.pause(false, flows...)
-	for ids := range slices.Chunk(over, endAtOnce) {
-		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return why[id] }); err != nil {
-			return err
-		}
-	}
+	a.toEnd(over)
 	if all {
 		a.rouseShelves()
 	}
 	a.askAgain(ctx)
+}
+
+// toEnd has the ends of shares be stored, and of those that couldn't be before.
+func (a *Agent) toEnd(over map[carnet.ShareID]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.Copy(a.over, over)
+	if len(a.over) > 0 {
+		select {
+		case a.ending <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *Agent) keepEnding(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.ending:
+		}
+		if err := a.end(ctx); err != nil && ctx.Err() == nil && carnet.CodeOf(err) == "" {
+			return err
+		}
+	}
+}
+
+// end stores the ends of the shares that are over. Those that can't be stored now are
+// tried again after the next look.
+func (a *Agent) end(ctx context.Context) error {
+	a.mu.RLock()
+	over := maps.Clone(a.over)
+	a.mu.RUnlock()
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(over)), endAtOnce) {
+		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return over[id] }); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		for _, id := range ids {
+			delete(a.over, id)
+		}
+		a.mu.Unlock()
+	}
 	return nil
+}
+
+// going lists the shares that are given and aren't over.
+func (a *Agent) going() []*given {
+	all := a.giving()
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.DeleteFunc(all, func(g *given) bool { _, over := a.over[g.ID]; return over })
 }
 
 // giving lists the shares that are given and haven't ended. Nobody changes what the

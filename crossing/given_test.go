@@ -22,6 +22,8 @@ type memory struct {
 	still func() error
 	asked atomic.Int64 // how often Still was
 
+	full bool // nothing can be kept
+
 	bounds atomic.Pointer[policy.Bounds] // of every avatar; nil: there are none
 }
 
@@ -41,6 +43,9 @@ func (m *memory) Heads(carnet.AvatarID) (map[carnet.StreamID]uint64, error) { re
 func (m *memory) Keep(_ context.Context, kept []avatar.Kept, _ []ledger.Statement, _ ...carnet.Document) error {
 	if m.keep != nil {
 		m.keep(kept)
+	}
+	if m.full {
+		return carnet.Errorf(carnet.NoSpace, "the disk is full")
 	}
 	return nil
 }
@@ -110,7 +115,8 @@ func TestManySharesEndAtOnce(t *testing.T) {
 			t.Errorf("%d shares flow while end %d is stored", a.flowing(), len(kept))
 		}
 	}
-	if err := a.look(t.Context(), true); err != nil {
+	a.look(t.Context(), true)
+	if err := a.end(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(kept) != 4 || len(a.giving()) != 0 {
@@ -135,12 +141,72 @@ func TestAnEndUnderWayStays(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- a.StopGiving(t.Context(), id, "operator", "enough") }()
 	<-storing
-	if err := a.look(t.Context(), true); err != nil || a.flowing() != 1 {
-		t.Errorf("%d shares flow, %v", a.flowing(), err)
+	if a.look(t.Context(), true); a.flowing() != 1 {
+		t.Errorf("%d shares flow", a.flowing())
 	}
 	close(stored)
 	if err := <-done; err != nil || a.flowing() != 1 {
 		t.Errorf("%d shares flow, %v", a.flowing(), err)
+	}
+}
+
+// What ends while others' ends are being stored ceases as soon: it waits for no store.
+func TestAnEndWaitsForNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, m := gives(t, 2)
+		var over atomic.Int64 // of so many that are asked about first
+		m.still = func() error {
+			if over.Add(-1) >= 0 {
+				return forbidden()
+			}
+			return nil
+		}
+		release := make(chan struct{})
+		m.keep = func([]avatar.Kept) { <-release }
+		over.Store(1) // the grant ends while it is asked for each share
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		time.Sleep(lookEvery / 2)
+		if n := a.flowing(); n != 1 {
+			t.Errorf("%d shares flow", n)
+		}
+		over.Store(1)
+		a.Recheck()
+		time.Sleep(lookEvery / 4)
+		if n := a.flowing(); n != 0 || len(a.giving()) != 2 {
+			t.Errorf("%d shares flow, and %d haven't ended", n, len(a.giving()))
+		}
+		close(release)
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if n := len(a.giving()); n != 0 || len(a.over) != 0 {
+			t.Errorf("%d shares haven't ended, %d are to", n, len(a.over))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An end that can't be stored is tried again, and nothing of it is signed meanwhile.
+func TestAnEndThatCannotBeStored(t *testing.T) {
+	a, m := gives(t, 1)
+	m.still, m.full = forbidden, true
+	a.look(t.Context(), true)
+	if err := a.end(t.Context()); carnet.CodeOf(err) != carnet.NoSpace || a.flowing() != 0 || len(a.giving()) != 1 {
+		t.Fatalf("%v: %d flow, %d haven't ended", err, a.flowing(), len(a.giving()))
+	}
+	m.full, m.still = false, permitted // the grant is there again, and the share's time was over
+	a.look(t.Context(), true)
+	select {
+	case <-a.ending:
+	default:
+		t.Error("nobody tries again")
+	}
+	if err := a.end(t.Context()); err != nil || len(a.giving()) != 0 {
+		t.Errorf("%v: %d haven't ended", err, len(a.giving()))
 	}
 }
 
