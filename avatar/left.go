@@ -108,35 +108,82 @@ func (s *MovedStream) checkGaps(here []StretchRow, ended []Over) error {
 		}
 	}
 	slices.Sort(numbers)
-	within := func(n uint64, all []Over) bool {
-		return slices.ContainsFunc(all, func(o Over) bool { return o.From <= n && n <= o.To })
-	}
 	var runs []Over
 	var left, out, either uint64 // said to be left out; missing for that alone; or since retention ended
 	for i := range s.Left {
 		for _, r := range s.Left[i].Runs {
-			runs, left = append(runs, Over{r.Class, r.From, r.To}), left+r.Batches
+			if runs = append(runs, Over{r.Class, r.From, r.To}); left+r.Batches < left {
+				return carnet.Errorf(carnet.Tampered, "more batches of stream %s are said to be left out than there are numbers", s.Stream)
+			}
+			left += r.Batches
 		}
 	}
-	for n := uint64(0); n < s.NextBatch; n++ {
-		if len(numbers) > 0 && numbers[0] == n {
-			numbers = numbers[1:]
-			continue
+	byOrder, over, known := newSpans(runs), newSpans(ended), newSpans(append(runs, ended...))
+	for next := uint64(0); next < s.NextBatch; {
+		to := s.NextBatch // what is missing ends before it
+		if len(numbers) > 0 {
+			to, numbers = min(numbers[0], to), numbers[1:]
 		}
-		over, byOrder := within(n, ended), within(n, runs)
-		switch {
-		case over && byOrder:
-			either++
-		case byOrder:
-			out++
-		case !over:
+		if to < next {
+			return s.twice(to)
+		}
+		if n := known.gap(next); n < to {
 			return carnet.Errorf(carnet.Tampered, "batch %d of stream %s is missing: neither was it left out by the owner's order, nor is its retention said to have ended", n, s.Stream)
 		}
+		both := over.within(next, to) + byOrder.within(next, to) - (to - next)
+		either, out = either+both, out+byOrder.within(next, to)-both
+		next = to + 1
+	}
+	if len(numbers) > 0 && numbers[0] < s.NextBatch {
+		return s.twice(numbers[0])
 	}
 	if out > left || out+either < left {
 		return carnet.Errorf(carnet.Tampered, "%d batches of stream %s are said to be left out by the owner's order, and %d are missing", left, s.Stream, out+either)
 	}
 	return nil
+}
+
+func (s *MovedStream) twice(batch uint64) error {
+	return carnet.Errorf(carnet.Tampered, "batch %d of stream %s is there twice", batch, s.Stream)
+}
+
+// spans are ranges of numbers that don't touch, in order.
+type spans []Over
+
+// newSpans joins ranges.
+func newSpans(all []Over) (joined spans) {
+	all = slices.Clone(all)
+	slices.SortFunc(all, func(p, q Over) int { return cmp.Compare(p.From, q.From) })
+	for _, o := range all {
+		if n := len(joined); n > 0 && o.From <= joined[n-1].To+1 {
+			joined[n-1].To = max(joined[n-1].To, o.To)
+		} else {
+			joined = append(joined, o)
+		}
+	}
+	return joined
+}
+
+// at finds the first range that ends at a number or behind it.
+func (s spans) at(n uint64) int {
+	i, _ := slices.BinarySearchFunc(s, n, func(o Over, n uint64) int { return cmp.Compare(o.To, n) })
+	return i
+}
+
+// gap is the first number from one on that no range has.
+func (s spans) gap(n uint64) uint64 {
+	if i := s.at(n); i < len(s) && s[i].From <= n {
+		return s[i].To + 1
+	}
+	return n
+}
+
+// within counts the numbers from one to before another that are in a range.
+func (s spans) within(from, to uint64) (n uint64) {
+	for i := s.at(from); i < len(s) && s[i].From < to; i++ {
+		n += min(s[i].To, to-1) - max(s[i].From, from) + 1
+	}
+	return n
 }
 
 // ended is what retention is said to have ended of a stream, of whose stretches some
