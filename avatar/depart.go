@@ -385,7 +385,7 @@ func (a *Agent) destroyStreams(ctx context.Context, streams []leftStream) error 
 func (a *Agent) unneeded(s *stream) (level seal.Level, some bool) {
 	name := a.nameOf(s.id)
 	former := a.formerOf(s.id) != nil
-	if former && a.stream(name) != nil {
+	if s := a.stream(name); former && s != nil && !s.gone {
 		level = seal.EpochLevel // those of slots are a share's
 	}
 	others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })

@@ -344,3 +344,31 @@ func TestWhatIsClosedIsLeftOut(t *testing.T) {
 		t.Errorf("%d batches that can't be opened:\n%s", closed, r.Summary())
 	}
 }
+
+// An avatar that came back redacted and moves on leaves no key here: neither its own, nor
+// those of the slots that came back.
+func TestNoKeyStaysOfWhatCameBack(t *testing.T) {
+	arena, citadel, clinic := newWorld(t, "arena"), newWorldFor(t, "citadel", forPerson), newWorldFor(t, "clinic", forPerson)
+	id, streams := mixedLife(arena, 12)
+	there := newPassage(t, arena, citadel, id)
+	there.redact = arena.redaction(forPerson)
+	for _, step := range []func() error{there.expect, there.copy, there.freeze, there.prepare, there.arrive, there.depart} {
+		must(t, step())
+	}
+	back := newPassage(t, citadel, arena, there.target)
+	for _, step := range []func() error{back.expect, back.copyAtOnce, back.freeze, back.prepare, back.arrive, back.depart} {
+		must(t, step())
+	}
+	held, err := arena.table.List(t.Context(), "epoch", "")
+	must(t, err)
+	if len(held) == 0 {
+		t.Fatal("nothing came back: the test tests nothing")
+	}
+	on := newPassage(t, arena, clinic, back.target)
+	for _, step := range []func() error{on.expect, on.copyAtOnce, on.freeze, on.prepare, on.arrive, on.depart} {
+		must(t, step())
+	}
+	for _, s := range streams {
+		nothingLeft(t, arena, s.id)
+	}
+}
