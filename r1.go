@@ -114,8 +114,8 @@ type StreamHead struct {
 	Stream    StreamID `json:"stream"`
 	NextBatch uint64   `json:"next_batch"`
 	NextFirst uint64   `json:"next_measurement"`
-	// Latest is the newest measurement of each property that the stream's avatar
-	// has, by measured time.
+	// Latest is, of each property whose newest measurement came by this stream, that one.
+	// To a world that shares it isn't said.
 	Latest []SeenMeasurement `json:"latest,omitempty"`
 }
 

@@ -154,6 +154,9 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		}
 		return nil, a.endStream(ctx, party, r.Stream)
 	case carnet.CallOwn:
+		if from.Shares {
+			return nil, carnet.Errorf(carnet.Forbidden, "%s shares what it has, and may not say whose an avatar is", party)
+		}
 		var r carnet.Own
 		if err := json.Unmarshal(body, &r); err != nil {
 			return nil, carnet.Errorf(carnet.Malformed, "an owner's word can't be read: %v", err)
@@ -178,7 +181,7 @@ func (a *Agent) Call(ctx context.Context, party carnet.PartyID, kind string, bod
 		if err := a.settled(ctx); err != nil {
 			return nil, err
 		}
-		return a.heads(party, r.After)
+		return a.heads(from, r.After)
 	}
 	return nil, carnet.Errorf(carnet.Malformed, "a world has no call %q", kind)
 }

@@ -18,12 +18,12 @@ const (
 // heads says where a sender's streams stand, those with ids above one, as a page.
 // Who asks sends nothing between the pages, so that together they are of one
 // moment.
-func (a *Agent) heads(party carnet.PartyID, after carnet.StreamID) ([]byte, error) {
-	streams, more := a.streamsAfter(party, after)
+func (a *Agent) heads(from Sender, after carnet.StreamID) ([]byte, error) {
+	streams, more := a.streamsAfter(from.Party, after)
 	now := a.now().UnixNano()
 	page, size := carnet.HeadsPage{Heads: []carnet.StreamHead{}}, 0
 	for _, s := range streams {
-		h := s.head(now)
+		h := s.head(now, !from.Shares)
 		text, err := json.Marshal(h)
 		if err != nil {
 			return nil, err
@@ -62,13 +62,15 @@ func (a *Agent) streamsAfter(party carnet.PartyID, after carnet.StreamID) (first
 	return first, more
 }
 
-func (s *stream) head(now int64) carnet.StreamHead {
+// head says where a stream stands; values: with the newest that came by it. What came by
+// others isn't its sender's to know.
+func (s *stream) head(now int64, values bool) carnet.StreamHead {
 	v := s.avatar
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	head := carnet.StreamHead{Stream: s.id, NextBatch: s.nextBatch, NextFirst: s.nextFirst}
 	for i := range v.latest {
-		if l := &v.latest[i]; !l.over(now) {
+		if l := &v.latest[i]; values && l.place == s.place && !l.over(now) {
 			head.Latest = append(head.Latest, carnet.SeenMeasurement{Name: l.property.Value().name, Time: l.time, Value: l.num})
 		}
 	}

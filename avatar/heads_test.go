@@ -15,7 +15,7 @@ import (
 func (w *provenWorld) pages() (heads []carnet.StreamHead, n int) {
 	w.t.Helper()
 	for after := (carnet.StreamID{}); ; n++ {
-		text, err := w.agent.heads("hub", after)
+		text, err := w.agent.heads(Sender{Party: "hub"}, after)
 		if err != nil || len(text) > headsBytes+1<<10 {
 			w.t.Fatalf("a page of %d bytes, %v", len(text), err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"carnet"
 	"carnet/crossing"
+	"carnet/identity"
 	"carnet/link"
 	"carnet/seal"
 )
@@ -266,4 +267,41 @@ func TestShareWithASilentGiver(t *testing.T) {
 		t.Errorf("a share can't be ended while another comes slowly: %v", err)
 	}
 	p.has("byte by byte", all)
+}
+
+// Who shares with a world says nothing of whose the taker's avatar is, and hears nothing of
+// what others send it.
+func TestAGiverSaysAndHearsNothingOfItsTakersAvatar(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
+	word, err := identity.SignOwnership(owner, identity.Ownership{Audience: "citadel", Avatar: p.ours, Issued: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, err := json.Marshal(carnet.Own{Ownership: word})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.citadel.agent.Call(t.Context(), "arena", carnet.CallOwn, call); carnet.CodeOf(err) != carnet.Forbidden {
+		t.Errorf("the giver pins an owner's key: %v", err)
+	}
+	if key, _ := p.citadel.agent.Owner(p.ours); key != nil {
+		t.Errorf("the avatar's owner is %x", key)
+	}
+	answer, err := p.citadel.agent.Call(t.Context(), "arena", carnet.CallHeads, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page carnet.HeadsPage
+	if err := json.Unmarshal(answer, &page); err != nil || len(page.Heads) == 0 {
+		t.Fatalf("%v: %s", err, answer)
+	}
+	for _, h := range page.Heads {
+		if len(h.Latest) > 0 {
+			t.Errorf("the giver hears of %+v", h.Latest)
+		}
+	}
 }

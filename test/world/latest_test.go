@@ -192,3 +192,23 @@ func TestValuesWithoutAnEndAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// A stream's head says what came by that stream, and nothing that came by others.
+func TestHeadsSayWhatCameByTheirStream(t *testing.T) {
+	eachStore(t, func(t *testing.T, w *world) {
+		h := w.hubs[0]
+		s := h.open(nil)
+		o := h.open(&s.avatar)
+		now := time.Now()
+		h.send(s.say(carnet.Keep, "pulse", now, 60), o.say(carnet.Keep, "glucose", now, 5))
+		for range 2 {
+			heads := h.heads()
+			for id, want := range map[carnet.StreamID]string{s.id: "pulse", o.id: "glucose"} {
+				if l := heads[id].Latest; len(l) != 1 || l[0].Name != want {
+					t.Errorf("the head of %s says %+v, want %s", id, l, want)
+				}
+			}
+			w.restart()
+		}
+	})
+}
