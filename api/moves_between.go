@@ -148,8 +148,12 @@ func (b between) describeMoves(add func(huma.Operation, identity.Action), told f
 	op("list-stretches", http.MethodGet, "/stretches", "The next stretches, by stream in the order of the offer's answer, at most 512; none at the end.", nil, text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch}),
 		&huma.Param{Name: "stream", In: "query", Description: "The stream to go on with, and then those after it; without it, all.", Schema: &huma.Schema{Type: "string"}, Example: exampleAvatar.String()},
 		&huma.Param{Name: "from", In: "query", Description: "From this batch of that stream on; with a stream.", Schema: &huma.Schema{Type: "integer", Minimum: new(0.0)}, Example: 0})
-	op("fetch-stretch", http.MethodPost, "/stretches", "A stretch as it was listed, with its proof: the stretch's length in 4 bytes, big endian, the stretch, the proof.",
-		text(reflect.TypeFor[avatar.MovedStretch](), "MovedStretch", stretch), octets("A stretch and its proof."))
+	asked := text(reflect.TypeFor[avatar.MovedStretch](), "MovedStretch", stretch)
+	several := text(reflect.TypeFor[[]avatar.MovedStretch](), "MovedStretches", []avatar.MovedStretch{stretch})
+	asked[typeJSON].Schema = &huma.Schema{OneOf: []*huma.Schema{asked[typeJSON].Schema, several[typeJSON].Schema}}
+	op("fetch-stretch", http.MethodPost, "/stretches", "A stretch as it was listed, with its proof: the stretch's length in 4 bytes, big endian, the stretch, the proof. "+
+		"Of a list of stretches, at most 64, the first of them, at least one, in their order: of each its length and its proof's, the stretch, the proof; twice 0 of one that isn't there any more.",
+		asked, octets("A stretch and its proof, or several of both."))
 	op("freeze-avatar", http.MethodPost, "/freeze", "Fixes what moves, and releases it: from then on the registrar alone decides. The body announces the reception key that keys are to be sealed to.",
 		octets("An announcement (docs/design/seal.md)."), text(reflect.TypeFor[move.Freezing](), "MoveFreezing", move.Freezing{Release: exampleToken, Size: 400, Bags: [][]byte{[]byte("key bag")}}))
 	released := octets("JSON in the one form whose hash is signed.")

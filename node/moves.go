@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -166,11 +167,15 @@ func (n *Node) moveRoutes() map[string]callRoute {
 		return moves.Stretches(r.Context(), by, c.Avatar, c.crossing, from)
 	})
 	handle(http.MethodPost, "/stretches", func(r *http.Request, c moveCall) (any, error) {
-		var m avatar.MovedStretch
-		if err := strictBody(r, &m, maxMoveBody); err != nil {
+		var asked stretchesAsked
+		if err := strictBody(r, &asked, maxMoveBody); err != nil {
 			return nil, err
 		}
-		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, c.crossing, m, r.URL.Query().Has(lookedAt))
+		if asked.several != nil {
+			given, err := moves.Several(r.Context(), c.Platform, c.Avatar, c.crossing, asked.several)
+			return piecesOut(given), err
+		}
+		body, proof, err := moves.Stretch(r.Context(), c.Platform, c.Avatar, c.crossing, asked.one, r.URL.Query().Has(lookedAt))
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +237,7 @@ func (n *Node) decidedCall(r *http.Request, c moveCall, brings bool) (d move.Dec
 const (
 	maxMoveBody = 256 << 10
 	maxListing  = 1 << 20
-	maxPiece    = 64 << 20 // a stretch with its proof
+	maxPiece    = 64 << 20 // a stretch with its proof, or several
 	maxFreezing = 64 << 20
 	maxTrusted  = 8 << 20 // as long as that a body is believed to be before it is here
 )
@@ -254,6 +259,65 @@ func placeOf(query url.Values) (from avatar.Place, err error) {
 // lookedAt asks for a stretch that the source has looked at: what it sent as it is
 // there wasn't what it should be.
 const lookedAt = "looked"
+
+// stretchesAsked is what a target asks for: a stretch, or a list of several.
+type stretchesAsked struct {
+	one     avatar.MovedStretch
+	several []avatar.MovedStretch // nil: it is one
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *stretchesAsked) UnmarshalJSON(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if text[0] != '[' {
+		return d.Decode(&s.one)
+	}
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	for s.several = []avatar.MovedStretch{}; d.More(); {
+		if len(s.several) == move.MaxSeveral { // so that few bytes don't become many
+			return fmt.Errorf("more than %d stretches are asked for", move.MaxSeveral)
+		}
+		var m avatar.MovedStretch
+		if err := d.Decode(&m); err != nil {
+			return err
+		}
+		s.several = append(s.several, m)
+	}
+	return nil
+}
+
+// piecesOut writes several stretches: of each its length and its proof's, in 4 bytes,
+// and then both.
+func piecesOut(given []move.Piece) (out net.Buffers) {
+	for _, p := range given {
+		lengths := binary.BigEndian.AppendUint32(nil, uint32(len(p.Body)))
+		out = append(out, binary.BigEndian.AppendUint32(lengths, uint32(len(p.Proof))), p.Body, p.Proof)
+	}
+	return out
+}
+
+// piecesIn reads what piecesOut writes.
+func piecesIn(b []byte) (given []move.Piece, ok bool) {
+	take := func(n uint64) (part []byte) {
+		if ok = ok && n <= uint64(len(b)); ok {
+			part, b = b[:n:n], b[n:]
+		}
+		return part
+	}
+	for ok = true; ok && len(b) > 0; {
+		lengths := take(8)
+		if !ok {
+			break
+		}
+		given = append(given, move.Piece{
+			Body: take(uint64(binary.BigEndian.Uint32(lengths))), Proof: take(uint64(binary.BigEndian.Uint32(lengths[4:]))),
+		})
+	}
+	return given, ok
+}
 
 // wholeBody reads a body of at most so many bytes, which is said to have length of
 // them (less than 0: nobody said).
@@ -321,6 +385,23 @@ func (f far) Stretch(ctx context.Context, to move.Visit, m avatar.MovedStretch, 
 	}
 	n := binary.BigEndian.Uint32(both)
 	return both[4 : 4+n : 4+n], both[4+n:], nil
+}
+
+// Several implements move.Far.
+func (f far) Several(ctx context.Context, to move.Visit, some []avatar.MovedStretch) ([]move.Piece, error) {
+	question, err := json.Marshal(some)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := f.call(ctx, to, http.MethodPost, "/stretches", question, maxPiece)
+	if err != nil {
+		return nil, err
+	}
+	given, ok := piecesIn(answer)
+	if !ok {
+		return nil, carnet.Errorf(carnet.Malformed, "%s gave stretches that break off", to.Source)
+	}
+	return given, nil
 }
 
 // Freeze implements move.Far.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"carnet"
 	"carnet/avatar"
@@ -197,47 +198,72 @@ func (a *Agent) fetch(ctx context.Context, t atTarget, listed []avatar.MovedStre
 	return fetched, err
 }
 
-// How much is under way at once: stretches that are fetched and verified, on all
-// processors, and then as many more as are taken in one commit.
+// How much is under way at once: calls for stretches, which are verified on all
+// processors, and then as many stretches as are taken in one commit, beyond which
+// nothing of another call is added.
 const (
 	fetchAtOnce = 6
-	takeAtOnce  = 8
+	takeAtOnce  = 64
 	takeBytes   = 16 << 20
 )
+
+// MaxSeveral is how many stretches are asked for in one call.
+const MaxSeveral = 64
+
+// How many bytes several stretches have that are asked for in one call, and how many
+// they have in its answer, with their proofs; one may have more.
+const (
+	askBytes    = 1 << 20
+	answerBytes = 4 << 20
+)
+
+// askable is how many of the first stretches are asked for in one call.
+func askable(all []avatar.MovedStretch) (n int) {
+	size := all[0].Size
+	for n = 1; n < min(len(all), MaxSeveral) && size+all[n].Size <= askBytes; n++ {
+		size += all[n].Size
+	}
+	return n
+}
 
 // bring fetches stretches and verifies them, several at once, and hands them over as
 // they come: those that are ready together.
 func (a *Agent) bring(ctx context.Context, t atTarget, all []avatar.MovedStretch, take func([]avatar.Proven) error) error {
 	work, ctx := errgroup.WithContext(ctx)
-	asked, ready := make(chan *avatar.MovedStretch), make(chan avatar.Proven)
+	asked, ready := make(chan []avatar.MovedStretch), make(chan []avatar.Proven)
 	work.Go(func() error {
 		defer close(asked)
-		for i := range all {
+		for len(all) > 0 {
+			n := askable(all)
 			select {
-			case asked <- &all[i]:
+			case asked <- all[:n]:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			all = all[n:]
 		}
 		return nil
 	})
+	from := &giver{Agent: a, move: t}
 	var bringing sync.WaitGroup
 	for range fetchAtOnce {
 		bringing.Add(1)
 		work.Go(func() error {
 			defer bringing.Done()
-			for m := range asked {
-				p, err := a.bringOne(ctx, t, m)
-				if carnet.CodeOf(err) == carnet.NotFound {
-					continue // its retention has ended meanwhile
-				}
-				if err != nil {
-					return err
-				}
-				select {
-				case ready <- p:
-				case <-ctx.Done():
-					return ctx.Err()
+			for some := range asked {
+				for len(some) > 0 {
+					came, n, err := from.bring(ctx, some)
+					if err != nil {
+						return err
+					}
+					if some = some[n:]; len(came) == 0 {
+						continue
+					}
+					select {
+					case ready <- came:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
 				}
 			}
 			return nil
@@ -248,8 +274,8 @@ func (a *Agent) bring(ctx context.Context, t atTarget, all []avatar.MovedStretch
 		close(ready)
 	}()
 	work.Go(func() error {
-		for p := range ready {
-			if err := take(together(p, ready)); err != nil {
+		for some := range ready {
+			if err := take(together(some, ready)); err != nil {
 				return err
 			}
 		}
@@ -258,16 +284,19 @@ func (a *Agent) bring(ctx context.Context, t atTarget, all []avatar.MovedStretch
 	return work.Wait()
 }
 
-// together returns a stretch with those that are ready besides.
-func together(first avatar.Proven, ready <-chan avatar.Proven) []avatar.Proven {
-	some, size := []avatar.Proven{first}, first.Size
-	for len(some) < takeAtOnce && size < takeBytes {
+// together returns stretches with those that are ready besides.
+func together(some []avatar.Proven, ready <-chan []avatar.Proven) []avatar.Proven {
+	size := 0
+	for more, ok := some, true; ok; {
+		for i := range more {
+			size += more[i].Size
+		}
+		if len(some) >= takeAtOnce || size >= takeBytes {
+			return some
+		}
 		select {
-		case p, ok := <-ready:
-			if !ok {
-				return some
-			}
-			some, size = append(some, p), size+p.Size
+		case more, ok = <-ready:
+			some = append(some, more...)
 		default:
 			return some
 		}
@@ -275,20 +304,61 @@ func together(first avatar.Proven, ready <-chan avatar.Proven) []avatar.Proven {
 	return some
 }
 
-// bringOne fetches a stretch and verifies it. The source sends it as it is there; if
-// that isn't what it should be, it is asked to look at it first, since it may have
-// lost it and can have it again.
-func (a *Agent) bringOne(ctx context.Context, t atTarget, m *avatar.MovedStretch) (p avatar.Proven, err error) {
-	for _, looked := range []bool{false, true} {
-		var body, proof []byte
-		if body, proof, err = a.Far.Stretch(ctx, t.visit(), *m, looked); err != nil {
-			return p, err
+// giver is a source, as stretches are fetched from it.
+type giver struct {
+	*Agent
+	move atTarget
+	one  atomic.Bool // it is asked for one stretch a call: an older program may run it
+}
+
+// bring fetches the first of some stretches in one call and verifies them; n is how many
+// it came to. What the source hasn't any more, since its retention has ended, isn't among
+// those that came.
+func (g *giver) bring(ctx context.Context, some []avatar.MovedStretch) (came []avatar.Proven, n int, err error) {
+	pieces := []Piece{{}}
+	if len(some) > 1 && !g.one.Load() {
+		pieces, err = g.Far.Several(ctx, g.move.visit(), some)
+		if err == nil && (len(pieces) == 0 || len(pieces) > len(some)) {
+			err = carnet.Errorf(carnet.Malformed, "%s gave %d stretches of %d", g.move.From, len(pieces), len(some))
 		}
-		if p, err = a.World.ProveStretch(ctx, t.To, *m, body, proof); carnet.CodeOf(err) != carnet.Tampered && carnet.CodeOf(err) != carnet.Malformed {
-			break
+		if code := carnet.CodeOf(err); code == carnet.Malformed || code == carnet.NotFound {
+			g.one.Store(true) // each by itself is answered by itself
+			return nil, 0, nil
 		}
+	} else if pieces[0].Body, pieces[0].Proof, err = g.Far.Stretch(ctx, g.move.visit(), some[0], false); carnet.CodeOf(err) == carnet.NotFound {
+		err = nil
 	}
-	return p, err
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range pieces {
+		if pieces[i].gone() {
+			continue
+		}
+		p, err := g.prove(ctx, &some[i], pieces[i])
+		if carnet.CodeOf(err) == carnet.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		came = append(came, p)
+	}
+	return came, len(pieces), nil
+}
+
+// prove verifies a stretch. The source has sent it as it is there; if that isn't what it
+// should be, it is asked to look at it first, since it may have lost it and can have it
+// again.
+func (g *giver) prove(ctx context.Context, m *avatar.MovedStretch, is Piece) (p avatar.Proven, err error) {
+	p, err = g.World.ProveStretch(ctx, g.move.To, *m, is.Body, is.Proof)
+	if code := carnet.CodeOf(err); code != carnet.Tampered && code != carnet.Malformed {
+		return p, err
+	}
+	if is.Body, is.Proof, err = g.Far.Stretch(ctx, g.move.visit(), *m, true); err != nil {
+		return p, err
+	}
+	return g.World.ProveStretch(ctx, g.move.To, *m, is.Body, is.Proof)
 }
 
 func (a *Agent) note(x carnet.CrossingID, change func(*Progress)) {

@@ -117,6 +117,9 @@ type Far interface {
 	// Stretch gives a stretch as the source has it or, looked, as the source has looked
 	// at it.
 	Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, looked bool) (body, proof []byte, err error)
+	// Several gives the first of some stretches as the source has them, in their order: at
+	// least one. A source that an older program runs refuses it: carnet.Malformed.
+	Several(ctx context.Context, to Visit, some []avatar.MovedStretch) ([]Piece, error)
 	Freeze(ctx context.Context, to Visit, reception []byte) (Freezing, error)
 	Manifest(ctx context.Context, to Visit) ([]byte, error)
 	Decided(ctx context.Context, to Visit, d Decided) (Left, error)
@@ -185,6 +188,12 @@ type Standing struct {
 	State   State                `json:"state"`
 	Streams []avatar.MovedStream `json:"streams"`
 }
+
+// Piece is a stretch as a source gives it, with what proves it. The zero Piece is of one
+// that isn't there any more.
+type Piece struct{ Body, Proof []byte }
+
+func (p *Piece) gone() bool { return len(p.Body) == 0 && len(p.Proof) == 0 }
 
 // Freezing is what a frozen source gives: its release, of a manifest, and keys,
 // sealed to the reception key that the target announced.

@@ -307,15 +307,60 @@ func (a *Agent) Stretch(ctx context.Context, by carnet.PartyID, about carnet.Ava
 	if err != nil {
 		return nil, nil, err
 	}
+	p, err := give(ctx, moves, about, m, looked)
+	return p.Body, p.Proof, err
+}
+
+func give(ctx context.Context, moves avatar.Leaver, about carnet.AvatarID, m avatar.MovedStretch, looked bool) (p Piece, err error) {
 	bytes := moves.StoredBytes
 	if looked {
 		bytes = moves.StretchBytes
 	}
-	if body, err = bytes(ctx, about, m); err != nil {
-		return nil, nil, err
+	if p.Body, err = bytes(ctx, about, m); err != nil {
+		return Piece{}, err
 	}
-	proof, err = moves.ProofOf(ctx, about, m)
-	return body, proof, err
+	p.Proof, err = moves.ProofOf(ctx, about, m)
+	return p, err
+}
+
+// restTime is how long what a target gets beside the first of several stretches is waited
+// for.
+const restTime = 5 * time.Second
+
+// Several gives the target the first of some stretches, in their order, each as Stretch
+// does: at least one, and so many as fit into an answer. It ends before one that can't be
+// given now: asked for again, that is the first, and what holds it up is told.
+func (a *Agent) Several(ctx context.Context, by carnet.PartyID, about carnet.AvatarID, x carnet.CrossingID, some []avatar.MovedStretch) (given []Piece, err error) {
+	if len(some) == 0 || len(some) > MaxSeveral {
+		return nil, carnet.Errorf(carnet.Malformed, "%d stretches are asked for, one to %d are given", len(some), MaxSeveral)
+	}
+	rest, cancel := context.WithTimeout(ctx, restTime)
+	defer cancel()
+	size := 0
+	for i, m := range some {
+		within := rest
+		if i == 0 {
+			within = ctx
+		}
+		moves, err := a.historyOf(by, about, x) // it may be over by now
+		var p Piece
+		if err == nil {
+			if p, err = give(within, moves, about, m, false); carnet.CodeOf(err) == carnet.NotFound {
+				p, err = Piece{}, nil
+			}
+		}
+		switch {
+		case err != nil && i == 0:
+			return nil, err
+		case err != nil:
+			return given, nil
+		}
+		if size += len(p.Body) + len(p.Proof); i > 0 && size > answerBytes {
+			break
+		}
+		given = append(given, p)
+	}
+	return given, nil
 }
 
 // Cancel calls a move off, at either side, as far as that is still possible here.

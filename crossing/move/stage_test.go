@@ -655,6 +655,10 @@ func (s *stage) Stretch(ctx context.Context, to Visit, m avatar.MovedStretch, lo
 	return s.arena.Stretch(ctx, "citadel", to.About, to.Crossing, m, looked)
 }
 
+func (s *stage) Several(ctx context.Context, to Visit, some []avatar.MovedStretch) ([]Piece, error) {
+	return visited(s, to, "several", func() ([]Piece, error) { return s.arena.Several(ctx, "citadel", to.About, to.Crossing, some) })
+}
+
 func (s *stage) Freeze(ctx context.Context, to Visit, announcement []byte) (Freezing, error) {
 	return visited(s, to, "freeze", func() (Freezing, error) {
 		return s.arena.Freeze(ctx, s.asking("citadel"), to.About, to.Crossing, announcement)
