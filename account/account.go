@@ -26,7 +26,7 @@ import (
 
 // Config says whose accounts there are. Zero values take the defaults.
 type Config struct {
-	// Users is the users file. It is looked at each second, and who isn't in it as
+	// Users is the users file. It is looked at ten times a second, and who isn't in it as
 	// before any more is signed out.
 	Users string
 
@@ -88,7 +88,7 @@ func New(c Config) (*Accounts, error) {
 }
 
 // look is how often the users file is looked at, and ended sessions are forgotten.
-const look = time.Second
+const look = 100 * time.Millisecond
 
 // Run takes over changes of the users file and ends sessions whose time is up,
 // until ctx ends; then all sessions end.

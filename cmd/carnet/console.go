@@ -74,7 +74,7 @@ type consoleUser struct {
 	Remove   bool   `help:"Take the user out of the file."`
 }
 
-// Run changes the users file. A console that runs takes it over within a second, and
+// Run changes the users file. A console that runs takes it over within 100 ms, and
 // signs out whom it concerns.
 func (c consoleUser) Run(s streams) error {
 	if c.Remove {
