@@ -166,7 +166,7 @@ func (r MoveRequest) Explain(m MandateRequest) []string {
 	if r.Alone {
 		i := r.Items[0]
 		return []string{
-			fmt.Sprintf("The item %s (%s, a %s) of your avatar %s goes from %s to %s, whose key is %s. There your avatar %s has it, and it counts as %s.",
+			fmt.Sprintf("The item %s (%q, a %s) of your avatar %s goes from %s to %s, whose key is %s. There your avatar %s has it, and it counts as %s.",
 				i.Item, i.Title, i.Kind, m.Avatar, m.Audience, r.Target, r.TargetKey, r.To, i.As),
 			decides,
 		}
@@ -185,10 +185,10 @@ func (r MoveRequest) Explain(m MandateRequest) []string {
 		lines = append(lines, r.Redact.explain(m.Audience, r.Target))
 	}
 	for _, i := range r.Items {
-		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) goes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
+		lines = append(lines, fmt.Sprintf("Its item %s (%q, a %s) goes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
 	}
 	for _, i := range r.Retired {
-		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) does not go along: it ends for ever when the avatar moves.", i.Item, i.Title, i.Kind))
+		lines = append(lines, fmt.Sprintf("Its item %s (%q, a %s) does not go along: it ends for ever when the avatar moves.", i.Item, i.Title, i.Kind))
 	}
 	return append(lines, decides)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"carnet"
@@ -94,7 +95,7 @@ func (r RecoveryRequest) check() (p Passport, err error) {
 	if _, err := carnet.ParsePartyID(string(r.Target)); err != nil {
 		return p, err
 	}
-	if _, err := carnet.ParseSensitivity(r.Sensitivity); err != nil {
+	if err := r.checkClearance(); err != nil {
 		return p, err
 	}
 	if len(r.Report) > maxReport || len(r.Heads) > maxHeads || r.Incarnation == 0 {
@@ -126,6 +127,18 @@ func (r RecoveryRequest) check() (p Passport, err error) {
 		err = carnet.Errorf(carnet.Malformed, "the recovery request has a policy that isn't of the avatar that is to come, or not by its owner's key")
 	}
 	return p, err
+}
+
+// checkClearance takes what the target says of itself in one form only, which is shown.
+func (r RecoveryRequest) checkClearance() error {
+	s, err := carnet.ParseSensitivity(r.Sensitivity)
+	if err != nil {
+		return err
+	}
+	if r.Sensitivity != s.String() || !Words([]string{r.Purpose}) || !Words(r.Residency) {
+		return carnet.Errorf(carnet.Malformed, "the recovery request is for the purpose %.40q, the sensitivity %.40q and the places %.80q: want words, and a sensitivity as it is written", r.Purpose, r.Sensitivity, r.Residency)
+	}
+	return nil
 }
 
 // Clearance is what the target says that it may hold.
@@ -181,15 +194,19 @@ func (r RecoveryRequest) Explain(p Passport) []string {
 	if len(r.View) > 0 {
 		sent = "What your things send goes there from then on, as far as this view lets it: " + string(r.View)
 	}
+	kept := "doesn't say where it keeps them"
+	if len(r.Residency) > 0 {
+		kept = "keeps them in " + strings.Join(r.Residency, ", ")
+	}
 	lines := []string{
 		fmt.Sprintf("Your avatar %s gets a new home, %s, whose key is %s, since the world where it lives is gone for good.", p.Avatar, r.Target, r.TargetKey),
 		fmt.Sprintf("It comes as it was at %s, when its passport was made. What came to the world since then, and your things don't have any more, is lost.", p.Made.Format(time.RFC3339)),
 		fmt.Sprintf("The registrar whose key is %s gives the world whose key is %s time to show itself; if it does, everything stays as it is.", p.Registrar, p.Source),
-		fmt.Sprintf("The keys to its history are given to %s, which says that it uses them for %s and may hold %s.", r.Target, r.Purpose, r.Sensitivity),
+		fmt.Sprintf("The keys to its history are given to %s, which says that it uses them for %s and may hold %s; it %s.", r.Target, r.Purpose, r.Sensitivity, kept),
 		sent,
 	}
 	for _, i := range r.Items {
-		lines = append(lines, fmt.Sprintf("Its item %s (%s, a %s) comes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
+		lines = append(lines, fmt.Sprintf("Its item %s (%q, a %s) comes along, and counts as %s there.", i.Item, i.Title, i.Kind, i.As))
 	}
 	return lines
 }

@@ -147,3 +147,23 @@ func TestARecoveryUnderAPolicy(t *testing.T) {
 		}
 	}
 }
+
+// What a target says of itself is in the one form that the owner is shown: an empty
+// sensitivity would be all of it.
+func TestWhatATargetIsClearedForIsAsItIsShown(t *testing.T) {
+	_, k := pinned(t)
+	for what, change := range map[string]func(*identity.RecoveryRequest){
+		"no sensitivity":         func(r *identity.RecoveryRequest) { r.Sensitivity = "" },
+		"another order of it":    func(r *identity.RecoveryRequest) { r.Sensitivity = "location+health+personal" },
+		"a purpose of sentences": func(r *identity.RecoveryRequest) { r.Purpose = "nothing, and may hold public" },
+		"no purpose":             func(r *identity.RecoveryRequest) { r.Purpose = "" },
+		"a place of sentences":   func(r *identity.RecoveryRequest) { r.Residency = []string{"at home"} },
+		"":                       func(r *identity.RecoveryRequest) { r.Residency = []string{"de"} },
+	} {
+		r, _ := lost(t, k, carnet.Health)
+		change(&r)
+		if _, err := r.Marshal(); (err == nil) != (what == "") {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+}

@@ -299,14 +299,10 @@ func (c ownerApprove) approveErasure(ctx context.Context, s streams, k *owner.Ke
 	if err := k.KnowsErasure(r); err != nil {
 		return err
 	}
+	said := slices.DeleteFunc(append([]string{r.Text}, r.Report...), func(line string) bool { return line == "" })
+	unchecked(s, string(r.World), said)
 	for _, line := range r.Explain() {
 		fmt.Fprintln(s.err, plain(line))
-	}
-	for _, line := range r.Report {
-		fmt.Fprintf(s.err, "  %s\n", plain(line))
-	}
-	if r.Text != "" {
-		fmt.Fprintf(s.err, "It says of itself: %q\n", r.Text)
 	}
 	if err := confirm(s, c.Yes, "Erase it"); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"carnet/api/client"
 	"carnet/identity"
 	"carnet/owner"
+	"carnet/policy"
 
 	"golang.org/x/term"
 )
@@ -239,6 +241,30 @@ func (c ownerApprove) ask(s streams, r identity.MandateRequest) error {
 	}
 	fmt.Fprintf(s.err, "It holds for %v from now on, or until you withdraw it.\nThey write, and nobody has checked it: %q\n", c.For, r.Text)
 	return confirm(s, c.Yes, "Sign it")
+}
+
+// unchecked shows an owner what whoever asks writes of it: in quotes, and before what
+// signing means, so that it can't pass for that, or push it out of sight.
+func unchecked(s streams, by string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(s.err, "%s writes, and nobody has checked it:\n", by)
+	for _, line := range lines {
+		fmt.Fprintf(s.err, "  %q\n", line)
+	}
+}
+
+// checkView refuses a request with a view that the things agent wouldn't take: it is shown
+// as it is.
+func checkView(view json.RawMessage) error {
+	if len(view) == 0 {
+		return nil
+	}
+	if _, err := policy.ParseView(view); err != nil {
+		return fmt.Errorf("the request has a view that can't be: %w", err)
+	}
+	return nil
 }
 
 // confirm asks whether to do it, unless that was said before.

@@ -299,11 +299,12 @@ func (c ownerApprove) approveMove(ctx context.Context, s streams, k *owner.Keyst
 	if err := k.Knows(m.MandateTerms); err != nil {
 		return err
 	}
+	if err := checkView(r.View); err != nil {
+		return err
+	}
+	unchecked(s, string(r.Target), r.Report)
 	for _, line := range r.Explain(m) {
 		fmt.Fprintln(s.err, plain(line))
-	}
-	for _, line := range r.Report {
-		fmt.Fprintf(s.err, "  %s\n", plain(line))
 	}
 	if err := policyLines(s, r.Policy, string(r.Target)); err != nil {
 		return err

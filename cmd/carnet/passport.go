@@ -272,20 +272,21 @@ func (c ownerApprove) approveRecovery(ctx context.Context, s streams, k *owner.K
 	if err != nil {
 		return err
 	}
+	if err := checkView(r.View); err != nil {
+		return err
+	}
+	unchecked(s, string(r.Target), r.Report)
+	if err := grantLines(s.err, p); err != nil {
+		return err
+	}
 	for _, line := range r.Explain(word) {
 		fmt.Fprintln(s.err, plain(line))
-	}
-	for _, line := range r.Report {
-		fmt.Fprintf(s.err, "  %s\n", plain(line))
 	}
 	newest, err := k.PolicyFor(r, p.Head.Policy)
 	if err != nil {
 		return err
 	}
 	if err := policyLines(s, newest, string(r.Target)); err != nil {
-		return err
-	}
-	if err := grantLines(s.err, p); err != nil {
 		return err
 	}
 	if err := confirm(s, c.Yes, "Sign it"); err != nil {
