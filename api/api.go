@@ -127,6 +127,7 @@ type things interface {
 	Thing(ctx context.Context, id carnet.ThingID) (thing.Info, error)
 	Description(ctx context.Context, id carnet.ThingID) ([]byte, error)
 	AddThing(ctx context.Context, id carnet.ThingID, owner string, description []byte) (carnet.ThingID, string, error)
+	RenewPassword(ctx context.Context, id carnet.ThingID) (string, error)
 	Refusals(ctx context.Context, id carnet.ThingID, limit int) ([]thing.Refusal, error)
 	Map(ctx context.Context, by string, id carnet.ThingID, world carnet.PartyID, avatar *carnet.AvatarID, title string, view policy.View) (thing.MappingInfo, error)
 	Mapping(id carnet.MappingID) (thing.MappingInfo, error)

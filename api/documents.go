@@ -38,6 +38,12 @@ type AddedThing struct {
 	Unmeasured []thing.UnmeasuredInfo `json:"unmeasured,omitempty" doc:"Properties of which no measurement can be taken, and why."`
 }
 
+// RenewedPassword is a thing's password in the place of the one before.
+type RenewedPassword struct {
+	ID       carnet.ThingID `json:"id" doc:"The thing's id, which is also its MQTT user name."`
+	Password string         `json:"password" doc:"The thing's password from now on: shown now and never again."`
+}
+
 // ThingList is the things that the caller may see.
 type ThingList struct {
 	Things []thing.Info `json:"things"`

@@ -45,6 +45,13 @@ func (s *server) thingRoutes(h huma.API) {
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{typeTD: {Schema: descriptionSchema()}}}},
 	}, s.description)
 	serving(s, h, huma.Operation{
+		OperationID: "renew-password", Method: http.MethodPost, Path: "/v1/things/{id}/password", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary: "Gives the thing another password, and cuts off who is connected by the one before, which counts no more. The answer has it, once.",
+	}, func(ctx context.Context, in *OfThing) (*body[RenewedPassword], error) {
+		password, err := s.things.RenewPassword(ctx, in.ID)
+		return answer(RenewedPassword{in.ID, password}, err)
+	})
+	serving(s, h, huma.Operation{
 		OperationID: "list-refusals", Method: http.MethodGet, Path: "/v1/things/{id}/refusals", Tags: tags,
 		Summary: "The thing's newest messages that were refused for good, newest first, with reasons.",
 	}, s.refusals)

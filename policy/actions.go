@@ -62,6 +62,7 @@ var actions = map[Action]Use{
 	"get-description": {See, ThingResource, "id"},
 	"list-refusals":   {Read, ThingResource, "id"},
 	"add-mapping":     {Edit, ThingResource, "id"},
+	"renew-password":  {Edit, ThingResource, "id"},
 	"get-mapping":     {See, MappingResource, "id"},
 	"set-view":        {Edit, MappingResource, "id"},
 	"explain-mapping": {See, MappingResource, "id"},

@@ -32,6 +32,7 @@ func TestRoles(t *testing.T) {
 		"list-refusals   o o y . . . . . . .",
 		"add-thing       . o y . . . . . . .",
 		"add-mapping     o o y . . . . . . .",
+		"renew-password  o o y . . . . . . .",
 		"set-view        o o y . . . . . . .",
 		"get-owner       o o y y . . . . . .",
 		"get-avatar      o o y y y g g . g .",

@@ -97,8 +97,11 @@ func length(d time.Duration) string {
 // Attach gives the thing a way out to a device that is connected now.
 func (s *Session) Attach(o Outbox) {
 	s.thing.mu.Lock()
-	defer s.thing.mu.Unlock()
 	s.thing.outboxes = append(s.thing.outboxes, o)
+	s.thing.mu.Unlock()
+	if s.over() { // a renewal that hasn't found this one
+		o.Cut(renewed)
+	}
 }
 
 // Detach takes back what Attach gave.

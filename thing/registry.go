@@ -42,9 +42,7 @@ type Thing struct {
 	added       time.Time
 	description *td.Description // without the text that rests in the document
 	described   int             // bytes of that
-	salt        []byte
-	hash        []byte
-	version     uint64 // of its document
+	secret      atomic.Pointer[secret]
 
 	lingers []time.Duration // the intervals its properties wait
 	laneOf  []uint16        // by property: index into lingers
@@ -68,6 +66,19 @@ type Thing struct {
 // Outbox is the way to a device that is connected now.
 type Outbox interface {
 	Send(topic, contentType string, payload []byte) bool
+	// Cut ends the connection. It doesn't wait.
+	Cut(why string)
+}
+
+// secret is what a thing proves itself by: of its password the hash.
+type secret struct{ salt, hash []byte }
+
+// newSecret draws a password of 160 random bits.
+func newSecret() (password string, s *secret) {
+	password, s = randomWord(20), &secret{salt: make([]byte, 16)}
+	rand.Read(s.salt)
+	s.hash = passwordHash(s.salt, []byte(password))
+	return password, s
 }
 
 // thingDocument is how a thing rests.
@@ -161,10 +172,8 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 	if err := a.mayAdd(owner, len(description)); err != nil {
 		return "", "", err
 	}
-	password := randomWord(20)
-	doc := thingDocument{Number: a.nextThing(), Owner: owner, Added: a.now().UTC(), Description: description, Salt: make([]byte, 16)}
-	rand.Read(doc.Salt)
-	doc.Hash = passwordHash(doc.Salt, []byte(password))
+	password, secret := newSecret()
+	doc := thingDocument{Number: a.nextThing(), Owner: owner, Added: a.now().UTC(), Description: description, Salt: secret.salt, Hash: secret.hash}
 	sealed, err := a.document(kindThing, string(id), 1, doc)
 	if err != nil {
 		return "", "", err
@@ -178,17 +187,57 @@ func (a *Agent) AddThing(ctx context.Context, id carnet.ThingID, owner string, d
 	if err := a.change(ctx, []carnet.Document{sealed}, []ledger.Item{item}); err != nil {
 		return "", "", err
 	}
-	a.enter(id, doc, d, 1)
+	a.enter(id, doc, d)
 	return id, password, nil
 }
 
+// RenewPassword gives a thing another password and returns it; nothing can show it
+// again. From the return on nobody is the thing by the one before: who is connected by it
+// is cut off, and what comes on that way isn't taken.
+func (a *Agent) RenewPassword(ctx context.Context, id carnet.ThingID) (string, error) {
+	a.changeMu.Lock()
+	defer a.changeMu.Unlock()
+	t, err := a.thing(id)
+	if err != nil {
+		return "", err
+	}
+	d, err := a.store.Document(ctx, kindThing, string(id))
+	if err != nil {
+		return "", err
+	}
+	var doc thingDocument
+	if err := a.openDocument(d, &doc); err != nil {
+		return "", err
+	}
+	password, secret := newSecret()
+	doc.Salt, doc.Hash = secret.salt, secret.hash
+	sealed, err := a.document(kindThing, string(id), d.Version+1, doc)
+	if err != nil {
+		return "", err
+	}
+	if err := a.change(ctx, []carnet.Document{sealed}, nil); err != nil {
+		return "", err
+	}
+	t.secret.Store(secret)
+	t.mu.Lock()
+	outboxes := slices.Clone(t.outboxes)
+	t.mu.Unlock()
+	for _, o := range outboxes {
+		o.Cut(renewed)
+	}
+	return password, nil
+}
+
+// renewed is why a connection ends that somebody has by a password of before.
+const renewed = "the thing has another password"
+
 // enter adds a thing to the registry.
-func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description, version uint64) *Thing {
+func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description) *Thing {
 	forgetText(d)
 	t := &Thing{
-		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, described: len(doc.Description), salt: doc.Salt, hash: doc.Hash,
-		version: version, seen: newSeen(len(d.Properties)),
+		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, described: len(doc.Description), seen: newSeen(len(d.Properties)),
 	}
+	t.secret.Store(&secret{doc.Salt, doc.Hash})
 	for i := range d.Properties {
 		linger := d.Properties[i].Linger.Truncate(time.Millisecond) // as records name it
 		at := slices.Index(t.lingers, linger)
@@ -231,17 +280,15 @@ func (a *Agent) Authenticate(user string, password []byte) (*Session, error) {
 	a.registryMu.RLock()
 	t := a.registry.things[carnet.ThingID(user)]
 	a.registryMu.RUnlock()
-	var salt, hash []byte
+	by := &secret{make([]byte, 16), make([]byte, sha256.Size)}
 	if t != nil {
-		salt, hash = t.salt, t.hash
-	} else {
-		salt, hash = make([]byte, 16), make([]byte, sha256.Size)
+		by = t.secret.Load()
 	}
-	if subtle.ConstantTimeCompare(passwordHash(salt, password), hash) != 1 || t == nil {
+	if subtle.ConstantTimeCompare(passwordHash(by.salt, password), by.hash) != 1 || t == nil {
 		return nil, carnet.Errorf(carnet.Unauthenticated, "the user name or password is wrong").
 			WithFix("the user name is the thing's id; 'carnet thing add' printed the password")
 	}
-	return &Session{agent: a, thing: t}, nil
+	return &Session{agent: a, thing: t, by: by}, nil
 }
 
 // passwordHash is cheap on purpose: passwords are 160 random bits.
@@ -301,7 +348,7 @@ func (a *Agent) loadRegistry(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.enter(carnet.ThingID(d.ID), v, description, d.Version)
+		a.enter(carnet.ThingID(d.ID), v, description)
 		return nil
 	})
 	if err != nil {

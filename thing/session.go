@@ -12,6 +12,7 @@ import (
 type Session struct {
 	agent *Agent
 	thing *Thing
+	by    *secret // the thing's when the session was opened
 }
 
 // pack is a message at hand. Sessions share a few of them: memory that the
@@ -32,11 +33,19 @@ func newPack() *pack { return &pack{decoder: senml.NewDecoder(senml.Limits{})} }
 // Thing names the session's thing.
 func (s *Session) Thing() carnet.ThingID { return s.thing.id }
 
+// over reports whether the thing has another password by now.
+func (s *Session) over() bool { return s.thing.secret.Load() != s.by }
+
 // Submit takes one message. Exactly one sink.Done(token, …) follows, from any
 // goroutine, once the message's fate is on disk (or is to be tried again).
 // payload is not used after the return. Submit blocks while the agent can't take
 // more.
 func (s *Session) Submit(format senml.Format, payload []byte, sink Sink, token uint64) {
+	if s.over() {
+		sink.Done(token, Outcome{Retry: carnet.Errorf(carnet.Unauthenticated, renewed).WithFix("connect with it")})
+		sink.Flush()
+		return
+	}
 	now := s.agent.now().UnixNano()
 	p := s.agent.packs.Get().(*pack)
 	defer s.agent.packs.Put(p)

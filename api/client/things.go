@@ -34,6 +34,11 @@ func (c *Client) Description(ctx context.Context, id carnet.ThingID) ([]byte, er
 	return answer, err
 }
 
+// RenewPassword gives a thing another password, which is in the answer, once.
+func (c *Client) RenewPassword(ctx context.Context, id carnet.ThingID) (api.RenewedPassword, error) {
+	return send[api.RenewedPassword](ctx, c, http.MethodPost, thingPath(id)+"/password", nil)
+}
+
 // Refusals returns a thing's newest refused messages, at most limit.
 func (c *Client) Refusals(ctx context.Context, id carnet.ThingID, limit int) ([]thing.Refusal, error) {
 	list, err := get[api.RefusalList](ctx, c, fmt.Sprintf("%s/refusals?limit=%d", thingPath(id), limit))

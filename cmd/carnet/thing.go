@@ -31,6 +31,7 @@ type thingCommands struct {
 	View     viewCommands  `cmd:"" help:"What a world gets of a thing."`
 	Unmap    thingUnmap    `cmd:"" help:"End a mapping: the world gets nothing more."`
 	Refusals thingRefusals `cmd:"" help:"Why a thing's messages were refused."`
+	Password thingPassword `cmd:"" help:"Give a thing another password; prints it, once. Who has the one before is cut off."`
 }
 
 // maxDocument bounds a file that is sent: a description or a view.
@@ -334,6 +335,25 @@ func (c thingMap) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	return explain(ctx, s, cl, m.ID)
+}
+
+type thingPassword struct {
+	reaching
+	ID   carnet.ThingID `arg:"" help:"The thing."`
+	JSON bool           `help:"As JSON."`
+}
+
+func (c thingPassword) Run(ctx context.Context, s streams) error {
+	cl, err := c.things()
+	if err != nil {
+		return err
+	}
+	r, err := cl.RenewPassword(ctx, c.ID)
+	if err != nil || c.JSON {
+		return orJSON(s, r, err)
+	}
+	_, err = fmt.Fprintf(s.out, "Password of %s, shown once: %s\nThe one before counts no more, and who was connected by it is cut off.\n", r.ID, r.Password)
+	return err
 }
 
 type thingUnmap struct {

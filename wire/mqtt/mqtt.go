@@ -133,4 +133,8 @@ type Outbox interface {
 	// queue drops the message, counted in Stats. Queued is not delivered: what
 	// the device has not acknowledged when its connection ends is not sent again.
 	Send(topic, contentType string, payload []byte) bool
+
+	// Cut ends the session, since who has it may not have it any more. It doesn't
+	// wait; what is handed over afterwards is the domain's to refuse.
+	Cut(why string)
 }

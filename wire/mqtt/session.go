@@ -259,6 +259,9 @@ func (s *session) end(e *ending) {
 	}
 }
 
+// Cut implements Outbox.
+func (s *session) Cut(why string) { s.end(&ending{reason: packet.NotAuthorized, text: why}) }
+
 func (s *session) endingSet() bool { return s.ending.Load() != nil }
 
 // close ends the session and says why it did: the first reason there was. The

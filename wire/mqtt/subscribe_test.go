@@ -110,6 +110,22 @@ func TestOutbox(t *testing.T) {
 	})
 }
 
+// Who is cut off hears why, and nothing that it sends afterwards is handed over.
+func TestCut(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v packet.Version) {
+		h := newHub()
+		h.outboxes = make(chan Outbox, 1)
+		_, addr := serve(t, Config{Backend: h})
+		r := dialRaw(t, addr, v).open("watch-1", nil)
+		out := <-h.outboxes
+		out.Cut("another password")
+		out.Cut("again")
+		if text := r.bye(packet.NotAuthorized); v == packet.V5 && text != "another password" {
+			t.Errorf("it is told %q", text)
+		}
+	})
+}
+
 func TestWill(t *testing.T) {
 	will := func(p *packet.Connect) {
 		p.Will = &packet.Publish{Topic: []byte("things/watch-1/measurements"), Payload: []byte("gone"), QoS: 1}
