@@ -182,6 +182,57 @@ func TestOnlyTheCommandLineOpensKeystores(t *testing.T) {
 	}
 }
 
+// A handler's panic is an error of ours: no server leaves it to net/http, which tells it among
+// what strangers cause.
+func TestServersTellPanics(t *testing.T) {
+	servers := 0
+	for _, p := range list(t) {
+		if strings.HasPrefix(p.ImportPath, "carnet/test/") {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			set := token.NewFileSet()
+			f, err := parser.ParseFile(set, p.Dir+"/"+name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				server, ok := n.(*ast.CompositeLit)
+				if !ok || !is(server.Type, "http", "Server") {
+					return true
+				}
+				servers++
+				told := slices.ContainsFunc(server.Elts, func(e ast.Expr) bool {
+					field, ok := e.(*ast.KeyValueExpr)
+					if !ok {
+						return false
+					}
+					name, _ := field.Key.(*ast.Ident)
+					call, ok := field.Value.(*ast.CallExpr)
+					return ok && name != nil && name.Name == "Handler" && is(call.Fun, "porter", "TellPanics")
+				})
+				if !told {
+					t.Errorf("%s: the server's handler isn't porter.TellPanics", set.Position(server.Pos()))
+				}
+				return true
+			})
+		}
+	}
+	if servers < 5 {
+		t.Errorf("there are %d servers: the test looks at nothing", servers)
+	}
+}
+
+// is reports whether an expression is what a package calls so.
+func is(e ast.Expr, pkg, name string) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok || s.Sel.Name != name {
+		return false
+	}
+	x, ok := s.X.(*ast.Ident)
+	return ok && x.Name == pkg
+}
+
 // The demo's oracle says what each world should have: it works that out by itself, and
 // shares nothing with what it judges but the words.
 func TestTheOracleIsOnItsOwn(t *testing.T) {

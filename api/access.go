@@ -68,6 +68,9 @@ const maxID = 256
 // look says how to find out about a resource, and what is said of one that isn't
 // there.
 func (s *server) look(p Principal, action policy.Action, r policy.Resource) (func(context.Context) (activity.Known, error), error) {
+	if !s.has(r.Kind) {
+		return unknown, carnet.Errorf(carnet.NotFound, "%s has no %s", s.party, r)
+	}
 	switch r.Kind {
 	case policy.ThingResource:
 		return s.lookAtOwn(p, func(t thing.Info) bool { return string(t.ID) == r.ID }), noThing(r.ID)
@@ -80,7 +83,7 @@ func (s *server) look(p Principal, action policy.Action, r policy.Resource) (fun
 			return activity.Known{Facts: policy.Facts{Own: r.ID == p.Name}}, nil
 		}, noOwner(r.ID)
 	case policy.JobResource:
-		if s.things != nil && s.jobs != nil {
+		if s.things != nil {
 			return s.lookAtJob(p, r.ID), carnet.Errorf(carnet.NotFound, "there is no job %.64s", r.ID).WithFix("see: carnet job list")
 		}
 	case policy.ModuleResource:
@@ -99,13 +102,29 @@ func (s *server) look(p Principal, action policy.Action, r policy.Resource) (fun
 	return unknown, carnet.Errorf(carnet.NotFound, "there is no %s", r)
 }
 
+// has reports whether the party may have resources of a kind at all. Of what it can't have,
+// nothing may be looked up: anybody may ask about it.
+func (s *server) has(k policy.ResourceKind) bool {
+	switch k {
+	case policy.ThingResource, policy.MappingResource, policy.OwnerResource:
+		return s.things != nil
+	case policy.AvatarResource, policy.GrantResource:
+		return s.entities != nil
+	case policy.JobResource:
+		return s.jobs != nil
+	case policy.PeerResource:
+		return s.peers != nil
+	}
+	return true
+}
+
 // unknown knows nothing of a resource.
 func unknown(context.Context) (activity.Known, error) { return activity.Known{}, nil }
 
 // lookAtAvatar finds out what a principal's grants give it of an avatar.
 func (s *server) lookAtAvatar(p Principal, action policy.Action, text string) func(context.Context) (activity.Known, error) {
 	id, err := carnet.ParseAvatarID(text)
-	if err != nil || s.entities == nil {
+	if err != nil {
 		return unknown
 	}
 	return func(context.Context) (activity.Known, error) { return s.entities.Know(p, action, id) }
@@ -126,9 +145,6 @@ func (s *server) lookByGrant(p Proof, action policy.Action, text string) func(co
 // who acts as an avatar, about that avatar; ending it is for the latter only.
 func (s *server) lookAtGrant(p Principal, action policy.Action, id string) func(context.Context) (activity.Known, error) {
 	return func(context.Context) (activity.Known, error) {
-		if s.entities == nil {
-			return activity.Known{}, nil
-		}
 		about := func(g entity.Grant) bool {
 			return g.ID == id && (action == "get-grant" || p.Kind == policy.AvatarSelf && g.Avatar.String() == p.Name)
 		}

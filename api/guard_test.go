@@ -84,6 +84,54 @@ func TestNoRouteWithoutADecisionAndARecord(t *testing.T) {
 	}
 }
 
+// Whatever may be done somewhere may be asked about at each party, by everybody.
+func TestEveryQuestionIsAnswered(t *testing.T) {
+	s := newServed(t)
+	vault, _ := newVault(t)
+	vault.Tokens, vault.Guard = tokens, nil
+	s.serve(vault)
+	kinds := map[policy.ResourceKind]bool{}
+	for _, use := range policy.Actions() {
+		kinds[use.Resource] = true
+	}
+	id := "00112233445566778899aabbccddeeff"
+	others := []policy.Principal{{Kind: policy.AvatarSelf, Name: id}, {Kind: policy.Application, Name: id}, {Kind: policy.Foreign, Name: "citadel did:key:z6Mk"}}
+	for _, role := range policy.Roles() {
+		others = append(others, policy.Bearer("alice", role))
+	}
+	for base, h := range s.handlers {
+		ask := func(token string, c api.Check) {
+			t.Helper()
+			r := httptest.NewRequest("POST", "/v1/check", strings.NewReader(marshal(t, c)))
+			r.Header.Set("Authorization", "Bearer "+token)
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			defer func() {
+				if why := recover(); why != nil {
+					t.Errorf("%s panics when %s asks for %v about %s %s: %v", base, token, c.Principal, c.Action, c.Resource, why)
+				}
+			}()
+			if h.ServeHTTP(w, r); w.Code != 200 {
+				t.Errorf("%s answers %s, about %v, %s and %s, %d %s", base, token, c.Principal, c.Action, c.Resource, w.Code, w.Body)
+			}
+		}
+		for action, use := range policy.Actions() {
+			for token, p := range principals {
+				if p.Role != "admin" {
+					ask(token, api.Check{Action: action, Resource: policy.Resource{Kind: use.Resource, ID: id}})
+				}
+			}
+			for _, p := range others {
+				ask("operator-token", api.Check{Principal: &p, Action: action, Resource: policy.Resource{Kind: use.Resource, ID: id}})
+			}
+			for kind := range kinds {
+				ask("alice-token", api.Check{Action: action, Resource: policy.Resource{Kind: kind, ID: id}})
+			}
+		}
+		s.records.take()
+	}
+}
+
 func TestARouteForNothingIsRefused(t *testing.T) {
 	s := newServed(t)
 	h := s.handlers[s.hubURL]

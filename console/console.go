@@ -126,7 +126,7 @@ func New(c Config) (*Console, error) {
 		cookie: cookieName(secure, port), limits: c.limits,
 	}
 	server := &http.Server{
-		Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		Handler: porter.TellPanics(h.routes(), c.Log), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		ErrorLog:    slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ConnContext: porter.WithConn,
 	}

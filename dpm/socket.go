@@ -14,6 +14,7 @@ import (
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/porter"
 	"carnet/problem"
 	"carnet/seal"
 	"carnet/socket"
@@ -57,7 +58,7 @@ func (a *Agent) ServeWorkers(ctx context.Context, dir string) error {
 		return fmt.Errorf("listen for workers: %w", err)
 	}
 	server := &http.Server{
-		Handler: a.board(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: porter.TellPanics(a.board(), a.cfg.Log), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

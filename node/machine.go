@@ -17,6 +17,7 @@ import (
 	"carnet"
 	"carnet/activity"
 	"carnet/policy"
+	"carnet/porter"
 	"carnet/problem"
 	"carnet/socket"
 
@@ -57,7 +58,7 @@ func (n *Node) serveMachine(ctx context.Context) error {
 	defer os.Remove(filepath.Join(n.config.path(n.config.Data), operatorSocket)) // one that stays is replaced
 	m := &machine{node: n, ctx: ctx}
 	server := &http.Server{
-		Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: porter.TellPanics(m.handler(), n.log), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, machineKey{}, sameUser(c))
 		},

@@ -260,7 +260,7 @@ func (n *Node) openHTTP(ctx context.Context) error {
 // take, before it is known who calls.
 func newHTTPServer(config *tls.Config, handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: porter.TellPanics(handler, log), TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		// Each stream is memory of the party's for as long as nobody takes its answer.
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: mostStreams},

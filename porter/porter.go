@@ -1,6 +1,7 @@
 // Package porter gives places to those who come in, so that who says nothing keeps
 // nobody else out. It owns no connection; whoever admits one asks the porter first and
-// says when it has left. What comes in is whole within a time (BodyWithin).
+// says when it has left. What comes in is whole within a time (BodyWithin), and what panics
+// at it is told (TellPanics).
 //
 // Who comes in waits until it has shown who it is, and gives its place up meanwhile if
 // another needs it: one address has so many places, and when they or all are taken, who

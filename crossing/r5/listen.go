@@ -33,7 +33,7 @@ const (
 // peer's (RFC 8705 section 2); any other is cut off in the handshake.
 func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
 	server := &http.Server{
-		Handler: s, TLSConfig: s.tlsConfig(cert), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
+		Handler: porter.TellPanics(s, s.cfg.Log), TLSConfig: s.tlsConfig(cert), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
 		ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		ConnState:   s.connState,
 		ConnContext: porter.WithConn,
