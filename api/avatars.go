@@ -59,8 +59,8 @@ func (s *server) avatarRoutes(h huma.API) {
 		OperationID: "get-state", Method: http.MethodGet, Path: "/v1/avatars/{id}/state", Tags: tags,
 		Summary: "The avatar's newest measurement of each property.",
 		Description: "Of a property that nothing gives the avatar any more it is the last: the header Carnet-Withdrawn names these, separated by commas, " +
-			"as far as the world knows (get-avatar says the same as withdrawn).",
-		Metadata: map[string]any{servesKey: packs}, Responses: packResponses(),
+			"as far as the world knows (get-avatar says the same as withdrawn). Under a grant it is made of history, and is one of the queries that may run at once.",
+		Metadata: map[string]any{servesKey: packs}, Responses: limitedTo(packResponses()),
 	}, s.state)
 	serving(s, h, huma.Operation{
 		OperationID: "get-history", Method: http.MethodGet, Path: "/v1/avatars/{id}/history", Tags: tags,
@@ -120,7 +120,12 @@ func (s *server) state(ctx context.Context, in *struct {
 		return nil, err
 	}
 	var ms []carnet.Measurement
-	if l != nil {
+	if l != nil { // it is made of history
+		leave, full := s.queries.enter(platformOf(caller(ctx)))
+		if full != nil {
+			return nil, full
+		}
+		defer leave()
 		ms, err = s.stateThrough(ctx, l, in.ID)
 	} else {
 		ms, err = s.world.Latest(in.ID)

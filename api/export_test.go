@@ -16,6 +16,22 @@ func AddRoute(h http.Handler, pattern string, do http.HandlerFunc) {
 	h.(*gate).mux.HandleFunc(pattern, do)
 }
 
+// TakeQueries takes all places that a caller of a handler that New made has for history.
+func TakeQueries(h http.Handler, p Principal) (giveBack func()) {
+	var all []func()
+	for {
+		leave, err := h.(*gate).queries.enter(platformOf(p))
+		if err != nil {
+			return func() {
+				for _, leave := range all {
+					leave()
+				}
+			}
+		}
+		all = append(all, leave)
+	}
+}
+
 // Open are the paths that need no token.
 func Open() []string { return open }
 

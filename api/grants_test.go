@@ -338,6 +338,31 @@ func TestAvatarsExchangeDataUnderGrants(t *testing.T) {
 	}
 }
 
+// State under a grant is made of history, and so has a place among those who ask for that.
+func TestStateUnderAGrantIsAHistoryQuery(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	d.mustSend(heart(0, 71))
+	s.arrived(m.Avatar, 1)
+	p, _ := s.application()
+	s.give(terms(s, p, m.Avatar, `{"properties":{"heart_rate":{"rate":"24h"}}}`, identity.ActionRead))
+	state := func(token string, want int) {
+		t.Helper()
+		if a := ask(t, "GET", s.arenaURL+"/v1/avatars/"+m.Avatar.String()+"/state", token, ""); a.status != want || want == 429 && a.header.Get("Retry-After") == "" {
+			t.Errorf("the state is answered %d %v %s, want %d", a.status, a.header, a.body, want)
+		}
+	}
+	for token, want := range map[string]int{p.Token: 429, "operator-token": 200} {
+		who, _ := s.tokens(token)
+		giveBack := api.TakeQueries(s.handlers[s.arenaURL], who)
+		state(token, want)
+		giveBack()
+		for range 20 { // more than there are places
+			state(token, 200)
+		}
+	}
+}
+
 // What a principal has open without a grant ends when it is removed, long before the
 // next ping.
 func TestARemovedPrincipalReadsOnNothing(t *testing.T) {
