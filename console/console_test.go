@@ -8,9 +8,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"reflect"
 	"regexp"
 	"strings"
@@ -381,6 +384,46 @@ func TestWhatGoesOnAndWhatComesBack(t *testing.T) {
 	}
 	if a.status != http.StatusTooManyRequests {
 		t.Errorf("the page gets %d", a.status)
+	}
+}
+
+// What a party says before and after its answer stays there, and takes nothing of the
+// console's away.
+func TestWhatIsBeforeAndAfterAnAnswerStaysThere(t *testing.T) {
+	w := newTown(t, nil)
+	alice := w.signsIn("alice")
+	answer := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, `{}`)
+	}
+	w.says(func(w http.ResponseWriter, _ *http.Request) { answer(w) })
+	plain := alice.calls("GET", "/api/hub/v1/things", "", nil)
+	w.says(func(w http.ResponseWriter, _ *http.Request) {
+		early := http.Header{"Set-Cookie": {"carnet-1=x"}, "Link": {"</x>"}, "Clear-Site-Data": {"*"}, "Content-Security-Policy": {"default-src *"}}
+		maps.Copy(w.Header(), early)
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusProcessing)
+		clear(w.Header())
+		w.Header().Set("Trailer", "X-Announced")
+		answer(w)
+		w.Header().Set("X-Announced", "x")
+		w.Header().Set(http.TrailerPrefix+"X-Late", "x")
+	})
+	var before []int
+	got := alice.calls("GET", "/api/hub/v1/things", "", func(r *http.Request) {
+		*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, _ textproto.MIMEHeader) error { before = append(before, code); return nil },
+		}))
+	})
+	for _, a := range []answered{plain, got} {
+		a.header.Del("Date")
+	}
+	if !reflect.DeepEqual(got.header, plain.header) || got.status != plain.status || got.body != plain.body {
+		t.Errorf("the page gets %d %v %q, want %v", got.status, got.header, got.body, plain.header)
+	}
+	if len(before) > 0 || len(got.trailer) > 0 {
+		t.Errorf("it gets %v before and %v after it", before, got.trailer)
 	}
 }
 

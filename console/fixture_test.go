@@ -142,9 +142,10 @@ type visitor struct {
 
 // answered is an answer, read.
 type answered struct {
-	status int
-	header http.Header
-	body   string
+	status  int
+	header  http.Header
+	body    string
+	trailer http.Header
 }
 
 func (a answered) problem(t *testing.T) Problem {
@@ -195,7 +196,7 @@ func (v visitor) calls(method, path, body string, change func(*http.Request)) an
 	if err != nil {
 		v.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	return answered{got.StatusCode, got.Header, string(text)}
+	return answered{got.StatusCode, got.Header, string(text), got.Trailer}
 }
 
 // signsIn signs a visitor in.

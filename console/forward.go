@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httputil"
@@ -114,10 +115,10 @@ func (h *handler) forward(w http.ResponseWriter, r *http.Request, s *account.Ses
 	proxy := &httputil.ReverseProxy{
 		Transport: p.way, FlushInterval: -1, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		Rewrite:        func(out *httputil.ProxyRequest) { p.rewrite(out, path, token) },
-		ModifyResponse: p.accept,
+		ModifyResponse: func(answer *http.Response) error { return p.accept(answer, w.Header()) },
 		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { h.failed(w, r, p, err) },
 	}
-	proxy.ServeHTTP(&clean{ResponseWriter: w}, r)
+	proxy.ServeHTTP(&clean{w, make(http.Header)}, r)
 }
 
 // cutPath cuts /api/PARTY/v1/… into the party and the rest from /v1 on. Only plain
@@ -213,8 +214,9 @@ type errStrange struct{ what string }
 
 func (e errStrange) Error() string { return e.what }
 
-// accept takes of an answer what is data, and refuses the rest.
-func (p *party) accept(r *http.Response) error {
+// accept takes of an answer what is data, with the console's own headers, and refuses the
+// rest.
+func (p *party) accept(r *http.Response, own http.Header) error {
 	if r.StatusCode >= 300 && r.StatusCode < 400 {
 		return errStrange{"it answered with a redirect"}
 	}
@@ -226,13 +228,13 @@ func (p *party) accept(r *http.Response) error {
 	} else if r.StatusCode != http.StatusNoContent && r.StatusCode != http.StatusSwitchingProtocols && r.ContentLength != 0 {
 		return errStrange{"it answered without a content type"}
 	}
-	header := make(http.Header)
+	header := own.Clone()
 	for _, name := range comeBack {
 		if v, ok := r.Header[name]; ok {
 			header[name] = v
 		}
 	}
-	r.Header = header
+	r.Header, r.Trailer = header, nil
 	return nil
 }
 
@@ -260,8 +262,26 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, p *party, err e
 		WithFix("see whether it runs; the console's log says what failed"))
 }
 
-// clean keeps the headers that the console set: the proxy adds the party's to them.
-type clean struct{ http.ResponseWriter }
+// clean takes one answer of a party, and keeps the console's headers from the proxy: it
+// writes a party's into them and clears them with each answer before the last (1xx), and
+// adds what follows the body.
+type clean struct {
+	http.ResponseWriter
+	header http.Header // the proxy's
+}
+
+// Header implements http.ResponseWriter.
+func (c *clean) Header() http.Header { return c.header }
+
+// WriteHeader implements http.ResponseWriter. What is before the answer stays here; a
+// change of protocols doesn't come by this way.
+func (c *clean) WriteHeader(status int) {
+	if status < http.StatusOK {
+		return
+	}
+	maps.Copy(c.ResponseWriter.Header(), c.header)
+	c.ResponseWriter.WriteHeader(status)
+}
 
 // Unwrap lets http.ResponseController find what can flush and be hijacked.
 func (c *clean) Unwrap() http.ResponseWriter { return c.ResponseWriter }
