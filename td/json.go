@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -85,27 +87,33 @@ func (n *node) number() (float64, bool) {
 	return f, err == nil
 }
 
-// same reports whether two values are equal as JSON values; 1 and 1.0 are.
-func (n *node) same(m *node) bool {
-	if n.kind != m.kind || len(n.items) != len(m.items) || len(n.members) != len(m.members) {
-		return false
-	}
-	if n.kind == isNumber {
-		a, _ := n.number()
-		b, _ := m.number()
-		return a == b
-	}
-	for i := range n.items {
-		if !n.items[i].same(m.items[i]) {
-			return false
+// canonical appends a text that two values share if and only if they are equal as JSON
+// values; 1 and 1.0 are.
+func (n *node) canonical(b []byte) []byte {
+	switch n.kind {
+	case isObject:
+		b = append(b, '{')
+		byName := func(x, y member) int { return strings.Compare(x.name, y.name) }
+		for _, m := range slices.SortedFunc(slices.Values(n.members), byName) {
+			b = append(m.node.canonical(append(strconv.AppendQuote(b, m.name), ':')), ',')
 		}
-	}
-	for _, x := range n.members {
-		if y := m.get(x.name); y == nil || !x.node.same(y) {
-			return false
+		return append(b, '}')
+	case isArray:
+		b = append(b, '[')
+		for _, item := range n.items {
+			b = append(item.canonical(b), ',')
 		}
+		return append(b, ']')
+	case isNumber:
+		f, _ := n.number()
+		if f == 0 {
+			f = 0 // -0 is 0
+		}
+		return strconv.AppendFloat(b, f, 'g', -1, 64)
+	case isString:
+		return strconv.AppendQuote(b, n.text())
 	}
-	return n.value == m.value
+	return fmt.Append(b, n.value)
 }
 
 // place is a JSON pointer (RFC 6901), made into text only for an error.

@@ -142,16 +142,16 @@ func wantEnum(at *place, n *node) error {
 	if len(n.items) > maxEnum {
 		return malformed(at, "has %d values, at most %d are accepted", len(n.items), maxEnum)
 	}
-	for i, a := range n.items {
-		for _, b := range n.items[:i] {
-			if a.same(b) {
-				return malformed(at.index(i), "the value occurs twice")
-			}
+	seen := make(map[string]bool, len(n.items))
+	for i, value := range n.items {
+		text := string(value.canonical(nil))
+		if seen[text] {
+			return malformed(at.index(i), "the value occurs twice")
 		}
+		seen[text] = true
 	}
 	return nil
 }
 
-// maxEnum keeps the comparison of all values with each other, and the search on
-// the data path, short.
+// maxEnum keeps the search on the data path short.
 const maxEnum = 256

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -459,4 +460,45 @@ func everyPlace(v any, at string, try func(at string)) {
 			x[i] = was
 		}
 	}
+}
+
+// All values of an enum are told apart, however many they are and whatever is in them.
+func TestEnumsOfObjects(t *testing.T) {
+	with := func(values string) []byte {
+		return []byte(strings.Replace(base, `["day", "night"]`, "["+values+"]", 1))
+	}
+	var many []string
+	for i := range maxEnum { // as many as there may be, of 1 MiB together
+		var one strings.Builder
+		for n := range 570 {
+			fmt.Fprintf(&one, `"%c%c":0,`, 'a'+n%26, 'a'+n/26)
+		}
+		many = append(many, fmt.Sprintf(`{%s"last":%d}`, &one, i))
+	}
+	before := processor(t)
+	if _, err := Parse(with(strings.Join(many, ","))); err != nil {
+		t.Error(err)
+	}
+	if took := processor(t) - before; took > 4*time.Second { // a tenth of that will do
+		t.Errorf("the values take %v of the processor", took)
+	}
+	for values, twice := range map[string]bool{
+		`1, 1.0`: true, `0, -0.0`: true, `100, 1e2`: true, `1, "1"`: false, `true, "true"`: false, `null, "<nil>"`: false, `"a", "A"`: false,
+		`{"a":1,"b":[2]}, {"b":[2.0],"a":1}`: true, `{"a":1,"b":[2]}, {"b":[2],"a":2}`: false, `[1,2], [2,1]`: false, `[1], 1`: false,
+		`{}, []`: false, `{"a":1}, {"a":1,"b":2}`: false, `["a,b"], ["a","b"]`: false, `{"a":"b"}, ["a","b"]`: false, `[[1],2], [[1,2]]`: false,
+	} {
+		if _, err := Parse(with(values)); (err != nil) != twice {
+			t.Errorf("%s: %v", values, err)
+		}
+	}
+}
+
+// processor is how much time of it the process has had.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano())
 }
