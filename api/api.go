@@ -307,6 +307,9 @@ func (s *server) handler() (http.Handler, error) {
 	s.bundles = places{what: "evidence bundles", all: s.limits.bundles, ofOne: s.limits.bundlesOfOne}
 	s.bodies = bodies{all: s.limits.bodies, ofOne: s.limits.bodiesOfOne}
 	s.largeBodies = bodies{all: s.limits.largeBodies, ofOne: s.limits.largeBodiesOfOne}
-	s.live = places{what: "live subscriptions", all: s.limits.live, ofOne: s.limits.liveOfOne}
+	s.live = places{
+		what: "live subscriptions", all: s.limits.live, ofOne: s.limits.liveOfOne,
+		ofWorld: max(1, s.limits.live/8), ofWorlds: max(1, s.limits.live/2),
+	}
 	return s.routes()
 }

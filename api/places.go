@@ -15,6 +15,10 @@ import (
 type places struct {
 	what       string // the requests, for people
 	all, ofOne int
+	// ofWorld is for avatars of one other world together, and ofWorlds for those of all
+	// of them: each avatar is a caller, and a world has as many as it likes. 0: they are
+	// bounded as everybody is.
+	ofWorld, ofWorlds int
 
 	mu    sync.Mutex
 	taken int
@@ -35,24 +39,42 @@ func platformOf(p Principal) Principal {
 func (l *places) enter(p Principal) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.by[p] >= l.ofOne:
-		return nil, tooMany("%d %s of yours are open, which is all there may be", l.by[p], l.what)
-	case l.taken >= l.all:
+	counts := l.countsAs(p)
+	for who, most := range counts {
+		if l.by[who] >= most {
+			return nil, tooMany("%d %s of yours are open, which is all there may be", l.by[who], l.what)
+		}
+	}
+	if l.taken >= l.all {
 		return nil, tooMany("%d %s are open, which is all there may be", l.taken, l.what)
 	}
 	if l.by == nil {
 		l.by = make(map[Principal]int)
 	}
-	l.taken, l.by[p] = l.taken+1, l.by[p]+1
-	return sync.OnceFunc(func() { l.leave(p) }), nil
+	l.taken++
+	for who := range counts {
+		l.by[who]++
+	}
+	return sync.OnceFunc(func() { l.leave(counts) }), nil
 }
 
-func (l *places) leave(p Principal) {
+// countsAs is whose places a caller takes, and how many each may have.
+func (l *places) countsAs(p Principal) map[Principal]int {
+	counts := map[Principal]int{p: l.ofOne}
+	if world := platformOf(p); l.ofWorld > 0 && world != p {
+		counts[world], counts[Principal{Kind: policy.Foreign}] = l.ofWorld, l.ofWorlds
+	}
+	return counts
+}
+
+func (l *places) leave(counts map[Principal]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.taken, l.by[p] = l.taken-1, l.by[p]-1; l.by[p] == 0 {
-		delete(l.by, p)
+	l.taken--
+	for who := range counts {
+		if l.by[who]--; l.by[who] == 0 {
+			delete(l.by, who)
+		}
 	}
 }
 

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -153,6 +155,57 @@ func TestAvatarsOfAWorldAreOneCaller(t *testing.T) {
 		}
 	}
 	leave()
+}
+
+// However many avatars other worlds have, they leave live subscriptions to each other and
+// to the world's own users.
+func TestOtherWorldsLeavePlacesToFollow(t *testing.T) {
+	few := usual
+	few.live, few.liveOfOne = 64, 4
+	s := &server{party: "arena", world: slow{}, limits: few, guard: watched(t), log: slog.New(slog.DiscardHandler), tokens: func(string) (Principal, bool) { return Principal{}, false }}
+	if _, err := s.handler(); err != nil {
+		t.Fatal(err)
+	}
+	var leave []func()
+	opens := func(p Principal) bool {
+		out, err := s.live.enter(p)
+		if err == nil {
+			leave = append(leave, out)
+		}
+		return err == nil
+	}
+	fill := func(world carnet.PartyID) (n int) {
+		for avatar := 0; ; avatar++ {
+			before := n
+			for opens(entity.ForeignPrincipal(world, fmt.Sprint("did:key:", avatar))) {
+				n++
+			}
+			if n == before {
+				return n
+			}
+		}
+	}
+	alice := policy.Bearer("alice", policy.User)
+	var got []int
+	for _, world := range []carnet.PartyID{"citadel", "clinic", "bay", "port", "gym"} {
+		got = append(got, fill(world))
+		if !opens(alice) && len(got) <= few.liveOfOne {
+			t.Errorf("%v are open of other worlds, and none is left to a user", got)
+		}
+	}
+	if want := []int{8, 8, 8, 8, 0}; !slices.Equal(got, want) {
+		t.Errorf("other worlds have %v places, want %v", got, want)
+	}
+	if one := s.live.by[entity.ForeignPrincipal("citadel", "did:key:0")]; one != few.liveOfOne {
+		t.Errorf("an avatar has %d", one)
+	}
+	for _, out := range leave {
+		out()
+		out()
+	}
+	if s.live.count() != 0 || len(s.live.by) != 0 {
+		t.Errorf("%d are open after all, of %v", s.live.count(), s.live.by)
+	}
 }
 
 // stuck makes a bundle when it is told so.
