@@ -530,6 +530,8 @@ func (b *Book) Give(ctx context.Context, token string) (Request, error) {
 	switch {
 	case now.Add(skew).Before(m.Issued):
 		return Request{}, carnet.Errorf(carnet.Unauthenticated, "the mandate was signed in the future, at %v", m.Issued).WithFix("set the clock of the machine on which it is signed")
+	case now.Add(skew).Before(m.NotBefore):
+		return Request{}, carnet.Errorf(carnet.Unauthenticated, "the mandate holds from %v on, and the last one would be forgotten for it now", m.NotBefore).WithFix("hand it in then, or sign one that holds from now on")
 	case !now.Before(m.Expires):
 		return Request{}, carnet.Errorf(carnet.Unauthenticated, "the mandate ended at %v", m.Expires).WithFix("sign another: carnet owner approve --renew")
 	}

@@ -558,6 +558,7 @@ func TestMandatesThatNobodyAskedForAreRefused(t *testing.T) {
 		"more may flow":   {func(m *identity.Mandate) { m.Clearance.Sensitivity = carnet.AllSensitive }, carnet.NotFound},
 		"another avatar":  {func(m *identity.Mandate) { m.Avatar = carnet.AvatarID{8} }, carnet.NotFound},
 		"signed to come":  {func(m *identity.Mandate) { m.Issued = w.now.Add(time.Minute); m.NotBefore = m.Issued }, carnet.Unauthenticated},
+		"to hold later":   {func(m *identity.Mandate) { m.NotBefore = w.now.Add(time.Minute) }, carnet.Unauthenticated},
 		"ended": {func(m *identity.Mandate) {
 			m.Issued = w.now.Add(-2 * time.Hour)
 			m.NotBefore, m.Expires = m.Issued, w.now
