@@ -63,6 +63,19 @@ func FuzzAccept(f *testing.F) {
 	})
 }
 
+// Names that encoding/json and huma take for one are one.
+func TestNamesThatFoldToOneStandTwice(t *testing.T) {
+	type body struct{ Slot, Kind string }
+	for _, b := range []string{`{"slot":"a","Slot":"b"}`, `{"slot":"a","\u017flot":"b"}`, `{"kind":"a","\u212aind":"b"}`, `{"ſlot":"a","SLOT":"b"}`} {
+		if err := unmarshal([]byte(b), new(body)); carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%s: %v", b, err)
+		}
+	}
+	if err := unmarshal([]byte(`{"slot":"a","ſlots":"b","kind":"c"}`), new(body)); err != nil {
+		t.Error(err)
+	}
+}
+
 // What eachOnce lets pass, every object in it has each name once.
 func FuzzEachOnce(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"a":1,"b":[{"a":2}]}`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"x":{"a":1,"A":2}}`, `[`, `}`, `]`, `1 2`, strings.Repeat("[", 50)} {

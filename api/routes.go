@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"carnet"
 	"carnet/policy"
@@ -193,10 +194,10 @@ func eachOnce(b []byte) error {
 			if !top.value {
 				name, _ := token.(string)
 				if n == 1 {
-					name = strings.ToLower(name)
+					name = folded(name)
 				}
 				if top.names[name] {
-					return carnet.Errorf(carnet.Malformed, "the member %q stands twice", name)
+					return carnet.Errorf(carnet.Malformed, "the member %q stands twice", token)
 				}
 				top.names[name], top.value = true, true
 				continue
@@ -213,6 +214,18 @@ func eachOnce(b []byte) error {
 			return carnet.Errorf(carnet.TooLarge, "the body is nested deeper than %d", maxDepth)
 		}
 	}
+}
+
+// folded is one text for all names that encoding/json and huma take for the same:
+// those that differ by simple case folding.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
 }
 
 // maxTokens bounds what a body is made of: each takes many times the memory of its bytes.
