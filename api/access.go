@@ -27,13 +27,17 @@ type Authenticator func(token string) (Principal, bool)
 var open = append([]string{"/healthz", "/openapi.json", "/openapi.yaml", "/asyncapi.json", docsPath}, pagePaths()...)
 
 // callFor is what the guard is asked about a request to a route that is for an
-// action.
-func (s *server) callFor(r *http.Request, p Principal, pattern string, action policy.Action) activity.Call {
+// action. It fails where the request names what can't be: the call is to be recorded then,
+// and not decided.
+func (s *server) callFor(r *http.Request, p Principal, pattern string, action policy.Action) (activity.Call, error) {
 	use, _ := policy.UseOf(action)
 	c := activity.Call{Who: p, Action: action, Resource: policy.Resource{Kind: use.Resource, ID: policy.Any}, Via: activity.HTTP}
 	switch {
 	case use.Param != "":
-		c.Resource.ID = parameter(pattern, use.Param, r)
+		if c.Resource.ID = parameter(pattern, use.Param, r); len(c.Resource.ID) > maxID {
+			c.Resource.ID = c.Resource.ID[:maxID]
+			return c, carnet.Errorf(carnet.NotFound, "there is no %s whose name has more than %d bytes", strings.ToLower(string(use.Resource)), maxID)
+		}
 		c.Look, c.Absent = s.look(p, action, c.Resource)
 	case use.Resource == policy.PartyResource:
 		c.Resource.ID = string(s.party)
@@ -45,7 +49,7 @@ func (s *server) callFor(r *http.Request, p Principal, pattern string, action po
 		c.Via, c.Proven = activity.R5, proof.How
 		c.Look = s.lookByGrant(proof, action, c.Resource.ID)
 	}
-	return c
+	return c, nil
 }
 
 // parameter finds what a request has in the place of a route's {name}.
@@ -55,14 +59,14 @@ func parameter(pattern, name string, r *http.Request) string {
 	for i, part := range strings.Split(path, "/") {
 		if part == "{"+name+"}" && i < len(have) {
 			if text, err := url.PathUnescape(have[i]); err == nil {
-				return text[:min(len(text), maxID)]
+				return text
 			}
 		}
 	}
 	return ""
 }
 
-// maxID bounds what of an id is looked up and recorded.
+// maxID bounds an id, which is looked up and recorded.
 const maxID = 256
 
 // look says how to find out about a resource, and what is said of one that isn't

@@ -3,6 +3,7 @@ package api_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -186,5 +187,35 @@ func TestAnAuditorSeesNoMeasurement(t *testing.T) {
 		if a := ask(t, "GET", path, "auditor-token", ""); a.status != want {
 			t.Errorf("%s is %d %s, want %d", path, a.status, a.body, want)
 		}
+	}
+}
+
+// A name that is longer than what is decided and recorded is nobody's: it would be decided
+// as the name that it begins with.
+func TestALongNameIsNoOtherThatItBeginsWith(t *testing.T) {
+	s := newServed(t)
+	name := strings.Repeat("ä", 128)
+	longer := name + "x"
+	for _, owner := range []string{name, longer} {
+		if _, _, err := s.agent.AddThing(t.Context(), "", owner, []byte(watchDescription)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	principals["long-token"] = policy.Bearer(name, policy.User)
+	defer delete(principals, "long-token")
+	s.records.take()
+	for _, c := range []struct {
+		token, owner string
+		want         int
+	}{{"long-token", name, 200}, {"long-token", longer, 404}, {"operator-token", name, 200}, {"operator-token", longer, 404}} {
+		if a := ask(t, "GET", s.hubURL+"/v1/owners/"+url.PathEscape(c.owner), c.token, ""); a.status != c.want {
+			t.Errorf("%s gets %d %s of an owner of %d bytes", c.token, a.status, a.body, len(c.owner))
+		}
+		if all := s.records.take(); len(all) != 1 || all[0].Permitted != (c.want == 200) || all[0].Action != "get-owner" {
+			t.Errorf("%s left %+v", c.token, all)
+		}
+	}
+	if a := ask(t, "POST", s.hubURL+"/v1/things", "operator-token", `{"owner":"`+longer+`","description":`+watchDescription+`}`); a.status != 400 {
+		t.Errorf("a thing of such an owner is answered %d %s", a.status, a.body)
 	}
 }

@@ -84,14 +84,16 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if known {
-		a := admitted{who: p, call: g.callFor(r, p, pattern, g.mux.actions[pattern])}
+		a := admitted{who: p}
+		a.call, err = g.callFor(r, p, pattern, g.mux.actions[pattern])
 		r = r.WithContext(withAdmitted(r.Context(), admitted{who: p}))
-		if invited {
-			if err := g.invited(r); err != nil {
-				g.guard.Refuse(r.Context(), a.call, err)
-				g.refuse(w, r, err)
-				return
-			}
+		if err == nil && invited {
+			err = g.invited(r)
+		}
+		if err != nil {
+			g.guard.Refuse(r.Context(), a.call, err)
+			g.refuse(w, r, err)
+			return
 		}
 		if a.Answer, err = g.guard.Ask(r.Context(), a.call); err != nil {
 			g.refuse(w, r, err)

@@ -89,6 +89,9 @@ func (s *server) addThing(ctx context.Context, in *struct{ Body NewThing }) (*bo
 	if a := admittedIn(ctx); !a.All && (a.who.Name == "" || in.Body.Owner != a.who.Name) {
 		return nil, carnet.Errorf(carnet.Forbidden, "%s adds things of its own only: %s", a.who, a.Decision.Sentence).WithFix("leave the owner to be %q", a.who.Name)
 	}
+	if len(in.Body.Owner) > maxID {
+		return nil, carnet.Errorf(carnet.Malformed, "the owner's name has %d bytes", len(in.Body.Owner)).WithFix("take one of at most %d", maxID)
+	}
 	id, password, err := s.things.AddThing(ctx, in.Body.ID, in.Body.Owner, in.Body.Description)
 	if err != nil {
 		return nil, err
