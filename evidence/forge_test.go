@@ -181,6 +181,63 @@ func TestFrameForAnotherWorld(t *testing.T) {
 	want(t, verify(t, s.write(o), nil), False, "the frame is for arena, not for clinic")
 }
 
+// A world can't list a sender twice to put its frames in another order, and a frame in it
+// twice.
+func TestASenderThatIsListedTwice(t *testing.T) {
+	s := newStage(t)
+	one, two := s.course(s.hub, true), s.course(s.hub, true)
+	for range 3 {
+		s.send(one)
+		s.send(two)
+	}
+	s.send(one, two)
+	s.receipts()
+	// listed lists every other frame, and the second stream, under the sender's second name.
+	listed := func(frames ...*Frame) *Report {
+		forged := *s
+		forged.frames = frames
+		dir := forged.write(s.options())
+		forge(t, s, dir, FileTrust, func([]byte) []byte {
+			trust := s.trust()
+			trust.Senders[1] = trust.Senders[0]
+			text, err := trust.marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return text
+		}, func(m *manifest) { m.Streams[1].Sender = 1 })
+		forge(t, s, dir, FileFrameIndex, func(b []byte) []byte {
+			for i := 1; i < len(frames); i += 2 {
+				b = editFrame(i, func(r *frameRecord) { r.sender = 1 })(b)
+			}
+			return b
+		}, nil)
+		return verify(t, dir, nil)
+	}
+	f := s.frames
+	want(t, listed(f[0], f[1], f[2], f[3]), True) // as where an avatar came back to a world
+	want(t, listed(f[1], f[0], f[3], f[2]), False, "comes after frame 2 of the same sender")
+	half, rest := *f[6], *f[6]
+	half.Own, half.Batches, half.Keys = half.Own[:1], half.Batches[:1], half.Keys[:1]
+	rest.Own, rest.Batches, rest.Keys = rest.Own[1:], rest.Batches[1:], rest.Keys[1:]
+	want(t, listed(f[0], f[1], f[2], f[3], f[4], f[5], &half, &rest), False, "comes after frame 7 of the same sender")
+}
+
+// What a share shows is not a things agent's, also where no number is missing.
+func TestAShareIsNoThingsAgents(t *testing.T) {
+	s := newStage(t)
+	s.hub.shares = true
+	watch := s.course(s.hub, true)
+	for range 3 {
+		s.send(watch)
+	}
+	s.receipts()
+	o := s.options()
+	want(t, verify(t, s.write(o), nil), False, "of a share, as hub signed")
+	callSharing(&o)
+	want(t, verify(t, s.write(o), nil), True)
+}
+
 func TestLeafBeyondTheTree(t *testing.T) {
 	leaf := carnet.Fingerprint{1}
 	for _, at := range []int{1, 2, 5} {

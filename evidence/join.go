@@ -15,7 +15,7 @@ import (
 // batches and measurements, and the hash of all fingerprints.
 type join struct {
 	v       *verification
-	chains  []chain // by sender
+	chains  []chain // by the first place of a sender
 	heads   []head  // by stream
 	batches hash.Hash
 	counts  Counts
@@ -76,7 +76,7 @@ func (j *join) frame(f *frameResult, batches []batchResult) {
 		}
 		return
 	}
-	c := &j.chains[f.record.sender]
+	c := &j.chains[j.v.senders[f.record.sender].chain]
 	text := ""
 	switch {
 	case c.number != 0 && f.record.number <= c.number:

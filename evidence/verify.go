@@ -90,6 +90,7 @@ type sender struct {
 	id            carnet.Fingerprint // of its key
 	world, ledger int                // places in the trust section
 	known         bool               // it has a stream
+	chain         int                // place of the first that is the same sender: their frames are in one order
 }
 
 // spare returns an empty result.
@@ -286,6 +287,7 @@ func (v *verification) prepare() bool {
 			return false
 		}
 	}
+	v.chain()
 	indexed := true
 	v.keys = math.MaxInt64
 	for _, f := range v.manifest.Files {
@@ -298,6 +300,19 @@ func (v *verification) prepare() bool {
 		}
 	}
 	return indexed
+}
+
+// chain finds senders that are listed more than once. One is so where an avatar came back to
+// a world that it had left: the world's own list and the passage name it.
+func (v *verification) chain() {
+	for i, s := range v.senders {
+		for k, o := range v.senders[:i+1] {
+			if o.id == s.id && o.world == s.world && o.ledger == s.ledger && v.own.Senders[k].Audience == v.own.Senders[i].Audience {
+				v.senders[i].chain = k
+				break
+			}
+		}
+	}
 }
 
 // passage finds out where a stream was received, and says what is wrong with that.

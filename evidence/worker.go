@@ -342,6 +342,8 @@ func (w *worker) prove(r frameRecord, batches []sealed, damaged bool) (bool, err
 		bad("the frame is for %s, not for %s", h.Audience, from.Audience)
 	case from.Shares && !h.Shares():
 		bad("the frame is of a things agent's log, as %s signed, and the trust section calls it a world that shares", from.Party)
+	case !from.Shares && h.Shares() && w.v.manifest.Version > 1: // of before there were shares, some cover nothing
+		bad("the frame is of a share, as %s signed, and the trust section calls it a things agent", from.Party)
 	}
 	f.read = true
 	if _, _, err := seal.VerifySign1(w.proof.Sign1, w.v.key(r.sender)); err != nil {

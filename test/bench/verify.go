@@ -217,7 +217,7 @@ func (w *writer) make(size int64) error {
 		}
 		number := uint64(len(w.frames) + 1)
 		var signed seal.Frame
-		header := seal.FrameHeader{Audience: "arena", Incarnation: 1, Number: number, Previous: previous, Policy: 1, Time: time.Now().UnixNano()}
+		header := seal.FrameHeader{Audience: "arena", Incarnation: 1, Number: number, Previous: previous, Policy: 1, Time: time.Now().UnixNano(), Covers: [16]byte{1}}
 		if err := signed.Sign(w.sender, header, f.Batches); err != nil {
 			return err
 		}

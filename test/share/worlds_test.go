@@ -559,6 +559,7 @@ func (h *hub) send(batches ...[]byte) {
 	var f seal.Frame
 	if err := f.Sign(h.key, seal.FrameHeader{
 		Audience: "arena", Incarnation: h.incarnation, Number: h.last.Number + 1, Previous: h.last.Hash, Time: time.Now().UnixNano(),
+		Covers: [16]byte{1}, // a things agent's
 	}, batches); err != nil {
 		t.Fatal(err)
 	}

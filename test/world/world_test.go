@@ -612,6 +612,7 @@ func (h *hub) arrival(batches ...[]byte) *link.Arrival {
 	var f seal.Frame
 	err := f.Sign(h.key, seal.FrameHeader{
 		Audience: "arena", Incarnation: h.incarnation, Number: h.last.Number + 1, Previous: h.last.Hash, Time: time.Now().UnixNano(),
+		Covers: [16]byte{1}, // a things agent's
 	}, batches)
 	if err != nil {
 		h.w.t.Fatal(err)
