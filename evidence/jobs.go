@@ -167,26 +167,27 @@ type JobOf struct {
 }
 
 // statedAs says what is wrong with the proof that a party has stated something. A statement
-// whose receipt lacks is pending. Whom a DPM calls peer, and how it ended, isn't asked for
-// where want doesn't say it.
-func statedAs(v *ledger.Verifier, p *identity.OnLedger, want ledger.Statement) (pending bool, err error) {
+// whose receipt lacks is pending: nothing is shown of the ledger. Whom a DPM calls peer, and
+// how it ended, isn't asked for where want doesn't say it.
+func statedAs(v *ledger.Verifier, p *identity.OnLedger, want ledger.Statement) (*shown, error) {
 	s, err := ledger.ParseStatement(p.Statement)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if s.Kind != want.Kind || s.Who != want.Who || s.Object != want.Object || want.Peer != "" && s.Peer != want.Peer || want.Reason != "" && s.Reason != want.Reason {
-		return false, carnet.Errorf(carnet.Tampered, "it states %s by %s of %s, and not %s by %s of %s", s.Kind, s.Who, s.Object, want.Kind, want.Who, want.Object)
+		return nil, carnet.Errorf(carnet.Tampered, "it states %s by %s of %s, and not %s by %s of %s", s.Kind, s.Who, s.Object, want.Kind, want.Who, want.Object)
 	}
 	if len(p.Salt) != hashSize {
-		return false, carnet.Errorf(carnet.Malformed, "the statement's salt has %d bytes", len(p.Salt))
+		return nil, carnet.Errorf(carnet.Malformed, "the statement's salt has %d bytes", len(p.Salt))
 	}
 	if len(p.Receipt) == 0 {
-		return true, nil
+		return nil, nil
 	}
 	r, err := ledger.ParseReceipt(p.Receipt)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	_, err = v.Verify(ledger.EntryOf(ledger.Salt(p.Salt), p.Statement), r)
-	return false, err
+	entry := ledger.EntryOf(ledger.Salt(p.Salt), p.Statement)
+	cp, err := v.Verify(entry, r)
+	return &shown{index: r.Index, entry: entry, Checkpoint: cp}, err
 }

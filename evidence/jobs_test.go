@@ -132,7 +132,6 @@ func (s *jobScene) record(t *testing.T, spoil func(*capsule.Record)) string {
 
 // says has the world state something else of a job than it does in the scene.
 func (s *jobScene) says(st ledger.Statement) *identity.OnLedger {
-	defer func(n int) { s.entries = s.entries[:n] }(len(s.entries))
 	p := s.put(st)()
 	return &p
 }

@@ -88,6 +88,12 @@ func (j *join) frame(f *frameResult, batches []batchResult) {
 		j.add(f, batches, Finding{Verdict: False, File: FileFrames, Offset: int64(f.record.offset), Text: text})
 	}
 	*c = chain{f.record.number, f.hash, f.proved}
+	if f.shown == nil {
+		return
+	}
+	if why := j.v.histories[f.shown.ledger].contradicts(*f.shown); why != "" {
+		j.add(f, batches, Finding{Verdict: False, File: FileFrames, Offset: int64(f.record.offset), Text: why})
+	}
 }
 
 // batch checks that a batch follows its stream's last.

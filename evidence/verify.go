@@ -76,6 +76,7 @@ type verification struct {
 	manifest  manifest
 	own       Trust              // the bundle's
 	verifiers []*ledger.Verifier // of its ledgers
+	histories []*history         // likewise; used by one goroutine
 	senders   []sender
 	passages  []*Passage      // of its streams; nil: received by the bundle's world
 	left      [][]*Redaction  // of its streams
@@ -266,6 +267,7 @@ func (v *verification) prepare() bool {
 		}
 		v.verifiers = append(v.verifiers, ledger.NewVerifier(key))
 	}
+	v.histories = histories(v.verifiers)
 	for _, s := range v.own.Senders {
 		v.senders = append(v.senders, sender{id: s.id()})
 	}

@@ -150,7 +150,7 @@ func (c *jobCheck) all(ctx context.Context) error {
 	if (o.For == o.By) != (j.At == "") {
 		c.say(False, "its order is for %s, and it is said to have run elsewhere", o.For)
 	}
-	c.stated("the world's statement that it was ordered", c.v.verifiers[0], j.Ordered, ledger.Statement{Kind: ledger.JobOrdered, Who: o.By, Peer: cmp.Or(j.At, o.By), Object: capsule.Fingerprint(j.Order)})
+	c.stated("the world's statement that it was ordered", 0, j.Ordered, ledger.Statement{Kind: ledger.JobOrdered, Who: o.By, Peer: cmp.Or(j.At, o.By), Object: capsule.Fingerprint(j.Order)})
 	key := c.by
 	if j.At != "" {
 		d := dpm(c.v.own.DPMs, j.At)
@@ -215,7 +215,7 @@ func (c *jobCheck) result(key ed25519.PublicKey) {
 		return
 	}
 	ended.Object = capsule.Fingerprint(j.Result)
-	c.stated("the world's statement that it ended", c.v.verifiers[0], j.Ended, ended)
+	c.stated("the world's statement that it ended", 0, j.Ended, ended)
 	r, err := capsule.OpenResult(j.Result, key)
 	if err != nil {
 		who := "the world"
@@ -276,23 +276,26 @@ func (c *jobCheck) record(key ed25519.PublicKey) {
 		c.say(False, "the trust section has another key of the ledger of %s, or none", j.At)
 		return
 	}
-	c.stated("the statement of "+string(j.At)+" that it accepted it", c.v.verifiers[i], &r.Accepted, ledger.Statement{Kind: ledger.JobAccepted, Who: c.order.For, Object: r.Order})
+	c.stated("the statement of "+string(j.At)+" that it accepted it", i, &r.Accepted, ledger.Statement{Kind: ledger.JobAccepted, Who: c.order.For, Object: r.Order})
 	if j.Result != "" {
-		c.stated("the statement of "+string(j.At)+" that it ended", c.v.verifiers[i], &r.Ended, ledger.Statement{Kind: ledger.JobEnded, Who: c.order.For, Object: capsule.Fingerprint(j.Result)})
+		c.stated("the statement of "+string(j.At)+" that it ended", i, &r.Ended, ledger.Statement{Kind: ledger.JobEnded, Who: c.order.For, Object: capsule.Fingerprint(j.Result)})
 	}
 }
 
-// stated holds a statement with its receipt against what it is to state.
-func (c *jobCheck) stated(what string, v *ledger.Verifier, p *identity.OnLedger, want ledger.Statement) {
+// stated holds a statement with its receipt, of the ledger at a place of the trust section,
+// against what it is to state.
+func (c *jobCheck) stated(what string, at int, p *identity.OnLedger, want ledger.Statement) {
 	if p == nil {
 		c.lacks(what)
 		return
 	}
-	switch pending, err := statedAs(v, p, want); {
-	case err != nil:
+	s, err := statedAs(c.v.verifiers[at], p, want)
+	if err != nil {
 		c.say(False, "%s doesn't hold: %v", what, err)
-	case pending:
+	} else if s == nil {
 		c.say(Unknown, "%s is pending: whether it is on the ledger can't be told", what)
+	} else if why := c.v.histories[at].contradicts(*s); why != "" {
+		c.say(False, "%s: %s", what, why)
 	}
 }
 

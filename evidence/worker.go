@@ -63,7 +63,8 @@ type frameResult struct {
 	proved   bool // by its signature
 	hash     carnet.Fingerprint
 	previous carnet.Fingerprint
-	batches  int // of result.batches, those of this frame follow one another
+	shown    *shown // nil: it has no receipt that holds
+	batches  int    // of result.batches, those of this frame follow one another
 }
 
 type batchResult struct {
@@ -412,6 +413,7 @@ func (w *worker) receipt(at int, sender carnet.PartyID) (why string, err error) 
 	if at == 0 && cp.Size > w.result.checkpoint.Size {
 		w.result.checkpoint = cp
 	}
+	w.result.frames[len(w.result.frames)-1].shown = &shown{at, r.Index, entry, cp}
 	if w.v.wants == nil {
 		return "", nil
 	}
