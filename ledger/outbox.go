@@ -70,6 +70,7 @@ type Outbox struct {
 
 	away   atomic.Pointer[Away]   // nil: the last sending didn't fail
 	newest atomic.Pointer[newest] // nil: no checkpoint was seen
+	older  atomic.Bool            // the depot shows less than it has shown
 
 	// Owned by Run.
 	due      bool     // there may be something to send
@@ -92,7 +93,7 @@ func (o *Outbox) Away() *Away { return o.away.Load() }
 
 // newest is a checkpoint as it was signed.
 type newest struct {
-	size   uint64
+	Checkpoint
 	signed []byte
 }
 
@@ -105,13 +106,27 @@ func (o *Outbox) Newest() []byte {
 	return nil
 }
 
-// saw keeps a checkpoint if it is the largest.
-func (o *Outbox) saw(size uint64, signed []byte) {
+// saw keeps a checkpoint if it is the largest. One as large, with another root, is of
+// another ledger.
+func (o *Outbox) saw(cp Checkpoint, signed []byte) error {
 	for {
 		have := o.newest.Load()
-		if have != nil && have.size >= size || o.newest.CompareAndSwap(have, &newest{size, signed}) {
-			return
+		switch {
+		case have != nil && have.Size == cp.Size && have.Root != cp.Root:
+			return carnet.Errorf(carnet.Tampered, "the depot has signed two ledgers of %d entries", cp.Size).
+				WithFix("keep this party's store: with the depot's checkpoint it proves that")
+		case have != nil && have.Size >= cp.Size, o.newest.CompareAndSwap(have, &newest{cp, signed}):
+			return nil
 		}
+	}
+}
+
+// shrunk says so, once, when a checkpoint is smaller than one that was there before it was
+// asked for. Its receipt holds nonetheless.
+func (o *Outbox) shrunk(before *newest, cp Checkpoint) {
+	older := before != nil && cp.Size < before.Size
+	if was := o.older.Swap(older); older && !was {
+		o.cfg.Logger.Error("the depot shows an older ledger than it has shown: it was restored from an older copy, or keeps two", "ledger", o.cfg.Key.Origin, "had", before.Size, "has", cp.Size)
 	}
 }
 
@@ -148,7 +163,7 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 		landed:   make(chan flight, cfg.Flights),
 	}
 	if cp, err := ParseCheckpoint(cfg.Key, cfg.Newest); err == nil {
-		o.saw(cp.Size, cfg.Newest)
+		o.newest.Store(&newest{cp, cfg.Newest})
 	}
 	return o, nil
 }
@@ -239,6 +254,7 @@ func (o *Outbox) send(ctx context.Context, batch []Item) error {
 	for i := range batch {
 		entries[i] = batch[i].Entry
 	}
+	before := o.newest.Load()
 	receipts, err := o.cfg.Submitter.Submit(ctx, entries)
 	if err != nil {
 		return fmt.Errorf("submit %d entries: %w", len(entries), err)
@@ -251,7 +267,10 @@ func (o *Outbox) send(ctx context.Context, batch []Item) error {
 		if err != nil {
 			return fmt.Errorf("verify receipt: %w", err)
 		}
-		o.saw(cp.Size, receipts[i].Checkpoint)
+		o.shrunk(before, cp)
+		if err := o.saw(cp, receipts[i].Checkpoint); err != nil {
+			return err
+		}
 		batch[i].Receipt = receipts[i].Marshal()
 	}
 	return nil

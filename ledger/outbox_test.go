@@ -14,6 +14,10 @@ import (
 	"time"
 
 	"carnet"
+
+	"github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // memoryOutbox is an OutboxStore with what a test wants to know of it.
@@ -74,8 +78,7 @@ func (m *memoryOutbox) pending() int {
 	return len(left)
 }
 
-// testDepot receipts each submission in a tree of its own after 150 ms, unless
-// answer says otherwise.
+// testDepot receipts each submission after 150 ms, unless answer says otherwise.
 type testDepot struct {
 	t      *testing.T
 	signer *Signer
@@ -84,6 +87,18 @@ type testDepot struct {
 	mu        sync.Mutex
 	calls     []time.Time
 	submitted map[Entry]int
+	hashes    tree
+	leaves    map[Entry]int64
+}
+
+// tree has the stored hashes of a ledger.
+type tree []tlog.Hash
+
+func (h tree) ReadHashes(at []int64) (out []tlog.Hash, err error) {
+	for _, i := range at {
+		out = append(out, h[i])
+	}
+	return out, nil
 }
 
 func (d *testDepot) Submit(ctx context.Context, entries []Entry) ([]Receipt, error) {
@@ -104,9 +119,51 @@ func (d *testDepot) Submit(ctx context.Context, entries []Entry) ([]Receipt, err
 		return nil, ctx.Err()
 	case <-time.After(150 * time.Millisecond):
 	}
-	return d.receipts(entries), nil
+	return d.grow(entries), nil
 }
 
+// grow adds what the ledger hasn't, and receipts all.
+func (d *testDepot) grow(entries []Entry) (out []Receipt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leaves == nil {
+		d.leaves = make(map[Entry]int64)
+	}
+	must := func(err error) {
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	for _, e := range entries {
+		if _, known := d.leaves[e]; known {
+			continue
+		}
+		n := int64(len(d.leaves))
+		more, err := tlog.StoredHashes(n, e[:], d.hashes)
+		must(err)
+		d.leaves[e], d.hashes = n, append(d.hashes, more...)
+	}
+	size := int64(len(d.leaves))
+	root, err := tlog.TreeHash(size, d.hashes)
+	must(err)
+	text := log.Checkpoint{Origin: d.signer.Name(), Size: uint64(size), Hash: root[:]}.Marshal()
+	signed, err := note.Sign(&note.Note{Text: string(text)}, d.signer)
+	must(err)
+	sig, err := d.signer.SignRoot(root)
+	must(err)
+	for _, e := range entries {
+		r := Receipt{Index: uint64(d.leaves[e]), Checkpoint: signed, Signature: sig}
+		path, err := tlog.ProveRecord(size, d.leaves[e], d.hashes)
+		must(err)
+		for _, p := range path {
+			r.Path = append(r.Path, p)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// receipts are of a ledger that has these entries alone.
 func (d *testDepot) receipts(entries []Entry) (out []Receipt) {
 	leaves := make([][]byte, len(entries))
 	for i := range entries {
@@ -303,6 +360,56 @@ func TestReceiptsThatDoNotHoldAreNotStored(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of two ledgers of one size one isn't the depot's: its receipts aren't stored.
+func TestADepotWithTwoLedgersIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := &memoryOutbox{}, &testDepot{}
+		d.answer = func(call int, entries []Entry) ([]Receipt, error) {
+			if call == 1 {
+				return d.receipts(entries), nil // as many as the ledger had before
+			}
+			return nil, nil
+		}
+		store.add(2)
+		o, stop := run(t, d, store, func(c *OutboxConfig) { c.Backoff = time.Minute })
+		time.Sleep(time.Second)
+		store.add(2)
+		o.Wake()
+		time.Sleep(time.Second)
+		if away := o.Away(); store.pending() != 2 || away == nil || !strings.Contains(away.Why, "two ledgers of 2 entries") {
+			t.Errorf("%d statements are pending, want 2; it is away: %+v", store.pending(), away)
+		}
+		time.Sleep(time.Minute)
+		if n := store.pending(); n != 0 || o.Away() != nil {
+			t.Errorf("%d statements are pending after an honest answer", n)
+		}
+		stop()
+	})
+}
+
+// A depot that shows less than before is said to, once, and its receipts hold.
+func TestADepotThatWasRestoredIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := &memoryOutbox{}, &testDepot{}
+		store.add(5)
+		var said strings.Builder
+		o, stop := run(t, d, store, func(c *OutboxConfig) { c.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
+		time.Sleep(time.Second)
+		d.mu.Lock()
+		d.hashes, d.leaves = nil, nil
+		d.mu.Unlock()
+		for _, want := range []int{1, 1, 1} {
+			store.add(1)
+			o.Wake()
+			time.Sleep(time.Second)
+			if n := strings.Count(said.String(), "shows an older ledger"); n != want || store.pending() != 0 {
+				t.Errorf("it was said %d times, want %d; %d statements are pending", n, want, store.pending())
+			}
+		}
+		stop()
+	})
 }
 
 func TestOutboxBearsAFullStoreAndEndsWithABrokenOne(t *testing.T) {
