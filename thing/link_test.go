@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/ledger"
 	"carnet/link"
 	"carnet/td"
 )
@@ -263,6 +264,42 @@ func TestARunEndsWithItsConnection(t *testing.T) {
 	}
 	if info, err := h.agent.Mapping(m.ID); err != nil || of(info.Got, "heart_rate").Sent != 1 {
 		t.Errorf("the agent counts %+v", info.Got)
+	}
+}
+
+// A world that has lost its store, or says so, takes nothing of what the agent can prove to
+// have sent.
+func TestWhatAWorldAcknowledgedStaysStated(t *testing.T) {
+	h := newHub(t)
+	d := h.add(quick())
+	h.mapTo(d, `{"properties":{"heart_rate":{}}}`)
+	h.connect()
+	for i := range 3 {
+		d.send(heart(time.Now(), float64(60+i)))
+		h.world.untilHolds(i + 1)
+	}
+	h.world.disconnect()
+	sent, err := h.store.Sent(t.Context(), "arena", 0, 9)
+	if err != nil || len(sent) == 0 {
+		t.Fatalf("%d frames, %v", len(sent), err)
+	}
+	w := h.world
+	w.mu.Lock()
+	w.state, w.frames, w.at, w.got, w.heads = link.State{}, nil, nil, nil, map[carnet.StreamID]*carnet.StreamHead{}
+	w.mu.Unlock()
+	h.connect()
+	w.untilHolds(3)
+	w.disconnect()
+	again, err := h.store.Sent(t.Context(), "arena", 0, 1)
+	if err != nil || len(again) != 1 || again[0].Hash == sent[0].Hash {
+		t.Fatalf("the first frame wasn't sent anew: %v", err)
+	}
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	for _, row := range sent {
+		if !slices.ContainsFunc(h.store.items, func(i ledger.Item) bool { return i.ID == row.Statement.ID }) {
+			t.Errorf("that frame %d was sent is stated no more", row.Number)
+		}
 	}
 }
 

@@ -248,7 +248,11 @@ func (s *sender) fill(ctx context.Context, r *run, at link.Resume) error {
 			return err
 		}
 	}
-	if err := s.agent.store.Rewind(ctx, s.peer.Party, common); err != nil {
+	// What the world acknowledged it had, though it says now that it hasn't.
+	s.mu.Lock()
+	acked := max(s.agent.linkRecord(s.peer.Party).Acked, s.acked)
+	s.mu.Unlock()
+	if err := s.agent.store.Rewind(ctx, s.peer.Party, common, acked); err != nil {
 		return err
 	}
 	if common < at.Last.Number {

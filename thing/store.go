@@ -35,10 +35,11 @@ type Store interface {
 	// Sent returns the frames recorded for a link with numbers in (after, ...],
 	// in order, at most limit.
 	Sent(ctx context.Context, link carnet.PartyID, after uint64, limit int) ([]SentRow, error)
-	// Rewind deletes the frames recorded for a link with numbers above last: the
-	// receiver never had them. Their statements go with them, and so do the
-	// link's snapshots above last.
-	Rewind(ctx context.Context, link carnet.PartyID, last uint64) error
+	// Rewind deletes the frames recorded for a link with numbers above last, which the
+	// receiver says that it hasn't, and the link's snapshots above last. Statements of
+	// frames with numbers above acked go with them, but for those with a receipt: what a
+	// receiver acknowledged, or a ledger has, was said.
+	Rewind(ctx context.Context, link carnet.PartyID, last, acked uint64) error
 	// SaveLink stores a link's snapshot as of its frame Number; the newest 32
 	// are kept.
 	SaveLink(ctx context.Context, s LinkSnapshot) error

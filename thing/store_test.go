@@ -179,15 +179,15 @@ func (s *memory) Sent(_ context.Context, link carnet.PartyID, after uint64, limi
 	return rows, nil
 }
 
-func (s *memory) Rewind(_ context.Context, link carnet.PartyID, last uint64) error {
+func (s *memory) Rewind(_ context.Context, link carnet.PartyID, last, acked uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	gone := map[uint64]bool{}
 	s.sent[link] = slices.DeleteFunc(slices.Clone(s.sent[link]), func(r SentRow) bool {
-		gone[r.Statement.ID] = r.Number > last
+		gone[r.Statement.ID] = r.Number > max(last, acked)
 		return r.Number > last
 	})
-	s.items = slices.DeleteFunc(slices.Clone(s.items), func(i ledger.Item) bool { return gone[i.ID] })
+	s.items = slices.DeleteFunc(slices.Clone(s.items), func(i ledger.Item) bool { return gone[i.ID] && len(i.Receipt) == 0 })
 	s.snapshots[link] = slices.DeleteFunc(slices.Clone(s.snapshots[link]), func(l LinkSnapshot) bool { return l.Number > last })
 	return nil
 }

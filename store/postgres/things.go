@@ -288,19 +288,18 @@ func (s *Things) Sent(ctx context.Context, link carnet.PartyID, after uint64, li
 }
 
 // Rewind implements thing.Store.
-func (s *Things) Rewind(ctx context.Context, link carnet.PartyID, last uint64) error {
+func (s *Things) Rewind(ctx context.Context, link carnet.PartyID, last, acked uint64) error {
 	return s.changeTotals(ctx, "rewind link", func(t *tx, n *thingTotals, b *pgx.Batch) error {
-		var frames, batches, statements, receipts uint64
-		t.row(`WITH frames AS (DELETE FROM thing_sent WHERE link = $1 AND number > $2 RETURNING batches, statement),
-			stated AS (DELETE FROM thing_statement WHERE id IN (SELECT statement FROM frames) RETURNING receipt),
+		var frames, batches, statements uint64
+		t.row(`WITH frames AS (DELETE FROM thing_sent WHERE link = $1 AND number > $2 RETURNING number, batches, statement),
+			stated AS (DELETE FROM thing_statement WHERE receipt IS NULL AND id IN (SELECT statement FROM frames WHERE number > $3) RETURNING id),
 			snapshots AS (DELETE FROM thing_link WHERE link = $1 AND number > $2)
 			SELECT (SELECT count(*) FROM frames), (SELECT coalesce(sum(batches), 0) FROM frames)::bigint,
-				(SELECT count(*) FROM stated), (SELECT count(receipt) FROM stated)`,
-			[]any{string(link), cursor(last)}, &frames, &batches, &statements, &receipts)
+				(SELECT count(*) FROM stated)`,
+			[]any{string(link), cursor(last), cursor(max(last, acked))}, &frames, &batches, &statements)
 		n.SentFrames -= frames
 		n.SentBatches -= batches
 		n.Statements -= statements
-		n.Receipts -= receipts
 		return nil
 	})
 }

@@ -250,21 +250,17 @@ func (s *Things) Sent(ctx context.Context, link carnet.PartyID, after uint64, li
 
 // Rewind implements thing.Store. Snapshots above last go, too: they hold what
 // the deleted frames changed.
-func (s *Things) Rewind(ctx context.Context, link carnet.PartyID, last uint64) error {
+func (s *Things) Rewind(ctx context.Context, link carnet.PartyID, last, acked uint64) error {
 	return s.changeTotals(ctx, "rewind link", func(t *tx, n *thingTotals) error {
 		above := []any{string(link), cursor(last)}
-		var frames, batches, statements, receipts uint64
-		t.row(`SELECT count(*), coalesce(sum(f.batches), 0), count(s.id), count(s.receipt)
-			FROM thing_sent f LEFT JOIN thing_statement s ON s.id = f.statement
-			WHERE f.link = $1 AND f.number > $2`, above, &frames, &batches, &statements, &receipts)
-		t.exec(`DELETE FROM thing_statement WHERE id IN (
-			SELECT statement FROM thing_sent WHERE link = $1 AND number > $2)`, above...)
+		var frames, batches uint64
+		t.row(`SELECT count(*), coalesce(sum(batches), 0) FROM thing_sent WHERE link = $1 AND number > $2`, above, &frames, &batches)
+		n.Statements -= uint64(t.exec(`DELETE FROM thing_statement WHERE receipt IS NULL AND id IN (
+			SELECT statement FROM thing_sent WHERE link = $1 AND number > $2)`, string(link), cursor(max(last, acked))))
 		t.exec(`DELETE FROM thing_sent WHERE link = $1 AND number > $2`, above...)
 		t.exec(`DELETE FROM thing_link WHERE link = $1 AND number > $2`, above...)
 		n.SentFrames -= frames
 		n.SentBatches -= batches
-		n.Statements -= statements
-		n.Receipts -= receipts
 		return nil
 	})
 }

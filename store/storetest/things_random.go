@@ -46,8 +46,9 @@ func randomThings(t *testing.T, db Database[thing.Store], r *rand.Rand) {
 		case 1:
 			link := modelLinks[r.IntN(2)]
 			last := r.IntN(len(m.sent[link]) + 1)
-			m.rewind(link, uint64(last))
-			must(t, s.Rewind(ctx, link, uint64(last)))
+			acked := uint64(r.IntN(len(m.sent[link]) + 1))
+			m.rewind(link, uint64(last), acked)
+			must(t, s.Rewind(ctx, link, uint64(last), acked))
 		case 2:
 			m.saveLink(t, ctx, s, r)
 		case 3:
@@ -145,9 +146,11 @@ func (m *thingModel) apply(g *thing.Group) {
 	m.items = append(m.items, g.Statements...)
 }
 
-func (m *thingModel) rewind(link carnet.PartyID, last uint64) {
-	for _, row := range m.sent[link][last:] {
-		m.items = slices.DeleteFunc(m.items, func(item ledger.Item) bool { return item.Entry == row.Statement.Entry })
+func (m *thingModel) rewind(link carnet.PartyID, last, acked uint64) {
+	for _, row := range m.sent[link][max(last, acked):] {
+		m.items = slices.DeleteFunc(m.items, func(item ledger.Item) bool {
+			return item.Entry == row.Statement.Entry && len(item.Receipt) == 0
+		})
 	}
 	m.sent[link] = m.sent[link][:last:last]
 	for number := range m.snapshots[link] {
