@@ -23,6 +23,8 @@ const (
 	idleInterval = time.Second
 	// maxCatchUp bounds the wait for the first checkpoint after a start.
 	maxCatchUp = 2 * time.Second
+	// maxUnpublished is how long what is sequenced waits for a checkpoint before that is said.
+	maxUnpublished = 5 * time.Second
 	// recordAtOnce bounds one Index.Record, for the catching up at a start.
 	recordAtOnce = 16 * layout.EntryBundleWidth
 )
@@ -76,7 +78,9 @@ func (l *Log) step(ctx context.Context) error {
 	if err := l.failure(); err != nil {
 		return err
 	}
+	before, _ := l.Checkpoint()
 	err := l.follow(ctx)
+	l.unpublished(ctx, before.Size)
 	if code := carnet.CodeOf(err); code == carnet.NoSpace || code == carnet.Unavailable {
 		l.cfg.Logger.Warn("receipts wait for the index", "ledger", l.key.Origin, "error", err)
 		select {
@@ -89,6 +93,24 @@ func (l *Log) step(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// unpublished says that entries are on disk for which the engine publishes no checkpoint:
+// it tries that again for ever, and who waits hears nothing but that it takes long.
+func (l *Log) unpublished(ctx context.Context, before uint64) {
+	l.mu.Lock()
+	waits, size := len(l.waiting), l.state.Size
+	l.mu.Unlock()
+	if now := time.Now(); waits == 0 || size != before || l.moved.IsZero() {
+		l.moved = now
+		return
+	} else if now.Sub(l.moved) < l.patience {
+		return
+	}
+	l.moved = time.Now()
+	if on, err := l.reader.IntegratedSize(ctx); err == nil && on > size {
+		l.cfg.Logger.Error("entries are on disk, and no checkpoint of them is published: receipts wait", "ledger", l.key.Origin, "published", size, "on_disk", on, "waiting", waits)
+	}
 }
 
 func (l *Log) failure() error {

@@ -99,6 +99,9 @@ type Log struct {
 
 	wanted chan struct{} // somebody waits for a checkpoint
 
+	patience time.Duration // how long a checkpoint may keep those who wait before that is said
+	moved    time.Time     // when it last did, or nobody waited; owned by Run
+
 	mu          sync.Mutex
 	waiting     map[ledger.Entry]*waiter // guarded by mu
 	outstanding map[carnet.PartyID]int   // how many of waiting are a party's; guarded by mu
@@ -134,7 +137,7 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	l := &Log{
 		cfg: cfg, key: cfg.Signer.Key(), alone: alone,
-		wanted:  make(chan struct{}, 1),
+		wanted: make(chan struct{}, 1), patience: maxUnpublished,
 		waiting: make(map[ledger.Entry]*waiter), outstanding: make(map[carnet.PartyID]int),
 	}
 	if err := l.open(ctx); err != nil {

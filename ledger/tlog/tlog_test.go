@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -365,6 +367,81 @@ func TestAnIndexThatIsAheadOfTheLedgerIsRefused(t *testing.T) {
 	index.indexed = 7
 	if _, err := New(t.Context(), config(t, scratch(t), index)); carnet.CodeOf(err) != carnet.Tampered {
 		t.Errorf("open: %v, want %s", err, carnet.Tampered)
+	}
+}
+
+// records keeps what is logged.
+type records struct {
+	slog.Handler
+	all chan slog.Record
+}
+
+func (r records) Handle(_ context.Context, one slog.Record) error {
+	select {
+	case r.all <- one:
+	default:
+	}
+	return nil
+}
+
+// Where entries are on disk and their checkpoint can't be published, that is said.
+func TestACheckpointThatIsNotPublishedIsLogged(t *testing.T) {
+	dir := scratch(t)
+	cfg := config(t, dir, newIndex())
+	said := records{cfg.Logger.Handler(), make(chan slog.Record, 16)}
+	cfg.Logger = slog.New(said)
+	l, err := New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.patience = 300 * time.Millisecond
+	lock := filepath.Join(dir, ".state", "publish.lock")
+	for {
+		_ = os.Remove(lock)
+		if err := os.Mkdir(lock, 0o700); err == nil {
+			break
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	answered := make(chan error, 1)
+	go func() { _, err := l.Append(ctx, "hub", entries(0, 3)); answered <- err }()
+	for late, heard := time.After(20*time.Second), false; !heard; {
+		select {
+		case r := <-said.all: // or the engine's own
+			heard = r.Level == slog.LevelError && strings.Contains(r.Message, "no checkpoint of them is published")
+		case err := <-answered:
+			t.Fatalf("append: %v", err)
+		case <-late:
+			t.Fatal("nothing is logged")
+		}
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("append, with the lock back: %v", err)
+	}
+}
+
+// Of what the engine says below an error, only why it doesn't publish is let through, and
+// not each time.
+func TestTheEngineIsQuiet(t *testing.T) {
+	said := records{slog.NewTextHandler(io.Discard, nil), make(chan slog.Record, 9)}
+	engine := slog.New(&errorsOnly{Handler: said})
+	engine.Info("publishCheckpoint: EACCES")
+	engine.Info("publishCheckpoint: EACCES")
+	engine.Warn("GarbageCollect: EACCES")
+	engine.Error("buildTree: EIO")
+	close(said.all)
+	var got []string
+	for r := range said.all {
+		got = append(got, r.Level.String()+" "+r.Message)
+	}
+	if want := []string{"WARN publishCheckpoint: EACCES", "ERROR buildTree: EIO"}; !slices.Equal(got, want) {
+		t.Errorf("it says %q, want %q", got, want)
 	}
 }
 
