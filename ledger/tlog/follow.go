@@ -150,6 +150,12 @@ func (l *Log) follow(ctx context.Context) error {
 	return l.index(ctx, next)
 }
 
+// ahead refuses an index that knows leaves which the ledger hasn't.
+func ahead(indexed, size uint64) error {
+	return carnet.Errorf(carnet.Tampered, "the index knows %d leaves and the ledger has %d", indexed, size).
+		WithFix("the ledger was restored from an older copy than the depot's store: restore both from the same moment")
+}
+
 // index records the leaves that are new in the checkpoint, and ends the waits
 // for them.
 func (l *Log) index(ctx context.Context, next published) error {
@@ -158,8 +164,7 @@ func (l *Log) index(ctx context.Context, next published) error {
 		return fmt.Errorf("read index: %w", err)
 	}
 	if from > next.Size {
-		return carnet.Errorf(carnet.Tampered, "the index knows %d leaves and the ledger has %d", from, next.Size).
-			WithFix("the ledger was restored from an older copy than the depot's store: restore both from the same moment")
+		return ahead(from, next.Size)
 	}
 	type leaf struct {
 		entry ledger.Entry

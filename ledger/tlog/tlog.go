@@ -197,14 +197,24 @@ func (l *Log) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	indexed, err := l.cfg.Index.Indexed(ctx)
+	if err != nil {
+		return fmt.Errorf("read index: %w", err)
+	}
+	if indexed > size {
+		return ahead(indexed, size)
+	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for tries := 0; ; tries++ {
-		if err := l.follow(ctx); err != nil {
+		// The checkpoint may be older than the index and the tree: after a loss of power,
+		// or in a copy that was made while the ledger ran. The engine publishes anew.
+		err := l.follow(ctx)
+		if err != nil && carnet.CodeOf(err) != carnet.Tampered {
 			return err
 		}
 		if at, _ := l.Checkpoint(); at.Size >= size || tries*int(pollInterval) > int(maxCatchUp) {
-			return nil
+			return err
 		}
 		select {
 		case <-ctx.Done():

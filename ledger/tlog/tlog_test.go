@@ -370,6 +370,34 @@ func TestAnIndexThatIsAheadOfTheLedgerIsRefused(t *testing.T) {
 	}
 }
 
+// A checkpoint that is older than index and tree is published anew.
+func TestACheckpointThatIsOlderThanTheIndex(t *testing.T) {
+	dir, index := scratch(t), newIndex()
+	file := filepath.Join(dir, checkpointPath)
+	var older []byte
+	for n := range 2 {
+		l, stop := start(t, config(t, dir, index))
+		mustAppend(t, l, entries(3*n, 3*n+3))
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			var err error
+			if older, err = os.ReadFile(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(file, older, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, _ := start(t, config(t, dir, index))
+	if cp, _ := l.Checkpoint(); cp.Size != 6 {
+		t.Errorf("the ledger has %d leaves, want 6", cp.Size)
+	}
+	mustAppend(t, l, entries(0, 7))
+}
+
 // records keeps what is logged.
 type records struct {
 	slog.Handler
