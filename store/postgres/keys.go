@@ -122,5 +122,26 @@ func (s *Keys) Delete(ctx context.Context, upTo keys.ID, ids []keys.ID) error {
 	if err != nil {
 		return err
 	}
-	return s.db.vacuum(ctx, `VACUUM FULL key_row`)
+	return s.rewrite(ctx)
+}
+
+// rewrite writes the table anew. Whoever reads it for long, such as a backup, holds that up,
+// and behind a rewriting that waits every other reader waits; so it gives up soon, and is to
+// be asked for again.
+func (s *Keys) rewrite(ctx context.Context) error {
+	conn, err := s.db.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("rewrite keys: %w", classify(err))
+	}
+	defer conn.Release()
+	if _, err = conn.Exec(ctx, `SET lock_timeout = '2s'`); err == nil {
+		_, err = conn.Exec(ctx, `VACUUM FULL key_row`)
+	}
+	if err != nil {
+		err = fmt.Errorf("rewrite keys: they are deleted, and still in the table's file: %w", classify(err))
+	}
+	if _, failed := conn.Exec(context.WithoutCancel(ctx), `RESET lock_timeout`); failed != nil {
+		_ = conn.Conn().Close(context.WithoutCancel(ctx)) // nobody else is to have it
+	}
+	return err
 }
