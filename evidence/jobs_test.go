@@ -180,6 +180,35 @@ func TestJobsAreProved(t *testing.T) {
 	}
 }
 
+// However many jobs are over the same batches, they are read once.
+func TestJobsOverTheSameBatches(t *testing.T) {
+	s := newJobScene(t, false)
+	v := &verification{dir: s.write(s.withJobs(s.job)), report: &Report{}}
+	defer v.close()
+	if whole, err := v.openFiles(); err != nil || !whole {
+		t.Fatal(v.report.Findings, err)
+	}
+	if whole, err := v.openManifest(); err != nil || !whole {
+		t.Fatal(v.report.Findings, err)
+	}
+	p, err := v.places(t.Context(), &jobsFile{Jobs: []Job{s.job}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, other := s.order.Task.Inputs[1], s.order.Task.Inputs[1]
+	other.Fingerprint[0]++
+	if why, err := p.hold(t.Context(), &s.job.Inputs[0], &want); err != nil || why != "" {
+		t.Fatalf("%s, %v", why, err)
+	}
+	v.files[FileBatches].Close() // what is read again isn't there
+	if why, err := p.hold(t.Context(), &s.job.Inputs[0], &want); err != nil || why != "" {
+		t.Errorf("the same input again: %s, %v", why, err)
+	}
+	if why, err := p.hold(t.Context(), &s.job.Inputs[0], &other); err != nil || why == "" {
+		t.Errorf("another order's: %q, %v", why, err)
+	}
+}
+
 // Each piece that is missing is named, and nothing is called true without it.
 func TestMissingPiecesOfJobsAreNamed(t *testing.T) {
 	s := newJobScene(t, false)
