@@ -65,7 +65,8 @@ func (s *server) jobRoutes(h huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		return s.shownJob(s.jobs.Order(ctx, spec))
+		i, err := s.jobs.Order(ctx, spec)
+		return s.orderedJob(ctx, i, err)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "plan-job", Method: http.MethodPost, Path: jobsPath + "/plans", Tags: tags, DefaultStatus: http.StatusOK,
@@ -98,7 +99,8 @@ func (s *server) jobRoutes(h huma.API) {
 		OfJob
 		Body Repetition
 	}) (*body[Job], error) {
-		return s.shownJob(s.jobs.Repeat(ctx, in.ID, in.Body.At, time.Duration(in.Body.Within)*time.Second))
+		i, err := s.jobs.Repeat(ctx, in.ID, in.Body.At, time.Duration(in.Body.Within)*time.Second)
+		return s.orderedJob(ctx, i, err)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "cancel-job", Method: http.MethodDelete, Path: jobsPath + "/{id}", Tags: tags, DefaultStatus: http.StatusOK,
@@ -272,6 +274,16 @@ type JobProof struct {
 	NoRecord   string `json:"no_record,omitempty" doc:"Why the DPM has given no record, and none is to come."`
 	// Of a job whose DPM put out two things.
 	Contradiction *job.Contradiction `json:"contradiction,omitempty" doc:"What the DPM signed while the job ran, which its result contradicts."`
+}
+
+// orderedJob answers an order. One that the caller may give, and that is forbidden all the
+// same (the DPM may not have the data, an owner's policy), is recorded as refused, after the
+// record that it was let in.
+func (s *server) orderedJob(ctx context.Context, i job.Info, err error) (*body[Job], error) {
+	if carnet.CodeOf(err) == carnet.Forbidden {
+		s.guard.Refuse(ctx, admittedIn(ctx).call, err)
+	}
+	return s.shownJob(i, err)
 }
 
 func (s *server) shownJob(i job.Info, err error) (*body[Job], error) { return answer(showJob(i), err) }

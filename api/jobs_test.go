@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"carnet/job"
 	"carnet/keys"
 	"carnet/ledger"
+	"carnet/policy"
 )
 
 // forge is a DPM that takes every caller at R6 for arena, with a worker.
@@ -380,4 +382,90 @@ func TestAModuleOverHTTP(t *testing.T) {
 	if _, err := c.RunJob(t.Context(), api.NewJob{Module: m.ID(), Engine: "sql", Program: []byte("SELECT 1"), Avatars: []carnet.AvatarID{api.AvatarOfExamples()}}); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("a job of a module and a query: %v", err)
 	}
+}
+
+// An order that its caller may give, and that is forbidden all the same, is recorded twice:
+// that it was let in, and that it was refused, and why.
+func TestARefusedOrderIsRecorded(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{}},"purposes":["fitness"]}`)
+	d.mustSend(heart(0, 72))
+	s.arrived(m.Avatar, 1)
+	c := s.arena("operator-token")
+	first := s.ordered(job.Spec{Engine: wasm.Name, Program: []byte(api.ModuleOfExamples), Avatars: []carnet.AvatarID{m.Avatar}}, "a job is done here", done)
+	for action, order := range map[policy.Action]func() error{
+		"run-job": func() error {
+			_, err := c.RunJob(t.Context(), api.NewJob{At: "forge", Engine: wasm.Name, Program: []byte(api.ModuleOfExamples), Avatars: []carnet.AvatarID{m.Avatar}, Limits: &roomy})
+			return err
+		},
+		"repeat-job": func() error {
+			_, err := c.RepeatJob(t.Context(), first.ID, api.Repetition{At: "forge"})
+			return err
+		},
+	} {
+		s.records.take()
+		err := order()
+		if carnet.CodeOf(err) != carnet.Forbidden {
+			t.Fatalf("%s: %v", action, err)
+		}
+		got := s.records.take()
+		if len(got) != 2 || !got[0].Permitted || got[1].Permitted || got[1].Action != action || got[1].Who != got[0].Who || got[1].Resource != got[0].Resource || !strings.Contains(got[1].Why, "forge has no engine") {
+			t.Errorf("of %s it is recorded %v", action, got)
+		}
+	}
+}
+
+// A plan says where a job could run, why there, and what would leave.
+func TestAPlanSaysWhereWhyAndWhatLeaves(t *testing.T) {
+	s := newServed(t)
+	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{},"steps":{}},"purposes":["fitness"]}`)
+	d.mustSend(heart(0, 72), heart(1, 74), carnet.Measurement{Name: "steps", Time: heart(1, 0).Time, Value: carnet.Float(9)})
+	s.arrived(m.Avatar, 3)
+	c := s.arena("operator-token")
+	want := func(n api.NewJob, can string, figures func(*job.Plan) bool) job.Plan {
+		t.Helper()
+		p, err := c.PlanJob(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, at := range p.Places {
+			got = append(got, fmt.Sprintf("%s %s here %v can %v: %s", at.At, at.Role, at.Here, at.Can, at.Why))
+		}
+		if text := strings.Join(got, "\n"); text != can {
+			t.Errorf("the places are\n%s\nwant\n%s", text, can)
+		}
+		if !figures(&p) {
+			t.Errorf("the plan is %+v", p)
+		}
+		return p
+	}
+	n := api.NewJob{Engine: "sql", Program: []byte("SELECT 1"), Avatars: []carnet.AvatarID{m.Avatar}, Properties: []string{"heart_rate"}, Limits: &roomy}
+	hub := string(s.world.SendersOf(m.Avatar)[0]) + " things here false can false: a thing's log is its owner's to compute over: the owner may run the same there, under this world's view, and nothing leaves"
+	p := want(n, "arena world here true can true: nothing leaves\n"+
+		"forge dpm here false can true: it may have the data; workers: 1, jobs of this world's that wait: 0\n"+hub,
+		func(p *job.Plan) bool {
+			return p.Here && p.Choice == "arena" && p.Why == "2 measurements are few enough for this world itself, and nothing leaves" && p.Measurements == 2 && p.Properties["heart_rate"] == 2 && len(p.Properties) == 1 &&
+				p.Batches > 0 && p.Bytes > 0 && p.Keys > 0 && p.Along <= 1 && slices.Equal(p.Label.Purposes, []string{"fitness"})
+		})
+	// What the plan says leaves is what the order names, and nothing was ordered by it.
+	if jobs, err := c.Jobs(t.Context()); err != nil || len(jobs) != 0 {
+		t.Errorf("a plan ordered %d jobs, %v", len(jobs), err)
+	}
+	n.At = "forge"
+	j, err := c.RunJob(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := 0
+	for _, in := range j.Task.Inputs {
+		batches += in.Batches
+	}
+	if batches != p.Batches {
+		t.Errorf("%d batches leave for forge, and the plan says %d", batches, p.Batches)
+	}
+	n.At, n.Engine, n.Program = "", wasm.Name, []byte(api.ModuleOfExamples)
+	want(n, "arena world here true can true: nothing leaves\n"+
+		"forge dpm here false can false: forge has no engine \"wasm\"; choose another: carnet job plan\n"+hub,
+		func(p *job.Plan) bool { return p.Here && p.Choice == "arena" })
 }
