@@ -139,7 +139,9 @@ var watchChecks = []check{
 				places[j.At]++
 			}
 		}
-		return places["forge"] == 0 && places["lab"] == 1, fmt.Sprintf("the places ordered %d times at lab and %d at forge", places["lab"], places["forge"]), "once at lab, and never at forge"
+		refused := len(v.refused["clinic"]) > 0 && !slices.ContainsFunc(v.refused["clinic"], func(why string) bool { return !strings.HasPrefix(why, "forge may not have the data") })
+		return places["forge"] == 0 && places["lab"] == 1 && refused, fmt.Sprintf("the places ordered %d times at lab and %d at forge; the clinic recorded that it refused %q", places["lab"], places["forge"], v.refused["clinic"]),
+			"once at lab, never at forge, and a record that the order for forge was refused, since it may not have the data"
 	}},
 	{"withdrawn-signed", func(v *seen) (bool, string, string) {
 		j := v.asked("clinic", endlessQuery)

@@ -59,7 +59,7 @@ type Options struct {
 	Story   string
 	Modules func(name string) ([]byte, error)
 
-	judged func(*setup, *seen) // tests look at what was judged
+	judged func(*setup, *played, *seen) // tests look at what was judged
 
 	Progress io.Writer    // for people; nil: none
 	Terminal bool         // Progress is one
@@ -118,7 +118,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if o.judged != nil {
-		o.judged(s, seen)
+		o.judged(s, played, seen)
 	}
 	report.Seconds = time.Since(begun).Seconds()
 	return report, nil

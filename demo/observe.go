@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/activity"
 	"carnet/avatar"
 	"carnet/capsule"
 	"carnet/crossing/move"
@@ -51,6 +52,8 @@ type seen struct {
 	inputs   map[carnet.JobID][]carnet.Measurement
 	depot    []string // where the vault has something in clear
 	dpms     []string // where a DPM has a name
+	// Why a world refused orders of jobs, as its activity log has it.
+	refused map[carnet.PartyID][]string
 }
 
 // opened are the parties, opened for looking.
@@ -70,6 +73,7 @@ func (s *setup) observe(ctx context.Context, r *Report, o Options) (v *seen, err
 		report: r, half: s.half, pending: make(map[carnet.PartyID]int), sensed: make(map[string][]string), mapped: make(map[string]carnet.AvatarID),
 		held: make(map[carnet.PartyID][]avatar.Held), state: make(map[carnet.PartyID][]string), ids: make(map[carnet.PartyID][]string),
 		former: make(map[carnet.StreamID]bool), current: make(map[carnet.StreamID]string), left: make(map[carnet.PartyID][]string), inputs: make(map[carnet.JobID][]carnet.Measurement),
+		refused: make(map[carnet.PartyID][]string),
 	}
 	if s.tale != nil {
 		if s.tale.failed != nil {
@@ -100,7 +104,7 @@ func (s *setup) observe(ctx context.Context, r *Report, o Options) (v *seen, err
 	}
 	looks := []func(context.Context) error{w.statements, w.grants, w.moves, w.items, w.jobs}
 	if s.tale != nil {
-		looks = []func(context.Context) error{w.statements, w.things, w.worlds, w.grants, w.moves, w.items, w.jobs, w.secrets}
+		looks = []func(context.Context) error{w.statements, w.things, w.worlds, w.grants, w.moves, w.items, w.jobs, w.refusals, w.secrets}
 	}
 	for _, look := range looks {
 		if err := look(ctx); err != nil {
@@ -248,15 +252,17 @@ func (w *opened) sides(m *Move, t *move.AtTarget, l *move.AtSource) {
 	m.Leaving = l.State
 	if d, err := identity.OpenDecision(t.Decision); err == nil && t.Decision == l.Decision {
 		m.Outcome = d.Outcome
-		at := func(steps []move.Step, s move.State) (when time.Time) {
-			for _, step := range steps {
-				if step.State == s {
-					when = step.Time
-				}
+	}
+	at := func(steps []move.Step, s move.State) (when time.Time) {
+		for _, step := range steps {
+			if step.State == s {
+				when = step.Time
 			}
-			return when
 		}
-		m.Frozen = at(t.Steps, move.Home).Sub(at(l.Steps, move.Frozen)).Seconds()
+		return when
+	}
+	if home := at(t.Steps, move.Home); !home.IsZero() {
+		m.Frozen = home.Sub(at(l.Steps, move.Frozen)).Seconds()
 	}
 	order, err := identity.OpenOrder(t.Order)
 	switch {
@@ -345,6 +351,20 @@ func (w *opened) jobs(ctx context.Context) error {
 			if known[k.ID] != k.Peer {
 				w.foreign = append(w.foreign, fmt.Sprintf("%s has the job %s of %s, which doesn't", p.name, k.ID, k.Peer))
 			}
+		}
+	}
+	return nil
+}
+
+// refusals reads which orders of jobs each world refused.
+func (w *opened) refusals(ctx context.Context) error {
+	for _, world := range w.s.script.worlds {
+		found, err := w.parties[world].Parts().Activity.Page(ctx, activity.Query{Action: "run-job", Refused: true})
+		if err != nil {
+			return err
+		}
+		for _, r := range found.Records {
+			w.refused[world] = append(w.refused[world], r.Why)
 		}
 	}
 	return nil

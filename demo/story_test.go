@@ -1,11 +1,12 @@
 package demo
 
 import (
+	"context"
+	"crypto/ed25519"
 	"database/sql"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,23 +16,29 @@ import (
 	"time"
 
 	"carnet"
-	"carnet/avatar"
+	"carnet/activity"
+	"carnet/capsule"
+	"carnet/crossing/move"
+	"carnet/identity"
 	"carnet/item"
+	"carnet/keys"
 	"carnet/modules/moduletest"
+	"carnet/node"
 )
 
 // told tells a story as fast as it goes, and returns what was judged.
-func told(t *testing.T, name string) (*setup, *seen, Options) {
+func told(t *testing.T, name string) (*setup, *played, *seen, Options) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it takes some 20 seconds")
 	}
 	var s *setup
+	var p *played
 	var v *seen
 	o := Options{
 		Story: name, Times: "now", Speed: 0, For: 20 * time.Second, Data: filepath.Join(t.TempDir(), "d"), Encoding: "json", Keystore: openPocket,
 		Modules: func(name string) ([]byte, error) { return moduletest.Build(t, name), nil }, Log: slog.New(slog.DiscardHandler), Progress: t.Output(),
-		judged: func(of *setup, by *seen) { s, v = of, by },
+		judged: func(of *setup, was *played, by *seen) { s, p, v = of, was, by },
 	}
 	r, err := Run(t.Context(), o)
 	if err != nil {
@@ -46,265 +53,334 @@ func told(t *testing.T, name string) (*setup, *seen, Options) {
 		t.Errorf("%d checks; %v", len(r.Checks), r.Findings)
 	}
 	admitted(t, r)
-	return s, v, o
+	return s, p, v, o
 }
 
-// copied is what was seen, so that it can be spoiled.
-func (v *seen) copied() *seen {
-	c, r := *v, *v.report
-	r.Jobs, r.Moves, r.Items = slices.Clone(r.Jobs), slices.Clone(r.Moves), slices.Clone(r.Items)
-	for i := range r.Items {
-		r.Items[i].States = maps.Clone(r.Items[i].States)
-	}
-	c.report = &r
-	c.pending, c.mapped, c.former, c.current = maps.Clone(c.pending), maps.Clone(c.mapped), maps.Clone(c.former), maps.Clone(c.current)
-	c.sensed, c.held, c.state, c.ids = cloned(c.sensed), cloned(c.held), cloned(c.state), cloned(c.ids)
-	c.left, c.inputs = cloned(c.left), cloned(c.inputs)
-	return &c
+// cast is who of a story spoils what each story has.
+type cast struct {
+	world      carnet.PartyID // that hub tells something to the end
+	thing      string         // that it is told of
+	properties []string       // of the thing, without a rate
+	dpm        carnet.PartyID // that did
+	query      string         // for the world
+	modules    carnet.PartyID // a world that had modules run
+	lost       func(*spoiled) // what has the world lack something, and nothing else
+	content    string         // what fails, too, when a job is said to be of other inputs
+	astray     astray
 }
-
-func cloned[K comparable, V any](m map[K][]V) map[K][]V {
-	c := make(map[K][]V)
-	for k, v := range m {
-		c[k] = slices.Clone(v)
-	}
-	return c
-}
-
-// plant adds a measurement to what a world holds.
-func (v *seen) plant(world carnet.PartyID, name string, value float64) {
-	v.held[world] = append(v.held[world], avatar.Held{Measurement: carnet.Measurement{Name: name, Value: carnet.Float(value)}})
-}
-
-// without takes a property away from what a world holds.
-func (v *seen) without(world carnet.PartyID, which func(avatar.Held) bool) {
-	v.held[world] = slices.DeleteFunc(v.held[world], which)
-}
-
-type spoil map[string]func(*seen)
 
 // ofEach are the causes that break the checks of each story.
-var ofEach = spoil{
-	"told-to-the-end": func(v *seen) { v.told = "act 2 of 7, arena has forge compute: it ended as failed" },
-	"devices-acknowledged": func(v *seen) {
-		v.report.Device.Refused, v.report.Device.Acknowledged = 1, v.report.Device.Acknowledged-1
-	},
-	"passed-on":         func(v *seen) { v.report.Settled = false },
-	"nothing-lost":      func(v *seen) { v.report.Lost = 1 },
-	"nothing-doubled":   func(v *seen) { v.report.Doubled = 1 },
-	"nothing-extra":     func(v *seen) { v.report.Extra = 1 },
-	"nothing-reordered": func(v *seen) { v.report.Reordered = 1 },
-	"evidence-true":     func(v *seen) { v.report.Verified = false },
-	"all-receipted":     func(v *seen) { v.pending["hub"] = 1 },
-	"nothing-half-done": func(v *seen) { v.half = []string{"hub: peering vault: it can't be reached"} },
-	"jobs-as-ordered":   func(v *seen) { v.report.Jobs[0].atDPM = "forge has another order" },
-	"times-recorded":    func(v *seen) { v.report.Jobs[0].Began = v.report.Jobs[0].Made.Add(-time.Minute) },
-	"content-recorded":  func(v *seen) { v.report.Jobs[0].content = "its result names another program" },
-	"jobs-stated":       func(v *seen) { v.report.Jobs[0].stated = "forge has no receipted statement that it ended" },
-	"modules-signed":    func(v *seen) { v.report.Jobs[0].unsigned = "nobody signed what ran" },
-	"repeated-alike": func(v *seen) {
-		for i := range v.report.Jobs {
-			if v.report.Jobs[i].Repeats != nil {
-				v.report.Jobs[i].Output[0] ^= 1
-				return
-			}
-		}
-	},
-	"job-keys-destroyed":   func(v *seen) { v.left["forge"] = []string{"the key 00"} },
-	"outputs-in-the-depot": func(v *seen) { v.report.Jobs[0].stored = false },
-	"depot-reads-nothing":  func(v *seen) { v.depot = []string{"state.db has \"runner\""} },
-	"dpm-knows-no-names":   func(v *seen) { v.dpms = []string{"state.db has \"runner\""} },
-	"worlds-apart":         func(v *seen) { v.foreign = []string{"forge has the job 1 of arena, which doesn't"} },
+func (c cast) ofEach() []spoil {
+	return []spoil{
+		{"told-to-the-end devices-acknowledged passed-on nothing-half-done", "", func(x *spoiled) { x.again(c.astray) }},
+		{"nothing-lost", "", c.lost},
+		{"nothing-doubled", "", func(x *spoiled) {
+			x.lie(c.world, x.held(c.world, c.thing).another(c.properties[0], func(*carnet.Measurement) {}))
+		}},
+		{"nothing-extra", "", func(x *spoiled) {
+			x.lie(c.world, x.held(c.world, c.thing).another(c.properties[0], func(m *carnet.Measurement) { m.Value.Num++ }))
+		}},
+		{"nothing-reordered", "", func(x *spoiled) { x.twisted(c.world, c.thing, c.properties...) }},
+		{"evidence-true", "", func(x *spoiled) {
+			x.execute(c.world, "UPDATE world_statement SET receipt = (SELECT receipt FROM world_statement ORDER BY id LIMIT 1) WHERE id IN (SELECT statement FROM world_frame)")
+		}},
+		{"all-receipted", "", func(x *spoiled) {
+			x.execute("hub", "UPDATE thing_statement SET receipt = NULL WHERE id = (SELECT min(id) FROM thing_statement)")
+		}},
+		{"jobs-as-ordered", "", func(x *spoiled) {
+			var other any
+			is := func(id string) bool { return strings.HasSuffix(id, x.was.asked(c.world, c.query).ID.String()) }
+			x.rewrite(c.dpm, "job", func(id string, d document) bool {
+				if !is(id) {
+					other = d["result"]
+				}
+				return true
+			})
+			x.rewrite(c.dpm, "job", func(id string, d document) bool {
+				d["result"] = other
+				return is(id)
+			})
+		}},
+		{"times-recorded", "", func(x *spoiled) {
+			x.job(c.world, c.query, func(d document) {
+				d["stand"].(document)["ended"] = x.was.asked(c.world, c.query).Made.Add(-time.Minute)
+			})
+		}},
+		{"content-recorded", c.content, func(x *spoiled) {
+			x.job(c.world, c.query, func(d document) {
+				input := d["task"].(document)["inputs"].([]any)[0].(document)
+				input["fingerprint"] = flip(input["fingerprint"])
+			})
+		}},
+		{"modules-signed", "", func(x *spoiled) {
+			x.execute(c.modules, "DELETE FROM world_document WHERE kind = 'module'")
+		}},
+		{"jobs-stated", "", func(x *spoiled) { x.mixUp(c.dpm) }},
+		{"repeated-alike", "jobs-stated evidence-true", func(x *spoiled) { x.repeatsAnother(c.world) }},
+		{"job-keys-destroyed", "", func(x *spoiled) {
+			x.write("content", string(c.dpm), "data", "jobs", string(c.world)+".00", "content")
+		}},
+		{"outputs-in-the-depot", "", func(x *spoiled) {
+			x.job(c.world, c.query, func(d document) {
+				x.execute("vault", "DELETE FROM depot_object WHERE hex(fingerprint) = upper(?)", d["stored"])
+			})
+		}},
+		{"depot-reads-nothing", "", func(x *spoiled) { x.write(`its thing is `+string(x.sensors[0].id), "vault", "data", "left") }},
+		{"dpm-knows-no-names", "", func(x *spoiled) { x.write("about "+x.was.ids[c.world][0], string(c.dpm), "data", "left") }},
+		{"worlds-apart", "", func(x *spoiled) {
+			var of document
+			x.rewrite(c.dpm, "job", func(_ string, d document) bool {
+				of = d
+				return true
+			})
+			x.insert(c.dpm, "job", string(c.world)+"."+carnet.NewJobID().String(), of)
+		}},
+	}
 }
 
-// fails spoils what was seen in each way, and wants the check of it to fail and to say
-// why; each check must have such a way.
-func fails(t *testing.T, v *seen, checks []check, ways ...spoil) {
-	t.Helper()
-	all := make(spoil)
-	for _, w := range ways {
-		maps.Copy(all, w)
-	}
-	for _, c := range checks {
-		way := all[c.name]
-		if way == nil {
-			t.Errorf("nothing breaks %s", c.name)
-			continue
+// repeatsAnother has a world sign, and compare, another output of what it repeated.
+func (x *spoiled) repeatsAnother(world carnet.PartyID) {
+	x.t.Helper()
+	var key ed25519.PrivateKey
+	x.inspect(world, func(i *node.Inspection) { key = i.Self.Key })
+	x.rewrite(world, "job", func(_ string, d document) bool {
+		if d["repeats"] == nil {
+			return false
 		}
-		spoiled := v.copied()
-		way(spoiled)
-		if got := spoiled.judged([]check{c})[0]; got.OK || !strings.Contains(got.Detail, "expected ") || strings.HasSuffix(got.Detail, "expected ") {
-			t.Errorf("its cause is there, and %s says %v, %q", c.name, got.OK, got.Detail)
-		}
-		delete(all, c.name)
-	}
-	for name := range all {
-		t.Errorf("there is no check %s", name)
-	}
+		stand := d["stand"].(document)
+		r, err := capsule.OpenResult(stand["result"].(string), key.Public().(ed25519.PublicKey))
+		x.must(err)
+		r.Output.Fingerprint[0] ^= 1
+		stand["result"], err = r.Sign(key)
+		x.must(err)
+		return true
+	})
 }
 
-// on does something to a job that is asked for.
-func on(world carnet.PartyID, program string, do func(*Job)) func(*seen) {
-	return func(v *seen) { do(v.asked(world, program)) }
+// later has a world say that a job is of what was measured after the first that it is of.
+func (x *spoiled) later(world carnet.PartyID, program string) {
+	x.t.Helper()
+	first := int64(math.MaxInt64)
+	for _, m := range x.was.inputs[x.was.asked(world, program).ID] {
+		first = min(first, m.Time)
+	}
+	x.job(world, program, func(d document) { d["task"].(document)["from"] = first + 1 })
 }
 
-// The story of the watch is told, each of its checks fails by its cause, and those of
-// what rests at the parties fail when the parties are spoiled.
+// The story of the watch is told, and each of its checks fails by its cause.
 func TestStoryWatch(t *testing.T) {
 	t.Parallel()
-	s, v, o := told(t, "watch")
+	s, p, v, o := told(t, "watch")
 	if t.Failed() {
 		return
 	}
-	elsewhere := func(dpm carnet.PartyID, by ...carnet.PartyID) func(*seen) {
-		return func(v *seen) {
-			for i := range v.report.Jobs {
-				if j := &v.report.Jobs[i]; j.At == dpm && (len(by) == 0 || j.World == by[0]) {
-					j.Outcome = "failed"
-				}
-			}
+	tells := func(world carnet.PartyID, name string, value float64) func(*spoiled) {
+		return func(x *spoiled) {
+			s := x.held(world, "watch")
+			s.all = []carnet.Measurement{{Name: name, Time: s.all[0].Time, Value: carnet.Float(value)}}
+			x.lie(world, s)
 		}
 	}
-	fails(t, v, watchStory.checks, ofEach, spoil{
-		"several-sensors":          func(v *seen) { v.sensed["watch"] = []string{"heart_rate"} },
-		"arena-sees-its-view":      func(v *seen) { v.plant("arena", "stress", 20) },
-		"clinic-sees-its-view":     func(v *seen) { v.plant("clinic", "speed", 2) },
-		"arena-heart-rate-rounded": func(v *seen) { v.plant("arena", "heart_rate", 71) },
-		"clinic-heart-rate-exact":  func(v *seen) { v.plant("clinic", "heart_rate", 300) },
-		"clinic-position-coarse": func(v *seen) {
-			for _, m := range v.logged {
+	s.causes(t, v, p, o, append(cast{
+		world: "clinic", thing: "watch", properties: []string{"stress", "heart_rate", "position/lat", "position/lon"}, dpm: "lab", query: stressQuery, modules: "arena", content: "evidence-true",
+		lost:   func(x *spoiled) { x.forgets("clinic", 1) },
+		astray: astray{act: s.script.acts[3], dpm: "lab", late: "clinic", world: "arena"},
+	}.ofEach(), []spoil{
+		{"several-sensors", "nothing-extra clinic-heart-rate-exact", func(x *spoiled) { x.execute("hub", "DELETE FROM thing_log") }},
+		{"arena-sees-its-view", "nothing-extra", tells("arena", "stress", 20)},
+		{"clinic-sees-its-view", "nothing-extra", tells("clinic", "speed", 2)},
+		{"arena-heart-rate-rounded", "nothing-extra", tells("arena", "heart_rate", 71)},
+		{"clinic-heart-rate-exact", "nothing-extra", tells("clinic", "heart_rate", 250)},
+		{"clinic-position-coarse", "nothing-extra", func(x *spoiled) {
+			for _, m := range x.was.logged {
 				if m.Name == "position/lat" {
-					v.plant("clinic", m.Name, m.Value.Num)
+					tells("clinic", m.Name, m.Value.Num)(x)
+					return
 				}
 			}
-		},
-		"worlds-unlinked":      func(v *seen) { v.ids["arena"] = append(v.ids["arena"], v.ids["clinic"][1]) },
-		"arena-jobs-done":      on("arena", "motion", func(j *Job) { j.Outcome = "failed" }),
-		"clinic-jobs-done":     on("clinic", stressQuery, func(j *Job) { j.Outcome = "lied" }),
-		"two-dpms":             elsewhere("lab"),
-		"each-dpm-serves-both": elsewhere("forge", "clinic"),
-		"heart-zones-right": func(v *seen) {
-			id := v.asked("arena", "heartzones").ID
-			v.inputs[id] = v.inputs[id][1:]
-		},
-		"labels-kept":      on("arena", "motion", func(j *Job) { j.label.Sensitivity |= carnet.Location }),
-		"place-refused":    on("clinic", placesQuery, func(j *Job) { j.At = "forge" }),
-		"withdrawn-signed": on("clinic", endlessQuery, func(j *Job) { j.Outcome = "done" }),
-	})
-	s.spoiled(t, v, o)
-}
-
-// spoiled spoils the parties' files, one after the other, and reads all of them anew.
-func (s *setup) spoiled(t *testing.T, v *seen, o Options) {
-	t.Helper()
-	write := func(text string, path ...string) func() {
-		return func() {
-			file := filepath.Join(append([]string{s.dir}, path...)...)
-			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	execute := func(party, statement string) func() {
-		return func() {
-			db, err := sql.Open("sqlite", filepath.Join(s.dir, party, "data", "state.db"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			if r, err := db.ExecContext(t.Context(), statement); err != nil {
-				t.Fatal(err)
-			} else if n, _ := r.RowsAffected(); n == 0 {
-				t.Fatalf("%s changed nothing at %s", statement, party)
-			}
-		}
-	}
-	for _, spoil := range []struct {
-		check string
-		by    func()
-	}{
-		{"depot-reads-nothing", write(`its title is "runner"`, "vault", "data", "left")},
-		{"dpm-knows-no-names", write("about "+v.ids["arena"][0], "lab", "data", "left")},
-		{"job-keys-destroyed", write("content", "forge", "data", "jobs", "arena.00", "content")},
-		{"all-receipted", execute("lab", "UPDATE dpm_statement SET receipt = NULL")},
-		{"modules-signed", execute("clinic", "DELETE FROM world_document WHERE kind = 'module'")},
-		{"jobs-stated", execute("clinic", "UPDATE world_statement SET receipt = NULL")},
-		{"outputs-in-the-depot", func() { s.removeObjects(t) }},
-		{"worlds-apart", execute("arena", "DELETE FROM world_document WHERE kind = 'job'")},
-	} {
-		spoil.by()
-		r := *v.report
-		if _, err := s.check(t.Context(), &r, o); err != nil {
-			t.Fatalf("%s: %v", spoil.check, err)
-		}
-		i := slices.IndexFunc(r.Checks, func(c Check) bool { return c.Name == spoil.check })
-		if r.Checks[i].OK {
-			t.Errorf("the parties are spoiled, and %s says %q", spoil.check, r.Checks[i].Detail)
-		}
-	}
-}
-
-// removeObjects deletes the bodies of the vault's objects.
-func (s *setup) removeObjects(t *testing.T) {
-	t.Helper()
-	n := 0
-	err := filepath.WalkDir(filepath.Join(s.dir, "vault", "data", "objects"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			n++
-			return os.Remove(path)
-		}
-		return err
-	})
-	if err != nil || n == 0 {
-		t.Fatalf("removed %d objects: %v", n, err)
-	}
+		}},
+		{"worlds-unlinked", "", func(x *spoiled) {
+			x.keys("hub", func(ctx context.Context, t *keys.Table) {
+				secret, err := t.Get(ctx, keys.ID{Kind: "sign", Name: "arena"})
+				x.must(err)
+				clinics := keys.ID{Kind: "sign", Name: "clinic"}
+				x.must(t.Destroy(ctx, clinics))
+				x.must(t.Put(ctx, keys.Entry{ID: clinics, Secret: secret}))
+			})
+		}},
+		{"arena-jobs-done", "evidence-true", func(x *spoiled) { x.job("arena", "motion", end("failed")) }},
+		{"clinic-jobs-done", "evidence-true", func(x *spoiled) { x.job("clinic", stressQuery, end("lied")) }},
+		{"two-dpms", "each-dpm-serves-both arena-jobs-done clinic-jobs-done evidence-true", func(x *spoiled) {
+			x.job("arena", "stepcadence", end("silent"))
+			x.job("clinic", stressQuery, end("silent"))
+			x.job("clinic", placesQuery, end("silent"))
+		}},
+		{"each-dpm-serves-both", "clinic-jobs-done evidence-true", func(x *spoiled) { x.job("clinic", "heartzones", end("refused")) }},
+		{"heart-zones-right", "", func(x *spoiled) { x.later("arena", "heartzones") }},
+		{"labels-kept", "outputs-in-the-depot", func(x *spoiled) {
+			x.job("arena", "motion", func(d document) { d["label"].(document)["sensitivity"] = "personal+health+location" })
+		}},
+		{"place-refused", "", func(x *spoiled) {
+			var found activity.Found
+			x.inspect("clinic", func(i *node.Inspection) {
+				var err error
+				found, err = i.Parts().Activity.Page(x.t.Context(), activity.Query{Action: "run-job", Refused: true})
+				x.must(err)
+			})
+			x.in("clinic", "activity.db", func(db *sql.DB) {
+				for _, r := range found.Records {
+					x.change(db, "DELETE FROM activity_row WHERE id = ?", r.ID)
+				}
+			})
+		}},
+		{"withdrawn-signed", "evidence-true", func(x *spoiled) { x.job("clinic", endlessQuery, end("expired")) }},
+	}...)...)
 }
 
 // The story of the game is told, and each of its checks fails by its cause.
 func TestStoryGame(t *testing.T) {
 	t.Parallel()
-	s, v, o := told(t, "game")
+	s, p, v, o := told(t, "game")
 	if t.Failed() {
 		return
 	}
-	onMove := func(do func(*Move)) func(*seen) { return func(v *seen) { do(&v.report.Moves[0]) } }
-	onItem := func(kind string, do func(*Item)) func(*seen) { return func(v *seen) { do(v.carried(kind)) } }
-	fails(t, v, gameStory.checks, ofEach, spoil{
-		"several-senses":           func(v *seen) { v.sensed["band"] = nil },
-		"one-avatar-of-two-things": func(v *seen) { v.mapped["band in citadel"] = carnet.AvatarID{1} },
-		"one-home":                 onMove(func(m *Move) { m.Leaving = "frozen" }),
-		"registered-once":          onMove(func(m *Move) { m.Outcome = "" }),
-		"ordered-by-the-owner":     onMove(func(m *Move) { m.mandated = "it is by another key than the registered one" }),
-		"same-manifest":            onMove(func(m *Move) { m.manifests = false }),
-		"history-came": func(v *seen) {
-			i := slices.IndexFunc(v.held["citadel"], func(h avatar.Held) bool { return v.former[h.Stream] })
-			v.held["citadel"] = slices.Delete(v.held["citadel"], i, i+1)
+	foreign := func(as string, change func(looks document)) func(*spoiled) {
+		return func(x *spoiled) {
+			x.rewrite("citadel", "item", func(_ string, d document) bool {
+				looks, _ := d["looks"].(document)
+				if looks["kind"] != as {
+					return false
+				}
+				change(looks)
+				return true
+			})
+		}
+	}
+	s.causes(t, v, p, o, append(cast{
+		world: "citadel", thing: "band", properties: []string{"body_temperature"}, dpm: "forge", query: warmth, modules: "citadel",
+		lost: func(x *spoiled) { // what hub recorded that it was to have
+			x.rewrite("hub", "view", func(_ string, d document) bool {
+				of, found := d["view"].(document)["properties"].(document)["temperature"].(document)
+				delete(of, "rate")
+				return found
+			})
 		},
-		"state-came":       func(v *seen) { v.state["citadel"] = v.state["citadel"][:3] },
-		"arena-emptied":    func(v *seen) { v.plant("arena", "head/x", 0) },
-		"frozen-shortly":   onMove(func(m *Move) { m.Frozen = 2.5 }),
-		"plays-on":         func(v *seen) { v.without("citadel", func(h avatar.Held) bool { return v.current[h.Stream] == "band" }) },
-		"sword-carried":    onItem("sword", func(i *Item) { i.power = 80.0 }),
-		"skin-carried":     onItem("skin", func(i *Item) { i.As = "skin" }),
-		"items-once":       onItem("sword", func(i *Item) { i.States["arena"] = item.Here }),
-		"items-proved":     onItem("skin", func(i *Item) { i.Entries = 1 }),
-		"move-stated":      func(v *seen) { v.moved = []string{"arena", "citadel"} },
-		"dpm-used":         on("citadel", warmth, func(j *Job) { j.Outcome = "expired" }),
-		"over-both-halves": func(v *seen) { clear(v.former) },
-		"gaze-map-right": func(v *seen) {
-			id := v.asked("citadel", "gazemap").ID
-			i := slices.IndexFunc(v.inputs[id], func(m carnet.Measurement) bool { return m.Name == "gaze/w" })
-			v.inputs[id] = slices.Delete(v.inputs[id], i, i+1)
-		},
-		"temperature-right": func(v *seen) {
-			id := v.asked("citadel", warmth).ID
-			v.inputs[id][0].Value = carnet.Float(44)
-		},
+		astray: astray{act: s.script.acts[6], dpm: "forge", late: "arena", world: "citadel"},
+	}.ofEach(), []spoil{
+		{"several-senses", "nothing-extra", func(x *spoiled) { x.execute("hub", "DELETE FROM thing_log") }},
+		{"one-avatar-of-two-things", "", func(x *spoiled) {
+			x.rewrite("hub", "mapping", func(_ string, d document) bool {
+				is := d["thing"] == string(x.sensors[1].id) && d["moved"] != nil
+				if is {
+					d["avatar"] = carnet.NewAvatarID()
+				}
+				return is
+			})
+		}},
+		{"one-home", "", func(x *spoiled) { x.set("arena", "move-source", "state", move.Frozen) }},
+		{"registered-once", "", func(x *spoiled) {
+			x.rewrite("arena", "move-source", func(_ string, d document) bool {
+				said, err := identity.OpenDecision(d["decision"].(string))
+				x.must(err)
+				var key ed25519.PrivateKey
+				key, said.Registrar = stranger()
+				d["decision"], err = identity.SignDecision(key, said)
+				x.must(err)
+				return true
+			})
+		}},
+		{"ordered-by-the-owner", "", func(x *spoiled) {
+			var order string
+			x.rewrite("arena", "move-source", func(_ string, d document) bool {
+				said, err := identity.OpenOrder(d["order"].(string))
+				x.must(err)
+				var key ed25519.PrivateKey
+				key, said.Owner = stranger()
+				order, err = identity.SignOrder(key, said)
+				x.must(err)
+				d["order"] = order
+				return true
+			})
+			x.set("citadel", "move-target", "order", order)
+		}},
+		{"same-manifest", "", func(x *spoiled) {
+			x.rewrite("citadel", "move-target", func(_ string, d document) bool {
+				said, err := identity.OpenAcceptance(d["acceptance"].(string))
+				x.must(err)
+				var key ed25519.PrivateKey
+				key, said.Target = stranger() // the check is of what is said
+				said.Manifest[0] ^= 1
+				d["acceptance"], err = identity.SignAcceptance(key, said)
+				x.must(err)
+				return true
+			})
+		}},
+		{"history-came", "nothing-lost over-both-halves gaze-map-right", func(x *spoiled) {
+			x.execute("citadel", "DELETE FROM world_stretch WHERE id = (SELECT id FROM world_stretch ORDER BY measurements DESC LIMIT 1)")
+		}},
+		{"state-came", "", func(x *spoiled) { x.forgetsState("citadel", "temperature") }},
+		{"arena-emptied", "", func(x *spoiled) { x.set("arena", "move-source", "departure", "") }},
+		{"frozen-shortly", "", func(x *spoiled) {
+			x.rewrite("arena", "move-source", func(_ string, d document) bool {
+				for _, step := range d["steps"].([]any) {
+					if s := step.(document); s["state"] == string(move.Frozen) {
+						at, err := time.Parse(time.RFC3339Nano, s["time"].(string))
+						x.must(err)
+						s["time"] = at.Add(-3 * time.Second)
+					}
+				}
+				return true
+			})
+		}},
+		{"plays-on", "nothing-lost over-both-halves gaze-map-right temperature-right", func(x *spoiled) { x.forgets("citadel", 1000) }},
+		{"sword-carried", "", foreign("blade", func(looks document) { looks["attributes"].(document)["power"] = 80 })},
+		{"skin-carried", "", foreign("coat", func(looks document) { looks["kind"] = "skin" })},
+		{"items-once", "", func(x *spoiled) { x.set("arena", "item", "state", item.Here) }},
+		{"items-proved", "", func(x *spoiled) {
+			x.rewrite("citadel", "item-chain", func(_ string, d document) bool {
+				entries := d["entries"].([]any)
+				d["entries"] = entries[:len(entries)-1]
+				return true
+			})
+		}},
+		{"move-stated", "", func(x *spoiled) { x.mixUp("arena") }},
+		{"dpm-used", "evidence-true", func(x *spoiled) { x.job("citadel", warmth, end("expired")) }},
+		{"over-both-halves", "gaze-map-right evidence-true?", func(x *spoiled) {
+			came := make(map[string]bool) // streams of before, as citadel calls them
+			x.in("citadel", "state.db", func(db *sql.DB) {
+				rows, err := db.QueryContext(x.t.Context(), "SELECT DISTINCT lower(hex(stream)) FROM world_stretch")
+				x.must(err)
+				defer rows.Close()
+				for rows.Next() {
+					var stream string
+					x.must(rows.Scan(&stream))
+					came[stream] = true
+				}
+			})
+			x.job("citadel", "gazemap", func(d document) {
+				d["pins"] = slices.DeleteFunc(d["pins"].([]any), func(p any) bool { return came[p.(document)["stream"].(string)] })
+			})
+		}},
+		{"gaze-map-right", "", func(x *spoiled) { x.later("citadel", "gazemap") }},
+		{"temperature-right", "", func(x *spoiled) { x.later("citadel", warmth) }},
+	}...)...)
+}
+
+// stranger is a key that nobody knows, with its did:key.
+func stranger() (ed25519.PrivateKey, string) {
+	public, key, _ := ed25519.GenerateKey(nil)
+	return key, identity.DID(public)
+}
+
+// forgetsState has a world forget the newest value of a property, and fold nothing anew.
+func (x *spoiled) forgetsState(world carnet.PartyID, property string) {
+	x.t.Helper()
+	x.rewrite(world, "state", func(_ string, d document) bool {
+		latest := d["latest"].([]any)
+		d["latest"] = slices.DeleteFunc(latest, func(v any) bool { return v.(document)["n"] == property })
+		return len(d["latest"].([]any)) < len(latest)
 	})
-	s.spoiledGame(t, v, o)
+	x.insert(world, "fold", "frames", document{"folded": int64(1) << 40})
 }
 
 // The page of the stories has every check of the program in its tables, and no other.
