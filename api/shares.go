@@ -23,7 +23,7 @@ type shares interface {
 	Given() []crossing.Given
 	Taken() []crossing.Taken
 	Waits(carnet.ShareID) bool
-	Unread(carnet.ShareID) string
+	Aside(carnet.ShareID) string
 	Reach(other carnet.PartyID, gives bool) (reachable bool, through *crossing.Storage)
 	Links() []crossing.Link
 	StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error
@@ -120,7 +120,7 @@ type CrossShare struct {
 	Begun     time.Time         `json:"begun"`
 	Until     *time.Time        `json:"until,omitempty"`
 	Waits     bool              `json:"waits" doc:"Nothing is sent at the moment, since it isn't known whether it still may be."`
-	Unread    string            `json:"unread,omitempty" doc:"Why the avatar can't be read at the moment, so that nothing of it is sent; it is tried again."`
+	Aside     string            `json:"aside,omitempty" doc:"Why nothing is sent at the moment, though it may be: its avatar can't be read, say. It is tried again."`
 	Held      string            `json:"held,omitempty" doc:"Why nothing comes across at the moment, as far as the peering tells: it is suspended, say."`
 	Reachable bool              `json:"reachable" doc:"Whether what is shared comes from world to world, over their link."`
 	Storage   *crossing.Storage `json:"storage,omitempty" doc:"How it goes on through a depot meanwhile; absent while the other world can be reached, and once the share has ended."`
@@ -186,7 +186,7 @@ func (s *server) taken(t crossing.Taken) CrossShare {
 func (s *server) given(g crossing.Given) CrossShare {
 	c := CrossShare{
 		ID: g.ID, Direction: Giving, State: crossing.Giving, World: g.Taker, Ours: g.Avatar, Theirs: g.For, Purpose: g.Purpose,
-		View: &g.View, Onward: g.Onward, Grant: g.Grant, Mandate: g.Mandate, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Unread: s.shares.Unread(g.ID), Ended: g.End,
+		View: &g.View, Onward: g.Onward, Grant: g.Grant, Mandate: g.Mandate, Begun: g.Begun, Until: &g.Until, Waits: s.shares.Waits(g.ID), Aside: s.shares.Aside(g.ID), Ended: g.End,
 	}
 	if g.End != nil {
 		c.State = crossing.Ended

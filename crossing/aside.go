@@ -6,8 +6,9 @@ import (
 	"carnet"
 )
 
-// aside is a share whose avatar can't be read at the moment: a part of its history is
-// lost here while the depot is away, say. The others of the link go on without it.
+// aside is a share that can't go on at the moment: its avatar can't be read, since a part
+// of its history is lost here while the depot is away, say. The others of the link go on
+// without it.
 type aside struct {
 	till time.Time // it isn't tried before
 	why  string
@@ -25,7 +26,7 @@ func (s *Source) setAside(id carnet.ShareID, why error, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, again := s.aside[id]; !again {
-		s.agent.Log.Warn("an avatar can't be read: its share waits", "share", id, "taker", s.to.Party, "err", why)
+		s.agent.Log.Warn("a share is set aside: it is tried again", "share", id, "taker", s.to.Party, "err", why)
 	}
 	s.aside[id] = aside{time.Now().Add(asideFor + asideEach*took), why.Error()}
 }
@@ -76,9 +77,8 @@ func (s *Source) asideEnds() <-chan time.Time {
 	return time.After(time.Until(next))
 }
 
-// Unread says why nothing of a share that is given is sent, though it may be: its avatar
-// can't be read at the moment.
-func (a *Agent) Unread(id carnet.ShareID) string {
+// Aside says why nothing of a share that is given is sent at the moment, though it may be.
+func (a *Agent) Aside(id carnet.ShareID) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	g := a.given[id]

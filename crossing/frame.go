@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -208,7 +209,11 @@ func (s *Source) begin(ctx context.Context, g *given) error {
 			return err
 		}
 	}
-	if f.had, err = s.had(ctx, g); err != nil {
+	asked := time.Now()
+	if f.had, err = s.had(ctx, g); errors.Is(err, errManyHad) {
+		s.setAside(id, err, time.Since(asked))
+		return nil
+	} else if err != nil {
 		return err
 	}
 	var failed error

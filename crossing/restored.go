@@ -34,7 +34,8 @@ const (
 	maxGenerations = 64
 	// compareFor is how long after a restore it is compared what senders send again.
 	compareFor = 24 * time.Hour
-	// maxCompared bounds how many measurements of the taker are held against them.
+	// maxCompared bounds how many measurements of a taker are held against them: of one
+	// share, and of all at once.
 	maxCompared = 1 << 20
 )
 
@@ -91,6 +92,9 @@ func (a *Agent) believe(by carnet.PartyID) {
 
 // errUnasked is why a share that begins anew isn't shelved.
 var errUnasked = carnet.Errorf(carnet.Unavailable, "a share begins anew, and the taker must be asked what it has")
+
+// errManyHad is why a share that begins anew waits for the others.
+var errManyHad = carnet.Errorf(carnet.Unavailable, "it is compared with more than %d measurements that the taker has of other shares", maxCompared)
 
 // settle asks what the taker has of a share that begins anew, and makes durable which
 // derived streams it goes on with.
@@ -164,7 +168,10 @@ func (s *Source) had(ctx context.Context, g *given) (had, error) {
 	if g.Again == nil || s.agent.Now().Sub(g.Again.Time) > compareFor {
 		return nil, nil
 	}
-	all, n := make(had), 0
+	all, n, others := make(had), 0, 0
+	for _, f := range s.shares {
+		others += len(f.had)
+	}
 	add := func(stream carnet.StreamID, from, to uint64) error {
 		for from < to {
 			question, err := json.Marshal(haveCall{g.ID, stream, from})
@@ -185,6 +192,8 @@ func (s *Source) had(ctx context.Context, g *given) (had, error) {
 			}
 			if n > maxCompared {
 				return carnet.Errorf(carnet.TooLarge, "this world's store lacks more than %d measurements that %s has: nobody can tell what is new", maxCompared, s.to.Party)
+			} else if others+n > maxCompared {
+				return errManyHad
 			}
 			if answer.Next == from {
 				return nil

@@ -82,7 +82,7 @@ type Source struct {
 	// begunAll: every share in force flows on this connection. filling: a frame is in
 	// the making.
 	begunAll, filling bool
-	aside             map[carnet.ShareID]aside // flows whose avatar can't be read at the moment
+	aside             map[carnet.ShareID]aside // what can't go on at the moment
 	away              away
 
 	keeping     sync.Mutex // held while the documents of the link and of marks change
@@ -499,6 +499,7 @@ func (s *Source) ask(ctx context.Context) (map[carnet.StreamID]carnet.StreamHead
 			if bytes.Compare(h.Stream[:], after[:]) <= 0 {
 				return nil, carnet.Errorf(carnet.Unavailable, "the stream heads of %s are out of order", s.to.Party)
 			}
+			h.Latest = nil // nobody asks for it, and a page has a MiB of it
 			heads[h.Stream], after = h, h.Stream
 		}
 		if len(heads) > carnet.MaxHeads {

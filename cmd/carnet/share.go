@@ -94,8 +94,8 @@ func shareState(c api.CrossShare) string {
 		return "held: " + c.Held
 	case c.Waits:
 		return "waits"
-	case c.Unread != "":
-		return "waits: its avatar can't be read"
+	case c.Aside != "":
+		return "waits: " + c.Aside
 	case c.Storage != nil && c.Storage.Frame == 0:
 		return fmt.Sprintf("held: %s can't be reached since %s", c.World, clock(c.Storage.Since))
 	}
@@ -187,8 +187,8 @@ func writeShare(s streams, c api.CrossShare) error {
 		fmt.Fprintf(s.out, "Nothing comes across at the moment: %s.\n", plain(c.Held))
 	case c.Waits:
 		fmt.Fprintln(s.out, "Nothing is sent at the moment: it isn't known whether it still may be.")
-	case c.Unread != "":
-		fmt.Fprintf(s.out, "Nothing is sent at the moment, since the avatar can't be read: %s. It is tried again.\n", plain(c.Unread))
+	case c.Aside != "":
+		fmt.Fprintf(s.out, "Nothing is sent at the moment; it is tried again: %s.\n", plain(c.Aside))
 	}
 	if t := c.Storage; t != nil {
 		writeStorage(s, c, t)

@@ -32,8 +32,8 @@ func TestAShareThatCantBeRead(t *testing.T) {
 	others := p.beats(well, 0, 3)
 	p.proxy.cut.Store(false)
 	p.eventually("the other share comes", func() bool { return len(p.here(p.citadel, ours)["heart_rate"]) == len(others) })
-	p.eventually("it is said why the share waits", func() bool { return p.arena.shares.Unread(share.ID) != "" })
-	if why := p.arena.shares.Unread(share.ID); !strings.Contains(why, "lost here") {
+	p.eventually("it is said why the share waits", func() bool { return p.arena.shares.Aside(share.ID) != "" })
+	if why := p.arena.shares.Aside(share.ID); !strings.Contains(why, "lost here") {
 		t.Errorf("the share waits since %s", why)
 	}
 	if links := p.arena.shares.Links(); len(links) != 1 || !links[0].Waiting {
@@ -48,7 +48,7 @@ func TestAShareThatCantBeRead(t *testing.T) {
 	if now := p.sender.Status().Connections; now != begun {
 		t.Errorf("it took %d connections more", now-begun)
 	}
-	if why := p.arena.shares.Unread(share.ID); why != "" {
+	if why := p.arena.shares.Aside(share.ID); why != "" {
 		t.Errorf("the share waits still: %s", why)
 	}
 }
@@ -82,7 +82,7 @@ func TestAShareOfAnAvatarThatIsWithheld(t *testing.T) {
 	}
 	all, others := p.beats(s, 0, 2), p.beats(well, 0, 2)
 	p.eventually("the other share comes", func() bool { return len(p.here(p.citadel, ours)["heart_rate"]) == len(others) })
-	if why := p.arena.shares.Unread(share.ID); !strings.Contains(why, "ask the register") {
+	if why := p.arena.shares.Aside(share.ID); !strings.Contains(why, "ask the register") {
 		t.Errorf("the share waits since %q", why)
 	}
 	p.arena.agent.Withhold(false)

@@ -113,6 +113,70 @@ func TestShareWithATakerOfEndlessStreams(t *testing.T) {
 	})
 }
 
+// hoarder is a taker that has had whatever is asked for, and much of it.
+type hoarder struct {
+	crossing.Sink
+	of carnet.StreamID
+}
+
+func (h hoarder) Call(ctx context.Context, party carnet.PartyID, kind string, body []byte) ([]byte, error) {
+	switch kind {
+	case carnet.CallHeads:
+		return json.Marshal(carnet.HeadsPage{Heads: []carnet.StreamHead{{Stream: h.of, NextFirst: 1 << 40}}})
+	case crossing.CallHave:
+		var asked struct{ From uint64 }
+		if err := json.Unmarshal(body, &asked); err != nil {
+			return nil, err
+		}
+		const page, most = 16384, 600_000
+		have := make([]byte, page*16)
+		for i := range page {
+			binary.BigEndian.PutUint64(have[i*16:], asked.From+uint64(i))
+		}
+		if asked.From > most {
+			return json.Marshal(map[string]any{"next": asked.From})
+		}
+		return json.Marshal(map[string]any{"next": asked.From + page, "have": have})
+	}
+	return nil, nil
+}
+
+// A taker that says it had much of many shares before fills no giver's memory: what it has
+// of all is bounded, and what is beyond waits.
+func TestShareWithATakerThatHadMuch(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.citadel.stop()
+	p.instead = func(sink crossing.Sink) link.Sink { return hoarder{sink, s.id} }
+	p.start(p.citadel)
+	for range 2 {
+		if _, err := p.ask().Ask(t.Context(), "arena", crossing.Question{ID: carnet.NewShareID(), Avatar: p.theirs, For: p.ours, Purpose: "fitness", Taking: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits := func() (which []carnet.ShareID) {
+		for _, g := range p.arena.shares.Given() {
+			if g.End != nil && g.End.By != "operator" {
+				t.Fatalf("a share has ended: %+v", g.End)
+			}
+			if strings.Contains(p.arena.shares.Aside(g.ID), "other shares") {
+				which = append(which, g.ID)
+			}
+		}
+		return which
+	}
+	p.eventually("one of them waits", func() bool { return len(waits()) == 1 })
+	for _, g := range p.arena.shares.Given() {
+		if g.ID != waits()[0] {
+			if err := p.arena.shares.StopGiving(t.Context(), g.ID, "operator", "enough"); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	p.eventually("none waits", func() bool { return len(waits()) == 0 })
+}
+
 // A giver that says what it may not gets a refusal, and leaves nothing behind.
 func TestShareWithAStrangeGiver(t *testing.T) {
 	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
