@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"time"
 
 	"carnet"
 	"carnet/keys"
@@ -177,7 +178,7 @@ func (a *Agent) land(ctx context.Context, r *arrival, v *Avatar, doc avatarDocum
 // landedEpoch makes the document of an epoch that has come.
 func (a *Agent) landedEpoch(ctx context.Context, at seal.Path, c *coming, k *MovedKey, from carnet.PartyID) (carnet.Document, error) {
 	name := keyID(at).Name
-	_, version, err := loadOne[epochDocument](ctx, a, kindEpoch, name)
+	had, version, err := loadOne[epochDocument](ctx, a, kindEpoch, name)
 	if err != nil {
 		return carnet.Document{}, err
 	}
@@ -188,7 +189,30 @@ func (a *Agent) landedEpoch(ctx context.Context, at seal.Path, c *coming, k *Mov
 	if k != nil {
 		doc.Ended = k.Ended
 	}
+	if version > 0 {
+		doc.join(&had)
+	}
 	return a.document(kindEpoch, name, version+1, doc)
+}
+
+// join has the key that came with a move be kept for what is here under it already, too:
+// of a share, whose slots have the same keys.
+func (d *epochDocument) join(had *epochDocument) {
+	if had.NotAfter.After(d.NotAfter) {
+		d.NotAfter, d.Granter = had.NotAfter, had.Granter
+	}
+	if had.Until.After(d.Until) {
+		d.Until = had.Until
+	}
+	if had.Given.Before(d.Given) {
+		d.Given = had.Given
+	}
+	d.Keep = d.Keep || had.Keep
+	if had.Ended.IsZero() {
+		d.Ended = time.Time{} // it is here, whatever came
+	}
+	ceiling := savedLabel(d.ceiling().Join(had.ceiling()))
+	d.Ceiling = &ceiling
 }
 
 // destroyArriving destroys the keys of an arriving avatar where no reader looks.
