@@ -166,12 +166,13 @@ func (a *Agent) EraseShared(ctx context.Context, share carnet.ShareID, only []ca
 	defer a.changeMu.Unlock()
 	streams := a.sharedStreams(share, only)
 	for _, s := range streams {
-		had.Streams, had.Batches = had.Streams+1, had.Batches+s.batches
-		if s.gone && !s.unsaved {
-			continue
-		}
 		// Nothing is folded meanwhile, and what was folded of it isn't shown any more.
 		a.foldMu.Lock()
+		had.Streams, had.Batches = had.Streams+1, had.Batches+s.batches
+		if s.gone && !s.unsaved {
+			a.foldMu.Unlock()
+			continue
+		}
 		a.mu.Lock()
 		if s.gives != givesNothing {
 			a.givesChanged.Add(1)
