@@ -20,9 +20,13 @@ func united(streams, more []carnet.StreamID) (all []carnet.StreamID, wider bool)
 		return nil, len(streams) > 0
 	}
 	all = slices.Clone(streams)
+	has := make(map[carnet.StreamID]bool, len(streams))
+	for _, s := range streams {
+		has[s] = true
+	}
 	for _, s := range more {
-		if !slices.Contains(all, s) {
-			all = append(all, s)
+		if !has[s] {
+			has[s], all = true, append(all, s)
 		}
 	}
 	return all, len(all) > len(streams)
