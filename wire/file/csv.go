@@ -19,7 +19,7 @@ import (
 // be read is skipped; a row with the wrong number of cells refuses the file. With
 // nil columns the ones that DefaultColumns knows are used.
 func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
-	src := &limited{r: r, name: name}
+	src := &limited{r: r, name: name, rows: true}
 	c := &csvReader{recorder: newRecorder(name, Line), src: src}
 	text := bufio.NewReader(src)
 	if bom, _ := text.Peek(3); string(bom) == "\xef\xbb\xbf" {
@@ -32,7 +32,7 @@ func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
 		return nil, err
 	}
 	for {
-		row, err := c.rows.Read()
+		row, err := c.next()
 		if err == io.EOF {
 			break
 		}
@@ -51,6 +51,12 @@ func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
 		return nil, carnet.Errorf(carnet.Malformed, "%s has a header line and no rows with values", name).WithFix("want at least one")
 	}
 	return c.finish(), nil
+}
+
+// next reads a row.
+func (c *csvReader) next() ([]string, error) {
+	c.src.row = c.src.read // some of it has been read
+	return c.rows.Read()
 }
 
 type csvReader struct {
@@ -83,7 +89,7 @@ func (c *csvReader) damaged(err error) error {
 
 // header reads the first line and finds the columns in it.
 func (c *csvReader) header(cols Columns) error {
-	header, err := c.rows.Read()
+	header, err := c.next()
 	if err == io.EOF {
 		return carnet.Errorf(carnet.Malformed, "%s is empty", c.rec.Name).WithFix("want a header line and rows")
 	}

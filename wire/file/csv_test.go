@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -210,4 +211,38 @@ func BenchmarkReadCSV(b *testing.B) {
 		n += len(rec.Measurements)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "measurements/s")
+}
+
+// repeated is a file without an end, of one text over and over.
+type repeated struct {
+	text string
+	read int64
+}
+
+func (e *repeated) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = e.text[(e.read+int64(i))%int64(len(e.text))]
+	}
+	e.read += int64(len(p))
+	return len(p), nil
+}
+
+// A row is read up to a bound, whatever it is made of: its cells take many times its
+// bytes. Rows of usual length make a file as long as it likes to be.
+func TestARowIsBounded(t *testing.T) {
+	cols := columns(t, "time=time(s),heart_rate=heart_rate[beat/min]")
+	for name, row := range map[string]string{"commas": ",", "cells": "1,", "an open quote": "\"x", "lines in quotes": "\"\n\","} {
+		for _, header := range []string{"", "time,heart_rate\n"} {
+			from := &repeated{text: row}
+			_, err := ReadCSV(io.MultiReader(strings.NewReader(header), from), "watch.csv", cols)
+			if carnet.CodeOf(err) != carnet.TooLarge || !strings.Contains(err.Error(), "a row of more than 1 MiB") || from.read > 2*maxRow {
+				t.Errorf("%s behind %q: %v, after %d bytes", name, header, err, from.read)
+			}
+		}
+	}
+	from := &repeated{text: "1600000000,60\n"}
+	_, err := ReadCSV(io.MultiReader(strings.NewReader("time,heart_rate\n"), io.LimitReader(from, 3*maxRow)), "watch.csv", cols)
+	if err != nil {
+		t.Errorf("rows of usual length: %v", err)
+	}
 }

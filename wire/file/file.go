@@ -151,7 +151,13 @@ type limited struct {
 	name string
 	read int64
 	stop error
+
+	rows bool  // it is read by rows, each of at most maxRow bytes
+	row  int64 // where the one at hand begins, about
 }
+
+// maxRow bounds a row of CSV: each cell of it takes some forty times its bytes.
+const maxRow = 1 << 20
 
 func (l *limited) Read(p []byte) (int, error) {
 	if l.stop != nil {
@@ -160,6 +166,10 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
 	if l.read += int64(n); l.read > MaxSize {
 		l.stop = carnet.Errorf(carnet.TooLarge, "%s has more than %d MiB", l.name, MaxSize>>20).WithFix("split it into parts")
+		return 0, l.stop
+	}
+	if l.rows && l.read-l.row > maxRow {
+		l.stop = carnet.Errorf(carnet.TooLarge, "%s has a row of more than %d MiB, at byte %d", l.name, maxRow>>20, l.row).WithFix("close quotes that are open, and end rows")
 		return 0, l.stop
 	}
 	return n, err
