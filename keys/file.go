@@ -77,6 +77,9 @@ func SyncDir(path string) error {
 // OpenFile reads a key that CreateFile wrote. It refuses a file that others
 // than its owner may touch.
 func OpenFile(path string) (*FileKEK, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, carnet.Errorf(carnet.Malformed, "%s is no regular file", path) // to open a FIFO is to wait
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, carnet.Errorf(carnet.NotFound, "there is no key-encryption key at %s", path).

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,6 +246,13 @@ func TestKeyFile(t *testing.T) {
 	}
 	if _, err := OpenFile(dir); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("a directory: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFile(pipe); carnet.CodeOf(err) != carnet.Malformed {
+		t.Errorf("a FIFO: %v", err)
 	}
 	for name, content := range map[string][]byte{
 		"empty": nil, "title only": text[:len(fileTitle)], "cut off": text[:len(text)-3],

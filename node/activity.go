@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"carnet/activity"
@@ -37,7 +36,7 @@ func (n *Node) openActivity(ctx context.Context) error {
 func (n *Node) policyFiles(names []string) (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	for _, name := range names {
-		data, err := os.ReadFile(n.config.path(name))
+		data, err := readOwn(n.config.path(name))
 		if err != nil {
 			return nil, fmt.Errorf("read policies: %w", err)
 		}

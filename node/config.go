@@ -219,7 +219,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // ReadConfig reads and checks a configuration file.
 func ReadConfig(path string) (Config, error) {
 	var c Config
-	data, err := os.ReadFile(path)
+	data, err := readOwn(path)
 	if err != nil {
 		return c, fmt.Errorf("read configuration: %w", err)
 	}
@@ -233,6 +233,22 @@ func ReadConfig(path string) (Config, error) {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// readOwn reads a file that says who may do what here. It refuses one that others may
+// change.
+func readOwn(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, carnet.Errorf(carnet.Malformed, "%s is no regular file", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return nil, carnet.Errorf(carnet.Forbidden, "%s has mode %04o, so others can change who may do what", path, mode).WithFix("chmod go-w %s", path)
+	}
+	return os.ReadFile(path)
 }
 
 // unreadable says where in a configuration something is that can't be read, and what

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"carnet"
@@ -123,6 +125,35 @@ func TestConfigFiles(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// What says who may do what here is only taken from a file that nobody else may change.
+func TestWhatOthersMayChangeIsNotTaken(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "carnet.toml")
+	if err := good(identity.World).Write(path); err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{config: Config{dir: dir}}
+	taken := func(want carnet.Code) {
+		t.Helper()
+		if _, err := ReadConfig(path); carnet.CodeOf(err) != want {
+			t.Errorf("the configuration: %v", err)
+		}
+		if _, err := n.policyFiles([]string{"carnet.toml"}); carnet.CodeOf(err) != want {
+			t.Errorf("a file of policies: %v", err)
+		}
+	}
+	for mode, want := range map[os.FileMode]carnet.Code{0o644: "", 0o664: carnet.Forbidden, 0o602: carnet.Forbidden} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		taken(want)
+	}
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	taken(carnet.Malformed)
 }
 
 // What can't be read in a configuration is named with its line, and what may be there.
