@@ -404,6 +404,7 @@ func TestADepotThatWasRestoredIsNoticed(t *testing.T) {
 			store.add(1)
 			o.Wake()
 			time.Sleep(time.Second)
+			synctest.Wait()
 			if n := strings.Count(said.String(), "shows an older ledger"); n != want || store.pending() != 0 {
 				t.Errorf("it was said %d times, want %d; %d statements are pending", n, want, store.pending())
 			}
