@@ -21,16 +21,21 @@ inMemory() {
 	free=$(df -k --output=avail /dev/shm | tail -n 1) there=$(awk '$1 == "MemAvailable:" {print $2}' /proc/meminfo)
 	[ "$free" -ge $((6 << 20)) ] && [ "$there" -ge $((10 << 20)) ] && ! findmnt -n -o OPTIONS /dev/shm | grep -qw noexec
 }
+scratch=$(mktemp -d) memory=
+trap 'rm -rf "$scratch" ${memory:+"$memory"}' EXIT
 if [ -z "${TMPDIR:-}" ] && inMemory; then
-	scratch=$(mktemp -d /dev/shm/ct.XXXX) # short: sockets' paths are
-	chmod 755 "$scratch"                  # PostgreSQL has a user of its own
-	export TMPDIR=$scratch GOTMPDIR=/tmp
-	echo "The tests' files are in memory: $scratch"
-else
-	scratch=$(mktemp -d)
-	echo "The tests' files are on the disk: $scratch"
+	memory=$(mktemp -d /dev/shm/ct.XXXX) # short: sockets' paths are
+	chmod 755 "$memory"                  # PostgreSQL has a user of its own
 fi
-trap 'rm -rf "$scratch"' EXIT
+echo "The tests of Go have their files in ${memory:-${TMPDIR:-/tmp}}."
+# near runs a command with its files in memory, if that is possible.
+near() {
+	if [ -n "$memory" ]; then
+		TMPDIR=$memory GOTMPDIR=/tmp "$@"
+	else
+		"$@"
+	fi
+}
 trap 'exit 130' INT TERM
 export CGO_ENABLED=0 # what is tested is what is shipped
 
@@ -65,12 +70,12 @@ summary() { "$scratch/summary" -totals "$totals" -failures "$failures" -skips te
 judge() { "$go" -C test/tool test ./summary && count 1 0; }
 
 tests() {
-	test/postgres.sh -- "$go" test -json -vet=off -timeout 20m ./... | summary
+	near test/postgres.sh -- "$go" test -json -vet=off -timeout 20m ./... | summary
 }
 
 race() {
 	# shellcheck disable=SC2086 # a list of words
-	CGO_ENABLED=1 "$go" test -json -vet=off -race -short -timeout 10m $racy | summary
+	CGO_ENABLED=1 near "$go" test -json -vet=off -race -short -timeout 10m $racy | summary
 }
 
 # scenarios are stories over real processes; each gets the binary as its argument.
