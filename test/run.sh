@@ -24,8 +24,8 @@ inMemory() {
 scratch=$(mktemp -d) memory=
 trap 'rm -rf "$scratch" ${memory:+"$memory"}' EXIT
 if [ -z "${TMPDIR:-}" ] && inMemory; then
-	memory=$(mktemp -d /dev/shm/ct.XXXX) # short: sockets' paths are
-	chmod 755 "$memory"                  # PostgreSQL has a user of its own
+	memory=$(mktemp -d -p /dev/shm)
+	chmod 755 "$memory" # PostgreSQL has a user of its own
 fi
 echo "The tests of Go have their files in ${memory:-${TMPDIR:-/tmp}}."
 # near runs a command with its files in memory, if that is possible.

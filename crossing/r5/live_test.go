@@ -49,6 +49,24 @@ func (s *streaming) flooding(w http.ResponseWriter, r *http.Request, c Call) {
 	}
 }
 
+// stream makes a live call of what is served at /stream.
+func (a *attempt) stream(t *testing.T) *http.Response {
+	t.Helper()
+	_, token, err := a.exchange()
+	if err != nil || token == "" {
+		t.Fatal(err)
+	}
+	about := a.stage.about.String()
+	a.calling = swap(about, about+"/stream")
+	r := a.callRequest(token)
+	r.URL.Path += "/stream"
+	answer, err := a.calledBy.Do(r)
+	if err != nil || answer.StatusCode != 200 {
+		t.Fatal(answer, err)
+	}
+	return answer
+}
+
 // run runs the server's other half, as node does.
 func (s *stage) run(t *testing.T) {
 	t.Helper()
@@ -66,18 +84,7 @@ func TestAPeersCallKeepsItsConnection(t *testing.T) {
 	s.run(t)
 	s.listened = porter.New(1, 1).Listen
 	s.serve(t)
-	a := s.attempt()
-	_, token, err := a.exchange()
-	if err != nil || token == "" {
-		t.Fatal(err)
-	}
-	a.calling = swap(s.about.String(), s.about.String()+"/stream")
-	r := a.callRequest(token)
-	r.URL.Path += "/stream"
-	answer, err := a.calledBy.Do(r)
-	if err != nil || answer.StatusCode != 200 {
-		t.Fatal(answer, err)
-	}
+	answer := s.attempt().stream(t)
 	defer answer.Body.Close()
 	<-live.began
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
@@ -131,17 +138,7 @@ func TestRevocationEndsLiveCalls(t *testing.T) {
 					a.calledBy = &http.Client{Transport: transport}
 					defer transport.CloseIdleConnections()
 				}
-				_, token, err := a.exchange()
-				if err != nil || token == "" {
-					t.Fatal(err)
-				}
-				a.calling = swap(s.about.String(), s.about.String()+"/stream")
-				r := a.callRequest(token)
-				r.URL.Path += "/stream"
-				answer, err := a.calledBy.Do(r)
-				if err != nil || answer.StatusCode != 200 {
-					t.Fatal(answer, err)
-				}
+				answer := a.stream(t)
 				defer answer.Body.Close()
 				end.how(s, <-live.began)
 				s.server.Recheck()
