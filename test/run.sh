@@ -28,7 +28,8 @@ if [ -z "${TMPDIR:-}" ] && inMemory; then
 	chmod 755 "$memory" # PostgreSQL has a user of its own
 fi
 echo "The tests of Go have their files in ${memory:-${TMPDIR:-/tmp}}."
-# near runs a command with its files in memory, if that is possible.
+# near runs a command with its files in memory, if that is possible. What go builds is on
+# the disk all the same, and its tests don't hear of that: T.TempDir goes there, too.
 near() {
 	if [ -n "$memory" ]; then
 		TMPDIR=$memory GOTMPDIR=/tmp "$@"
@@ -69,13 +70,14 @@ summary() { "$scratch/summary" -totals "$totals" -failures "$failures" -skips te
 # judge tests the program that counts the tests.
 judge() { "$go" -C test/tool test ./summary && count 1 0; }
 
+# What takes longest begins first.
 tests() {
-	near test/postgres.sh -- "$go" test -json -vet=off -timeout 20m ./... | summary
+	near test/postgres.sh -- "$go" test -exec 'env -u GOTMPDIR' -json -vet=off -timeout 20m ./test/faults ./test/... ./cmd/... ./... | summary
 }
 
 race() {
 	# shellcheck disable=SC2086 # a list of words
-	CGO_ENABLED=1 near "$go" test -json -vet=off -race -short -timeout 10m $racy | summary
+	CGO_ENABLED=1 near "$go" test -exec 'env -u GOTMPDIR' -json -vet=off -race -short -timeout 10m $racy | summary
 }
 
 # scenarios are stories over real processes; each gets the binary as its argument.

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"io"
@@ -112,12 +113,31 @@ func (h *hold) await(t *testing.T) {
 // session is one connection of a party to its server.
 type session struct {
 	gate           *gate
-	client, server net.Conn
+	client, server stream
 	prepared       map[string]string // SQL by the statement's name
 	due            *hold             // of the transaction under way: at its commit
 
 	mu       sync.Mutex
 	answered *hold // at the next answer to a commit
+}
+
+// stream is one end of a session. What is written goes when there is no more to pass on.
+type stream struct {
+	in  *bufio.Reader
+	out *bufio.Writer
+}
+
+func newStream(conn net.Conn) stream {
+	return stream{bufio.NewReaderSize(conn, 1<<16), bufio.NewWriterSize(conn, 1<<16)}
+}
+
+// pass passes on a message that was read at the other end; last: there are no more of them yet.
+func (to stream) pass(message []byte, last bool) error {
+	_, err := to.out.Write(message)
+	if err == nil && last {
+		err = to.out.Flush()
+	}
+	return err
 }
 
 func (g *gate) serve(client net.Conn) {
@@ -127,7 +147,7 @@ func (g *gate) serve(client net.Conn) {
 		return // the party sees its server gone
 	}
 	defer server.Close()
-	s := &session{gate: g, client: client, server: server, prepared: make(map[string]string)}
+	s := &session{gate: g, client: newStream(client), server: newStream(server), prepared: make(map[string]string)}
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer client.Close()
@@ -143,37 +163,41 @@ func (g *gate) serve(client net.Conn) {
 // no type).
 func (s *session) statements() {
 	start := make([]byte, 4)
-	if _, err := io.ReadFull(s.client, start); err != nil {
+	if _, err := io.ReadFull(s.client.in, start); err != nil {
 		return
 	}
 	body := make([]byte, binary.BigEndian.Uint32(start)-4)
-	if _, err := io.ReadFull(s.client, body); err != nil {
+	if _, err := io.ReadFull(s.client.in, body); err != nil {
 		return
 	}
-	if _, err := s.server.Write(append(start, body...)); err != nil {
+	if err := s.server.pass(append(start, body...), true); err != nil {
 		return
 	}
 	for {
-		kind, message, err := readMessage(s.client)
+		kind, message, err := readMessage(s.client.in)
 		if err != nil {
 			return
 		}
-		s.look(kind, message[5:])
-		if _, err := s.server.Write(message); err != nil {
+		if h := s.look(kind, message[5:]); h != nil {
+			s.server.out.Flush() // what is before it
+			close(h.reached)
+			<-h.passes
+		}
+		if err := s.server.pass(message, s.client.in.Buffered() == 0); err != nil {
 			return
 		}
 	}
 }
 
-// look holds the party before a message if that is the point.
-func (s *session) look(kind byte, body []byte) {
+// look returns the hold if the party is to be held before a message.
+func (s *session) look(kind byte, body []byte) *hold {
 	statement := ""
 	switch kind {
 	case 'P': // Parse: a name, and the SQL
 		name, sql, _ := bytes.Cut(body, []byte{0})
 		sql, _, _ = bytes.Cut(sql, []byte{0})
 		s.prepared[string(name)] = string(sql)
-		return
+		return nil
 	case 'B': // Bind: a portal, a statement's name, arguments
 		_, rest, _ := bytes.Cut(body, []byte{0})
 		name, _, _ := bytes.Cut(rest, []byte{0})
@@ -181,28 +205,26 @@ func (s *session) look(kind byte, body []byte) {
 	case 'Q':
 		statement = string(bytes.TrimRight(body, "\x00"))
 	default:
-		return
+		return nil
 	}
 	if s.due != nil && strings.EqualFold(statement, "commit") {
 		s.mu.Lock()
 		s.answered, s.due = s.due, nil
 		s.mu.Unlock()
-		return
+		return nil
 	}
-	switch h := s.gate.take(statement, body); {
-	case h == nil:
-	case h.after:
+	h := s.gate.take(statement, body)
+	if h != nil && h.after {
 		s.due = h
-	default:
-		close(h.reached)
-		<-h.passes
+		return nil
 	}
+	return h
 }
 
 // answers passes on what the server says.
 func (s *session) answers() {
 	for {
-		kind, message, err := readMessage(s.server)
+		kind, message, err := readMessage(s.server.in)
 		if err != nil {
 			return
 		}
@@ -215,10 +237,11 @@ func (s *session) answers() {
 		}
 		s.mu.Unlock()
 		if h != nil {
+			s.client.out.Flush()
 			close(h.reached)
 			<-h.passes
 		}
-		if _, err := s.client.Write(message); err != nil {
+		if err := s.client.pass(message, s.server.in.Buffered() == 0); err != nil {
 			return
 		}
 	}

@@ -293,8 +293,11 @@ func (n *named) mapping() {
 	n.want(arena, avatars, had+1) // the one that was made
 }
 
-// feed has more frames come than a compaction waits for. Messages may share a frame.
+// feed has more frames come than a compaction waits for. Messages may share a frame, and
+// many do that wait for the link.
 func (n *named) feed() {
+	n.t.Helper()
+	n.linked()
 	from := n.arena.number(n.t, frameRows)
 	for i := 0; i < 18 || i < 60 && n.arena.number(n.t, frameRows) < from+17; i++ {
 		n.w.send(1)

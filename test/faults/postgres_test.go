@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"sync"
 	"testing"
 
 	"carnet"
@@ -35,6 +36,9 @@ type database struct {
 	direct  string // past the gate
 	gate    *gate
 	copies  int // made of it
+
+	mu    sync.Mutex
+	asked *pgx.Conn // by number; nil: not yet
 }
 
 // onPostgres gives a party's stores to PostgreSQL.
@@ -42,7 +46,12 @@ func onPostgres(t *testing.T, p *party) {
 	t.Helper()
 	d := &database{cluster: cluster(t), name: fmt.Sprintf("faults_%s_%s", p.name, carnet.NewStreamID())}
 	d.command(t, `CREATE DATABASE `+d.name)
-	t.Cleanup(func() { d.command(t, `DROP DATABASE IF EXISTS `+d.name+` WITH (FORCE)`) })
+	t.Cleanup(func() {
+		if d.asked != nil {
+			d.asked.Close(context.Background())
+		}
+		d.command(t, `DROP DATABASE IF EXISTS `+d.name+` WITH (FORCE)`)
+	})
 	at, err := url.Parse(d.cluster)
 	if err != nil {
 		t.Fatal(err)
@@ -85,21 +94,36 @@ func (d *database) copied(t *testing.T) (restore func()) {
 // number asks the party's database, past the gate and whether the party runs or not.
 func (p *party) number(t *testing.T, sql string) (n int64) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), p.database.direct)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	for _, schema := range []string{string(p.name), string(p.name) + "_keys"} {
-		if _, err := conn.Exec(t.Context(), `SET search_path = `+schema); err != nil {
-			t.Fatal(err)
+	d := p.database
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for again := d.asked != nil; ; again = false { // a connection that was kept may have ended with a database that was put back
+		err := d.connected(p.config.Store.Schema)
+		if err == nil {
+			err = d.asked.QueryRow(context.Background(), sql).Scan(&n)
 		}
-		if err = conn.QueryRow(t.Context(), sql).Scan(&n); err == nil {
+		if err == nil {
 			return n
 		}
+		if !again || !d.asked.IsClosed() {
+			t.Fatalf("%s: %v", sql, err)
+		}
 	}
-	t.Fatalf("%s: %v", sql, err)
-	return 0
+}
+
+// connected sees to it that there is a connection that finds the tables of a party by
+// their names alone.
+func (d *database) connected(schema string) error {
+	if d.asked != nil && !d.asked.IsClosed() {
+		return nil
+	}
+	c, err := pgx.ParseConfig(d.direct)
+	if err != nil {
+		return err
+	}
+	c.RuntimeParams["search_path"] = schema + ", " + schema + "_keys"
+	d.asked, err = pgx.ConnectConfig(context.Background(), c)
+	return err
 }
 
 // rows are all values of bytes in a database, by table and column.

@@ -54,6 +54,7 @@ func (p *party) start(t *testing.T, by ...string) {
 	cmd.Stderr, cmd.Stdout, cmd.SysProcAttr = run.log, run.log, endsWithTest()
 	// A tracer that outlives its party keeps the pipe open.
 	cmd.WaitDelay = time.Second
+	p.client.HTTP.CloseIdleConnections() // to the process before
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", p.name, err)
 	}

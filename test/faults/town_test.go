@@ -149,7 +149,7 @@ func (v *town) know(p *party) {
 	p.roots.AppendCertsFromPEM(pem)
 	p.client = &client.Client{
 		Base: "https://" + p.config.Listen.HTTP, Token: p.token,
-		HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: p.tls(), DisableKeepAlives: true}},
+		HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: p.tls()}},
 	}
 }
 
