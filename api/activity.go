@@ -94,6 +94,9 @@ func (s *server) checkRoutes(h huma.API) {
 func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Checked], error) {
 	who := caller(ctx)
 	if p := in.Body.Principal; p != nil && *p != who {
+		if err := p.Valid(); err != nil {
+			return nil, err
+		}
 		_, err := s.guard.Ask(ctx, activity.Call{
 			Who: who, Action: "check-others", Resource: policy.Resource{Kind: policy.PartyResource, ID: string(s.party)}, Via: activity.HTTP,
 		})

@@ -312,6 +312,9 @@ func (a *Agent) keepEnding(ctx context.Context) error {
 	}
 }
 
+// overBy is by what a share ends that nobody stopped.
+const overBy = "the end of what permitted it"
+
 // end stores the ends of the shares that are over. Those that can't be stored now are
 // tried again after the next look.
 func (a *Agent) end(ctx context.Context) error {
@@ -319,7 +322,7 @@ func (a *Agent) end(ctx context.Context) error {
 	over := maps.Clone(a.over)
 	a.mu.RUnlock()
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(over)), endAtOnce) {
-		if err := a.stopGiving(ctx, ids, "what it lives by", func(id carnet.ShareID) string { return over[id] }); err != nil {
+		if err := a.stopGiving(ctx, ids, overBy, func(id carnet.ShareID) string { return over[id] }); err != nil {
 			return err
 		}
 		a.mu.Lock()

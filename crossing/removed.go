@@ -29,7 +29,7 @@ func (a *Agent) EndPeer(ctx context.Context, world carnet.PartyID) error {
 	delete(a.sources, world) // nobody is told or sent anything
 	a.mu.Unlock()
 	for ids := range slices.Chunk(gives, endAtOnce) {
-		if err := a.stopGiving(ctx, ids, "what it lives by", func(carnet.ShareID) string { return why }); err != nil {
+		if err := a.stopGiving(ctx, ids, overBy, func(carnet.ShareID) string { return why }); err != nil {
 			return err
 		}
 	}
@@ -43,7 +43,7 @@ func (a *Agent) EndPeer(ctx context.Context, world carnet.PartyID) error {
 			continue
 		}
 		a.changing.Lock()
-		err := a.endTaken(ctx, *a.takenBy(t.ID), "what it lives by", why)
+		err := a.endTaken(ctx, *a.takenBy(t.ID), overBy, why)
 		a.changing.Unlock()
 		if err != nil {
 			return err

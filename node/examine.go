@@ -74,10 +74,10 @@ func (n *Node) examinePeers(e *carnet.Examination) {
 		case peering.Accepted:
 			f.Reason = cmp.Or(n.peers.Trouble(p.Name), "it is accepted here, and hasn't confirmed")
 		case peering.Active:
-			if f.Reason = n.trouble(p.Name); f.Reason == "" {
+			if f.Since, f.Reason = n.trouble(p.Name); f.Reason == "" {
 				continue
 			}
-			f.Fix = "see that it runs and can be reached; what goes between the two waits"
+			f.Fix = "see that it runs and lets this party in; what goes between the two waits"
 		case peering.Suspended:
 			f.Reason, f.Fix = "it is suspended here: what goes between the two waits", "resume it ('carnet peer resume')"
 		default:

@@ -19,7 +19,8 @@ type peersOf struct {
 
 // Trouble implements api.Peers.
 func (p peersOf) Trouble(name carnet.PartyID) string {
-	return cmp.Or(p.Registry.Trouble(name), p.node.trouble(name))
+	_, why := p.node.trouble(name)
+	return cmp.Or(p.Registry.Trouble(name), why)
 }
 
 // justActive is how long a peering may be active here and not yet at the other side,
@@ -29,19 +30,19 @@ const justActive = 5 * time.Second
 // trouble says since when a peer whose peering is active here can't be reached, and
 // how that looks from here: nobody is told more than that by a peer that has
 // suspended or removed the peering (docs/design/peering.md).
-func (n *Node) trouble(name carnet.PartyID) string {
+func (n *Node) trouble(name carnet.PartyID) (since time.Time, why string) {
 	if p, err := n.peers.Named(name); err != nil || p.State != peering.Active || time.Since(p.Since) < justActive {
-		return ""
+		return since, ""
 	}
 	if s, ok := n.senders.Load(name); ok {
 		if st := s.(*link.Sender).Status(); !st.Connected && !st.Down.IsZero() {
-			return unreached(name, st.Down, st.LastError)
+			return st.Down, unreached(name, st.Down, st.LastError)
 		}
 	}
 	if away := n.depot.away(); away != nil && !away.Since.IsZero() && n.depot.Party() == name {
-		return unreached(name, away.Since, away.Why)
+		return away.Since, unreached(name, away.Since, away.Why)
 	}
-	return ""
+	return since, ""
 }
 
 // unreached tells of a peer that doesn't let this party connect, or isn't there. What

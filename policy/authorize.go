@@ -86,6 +86,25 @@ func Bearer(name string, role Role) Principal {
 	return Principal{Person, name, role}
 }
 
+// Valid finds fault with a principal that nobody can be: a role is a person's or, that
+// of a service, a service's.
+func (p Principal) Valid() error {
+	switch {
+	case !slices.Contains(principalKinds, p.Kind):
+		return carnet.Errorf(carnet.Malformed, "there is no kind %.40q of principals", p.Kind)
+	case p.Kind == Person && p.Role == Service:
+		return carnet.Errorf(carnet.Malformed, "no person has the role service").WithFix("ask about the kind Service")
+	case p.Kind == Person:
+		_, err := ParseRole(string(p.Role))
+		return err
+	case p.Kind == Program && p.Role != Service:
+		return carnet.Errorf(carnet.Malformed, "a service has the role service, not %.40q", p.Role)
+	case p.Kind != Program && p.Role != "":
+		return carnet.Errorf(carnet.Malformed, "only people and services have a role").WithFix("leave it out")
+	}
+	return nil
+}
+
 func (p Principal) String() string {
 	switch {
 	case p.Kind == "" || p.Kind == Nobody:

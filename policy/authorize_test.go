@@ -225,3 +225,23 @@ func BenchmarkDecideNew(b *testing.B) {
 		}
 	}
 }
+
+// Nobody is asked about who can't be.
+func TestAPrincipalIsSomebodyWhoCanBe(t *testing.T) {
+	for _, p := range []Principal{
+		Bearer("alice", Auditor), Bearer("poller", Service), {Kind: Application, Name: "a"}, {Kind: Nobody},
+	} {
+		if err := p.Valid(); err != nil {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+	for _, p := range []Principal{
+		{}, {Kind: "Persona", Name: "alice", Role: User}, {Kind: Person, Name: "alice"}, {Kind: Person, Name: "alice", Role: "owner"},
+		{Kind: Person, Name: "alice", Role: Service}, {Kind: Program, Name: "poller"}, {Kind: Program, Name: "poller", Role: Administrator},
+		{Kind: Application, Name: "a", Role: Administrator},
+	} {
+		if err := p.Valid(); carnet.CodeOf(err) != carnet.Malformed {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}

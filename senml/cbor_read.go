@@ -218,7 +218,10 @@ func (r *cborReader) labelled() bool {
 			return r.fail("the integer label for %q (RFC 8428 §6)", label)
 		}
 		if mustUnderstand(label) {
-			return r.fail("no unknown label that must be understood (RFC 8428 §4.4), found %.80q", label)
+			if r.err == nil {
+				r.err = notUnderstood(label)
+			}
+			return false
 		}
 		return r.ignore(label)
 	default:

@@ -233,7 +233,10 @@ func (d *Decoder) base64(text []byte) ([]byte, bool) {
 // ignore skips the value of an unknown label.
 func (r *jsonReader) ignore(label []byte) bool {
 	if mustUnderstand(label) {
-		return r.fail("no unknown label that must be understood (RFC 8428 §4.4), found %.80q", label)
+		if r.err == nil {
+			r.err = notUnderstood(label)
+		}
+		return false
 	}
 	for _, u := range r.unknown {
 		if bytes.Equal(u, label) {

@@ -354,6 +354,11 @@ func check(m *carnet.Measurement, f Format) error {
 // AppendColumns, which doesn't check.
 func Check(m *carnet.Measurement) error { return check(m, Columns) }
 
+// notUnderstood refuses a label that who knows it must understand.
+func notUnderstood(label []byte) *carnet.Error {
+	return malformed("the label %.80q must be understood (RFC 8428 §4.4), and isn't known here", label)
+}
+
 func malformed(format string, args ...any) *carnet.Error {
 	return carnet.Errorf(carnet.Malformed, format, args...)
 }

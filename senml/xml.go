@@ -81,7 +81,7 @@ func (d *Decoder) xmlRecord(r *record, attrs []xml.Attr) error {
 		f := fieldOf([]byte(a.Name.Local))
 		if a.Name.Space != "" || f == 0 {
 			if mustUnderstand([]byte(a.Name.Local)) {
-				return malformed("want no unknown label that must be understood (RFC 8428 §4.4), found %.80q", a.Name.Local)
+				return notUnderstood([]byte(a.Name.Local))
 			}
 			continue
 		}

@@ -57,7 +57,7 @@ type policyExplain struct {
 	Action    policy.Action `arg:"" help:"The operation's id, such as get-state; carnet policy actions lists them."`
 	Resource  string        `arg:"" help:"KIND:ID, such as Avatar:0011… or Thing:watch-7; KIND:* for a list."`
 	Principal string        `placeholder:"KIND:NAME" help:"Who: Person:alice, Service:poller, Application:ID, Avatar:ID, Thing:ID. Default: whose token it is."`
-	Role      policy.Role   `help:"The role, of a person or service."`
+	Role      policy.Role   `help:"The role, of a person."`
 	Purpose   string        `help:"What it would use data for, where no grant says so."`
 	JSON      bool          `help:"As JSON."`
 }
@@ -122,10 +122,14 @@ func (c policyExplain) check() (of api.Check, err error) {
 		return of, carnet.Errorf(carnet.Malformed, "the principal is %q", c.Principal).WithFix("write KIND:NAME, such as Person:alice, with --role")
 	}
 	of.Principal = &policy.Principal{Kind: policy.PrincipalKind(kind), Name: name, Role: c.Role}
-	if (of.Principal.Kind == policy.Person || of.Principal.Kind == policy.Program) && c.Role == "" {
-		return of, carnet.Errorf(carnet.Malformed, "what a person or service may do goes by the role").WithFix("add --role: %s", roles())
+	switch {
+	case c.Role != "":
+	case of.Principal.Kind == policy.Program:
+		of.Principal.Role = policy.Service
+	case of.Principal.Kind == policy.Person:
+		return of, carnet.Errorf(carnet.Malformed, "what a person may do goes by the role").WithFix("add --role: %s", roles())
 	}
-	return of, nil
+	return of, of.Principal.Valid()
 }
 
 // rolesHaving are the roles of parties that have resources of a kind; of others any.

@@ -199,6 +199,10 @@ func writeShare(s streams, c api.CrossShare) error {
 	if len(c.Withdrawn) > 0 {
 		fmt.Fprintf(s.out, "No longer given, since its avatar doesn't get it any more: %s.\n", plain(strings.Join(c.Withdrawn, ", ")))
 	}
-	fmt.Fprintf(s.out, "As far as this view goes, until %s:\n", moment(c.Until))
+	if c.Ended != nil {
+		fmt.Fprintln(s.out, "It went as far as this view:")
+	} else {
+		fmt.Fprintf(s.out, "As far as this view goes, until %s:\n", moment(c.Until))
+	}
 	return writeJSON(s.out, c.View)
 }
