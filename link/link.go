@@ -24,7 +24,7 @@ func (p Peer) ownName() carnet.PartyID { return cmp.Or(p.OwnName, p.Party) }
 // Resume is what a sender learns when it is registered.
 type Resume struct {
 	Incarnation  uint64   // to be signed into every frame of this connection
-	Last         Position // the last frame the receiver has
+	Last         Position // the last frame the receiver has, or says that it has: its number is at most 2^62
 	MaxFrame     int      // the greatest frame the receiver takes, in bytes
 	Announcement []byte   // the receiver's signed reception key; link doesn't read it
 }

@@ -264,8 +264,8 @@ func (s *Sender) register(ctx context.Context, connection uint64) (_ *conn, w we
 	if err := c.expect(kindWelcome, &w); err != nil {
 		return nil, w, err
 	}
-	if w.Incarnation <= max(g.Incarnation, s.own, known.Incarnation) || w.Window < 1 || w.MaxFrame < 1 {
-		return nil, w, carnet.Errorf(carnet.Malformed, "peer %s gave incarnation %d, window %d, frame size %d", s.Peer.Party, w.Incarnation, w.Window, w.MaxFrame)
+	if w.Incarnation <= max(g.Incarnation, s.own, known.Incarnation) || w.Incarnation > maxNumber || w.Number > maxNumber || w.Window < 1 || w.MaxFrame < 1 {
+		return nil, w, carnet.Errorf(carnet.Malformed, "peer %s gave incarnation %d, frame %d, window %d, frame size %d", s.Peer.Party, w.Incarnation, w.Number, w.Window, w.MaxFrame)
 	}
 	s.own = w.Incarnation
 	return c, w, nil

@@ -63,9 +63,9 @@ type Hello struct {
 // Admission is the answer to a Hello.
 type Admission uint8
 
-// maxIncarnation bounds what a sender may say of incarnations: a store has numbers up to
-// 2^63, and no link is registered so often.
-const maxIncarnation = 1 << 62
+// maxNumber bounds what the other side may say of incarnations and of frames' numbers: a
+// store has numbers up to 2^63, and no link is registered, or sends, so often.
+const maxNumber = 1 << 62
 
 const (
 	Admitted Admission = iota + 1 // register Nonce above Above
@@ -78,7 +78,7 @@ const (
 // answers.
 func (s State) Admit(h Hello) (answer Admission, above uint64) {
 	switch {
-	case h.Seen != s.Incarnation || h.Own > maxIncarnation || h.Known > maxIncarnation:
+	case h.Seen != s.Incarnation || h.Own > maxNumber || h.Known > maxNumber:
 		return Stale, 0
 	case h.Own != 0 && h.Own <= s.Incarnation && h.Nonce.Process() != s.Nonce.Process():
 		return Dead, 0
