@@ -59,16 +59,24 @@ type value struct {
 	time  int64
 }
 
-// rearrange does Arrange's work in time linear in len(ms), whatever its order.
+// parts are where the records of one object's value stand among all.
+type parts struct {
+	at     []int
+	fields [][]int // by field, where there are enough for all; first ones first
+	lacks  int     // the first field without a record left; -1: all have
+}
+
+// rearrange does Arrange's work in time and memory linear in len(ms), whatever its
+// order.
 func (d *Description) rearrange(ms []carnet.Measurement) (int, *carnet.Error) {
-	found := make(map[value][][]int) // by field: where its records are, first ones first
+	found := make(map[value]*parts)
 	for i := range ms {
 		if p := d.field(ms[i].Name); p != nil {
 			v := value{p.first, ms[i].Time}
 			if found[v] == nil {
-				found[v] = make([][]int, p.fields)
+				found[v] = new(parts)
 			}
-			found[v][p.Index-p.first] = append(found[v][p.Index-p.first], i)
+			found[v].at = append(found[v].at, i)
 		}
 	}
 	var whole, rest []carnet.Measurement
@@ -83,22 +91,36 @@ func (d *Description) rearrange(ms []carnet.Measurement) (int, *carnet.Error) {
 		if taken[i] {
 			continue
 		}
-		fields := found[value{p.first, ms[i].Time}]
-		if lacks := lacking(fields); lacks >= 0 {
+		r := found[value{p.first, ms[i].Time}]
+		if r.fields == nil && (len(r.at) >= p.fields || err == nil) {
+			d.part(r, p, ms)
+		}
+		if len(r.at) < p.fields || r.lacks >= 0 {
 			rest = append(rest, ms[i])
 			if err == nil {
-				err = d.incomplete(p, p.first+lacks)
+				err = d.incomplete(p, p.first+r.lacks)
 			}
 			continue
 		}
-		for k := range fields {
-			j := fields[k][0]
-			fields[k], taken[j] = fields[k][1:], true
+		for k := range r.fields {
+			j := r.fields[k][0]
+			r.fields[k], taken[j] = r.fields[k][1:], true
 			whole = append(whole, ms[j])
 		}
+		r.lacks = lacking(r.fields)
 	}
 	copy(ms[copy(ms, whole):], rest)
 	return len(whole), err
+}
+
+// part finds out which records are of which field of p's object.
+func (d *Description) part(r *parts, p *Property, ms []carnet.Measurement) {
+	r.fields = make([][]int, p.fields)
+	for _, i := range r.at {
+		k := d.field(ms[i].Name).Index - p.first
+		r.fields[k] = append(r.fields[k], i)
+	}
+	r.lacks = lacking(r.fields)
 }
 
 // lacking returns the first field without a record left, and -1 when all have.

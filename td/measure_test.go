@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -170,6 +171,30 @@ func TestArrangeAnyOrder(t *testing.T) {
 				t.Fatalf("%v was not there", ms[i])
 			}
 		}
+	}
+}
+
+// A pack of one field of a large object, with many times, costs what the pack is large,
+// not that times the object's fields.
+func TestArrangingAlmostNothingOfALargeObject(t *testing.T) {
+	var fields []string
+	for i := range 1000 {
+		fields = append(fields, fmt.Sprintf(`"f%d":{"type":"number"}`, i))
+	}
+	d := parse(t, []byte(strings.Replace(kinds, `"lat":`, strings.Join(fields, ",")+`,"lat":`, 1)))
+	var ms []carnet.Measurement
+	for i := range int64(10_000) {
+		ms = append(ms, carnet.Measurement{Name: "place/f1", Time: i})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, err := d.Arrange(ms)
+	runtime.ReadMemStats(&after)
+	if n != 0 || err == nil || err.Reason != "place/f1 came without place/f0 at the same time" {
+		t.Errorf("%d are whole, %v", n, err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
+		t.Errorf("arranging took %d bytes", took)
 	}
 }
 
