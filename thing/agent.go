@@ -75,6 +75,7 @@ type Agent struct {
 	packs    sync.Pool // of *pack
 	wake     chan struct{}
 	hurry    chan struct{}   // what is urgent was added
+	held     atomic.Int64    // bytes that all things hold to know duplicates by
 	wide     chan struct{}   // a place for who reads much of the log to find duplicates
 	life     context.Context // ends when the agent does
 	end      context.CancelFunc

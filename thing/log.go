@@ -3,6 +3,7 @@ package thing
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -215,13 +216,22 @@ func (x *index) find(thing uint32, bucket int64) (span, bool) {
 // readBytes is how much of the log one read takes.
 const readBytes = 8 << 20
 
-// loadBucket reads from the log every identity of one thing in one bucket.
-func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64) (map[identity]struct{}, error) {
+// errCrowded says that a bucket is larger than what may be held of it.
+var errCrowded = errors.New("the bucket has too much to be held")
+
+// loadBucket reads from the log every identity of one thing in one bucket, as long as
+// that takes at most room bytes.
+func (a *Agent) loadBucket(ctx context.Context, t *Thing, bucket int64, room int) (map[identity]struct{}, error) {
 	has := make(map[identity]struct{})
-	err := a.eachHeld(ctx, t, []int64{bucket}, func(id identity) {
-		if bucketOf(id.time) == bucket {
-			has[id] = struct{}{}
+	err := a.eachHeld(ctx, t, []int64{bucket}, func(id identity) error {
+		if _, held := has[id]; held || bucketOf(id.time) != bucket {
+			return nil
 		}
+		if room -= id.size(); room < 0 {
+			return errCrowded
+		}
+		has[id] = struct{}{}
+		return nil
 	})
 	return has, err
 }
@@ -240,10 +250,11 @@ func (a *Agent) heldOf(ctx context.Context, t *Thing, ids map[identity]struct{})
 		buckets = append(buckets, bucketOf(id.time))
 	}
 	held := make(map[identity]struct{})
-	err := a.eachHeld(ctx, t, buckets, func(id identity) {
+	err := a.eachHeld(ctx, t, buckets, func(id identity) error {
 		if _, asked := ids[id]; asked {
 			held[id] = struct{}{}
 		}
+		return nil
 	})
 	return held, err
 }
@@ -251,7 +262,7 @@ func (a *Agent) heldOf(ctx context.Context, t *Thing, ids map[identity]struct{})
 // eachHeld hands over every identity of one thing in the part of the log that has
 // some buckets. What was added before is waited for, so nothing that is admitted is
 // missed; the caller holds the thing's mutex, so nothing of it is added meanwhile.
-func (a *Agent) eachHeld(ctx context.Context, t *Thing, buckets []int64, do func(identity)) error {
+func (a *Agent) eachHeld(ctx context.Context, t *Thing, buckets []int64, do func(identity) error) error {
 	if err := a.barrier(ctx); err != nil {
 		return err
 	}
@@ -276,7 +287,9 @@ func (a *Agent) eachHeld(ctx context.Context, t *Thing, buckets []int64, do func
 			err := a.eachMessage(ctx, row, d, func(o *Thing) bool { return o == t }, func(_ uint64, _ *Thing, ms []carnet.Measurement) error {
 				for i := range ms {
 					if p, known := t.description.Lookup(ms[i].Name); known {
-						do(identity{uint16(p.Index), ms[i].Time, ms[i].Value})
+						if err := do(identity{uint16(p.Index), ms[i].Time, ms[i].Value}); err != nil {
+							return err
+						}
 					}
 				}
 				return nil

@@ -235,7 +235,7 @@ const renewed = "the thing has another password"
 func (a *Agent) enter(id carnet.ThingID, doc thingDocument, d *td.Description) *Thing {
 	forgetText(d)
 	t := &Thing{
-		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, described: len(doc.Description), seen: newSeen(len(d.Properties)),
+		id: id, number: doc.Number, owner: doc.Owner, added: doc.Added, description: d, described: len(doc.Description), seen: newSeen(len(d.Properties), &a.held),
 	}
 	t.secret.Store(&secret{doc.Salt, doc.Hash})
 	for i := range d.Properties {

@@ -2,6 +2,7 @@ package thing
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"carnet"
 )
@@ -9,8 +10,13 @@ import (
 // bucketSpan is how much measured time one duplicate look-up covers.
 const bucketSpan = int64(10 * 60 * 1e9)
 
-// maxSets bounds how many buckets of one thing are held as sets at once.
-const maxSets = 8
+// Limits of what is held in memory to know duplicates by.
+const (
+	maxSets       = 8         // buckets of one thing, as sets
+	maxHeld       = 8 << 20   // bytes of one thing's sets, between two messages
+	maxHeldOfAll  = 256 << 20 // bytes of all things' sets: beyond, all are let go
+	identityBytes = 100       // what one takes, about, beside its text
+)
 
 func bucketOf(t int64) int64 {
 	b := t / bucketSpan
@@ -27,6 +33,8 @@ type identity struct {
 	value    carnet.Value
 }
 
+func (id identity) size() int { return identityBytes + len(id.value.Str) }
+
 // span is a range of log positions, from and including first, to and including last.
 type span struct{ first, last uint64 }
 
@@ -36,21 +44,24 @@ type seen struct {
 	high []int64               // per property: the newest measured time accepted
 	sets map[int64]*seenSet    // late buckets held in memory
 	use  uint64                // counts uses, for forgetting the least recent set
-	wide map[identity]struct{} // while a message with many late buckets is looked at: what of it is held
+	held int                   // bytes of sets
+	all  *atomic.Int64         // bytes of all things' sets
+	wide map[identity]struct{} // while a message with many late buckets, or a crowded one, is looked at: what of it is held
 
 	dirty bool // high has changed since it was saved
 }
 
 type seenSet struct {
 	has     map[identity]struct{}
+	size    int // bytes
 	lastUse uint64
 }
 
 // unseen is the high-water time of a property that never had a measurement.
 const unseen = -1 << 63
 
-func newSeen(properties int) seen {
-	s := seen{high: make([]int64, properties)}
+func newSeen(properties int, all *atomic.Int64) seen {
+	s := seen{high: make([]int64, properties), all: all}
 	for i := range s.high {
 		s.high[i] = unseen
 	}
@@ -64,10 +75,8 @@ func (s *seen) admit(property uint16, m *carnet.Measurement, load func(bucket in
 	bucket := bucketOf(m.Time)
 	if m.Time > s.high[property] {
 		s.high[property], s.dirty = m.Time, true
-		if len(s.sets) > 0 {
-			if set := s.sets[bucket]; set != nil {
-				set.has[identity{property, m.Time, m.Value}] = struct{}{}
-			}
+		if set := s.sets[bucket]; set != nil {
+			s.note(set, identity{property, m.Time, m.Value})
 		}
 		if s.wide != nil {
 			s.wide[identity{property, m.Time, m.Value}] = struct{}{}
@@ -79,17 +88,33 @@ func (s *seen) admit(property uint16, m *carnet.Measurement, load func(bucket in
 			return false, err
 		}
 	}
-	has := s.wide
+	id := identity{property, m.Time, m.Value}
 	if set := s.sets[bucket]; set != nil {
 		s.use++
-		set.lastUse, has = s.use, set.has
+		set.lastUse = s.use
+		return s.note(set, id), nil
 	}
-	id := identity{property, m.Time, m.Value}
-	if _, held := has[id]; held {
+	if _, held := s.wide[id]; held {
 		return false, nil
 	}
-	has[id] = struct{}{}
+	s.wide[id] = struct{}{}
 	return true, nil
+}
+
+// note adds to a set, and reports whether it wasn't there.
+func (s *seen) note(set *seenSet, id identity) (isNew bool) {
+	if _, held := set.has[id]; held {
+		return false
+	}
+	set.has[id] = struct{}{}
+	set.size += id.size()
+	s.count(id.size())
+	return true
+}
+
+func (s *seen) count(bytes int) {
+	s.held += bytes
+	s.all.Add(int64(bytes))
 }
 
 // late counts the buckets of a message's measurements that are to be looked up,
@@ -119,14 +144,31 @@ func (s *seen) keep(bucket int64, has map[identity]struct{}) {
 				oldest, least = b, set.lastUse
 			}
 		}
+		s.count(-s.sets[oldest].size)
 		delete(s.sets, oldest)
 	}
-	s.sets[bucket] = &seenSet{has: has}
+	set := &seenSet{has: has}
+	for id := range has {
+		set.size += id.size()
+	}
+	s.sets[bucket] = set
+	s.count(set.size)
 }
 
-// forget drops all sets: after a message that was admitted could not be stored,
-// the log alone knows what is held.
-func (s *seen) forget() { s.sets, s.wide = nil, nil }
+// looked ends the look at a message. Sets that have grown too large, or that left no
+// room for what the message needed, make room.
+func (s *seen) looked() {
+	if s.wide != nil || s.held > maxHeld {
+		s.forget()
+	}
+}
+
+// forget drops all sets: the log knows what is held. So it must be after a message
+// that was admitted could not be stored.
+func (s *seen) forget() {
+	s.count(-s.held)
+	s.sets, s.wide = nil, nil
+}
 
 // raise takes saved high-water times.
 func (s *seen) raise(high []int64) {

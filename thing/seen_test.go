@@ -3,7 +3,9 @@ package thing
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,5 +119,95 @@ func TestTheEndEndsALookUp(t *testing.T) {
 	d.send(heart(old, 61))
 	if n := len(h.logged(d.id)); n != 3 {
 		t.Errorf("the log holds %d measurements, want 3", n)
+	}
+}
+
+// held is what a device's thing holds to know duplicates by, in bytes.
+func (d *device) held() int {
+	t := d.session.thing
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen.held
+}
+
+// latePage is how many measurements a page of late ones has.
+const latePage = 2000
+
+// latePages makes late measurements of one stretch of time: each page has others.
+func latePages() func(page int) []carnet.Measurement {
+	begin := time.Now().Add(-24 * time.Hour).Truncate(time.Duration(bucketSpan))
+	return func(page int) (ms []carnet.Measurement) {
+		for i := range latePage {
+			ms = append(ms, heart(begin.Add(time.Duration(latePage*page+i)*time.Microsecond), 60))
+		}
+		return ms
+	}
+}
+
+// However many late measurements a device sends of one stretch of time, what the agent
+// holds of them is bounded, and duplicates are known all the same.
+func TestLateMeasurementsTakeBoundedMemory(t *testing.T) {
+	h := newHub(t)
+	d := h.add(td.Watch())
+	d.send(heart(time.Now(), 60))
+	const pages = maxHeld/identityBytes/latePage + 5
+	late, most := latePages(), 0
+	for page := range pages {
+		d.send(late(page)...)
+		most = max(most, d.held())
+	}
+	if most < maxHeld/2 || most > maxHeld || h.agent.held.Load() != int64(d.held()) {
+		t.Errorf("the thing held %d bytes, all together hold %d", most, h.agent.held.Load())
+	}
+	for _, page := range []int{0, pages - 1} {
+		d.send(late(page)...)
+	}
+	if _, err := h.agent.loadBucket(t.Context(), d.session.thing, bucketOf(late(0)[0].Time), maxHeld); err != errCrowded {
+		t.Errorf("reading more than may be held: %v", err)
+	}
+	if n := len(h.logged(d.id)); n != latePage*pages+1 {
+		t.Errorf("the log holds %d measurements, want %d", n, latePage*pages+1)
+	}
+}
+
+// The same of all things together: then all let go what they hold.
+func TestLateMeasurementsOfAllThingsTakeBoundedMemory(t *testing.T) {
+	h := newHub(t)
+	d, other, late := h.add(td.Watch()), h.add(td.Watch()), latePages()
+	d.send(heart(time.Now(), 60))
+	d.send(late(0)...)
+	if d.held() == 0 {
+		t.Error("nothing is held of late measurements")
+	}
+	h.agent.held.Add(maxHeldOfAll)
+	other.send(heart(time.Now(), 60))
+	if d.held() != 0 || h.agent.held.Load() != maxHeldOfAll {
+		t.Errorf("%d bytes are held of what all together may not have", d.held())
+	}
+	d.send(late(0)...)
+	if n := len(h.logged(d.id)); n != latePage+1 {
+		t.Errorf("the log holds %d measurements, want %d", n, latePage+1)
+	}
+}
+
+// A text counts as what it takes.
+func TestLateTextsTakeBoundedMemory(t *testing.T) {
+	const text = 1 << 20
+	var all atomic.Int64
+	s := newSeen(1, &all)
+	s.raise([]int64{100})
+	for i := range 10 {
+		m := carnet.Measurement{Time: int64(i), Value: carnet.String(strings.Repeat("x", text))}
+		_, err := s.admit(0, &m, func(bucket int64) error {
+			s.keep(bucket, make(map[identity]struct{}))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.looked()
+		if set := s.sets[0]; set != nil && len(set.has)*text > maxHeld || all.Load() != int64(s.held) {
+			t.Errorf("%d texts are held of %d MiB, as %d bytes", len(set.has), i+1, s.held)
+		}
 	}
 }

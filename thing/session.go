@@ -60,6 +60,7 @@ func (s *Session) Submit(format senml.Format, payload []byte, sink Sink, token u
 		return
 	}
 	p.accept(now, sink, token)
+	s.agent.makeRoom()
 }
 
 // Refuse records that the session's device sent something that can't be
@@ -144,6 +145,20 @@ func (p *pack) accept(now int64, sink Sink, token uint64) {
 	t.duplicates += uint64(came - len(p.measurements))
 }
 
+// makeRoom has all things forget what they hold to know duplicates by, where that is
+// too much: those that nobody is busy with.
+func (a *Agent) makeRoom() {
+	if a.held.Load() <= maxHeldOfAll {
+		return
+	}
+	for _, t := range a.allThings() {
+		if t.mu.TryLock() {
+			t.seen.forget()
+			t.mu.Unlock()
+		}
+	}
+}
+
 func (p *pack) seal() []byte {
 	p.columns = senml.AppendColumns(p.columns[:0], p.measurements)
 	return p.columns
@@ -171,26 +186,29 @@ func (p *pack) dropDuplicates() error {
 		}
 		i += n
 	}
-	seen.wide = nil
+	seen.looked()
 	p.measurements, p.properties = p.measurements[:kept], p.properties[:kept]
 	return nil
 }
 
 // load looks up what the log holds in a bucket; or, when the message has more late
-// buckets than are held as sets, which of its own measurements the log holds, so
-// that no part of the log is read twice for a message. Of the message itself,
-// [0, kept) was kept so far and [from, to) is being looked at.
+// buckets than are held as sets, or there is no room for this one, which of its own
+// measurements the log holds, so that no part of the log is read again and again for a
+// message. Of the message itself, [0, kept) was kept so far and [from, to) is being
+// looked at.
 func (p *pack) load(bucket int64, kept, from, to int) error {
 	a, t := p.agent, p.thing
 	wide := t.seen.late(p.properties[to:], p.measurements[to:]) > maxSets
 	var has map[identity]struct{}
 	var err error
+	if !wide {
+		has, err = a.loadBucket(a.life, t, bucket, maxHeld-t.seen.held)
+		wide = errors.Is(err, errCrowded)
+	}
 	if wide {
 		ids := make(map[identity]struct{})
 		p.eachIdentity(to, len(p.measurements), func(id identity) { ids[id] = struct{}{} })
 		has, err = a.heldOf(a.life, t, ids)
-	} else {
-		has, err = a.loadBucket(a.life, t, bucket)
 	}
 	if err != nil {
 		return err
