@@ -6,9 +6,9 @@
 // files, and the ledger. An object is staged (a temporary file, synced), placed
 // (under its fingerprint, directory synced), then owned (a row); only then is
 // it acknowledged. Deleting goes the other way: the row first, then the bytes.
-// A body that no row names is what a crash left between, and is erased at the
-// next start. A fingerprint that another party stored looks exactly like one
-// that nobody did.
+// A body that no row names is what a failure left between, and is erased at once,
+// when it is to be deleted, or at the next start. A fingerprint that another party
+// stored looks exactly like one that nobody did.
 //
 // The package must not know what is inside an object, what an entry stands for,
 // or how a caller was authenticated: its server gets the caller's name from
@@ -16,6 +16,7 @@
 package depot
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -218,9 +219,37 @@ func (a *Agent) Put(ctx context.Context, owner carnet.PartyID, f carnet.Fingerpr
 	}
 	o := Object{Fingerprint: f, Owner: owner, Size: size, Time: time.Now().Truncate(time.Microsecond), Retention: retention}
 	if err := a.cfg.Store.PutObject(ctx, o); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearPatience)
+		defer cancel()
+		if err := a.clear(ctx, f); err != nil {
+			a.cfg.Logger.Warn("an object without owner is left until it is deleted, or the next start", "fingerprint", f, "error", err)
+		}
 		return fmt.Errorf("store object's row: %w", err)
 	}
 	return nil
+}
+
+// clearPatience is how long an object that could not be stored may take to go again.
+const clearPatience = 10 * time.Second
+
+// clear erases a body that no row names: a failure left it. The caller holds its shard.
+func (a *Agent) clear(ctx context.Context, f carnet.Fingerprint) error {
+	unowned, err := a.cfg.Store.Unowned(ctx, []carnet.Fingerprint{f})
+	if err != nil {
+		return fmt.Errorf("find object without owner: %w", err)
+	}
+	if len(unowned) == 0 {
+		return nil
+	}
+	body, err := a.bodies.Open(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // not erased, which would take longer than where another has it
+	}
+	if err != nil {
+		return fmt.Errorf("open object without owner: %w", err)
+	}
+	_ = body.Close() // nothing was written
+	return a.fatal(a.bodies.Erase(f))
 }
 
 // limitedReader refuses a body that is too large.
@@ -263,13 +292,14 @@ func notFound(f carnet.Fingerprint) error {
 }
 
 // Delete forgets an owner's object and, when nobody else has the same bytes,
-// erases them; on return that is durable.
+// erases them; on return that is durable. carnet.NotFound says that the owner has no
+// such object, and that nobody's bytes of it are left.
 func (a *Agent) Delete(ctx context.Context, owner carnet.PartyID, f carnet.Fingerprint) error {
 	a.shards[f[0]].Lock()
 	defer a.shards[f[0]].Unlock()
 	others, err := a.cfg.Store.DeleteObject(ctx, owner, f)
 	if carnet.CodeOf(err) == carnet.NotFound {
-		return notFound(f)
+		return cmp.Or(a.clear(ctx, f), notFound(f))
 	}
 	if err != nil {
 		return fmt.Errorf("forget object: %w", err)
