@@ -183,7 +183,7 @@ func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string
 	now := a.cfg.Now()
 	all, ofBy, ofTo := a.inForce(now, by, t.To)
 	if all >= maxGrants || ofBy >= a.cfg.GrantsOfGiver || ofTo >= maxGrantsOfTo {
-		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants in force, %d given by %s, and %d to that receiver: at most %d, %d and %d there may be",
+		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants in force, %d given by %s, and %d of these to that receiver: at most %d, %d and %d there may be",
 			all, ofBy, by, ofTo, maxGrants, a.cfg.GrantsOfGiver, maxGrantsOfTo).WithFix("revoke some, or have the operator raise limits.grants_of_giver")
 	}
 	g := Grant{ID: newID(), Version: 1, Terms: t, Assessment: fingerprint, By: by, Given: now.UTC()}
@@ -191,8 +191,8 @@ func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string
 	return g, a.store(ctx, change{kindGrant, g.ID, 1, &g, ledger.Statement{Kind: ledger.GrantGiven, Avatar: t.Avatar, PolicyVersion: 1}, a.ended(now, by)})
 }
 
-// inForce counts the grants that are: all, those that one gave, and those to a
-// receiver.
+// inForce counts the grants that are: all, those that one gave, and those of them to a
+// receiver. What others give it doesn't count: nobody else could take that back.
 func (a *Agent) inForce(now time.Time, by string, to To) (all, ofBy, ofTo int) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -201,9 +201,10 @@ func (a *Agent) inForce(now time.Time, by string, to To) (all, ofBy, ofTo int) {
 			continue
 		}
 		all++
-		if g.By == by {
-			ofBy++
+		if g.By != by {
+			continue
 		}
+		ofBy++
 		if g.To == to {
 			ofTo++
 		}
