@@ -121,7 +121,7 @@ const (
 const (
 	maxGrants     = 100_000 // in force
 	grantsOfGiver = 10_000  // in force, given by one, where nothing else is configured
-	maxGrantsOfTo = 1000
+	maxGrantsOfTo = 1000    // of these, to one receiver
 	maxPrincipals = 10_000
 
 	// How long a grant that has ended is kept to look up, and how many of one giver
@@ -394,5 +394,5 @@ func (a *Agent) store(ctx context.Context, c change) error {
 		return err
 	}
 	a.cfg.Recorded()
-	return a.load(ctx)
+	return a.load(context.WithoutCancel(ctx)) // it stands, whoever has left meanwhile
 }

@@ -31,6 +31,7 @@ type memory struct {
 	fail error
 	page error // of the next page alone
 	said []ledger.Item
+	put  func() // called after a Put
 }
 
 func (s *rows) Replace(context.Context, keys.ID, []keys.Row, []keys.Row) error {
@@ -54,6 +55,9 @@ func (m *memory) Put(_ context.Context, docs []carnet.Document, said []ledger.It
 		}
 	}
 	m.said = append(m.said, said...)
+	if m.put != nil {
+		m.put()
+	}
 	return nil
 }
 
@@ -70,7 +74,10 @@ func (m *memory) Document(_ context.Context, kind, id string) (carnet.Document, 
 	return d, nil
 }
 
-func (m *memory) DocumentPage(_ context.Context, kind, after string, limit int) (page []carnet.Document, _ error) {
+func (m *memory) DocumentPage(ctx context.Context, kind, after string, limit int) (page []carnet.Document, _ error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, d := range m.docs {
@@ -253,6 +260,34 @@ func give(t *testing.T, a process, terms Terms) Grant {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// Who leaves once a change is stored doesn't undo it: it is in force, and answered so.
+func TestAChangeThatIsStoredStands(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	terms := offer(t, coach(t, a), `{"properties":{"heart_rate":{}}}`)
+	r, err := a.Assess(t.Context(), terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	m.put = leave
+	g, err := a.Give(ctx, "ops", terms, r.Fingerprint)
+	if err != nil {
+		t.Fatalf("a grant that is stored: %v", err)
+	}
+	if g, err := a.Grant(g.ID); err != nil || !g.holds(time.Now()) {
+		t.Errorf("the grant: %+v, %v", g, err)
+	}
+	ctx, m.put = context.WithCancel(t.Context())
+	defer m.put()
+	if _, err := a.Revoke(ctx, "ops", g.ID); err != nil {
+		t.Errorf("a revocation that is stored: %v", err)
+	}
+	if g, err := a.Grant(g.ID); err != nil || g.Revoked == nil {
+		t.Errorf("the revoked grant: %+v, %v", g, err)
+	}
 }
 
 // A revocation ends what lives by the grant: in its own process before it
