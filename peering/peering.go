@@ -277,6 +277,15 @@ func (p Peering) Made() (Peering, bool) {
 	return Peering{}, false
 }
 
+// with reports whether the peering is with a peer, or was before an exchange under way.
+func (p Peering) with(peer identity.Peer) bool {
+	is := func(other identity.Peer, ok bool) bool {
+		return ok && (other.Pin == peer.Pin || other.Key.Equal(peer.Key))
+	}
+	made, _ := p.Made()
+	return is(p.Peer()) || is(made.Peer())
+}
+
 // Allows reports whether the peering stands and has a scope, at a time.
 func (p Peering) Allows(s Scope, now time.Time) bool {
 	return p.State == Active && slices.Contains(p.Terms.Scope, s) && now.Before(p.Terms.NotAfter)

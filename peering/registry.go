@@ -454,7 +454,7 @@ func (r *Registry) begin(name carnet.PartyID) (Peering, error) {
 // the name of one that was, and a second depot.
 func (r *Registry) admits(p Peering, peer identity.Peer) error {
 	for _, q := range r.All() {
-		if other, ok := q.Peer(); ok && q.Name != p.Name && q.State != Removed && (other.Pin == peer.Pin || other.Key.Equal(peer.Key)) {
+		if q.Name != p.Name && q.State != Removed && q.with(peer) {
 			return carnet.Errorf(carnet.Conflict, "%s has this peer already, as %s", r.cfg.Party, q.Name).WithFix("end that one first: carnet peer remove %s", q.Name)
 		}
 	}
@@ -593,7 +593,13 @@ func (r *Registry) operate(ctx context.Context, name carnet.PartyID, k Kind) (Pe
 	if _, err := r.Named(name); err != nil {
 		return Peering{}, err
 	}
-	return r.change(ctx, name, func(p Peering) (Peering, error) { return p.Next(Event{Kind: k, Now: r.cfg.Now()}) })
+	return r.change(ctx, name, func(p Peering) (Peering, error) {
+		next, err := p.Next(Event{Kind: k, Now: r.cfg.Now()})
+		if peer, ok := next.Peer(); err == nil && k == Resume && ok {
+			err = r.admits(next, peer)
+		}
+		return next, err
+	})
 }
 
 func sorted[S ~string](words []S) []S {

@@ -660,6 +660,25 @@ func TestAPeerIsHadOnce(t *testing.T) {
 	hub.must(hub.Accept(ctx, "crypt", crypt.must(crypt.Invite(ctx, "watches2", r2)).Invitation))
 }
 
+// A peer is had once also while an invitation under its name is open, which doesn't say
+// yet who accepts it.
+func TestAPeerThatIsInvitedAnewIsHadOnce(t *testing.T) {
+	ctx := t.Context()
+	arena, hub := newParty(t, "arena", identity.World), newParty(t, "hub", identity.Things)
+	meet(arena, "watches", hub, "gym", playOffer())
+	arena.must(arena.Invite(ctx, "watches", playOffer()))
+	other := arena.must(arena.Invite(ctx, "watches2", playOffer()))
+	accepted := hub.must(hub.Accept(ctx, "gym", other.Invitation))
+	arena.refuses(carnet.Conflict, "as watches")(arena.TakeAcceptance(ctx, "watches2", accepted.Acceptance))
+
+	// Where an older program had let it be, it isn't resumed beside the other.
+	arena.must(arena.Remove(ctx, "watches"))
+	twin := arena.peerings["watches"]
+	twin.Name, twin.State = "twin", Active
+	arena.peerings["twin"] = twin
+	arena.refuses(carnet.Conflict, "as twin")(arena.Resume(ctx, "watches"))
+}
+
 // Two peers of one things agent compare what they were shown.
 func TestTwoPeersOfAnAgentFindNothingInCommon(t *testing.T) {
 	arena, clinic, hub := newParty(t, "arena", identity.World), newParty(t, "clinic", identity.World), newParty(t, "hub", identity.Things)
