@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,28 @@ func TestADepotSignsOnceNothingIsLeftOfBefore(t *testing.T) {
 	v.refuses = carnet.ErasureID{}
 	if is = s.again(e); is.State != Over || len(v.asked) != 2 || v.asked[0].Erasure != earlier.ID || len(v.asked[1].Objects) != 1 {
 		t.Errorf("the erasure is %s and waits for %+v; the depot was asked %v", is.State, is.Waits(), v.asked)
+	}
+}
+
+// Two who tell a depot at once, the one that the order came to again and the one that goes
+// on, don't write into each other's answers.
+func TestADepotIsToldTwiceAtOnce(t *testing.T) {
+	s, e := orderedAlone(t)
+	s.agent.Depot = &vault{}
+	o := Other{Role: identity.DeletedAtDepot, Party: "there", Deletions: append(make([]string, 0, 8), "one of before")}
+	tell := func(objects ...carnet.Fingerprint) []string {
+		t.Helper()
+		s.world.doomed[e.ID] = objects
+		answered, _, err := s.agent.tellDepot(t.Context(), &e, o)
+		if err != nil || len(answered.Deletions) != 2 {
+			t.Fatalf("told of %d objects: %d deletions, %v", len(objects), len(answered.Deletions), err)
+		}
+		return answered.Deletions
+	}
+	first := tell(carnet.Fingerprint{1})
+	before := slices.Clone(first)
+	tell(carnet.Fingerprint{1}, carnet.Fingerprint{2})
+	if !slices.Equal(first, before) {
+		t.Error("the answer of one is the other's")
 	}
 }

@@ -272,7 +272,7 @@ func (a *Agent) tellDepot(ctx context.Context, e *Erasure, o Other) (Other, []ca
 	if err != nil {
 		return o, nil, err
 	}
-	o.Why = "" // of what it was asked before, its deletions stay
+	o.Why, o.Deletions = "", slices.Clone(o.Deletions) // of what it was asked before; somebody else may be told by the same
 	for rest := objects; len(o.Deletions) == 0 || len(rest) > 0; rest = rest[min(len(rest), depot.MaxErasing):] {
 		some := append([]carnet.Fingerprint{}, rest[:min(len(rest), depot.MaxErasing)]...)
 		var token string
