@@ -94,6 +94,7 @@ func (a *Agent) accept(ctx context.Context, h *held, bags []*seal.Bag) (string, 
 	}
 	h.changing.Lock()
 	defer h.changing.Unlock()
+	a.look(h)
 	a.mu.Lock()
 	if other := a.jobs[h.ref]; other != nil {
 		a.mu.Unlock()
@@ -105,6 +106,10 @@ func (a *Agent) accept(ctx context.Context, h *held, bags []*seal.Bag) (string, 
 			return "", carnet.Errorf(carnet.Forbidden, "%s", why)
 		}
 	}
+	if err := a.crowded(h.job.Peer, h.order); err != nil { // others of its peer may have come since it was admitted
+		a.mu.Unlock()
+		return "", err
+	}
 	a.jobs[h.ref] = h
 	a.mu.Unlock()
 	err = putKeys(ctx, a.cfg.Keys, h.ref, bags)
@@ -112,7 +117,6 @@ func (a *Agent) accept(ctx context.Context, h *held, bags []*seal.Bag) (string, 
 		err = a.files.make(h.ref)
 	}
 	if err == nil {
-		a.look(h)
 		err = a.put(ctx, h, &h.job, []ledger.Item{item})
 	}
 	if err != nil {
@@ -145,16 +149,21 @@ func (a *Agent) admit(peer Peer, id carnet.JobID, o *capsule.Order) error {
 	case l.Memory > most.Memory || l.Milliseconds > most.Milliseconds || l.Output > most.Output || l.Parts > most.Parts:
 		return carnet.Errorf(carnet.TooLarge, "the order's limits are %+v, and this DPM gives at most %+v", l, most)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.crowded(peer.Name, o)
+}
+
+// crowded refuses an order for which its peer has too much here. The caller holds mu.
+func (a *Agent) crowded(peer carnet.PartyID, o *capsule.Order) error {
 	size := int64(0)
 	for _, c := range o.Task.Contents() {
 		size += c.Size
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	known, open, output := 0, 0, room(l.Output, l.Parts)
+	known, open, output := 0, 0, room(o.Task.Limits.Output, o.Task.Limits.Parts)
 	var untaken []*held
 	for _, h := range a.jobs {
-		if h.job.Peer != peer.Name {
+		if h.job.Peer != peer {
 			continue
 		}
 		known++
@@ -172,11 +181,11 @@ func (a *Agent) admit(peer Peer, id carnet.JobID, o *capsule.Order) error {
 		}
 	}
 	if output > mostOutput {
-		return carnet.Errorf(carnet.TooLarge, "what came out of jobs of %s, or may, takes %d bytes here with this one, and %d results of them aren't taken", peer.Name, output, len(untaken)).
+		return carnet.Errorf(carnet.TooLarge, "what came out of jobs of %s, or may, takes %d bytes here with this one, and %d results of them aren't taken", peer, output, len(untaken)).
 			WithFix("take them, or withdraw their jobs%s; at most %d GiB are kept", oldestOf(untaken), mostOutput>>30)
 	}
 	if open >= mostJobs || known >= mostKnown || size > mostContent {
-		return carnet.Errorf(carnet.TooLarge, "%s has %d jobs here that haven't ended, and their content is %d bytes with this one", peer.Name, open, size).
+		return carnet.Errorf(carnet.TooLarge, "%s has %d jobs here that haven't ended, and their content is %d bytes with this one", peer, open, size).
 			WithFix("wait until some have ended; at most %d and %d GiB are taken", mostJobs, mostContent>>30)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -310,5 +311,65 @@ func TestRestoredWorldFromBeforeAWithdrawal(t *testing.T) {
 	arena.start()
 	if j = arena.ended(j.ID); j.Stand.Outcome != capsule.Withdrawn || j.Stand.Why != "cancelled" || j.Stand.Withdrawal != withdrawn.Stand.Withdrawal {
 		t.Errorf("the job is %s: %s", j.Stand.Outcome, j.Stand.Why)
+	}
+}
+
+// Whoever asks for a job while it is being stored is told all that it lacks.
+func TestAJobIsAskedForWhileItIsStored(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
+	forge.opens("arena", arena.key)
+	d := arena.draftFor(forge)
+	s := d.sign()
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asks := func() {
+		for ctx.Err() == nil {
+			if s, err := forge.agent.Status(ctx, "arena", d.order.Job, 0); err != nil || len(s.Lacks) != 2 {
+				t.Errorf("it is %s and lacks %v, %v", s.State, s.Lacks, err)
+				return
+			}
+		}
+	}
+	document := func() { time.Sleep(100 * time.Millisecond) }
+	keys := func() {
+		forge.disk.hold.Store(&document)
+		asking.Go(asks)
+		time.Sleep(100 * time.Millisecond)
+	}
+	forge.disk.hold.Store(&keys)
+	_, err := forge.client("arena").Submit(ctx, d.order.Job, s)
+	stop()
+	asking.Wait()
+	must(t, err)
+}
+
+// The bound of a world's jobs is one also for those that come at once.
+func TestJobsThatComeAtOnceAreBounded(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
+	forge.opens("arena", arena.key)
+	var taken, refused atomic.Int32
+	var coming sync.WaitGroup
+	forge.mu.Lock() // what is admitted waits for its statement
+	for range 80 {
+		d := arena.draftFor(forge)
+		s := d.sign()
+		coming.Go(func() {
+			switch _, err := forge.client("arena").Submit(t.Context(), d.order.Job, s); carnet.CodeOf(err) {
+			case "":
+				taken.Add(1)
+			case carnet.TooLarge:
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(time.Second) // until they are all there, or most of them
+	forge.mu.Unlock()
+	coming.Wait()
+	if taken.Load() != 64 || refused.Load() != 16 {
+		t.Errorf("%d are taken, %d refused; want 64 and 16", taken.Load(), refused.Load())
 	}
 }
