@@ -103,6 +103,7 @@ type held struct {
 	// Guarded by the agent's mu.
 	job     Job
 	lacks   map[carnet.Fingerprint]int64 // content that isn't there, with its size
+	coming  map[carnet.Fingerprint]bool  // content that is being brought
 	parts   []carnet.Fingerprint         // of the attempt, sealed
 	done    Progress
 	serial  uint64 // grows with each change
@@ -214,7 +215,7 @@ func (a *Agent) read(d carnet.Document) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &held{ref: d.ID, version: d.Version, changed: make(chan struct{}), serial: 1}
+	h := &held{ref: d.ID, version: d.Version, coming: make(map[carnet.Fingerprint]bool), changed: make(chan struct{}), serial: 1}
 	if err := json.Unmarshal(plain, &h.job); err != nil {
 		return nil, err
 	}

@@ -1,8 +1,10 @@
 package dpm
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -39,26 +41,41 @@ func (f files) has(ref string, name carnet.Fingerprint, size int64) bool {
 // put writes a file: its bytes are read from r, which must have size bytes with that
 // fingerprint.
 func (f files) put(path string, r io.Reader, size int64, name carnet.Fingerprint) error {
-	data, err := io.ReadAll(io.LimitReader(r, size+1))
-	if err != nil {
-		return carnet.Errorf(carnet.Unavailable, "the content broke off: %v", err)
-	}
-	if int64(len(data)) != size {
-		return carnet.Errorf(carnet.Malformed, "the content has not the %d bytes that its order says", size)
-	}
-	if carnet.FingerprintOf(data) != name {
-		return carnet.Errorf(carnet.Tampered, "the content has another fingerprint than its order says")
-	}
-	return f.write(path, data, false)
+	return f.write(path, &content{from: io.LimitReader(r, size+1), size: size, name: name, hash: sha256.New()}, false)
 }
 
-// write writes a file whole, and durably if it is to be.
-func (f files) write(path string, data []byte, durable bool) error {
+// content reads what comes: it ends if that is what an order says, and else breaks off.
+type content struct {
+	from io.Reader
+	size int64
+	name carnet.Fingerprint
+	came int64
+	hash hash.Hash // of what came
+}
+
+func (c *content) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.hash.Write(p[:n])
+	c.came += int64(n)
+	switch {
+	case err == nil:
+	case err != io.EOF:
+		err = carnet.Errorf(carnet.Unavailable, "the content broke off: %v", err)
+	case c.came != c.size:
+		err = carnet.Errorf(carnet.Malformed, "the content has not the %d bytes that its order says", c.size)
+	case carnet.Fingerprint(c.hash.Sum(nil)) != c.name:
+		err = carnet.Errorf(carnet.Tampered, "the content has another fingerprint than its order says")
+	}
+	return n, err
+}
+
+// write writes a file whole, of what r has, and durably if it is to be.
+func (f files) write(path string, r io.Reader, durable bool) error {
 	t, err := os.CreateTemp(filepath.Dir(path), ".new-")
 	if err != nil {
 		return unwritten(err)
 	}
-	_, err = t.Write(data)
+	_, err = io.Copy(t, r)
 	if err == nil && durable {
 		err = t.Sync()
 	}
@@ -75,7 +92,11 @@ func (f files) write(path string, data []byte, durable bool) error {
 	return nil
 }
 
+// unwritten says that a file can't be written, unless it is what was to be in it that lacks.
 func unwritten(err error) error {
+	if carnet.CodeOf(err) != "" {
+		return err
+	}
 	return carnet.Errorf(carnet.NoSpace, "the DPM can't write: %v", err)
 }
 

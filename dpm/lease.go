@@ -1,6 +1,7 @@
 package dpm
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -233,7 +234,7 @@ func (a *Agent) PutPart(_ context.Context, t Ticket, n int, sealed []byte) error
 	if n < next {
 		return nil // it came already
 	}
-	if err := a.files.write(a.files.part(h.ref, t.Attempt, n), sealed, true); err != nil {
+	if err := a.files.write(a.files.part(h.ref, t.Attempt, n), bytes.NewReader(sealed), true); err != nil {
 		return err
 	}
 	a.mu.Lock()

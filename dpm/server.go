@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"carnet"
@@ -28,19 +29,25 @@ type Caller func(*http.Request) (carnet.PartyID, error)
 // maxSubmission bounds a capsule, as JSON.
 const maxSubmission = capsule.MostBags*seal.MaxBag*4/3 + 3*identity.MaxMessage + 64<<10
 
-// longestWait is how long a world may wait for a job to change.
+// longestWait is how long a world may wait for a job to change, or for its turn.
 const longestWait = 30 * time.Second
+
+// mostLarge is how many calls of one world with a large body are read, and answered, at once.
+const mostLarge = 4
 
 // server is reference point R6 over HTTP.
 type server struct {
 	agent  *Agent
 	caller Caller
+
+	mu    sync.Mutex                       // guards what follows
+	large map[carnet.PartyID]chan struct{} // has what is being read of a world's calls with a large body
 }
 
 // Handler serves R6, the DPM's interface for worlds. docs/design/capsule.md lists the
 // calls; refusals are problem+json (RFC 9457) with the members code and fix.
 func (a *Agent) Handler(caller Caller) http.Handler {
-	s := &server{a, caller}
+	s := &server{agent: a, caller: caller, large: make(map[carnet.PartyID]chan struct{})}
 	mux := http.NewServeMux()
 	for pattern, h := range s.routes() {
 		mux.Handle(pattern, s.known(h))
@@ -53,7 +60,7 @@ type handler func(http.ResponseWriter, *http.Request, carnet.PartyID) error
 func (s *server) routes() map[string]handler {
 	return map[string]handler{
 		"GET /r6/offer":                            s.offer,
-		"PUT /r6/jobs/{job}":                       s.submit,
+		"PUT /r6/jobs/{job}":                       s.inTurn(s.submit),
 		"GET /r6/jobs/{job}":                       s.status,
 		"PUT /r6/jobs/{job}/content/{fingerprint}": s.content,
 		"GET /r6/jobs/{job}/partial":               s.partial,
@@ -61,9 +68,9 @@ func (s *server) routes() map[string]handler {
 		"POST /r6/jobs/{job}/withdrawal":           s.withdraw,
 		"POST /r6/jobs/{job}/taken":                s.taken,
 		"POST /r6/revocations":                     s.revoke,
-		"POST /r6/revoked":                         s.revoked,
+		"POST /r6/revoked":                         s.inTurn(s.revoked),
 		"GET /r6/jobs/{job}/record":                s.record,
-		"POST /r6/deletions":                       s.erase,
+		"POST /r6/deletions":                       s.inTurn(s.erase),
 	}
 }
 
@@ -83,6 +90,29 @@ func (s *server) known(h handler) http.Handler {
 			})
 		}
 	})
+}
+
+// inTurn reads large bodies of one world one after the other, all but: what it sends at once
+// doesn't fill the memory of everybody's DPM.
+func (s *server) inTurn(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, who carnet.PartyID) error {
+		s.mu.Lock()
+		turns := s.large[who]
+		if turns == nil {
+			turns = make(chan struct{}, mostLarge)
+			s.large[who] = turns
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(r.Context(), longestWait)
+		defer cancel()
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+			return h(w, r, who)
+		case <-ctx.Done():
+			return carnet.Errorf(carnet.Unavailable, "%d large calls of yours are being read, which is all there may be", mostLarge).WithFix("wait until one has ended, and try again")
+		}
+	}
 }
 
 func jobOf(r *http.Request) (id carnet.JobID, err error) {

@@ -59,7 +59,9 @@ func (a *Agent) Submit(ctx context.Context, from carnet.PartyID, id carnet.JobID
 	if err != nil {
 		return "", err
 	}
-	h := &held{ref: refOf(from, id), order: &order, module: module, accepted: a.cfg.Now().UTC().Truncate(time.Second), changed: make(chan struct{}), serial: 1}
+	h := &held{
+		ref: refOf(from, id), order: &order, module: module, accepted: a.cfg.Now().UTC().Truncate(time.Second), coming: make(map[carnet.Fingerprint]bool), changed: make(chan struct{}), serial: 1,
+	}
 	h.job = Job{Peer: from, Order: s.Order, Named: capsule.Fingerprint(s.Order), Reception: s.Reception, Until: order.Until, Record: s.Record, State: Waiting}
 	if h.job.Acceptance, err = (capsule.Acceptance{Job: id, Order: h.job.Named, Accepted: h.accepted}).Sign(a.cfg.Key); err != nil {
 		return "", err
@@ -257,13 +259,19 @@ func (a *Agent) PutContent(ctx context.Context, from carnet.PartyID, id carnet.J
 	}
 	a.mu.Lock()
 	size, lacks := h.lacks[name]
-	state := h.job.State
-	a.mu.Unlock()
-	if state == Ended {
-		return carnet.Errorf(carnet.Conflict, "the job has ended")
+	state, comes := h.job.State, h.coming[name]
+	if lacks && !comes {
+		h.coming[name] = true
+		defer a.came(h, name)
 	}
-	if !lacks {
+	a.mu.Unlock()
+	switch {
+	case state == Ended:
+		return carnet.Errorf(carnet.Conflict, "the job has ended")
+	case !lacks:
 		return nil // it came already, or no one asked for it
+	case comes: // so that a job takes no more room than its order says
+		return carnet.Errorf(carnet.Unavailable, "this content of the job is being brought").WithFix("wait until it is there, or broke off")
 	}
 	if err := a.files.put(a.files.content(h.ref, name), body, size, name); err != nil {
 		return err
@@ -277,6 +285,13 @@ func (a *Agent) PutContent(ctx context.Context, from carnet.PartyID, id carnet.J
 		return a.change(ctx, h, Event{Kind: Whole})
 	}
 	return nil
+}
+
+// came notes that content is no longer being brought.
+func (a *Agent) came(h *held, name carnet.Fingerprint) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(h.coming, name)
 }
 
 // Status is where a job stands, as its world sees it.
