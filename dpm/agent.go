@@ -411,7 +411,7 @@ func (a *Agent) round(ctx context.Context) error {
 	a.mu.Unlock()
 	for _, h := range all {
 		a.mu.Lock()
-		j := h.job
+		j, whole := h.job, h.order != nil && len(h.lacks) == 0
 		a.mu.Unlock()
 		var err error
 		switch {
@@ -424,6 +424,8 @@ func (a *Agent) round(ctx context.Context) error {
 			err = a.change(ctx, h, Event{Kind: Late})
 		case a.revokedOf(h) != "":
 			err = a.refuse(ctx, h)
+		case j.State == Waiting && whole:
+			err = a.change(ctx, h, Event{Kind: Whole})
 		case lost[h]:
 			a.cfg.Log.Warn("a worker's lease ran out", "job", h.ref, "worker", j.Worker, "attempt", j.Attempt)
 			err = a.change(ctx, h, Event{Kind: Lost, Attempt: j.Attempt})

@@ -281,7 +281,7 @@ func (a *Agent) PutContent(ctx context.Context, from carnet.PartyID, id carnet.J
 	whole := len(h.lacks) == 0
 	a.tell(h)
 	a.mu.Unlock()
-	if whole {
+	if whole { // if it fails the next round does it
 		return a.change(ctx, h, Event{Kind: Whole})
 	}
 	return nil

@@ -24,6 +24,8 @@ type brittle struct {
 	after    atomic.Bool
 	lost     atomic.Bool
 	hold     atomic.Pointer[func()] // what the next step waits for
+	full     atomic.Int64           // so many of the next steps find no room
+	written  atomic.Int64           // how often all that was deleted was overwritten
 }
 
 var errLost = errors.New("the party is lost")
@@ -34,6 +36,9 @@ func (b *brittle) step(do func() error) error {
 	}
 	if b.lost.Load() {
 		return errLost
+	}
+	if b.full.Load() > 0 && b.full.Add(-1) >= 0 {
+		return carnet.Errorf(carnet.NoSpace, "the disk is full")
 	}
 	if b.done.Add(1) != b.at.Load() {
 		return do()
@@ -79,6 +84,11 @@ type brittleStore struct {
 
 func (s brittleStore) Put(ctx context.Context, docs []carnet.Document, items []ledger.Item) error {
 	return s.disk.step(func() error { return s.Store.Put(ctx, docs, items) })
+}
+
+func (s brittleStore) Overwrite(ctx context.Context) error {
+	s.disk.written.Add(1)
+	return s.Store.Overwrite(ctx)
 }
 
 // At whichever durable step the world or the DPM is lost, a job ends as one does that
