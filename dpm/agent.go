@@ -108,7 +108,7 @@ type held struct {
 	done    Progress
 	serial  uint64 // grows with each change
 	changed chan struct{}
-	// Of one that is erased: which worker had its keys, and until when it may go on.
+	// Whose lease ended, other than by its own word, and until when it may go on with the keys.
 	worker   string
 	stopping time.Time
 }
@@ -323,6 +323,9 @@ func (a *Agent) changeHeld(ctx context.Context, h *held, e Event) error {
 	a.mu.Lock()
 	h.job = next
 	if next.State != Leased {
+		if l := a.leased[h]; l != nil && e.Kind != Finished { // the worker hears of it when it renews, or has it no more
+			h.worker, h.stopping = l.worker, a.cfg.Now().Add(leaseFor)
+		}
 		delete(a.leased, h)
 	}
 	if next.State == Leased && was.Attempt != next.Attempt {

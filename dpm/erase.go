@@ -99,11 +99,6 @@ func (a *Agent) eraseJob(ctx context.Context, from carnet.PartyID, q ErasingJob,
 	if err != nil {
 		return false, err
 	}
-	a.mu.Lock()
-	if l := a.leased[h]; l != nil && l.until.After(h.stopping) {
-		h.stopping, h.worker = l.until, l.worker
-	}
-	a.mu.Unlock()
 	if err := a.change(ctx, h, e); err != nil {
 		return false, err
 	}

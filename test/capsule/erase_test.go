@@ -287,23 +287,44 @@ func TestErasuresOfTwoAvatarsOfAJob(t *testing.T) {
 	arena.hasNothing("once both are erased")
 }
 
-// A worker that has a job's keys is waited for before a DPM signs.
+// A worker that has a job's keys is waited for before a DPM signs, also one whose attempt was
+// over just before.
 func TestADPMSignsOnceItsWorkersHaveStopped(t *testing.T) {
-	c := &clock{}
-	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
-	arena.ordersFrom(forge, nil)
-	leave := forge.agent.Enter("test")
-	r := leased(t, arena, forge)
-	q := dpm.Erasing{Order: arena.erasing().Order, Jobs: []dpm.ErasingJob{{ID: r.order.Job, Until: r.order.Until}}}
-	for range 2 {
-		if _, err := forge.client("arena").Erase(t.Context(), q); carnet.CodeOf(err) != carnet.Unavailable {
-			t.Errorf("with a worker at it a DPM signs: %v", err)
-		}
-	}
-	r.refusesAll(t, forge, "after the erasure")
-	leave()
-	if _, err := forge.client("arena").Erase(t.Context(), q); err != nil {
-		t.Error(err)
+	for _, v := range []struct {
+		name   string
+		before func(*testing.T, *clock, *office, *run)
+	}{
+		{"while it runs", nil},
+		{"withdrawn", func(t *testing.T, _ *clock, forge *office, r *run) {
+			_, err := forge.client("arena").Withdraw(t.Context(), r.order.Job, withdrawalOf(t, r.draft))
+			must(t, err)
+		}},
+		{"when its lease ran out", func(t *testing.T, c *clock, forge *office, _ *run) {
+			c.move(5 * time.Second)
+			eventually(t, "it is ready again", func() bool { return forge.agent.Counts().Ready == 1 })
+		}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			c := &clock{}
+			forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+			arena.ordersFrom(forge, nil)
+			leave := forge.agent.Enter("test")
+			r := leased(t, arena, forge)
+			if v.before != nil {
+				v.before(t, c, forge, r)
+			}
+			q := dpm.Erasing{Order: arena.erasing().Order, Jobs: []dpm.ErasingJob{{ID: r.order.Job, Until: r.order.Until}}}
+			for range 2 {
+				if _, err := forge.client("arena").Erase(t.Context(), q); carnet.CodeOf(err) != carnet.Unavailable {
+					t.Errorf("with a worker at it a DPM signs: %v", err)
+				}
+			}
+			r.refusesAll(t, forge, "after the erasure")
+			leave()
+			if _, err := forge.client("arena").Erase(t.Context(), q); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
