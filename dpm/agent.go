@@ -438,9 +438,11 @@ func (a *Agent) round(ctx context.Context) error {
 		}
 	}
 	if a.receptions.due() {
-		return a.receptions.turn(ctx)
+		if err := a.receptions.turn(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return a.receptions.destroyOver(ctx)
 }
 
 // clear destroys the keys of a job that has ended, and deletes its content.

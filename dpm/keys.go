@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"sync"
 	"time"
 
@@ -136,10 +137,13 @@ func openReceptions(ctx context.Context, table *keys.Table, now func() time.Time
 		}
 		r.all[key.ID()] = reception{key, time.Unix(int64(binary.BigEndian.Uint64(row)), 0).UTC()}
 	}
-	return r, r.turn(ctx)
+	if err := r.turn(ctx); err != nil {
+		return nil, err
+	}
+	return r, r.destroyOver(ctx)
 }
 
-// turn draws a new key, and destroys those that are over.
+// turn draws a new key.
 func (r *receptions) turn(ctx context.Context) error {
 	key, err := seal.NewReceptionKey()
 	if err != nil {
@@ -158,7 +162,7 @@ func (r *receptions) turn(ctx context.Context) error {
 	r.mu.Lock()
 	r.all[key.ID()], r.newest = reception{key, notAfter}, key.ID()
 	r.mu.Unlock()
-	return r.destroyOver(ctx)
+	return nil
 }
 
 func receptionID(f carnet.Fingerprint) keys.ID { return keys.ID{Kind: kindReception, Name: f.String()} }
@@ -166,19 +170,25 @@ func receptionID(f carnet.Fingerprint) keys.ID { return keys.ID{Kind: kindRecept
 // destroyOver destroys the keys that no bag needs any more.
 func (r *receptions) destroyOver(ctx context.Context) error {
 	now := r.now()
+	isOver := func(_ carnet.Fingerprint, k reception) bool { return !now.Before(k.notAfter.Add(receptionOver)) }
 	r.mu.Lock()
 	var over []keys.ID
 	for id, k := range r.all {
-		if !now.Before(k.notAfter.Add(receptionOver)) {
+		if isOver(id, k) {
 			over = append(over, receptionID(id))
-			delete(r.all, id)
 		}
 	}
 	r.mu.Unlock()
 	if len(over) == 0 {
 		return nil
 	}
-	return r.table.Destroy(ctx, over...)
+	if err := r.table.Destroy(ctx, over...); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.all, isOver)
+	return nil
 }
 
 // due reports whether the newest is about to be over.

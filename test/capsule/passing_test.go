@@ -2,6 +2,7 @@ package capsule_test
 
 import (
 	"testing"
+	"time"
 
 	"carnet"
 )
@@ -19,4 +20,20 @@ func TestAJobIsReadyThoughTheDiskWasFull(t *testing.T) {
 	forge.disk.full.Store(1)
 	codeIs(t, "the last content, with a full disk", client.PutContent(t.Context(), d.order.Job, d.contents()[1]), carnet.NoSpace)
 	eventually(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
+}
+
+// A reception key that couldn't be destroyed when it was over is destroyed then.
+func TestReceptionKeysEndThoughTheDiskWasFull(t *testing.T) {
+	c := &clock{}
+	forge := newOffice(t, c, "forge")
+	destroys := func() { forge.disk.full.Store(1) }
+	draws := func() { forge.disk.hold.Store(&destroys) }
+	forge.disk.hold.Store(&draws)
+	c.move(3 * 24 * time.Hour)
+	eventually(t, "a key can't be destroyed", func() bool { return forge.disk.hold.Load() == nil && forge.disk.full.Load() <= 0 })
+	eventually(t, "the old key is destroyed", func() bool {
+		ids, err := forge.table.List(t.Context(), "reception", "")
+		must(t, err)
+		return len(ids) == 1
+	})
 }
