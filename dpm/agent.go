@@ -111,6 +111,7 @@ type held struct {
 	// Whose lease ended, other than by its own word, and until when it may go on with the keys.
 	worker   string
 	stopping time.Time
+	stated   bool // that it is erased, by this process
 }
 
 // lease is a worker's right to a job.

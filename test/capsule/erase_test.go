@@ -328,6 +328,33 @@ func TestADPMSignsOnceItsWorkersHaveStopped(t *testing.T) {
 	}
 }
 
+// A DPM that is told again of what it has erased signs, and does nothing else; so it does of
+// what never came and can't any more.
+func TestADPMThatIsToldWithoutEnd(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	forge.opens("arena", arena.key)
+	r, order := leased(t, arena, forge), arena.erasing().Order
+	tell := func(j dpm.ErasingJob, stated int) {
+		t.Helper()
+		before := forge.disk.written.Load()
+		for range 3 {
+			said, err := forge.client("arena").Erase(t.Context(), dpm.Erasing{Order: order, Jobs: []dpm.ErasingJob{j}})
+			must(t, err)
+			if d, err := identity.OpenDeletion(said); err != nil || d.Jobs != 1 {
+				t.Errorf("it signs %+v, %v", d, err)
+			}
+		}
+		if n, over := forge.stored(ledger.Erased), forge.disk.written.Load()-before; n != stated || over != min(int64(stated), 1) {
+			t.Errorf("told three times it has stated %d erasures, want %d, and overwritten its store %d times", n, stated, over)
+		}
+	}
+	tell(dpm.ErasingJob{ID: carnet.NewJobID(), Until: c.now().Add(-time.Hour)}, 0)
+	tell(dpm.ErasingJob{ID: r.order.Job, Until: r.order.Until}, 1)
+	forge.restart() // what it was overwriting may have been cut off
+	tell(dpm.ErasingJob{ID: r.order.Job, Until: r.order.Until}, 2)
+}
+
 // A DPM that is restored from before an erasure is told again, and has nothing then.
 func TestADPMRestoredFromBeforeAnErasure(t *testing.T) {
 	c := &clock{}
