@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"carnet"
 )
@@ -119,11 +120,15 @@ func (f files) read(path string) ([]byte, error) {
 
 // check deletes content of a job that isn't what its name says.
 func (f files) check(ref string) error {
-	all, err := filepath.Glob(filepath.Join(f.job(ref), "content-*"))
-	if err != nil {
+	all, err := os.ReadDir(f.job(ref))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, path := range all {
+	for _, e := range all {
+		if !strings.HasPrefix(e.Name(), "content-") {
+			continue
+		}
+		path := filepath.Join(f.job(ref), e.Name())
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the job has ended
@@ -131,7 +136,7 @@ func (f files) check(ref string) error {
 		if err != nil {
 			return err
 		}
-		if filepath.Base(path) != "content-"+carnet.FingerprintOf(data).String() {
+		if e.Name() != "content-"+carnet.FingerprintOf(data).String() {
 			if err := remove(path); err != nil {
 				return err
 			}
