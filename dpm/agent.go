@@ -408,14 +408,12 @@ func (a *Agent) round(ctx context.Context) error {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	all := slices.Collect(maps.Values(a.jobs))
-	lost := make(map[*held]bool)
-	for h, l := range a.leased {
-		lost[h] = !now.Before(l.until)
-	}
 	a.mu.Unlock()
 	for _, h := range all {
 		a.mu.Lock()
 		j, whole := h.job, h.order != nil && len(h.lacks) == 0
+		l := a.leased[h] // as it is now, of the attempt that is looked at
+		lost := l != nil && !now.Before(l.until)
 		a.mu.Unlock()
 		var err error
 		switch {
@@ -430,7 +428,7 @@ func (a *Agent) round(ctx context.Context) error {
 			err = a.refuse(ctx, h)
 		case j.State == Waiting && whole:
 			err = a.change(ctx, h, Event{Kind: Whole})
-		case lost[h]:
+		case lost:
 			a.cfg.Log.Warn("a worker's lease ran out", "job", h.ref, "worker", j.Worker, "attempt", j.Attempt)
 			err = a.change(ctx, h, Event{Kind: Lost, Attempt: j.Attempt})
 		}
@@ -446,8 +444,11 @@ func (a *Agent) round(ctx context.Context) error {
 	return a.receptions.destroyOver(ctx)
 }
 
-// clear destroys the keys of a job that has ended, and deletes its content.
+// clear destroys the keys of a job that has ended, and deletes its content. Meanwhile nothing
+// else happens to it: what is taken, or erased, is cleared for what it is then.
 func (a *Agent) clear(ctx context.Context, h *held) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
@@ -464,7 +465,7 @@ func (a *Agent) clear(ctx context.Context, h *held) error {
 	if err := a.files.clear(h.ref, but); err != nil {
 		return err
 	}
-	return a.change(ctx, h, Event{Kind: Clear})
+	return a.changeHeld(ctx, h, Event{Kind: Clear})
 }
 
 // forget deletes the document of a job of which nothing can come any more.

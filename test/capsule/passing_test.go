@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/dpm"
 )
 
 // A job whose content is there is ready, also if that couldn't be stored when the last of it
@@ -36,4 +37,26 @@ func TestReceptionKeysEndThoughTheDiskWasFull(t *testing.T) {
 		must(t, err)
 		return len(ids) == 1
 	})
+}
+
+// A lease that is renewed while another one is ended goes on.
+func TestALeaseThatIsRenewedMeanwhile(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	forge.opens("arena", arena.key)
+	a, b := leased(t, arena, forge), leased(t, arena, forge)
+	ends := func() {
+		for _, r := range []*run{a, b} {
+			if err := forge.agent.Renew(t.Context(), r.got.Ticket, dpm.Progress{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	forge.disk.hold.Store(&ends)
+	c.move(5 * time.Second)
+	eventually(t, "one is ended", func() bool { return forge.agent.Counts().Ready > 0 })
+	time.Sleep(300 * time.Millisecond) // the round may be at the other
+	if n := forge.agent.Counts(); n.Ready != 1 || n.Leased != 1 {
+		t.Errorf("of two leases that were renewed while the first was ended, %d go on", n.Leased)
+	}
 }
