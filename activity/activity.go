@@ -163,13 +163,20 @@ func (l *Log) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	trim := time.NewTicker(time.Hour)
 	defer trim.Stop()
+	ready := make(chan struct{})
+	close(ready)
+	var more <-chan struct{} // ready while there are more old ones
 	var group []*waiting
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-trim.C:
-			l.trim(ctx)
+			more = ready
+		case <-more: // some at a time: a record that waits has its turn between
+			if !l.trim(ctx) {
+				more = nil
+			}
 		case first := <-l.queue:
 			group = l.gather(append(group[:0], first))
 			l.commit(ctx, group)
@@ -204,16 +211,13 @@ func (l *Log) commit(ctx context.Context, group []*waiting) {
 
 const trimRows = 1000
 
-func (l *Log) trim(ctx context.Context) {
-	for {
-		n, err := l.store.Trim(ctx, l.now().Add(-l.keep).UnixNano(), trimRows)
-		if err != nil {
-			l.log.Error("old activity can't be deleted; it is tried again", "err", err)
-		}
-		if err != nil || n < trimRows {
-			return
-		}
+// trim lets some old records go, and reports whether there are more.
+func (l *Log) trim(ctx context.Context) (more bool) {
+	n, err := l.store.Trim(ctx, l.now().Add(-l.keep).UnixNano(), trimRows)
+	if err != nil {
+		l.log.Error("old activity can't be deleted; it is tried again", "err", err)
 	}
+	return err == nil && n == trimRows
 }
 
 // Add makes a record durable. Its number is the store's, and its time is now.

@@ -28,6 +28,7 @@ type rows struct {
 	last   uint64
 	fail   error
 	gate   chan struct{} // nil: open; else each Append takes one
+	slow   time.Duration // what a Trim takes
 }
 
 func (s *rows) Append(_ context.Context, more []Row) error {
@@ -78,6 +79,7 @@ func (s *rows) count() int {
 }
 
 func (s *rows) Trim(_ context.Context, before int64, limit int) (n int, _ error) {
+	time.Sleep(s.slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = slices.DeleteFunc(s.all, func(r Row) bool {
@@ -332,6 +334,33 @@ func TestOldRecordsGo(t *testing.T) {
 		synctest.Wait()
 		if n := store.count(); n != 0 {
 			t.Errorf("%d records after it", n)
+		}
+		stop()
+	})
+}
+
+// Old records go beside new ones: none waits until all of them have gone.
+func TestNoRecordWaitsForOldOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const old, slow = 50 * trimRows, time.Second
+		store := &rows{slow: slow}
+		l := newLog(t, store)
+		store.all = make([]Row, old)
+		ctx, stop := context.WithCancel(t.Context())
+		go l.Run(ctx)
+		time.Sleep(time.Hour + slow/2)
+		asked := time.Now()
+		for n := range 5 {
+			if err := l.Add(t.Context(), record(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(asked); took > 25*slow {
+			t.Errorf("five records wait %s for %d old ones", took, old)
+		}
+		time.Sleep(time.Hour / 2)
+		if n := store.count(); n != 5 {
+			t.Errorf("in the end there are %d records", n)
 		}
 		stop()
 	})
