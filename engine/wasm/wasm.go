@@ -253,12 +253,14 @@ func (s *run) provide(ctx context.Context, rt wazero.Runtime) error {
 }
 
 // part takes a piece of the output. A module whose part isn't taken is ended, whatever
-// it would do next: nothing more is taken of it.
+// it would do next: nothing more is taken of it, and nothing of one that has failed.
 func (s *run) part(ctx context.Context, m api.Module, at, size uint32) uint32 {
 	data, ok := m.Memory().Read(at, size)
-	if !ok {
+	switch {
+	case s.failed != nil: // what is wrong first counts
+	case !ok:
 		s.failed = carnet.Errorf(carnet.Conflict, "the module puts out %d bytes at %d, which isn't in its memory", size, at)
-	} else {
+	default:
 		s.failed = s.out.Put(data)
 	}
 	if s.failed != nil {

@@ -121,6 +121,7 @@ func TestHostileModules(t *testing.T) {
 		{"traps", assembled{take: unreachable}.module(), nil, carnet.Conflict, "carnet_take"},
 		{"answers other than 0", assembled{take: number(7)}.module(), nil, carnet.Conflict, "answers 7"},
 		{"fails", assembled{take: slices.Concat(number(0), number(300), call(fnFail), zero)}.module(), nil, carnet.Conflict, "the module fails"},
+		{"fails, and goes on as though it hadn't", assembled{take: slices.Concat(number(0), number(300), call(fnFail), number(0), number(10), call(fnPart), drop, zero)}.module(), nil, carnet.Conflict, "the module fails"},
 		{"recurses", assembled{take: slices.Concat(zero, zero, call(5+3))}.module(), nil, carnet.Conflict, "carnet_take"},
 		{"is of another interface", assembled{version: 2}.module(), nil, carnet.Malformed, "interface 2"},
 		{"lacks an export", assembled{lacks: "carnet_take"}.module(), nil, carnet.Malformed, "carnet_take"},
