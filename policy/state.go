@@ -229,13 +229,16 @@ func (s *State) Merge(delta []byte) error {
 	return nil
 }
 
+// maxNamed is how many names a delta has: a view's, and those of another that it replaced.
+const maxNamed = 2 * maxProperties
+
 func parseState(b []byte) (names []string, slots []memory, err error) {
 	malformed := carnet.Errorf(carnet.Malformed, "the state of a view is not in the form that version %d writes", stateVersion)
 	if len(b) == 0 || b[0] != stateVersion {
 		return nil, nil, malformed
 	}
 	count, n := binary.Uvarint(b[1:])
-	if n <= 0 || n > 2 || count > maxProperties {
+	if n <= 0 || n > 2 || count > maxNamed {
 		return nil, nil, malformed
 	}
 	b = b[1+n:]

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -163,6 +164,22 @@ func TestStateFollowsTables(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A delta names what a view has no more beside all that another one has.
+func TestADeltaOfAllAndAllThatIsForgotten(t *testing.T) {
+	var had, has State
+	for i := range maxProperties {
+		had.names = append(had.names, fmt.Sprintf("a%04d", i))
+		has.names = append(has.names, fmt.Sprintf("b%04d", i))
+	}
+	had.slots, has.slots, has.forgot = make([]memory, maxProperties), make([]memory, maxProperties), had.names
+	for i := range has.slots {
+		has.slots[i].has = touched
+	}
+	if err := had.Merge(has.AppendDelta(nil)); err != nil {
+		t.Error(err)
 	}
 }
 
