@@ -238,6 +238,33 @@ func TestManyAttemptsAtOnceAreNoMoreThanManyInARow(t *testing.T) {
 	}
 }
 
+// Who signs in takes back the wait for their own attempt, and not the one that others'
+// failures have brought meanwhile.
+func TestAWaitIsTakenBackByItsOwnAttempt(t *testing.T) {
+	for _, o := range []outcome{succeeded, undecided} {
+		g, now := newGuesses(), time.Now()
+		enter := func(name string) func(outcome) {
+			t.Helper()
+			leave, err := g.enter(name, "192.0.2.1", now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return leave
+		}
+		own := enter("bob")
+		for i := range freeOfAddress - 1 {
+			enter(fmt.Sprint("user", i))(failed)
+		}
+		own(o)
+		if _, err := g.enter("alice", "192.0.2.1", now); Wait(err) != firstWait {
+			t.Errorf("after %d failures and another's attempt, the next waits %s: %v", freeOfAddress-1, Wait(err), err)
+		}
+		now = now.Add(firstWait)
+		enter("bob")(o) // it alone brings a wait, and takes it back
+		enter("bob")(o)
+	}
+}
+
 func TestGuessersAreBounded(t *testing.T) {
 	g := newGuesses()
 	now := time.Now()

@@ -90,18 +90,18 @@ func (g *guesses) enter(name, from string, now time.Time) (leave func(outcome), 
 			return nil, busy(r.until.Sub(now), "too many attempts to sign in have failed")
 		}
 	}
-	g.record(one, now).fail(freeOfOne, now)
-	g.record(address, now).fail(freeOfAddress, now)
+	wait := g.record(one, now).fail(freeOfOne, now)
+	ofAddress := g.record(address, now).fail(freeOfAddress, now)
 	return func(o outcome) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		switch o {
 		case succeeded:
 			delete(g.all, one)
-			g.take(address)
+			g.take(address, ofAddress)
 		case undecided:
-			g.take(one)
-			g.take(address)
+			g.take(one, wait)
+			g.take(address, ofAddress)
 		}
 	}, nil
 }
@@ -119,13 +119,18 @@ func networkOf(from string) string {
 	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
-// take takes a failure back that wasn't one, with the wait for it.
-func (g *guesses) take(w guesser) {
-	if r := g.all[w]; r != nil {
-		r.failures, r.until = r.failures-1, time.Time{}
-		if r.failures <= 0 {
-			delete(g.all, w)
-		}
+// take takes a failure back that wasn't one, with the wait that it brought; one that others
+// have brought since stays.
+func (g *guesses) take(w guesser, wait time.Time) {
+	r := g.all[w]
+	if r == nil {
+		return
+	}
+	if r.failures--; r.until.Equal(wait) {
+		r.until = time.Time{}
+	}
+	if r.failures <= 0 {
+		delete(g.all, w)
 	}
 }
 
@@ -150,10 +155,12 @@ func (g *guesses) makeRoom() {
 	}
 }
 
-// fail counts a failure; from the last free one on, the next must wait.
-func (r *record) fail(free int, now time.Time) {
+// fail counts a failure; from the last free one on, the next must wait: until when, if it
+// must.
+func (r *record) fail(free int, now time.Time) (until time.Time) {
 	r.failures, r.last = r.failures+1, now
 	if over := r.failures - free; over >= 0 {
 		r.until = now.Add(min(firstWait<<min(over, 10), mostWait))
 	}
+	return r.until
 }
