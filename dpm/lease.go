@@ -65,7 +65,7 @@ type Board interface {
 	Content(ctx context.Context, t Ticket, name carnet.Fingerprint) ([]byte, error)
 	// PutPart stores the next sealed part.
 	PutPart(ctx context.Context, t Ticket, n int, sealed []byte) error
-	// End says how the attempt ended.
+	// End says how the attempt ended; without an outcome it gives the job back.
 	End(ctx context.Context, t Ticket, r Ran) error
 }
 
@@ -261,7 +261,7 @@ func (a *Agent) End(ctx context.Context, t Ticket, r Ran) error {
 		}
 	case capsule.Failed:
 	case "":
-		e = Event{Kind: Lost, Attempt: t.Attempt}
+		e = Event{Kind: Returned, Attempt: t.Attempt}
 		if err := a.files.check(h.ref); err != nil { // it may be that content is damaged
 			return err
 		}

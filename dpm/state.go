@@ -18,7 +18,7 @@ const (
 	Ended   State = "ended"   // in whatever way: the result says
 )
 
-// MostAttempts is how often a job is given to a worker.
+// MostAttempts is how often a job is given to a worker that doesn't give it back.
 const MostAttempts = 3
 
 // Job is what a DPM knows of one job of one world. It is stored sealed, as it is.
@@ -35,6 +35,7 @@ type Job struct {
 
 	State   State  `json:"state"`
 	Attempt int    `json:"attempt,omitempty"` // leases given
+	Back    int    `json:"back,omitempty"`    // of these, given back by workers that live
 	Worker  string `json:"worker,omitempty"`  // who has the last
 	// Of the last attempt: when it began, and the bag that gives the world its key.
 	Began time.Time `json:"began,omitzero"`
@@ -63,7 +64,7 @@ func (j *Job) erased() bool { return j.Erasure != carnet.ErasureID{} }
 type Event struct {
 	Kind    EventKind
 	At      time.Time
-	Attempt int // of Lost and Finished: whose
+	Attempt int // of Lost, Returned and Finished: whose
 
 	Worker string // of Given
 	Bag    []byte
@@ -87,6 +88,7 @@ const (
 	Lacking                   // some of it is found not to be
 	Given                     // a worker gets it
 	Lost                      // the worker's lease has ended
+	Returned                  // the worker gives it back: it can't go on for now
 	Finished                  // the worker says how it ended
 	Late                      // its time is over
 	Withdraw                  // the world wants it no more
@@ -123,11 +125,14 @@ func Next(j Job, e Event) (Job, error) {
 		}
 		j.State, j.Attempt, j.Worker, j.Began, j.Bag, j.Path = Leased, j.Attempt+1, e.Worker, e.At, e.Bag, e.Path
 		return j, nil
-	case Lost:
+	case Lost, Returned:
 		if !current {
 			return j, nil
 		}
-		if j.Attempt < MostAttempts {
+		if e.Kind == Returned {
+			j.Back++
+		}
+		if j.Attempt-j.Back < MostAttempts {
 			j.State, j.Bag, j.Path = Ready, nil, ""
 			return j, nil
 		}

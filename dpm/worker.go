@@ -78,6 +78,10 @@ func (w *Worker) run(ctx context.Context, job *Assignment) {
 			return // the lease is lost: nobody waits for a word
 		}
 		ran = Ran{}
+		select { // what can't be had or stored may be in a while
+		case <-time.After(giveBackAfter):
+		case <-ctx.Done():
+		}
 	}
 	ending, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer stop()
@@ -85,6 +89,9 @@ func (w *Worker) run(ctx context.Context, job *Assignment) {
 		w.Log.Warn("the end of an attempt isn't taken", "worker", w.Name, "job", job.Job, "err", err)
 	}
 }
+
+// giveBackAfter is how long a worker keeps a job that it can't go on with.
+const giveBackAfter = time.Second
 
 // startTime is how long fetching content and compiling may take beside the run.
 const startTime = 2 * time.Minute

@@ -83,6 +83,7 @@ type office struct {
 	stop    func()
 	workers int // from its next start on
 	disk    brittle
+	unkept  atomic.Int64 // so many of the next parts can't be stored
 
 	outs   sync.Map // of carnet.JobID: the dpm.Key of the output
 	forged sync.Map // of carnet.JobID: a sealed part that it says was the output
@@ -187,6 +188,13 @@ func (b board) Lease(ctx context.Context, worker string) (*dpm.Assignment, error
 		b.o.outs.Store(got.Job, got.Out)
 	}
 	return got, err
+}
+
+func (b board) PutPart(ctx context.Context, t dpm.Ticket, n int, sealed []byte) error {
+	if b.o.unkept.Load() > 0 && b.o.unkept.Add(-1) >= 0 {
+		return carnet.Errorf(carnet.NoSpace, "the disk is full")
+	}
+	return b.Agent.PutPart(ctx, t, n, sealed)
 }
 
 // withWorkers has it run workers, from a new start on.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/capsule"
 	"carnet/dpm"
 )
 
@@ -37,6 +38,18 @@ func TestReceptionKeysEndThoughTheDiskWasFull(t *testing.T) {
 		must(t, err)
 		return len(ids) == 1
 	})
+}
+
+// An attempt that a worker gives back since it can't go on isn't one that ended its worker.
+func TestWhatAWorkerGivesBackIsNotCounted(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	forge.unkept.Store(dpm.MostAttempts + 1)
+	j := arena.done(arena.order(arena.spec("forge", "script", "parts")).ID, "one\ntwo\nthree\n")
+	if r, err := capsule.OpenResult(j.Stand.Result, public(forge.key)); err != nil || r.Attempt != dpm.MostAttempts+2 {
+		t.Errorf("it is attempt %d, %v", r.Attempt, err)
+	}
 }
 
 // A lease that is renewed while another one is ended goes on.
