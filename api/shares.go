@@ -25,6 +25,7 @@ type shares interface {
 	Waits(carnet.ShareID) bool
 	Aside(carnet.ShareID) string
 	Reach(other carnet.PartyID, gives bool) (reachable bool, through *crossing.Storage)
+	Gives(*crossing.Given) (names []string, known bool)
 	Links() []crossing.Link
 	StopGiving(ctx context.Context, id carnet.ShareID, by, why string) error
 	StopTaking(ctx context.Context, id carnet.ShareID, by, why string) error
@@ -113,7 +114,7 @@ type CrossShare struct {
 	Theirs    carnet.AvatarID   `json:"theirs"`
 	Purpose   string            `json:"purpose"`
 	View      *policy.View      `json:"view,omitempty" doc:"In force; absent while there is no answer."`
-	Withdrawn []string          `json:"withdrawn,omitempty" doc:"What of the view doesn't come any more, since the avatar that it is of isn't given it: as far as that is known here."`
+	Withdrawn []string          `json:"withdrawn,omitempty" doc:"What of the view doesn't come now, since the avatar that it is of isn't given it or the taker may not have it: as far as that is known here."`
 	Onward    bool              `json:"onward" doc:"Whether who takes it may pass it on."`
 	Grant     string            `json:"grant,omitempty" doc:"The grant by which this world gives it."`
 	Mandate   string            `json:"mandate,omitempty" doc:"The owner's mandate by which this world gives it: its withdrawal ends the share."`
@@ -140,7 +141,7 @@ func (s *server) reach(c *CrossShare) {
 	}
 }
 
-// withdraw says what of the view of a share in force isn't given any more; known is
+// withdraw says what of the view of a share in force isn't given now; known is
 // false where nobody has said what is.
 func (c *CrossShare) withdraw(gives []string, known bool) {
 	if c.Ended != nil || c.View == nil || !known {
@@ -191,7 +192,7 @@ func (s *server) given(g crossing.Given) CrossShare {
 	if g.End != nil {
 		c.State = crossing.Ended
 	}
-	c.withdraw(s.world.Gives(g.Avatar, g.View))
+	c.withdraw(s.shares.Gives(&g))
 	s.reach(&c)
 	return c
 }

@@ -94,6 +94,22 @@ func (s *Source) tellAllGive(ctx context.Context) error {
 	return s.callGives(ctx, call, told)
 }
 
+// Gives names what of a share's view its avatar is given now and its taker may have, as
+// far as that can be told: what hasn't come yet is judged when it does. False: it isn't
+// known.
+func (a *Agent) Gives(g *Given) (names []string, known bool) {
+	names, known = a.World.Gives(g.Avatar, g.View)
+	has, err := a.World.Properties(g.Avatar)
+	of := shown{share: g}
+	if err == nil {
+		err = of.see(a.Judge, slices.DeleteFunc(has, func(p policy.Property) bool { return !slices.Contains(names, p.Name) })...)
+	}
+	if !known || err != nil {
+		return nil, false
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return of.sight.Knows(name) && !of.sight.Shows(name) }), true
+}
+
 // shows leaves those of some names of which the taker sees measurements: as its streams
 // have shown so far; of what hasn't come since the share began, or this connection, as
 // the avatar's state has it.

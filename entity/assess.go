@@ -129,7 +129,7 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 }
 
 // reader is who would receive what terms give, and with which clearance: at most
-// the terms' ceiling and the receiver's own.
+// the terms' ceiling and the receiver's own, of another world as its peering has it.
 func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 	name := t.To.String()
 	most := carnet.Clearance{Sensitivity: carnet.AllSensitive, Purposes: carnet.NewSet(t.Purpose)}
@@ -161,6 +161,10 @@ func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 		}
 	case t.Ceiling == nil:
 		return policy.Reader{}, "", carnet.Errorf(carnet.Malformed, "a grant to another world says the most that may flow").WithFix("add a ceiling")
+	case a.cfg.Receives != nil:
+		if most, known := a.cfg.Receives(t.To.Platform); known {
+			bounds = append(bounds, Clearance{Sensitivity: most.Sensitivity})
+		}
 	}
 	if t.Ceiling != nil {
 		bounds = append(bounds, *t.Ceiling)

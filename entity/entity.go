@@ -74,6 +74,10 @@ type Config struct {
 	// empty: there is none.
 	World func(carnet.PartyID) string
 
+	// Receives is the most that another world may be given, by what this one calls it; false:
+	// there is no such peer. Nil: it isn't known of any.
+	Receives func(carnet.PartyID) (most carnet.Clearance, known bool)
+
 	GrantsOfGiver int // in force, given by one; default 10,000
 
 	Now func() time.Time // default time.Now

@@ -658,3 +658,31 @@ func TestGrantsThatEndedUseNoPlaces(t *testing.T) {
 		t.Errorf("the old one is still there: %v", err)
 	}
 }
+
+// What another world may not be given by its peering, no grant to it shows, and the
+// assessment says so.
+func TestAGrantAbroadIsHeldAgainstThePeering(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	terms := offer(t, Principal{}, `{"properties":{"heart_rate":{}}}`)
+	terms.To = To{Platform: "citadel", DID: worldKey("somebody")}
+	terms.Ceiling = &Clearance{Sensitivity: carnet.AllSensitive}
+	for _, c := range []struct {
+		most  carnet.Sensitivity
+		known bool
+		shown int
+		kind  string
+	}{{carnet.AllSensitive, true, 1, Matches}, {carnet.Public, true, 0, Labelled}, {carnet.Public, false, 1, Matches}} {
+		a.cfg.Receives = func(world carnet.PartyID) (carnet.Clearance, bool) {
+			return carnet.Clearance{Sensitivity: c.most}, c.known && world == "citadel"
+		}
+		is, err := a.Assess(t.Context(), terms)
+		if err != nil || is.Shown != c.shown || !slices.ContainsFunc(is.Lines, func(l Line) bool { return l.Property == "heart_rate" && l.Kind == c.kind }) {
+			t.Errorf("to who may have what is %s (known: %t): %+v, %v", c.most, c.known, is, err)
+		}
+		l, err := a.Lens(give(t, a, terms).ID, nil)
+		if err != nil || l.Shows("heart_rate") != (c.shown == 1) {
+			t.Errorf("to who may have what is %s (known: %t) a grant shows it: %t, %v", c.most, c.known, l.Shows("heart_rate"), err)
+		}
+	}
+}

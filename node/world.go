@@ -99,13 +99,22 @@ func (n *Node) openEntities(ctx context.Context, store avatar.Store, agent *avat
 	}
 	n.api.Entities, err = entity.New(ctx, entity.Config{
 		Party: n.config.Party, Store: store, Keys: n.table, Avatars: agent, Judge: judge, Revocations: n.revocations,
-		State: agent.Statement, Recorded: n.depot.wake, World: n.didOf, Log: n.log, GrantsOfGiver: n.config.Limits.GrantsOfGiver,
+		State: agent.Statement, Recorded: n.depot.wake, World: n.didOf, Receives: n.receives, Log: n.log, GrantsOfGiver: n.config.Limits.GrantsOfGiver,
 	})
 	if err != nil {
 		return err
 	}
 	n.work = append(n.work, n.api.Entities.Run)
 	return nil
+}
+
+// receives is the most that a peer, a world, may be given.
+func (n *Node) receives(world carnet.PartyID) (most carnet.Clearance, known bool) {
+	p, err := n.peers.Named(world)
+	if err != nil || p.State != peering.Active && p.State != peering.Suspended {
+		return most, false
+	}
+	return p.Clearance(), true
 }
 
 // listenLink takes the links of the world's senders.

@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"carnet"
 
@@ -88,9 +89,16 @@ type exitCode struct {
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
 
+// toldTwice is how long after a signal another is the same one: timeout(1) sends it to the
+// program, and then to its group.
+const toldTwice = time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends at once
+	context.AfterFunc(ctx, func() {
+		time.Sleep(toldTwice)
+		stop() // a second signal ends at once
+	})
 	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

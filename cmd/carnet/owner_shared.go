@@ -131,7 +131,7 @@ func shownShare(s streams, o sharedOn) {
 		for _, name := range slices.Sorted(maps.Keys(o.View.Properties)) {
 			how := o.exactly(o.View.Properties[name])
 			if slices.Contains(o.Withdrawn, name) {
-				how = fmt.Sprintf("nothing any more, since %s isn't given it (else %s)", o.Party, how)
+				how = fmt.Sprintf("nothing now, since %s isn't given it or %s may not have it (else %s)", o.Party, o.World, how)
 			}
 			fmt.Fprintf(s.out, "    %s: %s\n", plain(name), how)
 		}

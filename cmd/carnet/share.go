@@ -197,7 +197,7 @@ func writeShare(s streams, c api.CrossShare) error {
 		return nil
 	}
 	if len(c.Withdrawn) > 0 {
-		fmt.Fprintf(s.out, "No longer given, since its avatar doesn't get it any more: %s.\n", plain(strings.Join(c.Withdrawn, ", ")))
+		fmt.Fprintf(s.out, "Not given now, since the avatar that it is of doesn't get it or it is above what its taker may have: %s.\n", plain(strings.Join(c.Withdrawn, ", ")))
 	}
 	if c.Ended != nil {
 		fmt.Fprintln(s.out, "It went as far as this view:")

@@ -112,3 +112,18 @@ func TestWhatAShareGivesNoMore(t *testing.T) {
 	}
 	is("after its end", "heart_rate", "steps", "stress")
 }
+
+// Of what its taker may not have, the giver doesn't say that it gives it.
+func TestAShareGivesNothingAboveItsTakersClearance(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}, "steps": {}, "stress": {}}}`)
+	s := p.hub.streams[0]
+	p.ask().(*asker).most.Sensitivity = carnet.Personal
+	p.take()
+	p.hub.gives(p.arena, s, "heart_rate", "steps", "stress")
+	p.hub.send(s.seal(health, beat(0, 60)), s.seal(public0, steps(0, 10)))
+	given := p.arena.shares.Given()
+	p.eventually("heart rates aren't given", func() bool {
+		names, known := p.arena.shares.Gives(&given[0])
+		return known && slices.Equal(names, []string{"steps", "stress"}) // stress hasn't come
+	})
+}

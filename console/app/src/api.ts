@@ -407,7 +407,7 @@ export interface Share {
   theirs: string; // the one there
   begun: string;
   view?: View;
-  withdrawn?: string[]; // of the view, what doesn't come any more
+  withdrawn?: string[]; // of the view, what doesn't come now
   until?: string;
   onward?: boolean;
   mandate?: string; // by which it is given

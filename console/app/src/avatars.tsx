@@ -212,7 +212,7 @@ function Shares({ of }: { of: Share[] | undefined }) {
             `${s.direction === "giving" ? "gives to" : "takes from"} ${s.world}`,
             <>
               {s.view ? Object.keys(s.view.properties).filter((n) => !s.withdrawn?.includes(n)).map(words).join(", ") || "nothing now" : s.ended ? "nothing" : "not known yet"}
-              {(s.withdrawn ?? []).length > 0 && <span class="soft"> no longer {s.withdrawn!.map(words).join(", ")}: {s.direction === "giving" ? "it isn’t given that" : `${s.world} isn’t given that`}</span>}
+              {(s.withdrawn ?? []).length > 0 && <span class="soft"> not now {s.withdrawn!.map(words).join(", ")}: {s.direction === "giving" ? `it isn’t given that, or ${s.world} may not have it` : `${s.world} isn’t given that, or it may not come here`}</span>}
               {s.onward && <span class="soft"> may be passed on</span>}
             </>,
             s.purpose,
