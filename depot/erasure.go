@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -69,6 +70,9 @@ func (s *server) erase(w http.ResponseWriter, r *http.Request, who carnet.PartyI
 	d.DisallowUnknownFields()
 	if err := d.Decode(&q); err != nil {
 		return carnet.Errorf(carnet.Malformed, "what is to be erased can't be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return carnet.Errorf(carnet.Malformed, "what is to be erased goes on after its object")
 	}
 	if q.Erasure == (carnet.ErasureID{}) || q.Objects == nil {
 		return carnet.Errorf(carnet.Malformed, "no erasure or no list of objects is named")

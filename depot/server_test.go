@@ -3,6 +3,7 @@ package depot
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io"
@@ -275,5 +276,21 @@ func TestSubmitEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	if _, err := client("hub").Submit(ctx, []ledger.Entry{{1}}); carnet.CodeOf(err) != carnet.Unavailable {
 		t.Errorf("%v, want %s", err, carnet.Unavailable)
+	}
+}
+
+// What follows a request to erase is refused, not passed over.
+func TestNothingFollowsARequestToErase(t *testing.T) {
+	a, client := serve(t, bodies.Disk{})
+	a.cfg.Key = ed25519.NewKeyFromSeed(make([]byte, 32))
+	for more, want := range map[string]carnet.Code{"": "", "{}": carnet.Malformed, "x": carnet.Malformed} {
+		question, err := json.Marshal(Erasing{Erasure: carnet.ErasureID{4}, Objects: []carnet.Fingerprint{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client("arena").do(t.Context(), http.MethodPost, "deletions", typeJSON, "", append(question, more...), maxShort)
+		if carnet.CodeOf(err) != want {
+			t.Errorf("with %q behind it: %v", more, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -132,6 +133,9 @@ func (c *Client) json(ctx context.Context, method, path string, in, out any, wit
 	d.DisallowUnknownFields()
 	if err := d.Decode(out); err != nil {
 		return carnet.Errorf(carnet.Malformed, "the DPM's answer can't be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return carnet.Errorf(carnet.Malformed, "the DPM's answer goes on after its object")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -361,6 +362,9 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 			return carnet.Errorf(carnet.TooLarge, "the request has more than %d bytes", limit)
 		}
 		return carnet.Errorf(carnet.Malformed, "the request can't be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return carnet.Errorf(carnet.Malformed, "the request goes on after its object")
 	}
 	return nil
 }

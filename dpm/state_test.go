@@ -2,6 +2,8 @@ package dpm
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,5 +46,15 @@ func TestADPMThatIsAwayIsToldInWords(t *testing.T) {
 	c := &Client{Base: "http://127.0.0.1:1", HTTP: http.DefaultClient} // where nothing listens
 	if _, err := c.Offer(t.Context()); carnet.CodeOf(err) != carnet.Unavailable || err.Error() != "the DPM can't be reached: nothing listens there (connection refused)" {
 		t.Errorf("it says %v", err)
+	}
+}
+
+// What follows a request's object is refused, not passed over.
+func TestNothingFollowsABody(t *testing.T) {
+	for body, want := range map[string]carnet.Code{`{}`: "", "{}\n": "", `{}{}`: carnet.Malformed, `{} x`: carnet.Malformed} {
+		err := readJSON(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(body)), 100, new(struct{}))
+		if carnet.CodeOf(err) != want {
+			t.Errorf("%q: %v", body, err)
+		}
 	}
 }

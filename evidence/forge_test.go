@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -339,4 +340,18 @@ func TestPipes(t *testing.T) {
 	}
 	want(t, verify(t, dir, nil), False, FileBatches, "not a regular file")
 	want(t, verify(t, filepath.Join(dir, FileKeys), nil), False, "not a bundle's directory")
+}
+
+// What follows a manifest's object is signed with it, and refused.
+func TestAManifestEndsWithItsObject(t *testing.T) {
+	s := newStage(t)
+	for _, more := range []string{"", "{}", "x"} {
+		b, err := signEnvelope(manifestType, s.world, []byte(`{"version":1}`+more), maxManifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = parseManifest(b); strings.Contains(fmt.Sprint(err), "goes on after") != (more != "") {
+			t.Errorf("with %q behind it: %v", more, err)
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/json"
+	"errors"
+	"io"
 	"slices"
 	"time"
 
@@ -79,6 +81,9 @@ func parseManifest(b []byte) (*signedManifest, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s.manifest); err != nil {
 		return nil, carnet.Errorf(carnet.Malformed, "the manifest can't be read")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, carnet.Errorf(carnet.Malformed, "the manifest goes on after its object")
 	}
 	return s, s.check()
 }

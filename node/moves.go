@@ -343,6 +343,9 @@ func strictBody(r *http.Request, into any, most int64) error {
 	if err := d.Decode(into); err != nil {
 		return carnet.Errorf(carnet.Malformed, "what is said can't be read: %v", err)
 	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return carnet.Errorf(carnet.Malformed, "what is said goes on after its object")
+	}
 	return nil
 }
 

@@ -64,6 +64,8 @@ func TestATargetAsksForOneStretchOrSeveral(t *testing.T) {
 		"unknown in a list": {body: `[{"place": 3}]`, refused: true},
 		"a list of numbers": {body: `[3]`, refused: true},
 		"a number":          {body: "3", refused: true},
+		"one and more":      {body: string(one) + "{}", refused: true},
+		"one and rubbish":   {body: string(one) + " x", refused: true},
 	} {
 		var asked stretchesAsked
 		err := strictBody(httptest.NewRequest("POST", "/", strings.NewReader(c.body)), &asked, maxMoveBody)

@@ -1,10 +1,8 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"time"
 
@@ -90,15 +88,9 @@ func (n *Node) giveShare(w http.ResponseWriter, r *http.Request, c r5.Call) {
 }
 
 func (n *Node) give(r *http.Request, c r5.Call) (crossing.Answer, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxQuestion+1))
-	if err != nil || len(body) > maxQuestion {
-		return crossing.Answer{}, carnet.Errorf(carnet.TooLarge, "the question can't be read, or has more than %d bytes", maxQuestion)
-	}
 	var q crossing.Question
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return crossing.Answer{}, carnet.Errorf(carnet.Malformed, "the question can't be read: %v", err)
+	if err := strictBody(r, &q, maxQuestion); err != nil {
+		return crossing.Answer{}, err
 	}
 	if q.ID.String() != r.PathValue("share") || q.Avatar != c.Avatar || q.Purpose != c.Purpose {
 		return crossing.Answer{}, carnet.Errorf(carnet.Malformed, "the question isn't the one that its path and token name")

@@ -170,6 +170,9 @@ func readGrants(data []byte) (all []Granted, err error) {
 	if err := d.Decode(&all); err != nil {
 		return nil, damaged(FileGrants, "can't be read: %v", err)
 	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, damaged(FileGrants, "goes on after its list")
+	}
 	return all, nil
 }
 

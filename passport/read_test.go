@@ -51,3 +51,15 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// What follows the list of grants is refused, not passed over.
+func TestGrantsEndWithTheirList(t *testing.T) {
+	if _, err := readGrants([]byte("[]\n")); err != nil {
+		t.Error(err)
+	}
+	for _, more := range []string{"[]", "{}", "x"} {
+		if _, err := readGrants([]byte("[]\n" + more)); carnet.CodeOf(err) != carnet.Tampered {
+			t.Errorf("with %q behind it: %v", more, err)
+		}
+	}
+}
