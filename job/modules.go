@@ -3,7 +3,6 @@ package job
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -447,10 +446,13 @@ func (a *Agent) hearRevokedFrom(ctx context.Context, at carnet.PartyID) error {
 	if err != nil {
 		return err
 	}
+	if most := 2 * len(records); len(words) > most { // of each its publisher's, and this world's
+		return carnet.Errorf(carnet.TooLarge, "%s tells of %d revocations, and of %d modules there can be %d", at, len(words), len(records), most)
+	}
 	var failed error
 	for _, word := range words {
-		if err := a.hear(ctx, at, word, known); err != nil { // the others count all the same
-			failed = errors.Join(failed, err)
+		if err := a.hear(ctx, at, word, known); err != nil && failed == nil { // the others count all the same
+			failed = err
 		}
 	}
 	return failed

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -50,7 +51,8 @@ type customer struct {
 	agent *job.Agent
 	stop  func()
 
-	signed, publishers []string // from its next start on
+	signed, publishers []string     // from its next start on
+	log                *slog.Logger // from its next start on; nil: quiet
 
 	unread, keyless atomic.Int32                  // how often inputs, or keys, can't be had, in a run
 	bounds          atomic.Pointer[policy.Bounds] // of its avatar; nil: there are none
@@ -129,8 +131,11 @@ func (w *customer) start() {
 	var err error
 	w.table, err = keys.Open(ctx, keys.Config{KEK: w.kek, Store: w.rows})
 	must(w.t, err)
+	if w.log == nil {
+		w.log = quiet()
+	}
 	w.agent, err = job.New(ctx, job.Config{
-		Party: w.name, Key: w.key, Purpose: "fitness", World: w, Keys: w.table, Depot: w, DepotDID: func() string { return identity.DID(public(vaultKey)) }, Engines: []engine.Engine{sql.Engine{}, script{}}, Now: w.clock.now, Log: quiet(),
+		Party: w.name, Key: w.key, Purpose: "fitness", World: w, Keys: w.table, Depot: w, DepotDID: func() string { return identity.DID(public(vaultKey)) }, Engines: []engine.Engine{sql.Engine{}, script{}}, Now: w.clock.now, Log: w.log,
 		Peer: func(name carnet.PartyID) (job.Peer, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

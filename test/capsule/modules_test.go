@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -484,6 +487,59 @@ func TestWorldsHearOfRevocations(t *testing.T) {
 	}
 	if words, err := forge.client("arena").Revoked(ctx, nil); err != nil || len(words) > 0 {
 		t.Errorf("who asks about nothing is told %v, %v", words, err)
+	}
+}
+
+// tattler is a DPM that tells of more revocations than it knows.
+type tattler struct {
+	job.DPM
+	before []string
+	asked  atomic.Int32
+}
+
+func (d *tattler) Revoked(ctx context.Context, records []string) ([]string, error) {
+	words, err := d.DPM.Revoked(ctx, records)
+	d.asked.Add(1)
+	return append(slices.Clone(d.before), words...), err
+}
+
+// lines is a log.
+type lines struct {
+	mu  sync.Mutex
+	all []byte // guarded by mu
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, p...)
+	return len(p), nil
+}
+
+// What a DPM tells of revocations that are none keeps those that are from nobody, and is
+// said once; one that tells of more than there can be isn't listened to.
+func TestADPMThatTellsOfRevocationsThatAreNone(t *testing.T) {
+	c := &clock{}
+	for _, nothings := range []int{1, 300} {
+		forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
+		d, log := &tattler{before: slices.Repeat([]string{"", "a.b.c"}, nothings)[:nothings]}, &lines{}
+		arena.ordersFrom(forge, func(to job.DPM) job.DPM { d.DPM = to; return d })
+		m := arena.add("counts", "count")
+		must(t, forge.client("arena").Revoke(t.Context(), arena.word(m, "it counts what isn't ours")))
+		arena.log = slog.New(slog.NewTextHandler(log, nil))
+		arena.stop()
+		arena.start()
+		if nothings == 1 {
+			eventually(t, "what is one counts", func() bool { m, err := arena.agent.Module(m.ID()); return err == nil && m.Revoked != nil })
+			continue
+		}
+		eventually(t, "it is asked", func() bool { return d.asked.Load() > 0 })
+		eventually(t, "it is said", func() bool { log.mu.Lock(); defer log.mu.Unlock(); return len(log.all) > 0 })
+		log.mu.Lock()
+		if n := len(log.all); n > 1000 || !strings.Contains(string(log.all), "forge tells of 301 revocations, and of 1 modules there can be 2") {
+			t.Errorf("of %d words that are none %d bytes are logged: %.500s", nothings, n, log.all)
+		}
+		log.mu.Unlock()
 	}
 }
 
