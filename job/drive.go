@@ -191,6 +191,8 @@ func (a *Agent) follow(ctx context.Context, h *held, j *Job, p *Peer) error {
 			return err
 		}
 		seen = s.Serial
+		slices.SortFunc(s.Lacks, func(a, b carnet.Fingerprint) int { return slices.Compare(a[:], b[:]) })
+		s.Lacks = slices.Compact(s.Lacks) // nothing is given twice for one answer
 		a.heard(h, Progress{State: string(s.State), Attempt: s.Attempt, Permille: s.Progress.Permille, Measurements: s.Progress.Measurements, Parts: s.Parts})
 		if s.Result != "" {
 			return a.take(ctx, h, j, p, &s)

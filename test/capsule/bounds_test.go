@@ -96,6 +96,17 @@ func TestABusyDPMIsAskedWithPauses(t *testing.T) {
 			t.Errorf("it is given the same %d times in half a second", given)
 		}
 	})
+	t.Run("by what it lacks many times in one answer", func(t *testing.T) {
+		forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
+		program := carnet.FingerprintOf([]byte("count"))
+		b := &busy{status: func(s dpm.Status) dpm.Status { s.Lacks = slices.Repeat([]carnet.Fingerprint{program}, 1000); return s }}
+		arena.ordersFrom(forge, func(d job.DPM) job.DPM { b.DPM = d; return b })
+		arena.order(arena.spec("forge", "script", "count"))
+		eventually(t, "it is given something", func() bool { return b.given.Load() > 0 })
+		if _, given := b.in(500 * time.Millisecond); given > 2 {
+			t.Errorf("it is given the same %d times in half a second", given)
+		}
+	})
 	t.Run("by saying of what is withdrawn that it is done", func(t *testing.T) {
 		forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
 		b := &busy{withdraw: func(_ context.Context, id carnet.JobID) (string, error) {
