@@ -106,22 +106,19 @@ func (a *Agent) Recheck() {
 	}
 }
 
-// hold ends what a job's avatars' policies don't let go on.
-func (a *Agent) hold(ctx context.Context, id carnet.JobID) error {
-	h, err := a.find(id)
-	if err != nil {
-		return err
-	}
+// hold withdraws a job that may not go on: an avatar of it is gone, or its policy forbids it.
+func (a *Agent) hold(ctx context.Context, h *held) error {
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
-	if j.Stand.State != Ended && j.Stand.State != Withdrawing {
-		if err := a.still(&j); err != nil {
-			return a.withdraw(ctx, h, carnet.Shorten(err.Error(), capsule.MaxReason))
-		}
+	if j.Stand.State == Ended || j.Stand.State == Withdrawing {
+		return nil
 	}
-	if j.Output != nil && a.depotDID() != "" && !a.mayStore(&j) {
-		return a.unstore(ctx, h)
+	if a.gone(&j) {
+		return a.withdraw(ctx, h, "its avatar isn't here any more")
+	}
+	if err := a.still(&j); err != nil {
+		return a.withdraw(ctx, h, carnet.Shorten(err.Error(), capsule.MaxReason))
 	}
 	return nil
 }

@@ -249,6 +249,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	if a.cfg.World != nil {
 		work.Go(func() error { return a.watch(ctx) })
+		work.Go(func() error { return a.tidy(ctx) })
 		work.Go(func() error { return a.remind(ctx) })
 		work.Go(func() error { return a.tellRevoked(ctx) })
 		work.Go(func() error { return a.hearRevoked(ctx) })
@@ -265,10 +266,9 @@ func (a *Agent) over(j *Job) bool {
 	return j.erased() || j.Stand.State == Ended && j.Stand.Told && (j.Output == nil || j.Stored != carnet.Fingerprint{} || !a.mayStore(j)) && !unrecorded(j) && !uncompared(j)
 }
 
-// watch withdraws the jobs of avatars that are gone, or whose policies forbid them, and
-// destroys what came out of the former.
+// watch withdraws the jobs of avatars that are gone, or whose policies forbid them.
 func (a *Agent) watch(ctx context.Context) error {
-	tick := time.NewTicker(2 * time.Second)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -277,45 +277,69 @@ func (a *Agent) watch(ctx context.Context) error {
 		case <-tick.C:
 		case <-a.recheck:
 		}
-		for _, info := range a.Jobs() {
-			if info.erased() { // an erasure sees to it
-				continue
-			}
-			if err := a.hold(ctx, info.ID); err != nil && ctx.Err() == nil {
-				a.cfg.Log.Warn("what an avatar's policy forbids could not be ended; it is tried again", "job", info.ID, "err", err)
-			}
-			for _, id := range info.Avatars {
-				if _, err := a.cfg.World.Avatar(id); carnet.CodeOf(err) != carnet.NotFound {
-					continue
-				}
-				if err := a.bury(ctx, info.ID); err != nil && ctx.Err() == nil {
-					a.cfg.Log.Warn("a job about an avatar that is gone could not be ended; it is tried again", "job", info.ID, "err", err)
-				}
-				break
-			}
+		a.each(ctx, "what may not go on could not be ended; it is tried again", a.hold)
+	}
+}
+
+// tidy destroys what came out of jobs of avatars that are gone, and has depots delete what
+// they may not keep. A depot that hangs holds it up, and doesn't hold up watch.
+func (a *Agent) tidy(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		a.each(ctx, "what came out of a job could not be destroyed; it is tried again", a.bury)
+	}
+}
+
+// lookEvery is how often jobs are looked at.
+const lookEvery = 2 * time.Second
+
+// each does something for each job that isn't erased: an erasure sees to those.
+func (a *Agent) each(ctx context.Context, failed string, do func(context.Context, *held) error) {
+	a.mu.Lock()
+	all := slices.Collect(maps.Values(a.jobs))
+	a.mu.Unlock()
+	for _, h := range all {
+		a.mu.Lock()
+		id, erased := h.job.ID, h.job.erased()
+		a.mu.Unlock()
+		if erased {
+			continue
+		}
+		if err := do(ctx, h); err != nil && ctx.Err() == nil {
+			a.cfg.Log.Warn(failed, "job", id, "err", err)
 		}
 	}
 }
 
-// bury ends a job about an avatar that isn't here any more, and destroys its output.
-func (a *Agent) bury(ctx context.Context, id carnet.JobID) error {
-	h, err := a.find(id)
-	if err != nil {
-		return err
-	}
+// gone reports whether an avatar of a job isn't here any more.
+func (a *Agent) gone(j *Job) bool {
+	return slices.ContainsFunc(j.Avatars, func(id carnet.AvatarID) bool {
+		_, err := a.cfg.World.Avatar(id)
+		return carnet.CodeOf(err) == carnet.NotFound
+	})
+}
+
+// bury destroys a job's output if an avatar of it is gone, and has it leave a depot that may
+// not keep it.
+func (a *Agent) bury(ctx context.Context, h *held) error {
 	a.mu.Lock()
 	j := h.job
 	a.mu.Unlock()
-	switch j.Stand.State {
-	case Withdrawing:
-		return nil // the DPM is being told
-	case Ordered, Accepted:
-		return a.withdraw(ctx, h, "its avatar isn't here any more")
-	}
-	if j.Output == nil {
+	switch {
+	case j.Output == nil:
 		return nil
+	case a.gone(&j):
+		return a.destroy(ctx, h)
+	case a.depotDID() != "" && !a.mayStore(&j):
+		return a.unstore(ctx, h)
 	}
-	return a.destroy(ctx, h)
+	return nil
 }
 
 // find returns a job; carnet.NotFound without one.

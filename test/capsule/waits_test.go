@@ -181,6 +181,28 @@ func TestADepotThatHangs(t *testing.T) {
 	arena.is(j.ID, "that its output is destroyed", func(i job.Info) bool { return i.Output == nil })
 }
 
+// A depot that hangs over what it may not keep doesn't keep a job going that the policy
+// forbids.
+func TestAPolicyEndsJobsWhileADepotHangs(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge").withWorkers(1), newCustomer(t, c, "arena", 2)
+	arena.ordersFrom(forge, nil)
+	old := arena.done(arena.order(arena.spec("", "script", "count")).ID, arena.counts())
+	arena.is(old.ID, "a copy at the depot", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+	runs := arena.order(arena.spec("forge", "script", "hang"))
+	arena.is(runs.ID, "that it runs", func(i job.Info) bool { return i.Progress.Parts == 1 })
+	came, free := arena.holds(&arena.delete)
+	defer free()
+	arena.bound(1, `{"store":{"depots":[]}}`)
+	<-came
+	arena.bound(2, `{"store":{"depots":[]},"use":{"dpms":[]}}`)
+	if i := arena.ended(runs.ID); i.Stand.Outcome != capsule.Withdrawn || !strings.Contains(i.Stand.Why, "use.dpms") {
+		t.Errorf("the job is %s: %s", i.Stand.Outcome, i.Stand.Why)
+	}
+	free()
+	arena.is(old.ID, "that its copy has left", func(i job.Info) bool { return i.Stored == carnet.Fingerprint{} })
+}
+
 // Two first jobs of one program that are ordered at once are both ordered.
 func TestTwoFirstOrdersOfAProgram(t *testing.T) {
 	c := &clock{}
