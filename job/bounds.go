@@ -186,12 +186,7 @@ func (a *Agent) restore(ctx context.Context, j *Job, object []byte) error {
 		if err == nil && bytes.Equal(d.Body, part) {
 			continue
 		}
-		if err == nil {
-			if err := a.records.Keep(ctx, nil, nil, carnet.Document{Kind: kindPart, ID: d.ID, Version: d.Version + 1}); err != nil {
-				return err
-			}
-		}
-		if err := a.records.Keep(ctx, nil, nil, carnet.Document{Kind: kindPart, ID: partID(j.ID, n), Version: 1, Body: part}); err != nil {
+		if err := a.records.Keep(ctx, nil, nil, carnet.Document{Kind: kindPart, ID: partID(j.ID, n), Version: d.Version + 1, Body: part}); err != nil {
 			return err
 		}
 	}

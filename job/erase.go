@@ -93,9 +93,11 @@ func (a *Agent) eraseOne(ctx context.Context, h *held, e Erased) error {
 		if plain, err = a.cfg.World.Dooming(ctx, objects, e.By); err != nil {
 			return err
 		}
-		for n := range j.Output.Parts {
-			plain = append(plain, carnet.Document{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
+		parts, err := a.noOutput(ctx, &j)
+		if err != nil {
+			return err
 		}
+		plain = append(plain, parts...)
 	}
 	only := a.only(&j, &e)
 	err := a.change(ctx, h, Event{Kind: Erase, Why: fmt.Sprintf("something that it was over is erased, by the erasure %s", e.By)}, func(j *Job) {

@@ -327,6 +327,21 @@ func (a *Agent) sealed(ctx context.Context, j *Job) (object []byte, err error) {
 	return a.cfg.Depot.GetObject(ctx, j.Stored)
 }
 
+// noOutput deletes the parts of a job's output, those that are here: some may be lost, and
+// others have been put back.
+func (a *Agent) noOutput(ctx context.Context, j *Job) (all []carnet.Document, err error) {
+	for n := range j.Output.Parts {
+		d, err := a.records.Plain(ctx, kindPart, partID(j.ID, n))
+		switch {
+		case err == nil:
+			all = append(all, carnet.Document{Kind: kindPart, ID: d.ID, Version: d.Version + 1})
+		case carnet.CodeOf(err) != carnet.NotFound:
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // destroy destroys a job's output: its key, what is here of it, and what is at the
 // depot.
 func (a *Agent) destroy(ctx context.Context, h *held) error {
@@ -352,14 +367,13 @@ func (a *Agent) destroy(ctx context.Context, h *held) error {
 	case j.Stored != stored:
 		return carnet.Errorf(carnet.Unavailable, "the output was stored at the depot while it was destroyed")
 	}
-	kept := []carnet.Kept{}
-	for n := range j.Output.Parts {
-		kept = append(kept, carnet.Kept{Kind: kindPart, ID: partID(j.ID, n), Version: 2})
+	parts, err := a.noOutput(ctx, &j)
+	if err != nil {
+		return err
 	}
 	j.Output, j.Path, j.Stored = nil, "", carnet.Fingerprint{}
 	j.Stand.Why = "its output is destroyed: an avatar of it isn't here any more"
-	kept = append(kept, carnet.Kept{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j})
-	if err := a.records.Keep(ctx, kept, nil); err != nil {
+	if err := a.records.Keep(ctx, []carnet.Kept{{Kind: kindJob, ID: j.ID.String(), Version: h.version + 1, Body: j}}, nil, parts...); err != nil {
 		return err
 	}
 	h.version++

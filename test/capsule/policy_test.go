@@ -216,3 +216,49 @@ func TestAPolicyBringsHomeWhatIsLostOfAnOutput(t *testing.T) {
 	}
 	arena.done(i.ID, arena.counts())
 }
+
+// An output of which parts are lost, or were put back, goes like any other with its avatar,
+// whether that is gone or erased.
+func TestADamagedOutputGoes(t *testing.T) {
+	for _, damage := range []string{"lost", "put back"} {
+		for _, end := range []string{"gone", "erased"} {
+			t.Run(damage+", "+end, func(t *testing.T) {
+				c := &clock{}
+				arena := newCustomer(t, c, "arena", 2)
+				id := arena.done(arena.order(arena.spec("", "script", "parts")).ID, "one\ntwo\nthree\n").ID
+				arena.is(id, "stored", func(i job.Info) bool { return i.Stored != carnet.Fingerprint{} })
+				arena.mu.Lock()
+				parts := 0
+				for at, d := range arena.documents {
+					if at[0] != "job-part" {
+						continue
+					}
+					if parts++; parts > 1 {
+						break
+					}
+					if delete(arena.documents, at); damage == "put back" {
+						d.Body = []byte("damaged")
+						arena.documents[at] = d
+					}
+				}
+				arena.mu.Unlock()
+				if damage == "put back" {
+					arena.bound(1, `{"store":{"depots":[]}}`)
+					arena.is(id, "put back", func(i job.Info) bool { return i.Stored == carnet.Fingerprint{} })
+					arena.done(id, "one\ntwo\nthree\n")
+				}
+				if end == "erased" {
+					arena.erased(arena.erasing(), 1)
+				} else {
+					arena.mu.Lock()
+					arena.gone = true
+					arena.mu.Unlock()
+				}
+				arena.is(id, "that its output is destroyed", func(i job.Info) bool { return i.Output == nil })
+				if n := arena.kept("job-part"); n > 0 {
+					t.Errorf("%d parts of it are left", n)
+				}
+			})
+		}
+	}
+}
