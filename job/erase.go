@@ -65,7 +65,7 @@ func (a *Agent) Erase(ctx context.Context, e Erased) (jobs uint64, err error) {
 		}
 		jobs++
 	}
-	return jobs, a.destroyStray(ctx)
+	return jobs, a.destroyStray(ctx, false)
 }
 
 // eraseOne ends a job.
@@ -142,8 +142,9 @@ func (a *Agent) eraseFurther(ctx context.Context, h *held, e Erased) error {
 }
 
 // destroyStray destroys keys of outputs, and of partial ones, that no job has: what a crash left, or an older copy
-// of the key table brought back.
-func (a *Agent) destroyStray(ctx context.Context) error {
+// of the key table brought back. Once jobs go on, a key of a partial output may be there
+// before the output is.
+func (a *Agent) destroyStray(ctx context.Context, atStart bool) error {
 	ids, err := a.cfg.Keys.List(ctx, kindKey, "")
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func (a *Agent) destroyStray(ctx context.Context) error {
 		}
 	}
 	for _, id := range partials {
-		if a.strayPartial(id.Name) {
+		if a.strayPartial(id.Name, atStart) {
 			stray = append(stray, id)
 		}
 	}

@@ -233,7 +233,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	if err := a.loadPartials(ctx); err != nil {
 		return nil, err
 	}
-	return a, a.destroyStray(ctx)
+	return a, a.destroyStray(ctx, true)
 }
 
 // Run sees to the jobs that aren't over until ctx ends.

@@ -361,12 +361,15 @@ func (a *Agent) PartialOutput(ctx context.Context, id carnet.JobID) (PartialOutp
 }
 
 // strayPartial reports whether a key of a partial output is of none. The caller holds mu.
-func (a *Agent) strayPartial(name string) bool {
+func (a *Agent) strayPartial(name string, atStart bool) bool {
 	var id carnet.JobID
 	job, bag, _ := strings.Cut(name, "/")
 	if id.UnmarshalText([]byte(job)) != nil {
 		return true
 	}
 	h := a.jobs[id]
+	if h != nil && h.job.Stand.State == Accepted && !atStart {
+		return false
+	}
 	return h == nil || h.partial == nil || h.partial.Bag.String() != bag
 }

@@ -1,6 +1,7 @@
 package capsule_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -431,6 +432,33 @@ func TestPartialOutputsGoWithTheirJobs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An erasure of something else that comes while a partial output is being stored doesn't
+// take its key.
+func TestAnErasureDuringAPartialOutput(t *testing.T) {
+	c := &clock{}
+	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 4)
+	arena.ordersFrom(forge, nil)
+	id := arena.order(arena.spec("forge", "script", "parts")).ID
+	w := forge.works(t)
+	arena.is(id, "that it runs", func(i job.Info) bool { return i.Progress.State == string(dpm.Leased) })
+	e := arena.erasing()
+	e.Avatar = carnet.NewAvatarID()
+	erased := make(chan error, 1)
+	stores := func() {
+		_, err := arena.agent.Erase(context.Background(), e)
+		erased <- err
+	}
+	puts := func() { arena.disk.hold.Store(&stores) }
+	arena.disk.hold.Store(&puts)
+	w.puts("one\n")
+	must(t, <-erased)
+	arena.sofar(id, 1, "one\n")
+	w.puts("two\n", "three\n")
+	w.ends()
+	arena.done(id, strings.Join(threeParts, ""))
+	arena.hasNoPartial("after the end")
 }
 
 // A DPM that begins anew for ever has three attempts shown.
