@@ -208,3 +208,15 @@ func TestAHandlerNeedsAPartyAnAgentAndTokens(t *testing.T) {
 		}
 	}
 }
+
+// What stands twice is told with where it is.
+func TestWhatStandsTwiceIsToldWithItsPlace(t *testing.T) {
+	for b, want := range map[string]string{
+		`{"a":1,"A":2}`: `"A" stands twice`, `{"description":{"x":[{"b":1}],"definitions":{"basic":1,"basic":2}}}`: `"description/definitions/basic" stands twice`,
+		`{"list":[{"b":1,"b":2}]}`: `"list//b" stands twice`,
+	} {
+		if err := eachOnce([]byte(b)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", b, err)
+		}
+	}
+}

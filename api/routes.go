@@ -172,6 +172,7 @@ func eachOnce(b []byte) error {
 	type level struct {
 		names map[string]bool // nil: an array
 		value bool            // a value is due, not a name
+		at    string          // the last name
 	}
 	var levels []level
 	tokens := 0
@@ -192,14 +193,19 @@ func eachOnce(b []byte) error {
 		if n := len(levels); n > 0 && levels[n-1].names != nil {
 			top := &levels[n-1]
 			if !top.value {
-				name, _ := token.(string)
+				at, _ := token.(string)
+				name := at
 				if n == 1 {
 					name = folded(name)
 				}
 				if top.names[name] {
-					return carnet.Errorf(carnet.Malformed, "the member %q stands twice", token)
+					within := ""
+					for _, l := range levels[:n-1] {
+						within += fmt.Sprintf("%.64s/", l.at)
+					}
+					return carnet.Errorf(carnet.Malformed, "the member %.200q stands twice", within+at)
 				}
-				top.names[name], top.value = true, true
+				top.names[name], top.value, top.at = true, true, at
 				continue
 			}
 			top.value = false

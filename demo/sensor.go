@@ -92,7 +92,7 @@ func sensors(recordings []*file.Recording) []*sensor {
 }
 
 // described refuses recordings with a property that the thing they are of doesn't
-// have, before anything is begun.
+// have, or has in another unit, before anything is begun.
 func described(sensors []*sensor) error {
 	for _, s := range sensors {
 		d, err := td.Parse(s.description)
@@ -101,7 +101,10 @@ func described(sensors []*sensor) error {
 		}
 		for _, r := range s.recordings {
 			for _, m := range r.Measurements {
-				if _, known := d.Lookup(m.Name); known {
+				if p, known := d.Lookup(m.Name); known {
+					if err := d.Check(p, &m); err != nil && err.Code == carnet.WrongUnit {
+						return err
+					}
 					continue
 				}
 				var names []string

@@ -343,7 +343,7 @@ func (a *Agent) Holds(id string, version uint64) (Grant, error) {
 	defer a.mu.RUnlock()
 	g := a.grants[id]
 	if g == nil || g.Version != version || !g.holds(a.cfg.Now()) || !g.receiverIs(a.principals) {
-		return Grant{}, carnet.Errorf(carnet.Forbidden, "the grant %s is over, or another", id)
+		return Grant{}, carnet.Errorf(carnet.Forbidden, "the grant %s is over, or isn't what it was any more", id)
 	}
 	if err := a.bounded(&g.Terms); err != nil {
 		return Grant{}, err

@@ -90,7 +90,9 @@ func (g *gate) let(mux *http.ServeMux, patterns []string, handler http.Handler) 
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := g.admit(r, peerCalls[pattern]); err != nil {
 				problem.Refuse(w, string(g.party), err, func(err error) {
-					g.guard.Log.Error("a peer's call can't be let in", "method", r.Method, "path", r.URL.Path, "err", err)
+					if r.Context().Err() == nil { // else nobody waits for the answer
+						g.guard.Log.Error("a peer's call can't be let in", "method", r.Method, "path", r.URL.Path, "err", err)
+					}
 				})
 				return
 			}

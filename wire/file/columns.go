@@ -1,6 +1,7 @@
 package file
 
 import (
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -154,28 +155,30 @@ const (
 	headsetColumns = "time=time(s),HeadPosX=head/x[m],HeadPosY=head/y[m],HeadPosZ=head/z[m],HeadOrientationW=gaze/w,HeadOrientationX=gaze/x,HeadOrientationY=gaze/y,HeadOrientationZ=gaze/z"
 )
 
-// DefaultColumns returns the columns of files that are known by their headers:
+// DefaultColumns returns those of the columns that are known by their headers:
 // activities of a watch (unix_time, heart_rate_bpm, …), the UCI occupancy data
 // (date, Temperature, …) and a headset's movements as QuestSet has them (time, HeadPosX,
 // …).
 func DefaultColumns(header []string) (Columns, bool) {
-	for _, spec := range []string{watchColumns, roomColumns, headsetColumns} {
-		cols, err := ParseColumns(spec)
+	for _, known := range []struct {
+		spec  string
+		whole bool // one column says nothing without the others
+	}{{watchColumns, false}, {roomColumns, false}, {headsetColumns, true}} {
+		cols, err := ParseColumns(known.spec)
 		if err != nil {
 			return nil, false
 		}
-		if cols.allIn(header) {
+		all := len(cols)
+		timed := false
+		maps.DeleteFunc(cols, func(name string, _ Column) bool {
+			return !slices.ContainsFunc(header, func(h string) bool { return strings.TrimSpace(h) == name })
+		})
+		for _, c := range cols {
+			timed = timed || c.form != ""
+		}
+		if timed && len(cols) > 1 && (len(cols) == all || !known.whole) {
 			return cols, true
 		}
 	}
 	return nil, false
-}
-
-func (c Columns) allIn(header []string) bool {
-	for name := range c {
-		if !slices.ContainsFunc(header, func(h string) bool { return strings.TrimSpace(h) == name }) {
-			return false
-		}
-	}
-	return true
 }

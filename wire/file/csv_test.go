@@ -246,3 +246,20 @@ func TestARowIsBounded(t *testing.T) {
 		t.Errorf("rows of usual length: %v", err)
 	}
 }
+
+// Of the columns that are known by their headers some may lack, where the others say
+// something without them.
+func TestKnownHeadersMayLack(t *testing.T) {
+	for _, c := range []struct {
+		header string
+		cells  int
+	}{
+		{"unix_time,heart_rate_bpm,speed_m_s", 2}, {"unix_time,heart_rate_bpm,mood", 1}, {"date,CO2", 1},
+		{"unix_time,mood", 0}, {"heart_rate_bpm,speed_m_s", 0}, {"time,HeadPosX,HeadPosY", 0},
+	} {
+		cols, ok := DefaultColumns(strings.Split(c.header, ","))
+		if ok != (c.cells > 0) || ok && len(cols) != c.cells+1 {
+			t.Errorf("%s: %v, %t", c.header, cols, ok)
+		}
+	}
+}
