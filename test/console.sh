@@ -72,7 +72,7 @@ rebuilt() {
 
 # browser BINARY FILE runs a file of tests in Chromium; TAP says how many there were.
 browser() {
-	local tap passed failures
+	local tap passed failures code=0
 	tap=$(mktemp)
 	CARNET=$1 timeout -k 30 1200 node --test --test-reporter=tap "$app/test/$2" >"$tap" 2>&1 || true
 	passed=$(sed -n 's/^# pass //p' "$tap") failures=$(sed -n 's/^# fail //p' "$tap")
@@ -80,12 +80,13 @@ browser() {
 		cat "$tap"
 		[ -z "${CARNET_FAILURES:-}" ] || sed -n '/^ *not ok/,/^ *\.\.\./p' "$tap" >>"$CARNET_FAILURES"
 		tell "${passed:-0}" "$((${failures:-0} == 0 ? 1 : failures))"
-		failed=yes
+		code=1
 	else
 		grep '^ok ' "$tap"
 		tell "$passed" 0
 	fi
 	rm -f "$tap"
+	return $code
 }
 
 node_
@@ -101,8 +102,10 @@ test)
 	counted 'lock file' locked
 	counted types typed
 	counted 'console/dist is what console/app makes' rebuilt
-	browser "$2" console.test.mjs
-	browser "$2" docs.test.mjs
+	# Both at once: each waits for its own demo most of the time.
+	browser "$2" docs.test.mjs &
+	browser "$2" console.test.mjs || failed=yes
+	wait $! || failed=yes
 	[ -z "$failed" ]
 	;;
 *)

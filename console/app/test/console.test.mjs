@@ -881,7 +881,7 @@ test("axe finds no violation on any page, in both themes", { timeout: 240_000 },
     );
     assert.deepEqual(found, [], `axe on ${what}`);
   };
-  for (const colorScheme of ["light", "dark"]) {
+  const look = async (colorScheme) => {
     const page = await town.visitor({ colorScheme, bypassCSP: true });
     await page.goto(town.base);
     await page.getByRole("button", { name: "Sign in" }).waitFor();
@@ -931,7 +931,8 @@ test("axe finds no violation on any page, in both themes", { timeout: 240_000 },
     await page.getByText("There is no such page.").waitFor();
     await check(page, `no page, ${colorScheme}`);
     await page.context().close();
-  }
+  };
+  await Promise.all(["light", "dark"].map(look));
 });
 
 /** Which of the picture's words and lights lie on one another; asked in the page. */
