@@ -751,6 +751,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 		}
 		defer silent.Close()
 	}
+	http.DefaultClient.CloseIdleConnections() // alice's was cut off, too
 	w.signsIn("bob")
 	if err := conn.Write(t.Context(), websocket.MessageText, []byte("still there")); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -245,7 +246,7 @@ func (a *Agent) resume(ctx context.Context, h *held) error {
 	if h.job.State == Ended {
 		return a.clear(ctx, h)
 	}
-	if err := a.files.check(h.ref); err != nil {
+	if err := errors.Join(a.files.sweep(h.ref), a.files.check(h.ref)); err != nil {
 		return err
 	}
 	a.look(h)

@@ -20,6 +20,9 @@ import (
 // for again (Check finds it). Parts are.
 type files struct{ dir string }
 
+// unfinished is how the name begins of a file that is being written.
+const unfinished = ".new-"
+
 func (f files) job(ref string) string { return filepath.Join(f.dir, ref) }
 
 func (f files) content(ref string, name carnet.Fingerprint) string {
@@ -72,7 +75,7 @@ func (c *content) Read(p []byte) (int, error) {
 
 // write writes a file whole, of what r has, and durably if it is to be.
 func (f files) write(path string, r io.Reader, durable bool) error {
-	t, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	t, err := os.CreateTemp(filepath.Dir(path), unfinished)
 	if err != nil {
 		return unwritten(err)
 	}
@@ -88,7 +91,7 @@ func (f files) write(path string, r io.Reader, durable bool) error {
 		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return errors.Join(unwritten(err), os.Remove(t.Name()))
+		return errors.Join(unwritten(err), remove(t.Name()))
 	}
 	return nil
 }
@@ -97,6 +100,15 @@ func (f files) write(path string, r io.Reader, durable bool) error {
 func unwritten(err error) error {
 	if carnet.CodeOf(err) != "" {
 		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) { // its directory is gone
+		return carnet.Errorf(carnet.Conflict, "the job has ended")
+	}
+	// Where that is, is nobody's business but the DPM's.
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err
+	} else if at, ok := errors.AsType[*os.LinkError](err); ok {
+		err = at.Err
 	}
 	return carnet.Errorf(carnet.NoSpace, "the DPM can't write: %v", err)
 }
@@ -116,6 +128,22 @@ func (f files) read(path string) ([]byte, error) {
 		return nil, carnet.Errorf(carnet.NotFound, "there is no such part or content")
 	}
 	return data, err
+}
+
+// sweep deletes what was being written of a job when the process before ended.
+func (f files) sweep(ref string) error {
+	all, err := os.ReadDir(f.job(ref))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			if err := remove(filepath.Join(f.job(ref), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // check deletes content of a job that isn't what its name says.

@@ -163,6 +163,12 @@ func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 		return policy.Reader{}, "", carnet.Errorf(carnet.Malformed, "a grant to another world says the most that may flow").WithFix("add a ceiling")
 	case a.cfg.Receives != nil:
 		if most, known := a.cfg.Receives(t.To.Platform); known {
+			if !most.Purposes.Has(t.Purpose) {
+				return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not use data for %s, by its peering", t.To.Platform, t.Purpose).WithFix("name one of its purposes: %s", most.Purposes)
+			}
+			if why := (carnet.Label{Residency: carnet.NewSet(t.Ceiling.Residency...)}).Exceeds(most); why != "" {
+				return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not have it, by its peering: %s", t.To.Platform, why).WithFix("give a ceiling with other places, or none")
+			}
 			bounds = append(bounds, Clearance{Sensitivity: most.Sensitivity})
 		}
 	}

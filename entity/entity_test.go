@@ -674,7 +674,7 @@ func TestAGrantAbroadIsHeldAgainstThePeering(t *testing.T) {
 		kind  string
 	}{{carnet.AllSensitive, true, 1, Matches}, {carnet.Public, true, 0, Labelled}, {carnet.Public, false, 1, Matches}} {
 		a.cfg.Receives = func(world carnet.PartyID) (carnet.Clearance, bool) {
-			return carnet.Clearance{Sensitivity: c.most}, c.known && world == "citadel"
+			return carnet.Clearance{Sensitivity: c.most, Purposes: carnet.NewSet(terms.Purpose)}, c.known && world == "citadel"
 		}
 		is, err := a.Assess(t.Context(), terms)
 		if err != nil || is.Shown != c.shown || !slices.ContainsFunc(is.Lines, func(l Line) bool { return l.Property == "heart_rate" && l.Kind == c.kind }) {
@@ -683,6 +683,15 @@ func TestAGrantAbroadIsHeldAgainstThePeering(t *testing.T) {
 		l, err := a.Lens(give(t, a, terms).ID, nil)
 		if err != nil || l.Shows("heart_rate") != (c.shown == 1) {
 			t.Errorf("to who may have what is %s (known: %t) a grant shows it: %t, %v", c.most, c.known, l.Shows("heart_rate"), err)
+		}
+	}
+	for _, most := range []carnet.Clearance{
+		{Sensitivity: carnet.AllSensitive, Purposes: "games"}, {Sensitivity: carnet.AllSensitive, Purposes: carnet.NewSet(terms.Purpose), Residency: "us"},
+	} {
+		a.cfg.Receives = func(carnet.PartyID) (carnet.Clearance, bool) { return most, true }
+		terms.Ceiling.Residency = []string{"eu"}
+		if is, err := a.Assess(t.Context(), terms); carnet.CodeOf(err) != carnet.Forbidden {
+			t.Errorf("to who may have %+v: %+v, %v", most, is, err)
 		}
 	}
 }

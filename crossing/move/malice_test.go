@@ -284,6 +284,13 @@ func TestOrdersThatWereNotAskedFor(t *testing.T) {
 			t.Errorf("an order %s was taken: %v", name, err)
 		}
 	}
+	good, terms, err := r.Sign(s.owner, s.ownThere, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.citadel.TakeOrder(t.Context(), s.crossing.ID, identity.Ordered{Order: good, Terms: terms, Mandate: anotherMandate}); carnet.CodeOf(err) != carnet.Conflict {
+		t.Errorf("an order beside the mandate for another request was taken: %v", err)
+	}
 	s.order(time.Hour)
 	first := s.ordered
 	if _, err := s.citadel.TakeOrder(t.Context(), s.crossing.ID, first); err != nil {

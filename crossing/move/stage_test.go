@@ -441,13 +441,19 @@ func (b *books) Ask(_ context.Context, _ string, id carnet.AvatarID, w mandate.W
 	return mandate.Request{ID: "request", Avatar: id, Request: text}, err
 }
 
-func (b *books) Give(context.Context, string) (mandate.Request, error) {
+func (b *books) Give(_ context.Context, token string) (mandate.Request, error) {
 	if *b.over {
 		return mandate.Request{}, carnet.Errorf(carnet.Forbidden, "the mandate has ended")
 	}
+	if token == anotherMandate {
+		return mandate.Request{ID: "another request"}, nil
+	}
 	b.given++
-	return mandate.Request{}, nil
+	return mandate.Request{ID: "request"}, nil
 }
+
+// anotherMandate is one that the owner signed for another request.
+const anotherMandate = "another mandate"
 
 func (b *books) Remove(context.Context, string) (mandate.Request, error) {
 	return mandate.Request{}, nil

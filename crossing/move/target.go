@@ -351,8 +351,12 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 		if !a.Now().Before(until) {
 			return AtTarget{}, carnet.Errorf(carnet.Forbidden, "the order was good until %s", until.Format(time.RFC3339)).WithFix("approve it again")
 		}
-		if _, err := a.Mandates.Give(ctx, o.Mandate); err != nil {
+		given, err := a.Mandates.Give(ctx, o.Mandate)
+		if err != nil {
 			return AtTarget{}, err
+		}
+		if given.ID != t.Asked {
+			return AtTarget{}, carnet.Errorf(carnet.Conflict, "the mandate is for another request, and not for the move %s", x).WithFix("hand in what 'carnet owner approve' wrote for this move")
 		}
 	}
 	defer a.changing.of(t.To)()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,6 +55,30 @@ func TestContentIsTakenAsItComes(t *testing.T) {
 	if n := onDisk(); n != d.order.Task.Inputs[0].Size {
 		t.Errorf("of what broke off, or isn't it, there are %d bytes with the other content", n)
 	}
+	// What a process was writing when it was killed goes with the next.
+	jobs, err := filepath.Glob(filepath.Join(forge.dir, "jobs", "*"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(jobs[0], ".new-123"), program, 0o600))
+	forge.restart()
+	if n := onDisk(); n != d.order.Task.Inputs[0].Size {
+		t.Errorf("after a restart there are %d bytes with the other content", n)
+	}
+	// A job that ends meanwhile is told so, and not where its content was to be.
+	body, sends = io.Pipe()
+	go func() {
+		brought <- forge.agent.PutContent(t.Context(), "arena", d.order.Job, d.order.Task.Program.Fingerprint, body)
+	}()
+	_, err = sends.Write(program[:1<<19])
+	must(t, err)
+	must(t, os.RemoveAll(jobs[0]))
+	_, err = sends.Write(program[1<<19:])
+	must(t, err)
+	sends.Close()
+	if err := <-brought; carnet.CodeOf(err) != carnet.Conflict || strings.Contains(err.Error(), forge.dir) {
+		t.Errorf("content of a job that has ended meanwhile: %v", err)
+	}
+	must(t, os.Mkdir(jobs[0], 0o700))
+	client = forge.client("arena")
 	must(t, client.PutContent(t.Context(), d.order.Job, program))
 	eventually(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
 }
