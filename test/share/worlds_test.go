@@ -132,9 +132,12 @@ type asker struct {
 	p    *pair
 	view policy.View
 	most carnet.Clearance
-	lose atomic.Int32           // answers to lose
-	deny atomic.Int32           // questions to say no to, as a giver does that has just started
-	hang atomic.Pointer[func()] // called before a question is answered
+	// until is the same for each question, as a mandate's end is: a question that is asked
+	// twice at once changes nothing.
+	until time.Time
+	lose  atomic.Int32           // answers to lose
+	deny  atomic.Int32           // questions to say no to, as a giver does that has just started
+	hang  atomic.Pointer[func()] // called before a question is answered
 }
 
 func (a *asker) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Question) (crossing.Answer, error) {
@@ -150,7 +153,7 @@ func (a *asker) Ask(ctx context.Context, giver carnet.PartyID, q crossing.Questi
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // a world that is stopped meanwhile doesn't answer
 	defer cancel()
 	answer, err := a.p.arena.shares.Give(ctx, q, crossing.Permit{
-		Taker: "citadel", Grant: "g", GrantVersion: 1, View: a.view, Mandate: "m", Most: a.most, Until: time.Now().Add(time.Hour),
+		Taker: "citadel", Grant: "g", GrantVersion: 1, View: a.view, Mandate: "m", Most: a.most, Until: a.until,
 	})
 	if ctx.Err() != nil {
 		return crossing.Answer{}, carnet.Errorf(carnet.Unavailable, "nobody answers")
@@ -182,7 +185,7 @@ func newPair(t *testing.T, view string) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := &asker{p: p, view: v, most: clearance}
+	ask := &asker{p: p, view: v, most: clearance, until: time.Now().Add(time.Hour)}
 	p.startArena(ask)
 	p.startCitadel(ask)
 	t.Cleanup(func() {
