@@ -126,6 +126,7 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 			now[id] = g
 		}
 	}
+	peer := a.sources[s.to.Party] == s
 	a.mu.RUnlock()
 	var untold []*given
 	for id, g := range now {
@@ -152,8 +153,8 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		}
 	}
 	s.changes = changes
-	if s.onShelf {
-		untold = nil // the taker is told when it can answer
+	if s.onShelf || !peer {
+		untold = nil // the taker is told when it can answer, and never once its peering was removed
 	}
 	if len(untold) > tellAtOnce { // what flows isn't to wait for all of them
 		untold, s.changes = untold[:tellAtOnce], 0

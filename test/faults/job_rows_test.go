@@ -173,6 +173,9 @@ func (n *capsules) killed(victim *party, statement string, nth int, after bool, 
 	}
 	h.await(t)
 	is := n.stored()
+	for end := time.Now().Add(30 * time.Second); is.dpm < had.dpm+want.dpm && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		is = n.stored() // who isn't held goes on
+	}
 	n.killAt(victim, h)
 	if is.keys > had.keys {
 		is.keys = had.keys + 1 // however many the content has

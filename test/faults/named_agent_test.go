@@ -110,8 +110,13 @@ func (n *named) asked() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	ask := func() error {
-		_, err := hub.client.Map(n.t.Context(), added.ID, api.NewMapping{World: "arena", Title: "once", View: view})
+	ask := func() (err error) {
+		for hub.running() {
+			if _, err = hub.client.Map(n.t.Context(), added.ID, api.NewMapping{World: "arena", Title: "once", View: view}); carnet.CodeOf(err) != carnet.Unavailable {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond) // its links begin anew when its store was slow
+		}
 		return err
 	}
 	versions, have, there := hub.number(n.t, asked), hub.number(n.t, mappings), arena.number(n.t, avatars)
