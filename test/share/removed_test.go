@@ -231,24 +231,3 @@ func (a asks) Ask(ctx context.Context, _ carnet.PartyID, q crossing.Question) (c
 		Taker: a.taker, Grant: "g", GrantVersion: 1, View: a.view, Mandate: "m", Most: a.most, Until: time.Now().Add(time.Hour),
 	})
 }
-
-// A world that is no peer any more is told nothing, though its link is up still.
-func TestARemovedPeerIsToldNothing(t *testing.T) {
-	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
-	s := p.hub.streams[0]
-	share := p.take()
-	p.hub.send(s.seal(health, beat(0, 60)))
-	p.eventually("the first is there", func() bool { return len(p.here(p.citadel, p.ours)) == 1 })
-	if err := p.arena.shares.EndPeer(t.Context(), "citadel"); err != nil {
-		t.Fatal(err)
-	}
-	for second := range 20 {
-		p.hub.send(s.seal(health, beat(second+1, 61)))
-		time.Sleep(10 * time.Millisecond)
-		for _, taken := range p.citadel.shares.Taken() {
-			if taken.ID == share.ID && taken.State != crossing.Taking || len(p.here(p.citadel, p.ours)) != 1 {
-				t.Fatalf("citadel has %+v, and %d heart rates", taken, len(p.here(p.citadel, p.ours)))
-			}
-		}
-	}
-}
