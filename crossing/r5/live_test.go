@@ -197,7 +197,7 @@ func TestCallEndsWithItsToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.clock.add(identity.TokenLife - time.Millisecond)
+	s.clock.add(identity.TokenLife - 300*time.Millisecond)
 	a.calling = swap(s.about.String(), s.about.String()+"/stream")
 	r := a.callRequest(token)
 	r.URL.Path += "/stream"

@@ -238,7 +238,7 @@ func TestRefusesUnknownAcknowledgements(t *testing.T) {
 	})
 	must(t, err)
 	must(t, c.Publish(Message{Topic: "a", QoS: 1}))
-	must(t, c.Flush())
+	_ = c.Flush() // the second may have come already
 	<-c.Done()
 	if st := c.Stats(); st.Acknowledged != 1 || c.Err() == nil {
 		t.Errorf("%+v, %v", st, c.Err())
