@@ -95,18 +95,8 @@ scenarios() {
 	done
 }
 
-# The page in a browser, against the binary. It waits most of the time, so it goes on
-# beside the tests under the race detector.
-browse() {
-	CARNET_TOTALS=$scratch/browsed CARNET_FAILURES=$failures test/console.sh test "$PWD/bin/carnet" >"$scratch/browsing" 2>&1
-}
-console() {
-	local status=0
-	wait "$browsing" || status=$?
-	cat "$scratch/browsing"
-	cat "$scratch/browsed" >>"$totals"
-	return $status
-}
+# The page in a browser, against the binary.
+console() { CARNET_TOTALS=$totals CARNET_FAILURES=$failures test/console.sh test "$PWD/bin/carnet"; }
 
 # In a function, so that the whole file has been read before anything runs.
 main() {
@@ -115,10 +105,6 @@ main() {
 	stage summary judge
 	stage build build && built=yes
 	stage tests tests
-	if [ -n "${built:-}" ]; then
-		browse &
-		browsing=$!
-	fi
 	stage race race
 	if [ -n "${built:-}" ]; then
 		stage console console
