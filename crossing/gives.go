@@ -99,15 +99,26 @@ func (s *Source) tellAllGive(ctx context.Context) error {
 // known.
 func (a *Agent) Gives(g *Given) (names []string, known bool) {
 	names, known = a.World.Gives(g.Avatar, g.View)
-	has, err := a.World.Properties(g.Avatar)
-	of := shown{share: g}
-	if err == nil {
-		err = of.see(a.Judge, slices.DeleteFunc(has, func(p policy.Property) bool { return !slices.Contains(names, p.Name) })...)
-	}
-	if !known || err != nil {
+	if !known {
 		return nil, false
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return of.sight.Knows(name) && !of.sight.Shows(name) }), true
+	state, err := a.stateShows(g, names)
+	if err != nil {
+		return nil, false
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return state.Knows(name) && !state.Shows(name) }), true
+}
+
+// stateShows is what a share's taker may see of some properties, as far as its avatar's
+// state has them.
+func (a *Agent) stateShows(g *Given, names []string) (*policy.Sight, error) {
+	has, err := a.World.Properties(g.Avatar)
+	if err != nil {
+		return nil, err
+	}
+	of := shown{share: g}
+	err = of.see(a.Judge, slices.DeleteFunc(has, func(p policy.Property) bool { return !slices.Contains(names, p.Name) })...)
+	return of.sight, err
 }
 
 // shows leaves those of some names of which the taker sees measurements: as its streams
@@ -122,15 +133,9 @@ func (f *flowing) shows(a *Agent, names []string) (some []string, err error) {
 			known, shows = known || st.shown.sight.Knows(name), shows || st.shown.sight.Shows(name)
 		}
 		if !known && state == nil {
-			has, err := a.World.Properties(f.share.Avatar)
-			if err != nil {
+			if state, err = a.stateShows(f.share, names); err != nil {
 				return nil, err
 			}
-			of := shown{share: f.share}
-			if err := of.see(a.Judge, slices.DeleteFunc(has, func(p policy.Property) bool { return !slices.Contains(names, p.Name) })...); err != nil {
-				return nil, err
-			}
-			state = of.sight
 		}
 		if shows || !known && state.Shows(name) {
 			some = append(some, name)

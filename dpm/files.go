@@ -96,7 +96,8 @@ func (f files) write(path string, r io.Reader, durable bool) error {
 	return nil
 }
 
-// unwritten says that a file can't be written, unless it is what was to be in it that lacks.
+// unwritten says why a file can't be written: what was to be in it lacks, its job has
+// ended, or the DPM can't.
 func unwritten(err error) error {
 	if carnet.CodeOf(err) != "" {
 		return err
