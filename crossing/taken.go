@@ -97,9 +97,9 @@ func (a *Agent) Take(ctx context.Context, giver carnet.PartyID, theirs, ours car
 const (
 	// renewAhead is how long before the end of an answer it is asked again.
 	renewAhead = time.Minute
-	// noAgain is how often in a row a giver says no to who asks again until it is
-	// believed: one that has just started refuses everybody for a moment.
-	noAgain = 3
+	// noAgain is how often in a row one process of a giver says no to who asks again
+	// until it is believed: one that has just started refuses everybody for a moment.
+	noAgain = 10
 	// askAtOnce is how many questions are asked again at once.
 	askAtOnce = 64
 )
@@ -163,8 +163,9 @@ func (a *Agent) askAgain(ctx context.Context) {
 }
 
 // begun hears that a giver has begun a connection: if by another process than
-// before, what is taken of it is asked for again. Its store, or this one, may be an
-// older copy, in which a share isn't what the other side has.
+// before, what is taken of it is asked for again, and what the one before has refused
+// counts no more. Its store, or this one, may be an older copy, in which a share isn't
+// what the other side has.
 func (a *Agent) begun(giver carnet.PartyID, process link.Process) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
@@ -175,11 +176,15 @@ func (a *Agent) begun(giver carnet.PartyID, process link.Process) {
 	}
 	a.processes[giver] = process
 	for id, t := range a.taken {
-		if t.Giver == giver && t.State == Taking {
-			again := *t
-			again.again++
-			a.taken[id] = &again
+		if t.Giver != giver || t.State == Ended {
+			continue
 		}
+		now := *t
+		now.refused = 0
+		if t.State == Taking {
+			now.again++
+		}
+		a.taken[id] = &now
 	}
 }
 

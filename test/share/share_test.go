@@ -283,6 +283,31 @@ func TestShareAskedAgain(t *testing.T) {
 	}
 }
 
+// A giver is believed that says no so often, as one process: what those before have said
+// ends nothing.
+func TestAShareOutlivesAGiverThatStartsOverAndOver(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	ask := p.ask().(*asker)
+	ask.lose.Store(1 << 30)
+	p.take()
+	for range 3 {
+		const all = 1 << 20
+		ask.deny.Store(all)
+		p.eventually("arena says no", func() bool { return ask.deny.Load() < all-5 })
+		again := make(chan struct{})
+		hang := func() { <-again }
+		ask.hang.Store(&hang)
+		p.restart(p.arena)
+		p.eventually("arena is connected", func() bool { return p.sender.Status().Connected })
+		ask.hang.Store(nil)
+		close(again)
+	}
+	if share := p.citadel.shares.Taken()[0]; share.State != crossing.Asked {
+		t.Fatalf("the share is %+v", share)
+	}
+	p.eventually("it is believed", func() bool { return p.citadel.shares.Taken()[0].State == crossing.Ended })
+}
+
 // What is refused for good ends the share at the taker, with the giver's reason.
 func TestShareRefused(t *testing.T) {
 	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
