@@ -25,6 +25,7 @@ import (
 	"carnet/revocation"
 	"carnet/senml"
 	"carnet/store/sqlite"
+	"carnet/test/wait"
 	"carnet/thing"
 )
 
@@ -307,9 +308,5 @@ func (d *device) mustSend(ms ...carnet.Measurement) {
 
 func (p *pair) eventually(what string, ok func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("not within 20 s: %s", what)
-		}
-	}
+	wait.Until(p.t, what, ok)
 }

@@ -12,6 +12,7 @@ import (
 	"carnet"
 	ident "carnet/identity"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 // newUnmet is a hub whose avatars move to a world that isn't its peer yet.
@@ -333,11 +334,7 @@ func TestACrashWhileAMoveIsStored(t *testing.T) {
 
 func (h *movable) until(ok func() bool) {
 	h.tb.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			h.tb.Fatal("not within 20 s")
-		}
-	}
+	wait.Until(h.tb, "what is waited for", ok)
 }
 
 // failed reports whether the agent's store has failed.

@@ -14,6 +14,7 @@ import (
 	"carnet/dpm"
 	"carnet/engine"
 	"carnet/job"
+	"carnet/test/wait"
 )
 
 // busy is a DPM that answers otherwise, and counts what it is asked.
@@ -91,7 +92,7 @@ func TestABusyDPMIsAskedWithPauses(t *testing.T) {
 		arena.ordersFrom(forge, func(d job.DPM) job.DPM { b.DPM = d; return b })
 		j := arena.order(arena.spec("forge", "script", "count"))
 		arena.is(j.ID, "accepted", func(i job.Info) bool { return i.Stand.State == job.Accepted })
-		eventually(t, "it is given something", func() bool { return b.given.Load() > 0 })
+		wait.Until(t, "it is given something", func() bool { return b.given.Load() > 0 })
 		if _, given := b.in(500 * time.Millisecond); given > 2 {
 			t.Errorf("it is given the same %d times in half a second", given)
 		}
@@ -102,7 +103,7 @@ func TestABusyDPMIsAskedWithPauses(t *testing.T) {
 		b := &busy{status: func(s dpm.Status) dpm.Status { s.Lacks = slices.Repeat([]carnet.Fingerprint{program}, 1000); return s }}
 		arena.ordersFrom(forge, func(d job.DPM) job.DPM { b.DPM = d; return b })
 		arena.order(arena.spec("forge", "script", "count"))
-		eventually(t, "it is given something", func() bool { return b.given.Load() > 0 })
+		wait.Until(t, "it is given something", func() bool { return b.given.Load() > 0 })
 		if _, given := b.in(500 * time.Millisecond); given > 2 {
 			t.Errorf("it is given the same %d times in half a second", given)
 		}
@@ -121,7 +122,7 @@ func TestABusyDPMIsAskedWithPauses(t *testing.T) {
 		arena.is(j.ID, "at the DPM", func(i job.Info) bool { return i.Progress.State == string(dpm.Ready) })
 		_, err := arena.agent.Cancel(t.Context(), j.ID)
 		must(t, err)
-		eventually(t, "it is told", func() bool { return b.asked.Load() > 0 })
+		wait.Until(t, "it is told", func() bool { return b.asked.Load() > 0 })
 		if asked, _ := b.in(500 * time.Millisecond); asked > 2 {
 			t.Errorf("it is told of a withdrawal %d times in half a second", asked)
 		}
@@ -200,7 +201,7 @@ func TestForgottenWithItsKeys(t *testing.T) {
 	forge.opens("arena", arena.key)
 	r := leased(t, arena, forge)
 	c.move(26 * time.Hour)
-	eventually(t, "it is forgotten", func() bool { return len(forge.agent.Jobs()) == 0 })
+	wait.Until(t, "it is forgotten", func() bool { return len(forge.agent.Jobs()) == 0 })
 	if keys, files := forge.jobKeys(), forge.kept(); len(keys) > 0 || len(files) > 0 {
 		t.Errorf("of the job %s that is forgotten the keys %v and the files %v are left", r.order.Job, keys, files)
 	}

@@ -11,6 +11,7 @@ import (
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // draft is a capsule in the making: each part of it may be changed before it is signed.
@@ -112,7 +113,7 @@ func (d *draft) sign() dpm.Submission {
 // opensNothing fails if a DPM has a key of any job, or a job of that id.
 func (o *office) opensNothing(after string, who carnet.PartyID, id carnet.JobID) {
 	o.t.Helper()
-	eventually(o.t, after+": "+string(o.name)+" has no key", func() bool { return len(o.jobKeys()) == 0 })
+	wait.Until(o.t, after+": "+string(o.name)+" has no key", func() bool { return len(o.jobKeys()) == 0 })
 	s, err := o.client(who).Status(o.t.Context(), id, 0, 0)
 	if err == nil && s.State != dpm.Ended || err != nil && carnet.CodeOf(err) != carnet.NotFound {
 		o.t.Errorf("%s: at %s the job is %+v, %v", after, o.name, s, err)
@@ -263,7 +264,7 @@ func (r *run) refusesAll(t *testing.T, o *office, after string) {
 	if err := c.PutContent(ctx, r.order.Job, r.contents()[0]); err == nil {
 		t.Errorf("%s content is taken", after)
 	}
-	eventually(t, after+" nothing is kept", func() bool { return len(o.kept()) == 0 })
+	wait.Until(t, after+" nothing is kept", func() bool { return len(o.kept()) == 0 })
 	// The capsule, brought again, is answered and opens nothing.
 	_, err := c.Submit(ctx, r.order.Job, r.capsule)
 	if code := carnet.CodeOf(err); err != nil && code != carnet.Conflict && code != carnet.TooOld {
@@ -304,7 +305,7 @@ func TestAfterItsTime(t *testing.T) {
 		t.Error("the result is another after a restart")
 	}
 	c.move(25 * time.Hour) // it is forgotten, and its order is still over
-	eventually(t, "it is forgotten", func() bool { return forge.agent.Counts().Ended == 0 })
+	wait.Until(t, "it is forgotten", func() bool { return forge.agent.Counts().Ended == 0 })
 	r.refusesAll(t, forge, "when it is forgotten")
 }
 

@@ -14,6 +14,7 @@ import (
 	"carnet/dpm"
 	"carnet/job"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 // A job that ends its worker is tried three times, then parked with the reason; others
@@ -46,7 +47,7 @@ func TestPoison(t *testing.T) {
 	if n := forge.agent.Counts().Parked; n != 1 {
 		t.Errorf("the DPM counts %d parked jobs", n)
 	}
-	eventually(t, "no key of it is left", func() bool { return len(forge.jobKeys()) == 0 })
+	wait.Until(t, "no key of it is left", func() bool { return len(forge.jobKeys()) == 0 })
 	if s := arena.statements(ledger.JobEnded, string(capsule.Parked)); len(s) != 1 || s[0].Peer != "forge" {
 		t.Errorf("what is stated: %+v", s)
 	}
@@ -61,7 +62,7 @@ func TestSilentWorker(t *testing.T) {
 	arena.ordersFrom(forge, nil)
 	j := arena.order(arena.spec("forge", "script", "parts"))
 	var got *dpm.Assignment
-	eventually(t, "a worker is given it", func() bool { got = forge.offered(t); return got != nil })
+	wait.Until(t, "a worker is given it", func() bool { got = forge.offered(t); return got != nil })
 	must(t, forge.agent.PutPart(t.Context(), got.Ticket, 0, []byte("of the one that hangs")))
 	begun := time.Now()
 	ctx, stop := context.WithCancel(t.Context())
@@ -86,7 +87,7 @@ func TestDamagedContent(t *testing.T) {
 	forge, arena := newOffice(t, c, "forge"), newCustomer(t, c, "arena", 2)
 	arena.ordersFrom(forge, nil)
 	j := arena.order(arena.spec("forge", "script", "count"))
-	eventually(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
+	wait.Until(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
 	spoilt, gone := 0, 0
 	for i, name := range forge.kept() {
 		path, err := filepath.Glob(filepath.Join(forge.dir, "jobs", "*", name))

@@ -16,6 +16,7 @@ import (
 	"carnet/job"
 	"carnet/keys"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 // erasing is an erasure of a world's avatar, by its owner's order.
@@ -135,7 +136,7 @@ func TestAnErasureReachesJobs(t *testing.T) {
 	if i := arena.ended(runs); i.Stand.Outcome != capsule.Withdrawn || i.Order != "" {
 		t.Errorf("what ran is %+v", i.Stand)
 	}
-	eventually(t, "the worker is stopped, and the DPM has signed", func() bool {
+	wait.Until(t, "the worker is stopped, and the DPM has signed", func() bool {
 		_, _, err := arena.agent.TellErased(t.Context(), "forge", e.By)
 		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
 			t.Fatal(err)
@@ -279,7 +280,7 @@ func TestErasuresOfTwoAvatarsOfAJob(t *testing.T) {
 		arena.start()
 	}
 	for _, e := range []job.Erased{second, first} { // it may be at it: since the start it is told of both besides
-		eventually(t, "the DPM signs", func() bool { _, _, err := arena.agent.TellErased(t.Context(), "forge", e.By); return err == nil })
+		wait.Until(t, "the DPM signs", func() bool { _, _, err := arena.agent.TellErased(t.Context(), "forge", e.By); return err == nil })
 	}
 	arena.told(forge, second, 1)
 	forge.hasNothingOf("once it has signed for the second", id)
@@ -301,7 +302,7 @@ func TestADPMSignsOnceItsWorkersHaveStopped(t *testing.T) {
 		}},
 		{"when its lease ran out", func(t *testing.T, c *clock, forge *office, _ *run) {
 			c.move(5 * time.Second)
-			eventually(t, "it is ready again", func() bool { return forge.agent.Counts().Ready == 1 })
+			wait.Until(t, "it is ready again", func() bool { return forge.agent.Counts().Ready == 1 })
 		}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
@@ -362,7 +363,7 @@ func TestADPMRestoredFromBeforeAnErasure(t *testing.T) {
 	arena.ordersFrom(forge, nil)
 	id := arena.order(arena.spec("forge", "script", "count")).ID
 	arena.is(id, "at the DPM", func(i job.Info) bool { return i.Progress.State != "" })
-	eventually(t, "it has the keys and the content", func() bool { return len(forge.jobKeys()) > 0 && len(forge.kept()) == 2 })
+	wait.Until(t, "it has the keys and the content", func() bool { return len(forge.jobKeys()) > 0 && len(forge.kept()) == 2 })
 	old := t.TempDir() + "/old"
 	forge.stop()
 	copyTo(t, forge.dir, old)
@@ -378,7 +379,7 @@ func TestADPMRestoredFromBeforeAnErasure(t *testing.T) {
 	if len(forge.jobKeys()) == 0 {
 		t.Fatal("the copy has no keys, so the test says nothing")
 	}
-	eventually(t, "the restored DPM has no key", func() bool { return len(forge.jobKeys()) == 0 && len(forge.kept()) == 0 })
+	wait.Until(t, "the restored DPM has no key", func() bool { return len(forge.jobKeys()) == 0 && len(forge.kept()) == 0 })
 	forge.hasNothingOf("restored, and told again", id)
 }
 
@@ -449,7 +450,7 @@ func eraseCrashes(t *testing.T, side string, after bool, n int64) (lost bool) {
 		}
 		restart()
 	}
-	eventually(t, "the DPM has signed", func() bool {
+	wait.Until(t, "the DPM has signed", func() bool {
 		_, _, err := arena.agent.TellErased(t.Context(), "forge", e.By)
 		return err == nil
 	})

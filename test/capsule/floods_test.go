@@ -14,6 +14,7 @@ import (
 
 	"carnet"
 	"carnet/capsule"
+	"carnet/test/wait"
 )
 
 // What a world sends of a job's content is on the disk as it comes, once at a time: so neither
@@ -44,7 +45,7 @@ func TestContentIsTakenAsItComes(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "half of it is on the disk", func() bool { return onDisk() == 1<<19 })
+	wait.Until(t, "half of it is on the disk", func() bool { return onDisk() == 1<<19 })
 	codeIs(t, "the same meanwhile", client.PutContent(t.Context(), d.order.Job, program), carnet.Unavailable)
 	must(t, client.PutContent(t.Context(), d.order.Job, d.contents()[1]))
 	sends.CloseWithError(errors.New("the world is gone"))
@@ -80,7 +81,7 @@ func TestContentIsTakenAsItComes(t *testing.T) {
 	must(t, os.Mkdir(jobs[0], 0o700))
 	client = forge.client("arena")
 	must(t, client.PutContent(t.Context(), d.order.Job, program))
-	eventually(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
+	wait.Until(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
 }
 
 // begun is a body that never ends; it counts those that are read.
@@ -129,9 +130,9 @@ func TestFewLargeCallsOfAWorldAreRead(t *testing.T) {
 		send("arena", &read[0], "POST", "deletions")
 		send("arena", &read[0], "POST", "revoked")
 	}
-	eventually(t, "four are read", func() bool { return read[0].Load() == 4 })
+	wait.Until(t, "four are read", func() bool { return read[0].Load() == 4 })
 	send("clinic", &read[1], "PUT", "jobs/"+carnet.NewJobID().String())
-	eventually(t, "the clinic's is read", func() bool { return read[1].Load() == 1 })
+	wait.Until(t, "the clinic's is read", func() bool { return read[1].Load() == 1 })
 	if n := read[0].Load(); n != 4 {
 		t.Errorf("of nine large calls of one world %d are read at once", n)
 	}

@@ -15,6 +15,7 @@ import (
 	"carnet/job"
 	"carnet/ledger"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // liar is a DPM that says other things than what it did, with its own key.
@@ -409,7 +410,7 @@ func TestEmptyPromises(t *testing.T) {
 			if j.Stand.Outcome != v.outcome || !strings.Contains(j.Stand.Why, v.says) {
 				t.Errorf("the job is %s: %s; want %s with %q", j.Stand.Outcome, j.Stand.Why, v.outcome, v.says)
 			}
-			eventually(t, "the DPM has no key of it", func() bool { return len(forge.jobKeys()) == 0 })
+			wait.Until(t, "the DPM has no key of it", func() bool { return len(forge.jobKeys()) == 0 })
 			l.honor.Store(true)
 			forge.withWorkers(1)
 			arena.done(arena.order(arena.spec("forge", "sql", "SELECT count(*) AS n FROM measurements")).ID, "[\"n\"]\n[40]\n")

@@ -19,6 +19,7 @@ import (
 	"carnet/job"
 	"carnet/keys"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 // add signs a script as version 1 of a module.
@@ -444,11 +445,11 @@ func TestDPMsAreToldOfRevocations(t *testing.T) {
 	})
 	for n, name := range []string{"first", "second"} {
 		arena.revoke(arena.add(name, "count"))
-		eventually(t, "that the DPM is told of the "+name, func() bool { return forge.statements(ledger.ModuleRevoked, "arena") == n+1 })
+		wait.Until(t, "that the DPM is told of the "+name, func() bool { return forge.statements(ledger.ModuleRevoked, "arena") == n+1 })
 	}
 	forge.restart()
 	before := d.told.Load()
-	eventually(t, "that a DPM that began anew is told again", func() bool { return d.told.Load() >= before+2 })
+	wait.Until(t, "that a DPM that began anew is told again", func() bool { return d.told.Load() >= before+2 })
 }
 
 // A world hears from its DPM what a module's publisher said to it, and what it said itself
@@ -475,7 +476,7 @@ func TestWorldsHearOfRevocations(t *testing.T) {
 	must(t, forge.client("clinic").Revoke(ctx, clinic.word(lasting, "it counts what isn't ours")))
 	arena.revoke(endless)
 	clinic.refused(running)
-	eventually(t, "the clinic knows its own word again", func() bool { m, err := clinic.agent.Module(lasting.ID()); return err == nil && m.Revoked != nil })
+	wait.Until(t, "the clinic knows its own word again", func() bool { m, err := clinic.agent.Module(lasting.ID()); return err == nil && m.Revoked != nil })
 	for who, want := range map[carnet.PartyID]int{"arena": 1, "clinic": 2} {
 		words, err := forge.client(who).Revoked(ctx, []string{endless.Record, lasting.Record})
 		if err != nil || len(words) != want {
@@ -530,11 +531,11 @@ func TestADPMThatTellsOfRevocationsThatAreNone(t *testing.T) {
 		arena.stop()
 		arena.start()
 		if nothings == 1 {
-			eventually(t, "what is one counts", func() bool { m, err := arena.agent.Module(m.ID()); return err == nil && m.Revoked != nil })
+			wait.Until(t, "what is one counts", func() bool { m, err := arena.agent.Module(m.ID()); return err == nil && m.Revoked != nil })
 			continue
 		}
-		eventually(t, "it is asked", func() bool { return d.asked.Load() > 0 })
-		eventually(t, "it is said", func() bool { log.mu.Lock(); defer log.mu.Unlock(); return len(log.all) > 0 })
+		wait.Until(t, "it is asked", func() bool { return d.asked.Load() > 0 })
+		wait.Until(t, "it is said", func() bool { log.mu.Lock(); defer log.mu.Unlock(); return len(log.all) > 0 })
 		log.mu.Lock()
 		if n := len(log.all); n > 1000 || !strings.Contains(string(log.all), "forge tells of 301 revocations, and of 1 modules there can be 2") {
 			t.Errorf("of %d words that are none %d bytes are logged: %.500s", nothings, n, log.all)

@@ -56,15 +56,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it doesn't come to be that %s", what)
-		}
-	}
-}
-
 // office is a DPM: it can be stopped, started again and restored from a copy.
 type office struct {
 	t      *testing.T

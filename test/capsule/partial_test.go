@@ -14,6 +14,7 @@ import (
 	"carnet/job"
 	"carnet/ledger"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // byHand is a worker: what it puts out, and when, is a test's.
@@ -30,7 +31,7 @@ type byHand struct {
 func (o *office) works(t *testing.T) *byHand {
 	t.Helper()
 	b := &byHand{t: t, o: o}
-	eventually(t, "a worker is given the job", func() bool { b.got = o.offered(t); return b.got != nil })
+	wait.Until(t, "a worker is given the job", func() bool { b.got = o.offered(t); return b.got != nil })
 	o.outs.Store(b.got.Job, b.got.Out)
 	at, err := seal.ParsePath(b.got.Out.Path)
 	must(t, err)
@@ -248,7 +249,7 @@ func TestAPartialOutputIsReplaced(t *testing.T) {
 				if n := arena.kept("job-partial-part"); n != 1 {
 					t.Errorf("%d parts are kept, of one", n)
 				}
-				eventually(t, "the key of the attempt before is destroyed", func() bool {
+				wait.Until(t, "the key of the attempt before is destroyed", func() bool {
 					ids, err := arena.table.List(t.Context(), "job-partial", "")
 					return err == nil && len(ids) == 1 && ids[0] != before[0]
 				})

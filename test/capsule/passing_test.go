@@ -7,6 +7,7 @@ import (
 	"carnet"
 	"carnet/capsule"
 	"carnet/dpm"
+	"carnet/test/wait"
 )
 
 // A job whose content is there is ready, also if that couldn't be stored when the last of it
@@ -21,7 +22,7 @@ func TestAJobIsReadyThoughTheDiskWasFull(t *testing.T) {
 	must(t, client.PutContent(t.Context(), d.order.Job, d.contents()[0]))
 	forge.disk.full.Store(1)
 	codeIs(t, "the last content, with a full disk", client.PutContent(t.Context(), d.order.Job, d.contents()[1]), carnet.NoSpace)
-	eventually(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
+	wait.Until(t, "it is ready", func() bool { return forge.agent.Counts().Ready == 1 })
 }
 
 // A reception key that couldn't be destroyed when it was over is destroyed then.
@@ -32,8 +33,8 @@ func TestReceptionKeysEndThoughTheDiskWasFull(t *testing.T) {
 	draws := func() { forge.disk.hold.Store(&destroys) }
 	forge.disk.hold.Store(&draws)
 	c.move(3 * 24 * time.Hour)
-	eventually(t, "a key can't be destroyed", func() bool { return forge.disk.hold.Load() == nil && forge.disk.full.Load() <= 0 })
-	eventually(t, "the old key is destroyed", func() bool {
+	wait.Until(t, "a key can't be destroyed", func() bool { return forge.disk.hold.Load() == nil && forge.disk.full.Load() <= 0 })
+	wait.Until(t, "the old key is destroyed", func() bool {
 		ids, err := forge.table.List(t.Context(), "reception", "")
 		must(t, err)
 		return len(ids) == 1
@@ -67,7 +68,7 @@ func TestALeaseThatIsRenewedMeanwhile(t *testing.T) {
 	}
 	forge.disk.hold.Store(&ends)
 	c.move(5 * time.Second)
-	eventually(t, "one is ended", func() bool { return forge.agent.Counts().Ready > 0 })
+	wait.Until(t, "one is ended", func() bool { return forge.agent.Counts().Ready > 0 })
 	time.Sleep(300 * time.Millisecond) // the round may be at the other
 	if n := forge.agent.Counts(); n.Ready != 1 || n.Leased != 1 {
 		t.Errorf("of two leases that were renewed while the first was ended, %d go on", n.Leased)

@@ -13,6 +13,7 @@ import (
 	"carnet/identity"
 	"carnet/job"
 	"carnet/policy"
+	"carnet/test/wait"
 )
 
 var vaultKey = newKey()
@@ -177,9 +178,9 @@ func TestAPolicyFindsAnOutputThatNobodyKnowsOf(t *testing.T) {
 	deaf(true)
 	i := arena.order(arena.spec("", "script", "count"))
 	arena.done(i.ID, arena.counts())
-	eventually(t, "it has come to the depot", func() bool { return held() == 1 })
+	wait.Until(t, "it has come to the depot", func() bool { return held() == 1 })
 	arena.bound(1, `{"store":{"depots":[]}}`)
-	eventually(t, "it has left", func() bool { return held() == 0 })
+	wait.Until(t, "it has left", func() bool { return held() == 0 })
 	deaf(false)
 	if i := arena.done(i.ID, arena.counts()); i.Stored != (carnet.Fingerprint{}) {
 		t.Error("it counts as stored")

@@ -11,6 +11,7 @@ import (
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/job"
+	"carnet/test/wait"
 )
 
 // soon fails unless something returns, while what it needn't wait for hangs.
@@ -137,7 +138,7 @@ func TestAnOutputComesTooLateToTheDepot(t *testing.T) {
 	arena.delete = func() { deleted.Store(true) }
 	arena.mu.Unlock()
 	free()
-	eventually(t, "the copy is deleted", func() bool {
+	wait.Until(t, "the copy is deleted", func() bool {
 		arena.mu.Lock()
 		defer arena.mu.Unlock()
 		return deleted.Load() && len(arena.objects) == 0
@@ -237,7 +238,7 @@ func TestAnOutputThatIsNotTakenLeavesNoKey(t *testing.T) {
 	arena.is(j.ID, "at the DPM", func(i job.Info) bool { return i.Progress.State == string(dpm.Ready) })
 	arena.disk.loseAt(2, false) // when its key is stored, and the job's end isn't
 	forge.withWorkers(1)
-	eventually(t, "the world is lost", arena.disk.lost.Load)
+	wait.Until(t, "the world is lost", arena.disk.lost.Load)
 	arena.stop()
 	keys, err := arena.table.List(t.Context(), "job", "")
 	if err != nil || len(keys) != 1 {

@@ -16,6 +16,7 @@ import (
 	"carnet/dpm"
 	"carnet/job"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 // Two worlds have jobs at one DPM, under one id even: to each, the other's isn't there.
@@ -136,7 +137,7 @@ func TestAnOfferIsOfItsCaller(t *testing.T) {
 		must(t, err)
 		return o
 	}
-	eventually(t, "three jobs of arena wait", func() bool { return offered("arena").Waiting == 3 })
+	wait.Until(t, "three jobs of arena wait", func() bool { return offered("arena").Waiting == 3 })
 	if o := offered("clinic"); o.Waiting != 0 || o.Clearance == nil || o.Clearance.Label() != (carnet.Label{Sensitivity: carnet.Personal | carnet.Health, Purposes: "fitness"}) {
 		t.Errorf("the clinic is offered %+v", o)
 	}
@@ -219,7 +220,7 @@ func TestBothAreServed(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "no key is left", func() bool { return len(forge.jobKeys()) == 0 })
+	wait.Until(t, "no key is left", func() bool { return len(forge.jobKeys()) == 0 })
 }
 
 // What isn't asked as it should be is answered with a reason, and harms nobody.

@@ -20,6 +20,7 @@ import (
 	keystore "carnet/owner"
 	"carnet/peering"
 	"carnet/policy"
+	"carnet/test/wait"
 )
 
 // post makes a call of an operator's that the client has no method for.
@@ -196,7 +197,7 @@ func TestAbroad(t *testing.T) {
 		var err error
 		// On a busy disk the store may not have said for a second what was revoked; never
 		// is anything shown meanwhile.
-		eventually(t, when, func() bool {
+		wait.Until(t, when, func() bool {
 			ms, err = read()
 			return code == carnet.Unavailable || carnet.CodeOf(err) != carnet.Unavailable
 		})
@@ -218,7 +219,7 @@ func TestAbroad(t *testing.T) {
 		t.Helper()
 		var ms []carnet.Measurement
 		var err error
-		eventually(t, when, func() bool { ms, err = read(); return err == nil }) // as in refused
+		wait.Until(t, when, func() bool { ms, err = read(); return err == nil }) // as in refused
 		if len(ms) != 1 || ms[0].Name != "heart_rate" || int64(ms[0].Value.Num)%10 != 0 {
 			t.Fatalf("%s: %v %v", when, ms, err)
 		}
@@ -229,7 +230,7 @@ func TestAbroad(t *testing.T) {
 	v.arena.kill(t)
 	refused("while arena is away", carnet.Unavailable)
 	v.restart(v.arena)
-	eventually(t, "arena takes what is made after its start", func() bool { _, err := read(); return err == nil })
+	wait.Until(t, "arena takes what is made after its start", func() bool { _, err := read(); return err == nil })
 	reads("after arena's restart")
 	v.clinic.kill(t)
 	v.restart(v.clinic)

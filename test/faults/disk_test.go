@@ -14,6 +14,7 @@ import (
 
 	"carnet/api"
 	"carnet/td"
+	"carnet/test/wait"
 )
 
 // exitDurability is EX_IOERR: what is on disk is in doubt, recover at the start.
@@ -210,9 +211,9 @@ func (v *town) fullAgent(w *watch) {
 		_, after := w.count() // it publishes each 4 ms, or would if it were let in
 		return before == after
 	}
-	eventually(v.t, "the agent with a full disk acknowledges nothing", stuck)
+	wait.Until(v.t, "the agent with a full disk acknowledges nothing", stuck)
 	reason := ""
-	eventually(v.t, "the device hears why", func() bool {
+	wait.Until(v.t, "the device hears why", func() bool {
 		// It isn't let in: what can't be recorded isn't done.
 		c, err := w.dial(v.t.Context(), nil)
 		if err == nil {
@@ -228,7 +229,7 @@ func (v *town) fullAgent(w *watch) {
 	}
 	v.hub.free(v.t)
 	_, was := w.count()
-	eventually(v.t, "the agent with space again acknowledges", func() bool {
+	wait.Until(v.t, "the agent with space again acknowledges", func() bool {
 		_, now := w.count()
 		return now > was+100
 	})
@@ -254,9 +255,9 @@ func (v *town) fullParty(p *party, w *watch) {
 		}
 		return 0, false
 	}
-	eventually(v.t, string(p.name)+" takes what comes", func() bool { now, ok := progress(); return ok && now > 0 })
+	wait.Until(v.t, string(p.name)+" takes what comes", func() bool { now, ok := progress(); return ok && now > 0 })
 	var was uint64
-	eventually(v.t, string(p.name)+" with a full disk takes nothing", func() bool {
+	wait.Until(v.t, string(p.name)+" with a full disk takes nothing", func() bool {
 		p.fill(v.t)
 		before, ok := progress()
 		time.Sleep(2500 * time.Millisecond)
@@ -268,12 +269,12 @@ func (v *town) fullParty(p *party, w *watch) {
 		v.t.Fatalf("%s ended with %d:\n%s", p.name, p.process.cmd.ProcessState.ExitCode(), &p.log)
 	}
 	_, before := w.count()
-	eventually(v.t, "the agent takes what comes", func() bool { _, now := w.count(); return now > before })
+	wait.Until(v.t, "the agent takes what comes", func() bool { _, now := w.count(); return now > before })
 	if now, ok := progress(); !ok || now != was {
 		v.t.Errorf("%s with a full disk has %d, known %t, and had %d", p.name, now, ok, was)
 	}
 	p.free(v.t)
-	eventually(v.t, string(p.name)+" with space again takes what comes", func() bool { now, ok := progress(); return ok && now > was })
+	wait.Until(v.t, string(p.name)+" with space again takes what comes", func() bool { now, ok := progress(); return ok && now > was })
 }
 
 // lastLine is the last line of the party's log.
@@ -307,7 +308,7 @@ func (v *town) readOnlyUnder(p *party, w *watch) {
 		v.t.Logf("%s when its disk turns read-only: %s", p.name, p.lastLine())
 	} else {
 		_, was := w.count()
-		eventually(v.t, string(p.name)+" goes on", func() bool { _, now := w.count(); return now > was+100 && p.running() })
+		wait.Until(v.t, string(p.name)+" goes on", func() bool { _, now := w.count(); return now > was+100 && p.running() })
 	}
 	if err := syscall.Unmount(p.data(), syscall.MNT_DETACH); err != nil {
 		v.t.Fatalf("unmount: %v", err)

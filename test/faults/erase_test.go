@@ -23,6 +23,7 @@ import (
 	"carnet/keys"
 	"carnet/node"
 	"carnet/store/sqlite"
+	"carnet/test/wait"
 )
 
 // share has the clinic take what arena's avatar gives: heart rate as it is, so that
@@ -81,7 +82,7 @@ func (n *neighbours) over(id carnet.ErasureID) (e api.Erasure) {
 			n.t.Logf("the erasure: %s, waiting %+v, others %+v", e.State, e.Waiting, e.Others)
 		}
 	}()
-	eventually(n.t, "the erasure is over", func() bool {
+	wait.Until(n.t, "the erasure is over", func() bool {
 		var ok bool
 		e, ok = n.erased(id)
 		return ok && e.State == erasure.Over
@@ -100,7 +101,7 @@ func (n *neighbours) shown() (state, history []carnet.Measurement, errs [2]error
 // readable checks that arena's avatar is shown, so that unreadable says something.
 func (n *neighbours) readable() {
 	n.t.Helper()
-	eventually(n.t, "arena shows its avatar", func() bool {
+	wait.Until(n.t, "arena shows its avatar", func() bool {
 		state, history, errs := n.shown()
 		return errs == [2]error{} && len(state) > 0 && len(history) > 0
 	})
@@ -185,9 +186,9 @@ func TestErase(t *testing.T) {
 		time.Sleep(30 * time.Millisecond)
 	}
 	n.settle()
-	eventually(t, "the clinic has it", func() bool { return len(n.shared()) >= 20 })
+	wait.Until(t, "the clinic has it", func() bool { return len(n.shared()) >= 20 })
 	for _, p := range n.worlds() {
-		eventually(t, fmt.Sprintf("%s has compacted", p.name), func() bool {
+		wait.Until(t, fmt.Sprintf("%s has compacted", p.name), func() bool {
 			st, err := p.client.Status(ctx)
 			return err == nil && st.World.Stretches > 0
 		})
@@ -498,7 +499,7 @@ func (n *neighbours) oldCopyIsErasedAgain(old string) {
 	}
 	n.unreadable("while an old copy can't ask the register", carnet.Unavailable)
 	n.restart(n.vault)
-	eventually(t, "it is found to be erased", func() bool {
+	wait.Until(t, "it is found to be erased", func() bool {
 		n.unreadable("while it is found out", carnet.Unavailable)
 		_, err := n.arena.client.Avatar(t.Context(), n.there)
 		return carnet.CodeOf(err) == carnet.NotFound

@@ -10,6 +10,7 @@ import (
 	"carnet/identity"
 	"carnet/item"
 	keystore "carnet/owner"
+	"carnet/test/wait"
 )
 
 // ownHere has the owner pin a key with the clinic's avatar, too.
@@ -87,7 +88,7 @@ func (n *neighbours) order(x api.Crossing, r identity.MoveRequest) {
 // arena, which hears of an abort when it next asks.
 func (n *neighbours) ended(x api.Crossing) (at api.Crossing) {
 	n.t.Helper()
-	eventually(n.t, "the crossing is over", func() (over bool) {
+	wait.Until(n.t, "the crossing is over", func() (over bool) {
 		var err error
 		if at, err = n.clinic.client.Crossing(n.t.Context(), x.ID); err != nil {
 			n.t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"carnet/capsule"
 	"carnet/dpm"
 	"carnet/job"
+	"carnet/test/wait"
 )
 
 // workersOf lists the processes that a DPM has started.
@@ -57,7 +58,7 @@ func (w *works) runs(j api.Job, attempt int) { w.runsFor(w.arena, j, attempt) }
 
 func (w *works) runsFor(world *party, j api.Job, attempt int) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
+	wait.Until(w.t, fmt.Sprintf("attempt %d runs", attempt), func() bool {
 		j, err := world.client.Job(w.t.Context(), j.ID, false)
 		if err != nil {
 			return false // the world has just started
@@ -72,7 +73,7 @@ func (w *works) runsFor(world *party, j api.Job, attempt int) {
 // hasPart waits until the world has something of what an attempt put out, unproved.
 func (w *works) hasPart(j api.Job, attempt int) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("there is a part of attempt %d", attempt), func() bool {
+	wait.Until(w.t, fmt.Sprintf("there is a part of attempt %d", attempt), func() bool {
 		p, err := w.arena.client.JobPartial(w.t.Context(), j.ID)
 		if err == nil && p.Parts > 0 && (p.Proved || !strings.HasPrefix(p.Why, "unproved") || !strings.HasPrefix(string(p.Output), "[")) {
 			w.t.Errorf("what there is so far is %+v", p)
@@ -205,7 +206,7 @@ func TestMoreProcessesAreMoreWorkers(t *testing.T) {
 		}
 		return true
 	}
-	eventually(t, "both run at the same time", func() bool { return both(1, 1) })
+	wait.Until(t, "both run at the same time", func() bool { return both(1, 1) })
 	if err := added.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

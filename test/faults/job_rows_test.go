@@ -9,6 +9,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/capsule"
+	"carnet/test/wait"
 )
 
 // TestJobRows kills arena and its DPM at the rows of capsule.md: a job for each row,
@@ -90,7 +91,7 @@ func (n *capsules) stored() atBoth {
 func (n *capsules) stable(long time.Duration) (at atBoth) {
 	n.t.Helper()
 	since := time.Now()
-	eventually(n.t, "nothing is written of jobs", func() bool {
+	wait.Until(n.t, "nothing is written of jobs", func() bool {
 		if is := n.stored(); is != at {
 			at, since = is, time.Now()
 		}
@@ -103,7 +104,7 @@ func (n *capsules) run() api.Job {
 	n.t.Helper()
 	var j api.Job
 	var err error
-	eventually(n.t, "arena orders a job", func() bool { // its DPM may not be connected yet
+	wait.Until(n.t, "arena orders a job", func() bool { // its DPM may not be connected yet
 		j, err = n.order()
 		return err == nil || carnet.CodeOf(err) != carnet.Unavailable
 	})
@@ -124,7 +125,7 @@ func (n *capsules) order() (api.Job, error) {
 func (n *capsules) done(j api.Job) api.Job {
 	t := n.t
 	t.Helper()
-	eventually(t, "the job is done and stored", func() bool {
+	wait.Until(t, "the job is done and stored", func() bool {
 		now, err := n.arena.client.Job(t.Context(), j.ID, false)
 		if err == nil {
 			j = now

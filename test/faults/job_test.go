@@ -22,6 +22,7 @@ import (
 	"carnet/modules/moduletest"
 	"carnet/node"
 	"carnet/peering"
+	"carnet/test/wait"
 )
 
 // works is a town with two DPMs, which arena and the clinic may order from, and a watch.
@@ -101,7 +102,7 @@ func (w *works) zones(world *party, at carnet.PartyID) api.NewJob {
 // ended waits until a job has ended.
 func (w *works) ended(world *party, j api.Job) api.Job {
 	w.t.Helper()
-	eventually(w.t, "the job ends", func() bool {
+	wait.Until(w.t, "the job ends", func() bool {
 		var err error
 		if j, err = world.client.Job(w.t.Context(), j.ID, false); err != nil {
 			w.t.Fatal(err)
@@ -156,7 +157,7 @@ func TestJobAtADPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the repetition is compared", func() bool {
+	wait.Until(t, "the repetition is compared", func() bool {
 		again, err = w.arena.client.Job(ctx, again.ID, false)
 		return err == nil && (again.Comparison != "" || again.State == job.Ended && again.Outcome != capsule.Done)
 	})
@@ -165,7 +166,7 @@ func TestJobAtADPM(t *testing.T) {
 	}
 
 	// The output is at the depot, and everything stated has its receipt.
-	eventually(t, "the output is at the depot", func() bool {
+	wait.Until(t, "the output is at the depot", func() bool {
 		j, err = w.arena.client.Job(ctx, j.ID, false)
 		return err == nil && j.Object != ""
 	})
@@ -228,7 +229,7 @@ func (w *works) provesJobs(id carnet.AvatarID, jobs ...carnet.JobID) {
 		w.t.Fatal(err)
 	}
 	var r *evidence.Report
-	eventually(w.t, "arena has what the DPM stated", func() bool {
+	wait.Until(w.t, "arena has what the DPM stated", func() bool {
 		bundles, err := w.arena.client.Evidence(ctx, id, client.EvidenceQuery{}, w.t.TempDir())
 		if err == nil && len(bundles) == 1 {
 			r, err = evidence.Verify(ctx, bundles[0], &trust, evidence.VerifyOptions{})

@@ -9,6 +9,7 @@ import (
 	"carnet/api/client"
 	"carnet/crossing/move"
 	"carnet/identity"
+	"carnet/test/wait"
 )
 
 // begin makes room in the clinic for arena's avatar, with the grant by which the
@@ -85,7 +86,7 @@ func TestMove(t *testing.T) {
 		t.Fatalf("%+v, %v", x, err)
 	}
 	n.watch.send(5) // while it moves
-	eventually(t, "it is home in the clinic", func() bool {
+	wait.Until(t, "it is home in the clinic", func() bool {
 		if x, err = n.clinic.client.Crossing(ctx, x.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -96,12 +97,12 @@ func TestMove(t *testing.T) {
 		t.Errorf("the clinic has %v, arena had %v", after, before)
 	}
 	n.watch.send(5)
-	eventually(t, "what the watch sends goes on there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 30 })
-	eventually(t, "arena has signed that nothing is left", func() bool {
+	wait.Until(t, "what the watch sends goes on there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 30 })
+	wait.Until(t, "arena has signed that nothing is left", func() bool {
 		left, err := n.arena.client.Crossing(ctx, x.ID)
 		return err == nil && left.State == move.Gone && left.Departure != ""
 	})
-	eventually(t, "the clinic has arena's word, and has opened everything", func() bool {
+	wait.Until(t, "the clinic has arena's word, and has opened everything", func() bool {
 		there, err := n.clinic.client.Crossing(ctx, x.ID)
 		return err == nil && there.Departure != "" && there.Surveyed && there.Unfit == 0
 	})

@@ -10,6 +10,7 @@ import (
 	"carnet/api"
 	"carnet/policy"
 	"carnet/td"
+	"carnet/test/wait"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -39,7 +40,7 @@ func (n *named) uncommitted() {
 		h := hub.database.gate.before("INSERT INTO thing_log")
 		n.t.Cleanup(n.w.throw(1))
 		h.await(n.t)
-		eventually(n.t, "each link has made a frame of it", func() bool {
+		wait.Until(n.t, "each link has made a frame of it", func() bool {
 			links := n.things().Links
 			for _, l := range links {
 				if l.Waiting == 0 {
@@ -62,11 +63,11 @@ func (n *named) uncommitted() {
 	hub.database.do(n.t, `CREATE FUNCTION hub.full() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''53100''; END'`)
 	hub.database.do(n.t, `CREATE TRIGGER full_disk BEFORE INSERT ON hub.thing_log FOR EACH STATEMENT EXECUTE FUNCTION hub.full()`)
 	built().pass()
-	eventually(n.t, "the group is given up", func() bool { return strings.Contains(hub.log.String(), "the store has no room") })
+	wait.Until(n.t, "the group is given up", func() bool { return strings.Contains(hub.log.String(), "the store has no room") })
 	n.linked()
 	nothing("without room")
 	hub.database.do(n.t, `DROP TRIGGER full_disk ON hub.thing_log`)
-	eventually(n.t, "there is room again", func() bool { return n.w.try() == nil })
+	wait.Until(n.t, "there is room again", func() bool { return n.w.try() == nil })
 	n.quiet()
 	n.want(hub, logged, next+1)
 	n.want(hub, lastRecord, record+1)

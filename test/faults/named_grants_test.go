@@ -13,6 +13,7 @@ import (
 	"carnet/entity"
 	"carnet/identity"
 	"carnet/policy"
+	"carnet/test/wait"
 )
 
 const (
@@ -131,7 +132,7 @@ func (c *coach) reads(may bool) {
 	c.t.Helper()
 	var ms []carnet.Measurement
 	var err error
-	eventually(c.t, "arena answers the application", func() bool {
+	wait.Until(c.t, "arena answers the application", func() bool {
 		ms, err = c.client.State(c.t.Context(), c.avatar)
 		return carnet.CodeOf(err) != carnet.Unavailable // some seconds after its start
 	})

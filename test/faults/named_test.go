@@ -14,6 +14,7 @@ import (
 	"carnet/node"
 	"carnet/policy"
 	"carnet/td"
+	"carnet/test/wait"
 )
 
 // TestNamedRows kills parties at the rows of the tables of durable states that
@@ -131,7 +132,7 @@ func (n *named) want(p *party, sql string, want int64) {
 // becomes waits until a number of the party's database is as wanted.
 func (n *named) becomes(p *party, sql string, want int64) {
 	n.t.Helper()
-	eventually(n.t, fmt.Sprintf("%s: %s is %d", p.name, sql, want), func() bool { return p.number(n.t, sql) == want })
+	wait.Until(n.t, fmt.Sprintf("%s: %s is %d", p.name, sql, want), func() bool { return p.number(n.t, sql) == want })
 }
 
 const (
@@ -407,7 +408,7 @@ func (n *named) retention() {
 		n.t.Errorf("the body isn't overwritten: %v", err)
 	}
 	n.restart(vault)
-	eventually(n.t, "the body is removed", func() bool { _, err := os.Stat(body); return os.IsNotExist(err) })
+	wait.Until(n.t, "the body is removed", func() bool { _, err := os.Stat(body); return os.IsNotExist(err) })
 	n.arena.thaw(n.t)
 	n.await(n.arena)
 	n.becomes(arena, doomed, 0)
@@ -556,5 +557,5 @@ func (n *named) object() {
 	n.await(arena)
 	n.becomes(arena, unstored, 0)
 	n.want(vault, objects, rows+1)
-	eventually(n.t, "what had no owner is erased", func() bool { return len(n.stored()) == had+1 })
+	wait.Until(n.t, "what had no owner is erased", func() bool { return len(n.stored()) == had+1 })
 }

@@ -10,6 +10,7 @@ import (
 	"carnet"
 	"carnet/api/client"
 	"carnet/td"
+	"carnet/test/wait"
 )
 
 const (
@@ -148,7 +149,7 @@ func (n *named) lostKey() {
 	}
 	n.ring.send(1)
 	n.quiet()
-	eventually(n.t, "what comes under the next epoch is shown", func() bool { return len(speeds()) == len(before)+1 })
+	wait.Until(n.t, "what comes under the next epoch is shown", func() bool { return len(speeds()) == len(before)+1 })
 }
 
 // keyEnds kills arena when it has destroyed a key under which nothing came, and
@@ -168,7 +169,7 @@ func (n *named) keyEnds() {
 		_, err := n.hub.client.Unmap(n.t.Context(), id)
 		ended <- err
 	}()
-	eventually(n.t, "the mapping has ended", func() bool {
+	wait.Until(n.t, "the mapping has ended", func() bool {
 		m, err := n.hub.client.Mapping(n.t.Context(), id)
 		return err == nil && m.Stopped
 	})
@@ -248,7 +249,7 @@ func (n *named) nearlyOver(left time.Duration) (ends time.Time) {
 		n.t.Fatal("no frame is older")
 	}
 	n.restart(arena)
-	eventually(n.t, "the state with the value is saved", func() bool {
+	wait.Until(n.t, "the state with the value is saved", func() bool {
 		return arena.number(n.t, saved) > states && n.shows(n.ring, "speed") || time.Now().After(ends)
 	})
 	return ends
@@ -257,7 +258,7 @@ func (n *named) nearlyOver(left time.Duration) (ends time.Time) {
 // history is what arena shows of a property.
 func (n *named) history(w *watch, property string) (ms []carnet.Measurement) {
 	n.t.Helper()
-	eventually(n.t, "arena shows a history", func() bool {
+	wait.Until(n.t, "arena shows a history", func() bool {
 		var err error
 		ms, _, err = n.arena.client.History(n.t.Context(), w.mappings["arena"].Avatar, client.HistoryQuery{Property: property})
 		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {

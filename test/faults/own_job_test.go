@@ -17,6 +17,7 @@ import (
 	"carnet/ledger"
 	"carnet/modules/moduletest"
 	"carnet/node"
+	"carnet/test/wait"
 )
 
 // owns gives the watch's owner a token at the hub, and returns the way there.
@@ -36,7 +37,7 @@ func (v *town) owns() *client.Client {
 // endedAt waits until a job has ended, over restarts of its party.
 func endedAt(t *testing.T, c *client.Client, id carnet.JobID) (j api.Job) {
 	t.Helper()
-	eventually(t, "the job ends", func() bool {
+	wait.Until(t, "the job ends", func() bool {
 		var err error
 		j, err = c.Job(t.Context(), id, false)
 		return err == nil && j.State == job.Ended
@@ -107,7 +108,7 @@ func TestJobAtTheThingsAgent(t *testing.T) {
 	if _, err := w.hub.client.JobOutput(ctx, first.ID); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("the operator reads it: %v", err)
 	}
-	eventually(t, "the output is at the depot", func() bool {
+	wait.Until(t, "the output is at the depot", func() bool {
 		first, err = own.Job(ctx, first.ID, false)
 		return err == nil && first.Object != ""
 	})
@@ -125,7 +126,7 @@ func TestJobAtTheThingsAgent(t *testing.T) {
 	}
 	attempt := func(n int) {
 		t.Helper()
-		eventually(t, "an attempt runs", func() bool {
+		wait.Until(t, "an attempt runs", func() bool {
 			j, err := own.Job(ctx, running.ID, false)
 			if err == nil && j.State == job.Ended {
 				t.Fatalf("the job has ended before attempt %d: it is %s: %s", n, j.Outcome, j.Why)
@@ -161,7 +162,7 @@ func TestJobAtTheThingsAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the repetition is compared", func() bool {
+	wait.Until(t, "the repetition is compared", func() bool {
 		again, err = own.Job(ctx, again.ID, false)
 		return err == nil && again.Comparison != ""
 	})
@@ -199,7 +200,7 @@ func TestOwnJobsOnPostgres(t *testing.T) {
 		t.Errorf("at the hub it is %s %s with %+v, in arena %+v", here.Outcome, here.Why, here.Output, there.Output)
 	}
 	query.Things, query.ViewOf, query.Avatars = []carnet.ThingID{watch.id}, "arena", nil
-	eventually(t, "the output is at the depot", func() bool {
+	wait.Until(t, "the output is at the depot", func() bool {
 		here, err = own.Job(t.Context(), here.ID, false)
 		return err == nil && here.Object != ""
 	})
@@ -247,7 +248,7 @@ func (n *ordering) stored() orderedJob {
 func (n *ordering) stable() (at orderedJob) {
 	n.t.Helper()
 	since := time.Now()
-	eventually(n.t, "nothing is written of jobs", func() bool {
+	wait.Until(n.t, "nothing is written of jobs", func() bool {
 		if is := n.stored(); is != at {
 			at, since = is, time.Now()
 		}
@@ -303,7 +304,7 @@ func (n *ordering) killed(row string, order func() (api.Job, error), at func() *
 		return !slices.ContainsFunc(before, func(k api.Job) bool { return k.ID == j.ID })
 	})].ID
 	j := endedAt(n.t, n.own, id)
-	eventually(n.t, row+": the output is at the depot, and compared", func() bool {
+	wait.Until(n.t, row+": the output is at the depot, and compared", func() bool {
 		j, err = n.own.Job(n.t.Context(), id, false)
 		return err == nil && (j.Object != "" || j.Outcome != capsule.Done) && (j.Repeats == nil || j.Comparison != "")
 	})

@@ -8,6 +8,7 @@ import (
 	"carnet/crossing"
 	"carnet/identity"
 	"carnet/item"
+	"carnet/test/wait"
 )
 
 // owning is the town of TestShareRows, with the keystore of the avatar's owner.
@@ -74,7 +75,7 @@ func (n *owning) items() {
 	is := func() api.Item {
 		n.t.Helper()
 		var i api.Item
-		eventually(n.t, "arena shows the item", func() bool {
+		wait.Until(n.t, "arena shows the item", func() bool {
 			i, err = arena.client.Item(ctx, id)
 			return err == nil
 		})

@@ -11,6 +11,7 @@ import (
 	"carnet/node"
 	"carnet/peering"
 	"carnet/td"
+	"carnet/test/wait"
 )
 
 // TestPeeringRows kills inviter and accepter at the rows of peering.md: arena invites,
@@ -73,7 +74,7 @@ func (n *named) wantState(p *party, want peering.State) {
 
 func (n *named) becomesState(p *party, want peering.State) {
 	n.t.Helper()
-	eventually(n.t, fmt.Sprintf("the peering is %s at %s", want, p.name), func() bool { return n.peer(p).State == want })
+	wait.Until(n.t, fmt.Sprintf("the peering is %s at %s", want, p.name), func() bool { return n.peer(p).State == want })
 }
 
 // diesAsked has a party asked for something, and kills it where it is held.
@@ -138,11 +139,11 @@ func (n *named) accepted() {
 	n.restart(n.hub)
 	posted := n.peer(n.hub).Acceptance
 	n.killAt(n.arena, h)
-	eventually(n.t, "hub has no answer", func() bool { return n.peer(n.hub).Trouble != "" })
+	wait.Until(n.t, "hub has no answer", func() bool { return n.peer(n.hub).Trouble != "" })
 	n.wantState(n.hub, peering.Accepted)
 	n.restart(n.arena)
 	n.wantState(n.arena, peering.Answered)
-	eventually(n.t, "hub is answered", func() bool { return n.peer(n.hub).Trouble == "" })
+	wait.Until(n.t, "hub is answered", func() bool { return n.peer(n.hub).Trouble == "" })
 	if again, at := n.peer(n.hub).Acceptance, n.peer(n.arena); again != posted || at.Trouble != "" {
 		n.t.Errorf("hub posts another acceptance: %v; arena says %+v", again != posted, at)
 	}
@@ -174,7 +175,7 @@ func (n *named) suspended() {
 	n.diesAsked(arena, h, func() (api.Peer, error) { return arena.client.SuspendPeer(n.t.Context(), "watches") })
 	n.restart(arena)
 	n.wantState(arena, peering.Suspended)
-	eventually(n.t, "hub is told that it is refused", func() bool { return strings.Contains(n.peer(n.hub).Trouble, "refuses this party") })
+	wait.Until(n.t, "hub is told that it is refused", func() bool { return strings.Contains(n.peer(n.hub).Trouble, "refuses this party") })
 	if n.things().Links[0].Up {
 		n.t.Error("the link is up")
 	}
@@ -199,7 +200,7 @@ func (n *named) removed() {
 	n.restart(hub)
 	n.wantState(hub, peering.Removed)
 	n.want(hub, keysForGym, 0)
-	eventually(n.t, "the mapping has ended", func() bool {
+	wait.Until(n.t, "the mapping has ended", func() bool {
 		m, err := hub.client.Mapping(n.t.Context(), m.ID)
 		return err == nil && m.Stopped
 	})

@@ -16,6 +16,7 @@ import (
 	"carnet/identity"
 	"carnet/node"
 	"carnet/peering"
+	"carnet/test/wait"
 )
 
 // established returns the connections of a party to a port, as the kernel has them,
@@ -62,7 +63,7 @@ func (p *party) established(t *testing.T, address string) map[string]bool {
 // tries.
 func (p *party) refused(t *testing.T, address string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s is refused at %s", p.name, address), func() bool { return len(p.established(t, address)) == 0 })
+	wait.Until(t, fmt.Sprintf("%s is refused at %s", p.name, address), func() bool { return len(p.established(t, address)) == 0 })
 	since := make(map[string]time.Time)
 	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(50 * time.Millisecond) {
 		is := p.established(t, address)
@@ -128,7 +129,7 @@ func TestAPeeringThatEndsIsCut(t *testing.T) {
 		{"vault suspends arena: R2", v.vault, "arena", v.arena, v.vault.config.Listen.R2, false},
 		{"arena suspends vault: R2", v.arena, "vault", v.arena, v.vault.config.Listen.R2, false},
 	} {
-		eventually(t, c.what+": connected before", func() bool {
+		wait.Until(t, c.what+": connected before", func() bool {
 			w.send(1) // so that there are statements, too
 			return len(c.from.established(t, c.to)) > 0
 		})
@@ -144,7 +145,7 @@ func TestAPeeringThatEndsIsCut(t *testing.T) {
 		t.Logf("%s: asked for, stored and closed after %s", c.what, time.Since(begun).Round(100*time.Microsecond))
 		w.send(3)
 		if c.linked {
-			eventually(t, "the other world gets on", func() bool {
+			wait.Until(t, "the other world gets on", func() bool {
 				for _, l := range v.things().Links {
 					if l.World == "clinic" {
 						return l.Up && l.Lag == 0 && l.Waiting == 0
@@ -206,14 +207,14 @@ func TestARemovalIsWholeAfterACrash(t *testing.T) {
 	if _, err := v.hub.client.RemovePeer(ctx, "clinic"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the mapping to clinic has ended", func() bool {
+	wait.Until(t, "the mapping to clinic has ended", func() bool {
 		m, err := v.hub.client.Mapping(ctx, w.mappings["clinic"].ID)
 		return err == nil && m.Stopped
 	})
 	v.hub.refused(t, v.clinic.config.Listen.Link)
 	had := v.received(v.clinic)
 	w.send(3)
-	eventually(t, "arena gets on", func() bool {
+	wait.Until(t, "arena gets on", func() bool {
 		for _, l := range v.things().Links {
 			if l.World == "arena" {
 				return l.Up && l.Lag == 0 && l.Waiting == 0
@@ -274,7 +275,7 @@ func TestAPeeringEndsByItsTerms(t *testing.T) {
 	w.mappings["gym"] = m
 	w.send(3)
 	link := gym.config.Listen.Link
-	eventually(t, "gym gets frames", func() bool { return v.received(gym) > 0 })
+	wait.Until(t, "gym gets frames", func() bool { return v.received(gym) > 0 })
 	live := v.hub.established(t, link)
 	if len(live) == 0 {
 		t.Fatal("hub isn't connected to gym")
@@ -286,10 +287,10 @@ func TestAPeeringEndsByItsTerms(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	time.Sleep(time.Until(end))
-	eventually(t, "the link is cut", func() bool { return disjoint(live, v.hub.established(t, link)) })
+	wait.Until(t, "the link is cut", func() bool { return disjoint(live, v.hub.established(t, link)) })
 	had := v.received(gym)
 	w.send(5)
-	eventually(t, "arena gets on", func() bool {
+	wait.Until(t, "arena gets on", func() bool {
 		for _, l := range v.things().Links {
 			if l.World == "arena" {
 				return l.Up && l.Lag == 0 && l.Waiting == 0
@@ -305,7 +306,7 @@ func TestAPeeringEndsByItsTerms(t *testing.T) {
 	over := func(what string) {
 		t.Helper()
 		for p, peer := range map[*party]carnet.PartyID{v.hub: "gym", gym: agent} {
-			eventually(t, what+": the peering is over", func() bool {
+			wait.Until(t, what+": the peering is over", func() bool {
 				is, err := p.client.Peer(t.Context(), peer)
 				return err == nil && is.State == peering.Over
 			})
@@ -323,7 +324,7 @@ func TestAPeeringEndsByItsTerms(t *testing.T) {
 		t.Errorf("gym got %d frames after the terms' end and restarts", now-had)
 	}
 	delete(w.mappings, "gym")
-	eventually(t, "all but gym has everything", func() bool { // whose link stays down
+	wait.Until(t, "all but gym has everything", func() bool { // whose link stays down
 		why := v.unsettled()
 		return why == "" || strings.HasPrefix(why, "the link to gym")
 	})

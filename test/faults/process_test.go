@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"carnet/test/wait"
 )
 
 // endsWithTest has the kernel kill a child when this program ends, however it ends.
@@ -97,7 +99,7 @@ func (p *party) kill(t *testing.T) {
 func (p *party) freeze(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGSTOP)
-	eventually(t, string(p.name)+" stops", func() bool { return !p.running() || frozen(p.process.cmd.Process.Pid) })
+	wait.Until(t, string(p.name)+" stops", func() bool { return !p.running() || frozen(p.process.cmd.Process.Pid) })
 }
 
 func frozen(pid int) bool {
@@ -144,12 +146,3 @@ func (p *party) exit(t *testing.T, within time.Duration) int {
 	return p.process.cmd.ProcessState.ExitCode()
 }
 
-// eventually waits until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}

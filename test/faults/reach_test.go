@@ -16,6 +16,7 @@ import (
 	"carnet/identity"
 	"carnet/item"
 	"carnet/job"
+	"carnet/test/wait"
 )
 
 // reached is a town in which an avatar of arena's has left something with everybody: the
@@ -55,12 +56,12 @@ func newReached(t *testing.T, stores ...func(*testing.T, *party)) *reached {
 	ctx := t.Context()
 	n.w.watch.send(8)
 	n.settle()
-	eventually(t, "the clinic has it", func() bool { return n.count("heart_rate") > 4 })
+	wait.Until(t, "the clinic has it", func() bool { return n.count("heart_rate") > 4 })
 	run := func(p *party, j api.NewJob) api.Job {
 		t.Helper()
 		var made api.Job
 		var err error
-		eventually(t, fmt.Sprintf("%s orders a job", p.name), func() bool { // its DPM may not be connected yet
+		wait.Until(t, fmt.Sprintf("%s orders a job", p.name), func() bool { // its DPM may not be connected yet
 			made, err = p.client.RunJob(ctx, j)
 			return err == nil || carnet.CodeOf(err) != carnet.Unavailable
 		})
@@ -74,7 +75,7 @@ func newReached(t *testing.T, stores ...func(*testing.T, *party)) *reached {
 	n.done = run(n.arena, zones)
 	n.theirs = run(n.clinic, api.NewJob{Engine: "sql", Program: []byte("SELECT count(*), avg(value) FROM measurements WHERE property = 'heart_rate'"), Avatars: []carnet.AvatarID{n.here}})
 	for p, j := range map[*party]*api.Job{n.arena: &n.done, n.clinic: &n.theirs} {
-		eventually(t, "the job is done and stored", func() bool {
+		wait.Until(t, "the job is done and stored", func() bool {
 			var err error
 			*j, err = p.client.Job(ctx, j.ID, false)
 			if err == nil && j.State == job.Ended && j.Outcome != capsule.Done {
@@ -194,17 +195,17 @@ func TestErasureReachesAll(t *testing.T) {
 
 	id := n.v.orderErasure()
 	n.v.unreadable("once it is ordered")
-	eventually(t, "forge and the clinic are waited for", func() bool {
+	wait.Until(t, "forge and the clinic are waited for", func() bool {
 		return n.waitsFor(id, "forge", identity.DeletedAtDPM) && n.waitsFor(id, "clinic", identity.DeletedShare)
 	})
-	eventually(t, "arena and the vault have signed", func() bool {
+	wait.Until(t, "arena and the vault have signed", func() bool {
 		e, _ := n.v.erased(id)
 		roles, _, items, of := n.signed(e)
 		return roles[identity.DeletedAtHome] == 1 && roles[identity.DeletedAtDepot] == 1 && items == 1 && of > 1
 	})
 	n.gone()
 	n.restart(n.forge)
-	eventually(t, "forge isn't waited for any more", func() bool { return !n.waitsFor(id, "forge", identity.DeletedAtDPM) })
+	wait.Until(t, "forge isn't waited for any more", func() bool { return !n.waitsFor(id, "forge", identity.DeletedAtDPM) })
 	n.restart(n.clinic)
 	e := n.v.over(id)
 	n.everybodySigned(e)
@@ -315,7 +316,7 @@ func TestErasureRows(t *testing.T) {
 		n.v.unreadable("in the midst of it", carnet.Unavailable)
 	})
 	row("the register is told", func(t *testing.T) {
-		eventually(t, "the register is told", func() bool {
+		wait.Until(t, "the register is told", func() bool {
 			e, ok := n.v.erased(asked.ID)
 			return ok && slices.ContainsFunc(e.Others, func(o api.ErasedElsewhere) bool { return o.Role == string(erasure.Registers) && o.Heard != nil })
 		})
@@ -329,7 +330,7 @@ func TestErasureRows(t *testing.T) {
 			t.Errorf("forge has the files %v", left)
 		}
 		n.restart(n.forge)
-		eventually(t, "forge has signed", func() bool {
+		wait.Until(t, "forge has signed", func() bool {
 			e, _ := n.v.erased(asked.ID)
 			r, _, _, _ := n.signed(e)
 			return r[identity.DeletedAtDPM] == 1
@@ -340,7 +341,7 @@ func TestErasureRows(t *testing.T) {
 		n.dieAt(n.clinic, n.clinic.database.gate.before("VACUUM"))
 		n.restart(n.clinic)
 		var signed string
-		eventually(t, "the clinic has signed", func() bool {
+		wait.Until(t, "the clinic has signed", func() bool {
 			list, err := n.clinic.client.Erasures(ctx)
 			if err != nil || len(list) != 1 || list[0].State != erasure.Erased {
 				return false

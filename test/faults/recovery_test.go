@@ -20,6 +20,7 @@ import (
 	"carnet/node"
 	keystore "carnet/owner"
 	"carnet/passport"
+	"carnet/test/wait"
 )
 
 // recovering are neighbours of which arena is lost one day: its depot waits so long for
@@ -128,7 +129,7 @@ func isRecovered(t *testing.T, moves int) {
 		if _, err := v.move(ctx, r); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "its thing's data goes where the avatar lives", func() bool { return v.goesOn(ctx) == nil })
+		wait.Until(t, "its thing's data goes where the avatar lives", func() bool { return v.goesOn(ctx) == nil })
 	}
 	n.there = v.id
 	dir := n.export()
@@ -146,7 +147,7 @@ func isRecovered(t *testing.T, moves int) {
 	if x, err := n.clinic.client.OrderRecovery(ctx, x.ID, signed); err != nil || !x.Recovery || x.State == move.Asked {
 		t.Fatalf("%+v, %v", x, err)
 	}
-	eventually(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
+	wait.Until(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
 	if took := time.Since(asked); took < 3*time.Second {
 		t.Errorf("the register waited %v only", took)
 	}
@@ -162,9 +163,9 @@ func isRecovered(t *testing.T, moves int) {
 			t.Fatalf("told: %+v, %v", all, err)
 		}
 	}
-	eventually(t, "what the agent has is there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 30 })
+	wait.Until(t, "what the agent has is there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 30 })
 	n.watch.send(5)
-	eventually(t, "what the watch sends goes on there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 35 })
+	wait.Until(t, "what the watch sends goes on there", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 35 })
 	after := beats(t, n.clinic, x.Ours)
 	if len(after) != 35 || !slices.Equal(after[:25], before) {
 		t.Errorf("the clinic has %d measurements, %v; arena had %v", len(after), after, before)
@@ -203,20 +204,20 @@ func TestAWorldThatShowsItselfKeepsItsAvatar(t *testing.T) {
 			t.Fatal(err)
 		}
 		if away {
-			eventually(t, "the register waits", func() bool {
+			wait.Until(t, "the register waits", func() bool {
 				p := n.crossing(x).Progress
 				return p != nil && !p.SourceUntil.IsZero()
 			})
 			n.restart(n.arena)
 		}
-		eventually(t, "the recovery ends", func() bool { return n.crossing(x).State == move.Dropped })
+		wait.Until(t, "the recovery ends", func() bool { return n.crossing(x).State == move.Dropped })
 		t.Log(n.crossing(x).Why)
 		if _, err := n.arena.client.Avatar(ctx, n.there); err != nil {
 			t.Errorf("arena has its avatar no more: %v", err)
 		}
 	}
 	n.watch.send(5)
-	eventually(t, "arena goes on", func() bool { return len(beats(t, n.arena, n.there)) == 15 })
+	wait.Until(t, "arena goes on", func() bool { return len(beats(t, n.arena, n.there)) == 15 })
 }
 
 // A world that comes back too late shows the avatar no more, reports it, and deletes it
@@ -233,19 +234,19 @@ func TestAWorldThatComesBackTooLate(t *testing.T) {
 	if _, err := n.clinic.client.OrderRecovery(ctx, x.ID, n.recover(p, x)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
+	wait.Until(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
 	n.restart(n.arena)
-	eventually(t, "arena shows it no more", func() bool {
+	wait.Until(t, "arena shows it no more", func() bool {
 		_, err := n.arena.client.Avatar(ctx, n.there)
 		return carnet.CodeOf(err) == carnet.NotFound
 	})
-	eventually(t, "arena has signed that nothing is left", func() bool {
+	wait.Until(t, "arena has signed that nothing is left", func() bool {
 		left, err := n.arena.client.Crossing(ctx, x.ID)
 		return err == nil && left.State == move.Gone && left.Departure != ""
 	})
-	eventually(t, "the clinic has arena's word", func() bool { return n.crossing(x).Departure != "" })
+	wait.Until(t, "the clinic has arena's word", func() bool { return n.crossing(x).Departure != "" })
 	n.watch.send(5) // nobody has told the agent but arena, which was told
-	eventually(t, "what the watch sends goes on in the clinic", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 15 })
+	wait.Until(t, "what the watch sends goes on in the clinic", func() bool { return len(beats(t, n.clinic, x.Ours)) >= 15 })
 	if all := beats(t, n.clinic, x.Ours); len(all) != 15 {
 		t.Errorf("%d measurements instead of 15: %v", len(all), all)
 	}
@@ -292,7 +293,7 @@ func TestARecoveredAvatarHasItsItems(t *testing.T) {
 	}
 	n.clinic.kill(t)
 	n.restart(n.clinic)
-	eventually(t, "the register waits", func() bool {
+	wait.Until(t, "the register waits", func() bool {
 		p := n.crossing(x).Progress
 		return p != nil && !p.SourceUntil.IsZero()
 	})
@@ -300,7 +301,7 @@ func TestARecoveredAvatarHasItsItems(t *testing.T) {
 	n.restart(n.vault)
 	n.clinic.kill(t)
 	n.restart(n.clinic)
-	eventually(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
+	wait.Until(t, "it is home in the clinic", func() bool { return n.crossing(x).State == move.Home })
 	n.clinic.kill(t)
 	n.restart(n.clinic)
 	has := func() {
@@ -318,12 +319,12 @@ func TestARecoveredAvatarHasItsItems(t *testing.T) {
 		t.Errorf("the clinic has the policy %+v, %v", is, err)
 	}
 	n.restart(n.arena)
-	eventually(t, "arena shows neither avatar nor sword", func() bool {
+	wait.Until(t, "arena shows neither avatar nor sword", func() bool {
 		_, err := n.arena.client.Avatar(ctx, n.there)
 		i, failed := n.arena.client.Item(ctx, sword.ID)
 		return carnet.CodeOf(err) == carnet.NotFound && failed == nil && i.State == item.Gone
 	})
-	eventually(t, "arena has signed that nothing is left", func() bool { return n.crossing(x).Departure != "" })
+	wait.Until(t, "arena has signed that nothing is left", func() bool { return n.crossing(x).Departure != "" })
 	has()
 	if _, err := n.clinic.client.EquipItem(ctx, sword.ID, "hand"); err != nil {
 		t.Errorf("in the clinic it isn't put on: %v", err)

@@ -16,6 +16,7 @@ import (
 	"carnet/identity"
 	"carnet/ledger"
 	"carnet/register"
+	"carnet/test/wait"
 )
 
 // office is a town of which only the depot runs: the test asks its register, as the
@@ -70,7 +71,7 @@ func didOf(key ed25519.PrivateKey) string { return identity.DID(key.Public().(ed
 // persist asks until the register answers one way or the other.
 func persist[T any](t *testing.T, ask func() (T, error)) (v T) {
 	t.Helper()
-	eventually(t, "the register answers", func() bool {
+	wait.Until(t, "the register answers", func() bool {
 		var err error
 		v, err = ask()
 		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
@@ -227,7 +228,7 @@ func TestRegisterRestored(t *testing.T) {
 	refused := func(by *asker, m move) {
 		t.Helper()
 		var refusal *carnet.Error
-		eventually(t, "the register says what to do", func() bool {
+		wait.Until(t, "the register says what to do", func() bool {
 			_, err := by.client.Decide(t.Context(), m.id, register.Petition{Want: register.Ask})
 			return errors.As(err, &refusal) && refusal.Code == carnet.Unavailable && strings.Contains(refusal.Fix, "put back")
 		})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"carnet/avatar"
+	"carnet/test/wait"
 )
 
 // copyData keeps a copy of a party's store, as a backup would, and returns what
@@ -200,7 +201,7 @@ func TestTwoAgents(t *testing.T) {
 	}()
 	w.send(20)
 	const fenced = "nothing more is sent to a world until this agent is started again"
-	eventually(t, "both links of the older process are fenced", func() bool { return strings.Count(v.hub.log.String(), fenced) >= 2 })
+	wait.Until(t, "both links of the older process are fenced", func() bool { return strings.Count(v.hub.log.String(), fenced) >= 2 })
 	w.send(20) // it goes on taking what its devices send
 	twin.kill(t)
 	v.hub.kill(t)

@@ -19,6 +19,7 @@ import (
 	"carnet/activity"
 	"carnet/api/client"
 	"carnet/keys"
+	"carnet/test/wait"
 )
 
 // A party's key is rotated by the command, which is killed before each write, sync and
@@ -453,7 +454,7 @@ func (k *keyed) dies(p *party, what string, armed func(old, next *keys.FileKEK) 
 			t.Fatalf("%s: the command, given again: %v: %s", what, err, out)
 		}
 	}
-	eventually(t, fmt.Sprintf("%s: %s has ended the rotation", what, p.name), func() bool {
+	wait.Until(t, fmt.Sprintf("%s: %s has ended the rotation", what, p.name), func() bool {
 		e, err := p.client.Examine(t.Context())
 		return err == nil && !slices.ContainsFunc(e.Findings, func(f carnet.Finding) bool { return f.Kind == "keys" })
 	})

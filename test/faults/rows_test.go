@@ -10,6 +10,7 @@ import (
 	"carnet"
 	"carnet/api"
 	"carnet/policy"
+	"carnet/test/wait"
 	"carnet/thing"
 )
 
@@ -73,7 +74,7 @@ func (v *town) received(world *party) uint64 {
 // linked waits until the agent's links are up.
 func (v *town) linked() {
 	v.t.Helper()
-	eventually(v.t, "the links are up", func() bool {
+	wait.Until(v.t, "the links are up", func() bool {
 		for _, l := range v.things().Links {
 			if !l.Up {
 				return false
@@ -167,7 +168,7 @@ func sentUnread(t *testing.T, v *town, w *watch) (arena uint64) {
 	v.clinic.freeze(t)
 	sent := v.things().SentFrames
 	w.send(20)
-	eventually(t, "a frame for each world is recorded", func() bool {
+	wait.Until(t, "a frame for each world is recorded", func() bool {
 		st := v.things()
 		return st.SentFrames >= sent+2 && !slices.ContainsFunc(st.Links, func(l thing.LinkStatus) bool { return l.Lag > 0 || l.Waiting == 0 })
 	})
@@ -193,7 +194,7 @@ func rowUnheard(t *testing.T, v *town, w *watch) {
 	v.hub.freeze(t)
 	v.arena.thaw(t)
 	v.clinic.thaw(t)
-	eventually(t, "arena has the frame", func() bool { return v.received(v.arena) > had })
+	wait.Until(t, "arena has the frame", func() bool { return v.received(v.arena) > had })
 	v.hub.kill(t)
 	v.restart(v.hub)
 }
@@ -203,7 +204,7 @@ func rowBoth(t *testing.T, v *town, w *watch) {
 	v.hub.freeze(t)
 	v.arena.thaw(t)
 	v.clinic.thaw(t)
-	eventually(t, "arena has the frame", func() bool { return v.received(v.arena) > had })
+	wait.Until(t, "arena has the frame", func() bool { return v.received(v.arena) > had })
 	v.arena.kill(t)
 	v.clinic.kill(t)
 	v.hub.kill(t)
@@ -276,7 +277,7 @@ func rowPending(t *testing.T, v *town, w *watch) {
 	v.quiet()
 	v.vault.freeze(t)
 	w.send(20)
-	eventually(t, "statements are pending", func() bool {
+	wait.Until(t, "statements are pending", func() bool {
 		st, err := v.arena.client.Status(t.Context())
 		return err == nil && st.World.Statements > st.World.Receipts
 	})
@@ -299,7 +300,7 @@ func rowSequenced(t *testing.T, v *town, w *watch) {
 	entries := st.Depot.Entries
 	v.vault.freeze(t)
 	w.send(20)
-	eventually(t, "statements are pending", func() bool {
+	wait.Until(t, "statements are pending", func() bool {
 		st, err := v.arena.client.Status(t.Context())
 		return err == nil && st.World.Statements > st.World.Receipts
 	})
@@ -308,7 +309,7 @@ func rowSequenced(t *testing.T, v *town, w *watch) {
 		p.freeze(t)
 	}
 	v.vault.thaw(t)
-	eventually(t, "the ledger has grown", func() bool {
+	wait.Until(t, "the ledger has grown", func() bool {
 		st, err := v.vault.client.Status(t.Context())
 		return err == nil && st.Depot.Entries > entries
 	})

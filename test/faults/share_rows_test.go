@@ -14,6 +14,7 @@ import (
 	"carnet/crossing"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/test/wait"
 )
 
 // TestShareRows kills giver and taker of a share at the rows of share.md: arena
@@ -122,7 +123,7 @@ func (n *sharing) unanswered(answer chan error) {
 // becomesShared waits until both sides have the share that was asked for last.
 func (n *sharing) becomesShared() {
 	n.t.Helper()
-	eventually(n.t, "the clinic takes the share", func() bool {
+	wait.Until(n.t, "the clinic takes the share", func() bool {
 		all, err := n.clinic.client.Shares(n.t.Context())
 		if err != nil || len(all) == 0 {
 			return false
@@ -183,7 +184,7 @@ func (n *sharing) arrived() {
 			got, _, err = n.clinic.client.History(n.t.Context(), n.here, client.HistoryQuery{Property: name})
 			return err == nil && len(got) >= len(want)
 		}
-		eventually(n.t, fmt.Sprintf("the clinic has %d of %s", len(want), name), have)
+		wait.Until(n.t, fmt.Sprintf("the clinic has %d of %s", len(want), name), have)
 		if !slices.Equal(got, want) {
 			n.t.Errorf("the clinic has %d of %s, want %d, or others: %v, want %v", len(got), name, len(want), got, want)
 		}
@@ -217,7 +218,7 @@ func (n *sharing) told() {
 	h.await(n.t)
 	n.arena.kill(n.t)
 	h.pass()
-	eventually(n.t, "the clinic has entered the stream", func() bool { return n.streams() > had })
+	wait.Until(n.t, "the clinic has entered the stream", func() bool { return n.streams() > had })
 	n.restart(n.arena)
 	n.fill()
 	n.w.send(8)
@@ -314,12 +315,12 @@ func (n *sharing) overAtBoth() {
 	n.t.Helper()
 	out, since := int64(-1), time.Now()
 	for _, p := range n.worlds() {
-		eventually(n.t, fmt.Sprintf("%s has ended the share", p.name), func() bool {
+		wait.Until(n.t, fmt.Sprintf("%s has ended the share", p.name), func() bool {
 			c, err := p.client.Share(n.t.Context(), n.share)
 			return err == nil && c.State == crossing.Ended
 		})
 	}
-	eventually(n.t, "nobody has to be told", func() bool {
+	wait.Until(n.t, "nobody has to be told", func() bool {
 		if now := n.arena.number(n.t, outVersion); now != out {
 			out, since = now, time.Now()
 		}
@@ -422,7 +423,7 @@ func (n *sharing) restored() {
 // quietAt waits until hub has nothing more for a world.
 func (n *sharing) quietAt(world *party) {
 	n.t.Helper()
-	eventually(n.t, fmt.Sprintf("hub has nothing more for %s", world.name), func() bool {
+	wait.Until(n.t, fmt.Sprintf("hub has nothing more for %s", world.name), func() bool {
 		for _, l := range n.things().Links {
 			if l.World == world.name {
 				return l.Up && l.Lag == 0 && l.Waiting == 0

@@ -16,6 +16,7 @@ import (
 	"carnet/entity"
 	"carnet/identity"
 	"carnet/policy"
+	"carnet/test/wait"
 )
 
 // Two worlds as processes: what arena gets of a watch comes live to the clinic's
@@ -33,7 +34,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 		t.Fatalf("%+v, %v", share, err)
 	}
 	beats := func(p *party, id carnet.AvatarID) (all []carnet.Measurement) {
-		eventually(t, "the avatar can be read", func() bool {
+		wait.Until(t, "the avatar can be read", func() bool {
 			var err error
 			all, _, err = p.client.History(ctx, id, client.HistoryQuery{Property: "heart_rate"})
 			if err != nil && carnet.CodeOf(err) != carnet.Unavailable { // a world that has just started asks its register first
@@ -50,7 +51,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 			want[i].Value = carnet.Float(float64(int(want[i].Value.Num+5) / 10 * 10))
 		}
 		var got []carnet.Measurement
-		eventually(t, when, func() bool { got = beats(v.clinic, v.here); return len(got) >= len(want) })
+		wait.Until(t, when, func() bool { got = beats(v.clinic, v.here); return len(got) >= len(want) })
 		if !slices.Equal(got, want) {
 			t.Errorf("%s the clinic has %d of %d measurements, or others: %v, want %v", when, len(got), len(want), got, want)
 		}
@@ -76,7 +77,7 @@ func TestShareAcrossWorlds(t *testing.T) {
 	v.cutAtOnce(v.arena, "clinic", v.arena, v.clinic.config.Listen.Link)
 	before := len(beats(v.clinic, v.here))
 	v.watch.send(5)
-	eventually(t, "arena has what came while the peering is suspended", func() bool { return len(beats(v.arena, v.there)) == before+5 })
+	wait.Until(t, "arena has what came while the peering is suspended", func() bool { return len(beats(v.arena, v.there)) == before+5 })
 	time.Sleep(2 * time.Second) // many times as long as a measurement takes
 	if n := len(beats(v.clinic, v.here)); n != before {
 		t.Errorf("%d measurements came over a suspended peering", n-before)
@@ -97,12 +98,12 @@ func TestShareAcrossWorlds(t *testing.T) {
 		c, err := p.client.Share(ctx, share.ID)
 		return err == nil && c.State == crossing.Ended && c.Ended != nil
 	}
-	eventually(t, "arena has ended the share", func() bool { return ended(v.arena) })
+	wait.Until(t, "arena has ended the share", func() bool { return ended(v.arena) })
 	t.Logf("ended %v after the grant was revoked", time.Since(revoked))
-	eventually(t, "the clinic has ended the share", func() bool { return ended(v.clinic) })
+	wait.Until(t, "the clinic has ended the share", func() bool { return ended(v.clinic) })
 	before = len(beats(v.clinic, v.here))
 	v.watch.send(5)
-	eventually(t, "arena has the last", func() bool { return len(beats(v.arena, v.there)) == before+5 })
+	wait.Until(t, "arena has the last", func() bool { return len(beats(v.arena, v.there)) == before+5 })
 	time.Sleep(2 * time.Second) // many times as long as a measurement takes
 	if n := len(beats(v.clinic, v.here)); n != before {
 		t.Errorf("%d measurements came after the end", n-before)
@@ -187,7 +188,7 @@ func (v *neighbours) notPassedOn() (nothingCame func()) {
 func (v *neighbours) cutAtOnce(by *party, peer carnet.PartyID, from *party, to string) {
 	v.t.Helper()
 	var live map[string]bool
-	eventually(v.t, fmt.Sprintf("%s is connected to %s", from.name, to), func() bool { live = from.established(v.t, to); return len(live) > 0 })
+	wait.Until(v.t, fmt.Sprintf("%s is connected to %s", from.name, to), func() bool { live = from.established(v.t, to); return len(live) > 0 })
 	if _, err := by.client.SuspendPeer(v.t.Context(), peer); err != nil {
 		v.t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func TestARemovedPeerEndsShares(t *testing.T) {
 		}
 		return len(ms)
 	}
-	eventually(t, "the clinic has what came", func() bool { return beats() == 3 })
+	wait.Until(t, "the clinic has what came", func() bool { return beats() == 3 })
 	is := func(p *party) crossing.State {
 		c, err := p.client.Share(ctx, share.ID)
 		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
@@ -234,7 +235,7 @@ func TestARemovedPeerEndsShares(t *testing.T) {
 		}
 		p.kill(t)
 		v.restart(p)
-		eventually(t, fmt.Sprintf("%s has ended the share", p.name), func() bool { return is(p) == crossing.Ended })
+		wait.Until(t, fmt.Sprintf("%s has ended the share", p.name), func() bool { return is(p) == crossing.Ended })
 		c, err := p.client.Share(ctx, share.ID)
 		if err != nil || c.Ended == nil || !strings.Contains(c.Ended.Why, "peering with "+string(peer)) {
 			t.Errorf("%s shows the share as %+v, %v", p.name, c, err)
@@ -253,7 +254,7 @@ func TestARemovedPeerEndsShares(t *testing.T) {
 		t.Errorf("the clinic was told: %s", is(v.clinic))
 	}
 	v.watch.send(3)
-	eventually(t, "arena has the last", func() bool {
+	wait.Until(t, "arena has the last", func() bool {
 		ms, _, err := v.arena.client.History(ctx, v.there, client.HistoryQuery{Property: "heart_rate"})
 		return err == nil && len(ms) == 6
 	})

@@ -12,6 +12,7 @@ import (
 	"carnet/crossing"
 	"carnet/identity"
 	"carnet/node"
+	"carnet/test/wait"
 )
 
 // shelving is a town in which arena shares a watch with the clinic, and shelves soon.
@@ -58,7 +59,7 @@ func (n *shelving) shelved() {
 	n.t.Helper()
 	n.quietAt(n.arena)
 	last := uint64(0)
-	eventually(n.t, "arena has shelved what the clinic would get", func() bool {
+	wait.Until(n.t, "arena has shelved what the clinic would get", func() bool {
 		now := n.storage(n.arena).Frame
 		same := now > 0 && now == last
 		if last = now; !same {
@@ -71,7 +72,7 @@ func (n *shelving) shelved() {
 // gone waits until arena has had the depot delete a shelf, since it was waited for last.
 func (n *shelving) gone() {
 	n.t.Helper()
-	eventually(n.t, "the shelf is gone", func() bool {
+	wait.Until(n.t, "the shelf is gone", func() bool {
 		now := strings.Count(n.arena.log.String(), "a shelf is withdrawn")
 		more := now > n.withdrawn
 		n.withdrawn = now
@@ -137,12 +138,12 @@ func TestShelfEndsWithItsGrant(t *testing.T) {
 	n.quietAt(n.arena)
 	n.arena.kill(t)
 	n.restart(n.clinic)
-	eventually(t, "the clinic finds no shelf", func() bool { return n.storage(n.clinic).Why != "" })
+	wait.Until(t, "the clinic finds no shelf", func() bool { return n.storage(n.clinic).Why != "" })
 	if got := n.count("heart_rate"); got != 4 {
 		t.Errorf("the clinic has %d heart rates, 4 were shared while it was up", got)
 	}
 	n.restart(n.arena)
-	eventually(t, "the clinic has ended the share", func() bool {
+	wait.Until(t, "the clinic has ended the share", func() bool {
 		c, err := n.clinic.client.Share(t.Context(), n.share)
 		return err == nil && c.State == crossing.Ended
 	})

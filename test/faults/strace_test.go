@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"carnet/test/wait"
 )
 
 // Sets of system calls before which a party is killed.
@@ -47,7 +49,7 @@ func (p *party) inject(t *testing.T, calls, what string, paths ...string) *trace
 	if err := tr.cmd.Start(); err != nil {
 		t.Fatalf("attach strace: %v", err)
 	}
-	eventually(t, fmt.Sprintf("strace is attached to %s (%s)", p.name, &tr.out), func() bool { return !p.running() || traced(pid) })
+	wait.Until(t, fmt.Sprintf("strace is attached to %s (%s)", p.name, &tr.out), func() bool { return !p.running() || traced(pid) })
 	return tr
 }
 

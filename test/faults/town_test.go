@@ -20,6 +20,7 @@ import (
 	"carnet/peering"
 	"carnet/policy"
 	"carnet/td"
+	"carnet/test/wait"
 	"carnet/thing"
 )
 
@@ -185,7 +186,7 @@ func (v *town) peer(a, b *party) {
 // await waits until the party answers.
 func (v *town) await(p *party) {
 	v.t.Helper()
-	eventually(v.t, fmt.Sprintf("%s answers", p.name), func() bool {
+	wait.Until(v.t, fmt.Sprintf("%s answers", p.name), func() bool {
 		if !p.running() {
 			v.t.Fatalf("%s ended with %d when started:\n%s", p.name, p.process.cmd.ProcessState.ExitCode(), &p.log)
 		}
@@ -249,7 +250,7 @@ func (w *watch) mapTo(ctx context.Context, world carnet.PartyID, document string
 	if err != nil {
 		w.town.t.Fatal(err)
 	}
-	eventually(w.town.t, fmt.Sprintf("the watch is mapped to %s", world), func() bool {
+	wait.Until(w.town.t, fmt.Sprintf("the watch is mapped to %s", world), func() bool {
 		m, err = w.town.hub.client.Map(ctx, w.id, api.NewMapping{World: world, Title: "runner", View: view})
 		if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
 			w.town.t.Fatalf("map the watch to %s: %v", world, err)

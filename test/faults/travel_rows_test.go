@@ -12,6 +12,7 @@ import (
 	"carnet/crossing/move"
 	"carnet/evidence"
 	"carnet/identity"
+	"carnet/test/wait"
 )
 
 // TestMoveRows kills source, target, registrar and things agent of a move at the rows
@@ -484,7 +485,7 @@ func (n *crossed) unheard() {
 	to.cut(true)
 	receipts = n.vault.number(n.t, receipted)
 	h.pass()
-	eventually(n.t, "the decision has its receipt", func() bool { return n.vault.number(n.t, receipted) > receipts })
+	wait.Until(n.t, "the decision has its receipt", func() bool { return n.vault.number(n.t, receipted) > receipts })
 	n.vault.kill(n.t)
 	n.named.want(n.vault, crossings, had+1)
 	n.watch.send(1)
@@ -621,7 +622,7 @@ func (n *crossed) beforeTheOffer() (restore func()) {
 func (n *crossed) claimed(p *party) {
 	n.t.Helper()
 	had := n.vault.number(n.t, registered)
-	eventually(n.t, "the avatar's home is claimed", func() bool { return n.vault.number(n.t, registered) > had })
+	wait.Until(n.t, "the avatar's home is claimed", func() bool { return n.vault.number(n.t, registered) > had })
 }
 
 // olderTarget gives the target a store from before it had everything, after the commit:

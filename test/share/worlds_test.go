@@ -29,6 +29,7 @@ import (
 	"carnet/seal"
 	"carnet/senml"
 	"carnet/store/sqlite"
+	"carnet/test/wait"
 )
 
 func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
@@ -393,11 +394,7 @@ func (p *pair) take() crossing.Taken {
 
 func (p *pair) eventually(what string, ok func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("not within a minute: %s", what)
-		}
-	}
+	wait.Until(p.t, what, ok)
 }
 
 // here is what an avatar's history has, by name, in order of time.

@@ -22,6 +22,7 @@ import (
 	"carnet/senml"
 	"carnet/store/sqlite"
 	"carnet/td"
+	"carnet/test/wait"
 	"carnet/thing"
 )
 
@@ -290,11 +291,7 @@ func (p *pair) watch(view string) (carnet.ThingID, string, thing.MappingInfo) {
 
 func (p *pair) eventually(what string, ok func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("not within a minute: %s", what)
-		}
-	}
+	wait.Until(p.t, what, ok)
 }
 
 // held is everything that the world holds of an avatar.

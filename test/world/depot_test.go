@@ -10,6 +10,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/test/wait"
 )
 
 func decode(s string) string {
@@ -36,7 +37,7 @@ func TestStretchesComeBack(t *testing.T) {
 			t.Fatal("a depot that is away holds something")
 		}
 		w.depot.set(false)
-		eventually(t, "the stretch is at the depot", func() bool {
+		wait.Until(t, "the stretch is at the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 1
 		})
@@ -90,7 +91,7 @@ func TestDamagedStretchesHoldNothingUp(t *testing.T) {
 		w.every = 5 * time.Millisecond
 		w.stop()
 		w.start()
-		eventually(t, "the sound one is stored", func() bool {
+		wait.Until(t, "the sound one is stored", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 1 && rows[0].ID == 1
 		})
@@ -109,21 +110,21 @@ func TestRetention(t *testing.T) {
 		h.send(s.run(carnet.Hour, now, 1), s.run(carnet.Day, now, 1), s.run(carnet.Keep, now, 1))
 		h.heads()
 		w.ahead.Store(int64(10 * time.Minute))
-		eventually(t, "one frame is compacted when it has waited, and stored", func() bool {
+		wait.Until(t, "one frame is compacted when it has waited, and stored", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
 		})
 		w.depot.set(true)
 		before := w.statements()
 		w.ahead.Store(int64(25 * time.Hour))
-		eventually(t, "two stretches are dropped", func() bool { return w.totals().Stretches == 1 })
-		eventually(t, "and it is stated", func() bool { return w.statements() == before+2 })
+		wait.Until(t, "two stretches are dropped", func() bool { return w.totals().Stretches == 1 })
+		wait.Until(t, "and it is stated", func() bool { return w.statements() == before+2 })
 		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, []float64{2}) {
 			t.Errorf("history %v", got)
 		}
 		w.restart() // what the depot is to delete is remembered
 		w.depot.set(false)
-		eventually(t, "the depot has deleted them", func() bool { return len(w.depot.held()) == 1 })
+		wait.Until(t, "the depot has deleted them", func() bool { return len(w.depot.held()) == 1 })
 		if got := w.statements(); got != before+2 {
 			t.Errorf("%d statements more, want 2", got-before)
 		}
@@ -147,7 +148,7 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 				h.send(s.run(carnet.Day, time.Now(), 1), other.run(carnet.Day, time.Now(), 1), s.run(carnet.Keep, time.Now(), 1))
 				h.heads()
 				w.compact()
-				eventually(t, "the stretches are at the depot", func() bool {
+				wait.Until(t, "the stretches are at the depot", func() bool {
 					rows, err := w.store.Unstored(w.ctx, 0, 10)
 					return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
 				})
@@ -171,9 +172,9 @@ func TestDroppedStretchesLeaveTheDepot(t *testing.T) {
 				w.depot.keep(day[0].Fingerprint)
 				w.depot.set(false)
 				w.restart()
-				eventually(t, "what the depot deletes is gone", func() bool { return len(w.depot.held()) == 2 })
+				wait.Until(t, "what the depot deletes is gone", func() bool { return len(w.depot.held()) == 2 })
 				w.depot.keep(carnet.Fingerprint{})
-				eventually(t, "and so is the rest", func() bool { return len(w.depot.held()) == 1 })
+				wait.Until(t, "and so is the rest", func() bool { return len(w.depot.held()) == 1 })
 				if got := w.statements(); got != before+2 {
 					t.Errorf("%d statements more, want 2", got-before)
 				}

@@ -9,6 +9,7 @@ import (
 	"carnet/avatar"
 	"carnet/keys"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // turn gives a stream a new epoch, and returns the key of the one before.
@@ -67,8 +68,8 @@ func TestRetentionDestroysKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.ahead.Store(int64(full + 70*time.Minute))
-		eventually(t, "the stretches of an hour are dropped", func() bool { return w.totals().Stretches == 2 })
-		eventually(t, "the depot holds the others", func() bool {
+		wait.Until(t, "the stretches of an hour are dropped", func() bool { return w.totals().Stretches == 2 })
+		wait.Until(t, "the depot holds the others", func() bool {
 			waits, err := w.store.Unstored(w.ctx, 0, 9)
 			doomed, err2 := w.store.DocumentPage(w.ctx, "doomed", "", 9)
 			return err == nil && err2 == nil && len(waits)+len(doomed) == 0
@@ -79,7 +80,7 @@ func TestRetentionDestroysKeys(t *testing.T) {
 		w.ahead.Store(int64(full + 3*time.Hour))
 		<-met // destroyed, and not noted
 		w.restart()
-		eventually(t, "it is stated", func() bool { return w.statements() == before+len(gone) })
+		wait.Until(t, "it is stated", func() bool { return w.statements() == before+len(gone) })
 		for _, id := range gone {
 			if w.hasKey(id) {
 				t.Errorf("%s is still there", id)
@@ -117,7 +118,7 @@ func TestAClockSetBackKeepsTheKeyInUse(t *testing.T) {
 		inUse := s.keyID()
 		free := h.open(nil).turn()
 		w.ahead.Store(int64(5 * time.Hour))
-		eventually(t, "a key that isn't in use is destroyed", func() bool { return !w.hasKey(free) })
+		wait.Until(t, "a key that isn't in use is destroyed", func() bool { return !w.hasKey(free) })
 		if !w.hasKey(inUse) {
 			t.Fatal("the key of the stream's newest epoch is destroyed")
 		}
@@ -145,14 +146,14 @@ func TestWaitingFramesKeepTheirKeys(t *testing.T) {
 		h.heads()
 		waits, free := s.turn(), other.turn()
 		w.ahead.Store(int64(4 * time.Hour))
-		eventually(t, "a key under which nothing waits is destroyed", func() bool { return !w.hasKey(free) })
+		wait.Until(t, "a key under which nothing waits is destroyed", func() bool { return !w.hasKey(free) })
 		if !w.hasKey(waits) {
 			t.Fatal("the key of a frame that waits is destroyed")
 		}
 		w.store.fault.Store(nil)
-		eventually(t, "the frame is compacted, and dropped", func() bool { n := w.totals(); return n.FramesWithBody == 0 && n.Stretches == 0 })
+		wait.Until(t, "the frame is compacted, and dropped", func() bool { n := w.totals(); return n.FramesWithBody == 0 && n.Stretches == 0 })
 		w.ahead.Store(int64(5 * time.Hour))
-		eventually(t, "its key is destroyed", func() bool { return !w.hasKey(waits) })
+		wait.Until(t, "its key is destroyed", func() bool { return !w.hasKey(waits) })
 	})
 }
 
@@ -171,12 +172,12 @@ func TestWaitingFramesKeepTheirKeysThoughTheClockIsSetBack(t *testing.T) {
 		w.ahead.Store(int64(2*time.Hour + time.Minute))
 		waits, free := s.turn(), other.turn()
 		w.ahead.Store(int64(5 * time.Hour))
-		eventually(t, "a key under which nothing waits is destroyed", func() bool { return !w.hasKey(free) })
+		wait.Until(t, "a key under which nothing waits is destroyed", func() bool { return !w.hasKey(free) })
 		if !w.hasKey(waits) {
 			t.Fatal("the key of a frame that waits is destroyed")
 		}
 		w.store.fault.Store(nil)
-		eventually(t, "the frame is compacted", func() bool { return w.totals().FramesWithBody == 0 })
+		wait.Until(t, "the frame is compacted", func() bool { return w.totals().FramesWithBody == 0 })
 		if got := values(w.history(s.avatar, avatar.Query{})); !slices.Equal(got, upTo(1)) {
 			t.Errorf("what was acknowledged: %v", got)
 		}
@@ -201,7 +202,7 @@ func TestGrantsEnd(t *testing.T) {
 		h.send(s.run(carnet.Keep, time.Now(), 2), other.run(carnet.Keep, time.Now(), 1))
 		h.heads()
 		w.compact()
-		eventually(t, "the stretches are at the depot", func() bool {
+		wait.Until(t, "the stretches are at the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0
 		})
@@ -211,7 +212,7 @@ func TestGrantsEnd(t *testing.T) {
 		}
 		before := w.statements()
 		w.ahead.Store(int64(3 * time.Hour))
-		eventually(t, "the end is stated", func() bool { return w.statements() == before+1 })
+		wait.Until(t, "the end is stated", func() bool { return w.statements() == before+1 })
 		if w.hasKey(s.keyID()) || !w.hasKey(other.keyID()) {
 			t.Errorf("there are keys of the grant that ended: %v, of the other: %v", w.hasKey(s.keyID()), w.hasKey(other.keyID()))
 		}
@@ -230,7 +231,7 @@ func TestGrantsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.restart() // the key table was an older copy
-		eventually(t, "the key is destroyed again", func() bool { return !w.hasKey(s.keyID()) })
+		wait.Until(t, "the key is destroyed again", func() bool { return !w.hasKey(s.keyID()) })
 		ended()
 		if w.statements() != before+1 {
 			t.Errorf("%d statements more, want 1", w.statements()-before)

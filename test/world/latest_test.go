@@ -10,6 +10,7 @@ import (
 	"carnet"
 	"carnet/keys"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // saved returns an avatar's state as the store has it, opened, and the version.
@@ -100,7 +101,7 @@ func TestValuesEndWithTheirRetention(t *testing.T) {
 		w.stop()
 		w.every = 5 * time.Millisecond
 		w.restart()
-		eventually(t, "the store has no value that is over", func() bool {
+		wait.Until(t, "the store has no value that is over", func() bool {
 			one, _ := w.saved(ended.avatar)
 			other, _ := w.saved(s.avatar)
 			return !strings.Contains(one+other, "pulse") && strings.Contains(other, "weight")
@@ -141,7 +142,7 @@ func TestValuesEndWithTheirGrant(t *testing.T) {
 		w.ahead.Store(int64(300 * time.Hour))
 		<-met
 		w.restart()
-		eventually(t, "the store has no value whose grant is over", func() bool {
+		wait.Until(t, "the store has no value whose grant is over", func() bool {
 			text, _ := w.saved(s.avatar)
 			return !strings.Contains(text, "weight") && !w.hasKey(s.keyID())
 		})

@@ -9,6 +9,7 @@ import (
 
 	"carnet"
 	"carnet/avatar"
+	"carnet/test/wait"
 )
 
 // pieces are as many stretches, each of which is added in a transaction of its own.
@@ -169,6 +170,6 @@ func TestHalfACompaction(t *testing.T) {
 		w.store.fault.Store(nil)
 		w.compact()
 		w.once("with room again", s.avatar, n)
-		eventually(t, "the depot has the stretches", func() bool { return len(w.depot.held()) == len(pieces) })
+		wait.Until(t, "the depot has the stretches", func() bool { return len(w.depot.held()) == len(pieces) })
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"carnet/avatar"
 	"carnet/identity"
 	"carnet/ledger"
+	"carnet/test/wait"
 )
 
 func keyOf(name string) ed25519.PrivateKey {
@@ -59,13 +60,13 @@ func TestAPolicyKeepsStretchesHome(t *testing.T) {
 		h.send(other.run(carnet.Day, time.Now().Add(-time.Hour), 3))
 		h.heads()
 		w.compact()
-		eventually(t, "both are at the depot", func() bool { return len(w.depot.held()) == 2 })
+		wait.Until(t, "both are at the depot", func() bool { return len(w.depot.held()) == 2 })
 		before := w.statements()
 		w.depot.set(true)
 		w.bound(s.avatar, 1, `{"store":{"depots":[]}}`)
 		time.Sleep(50 * time.Millisecond)
 		w.depot.set(false)
-		eventually(t, "one has left", func() bool { return len(w.depot.held()) == 1 })
+		wait.Until(t, "one has left", func() bool { return len(w.depot.held()) == 1 })
 		deleted := 0
 		for _, one := range w.said(before) {
 			if one.Kind == ledger.Deleted && strings.Contains(one.Reason, "policy") {
@@ -90,7 +91,7 @@ func TestAPolicyKeepsStretchesHome(t *testing.T) {
 			t.Errorf("not at the depot are %d, %v", len(rows), err)
 		}
 		w.bound(s.avatar, 2, fmt.Sprintf(`{"store":{"depots":[%q]}}`, identity.DID(public(vaultKey))))
-		eventually(t, "all are at the depot", func() bool { return len(w.depot.held()) == 3 })
+		wait.Until(t, "all are at the depot", func() bool { return len(w.depot.held()) == 3 })
 	})
 }
 
@@ -106,7 +107,7 @@ func TestAPolicyWaitsForItsDepotToBeKnown(t *testing.T) {
 		h.send(s.run(carnet.Day, time.Now().Add(-time.Hour), 9))
 		h.heads()
 		w.compact()
-		eventually(t, "it is at the depot", func() bool {
+		wait.Until(t, "it is at the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 1
 		})
@@ -124,7 +125,7 @@ func TestAPolicyWaitsForItsDepotToBeKnown(t *testing.T) {
 			t.Errorf("%d are marked as not stored, %v; %d statements more", len(rows), err, w.statements()-before)
 		}
 		w.unknown.Store(false)
-		eventually(t, "all are at the depot", func() bool { return len(w.depot.held()) == 2 })
+		wait.Until(t, "all are at the depot", func() bool { return len(w.depot.held()) == 2 })
 	})
 }
 
@@ -154,7 +155,7 @@ func TestWhatStayedAtHomeIsntPutAfterwards(t *testing.T) {
 				h.send(other.run(carnet.Day, time.Now().Add(-time.Hour), 3))
 				h.heads()
 				w.compact()
-				eventually(t, "the other is at the depot", func() bool { return len(w.depot.held()) == 1 })
+				wait.Until(t, "the other is at the depot", func() bool { return len(w.depot.held()) == 1 })
 				if err := leave(w, s.avatar); err != nil {
 					t.Fatal(err)
 				}
@@ -183,7 +184,7 @@ func TestAPolicyBringsHomeWhatItCan(t *testing.T) {
 		}
 		w.every = 5 * time.Millisecond
 		w.restart()
-		eventually(t, "all are at the depot", func() bool {
+		wait.Until(t, "all are at the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 3
 		})
@@ -201,7 +202,7 @@ func TestAPolicyBringsHomeWhatItCan(t *testing.T) {
 		delete(w.depot.objects, rows[0].Fingerprint)
 		w.depot.mu.Unlock()
 		w.bound(s.avatar, 1, `{"store":{"depots":[]}}`)
-		eventually(t, "the others have left", func() bool { return len(w.depot.held()) == 0 })
+		wait.Until(t, "the others have left", func() bool { return len(w.depot.held()) == 0 })
 	})
 }
 
@@ -216,13 +217,13 @@ func TestAnErasureTakesOverWhatWasToLeaveTheDepot(t *testing.T) {
 		h.send(s.run(carnet.Day, time.Now().Add(-time.Hour), 9))
 		h.heads()
 		w.compact()
-		eventually(t, "it is at the depot", func() bool {
+		wait.Until(t, "it is at the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 0 && len(w.depot.held()) == 1
 		})
 		w.depot.set(true)
 		w.bound(s.avatar, 1, `{"store":{"depots":[]}}`)
-		eventually(t, "it is to leave the depot", func() bool {
+		wait.Until(t, "it is to leave the depot", func() bool {
 			rows, err := w.store.Unstored(w.ctx, 0, 10)
 			return err == nil && len(rows) == 1
 		})
@@ -254,6 +255,6 @@ func TestAnErasureTakesOverWhatWasToLeaveTheDepot(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.depot.set(false)
-		eventually(t, "what is nobody's again leaves by itself", func() bool { return len(w.depot.held()) == 0 })
+		wait.Until(t, "what is nobody's again leaves by itself", func() bool { return len(w.depot.held()) == 0 })
 	})
 }

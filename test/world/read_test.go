@@ -16,6 +16,7 @@ import (
 	"carnet/avatar"
 	"carnet/link"
 	"carnet/seal"
+	"carnet/test/wait"
 )
 
 // History finds late data wherever it lies, in order of measured time.
@@ -145,11 +146,11 @@ func TestReadingWhileDropping(t *testing.T) {
 				w.compact()
 				drop := func() {
 					w.ahead.Store(int64(2 * time.Hour))
-					eventually(t, "a stretch is dropped, and deleted at the depot", func() bool {
+					wait.Until(t, "a stretch is dropped, and deleted at the depot", func() bool {
 						return w.totals().Stretches == 1 && len(w.depot.held()) == 1
 					})
 				}
-				eventually(t, "the depot holds both", func() bool { return len(w.depot.held()) == 2 })
+				wait.Until(t, "the depot holds both", func() bool { return len(w.depot.held()) == 2 })
 				w.store.listed.Store(&drop)
 				if n, err := read(w, s.avatar); err != nil || n != 1 {
 					t.Errorf("read %d, %v; want what is kept", n, err)
