@@ -181,7 +181,12 @@ func (n *capsules) killed(victim *party, statement string, nth int, after bool, 
 	if is.keys > had.keys {
 		is.keys = had.keys + 1 // however many the content has
 	}
-	if more := (atBoth{is.world - had.world, is.dpm - had.dpm, is.keys - had.keys}); more != want {
+	more := atBoth{is.world - had.world, is.dpm - had.dpm, is.keys - had.keys}
+	exact := more
+	if victim != n.arena { // who isn't held may have gone on, if the machine is slow
+		exact.world = min(exact.world, want.world)
+	}
+	if exact != want {
 		t.Errorf("of the job there is %+v, want %+v", more, want)
 	}
 	n.restart(victim)

@@ -145,4 +145,3 @@ func (p *party) exit(t *testing.T, within time.Duration) int {
 	}
 	return p.process.cmd.ProcessState.ExitCode()
 }
-

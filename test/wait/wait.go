@@ -1,4 +1,5 @@
-// Package wait has tests wait for what comes by itself.
+// Package wait has tests wait for what comes by itself: how often they look, and when
+// they give up.
 package wait
 
 import (
