@@ -20,6 +20,7 @@ func (e elsewhere) Ask(context.Context, carnet.PartyID, crossing.Question) (cros
 	return e.answer, nil
 }
 func (elsewhere) Stop(context.Context, carnet.PartyID, crossing.Question) error { return nil }
+func (elsewhere) Tells(carnet.PartyID) bool                                     { return true }
 func (elsewhere) Still(crossing.Given) error                                    { return nil }
 func (elsewhere) End(_ context.Context, put func(carnet.Document) error) error {
 	return put(carnet.Document{Kind: "revocation", ID: carnet.NewShareID().String(), Version: 1, Body: []byte{}})

@@ -67,6 +67,8 @@ type World interface {
 // every share at each Recheck, ten times in the second after it, and once a second.
 type Permits interface {
 	Still(Given) error
+	// Tells reports whether a taker may be told anything: a peer that was removed isn't.
+	Tells(taker carnet.PartyID) bool
 }
 
 // Revocations writes the party's revocation number with what ends.

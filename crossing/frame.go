@@ -126,7 +126,6 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 			now[id] = g
 		}
 	}
-	peer := a.sources[s.to.Party] == s
 	a.mu.RUnlock()
 	var untold []*given
 	for id, g := range now {
@@ -153,7 +152,7 @@ func (s *Source) takeUpShares(ctx context.Context) error {
 		}
 	}
 	s.changes = changes
-	if s.onShelf || !peer {
+	if s.onShelf || !a.Permits.Tells(s.to.Party) {
 		untold = nil // the taker is told when it can answer, and never once its peering was removed
 	}
 	if len(untold) > tellAtOnce { // what flows isn't to wait for all of them

@@ -52,6 +52,8 @@ func (m *memory) Keep(_ context.Context, kept []avatar.Kept, _ []ledger.Statemen
 
 func (m *memory) GivesChanged() uint64 { return 0 }
 
+func (m *memory) Tells(carnet.PartyID) bool { return true }
+
 func (m *memory) Still(Given) error {
 	m.asked.Add(1)
 	return m.still()

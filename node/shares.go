@@ -74,6 +74,12 @@ func (p permits) Still(g crossing.Given) error {
 	return err
 }
 
+// Tells implements crossing.Permits.
+func (p permits) Tells(taker carnet.PartyID) bool {
+	peer, err := p.node.peers.Named(taker)
+	return err == nil && peer.Allows(peering.R5, time.Now())
+}
+
 // maxQuestion bounds a question for a share: its view has at most 64 KiB.
 const maxQuestion = 128 << 10
 

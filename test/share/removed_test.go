@@ -220,6 +220,29 @@ func (p *pair) another(name carnet.PartyID) (*world, carnet.AvatarID) {
 	return w, p.avatarAt(w)
 }
 
+// A taker whose peering was removed hears nothing any more, also while its link is still
+// up: not that its share has ended either.
+func TestARemovedPeerIsToldNothing(t *testing.T) {
+	p := newPair(t, `{"properties": {"heart_rate": {}}}`)
+	s := p.hub.open(p.arena, &p.theirs)
+	p.take()
+	p.hub.send(s.seal(health, beat(1, 61)))
+	p.eventually("citadel has the first", func() bool { return len(p.here(p.citadel, p.ours)["heart_rate"]) == 1 })
+	p.permits.removed.Store(true)
+	p.permits.set(carnet.Forbidden)
+	p.arena.shares.Recheck()
+	p.eventually("arena has ended it", func() bool { return p.arena.shares.Given()[0].End != nil })
+	p.hub.send(s.seal(health, beat(2, 62)))
+	time.Sleep(100 * time.Millisecond) // many times as long as telling takes
+	if share := p.citadel.shares.Taken()[0]; share.State != crossing.Taking || len(p.here(p.citadel, p.ours)["heart_rate"]) != 1 || !p.sender.Status().Connected {
+		t.Errorf("citadel has the share %+v", share)
+	}
+	// A peer again, it is told.
+	p.permits.removed.Store(false)
+	p.restart(p.arena)
+	p.eventually("citadel has heard of it", func() bool { return p.citadel.shares.Taken()[0].State == crossing.Ended })
+}
+
 // asks puts questions for another taker than citadel.
 type asks struct {
 	*asker

@@ -119,7 +119,10 @@ type pair struct {
 }
 
 // permits is what shares live by: it says no, or doesn't know, when it is told to.
-type permits struct{ err atomic.Pointer[error] }
+type permits struct {
+	err     atomic.Pointer[error]
+	removed atomic.Bool // the taker is no peer any more, though its link is up
+}
 
 func (p *permits) Still(crossing.Given) error {
 	if err := p.err.Load(); err != nil {
@@ -127,6 +130,8 @@ func (p *permits) Still(crossing.Given) error {
 	}
 	return nil
 }
+
+func (p *permits) Tells(carnet.PartyID) bool { return !p.removed.Load() }
 
 // asker puts citadel's questions to arena without R5, which has tests of its own.
 type asker struct {
