@@ -226,7 +226,7 @@ func (s *server) stateThrough(ctx context.Context, l *entity.Lens, id carnet.Ava
 	if err != nil {
 		return nil, err
 	}
-	state, clearance := []carnet.Measurement{}, l.Clearance()
+	state := []carnet.Measurement{}
 	for _, name := range l.Names() {
 		newest, any := int64(0), false
 		for _, m := range latest {
@@ -238,14 +238,12 @@ func (s *server) stateThrough(ctx context.Context, l *entity.Lens, id carnet.Ava
 			continue
 		}
 		from, to := l.Interval(name, newest)
-		ms, _, err := s.world.History(ctx, id, avatar.Query{From: from, To: to, Property: name, Clearance: &clearance, Onward: true})
+		ms, _, err := s.world.History(ctx, id, avatar.Query{From: from, To: to, Property: name, Reader: l, Onward: true})
 		if err != nil {
 			return nil, err
 		}
 		l.Restart()
-		if ms, err = l.History(ms, from); err != nil {
-			return nil, err
-		}
+		ms = l.History(ms, from)
 		at := make(map[string]int)
 		for _, m := range ms {
 			if i, known := at[m.Name]; known {
@@ -260,18 +258,15 @@ func (s *server) stateThrough(ctx context.Context, l *entity.Lens, id carnet.Ava
 
 // pageThrough is page, as a lens shows it.
 func (s *server) pageThrough(ctx context.Context, l *entity.Lens, id carnet.AvatarID, q avatar.Query, limit int) (shown []carnet.Measurement, next int64, err error) {
-	asked, from, clearance := q.Property, q.From, l.Clearance()
-	q.Property, q.Clearance, q.From, q.Onward = l.Whole(asked), &clearance, l.Begin(from), true
+	asked, from := q.Property, q.From
+	q.Property, q.Reader, q.From, q.Onward = l.Whole(asked), l, l.Begin(from), true
 	l.Restart()
 	for {
 		ms, more, err := s.page(ctx, id, q, avatar.MaxHistory/2)
 		if err != nil {
 			return nil, 0, err
 		}
-		if ms, err = l.History(ms, from); err != nil {
-			return nil, 0, err
-		}
-		for _, m := range ms {
+		for _, m := range l.History(ms, from) {
 			if asked == q.Property || m.Name == asked {
 				shown = append(shown, m)
 			}

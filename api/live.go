@@ -236,8 +236,8 @@ func (s *server) upToNow(ctx context.Context, id carnet.AvatarID, lens *entity.L
 		if e.Inward {
 			return nil
 		}
-		_, err := lens.Live(e.Label, e.Measurements)
-		return err
+		lens.Live(e.Class, e.Measurements)
+		return nil
 	})
 	if err != nil {
 		sub.Close()
@@ -271,10 +271,7 @@ func (w *watching) next(ctx context.Context) (event, error) {
 					return event{}, err
 				}
 			}
-			if ms, err = w.lens.Live(e.Label, ms); err != nil {
-				return event{}, err
-			}
-			if len(ms) == 0 {
+			if ms = w.lens.Live(e.Class, ms); len(ms) == 0 {
 				continue
 			}
 		}
@@ -483,10 +480,20 @@ func (o *webSocket) send(ctx context.Context, e event) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.patience)
+	// A write that is broken off closes the connection: one that is under way as the
+	// subscription ends has a moment, so that it can be said why.
+	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.patience)
 	defer cancel()
-	return o.conn.Write(ctx, kind, o.frame)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, cancel) })()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return o.conn.Write(writing, kind, o.frame)
 }
+
+// lastMoment is how long the frame may still take that is under way as a subscription
+// ends.
+const lastMoment = 100 * time.Millisecond
 
 // begin is a frame whose pack is empty.
 func (o *webSocket) begin(ctx context.Context, cursor string) error {

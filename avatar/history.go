@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"carnet"
+	"carnet/policy"
 )
 
 // Query asks for a part of an avatar's history.
@@ -14,10 +15,16 @@ type Query struct {
 	From, To int64  // measured time, ns: From included, To not; zero To: no end
 	Property string // empty: all; an object property's name stands for its fields
 	Limit    int    // at most this many, the oldest; 0: MaxHistory
-	// Clearance is the reader's: what is labelled above it is left out. Nil: all.
-	Clearance *carnet.Clearance
+	// Reader is asked of each property of each batch. Nil: all is read.
+	Reader Reader
 	// Onward leaves out what came by a share and isn't to be passed on.
 	Onward bool
+}
+
+// Reader says what may be read.
+type Reader interface {
+	// Reads reports whether a property may be read that is labelled so.
+	Reads(policy.Property) bool
 }
 
 // MaxHistory is how many measurements one answer has at most.
@@ -45,9 +52,7 @@ func (a *Agent) History(ctx context.Context, id carnet.AvatarID, q Query) (ms []
 		}
 		r.start(s, 0, 0)
 		err := r.each(ctx, func(b readBatch) error {
-			if q.Clearance == nil || b.body.Label.Exceeds(*q.Clearance) == "" {
-				found.add(b.measurements, &r.minutes)
-			}
+			found.add(&b, &r.minutes)
 			return nil
 		})
 		if err != nil {
@@ -70,9 +75,19 @@ type results struct {
 
 // add takes what fits the query. When there is enough, minutes ends where the
 // newest of it lies: nothing beyond can be wanted.
-func (f *results) add(ms []carnet.Measurement, minutes *span) {
-	for i := range ms {
-		if m := &ms[i]; m.Time >= f.query.From && m.Time < f.query.To && covers(f.query.Property, m.Name) {
+func (f *results) add(b *readBatch, minutes *span) {
+	var of policy.Property // that was asked about last
+	may := f.query.Reader == nil
+	for i := range b.measurements {
+		m := &b.measurements[i]
+		if m.Time < f.query.From || m.Time >= f.query.To || !covers(f.query.Property, m.Name) {
+			continue
+		}
+		if f.query.Reader != nil && (of.Name != m.Name || of.Unit != m.Unit || of.Kind != m.Value.Kind) {
+			of = policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: b.body.Label, Retention: b.body.Retention}
+			may = f.query.Reader.Reads(of)
+		}
+		if may {
 			f.ms = append(f.ms, *m)
 		}
 	}

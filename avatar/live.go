@@ -7,12 +7,13 @@ import (
 	"errors"
 
 	"carnet"
+	"carnet/policy"
 )
 
 // Event is what an avatar's stream said at once.
 type Event struct {
 	Measurements []carnet.Measurement
-	Label        carnet.Label
+	Class        policy.Class
 	Cursor       Cursor // go on after this event from here
 	Batch        *Batch // for who follows; nil for who is subscribed
 	Inward       bool   // it came by a share, and isn't to be passed on
@@ -412,7 +413,7 @@ func (s *Subscription) readAhead(ctx context.Context, r *reading, st *stream, up
 			r.batch = b.header.Number
 			return errBeyond
 		}
-		e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Label: b.body.Label, Inward: s.agent.inward(st), place: place, next: b.end(), came: came{here, b.at}}
+		e := Event{Measurements: append([]carnet.Measurement(nil), b.measurements...), Class: policy.Class{Label: b.body.Label, Retention: b.body.Retention}, Inward: s.agent.inward(st), place: place, next: b.end(), came: came{here, b.at}}
 		if s.whole {
 			e.Batch = newBatch(st, b.bytes, b.header, b.body)
 		}

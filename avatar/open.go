@@ -276,7 +276,7 @@ func (a *Agent) fold(o *opening, s *stream, batch []byte, h seal.Header, b seal.
 	v.mu.Unlock()
 	a.changed(v)
 	if subscribed && len(o.measurements) > 0 {
-		e := Event{Label: b.Label, Inward: a.inward(s), place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...)}
+		e := Event{Class: policy.Class{Label: b.Label, Retention: b.Retention}, Inward: a.inward(s), place: int(s.place), next: b.First + uint64(b.Count), Measurements: append([]carnet.Measurement(nil), o.measurements...)}
 		if followed {
 			e.Batch = newBatch(s, batch, h, b)
 		}

@@ -130,10 +130,11 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 
 // reader is who would receive what terms give, and with which clearance: at most
 // the terms' ceiling and the receiver's own, of another world as its peering has it.
+// Where it keeps data is the receiver's to say: who keeps data there must be allowed to by
+// the ceiling, as by a label.
 func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 	name := t.To.String()
-	most := carnet.Clearance{Sensitivity: carnet.AllSensitive, Purposes: carnet.NewSet(t.Purpose)}
-	bounds := []Clearance{}
+	most := carnet.Clearance{Sensitivity: a.most(t.Avatar), Purposes: carnet.NewSet(t.Purpose)}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	switch {
@@ -145,7 +146,9 @@ func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 		if p.Purpose != t.Purpose {
 			return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s uses data for %s, and the grant is for %s", p.Name, p.Purpose, t.Purpose).WithFix("name its purpose")
 		}
-		name, bounds = fmt.Sprintf("the application %s", p.Name), append(bounds, p.Clearance)
+		name = fmt.Sprintf("the application %s", p.Name)
+		most.Sensitivity &= p.Clearance.Sensitivity
+		most.Residency = carnet.NewSet(p.Clearance.Residency...)
 	case t.To.Avatar != "":
 		all := behind(a.principals, policy.Principal{Kind: policy.AvatarSelf, Name: t.To.Avatar})
 		if len(all) == 0 {
@@ -157,48 +160,57 @@ func (a *Agent) reader(t Terms) (policy.Reader, string, error) {
 				return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s, which acts as the avatar, uses data for %s, and the grant is for %s", p.Name, p.Purpose, t.Purpose).
 					WithFix("name its purpose")
 			}
-			bounds = append(bounds, p.Clearance)
+			most.Sensitivity &= p.Clearance.Sensitivity
 		}
+		most.Residency = everywhere(all)
 	case t.Ceiling == nil:
 		return policy.Reader{}, "", carnet.Errorf(carnet.Malformed, "a grant to another world says the most that may flow").WithFix("add a ceiling")
-	case a.cfg.Receives != nil:
-		if most, known := a.cfg.Receives(t.To.Platform); known {
-			if !most.Purposes.Has(t.Purpose) {
-				return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not use data for %s, by its peering", t.To.Platform, t.Purpose).WithFix("name one of its purposes: %s", most.Purposes)
-			}
-			if why := (carnet.Label{Residency: carnet.NewSet(t.Ceiling.Residency...)}).Exceeds(most); why != "" {
-				return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not have it, by its peering: %s", t.To.Platform, why).WithFix("give a ceiling with other places, or none")
-			}
-			bounds = append(bounds, Clearance{Sensitivity: most.Sensitivity})
+	default:
+		receives, known := a.receives(t.To.Platform)
+		if !known { // then its calls say where
+			most.Residency = carnet.NewSet(t.Ceiling.Residency...)
+			break
 		}
+		if !receives.Purposes.Has(t.Purpose) {
+			return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not use data for %s, by its peering", t.To.Platform, t.Purpose).WithFix("name one of its purposes: %s", receives.Purposes)
+		}
+		most.Sensitivity &= receives.Sensitivity
+		most.Residency = receives.Residency
 	}
 	if t.Ceiling != nil {
-		bounds = append(bounds, *t.Ceiling)
-	}
-	most.Sensitivity &= a.most(t.Avatar)
-	for i, b := range bounds {
-		most.Sensitivity &= b.Sensitivity
-		most.Residency = narrower(i == 0, most.Residency, b.Residency)
+		most.Sensitivity &= t.Ceiling.Sensitivity
+		if why := t.Ceiling.elsewhere(most); why != "" {
+			return policy.Reader{}, "", carnet.Errorf(carnet.Forbidden, "%s may not have it, by the ceiling: %s", name, why).WithFix("give a ceiling with other places, or none")
+		}
 	}
 	return policy.Reader{Party: carnet.PartyID(t.To.String()), Clearance: most}, name, nil
 }
 
-// narrower is where a reader keeps data when several bounds say so: the later one
-// counts only where it says something.
-func narrower(first bool, have carnet.Set, places []string) carnet.Set {
-	if first || len(places) > 0 && have == "" {
-		return carnet.NewSet(places...)
+// receives is what another world may receive by its peering, if there is one.
+func (a *Agent) receives(platform carnet.PartyID) (carnet.Clearance, bool) {
+	if a.cfg.Receives == nil {
+		return carnet.Clearance{}, false
 	}
-	if len(places) == 0 {
-		return have
-	}
-	var both []string
-	for _, p := range places {
-		if have.Has(p) {
-			both = append(both, p)
+	return a.cfg.Receives(platform)
+}
+
+// everywhere is where an avatar's data is kept by all who act as it: nowhere that can be
+// said if one of them doesn't say it.
+func everywhere(all []*Principal) carnet.Set {
+	var places []string
+	for _, p := range all {
+		if len(p.Clearance.Residency) == 0 {
+			return ""
 		}
+		places = append(places, p.Clearance.Residency...)
 	}
-	return carnet.NewSet(both...)
+	return carnet.NewSet(places...)
+}
+
+// elsewhere says why what a ceiling binds to places may not go to who keeps it in its own.
+func (c *Clearance) elsewhere(reader carnet.Clearance) string {
+	reader.Sensitivity = carnet.AllSensitive
+	return carnet.Label{Residency: carnet.NewSet(c.Residency...)}.Exceeds(reader)
 }
 
 func inUnit(unit string) string {

@@ -536,7 +536,7 @@ func TestTermsThatCantBe(t *testing.T) {
 }
 
 // No label above the clearance comes through, whatever the view names and the
-// avatar's description says.
+// avatar's description says; each batch is shown by its own.
 func TestLabelsAreHeldBelowTheView(t *testing.T) {
 	m, table := fresh(t)
 	a := start(t, m, table)
@@ -552,12 +552,13 @@ func TestLabelsAreHeldBelowTheView(t *testing.T) {
 		label carnet.Label
 		want  int
 	}{
-		{carnet.Label{Sensitivity: carnet.Personal}, 1},
+		{carnet.Label{Sensitivity: carnet.Personal}, 2},
+		{carnet.Label{Sensitivity: carnet.Personal | carnet.Health}, 0},
 		{carnet.Label{Sensitivity: carnet.Personal | carnet.Location}, 0},
 		{carnet.Label{Purposes: "ads"}, 0},
 	} {
-		if ms, err := l.Live(c.label, one()); err != nil || len(ms) != c.want {
-			t.Errorf("labelled %+v it shows %+v, %v", c.label, ms, err)
+		if ms := l.Live(policy.Class{Label: c.label, Retention: carnet.Day}, one()); len(ms) != c.want {
+			t.Errorf("labelled %+v it shows %+v", c.label, ms)
 		}
 	}
 }
@@ -586,8 +587,8 @@ func TestACallIsBoundedByMoreThanItsGrant(t *testing.T) {
 		{Sensitivity: carnet.Personal}: 1, {Sensitivity: carnet.Health}: 0, {Residency: "eu"}: 1, {Residency: "us"}: 0, {Purposes: "games"}: 0,
 	} {
 		ms := []carnet.Measurement{{Name: "heart_rate", Unit: "beat/min", Time: 1, Value: carnet.Float(70)}}
-		if ms, err := l.Live(label, ms); err != nil || len(ms) != want {
-			t.Errorf("labelled %+v it shows %+v, %v", label, ms, err)
+		if ms := l.Live(policy.Class{Label: label, Retention: carnet.Day}, ms); len(ms) != want {
+			t.Errorf("labelled %+v it shows %+v", label, ms)
 		}
 	}
 	elsewhere := at("eu", "us")
@@ -692,6 +693,56 @@ func TestAGrantAbroadIsHeldAgainstThePeering(t *testing.T) {
 		terms.Ceiling.Residency = []string{"eu"}
 		if is, err := a.Assess(t.Context(), terms); carnet.CodeOf(err) != carnet.Forbidden {
 			t.Errorf("to who may have %+v: %+v, %v", most, is, err)
+		}
+	}
+}
+
+// What is bound to a place goes to who keeps data there and nowhere else, and says so:
+// neither a ceiling nor another program of the same avatar makes more of it flow.
+func TestWhereAReceiverKeepsData(t *testing.T) {
+	is := func(places ...string) Clearance { return Clearance{carnet.AllSensitive, places} }
+	german := policy.Class{Label: carnet.Label{Sensitivity: carnet.Personal, Residency: "de"}, Retention: carnet.Day}
+	ms := []carnet.Measurement{{Name: "heart_rate", Unit: "beat/min", Time: 1, Value: carnet.Float(60)}}
+	for n, c := range []struct {
+		keep    []Clearance // of each program
+		ceiling *Clearance
+		want    carnet.Code // of the grant
+		shown   int         // of what is bound to de
+	}{
+		{[]Clearance{is()}, nil, "", 0},
+		{[]Clearance{is("de")}, nil, "", 1},
+		{[]Clearance{is("de", "us")}, nil, "", 0},
+		{[]Clearance{is()}, new(is("de")), carnet.Forbidden, 0},
+		{[]Clearance{is("de", "us")}, new(is("de")), carnet.Forbidden, 0},
+		{[]Clearance{is("de")}, new(is("de", "fr")), "", 1},
+		{[]Clearance{is("de")}, new(is()), "", 1},
+		{[]Clearance{is("de"), is("de")}, nil, "", 1},
+		{[]Clearance{is("de"), is("de", "us")}, nil, "", 0},
+		{[]Clearance{is("de"), is()}, nil, "", 0},
+		{[]Clearance{is("de"), is("fr"), is("de")}, nil, "", 0},
+	} {
+		m, table := fresh(t)
+		a := start(t, m, table)
+		self := avatarID
+		for i, keeps := range c.keep {
+			if _, _, err := a.AddPrincipal(t.Context(), "ops", NewPrincipal{Kind: KindAvatar, Avatar: &self, Name: fmt.Sprintf("program %d of %d", i, n), Purpose: "coaching", Clearance: keeps}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		terms := offer(t, Principal{}, `{"properties":{"heart_rate":{}}}`)
+		terms.To, terms.Ceiling = To{Avatar: self.String()}, c.ceiling
+		if r, err := a.Assess(t.Context(), terms); carnet.CodeOf(err) != c.want {
+			t.Errorf("%+v: %+v, %v", c, r, err)
+		}
+		if c.want != "" {
+			continue
+		}
+		l, err := a.Lens(give(t, a, terms).ID, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown := l.Live(german, ms); len(shown) != c.shown {
+			t.Errorf("%+v: it shows %v", c, shown)
 		}
 	}
 }

@@ -63,8 +63,7 @@ func Within(most carnet.Clearance, g Grant) (carnet.Clearance, error) {
 	if g.Ceiling == nil || !most.Purposes.Has(g.Purpose) {
 		return carnet.Clearance{}, carnet.Errorf(carnet.Forbidden, "the grant %s is for %s, and says no ceiling or another purpose than the call", g.ID, g.Purpose)
 	}
-	places := carnet.Label{Residency: carnet.NewSet(g.Ceiling.Residency...)}
-	if why := places.Exceeds(most); why != "" {
+	if why := g.Ceiling.elsewhere(most); why != "" {
 		return carnet.Clearance{}, carnet.Errorf(carnet.Forbidden, "by the grant %s: %s", g.ID, why)
 	}
 	return carnet.Clearance{
@@ -80,15 +79,27 @@ func (l *Lens) Clearance() carnet.Clearance {
 	return c
 }
 
+// Reads reports whether a property that is labelled so is shown at all: an avatar may
+// have it by other labels, too. What of it is shown first becomes what is known of it.
+func (l *Lens) Reads(p policy.Property) bool {
+	if p.Label.Exceeds(l.Clearance()) != "" {
+		return false
+	}
+	if l.sight.Has(p) {
+		return l.sight.Shows(p.Name)
+	}
+	if !l.sight.Permits(p) {
+		return false
+	}
+	return l.sight.Shows(p.Name) || l.sight.Learn(p) == nil
+}
+
 // Shows reports whether measurements of a property are shown.
 func (l *Lens) Shows(name string) bool { return l.sight.Shows(name) }
 
 // apply shows of ms what the view admits, with a memory. The measurements are in
-// the order of policy.InOrder.
-func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measurement, may func(string) bool) ([]carnet.Measurement, error) {
-	if err := l.learn(label, ms); err != nil {
-		return nil, carnet.Errorf(carnet.Forbidden, "the grant %s can't be used: %v", l.grant.ID, err)
-	}
+// the order of policy.InOrder, and read.
+func (l *Lens) apply(s *policy.State, ms []carnet.Measurement, may func(string) bool) []carnet.Measurement {
 	shown := ms[:0]
 	for i := range ms {
 		m := ms[i]
@@ -96,22 +107,7 @@ func (l *Lens) apply(s *policy.State, label carnet.Label, ms []carnet.Measuremen
 			shown = append(shown, m)
 		}
 	}
-	return shown, nil
-}
-
-// learn takes in what the avatar shows for the first time since, of what the view
-// names. What can't stand beside what is known stays unknown, and isn't shown.
-func (l *Lens) learn(label carnet.Label, ms []carnet.Measurement) error {
-	var fresh []policy.Property
-	for i := range ms {
-		m := &ms[i]
-		if i > 0 && m.Name == ms[i-1].Name || !l.sight.Names(m.Name) || l.sight.Knows(m.Name) ||
-			slices.ContainsFunc(fresh, func(p policy.Property) bool { return p.Name == m.Name }) {
-			continue
-		}
-		fresh = append(fresh, policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: label, Retention: carnet.Keep})
-	}
-	return l.sight.Learn(fresh...)
+	return shown
 }
 
 // Begin is where a reading has to begin so that what it shows from a time on
@@ -147,15 +143,11 @@ func (l *Lens) always(name string) bool {
 func (l *Lens) Restart() { l.past = policy.State{} }
 
 // History shows the next piece of a reading that began at Begin(from), in order
-// of time. All of it is cleared.
-func (l *Lens) History(ms []carnet.Measurement, from int64) ([]carnet.Measurement, error) {
+// of time. All of it is what the lens reads.
+func (l *Lens) History(ms []carnet.Measurement, from int64) []carnet.Measurement {
 	policy.InOrder(ms)
-	// Labels above the clearance were left out; what is new is the most sensitive.
-	shown, err := l.apply(&l.past, carnet.Label{Sensitivity: carnet.AllSensitive}, ms, l.always)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(shown, func(m carnet.Measurement) bool { return m.Time < from }), nil
+	shown := l.apply(&l.past, ms, l.always)
+	return slices.DeleteFunc(shown, func(m carnet.Measurement) bool { return m.Time < from })
 }
 
 // Whole is what has to be read to show a property: of a field of an object that
@@ -187,18 +179,30 @@ func (l *Lens) Interval(name string, at int64) (from, to int64) {
 }
 
 // Live shows what an avatar says at once, with the memory of this lens. Nothing
-// is shown of what is labelled above the clearance.
-func (l *Lens) Live(label carnet.Label, ms []carnet.Measurement) ([]carnet.Measurement, error) {
-	if label.Exceeds(l.Clearance()) != "" {
-		return nil, nil
+// is shown of what the lens doesn't read by its label.
+func (l *Lens) Live(class policy.Class, ms []carnet.Measurement) []carnet.Measurement {
+	if class.Label.Exceeds(l.Clearance()) != "" {
+		return nil
 	}
-	ms = slices.Clone(ms) // they are other readers', too
-	policy.InOrder(ms)
+	read := make([]carnet.Measurement, 0, len(ms)) // they are other readers', too
+	var of policy.Property                         // that was asked about last
+	reads := false
+	for i := range ms {
+		m := &ms[i]
+		if i == 0 || of.Name != m.Name || of.Unit != m.Unit || of.Kind != m.Value.Kind {
+			of = policy.Property{Name: m.Name, Unit: m.Unit, Kind: m.Value.Kind, Label: class.Label, Retention: class.Retention}
+			reads = l.Reads(of)
+		}
+		if reads {
+			read = append(read, *m)
+		}
+	}
+	policy.InOrder(read)
 	var may func(string) bool
 	if l.before {
 		may = l.always
 	}
-	return l.apply(&l.remembers, label, ms, may)
+	return l.apply(&l.remembers, read, may)
 }
 
 // FromNowOn has the memory begin with the newest interval used: who begins again

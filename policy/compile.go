@@ -179,12 +179,7 @@ func (c *compiler) decide(i int) error {
 		c.withhold(i, ExceedsClearance, "", fmt.Sprintf("%s may not receive %s: %s", c.reader.Party, p.Name, why))
 		return nil
 	}
-	d, asked := c.decided[p]
-	if !asked {
-		if d = c.judge.decide(question{p, pv, c.view, c.reader}); c.decided != nil {
-			c.decided[p] = d
-		}
-	}
+	d := c.judged(p, pv)
 	if !d.Allow {
 		c.withhold(i, DeniedByPolicy, d.Policy, d.Sentence)
 		return nil
@@ -192,6 +187,29 @@ func (c *compiler) decide(i int) error {
 	res.Admit, res.Reason, res.Decision = true, Admitted, d
 	e.fixed = Admitted
 	return nil
+}
+
+// judged asks the judge about a property whose label is bound by the view's, once.
+func (c *compiler) judged(p Property, pv PropertyView) Decision {
+	d, asked := c.decided[p]
+	if !asked {
+		if d = c.judge.decide(question{p, pv, c.view, c.reader}); c.decided != nil {
+			c.decided[p] = d
+		}
+	}
+	return d
+}
+
+// permits reports whether reader and judge let a property be shown, whatever else is
+// known of it.
+func (c *compiler) permits(p Property) bool {
+	pv, _, ok := c.view.property(p.Name)
+	if !ok {
+		return false
+	}
+	p.Label = p.Label.Join(carnet.Label{Purposes: c.view.Purposes, Residency: c.view.Residency})
+	p.Retention = shorter(c.view.Retention, p.Retention)
+	return p.Label.Exceeds(c.reader.Clearance) == "" && c.judged(p, pv).Allow
 }
 
 // apart says for what, or where, neither the view nor the property's own label leaves

@@ -120,6 +120,15 @@ func (s *Sight) Shows(name string) bool {
 	return r.Admit
 }
 
+// Permits reports whether a property that is labelled so may be shown, beside whatever
+// the sight knows of it by other labels.
+func (s *Sight) Permits(p Property) bool {
+	if len(s.compiler.decided) > maxDecided {
+		clear(s.compiler.decided)
+	}
+	return s.compiler.permits(p)
+}
+
 // Apply decides one measurement, as Table.Apply does. What the sight doesn't know
 // isn't shown.
 func (s *Sight) Apply(memory *State, m *carnet.Measurement) Verdict {
