@@ -78,13 +78,8 @@ func (s *server) troubleWith(peer carnet.PartyID) string {
 }
 
 func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
-	totals, err := s.world.Totals(ctx)
-	if err != nil {
-		return nil, err
-	}
 	st := &WorldStatus{
-		Live: s.live.count(), Reads: s.went.reads.Load(), Events: s.went.events.Load(), Exchanged: s.went.exchanged.Load(), Frames: totals.Frames, Stretches: totals.Stretches, Defects: s.world.Defects(),
-		Statements: totals.Statements, Receipts: totals.Receipts,
+		Live: s.live.count(), Reads: s.went.reads.Load(), Events: s.went.events.Load(), Exchanged: s.went.exchanged.Load(), Defects: s.world.Defects(),
 	}
 	if s.shares != nil {
 		st.Shares = s.shares.Links()
@@ -92,6 +87,12 @@ func (s *server) worldStatus(ctx context.Context) (*WorldStatus, error) {
 			st.Shares[i].Trouble = s.troubleWith(st.Shares[i].World)
 		}
 	}
+	// After the links: what a frame that has arrived is stated by is counted then.
+	totals, err := s.world.Totals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st.Frames, st.Stretches, st.Statements, st.Receipts = totals.Frames, totals.Stretches, totals.Statements, totals.Receipts
 	if s.jobs != nil {
 		st.DPMs = s.jobs.Traffic()
 	}

@@ -18,15 +18,21 @@ const settleFor = 60 * time.Second
 
 // settle waits until the agent has passed on everything, the worlds have
 // acknowledged it and passed on what they share, and every statement has its receipt.
-// It returns what still waits, if that takes too long.
+// It returns what still waits, if that takes too long. Parties are asked one after the
+// other, and what one passes on another states: nobody may have stated anything from one
+// round to the next.
 func (s *setup) settle(ctx context.Context) (waits []string) {
 	s.screen.say("waiting until everything has reached the worlds and the ledger")
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
-	for {
-		now := s.waits(ctx)
-		if len(now) == 0 {
+	for before := int64(-1); ; {
+		now, stated := s.waits(ctx)
+		if len(now) == 0 && int64(stated) == before {
 			return nil
+		}
+		before = int64(stated)
+		if len(now) > 0 {
+			before = -1
 		}
 		if ctx.Err() == nil || waits == nil { // else it says only that nobody was asked any more
 			waits = now
@@ -39,8 +45,9 @@ func (s *setup) settle(ctx context.Context) (waits []string) {
 	}
 }
 
-// waits asks every party what it hasn't passed on yet, and to whom: a sentence each.
-func (s *setup) waits(ctx context.Context) (all []string) {
+// waits asks every party what it hasn't passed on yet, and to whom: a sentence each; and
+// how many statements they have made.
+func (s *setup) waits(ctx context.Context) (all []string, stated uint64) {
 	for _, p := range s.parties {
 		st, err := p.looks.Status(ctx)
 		if err != nil {
@@ -48,11 +55,17 @@ func (s *setup) waits(ctx context.Context) (all []string) {
 			continue
 		}
 		all = append(all, waitsAt(p.name, st)...)
+		if st.Things != nil {
+			stated += st.Things.Statements
+		}
+		if st.World != nil {
+			stated += st.World.Statements
+		}
 		if st.World != nil && !s.computed(ctx, p) {
 			all = append(all, fmt.Sprintf("%s: a job hasn't ended, or what came out of it, or what a DPM stated of it, isn't there yet", p.name))
 		}
 	}
-	return all
+	return all, stated
 }
 
 // waitsAt is what a party says that it hasn't passed on.

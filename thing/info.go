@@ -317,12 +317,8 @@ type LinkStatus struct {
 
 // Status counts what the agent has.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
-	totals, err := a.store.Totals(ctx)
-	if err != nil {
-		return Status{}, err
-	}
 	a.policyMu.RLock()
-	st := Status{Totals: totals, Links: []LinkStatus{}}
+	st := Status{Links: []LinkStatus{}}
 	for _, version := range a.policyVersions {
 		st.PolicyVersion += version
 	}
@@ -348,5 +344,8 @@ func (a *Agent) Status(ctx context.Context) (Status, error) {
 		st.Links = append(st.Links, l)
 	}
 	slices.SortFunc(st.Links, func(p, q LinkStatus) int { return cmp.Compare(p.World, q.World) })
-	return st, nil
+	// After the links: what a frame that has arrived is stated by is counted then.
+	var err error
+	st.Totals, err = a.store.Totals(ctx)
+	return st, err
 }
