@@ -38,7 +38,7 @@ import (
 // Options are the demo's flags.
 type Options struct {
 	Inputs   []string      // recordings to play; none: one is generated
-	Columns  string        // how CSV headers map to properties; empty: known headers
+	Columns  []string      // how CSV headers map to properties, those of several kinds of files; empty: known headers
 	Times    string        // now: shifted to end at the planned end; keep: as recorded
 	Speed    float64       // recorded seconds per second; 0: as fast as possible
 	For      time.Duration // how long to play; 0: the whole recording
@@ -158,22 +158,29 @@ const generatedFor = 60 * time.Second
 
 // recordings reads the inputs, and has what lacks generated.
 func (o Options) recordings(script *script) ([]*file.Recording, error) {
-	var columns file.Columns
-	if o.Columns != "" {
-		var err error
-		if columns, err = file.ParseColumns(o.Columns); err != nil {
-			return nil, err
-		}
-	}
-	var all []*file.Recording
-	for _, path := range o.Inputs {
-		r, err := file.Open(path, columns)
+	var columns []file.Columns
+	for _, spec := range o.Columns {
+		of, err := file.ParseColumns(spec)
 		if err != nil {
 			return nil, err
 		}
+		columns = append(columns, of)
+	}
+	var all []*file.Recording
+	taken := make([]bool, len(columns)+1)
+	for _, path := range o.Inputs {
+		r, err := file.Open(path, columns...)
+		if err != nil {
+			return nil, err
+		}
+		taken[r.Given] = true
 		all = append(all, r)
 	}
-	if o.Columns != "" {
+	if i := slices.Index(taken[1:], false); i >= 0 {
+		return nil, carnet.Errorf(carnet.Malformed, "no CSV file is read by the columns %.200q", o.Columns[i]).
+			WithFix("leave them out, or give the file that they are of with --input")
+	}
+	if len(columns) > 0 {
 		if err := described(script.sort(all)); err != nil {
 			return nil, err
 		}

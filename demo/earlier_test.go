@@ -104,7 +104,7 @@ func TestADemoGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := plays(t, dir, Options{
-		Inputs: []string{noon, csv}, Columns: "date=time(s),temp=temperature[Cel],light=light[lx]", PortBase: portBase(t),
+		Inputs: []string{noon, csv}, Columns: []string{"date=time(s),temp=temperature[Cel],light=light[lx]"}, PortBase: portBase(t),
 	})
 	for world, n := range held(first) {
 		if held(other)[world] <= n {

@@ -25,7 +25,7 @@ type demoCommand struct {
 	Story     string         `help:"Tell a story: watch (one watch, two worlds, two DPMs) or game (a player moves with sword and skin to another world). Without it the demo of README." enum:",watch,game" default:""`
 	Modules   string         `help:"Where a story's modules are, as make modules builds them. Default: modules, beside the program." type:"path" placeholder:"DIR"`
 	Input     []string       `help:"Play this recording: Garmin FIT or CSV; may be given several times. Without it one is generated." type:"existingfile" sep:"none"`
-	Columns   string         `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]', for all CSV files; known headers need none."`
+	Columns   []string       `help:"How CSV headers map to properties, such as 't=time(s),hr=heart_rate[beat/min]'; may be given several times, and a CSV file takes the first whose headers it has. Known headers need none." sep:"none"`
 	Times     string         `help:"now: shift a recording so that it ends at the planned end; keep: as recorded." enum:"now,keep" default:"now"`
 	Speed     speed          `help:"Recorded seconds per second, or max: all of a recording, as fast as it goes." default:"1"`
 	For       *time.Duration `help:"How long to play: of a recording its end. 60s without a terminal; with --speed max it bounds no recording."`
@@ -56,9 +56,11 @@ func (c *demoCommand) Validate() error {
 		return carnet.Errorf(carnet.Malformed, "--port-base is %d: want 1 to %d", c.PortBase, 65_535-demo.Ports)
 	case c.For != nil && *c.For <= 0:
 		return carnet.Errorf(carnet.Malformed, "--for is %s: want a time above 0", *c.For)
-	case c.Columns != "":
-		_, err := file.ParseColumns(c.Columns)
-		return err
+	}
+	for _, spec := range c.Columns {
+		if _, err := file.ParseColumns(spec); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -74,6 +74,7 @@ func TestErrorsAreOneLineWithAFix(t *testing.T) {
 		{"a directory for a file", "owner hand-over empty --access=arena/access.json", 1, "is a directory; name a file"},
 		{"a mandate that is none", "owner hand-over open.json --access=arena/access.json", 1, "open.json holds no mandate; give what 'carnet owner approve' wrote"},
 		{"columns of what the demo's things don't have", "demo --input run.csv --columns t=time(s),hr=heart_rate[beat/min],mood=mood", 1, `the columns name "mood", which the demo's watch doesn't have; it has heart_rate, steps`},
+		{"columns that no file has", "demo --input run.csv --columns t=time(s),hr=heart_rate[beat/min],mood=stress --columns when=time(s),hr=heart_rate", 1, `no CSV file is read by the columns "when=time(s),hr=heart_rate"; leave them out`},
 		{"columns in units that the demo's things don't have", "demo --input run.csv --columns t=time(s),hr=heart_rate[Hz],mood=stress", 1, `heart_rate has the unit "Hz", want "beat/min"`},
 
 		{"a second party in a directory", "party init --role=depot --party=x --dir=arena", 1, "has a party already"},

@@ -171,7 +171,7 @@ func DefaultColumns(header []string) (Columns, bool) {
 		all := len(cols)
 		timed := false
 		maps.DeleteFunc(cols, func(name string, _ Column) bool {
-			return !slices.ContainsFunc(header, func(h string) bool { return strings.TrimSpace(h) == name })
+			return !slices.ContainsFunc(header, func(h string) bool { return h == name })
 		})
 		for _, c := range cols {
 			timed = timed || c.form != ""

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,9 +17,10 @@ import (
 // ReadCSV reads comma-separated values (RFC 4180) in UTF-8 with one header line.
 // A row may have one cell more than the header: a leading index, as R writes it.
 // Empty cells are absent values. A row whose time, or a cell whose value, can't
-// be read is skipped; a row with the wrong number of cells refuses the file. With
-// nil columns the ones that DefaultColumns knows are used.
-func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
+// be read is skipped; a row with the wrong number of cells refuses the file. Of several
+// columns those are taken whose headers are all there, the first such; without any the ones
+// that DefaultColumns knows.
+func ReadCSV(r io.Reader, name string, cols ...Columns) (*Recording, error) {
 	src := &limited{r: r, name: name, rows: true}
 	c := &csvReader{recorder: newRecorder(name, Line), src: src}
 	text := bufio.NewReader(src)
@@ -28,7 +30,15 @@ func ReadCSV(r io.Reader, name string, cols Columns) (*Recording, error) {
 	c.rows = csv.NewReader(text)
 	c.rows.FieldsPerRecord = -1
 	c.rows.ReuseRecord = true
-	if err := c.header(cols); err != nil {
+	header, err := c.first()
+	if err != nil {
+		return nil, err
+	}
+	taken, err := c.choose(header, cols)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.header(header, taken); err != nil {
 		return nil, err
 	}
 	for {
@@ -87,27 +97,57 @@ func (c *csvReader) damaged(err error) error {
 	return fmt.Errorf("read %s: %w", c.rec.Name, err)
 }
 
-// header reads the first line and finds the columns in it.
-func (c *csvReader) header(cols Columns) error {
-	header, err := c.next()
+// first reads the first line.
+func (c *csvReader) first() (header []string, err error) {
+	header, err = c.next()
 	if err == io.EOF {
-		return carnet.Errorf(carnet.Malformed, "%s is empty", c.rec.Name).WithFix("want a header line and rows")
+		return nil, carnet.Errorf(carnet.Malformed, "%s is empty", c.rec.Name).WithFix("want a header line and rows")
 	}
 	if err != nil {
-		return c.damaged(err)
+		return nil, c.damaged(err)
 	}
-	if cols == nil {
+	header = slices.Clone(header) // the reader writes over it
+	for i := range header {
+		header[i] = strings.TrimSpace(header[i])
+	}
+	return header, nil
+}
+
+// choose says which columns are the file's.
+func (c *csvReader) choose(header []string, cols []Columns) (Columns, error) {
+	switch len(cols) {
+	case 0:
 		known, ok := DefaultColumns(header)
 		if !ok {
-			return carnet.Errorf(carnet.Malformed, "%s has the columns %s, which say nothing by themselves", c.rec.Name, quoteSome(header)).
+			return nil, carnet.Errorf(carnet.Malformed, "%s has the columns %s, which say nothing by themselves", c.rec.Name, quoteSome(header)).
 				WithFix("say what they are, as in --columns 'when=time(s),pulse=heart_rate[beat/min]'")
 		}
-		cols = known
+		return known, nil
+	case 1:
+		c.rec.Given = 1
+		return cols[0], nil
 	}
+	i := slices.IndexFunc(cols, func(of Columns) bool {
+		for h := range of {
+			if !slices.Contains(header, h) {
+				return false
+			}
+		}
+		return true
+	})
+	if i < 0 {
+		return nil, carnet.Errorf(carnet.Malformed, "%s has the columns %s, and so all of none of those that are given", c.rec.Name, quoteSome(header)).
+			WithFix("say what they are with one more --columns")
+	}
+	c.rec.Given = i + 1
+	return cols[i], nil
+}
+
+// header finds the columns in the first line.
+func (c *csvReader) header(header []string, cols Columns) error {
 	c.width, c.time = len(header), -1
 	found := make(map[string]bool)
 	for i, h := range header {
-		h = strings.TrimSpace(h)
 		col, ok := cols[h]
 		switch {
 		case !ok:
@@ -117,7 +157,7 @@ func (c *csvReader) header(cols Columns) error {
 		case col.form != "":
 			c.time, c.form = i, col.form
 		default:
-			c.cells = append(c.cells, cell{i, strings.Clone(h), col})
+			c.cells = append(c.cells, cell{i, h, col})
 		}
 		found[h] = true
 	}

@@ -108,6 +108,26 @@ func TestReadCSV(t *testing.T) {
 	}
 }
 
+// Of several columns a file takes the first whose headers it has, and all of them.
+func TestReadCSVBySeveralColumns(t *testing.T) {
+	all := []Columns{columns(t, "when=time(s),v=speed[m/s]"), columns(t, "t=time(s),v=speed[m/s]"), columns(t, "t=time(s),v=distance[m]")}
+	for _, test := range []struct {
+		text  string
+		given int
+		name  string
+	}{{"t,v\n1,2\n", 2, "speed"}, {" when ,v\n1,2\n", 1, "speed"}, {"v,when,t\n1,2,3\n", 1, "speed"}} {
+		rec, err := ReadCSV(strings.NewReader(test.text), "x.csv", all...)
+		if err != nil || rec.Given != test.given || len(rec.Measurements) != 1 || rec.Measurements[0].Name != test.name {
+			t.Errorf("%q: %+v, %v", test.text, rec, err)
+		}
+	}
+	// A known header isn't known any more when columns are given.
+	_, err := ReadCSV(strings.NewReader("unix_time,heart_rate_bpm\n1,60\n"), "x.csv", all...)
+	if carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), `"unix_time", "heart_rate_bpm"`) {
+		t.Errorf("headers that none has: %v", err)
+	}
+}
+
 func TestReadCSVRefuses(t *testing.T) {
 	cols := columns(t, "t=time(s),v=speed")
 	for _, test := range []struct {
@@ -126,7 +146,11 @@ func TestReadCSVRefuses(t *testing.T) {
 		{"no rows", "t,v\n", cols, "no rows with values"},
 		{"only bad cells", "t,v\n1,x\n2,y\n", cols, "no measurement"},
 	} {
-		rec, err := ReadCSV(strings.NewReader(test.text), "x.csv", test.cols)
+		var cols []Columns
+		if test.cols != nil {
+			cols = append(cols, test.cols)
+		}
+		rec, err := ReadCSV(strings.NewReader(test.text), "x.csv", cols...)
 		if rec != nil || carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), test.reason) {
 			t.Errorf("%s: %v", test.name, err)
 		}
@@ -204,7 +228,7 @@ func BenchmarkReadCSV(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		rec, err := ReadCSV(bytes.NewReader(text.Bytes()), "bench", nil)
+		rec, err := ReadCSV(bytes.NewReader(text.Bytes()), "bench")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -35,6 +35,7 @@ type Recording struct {
 	Measurements []carnet.Measurement
 	Skipped      []Skip // what was left out
 	Start, End   int64  // the first and last time, nanoseconds since the Unix epoch; 0 when empty
+	Given        int    // by which of the columns that were given it was read, from 1; 0: by none
 }
 
 // Skip is a kind of thing in a file that was left out, and why.
@@ -58,9 +59,9 @@ func (s Skip) String() string {
 	return fmt.Sprintf("%d × %s, first at %s %d", s.Count, s.Why, s.Place, s.First)
 }
 
-// Open reads the recording at path, which is FIT or CSV by its content. With nil
-// columns the ones that DefaultColumns knows are used.
-func Open(path string, cols Columns) (*Recording, error) {
+// Open reads the recording at path, which is FIT or CSV by its content; ReadCSV says
+// what columns do.
+func Open(path string, cols ...Columns) (*Recording, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
@@ -76,7 +77,7 @@ func Open(path string, cols Columns) (*Recording, error) {
 	case isFIT(head):
 		return ReadFIT(r, name)
 	case looksLikeText(head):
-		return ReadCSV(r, name, cols)
+		return ReadCSV(r, name, cols...)
 	case len(head) == 0:
 		return nil, carnet.Errorf(carnet.Malformed, "%s is empty", name).WithFix("copy it from the device again")
 	}

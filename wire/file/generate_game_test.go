@@ -65,7 +65,7 @@ func TestGenerateHeadsetLooks(t *testing.T) {
 
 // A headset's movements are known by their headers.
 func TestHeadsetColumns(t *testing.T) {
-	r, err := ReadCSV(strings.NewReader("TouchButtons,HeadPosX,HeadPosY,HeadPosZ,HeadOrientationW,HeadOrientationX,HeadOrientationY,HeadOrientationZ,time\n0,0.0516882,0.022581,0.22003,0.997151,-0.0745753,-0.00635856,0.00941263,0.0169733\n"), "quest.csv", nil)
+	r, err := ReadCSV(strings.NewReader("TouchButtons,HeadPosX,HeadPosY,HeadPosZ,HeadOrientationW,HeadOrientationX,HeadOrientationY,HeadOrientationZ,time\n0,0.0516882,0.022581,0.22003,0.997151,-0.0745753,-0.00635856,0.00941263,0.0169733\n"), "quest.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
