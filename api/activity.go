@@ -7,6 +7,7 @@ import (
 
 	"carnet"
 	"carnet/activity"
+	"carnet/entity"
 	"carnet/policy"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -103,6 +104,9 @@ func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Che
 		if err != nil {
 			return nil, err
 		}
+		if err := s.known(*p); err != nil {
+			return nil, err
+		}
 		who = *p
 	}
 	c := activity.Call{Who: who, Action: in.Body.Action, Resource: in.Body.Resource, Purpose: in.Body.Purpose}
@@ -121,6 +125,23 @@ func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Che
 		checked.Would = s.would(a, c)
 	}
 	return answer(checked, nil)
+}
+
+// known refuses an application that isn't there, and an avatar as which nobody acts.
+func (s *server) known(who policy.Principal) error {
+	if s.entities == nil || who.Kind != policy.Application && who.Kind != policy.AvatarSelf {
+		return nil
+	}
+	for _, p := range s.entities.Principals() {
+		if who.Kind == policy.Application && p.Kind == entity.KindApplication && p.ID == who.Name ||
+			who.Kind == policy.AvatarSelf && p.Avatar != nil && p.Avatar.String() == who.Name {
+			return nil
+		}
+	}
+	if who.Kind == policy.Application {
+		return carnet.Errorf(carnet.NotFound, "there is no application %.64q", who.Name).WithFix("list them: carnet grant principal list")
+	}
+	return carnet.Errorf(carnet.NotFound, "nobody acts as the avatar %.64q", who.Name).WithFix("add who does: carnet grant principal add --avatar")
 }
 
 // would says what would permit a call that no policy permits.

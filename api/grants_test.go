@@ -155,6 +155,12 @@ func TestAnApplicationReadsUnderAGrant(t *testing.T) {
 	if w := c.Would; w == nil || w.Rule != "granted" || w.Of != "granted" || !slices.Equal(w.Roles, []policy.Role{policy.Administrator, policy.Service}) {
 		t.Errorf("what would permit it: %+v", w)
 	}
+	for _, nobody := range []policy.Principal{{Kind: policy.Application, Name: p.ID + "0"}, {Kind: policy.AvatarSelf, Name: m.Avatar.String()}} {
+		if _, err := s.arena("auditor-token").Check(ctx, api.Check{Principal: &nobody, Action: "watch-avatar",
+			Resource: policy.Resource{Kind: policy.AvatarResource, ID: m.Avatar.String()}}); carnet.CodeOf(err) != carnet.NotFound {
+			t.Errorf("may %+v, which isn't there: %v", nobody, err)
+		}
+	}
 	if _, err := app.Check(ctx, api.Check{Principal: &policy.Principal{Kind: policy.Person, Name: "ops", Role: policy.Administrator}, Action: "get-status",
 		Resource: policy.Resource{Kind: policy.PartyResource, ID: "arena"}}); carnet.CodeOf(err) != carnet.Forbidden {
 		t.Errorf("it asks about others: %v", err)

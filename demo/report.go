@@ -507,7 +507,11 @@ func (r *Report) Write(w io.Writer) {
 	for _, share := range r.Shares {
 		share.write(w)
 	}
-	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", number(int(r.Depot.Objects), "object"), number(int(r.Depot.Bytes), "byte"),
+	objects := number(int(r.Depot.Objects), "object")
+	if r.Depot.Objects == 0 {
+		objects += ", since worlds store their history there each half a minute"
+	}
+	fmt.Fprintf(w, "vault      %s (%s); %s, %s, ledger of %d entries\n", objects, number(int(r.Depot.Bytes), "byte"),
 		number(int(r.Depot.Statements), "statement"), number(int(r.Depot.Receipts), "receipt"), r.Depot.Checkpoint)
 	fmt.Fprintf(w, "oracle     %d lost, %d doubled, %d too many, %d out of order\n", r.Lost, r.Doubled, r.Extra, r.Reordered)
 	r.writeStory(w)

@@ -27,11 +27,15 @@ func (p peersOf) Trouble(name carnet.PartyID) string {
 // which then refuses connections, without that being trouble.
 const justActive = 5 * time.Second
 
-// trouble says since when a peer whose peering is active here can't be reached, and
-// how that looks from here: nobody is told more than that by a peer that has
-// suspended or removed the peering (docs/design/peering.md).
+// trouble says since when a peer can't be reached, and how that looks from here: nobody
+// is told more than that by a peer that has suspended or removed the peering
+// (docs/design/peering.md).
 func (n *Node) trouble(name carnet.PartyID) (since time.Time, why string) {
-	if p, err := n.peers.Named(name); err != nil || p.State != peering.Active || time.Since(p.Since) < justActive {
+	p, err := n.peers.Named(name)
+	if err == nil && p.State == peering.Suspended {
+		return p.Since, fmt.Sprintf("the peering is suspended here since %s: carnet peer resume %s", p.Since.UTC().Format(time.RFC3339), name)
+	}
+	if err != nil || p.State != peering.Active || time.Since(p.Since) < justActive {
 		return since, ""
 	}
 	if s, ok := n.senders.Load(name); ok {

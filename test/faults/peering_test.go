@@ -171,8 +171,8 @@ func TestAPeeringThatEndsIsCut(t *testing.T) {
 	v.arena.kill(t)
 	v.restart(v.arena)
 	w.send(2)
-	if p, err := v.arena.client.Peer(ctx, agent); err != nil || p.State != peering.Suspended {
-		t.Errorf("after a restart the peering is %s, %v", p.State, err)
+	if p, err := v.arena.client.Peer(ctx, agent); err != nil || p.State != peering.Suspended || !strings.Contains(p.Trouble, "suspended here since") {
+		t.Errorf("after a restart the peering is %s (%s), %v", p.State, p.Trouble, err)
 	}
 	v.hub.refused(t, v.arena.config.Listen.Link)
 	if _, err := v.arena.client.ResumePeer(ctx, agent); err != nil {
