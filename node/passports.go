@@ -30,6 +30,9 @@ type passports struct{ node *Node }
 // ended while it was written.
 const exportTries = 3
 
+// noteTime is how long it may take to note that a passport was given out.
+const noteTime = 10 * time.Second
+
 // Passport implements api.Passports. It lies in the party's data directory until it is
 // written out.
 func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPassport) (write func(io.Writer) error, err error) {
@@ -60,14 +63,27 @@ func (p passports) Passport(ctx context.Context, id carnet.AvatarID, n api.NewPa
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return func(w io.Writer) error {
-		archive := tar.NewWriter(w)
-		err := archive.AddFS(os.DirFS(dir))
-		err = errors.Join(err, archive.Close(), os.RemoveAll(dir))
-		if err == nil && backup != nil { // it has been given out: from now on it counts
-			err = p.node.api.Moves.NoteBackup(ctx, id, *backup)
-		}
-		return err
+		return giveOut(ctx, w, dir, func(ctx context.Context) error {
+			if backup == nil {
+				return nil
+			}
+			return p.node.api.Moves.NoteBackup(ctx, id, *backup)
+		})
 	}, nil
+}
+
+// giveOut writes a directory out as a tar, removes it, and has it noted: from then on it
+// counts. Who takes it has had time for each piece, and may have taken longer than a call
+// may: to note it has a time of its own.
+func giveOut(ctx context.Context, w io.Writer, dir string, note func(context.Context) error) error {
+	archive := tar.NewWriter(w)
+	err := archive.AddFS(os.DirFS(dir))
+	if err = errors.Join(err, archive.Close(), os.RemoveAll(dir)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	return note(ctx)
 }
 
 // write writes a passport, and says of what it is a backup.
