@@ -97,21 +97,33 @@ func (s *server) grantRoutes(h huma.API) {
 	serving(s, h, huma.Operation{
 		OperationID: "assess-grant", Method: http.MethodPost, Path: "/v1/assessments", Tags: tags, DefaultStatus: http.StatusOK,
 		Summary:     "Says what a grant would give, before it is given: what matches, converts and would be lost, and labels against clearance.",
+		Description: "It is one of the queries that may run at once, like a history.", Responses: limitedTo(map[string]*huma.Response{}),
 		RequestBody: example(exampleTerms()),
 	}, func(ctx context.Context, in *struct{ Body entity.Terms }) (*body[entity.Assessment], error) {
 		if err := s.mayGive(ctx, in.Body); err != nil {
 			return nil, err
 		}
+		leave, err := s.queries.enter(platformOf(caller(ctx)))
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		return answer(s.entities.Assess(ctx, in.Body))
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "give-grant", Method: http.MethodPost, Path: "/v1/grants", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Gives a grant whose assessment was read.",
+		Description: "It is assessed once more, and is one of the queries that may run at once.", Responses: limitedTo(map[string]*huma.Response{}),
 		RequestBody: example(NewGrant{exampleTerms(), "0000000000000000000000000000000000000000000000000000000000000000"}),
 	}, func(ctx context.Context, in *struct{ Body NewGrant }) (*body[entity.Grant], error) {
 		if err := s.mayGive(ctx, in.Body.Terms); err != nil {
 			return nil, err
 		}
+		leave, err := s.queries.enter(platformOf(caller(ctx)))
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		return answer(s.entities.Give(ctx, caller(ctx).Name, in.Body.Terms, in.Body.Assessment))
 	})
 	serving(s, h, huma.Operation{

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -365,6 +366,38 @@ func TestStateUnderAGrantIsAHistoryQuery(t *testing.T) {
 		giveBack()
 		for range 20 { // more than there are places
 			state(token, 200)
+		}
+	}
+}
+
+// An assessment, and so a grant, is made of history where shares flow in: each has a place
+// among those who ask for that.
+func TestAnAssessmentIsAHistoryQuery(t *testing.T) {
+	s := newServed(t)
+	_, m := s.watch("watch-7", `{"properties":{"heart_rate":{}}}`)
+	p, _ := s.application()
+	n := api.NewGrant{Terms: terms(s, p, m.Avatar, `{"properties":{"heart_rate":{}}}`, identity.ActionRead), Assessment: strings.Repeat("0", 64)}
+	who, _ := s.tokens("operator-token")
+	for path, free := range map[string]int{"/v1/assessments": 200, "/v1/grants": 409} {
+		var body any = n.Terms
+		if path == "/v1/grants" {
+			body = n
+		}
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call := func(want int) {
+			t.Helper()
+			if a := ask(t, "POST", s.arenaURL+path, "operator-token", string(text)); a.status != want {
+				t.Errorf("%s is answered %d %s, want %d", path, a.status, a.body, want)
+			}
+		}
+		giveBack := api.TakeQueries(s.handlers[s.arenaURL], who)
+		call(429)
+		giveBack()
+		for range 20 { // more than there are places
+			call(free)
 		}
 	}
 }

@@ -39,23 +39,29 @@ type Assessment struct {
 
 // Assess says what terms would give, of what the avatar has shown so far.
 func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
+	report, _, err := a.assess(ctx, t)
+	return report, err
+}
+
+// assess says it with who would receive it, as it was when this was said.
+func (a *Agent) assess(ctx context.Context, t Terms) (Assessment, policy.Reader, error) {
 	if err := t.check(a.cfg.Now()); err != nil {
-		return Assessment{}, err
+		return Assessment{}, policy.Reader{}, err
 	}
 	if err := a.bounded(&t); err != nil {
-		return Assessment{}, err
+		return Assessment{}, policy.Reader{}, err
 	}
 	r, to, err := a.reader(t)
 	if err != nil {
-		return Assessment{}, err
+		return Assessment{}, policy.Reader{}, err
 	}
 	props, err := a.cfg.Avatars.Properties(t.Avatar)
 	if err != nil {
-		return Assessment{}, err
+		return Assessment{}, policy.Reader{}, err
 	}
 	sight, err := policy.NewSight(a.cfg.Judge, t.View, r, 1, props...)
 	if err != nil {
-		return Assessment{}, err
+		return Assessment{}, policy.Reader{}, err
 	}
 	slices.SortFunc(props, func(p, q policy.Property) int { return strings.Compare(p.Name, q.Name) })
 	report := Assessment{To: to, Lines: []Line{}}
@@ -83,7 +89,7 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 			continue
 		}
 		if may, err := a.cfg.Avatars.OnwardOf(ctx, t.Avatar, p.Name); err != nil {
-			return Assessment{}, err
+			return Assessment{}, policy.Reader{}, err
 		} else if !may {
 			add(Denied, p.Name, "%s is withheld: it comes by a share of another world, which doesn't let it be passed on", p.Name)
 			continue
@@ -122,10 +128,10 @@ func (a *Agent) Assess(ctx context.Context, t Terms) (Assessment, error) {
 		Reader policy.Reader
 	}{t, to, report.Lines, r})
 	if err != nil {
-		return Assessment{}, fmt.Errorf("fingerprint an assessment: %w", err)
+		return Assessment{}, policy.Reader{}, fmt.Errorf("fingerprint an assessment: %w", err)
 	}
 	report.Fingerprint = carnet.FingerprintOf(whole).String()
-	return report, nil
+	return report, r, nil
 }
 
 // reader is who would receive what terms give, and with which clearance: at most

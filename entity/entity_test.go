@@ -746,3 +746,57 @@ func TestWhereAReceiverKeepsData(t *testing.T) {
 		}
 	}
 }
+
+// slowly is an avatar of which it takes long to say what it has shown.
+type slowly struct {
+	watch
+	asked, answer chan struct{}
+}
+
+func (s slowly) Properties(id carnet.AvatarID) ([]policy.Property, error) {
+	s.asked <- struct{}{}
+	<-s.answer
+	return s.watch.Properties(id)
+}
+
+// A grant that is being given holds no revocation up, however long its assessment takes; and
+// who would receive it is looked at once more then.
+func TestAGrantThatIsAssessedHoldsNothingUp(t *testing.T) {
+	m, table := fresh(t)
+	a := start(t, m, table)
+	p := coach(t, a)
+	held := give(t, a, offer(t, p, `{"properties":{"heart_rate":{}}}`))
+	terms := offer(t, p, `{"properties":{"stress":{}}}`)
+	report, err := a.Assess(t.Context(), terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := slowly{watch{some: true, all: true}, make(chan struct{}), make(chan struct{})}
+	a.cfg.Avatars = slow
+	given := make(chan error)
+	go func() {
+		_, err := a.Give(t.Context(), "ops", terms, report.Fingerprint)
+		given <- err
+	}()
+	<-slow.asked
+	revoked := make(chan error, 1)
+	go func() {
+		_, err := a.Revoke(t.Context(), "ops", held.ID)
+		if err == nil {
+			_, err = a.RemovePrincipal(t.Context(), p.ID)
+		}
+		revoked <- err
+	}()
+	select {
+	case err := <-revoked:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a grant isn't revoked while another is assessed")
+	}
+	close(slow.answer)
+	if err := <-given; carnet.CodeOf(err) != carnet.NotFound {
+		t.Errorf("a grant to who was removed meanwhile: %v", err)
+	}
+}

@@ -168,19 +168,30 @@ func (t Terms) check(now time.Time) error {
 	return nil
 }
 
+var errAssessment = carnet.Errorf(carnet.Conflict, "the assessment isn't the one that was read").WithFix("assess it anew: what the avatar has, who receives it, or the terms are other ones than before")
+
 // Give gives a grant. The fingerprint is of the assessment that was read: if it
 // would say something else now, the grant is refused (carnet.Conflict).
 func (a *Agent) Give(ctx context.Context, by string, t Terms, fingerprint string) (Grant, error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	report, err := a.Assess(ctx, t)
+	report, assessed, err := a.assess(ctx, t) // it takes long: nothing that is to end waits for it
 	if err != nil {
 		return Grant{}, err
 	}
 	if fingerprint != report.Fingerprint {
-		return Grant{}, carnet.Errorf(carnet.Conflict, "the assessment isn't the one that was read").WithFix("assess it anew: what the avatar has, who receives it, or the terms are other ones than before")
+		return Grant{}, errAssessment
 	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
 	now := a.cfg.Now()
+	if err := a.bounded(&t); err != nil {
+		return Grant{}, err
+	}
+	switch r, _, err := a.reader(t); { // who receives it may be another meanwhile, or gone
+	case err != nil:
+		return Grant{}, err
+	case r != assessed:
+		return Grant{}, errAssessment
+	}
 	all, ofBy, ofTo := a.inForce(now, by, t.To)
 	if all >= maxGrants || ofBy >= a.cfg.GrantsOfGiver || ofTo >= maxGrantsOfTo {
 		return Grant{}, carnet.Errorf(carnet.TooLarge, "there are %d grants in force, %d given by %s, and %d of these to that receiver: at most %d, %d and %d there may be",
