@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"carnet"
@@ -392,10 +393,17 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	defer conn.CloseNow()
 	o := &webSocket{conn: conn, cbor: conn.Subprotocol() == protoCBOR, patience: s.limits.frame, pong: make(chan error, 1)}
 	o.pong <- nil
-	// CloseRead ends its context when the subscriber closes, or says anything.
-	// The end of a grant ends the pump, and leaves the connection to say so.
-	pumping, stop := context.WithCancel(conn.CloseRead(r.Context()))
+	// The end of a grant ends the pump, and leaves the connection to say so; and so does a
+	// subscriber that leaves, or says anything. (The library's CloseRead waits for itself
+	// then, for 15 s.)
+	pumping, stop := context.WithCancel(r.Context())
 	defer stop()
+	var spoke atomic.Bool
+	go func() { // it ends with the connection
+		defer stop()
+		_, _, err := conn.Reader(r.Context())
+		spoke.Store(err == nil)
+	}()
 	defer context.AfterFunc(ctx, stop)()
 	err = s.pump(pumping, r, sub, o)
 	switch why := whyEnded(ctx, r, err); {
@@ -403,6 +411,8 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 		conn.Close(websocket.StatusGoingAway, why.Error())
 	case why != nil:
 		conn.Close(websocket.StatusPolicyViolation, why.Error())
+	case spoke.Load():
+		conn.Close(websocket.StatusPolicyViolation, "a subscriber says nothing; go on after the last cursor")
 	case errors.Is(err, context.Canceled): // the subscriber left
 	default:
 		s.log.Info("a live subscription ended", "party", s.party, "caller", caller(r.Context()).Name, "err", err)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -358,6 +359,9 @@ func TestASubscriberWhoSpeaksIsEnded(t *testing.T) {
 				if _, _, err := speaks.Read(ctx); err != nil {
 					if ctx.Err() != nil {
 						t.Fatal("it goes on")
+					}
+					if why, _ := errors.AsType[websocket.CloseError](err); !strings.Contains(why.Reason, "a subscriber says nothing") {
+						t.Errorf("it ends with %v", err)
 					}
 					break
 				}
