@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -62,14 +61,20 @@ func (a *abroad) State(ctx context.Context, as carnet.AvatarID, at carnet.PartyI
 	return client.Do(ctx, actor{a.node, as, client.to.Party}, r5.Use{Avatar: about, Action: identity.ActionRead}, r)
 }
 
+// closed is why there is no way to a peer as things stand at this side: its peering is
+// suspended, say.
+type closed struct{ error }
+
+func (c closed) Unwrap() error { return c.error }
+
 // client returns the way to a peer; another one once the peer shows something else.
 func (a *abroad) client(ctx context.Context, at carnet.PartyID) (abroadClient, error) {
 	p, err := a.node.peers.Named(at)
 	if err != nil {
-		return abroadClient{}, err
+		return abroadClient{}, closed{err}
 	}
 	if !p.Allows(peering.R5, time.Now()) {
-		return abroadClient{}, carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force for calls", at).WithFix("see 'carnet peer show %s'", at)
+		return abroadClient{}, closed{carnet.Errorf(carnet.Forbidden, "the peering with %s isn't in force for calls", at).WithFix("see 'carnet peer show %s'", at)}
 	}
 	to := peerFile(p)
 	a.mu.Lock()
@@ -157,21 +162,47 @@ func (n *Node) tellAbroad(ctx context.Context, at carnet.PartyID, method, path s
 	return answered(at, got, most)
 }
 
+// What is taken of a refusal: its words go into logs, documents and lists.
+const (
+	maxRefusal = 64 << 10
+	maxTold    = 512 // bytes of what is wrong, and of what to do
+)
+
 // answered takes another world's answer of at most so many bytes, and closes it.
 func answered(at carnet.PartyID, got *http.Response, most int64) ([]byte, error) {
 	defer got.Body.Close()
-	answer, err := wholeBody(got.Body, got.ContentLength, most)
-	switch {
-	case err != nil:
-		return nil, carnet.Errorf(carnet.Unavailable, "the answer of %s can't be taken: %v", at, err)
-	case got.StatusCode/100 == 2:
-		return answer, nil
+	if got.StatusCode/100 != 2 {
+		return nil, refusedBy(at, got)
 	}
+	answer, err := wholeBody(got.Body, got.ContentLength, most)
+	if err != nil {
+		return nil, carnet.Errorf(carnet.Unavailable, "the answer of %s can't be taken: %v", at, err)
+	}
+	return answer, nil
+}
+
+// refusedBy is why another world refuses, in its own words.
+func refusedBy(at carnet.PartyID, got *http.Response) error {
+	answer, err := wholeBody(got.Body, got.ContentLength, maxRefusal)
 	var told api.ForeignRefusal
-	if json.Unmarshal(answer, &told) != nil || told.Code == "" {
+	if err != nil || json.Unmarshal(answer, &told) != nil || told.Code == "" {
 		told = api.ForeignRefusal{Code: carnet.Unavailable, Detail: got.Status}
 	}
-	return nil, (&carnet.Error{Code: told.Code, Reason: fmt.Sprintf("%s refuses: %s", at, told.Detail)}).WithFix("%s", cmp.Or(told.Fix, "ask the other world's operator"))
+	e := carnet.Errorf(heard(told.Code), "%s refuses: %s", at, carnet.Shorten(told.Detail, maxTold))
+	return e.WithFix("%s", cmp.Or(carnet.Shorten(told.Fix, maxTold), "ask the other world's operator"))
+}
+
+// heard is what another world's code is here. One that would say something of this party or
+// of who calls it (that it isn't proved, that something here is tampered with), and one that
+// nobody knows, is that it may not be: for good, like any that isn't for the moment.
+func heard(code carnet.Code) carnet.Code {
+	switch code {
+	case carnet.Malformed, carnet.TooLarge, carnet.NotFound, carnet.Conflict, carnet.Unavailable:
+		return code
+	case carnet.NoSpace: // it is the other's that has none
+		return carnet.Unavailable
+	}
+	return carnet.Forbidden
 }
 
 // refuseAbroad says to a proven caller why it isn't served.

@@ -449,15 +449,24 @@ func (f far) json(ctx context.Context, to move.Visit, method, rest string, quest
 	return nil
 }
 
-func (f far) call(ctx context.Context, to move.Visit, method, rest string, body []byte, most int64) ([]byte, error) {
+func (f far) call(ctx context.Context, to move.Visit, method, rest string, body []byte, most int64) (answer []byte, err error) {
 	path := "/r5/avatars/" + to.About.String() + "/moves/" + to.Crossing.String() + rest
 	if to.Decision != "" {
-		return f.node.tellAbroad(ctx, to.Source, method, path, body, most)
+		answer, err = f.node.tellAbroad(ctx, to.Source, method, path, body, most)
+	} else {
+		answer, err = f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
 	}
-	answer, err := f.node.callAbroad(ctx, to.Source, to.As, r5.Use{Avatar: to.About, Action: identity.ActionMove}, method, path, body, most)
-	if _, out := errors.AsType[unheard](err); out && carnet.CodeOf(err) == carnet.Unauthenticated {
-		// Who doesn't let it in doesn't say why: it may be for the moment, as after its start.
-		return nil, carnet.Errorf(carnet.Unavailable, "%v", err)
+	return answer, forTheMoment(err)
+}
+
+// forTheMoment is an error of a move's call: who isn't let in isn't told why, and it may be
+// for the moment, as after the other's start; and a peering that is suspended at this side,
+// or has new terms just now, may go on. A move waits for either until its time is over.
+func forTheMoment(err error) error {
+	_, shut := errors.AsType[closed](err)
+	_, out := errors.AsType[unheard](err)
+	if shut || out && carnet.CodeOf(err) == carnet.Unauthenticated {
+		return carnet.Errorf(carnet.Unavailable, "%v", err)
 	}
-	return answer, err
+	return err
 }

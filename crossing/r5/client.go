@@ -228,6 +228,9 @@ func (c *Client) token(ctx context.Context, k *kept, as Actor, key ed25519.Priva
 	return k.text, k.hash, nil
 }
 
+// maxStatus is how much is taken of the words of an answer's status, in bytes.
+const maxStatus = 64
+
 // exchange gets a token.
 func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey, use Use) (got TokenAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
@@ -272,10 +275,11 @@ func (c *Client) exchange(ctx context.Context, as Actor, key ed25519.PrivateKey,
 	case http.StatusUnauthorized:
 		return got, carnet.Errorf(carnet.Unauthenticated, "%s gives no token for %s of the avatar %s", c.cfg.Peer, use.Action, use.Avatar).
 			WithFix("ask its operator, who sees the reason with 'carnet activity --refused'. Often the mandate has ended, or there is no grant")
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return got, carnet.Errorf(carnet.Unavailable, "%s gives no token at the moment (%s)", c.cfg.Peer, response.Status)
 	}
-	return got, carnet.Errorf(carnet.Malformed, "%s answered a question for a token with %s", c.cfg.Peer, response.Status)
+	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= 500 { // a proxy's among them
+		return got, carnet.Errorf(carnet.Unavailable, "%s gives no token at the moment (%s)", c.cfg.Peer, carnet.Shorten(response.Status, maxStatus))
+	}
+	return got, carnet.Errorf(carnet.Malformed, "%s answered a question for a token with %s", c.cfg.Peer, carnet.Shorten(response.Status, maxStatus))
 }
 
 // read reads the token endpoint's answer.

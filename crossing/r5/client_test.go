@@ -146,6 +146,7 @@ func TestClientRefusesNonsense(t *testing.T) {
 			http.Redirect(w, r, "https://example.com/", http.StatusTemporaryRedirect)
 		}, carnet.Malformed},
 		"busy":    {say(429, ""), carnet.Unavailable},
+		"a proxy": {say(502, "<html>"), carnet.Unavailable},
 		"refused": {say(401, Outside), carnet.Unauthenticated},
 		"cut off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, carnet.Unavailable},
 		"silence": {func(_ http.ResponseWriter, r *http.Request) {
