@@ -162,6 +162,7 @@ type Agent struct {
 	lists       lists
 	former      map[carnet.StreamID]*former           // of streams that came with moves, by their ids in the store
 	formerNames map[carnet.StreamID][]carnet.StreamID // the same ids, by the streams' names
+	formerOwner map[carnet.StreamID]carnet.AvatarID   // of the same ids, whose they are, or are to be
 	departed    map[carnet.AvatarID]*Avatar           // those that have moved away, or are erased
 	clearing    []carnet.AvatarID                     // those of them that wait to be cleared
 	erased      map[carnet.StreamID]carnet.ErasureID  // of streams that are erased while their avatars stay
@@ -209,7 +210,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		links:   make(map[carnet.PartyID]link.State),
 		avatars: make(map[carnet.AvatarID]*Avatar), given: make(map[carnet.PartyID]int), streams: make(map[carnet.StreamID]*stream), shared: make(map[carnet.StreamID]Shared), demanded: make(map[*Avatar]struct{}), onwards: make(map[carnet.StreamID]carnet.Moved),
 		erasures: make(map[carnet.StreamID]carnet.Erased), erased: make(map[carnet.StreamID]carnet.ErasureID),
-		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID),
+		former: make(map[carnet.StreamID]*former), formerNames: make(map[carnet.StreamID][]carnet.StreamID), formerOwner: make(map[carnet.StreamID]carnet.AvatarID),
 		departed: make(map[carnet.AvatarID]*Avatar), arriving: make(map[carnet.AvatarID]*arrival), policies: make(map[carnet.AvatarID]*bounding),
 		receptions: make(map[carnet.Fingerprint]*seal.ReceptionKey),
 		needed:     make(map[seal.Path]int64),

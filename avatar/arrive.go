@@ -196,16 +196,45 @@ func (a *Agent) comes(id carnet.AvatarID) (r *arrival, done func(), err error) {
 
 // TakeStreams notes the streams of an arriving avatar, with where they were received:
 // what is taken of them must be proved by that. One that is noted already with
-// another origin is refused. It is durable on return.
-func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []MovedStream) error {
+// another origin is refused, and one that has the name of a stream of another avatar
+// here, but for those that are or were the same one. It is durable on return.
+func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []MovedStream, same []carnet.AvatarID) error {
 	r, done, err := a.comes(id)
 	if err != nil {
 		return err
 	}
 	defer done()
+	a.nameMu.Lock()
+	defer a.nameMu.Unlock()
+	a.changeMu.Lock() // until they are noted none of these names is mapped
+	defer a.changeMu.Unlock()
 	before := slices.Clone(r.doc.Streams)
+	if err := a.noteStreams(r, streams, same); err != nil {
+		r.doc.Streams = before
+		return err
+	}
+	if len(r.doc.Streams) == len(before) {
+		return nil
+	}
+	if err := a.saveArrival(ctx, r); err != nil {
+		r.doc.Streams = before
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := len(before); i < len(r.doc.Streams); i++ {
+		a.setFormer(id, r.doc.Streams[i].ID, &r.doc.Streams[i].former)
+	}
+	return nil
+}
+
+// noteStreams is TakeStreams in memory. The caller holds changeMu.
+func (a *Agent) noteStreams(r *arrival, streams []MovedStream, same []carnet.AvatarID) error {
 	for i := range streams {
 		m := &streams[i]
+		if err := a.nameFree(m.Stream, r.id, same); err != nil {
+			return err
+		}
 		if had := r.stream(m.Stream); had != nil {
 			if !had.Origin.same(&m.Origin) || had.Slots != m.Slots {
 				return carnet.Errorf(carnet.Conflict, "stream %s is said to have another origin than before, or other keys", m.Stream)
@@ -222,18 +251,6 @@ func (a *Agent) TakeStreams(ctx context.Context, id carnet.AvatarID, streams []M
 			return carnet.Errorf(carnet.TooLarge, "an avatar has more than %d streams, or one without a name", maxStreams)
 		}
 		r.doc.Streams = append(r.doc.Streams, arrivingStream{carnet.NewStreamID(), former{Name: m.Stream, Origin: m.Origin, Slots: m.Slots}})
-	}
-	if len(r.doc.Streams) == len(before) {
-		return nil
-	}
-	if err := a.saveArrival(ctx, r); err != nil {
-		r.doc.Streams = before
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for i := len(before); i < len(r.doc.Streams); i++ {
-		a.setFormer(r.doc.Streams[i].ID, &r.doc.Streams[i].former)
 	}
 	return nil
 }
@@ -426,7 +443,7 @@ func (a *Agent) Drop(ctx context.Context, id carnet.AvatarID) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range r.doc.Streams {
-		a.setFormer(r.doc.Streams[i].ID, nil)
+		a.setFormer(id, r.doc.Streams[i].ID, nil)
 	}
 	delete(a.arriving, id)
 	return nil
@@ -450,7 +467,7 @@ func (a *Agent) loadArriving(ctx context.Context) error {
 		r := newArrival(id, doc)
 		r.version = d.Version
 		for i := range doc.Streams {
-			a.setFormer(doc.Streams[i].ID, &r.doc.Streams[i].former)
+			a.setFormer(id, doc.Streams[i].ID, &r.doc.Streams[i].former)
 		}
 		a.arriving[id] = r
 		return nil

@@ -236,6 +236,9 @@ func (a *Agent) mapStream(ctx context.Context, party carnet.PartyID, r carnet.Ma
 	if r.Stream == nobody {
 		return answer, carnet.Errorf(carnet.Malformed, "a mapping request names no stream")
 	}
+	if a.isFormer(r.Stream) {
+		return answer, carnet.Errorf(carnet.Conflict, "a stream of that name came here with an avatar that moved").WithFix("map the thing anew")
+	}
 	if len(r.Title) > maxTitle {
 		return answer, carnet.Errorf(carnet.TooLarge, "an avatar's title has %d bytes, at most %d are accepted", len(r.Title), maxTitle)
 	}

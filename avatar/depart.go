@@ -152,7 +152,7 @@ func (a *Agent) loadDeparted(v *Avatar, doc *avatarDocument) {
 		s.ended, s.gone = true, true
 		s.nextBatch, s.nextFirst = doc.Streams[i].NextBatch, doc.Streams[i].NextFirst
 		if doc.Gone.Cleared.IsZero() {
-			a.setFormer(s.id, doc.Streams[i].Former)
+			a.setFormer(v.id, s.id, doc.Streams[i].Former)
 			if share := doc.Streams[i].Share; share != nil {
 				a.shared[s.id] = *share
 			}
@@ -304,7 +304,7 @@ func (a *Agent) setCleared(ctx context.Context, l leftBy) error {
 	v.version++
 	v.passing = &passing{gone: &gone}
 	for _, s := range v.streams {
-		a.setFormer(s.id, nil)
+		a.setFormer(v.id, s.id, nil)
 		delete(a.shared, s.id)
 		if s.sender == "" {
 			delete(a.streams, s.id)
@@ -386,6 +386,9 @@ func (a *Agent) unneeded(s *stream) (level seal.Level, some bool) {
 	name := a.nameOf(s.id)
 	former := a.formerOf(s.id) != nil
 	if s := a.stream(name); former && s != nil && !s.gone {
+		if _, shared := a.shareOf(name); !shared {
+			return 0, false // all are that one's, which is received here
+		}
 		level = seal.EpochLevel // those of slots are a share's
 	}
 	others := slices.DeleteFunc(a.formerly(name), func(other *stream) bool { return other.gone })

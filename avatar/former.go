@@ -50,10 +50,18 @@ func (a *Agent) formerly(name carnet.StreamID) (streams []*stream) {
 	return streams
 }
 
-// setFormer notes what is known of a stream that came with a move; nil: it is here
-// no more. The caller holds Agent.mu.
-func (a *Agent) setFormer(id carnet.StreamID, f *former) {
+// isFormer reports whether a stream of a name came with a move, or is to.
+func (a *Agent) isFormer(name carnet.StreamID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.formerNames[name]) > 0
+}
+
+// setFormer notes what is known of an avatar's stream that came with a move; nil: it is
+// here no more. The caller holds Agent.mu.
+func (a *Agent) setFormer(of carnet.AvatarID, id carnet.StreamID, f *former) {
 	if f != nil {
+		a.formerOwner[id] = of
 		if a.former[id] == nil {
 			a.formerNames[f.Name] = append(a.formerNames[f.Name], id)
 		}
@@ -65,11 +73,43 @@ func (a *Agent) setFormer(id carnet.StreamID, f *former) {
 		return
 	}
 	delete(a.former, id)
+	delete(a.formerOwner, id)
 	if rest := slices.DeleteFunc(a.formerNames[had.Name], func(other carnet.StreamID) bool { return other == id }); len(rest) > 0 {
 		a.formerNames[had.Name] = rest
 	} else {
 		delete(a.formerNames, had.Name)
 	}
+}
+
+// nameFree refuses a name for a stream of an avatar that is to come, if that is the name
+// of something else here, whose keys would be taken for that avatar's, and its for theirs:
+// of a stream of an avatar's that isn't one of the same, which came here before. A share
+// may have the name: its keys are those of slots. The caller holds changeMu.
+func (a *Agent) nameFree(name carnet.StreamID, id carnet.AvatarID, same []carnet.AvatarID) error {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	other := func(of carnet.AvatarID) bool { return of != id && !slices.Contains(same, of) }
+	if s := a.streams[name]; s != nil && other(s.avatar.id) {
+		_, shared := a.shared[name]
+		left := s.avatar.passing != nil && s.avatar.passing.gone != nil
+		switch {
+		case left && s.avatar.passing.gone.Cleared.IsZero():
+			return carnet.Errorf(carnet.Unavailable, "another avatar is leaving that has a stream %s, of which not all is deleted yet", name)
+		case !left && !shared:
+			return carnet.Errorf(carnet.Conflict, "the stream %s is another avatar's here", name)
+		}
+	}
+	for _, stream := range a.formerNames[name] {
+		of := a.formerOwner[stream]
+		switch {
+		case !other(of):
+		case a.avatars[of] != nil:
+			return carnet.Errorf(carnet.Conflict, "the stream %s is another avatar's here", name)
+		default: // it may not come, or is leaving
+			return carnet.Errorf(carnet.Unavailable, "another avatar has a stream %s, which is to come here or leaves", name)
+		}
+	}
+	return nil
 }
 
 // overDocument says which of a stream's batches retention has ended, by class: all

@@ -77,11 +77,11 @@ func (a *Agent) Arrive(ctx context.Context, id carnet.AvatarID, l Landing) error
 	}
 	for i, s := range v.streams {
 		a.streams[s.id] = s
-		a.setFormer(s.id, doc.Streams[i].Former)
+		a.setFormer(id, s.id, doc.Streams[i].Former)
 	}
 	for i := range r.doc.Streams { // those that the manifest doesn't have
 		if s := &r.doc.Streams[i]; a.streams[s.ID] == nil {
-			a.setFormer(s.ID, nil)
+			a.setFormer(id, s.ID, nil)
 		}
 	}
 	delete(a.arriving, id)

@@ -105,7 +105,7 @@ func (a *Agent) loadAvatars(ctx context.Context) error {
 				continue
 			}
 			a.streams[s.ID] = st
-			a.setFormer(s.ID, s.Former)
+			a.setFormer(v.id, s.ID, s.Former)
 			if s.Share != nil {
 				a.shared[s.ID] = *s.Share
 			}

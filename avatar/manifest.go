@@ -71,7 +71,7 @@ func (a *Agent) manifest(ctx context.Context, v *Avatar, x carnet.CrossingID, vo
 		}
 	}
 	if r == nil {
-		if err := a.movedKeys(ctx, m); err != nil {
+		if err := a.movedKeys(ctx, m, streams); err != nil {
 			return nil, err
 		}
 	}
@@ -130,15 +130,23 @@ func (a *Agent) packed(ctx context.Context, v *Avatar, streams []*stream, m *Man
 const listAtOnce = 1024
 
 // movedKeys lists the epochs that batches of the manifest's streams are under; of those
-// that were redacted, the slots.
-func (a *Agent) movedKeys(ctx context.Context, m *Manifest) error {
+// that were redacted, the slots. Where something else here has a stream's name, what it
+// has keys of isn't the avatar's: those are listed that its stretches need.
+func (a *Agent) movedKeys(ctx context.Context, m *Manifest, streams []*stream) error {
 	for i := range m.Streams {
 		level := seal.EpochLevel
 		if m.Streams[i].Slots {
 			level = seal.SlotLevel
 		}
-		err := a.eachEpoch(ctx, m.Streams[i].Stream, func(k keyDocument) error {
-			if k.id.Level == level && (k.doc.Keep || !k.doc.Until.IsZero()) {
+		var under map[seal.Path]bool // nil: all are its own
+		var err error
+		if a.isNamed(m.Streams[i].Stream, streams[i]) {
+			if under, err = a.keysUnder(ctx, streams[i], m.Streams[i].NextBatch, level); err != nil {
+				return err
+			}
+		}
+		err = a.eachEpoch(ctx, m.Streams[i].Stream, func(k keyDocument) error {
+			if k.id.Level == level && (k.doc.Keep || !k.doc.Until.IsZero()) && (under == nil || under[k.id]) {
 				moved := MovedKey{Stream: k.id.Stream, Epoch: k.id.Epoch, NotAfter: k.doc.NotAfter, Ended: k.doc.Ended}
 				if level == seal.SlotLevel {
 					moved.Slot = &k.id.Slot
@@ -152,6 +160,48 @@ func (a *Agent) movedKeys(ctx context.Context, m *Manifest) error {
 		}
 	}
 	return nil
+}
+
+// isNamed reports whether another stream than this one has a name here.
+func (a *Agent) isNamed(name carnet.StreamID, but *stream) bool {
+	if s := a.stream(name); s != nil && s != but && !s.gone {
+		return true
+	}
+	return slices.ContainsFunc(a.formerly(name), func(s *stream) bool { return s != but && !s.gone })
+}
+
+// keysUnder are the keys of a level that batches of a stream's stretches are under, up to
+// a number.
+func (a *Agent) keysUnder(ctx context.Context, s *stream, end uint64, level seal.Level) (map[seal.Path]bool, error) {
+	of, under := epochOf, make(map[seal.Path]bool)
+	if level == seal.SlotLevel {
+		of = slotOf
+	}
+	for from := uint64(0); ; {
+		rows, err := a.store.StretchPage(ctx, s.id, from, listAtOnce)
+		if err != nil || len(rows) == 0 {
+			return under, err
+		}
+		for i := range rows {
+			if rows[i].FirstBatch >= end {
+				continue
+			}
+			body, err := a.stretchBody(ctx, rows[i])
+			if errors.Is(err, errMoved) {
+				continue // its retention has ended
+			} else if err != nil {
+				return nil, err
+			}
+			if err := eachBatch(body, func(_, at, to int) error {
+				h, _, err := seal.ParseHeader(body[at:to])
+				under[of(h)] = true
+				return err
+			}); err != nil {
+				return nil, err
+			}
+		}
+		from = rows[len(rows)-1].FirstBatch + 1
+	}
 }
 
 // eachEpoch hands over the documents of a stream's keys, in order of their paths.

@@ -92,6 +92,21 @@ func (a *Agent) ByHome(home carnet.HomeID) (all []Registered) {
 	return all
 }
 
+// alike lists the avatars that are, were, or are to be here under a home.
+func (a *Agent) alike(home carnet.HomeID) (all []carnet.AvatarID) {
+	for _, h := range a.ByHome(home) {
+		all = append(all, h.Avatar)
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, t := range a.targets {
+		if t.Home.Home == home && !t.alone() {
+			all = append(all, t.To)
+		}
+	}
+	return all
+}
+
 // Forget forgets what is remembered of the moves of an avatar that is erased, but for
 // their ids and what was signed of them: manifests, which name what it had, and what its
 // owner was asked.

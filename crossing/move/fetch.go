@@ -49,7 +49,7 @@ func (a *Agent) fetchAll(ctx context.Context, t atTarget, gone bool) (all fetche
 		if t.alone() {
 			break
 		}
-		if err := a.World.TakeStreams(ctx, t.To, standing.Streams); err != nil {
+		if err := a.World.TakeStreams(ctx, t.To, standing.Streams, a.alike(t.Home.Home)); err != nil {
 			return none, err
 		}
 		fetched, err := a.copyListed(ctx, t, standing.Streams)
@@ -113,7 +113,7 @@ func (a *Agent) copyAvatar(ctx context.Context, t atTarget, peer Peer, m *avatar
 		}
 		return nil
 	}
-	if err := a.World.TakeStreams(ctx, t.To, m.Streams); err != nil {
+	if err := a.World.TakeStreams(ctx, t.To, m.Streams, a.alike(t.Home.Home)); err != nil {
 		return err
 	}
 	if _, err := a.fetch(ctx, t, m.Stretches); err != nil {

@@ -59,7 +59,7 @@ type World interface {
 	Expect(ctx context.Context, x carnet.CrossingID, title string) (avatar.Info, error)
 	ExpectBy(ctx context.Context, x, passport carnet.CrossingID, title string) (avatar.Info, error)
 	Arriving() map[carnet.AvatarID]carnet.CrossingID
-	TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error
+	TakeStreams(ctx context.Context, id carnet.AvatarID, streams []avatar.MovedStream, same []carnet.AvatarID) error
 	Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error)
 	TakeStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) error
 	ProveStretch(ctx context.Context, id carnet.AvatarID, m avatar.MovedStretch, body, proof []byte) (avatar.Proven, error)

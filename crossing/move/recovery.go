@@ -64,7 +64,7 @@ func (a *Agent) BeginRecovery(ctx context.Context, by string, b Brought) (AtTarg
 		return AtTarget{}, err
 	}
 	t.To = room.ID
-	err = a.World.TakeStreams(ctx, t.To, m.Streams)
+	err = a.World.TakeStreams(ctx, t.To, m.Streams, a.alike(t.Home.Home))
 	if err == nil {
 		t.Request, err = a.askToRecover(ctx, &t.AtTarget, m, b.View, b.Policy, bounds)
 	}

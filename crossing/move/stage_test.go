@@ -276,7 +276,9 @@ func (s *store) Arriving() map[carnet.AvatarID]carnet.CrossingID {
 	return maps.Clone(s.rooms)
 }
 
-func (s *store) TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream) error { return nil }
+func (s *store) TakeStreams(context.Context, carnet.AvatarID, []avatar.MovedStream, []carnet.AvatarID) error {
+	return nil
+}
 
 func (s *store) Missing(context.Context, carnet.AvatarID, []avatar.MovedStretch) ([]avatar.MovedStretch, error) {
 	return nil, nil

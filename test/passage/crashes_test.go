@@ -117,7 +117,7 @@ func TestWhatCameIsntFetchedAgain(t *testing.T) {
 	if len(m.Stretches) < 4 {
 		t.Fatalf("%d stretches", len(m.Stretches))
 	}
-	must(t, citadel.agent.TakeStreams(t.Context(), p.target, m.Streams))
+	must(t, citadel.agent.TakeStreams(t.Context(), p.target, m.Streams, nil))
 	half := len(m.Stretches) / 2
 	must(t, p.fetch(m.Stretches[:half]))
 	for range 2 {

@@ -31,6 +31,7 @@ type passage struct {
 	target   carnet.AvatarID   // zero: none is expected yet
 	manifest []byte            // nil: not fixed yet
 	redact   *avatar.Redaction // nil: everything moves
+	same     []carnet.AvatarID // that were at the target under the avatar's home
 }
 
 // gives is what moves of the avatar.
@@ -66,7 +67,7 @@ func (p *passage) copy() error {
 	if err != nil {
 		return err
 	}
-	if err := p.to.agent.TakeStreams(ctx, p.target, streams); err != nil {
+	if err := p.to.agent.TakeStreams(ctx, p.target, streams, p.same); err != nil {
 		return err
 	}
 	for from := (avatar.Place{}); ; {
@@ -88,7 +89,7 @@ func (p *passage) copyAtOnce() error {
 	if err != nil {
 		return err
 	}
-	if err := p.to.agent.TakeStreams(ctx, p.target, streams); err != nil {
+	if err := p.to.agent.TakeStreams(ctx, p.target, streams, p.same); err != nil {
 		return err
 	}
 	all, err := p.gives().MovedStretches(ctx, p.source, avatar.Place{}, 512)
@@ -151,7 +152,7 @@ func (p *passage) parsed() *avatar.Manifest {
 func (p *passage) prepare() error {
 	ctx := context.Background()
 	m := p.parsed()
-	if err := p.to.agent.TakeStreams(ctx, p.target, m.Streams); err != nil {
+	if err := p.to.agent.TakeStreams(ctx, p.target, m.Streams, p.same); err != nil {
 		return err
 	}
 	if err := p.fetch(m.Stretches); err != nil {
@@ -555,7 +556,7 @@ func TestPassageOfLies(t *testing.T) {
 	ctx := t.Context()
 	listed, err := arena.agent.MovedStreams(ctx, id)
 	must(t, err)
-	must(t, citadel.agent.TakeStreams(ctx, p.target, listed))
+	must(t, citadel.agent.TakeStreams(ctx, p.target, listed, nil))
 	page, err := arena.agent.MovedStretches(ctx, id, avatar.Place{}, 9)
 	must(t, err)
 	m := page[0]
@@ -604,7 +605,7 @@ func TestPassageOfLies(t *testing.T) {
 	}
 	changed := listed[0]
 	changed.Origin.Sender = "other"
-	if err := citadel.agent.TakeStreams(ctx, p.target, []avatar.MovedStream{changed}); carnet.CodeOf(err) != carnet.Conflict {
+	if err := citadel.agent.TakeStreams(ctx, p.target, []avatar.MovedStream{changed}, nil); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("a stream of another origin: %v", err)
 	}
 	// Keys and state.
@@ -716,6 +717,7 @@ func TestKeysComeBackWhileTheyAreDestroyed(t *testing.T) {
 	}
 	must(t, arena.agent.Depart(ctx, id, there.crossing, citadel.name, carnet.Fingerprint{1}))
 	back := newPassage(t, citadel, arena, there.target)
+	back.same = []carnet.AvatarID{id}
 	for _, step := range []func() error{back.expect, back.copy, back.freeze, back.prepare} {
 		must(t, step())
 	}
