@@ -119,6 +119,9 @@ func proveMove(told carnet.Moved, key ed25519.PublicKey, from string, avatar car
 	if v.terms.Avatar != avatar {
 		return v, refused("the order is for another avatar")
 	}
+	if v.terms.Alone {
+		return v, refused("the order is for an item of the avatar, which stays")
+	}
 	if v.order.Recovers != nil && !slices.Contains(v.terms.Heads, ident.Head{Stream: told.Stream, NextBatch: told.NextBatch, NextFirst: told.NextFirst}) {
 		return v, refused("the recovery doesn't say that the stream goes on there")
 	}

@@ -275,6 +275,11 @@ func TestForgedMoves(t *testing.T) {
 			v.terms.Avatar = carnet.NewAvatarID()
 			return v.notice(t)
 		},
+		"terms of an item that moves alone": func(t *testing.T, _ *movable, _ MappingInfo, v *relocation) []byte {
+			v.terms.Alone = true
+			v.terms.Items = []ident.MovingItem{{Item: carnet.ItemID{1}, Home: v.order.Homes[0], Kind: "sword", Title: "a sword", As: "blade"}}
+			return v.notice(t)
+		},
 		"no decision": func(t *testing.T, _ *movable, _ MappingInfo, v *relocation) []byte {
 			return changed(t, v, func(m *carnet.Moved) { m.Decision = "" })
 		},

@@ -714,6 +714,16 @@ func TestAThingsAgentThatComesLate(t *testing.T) {
 	if answer, err := asks("hub"); err != nil || answer.Avatar != s.crossing.To || answer.Moved != nil {
 		t.Errorf("at its home it is %+v, %v", answer, err)
 	}
+	// Neither is an item told of that left it alone.
+	item := atSource{AtSource: AtSource{ID: carnet.NewCrossingID(), Avatar: s.crossing.To, State: Gone, SignedOrder: SignedOrder{"order", []byte(`{"alone":true}`)}, Decision: "decision"}}
+	s.citadel.sources[item.ID] = &item
+	if answer, err := asks("hub"); err != nil || answer.Avatar != s.crossing.To || answer.Moved != nil {
+		t.Errorf("once an item of it has left alone it is %+v, %v", answer, err)
+	}
+	s.stores["citadel"].gone[s.crossing.To] = avatar.Destination{}
+	if answer, err := asks("hub"); carnet.CodeOf(err) != carnet.Unavailable {
+		t.Errorf("while it isn't known where it went it is %+v, %v", answer, err)
+	}
 	on := atSource{AtSource: AtSource{ID: carnet.NewCrossingID(), Avatar: s.crossing.To, State: Gone, SignedOrder: SignedOrder{"order", []byte("terms")}, Decision: "decision"}}
 	s.citadel.sources[on.ID] = &on
 	answer, err := asks("hub")

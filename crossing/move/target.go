@@ -708,23 +708,28 @@ func (a *Agent) Onward(ctx context.Context, r carnet.MapRequest) (carnet.MapAnsw
 	}
 	for i := range m.Streams {
 		if s := &m.Streams[i]; s.Stream == word.Former && identity.DID(s.Origin.Key) == word.Sender {
-			return carnet.MapAnswer{Avatar: t.To, Moved: a.movedOn(t.To, r.Stream)}, nil
+			moved, err := a.movedOn(t.To, r.Stream)
+			return carnet.MapAnswer{Avatar: t.To, Moved: moved}, err
 		}
 	}
 	return refuse()
 }
 
 // movedOn is how an avatar has moved away from here, to the sender of a stream of
-// which nothing moved; nil: it hasn't.
-func (a *Agent) movedOn(id carnet.AvatarID, stream carnet.StreamID) *carnet.Moved {
+// which nothing moved; nil: it hasn't. An item of it that moved alone has left it here.
+func (a *Agent) movedOn(id carnet.AvatarID, stream carnet.StreamID) (*carnet.Moved, error) {
 	a.mu.RLock()
-	defer a.mu.RUnlock()
 	for _, l := range a.sources {
-		if l.Avatar == id && l.State == Gone {
-			return &carnet.Moved{Stream: stream, Order: l.Order, Terms: l.Terms, Decision: l.Decision}
+		if l.Avatar == id && l.State == Gone && l.Order != "" && !l.alone() {
+			defer a.mu.RUnlock()
+			return &carnet.Moved{Stream: stream, Order: l.Order, Terms: l.Terms, Decision: l.Decision}, nil
 		}
 	}
-	return nil
+	a.mu.RUnlock()
+	if _, err := a.World.Departed(id); err == nil { // as the register told first
+		return nil, carnet.Errorf(carnet.Unavailable, "the avatar has moved on, and by which order isn't known here yet")
+	}
+	return nil, nil
 }
 
 func (a *Agent) byOrder(order string, terms []byte) (AtTarget, bool) {
