@@ -50,7 +50,7 @@ func onSmallDisk(dir string) error {
 		return err
 	}
 	path, filler := filepath.Join(dir, "keys.json"), filepath.Join(dir, "filler")
-	k, err := create(path, secret, quick)
+	k, err := Create(path, secret, quick)
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,9 @@ type Params struct {
 	Lanes     uint8  // 1 to 16
 }
 
-// usual is RFC 9106's second recommended option: a third of a second on a
+// Usual is RFC 9106's second recommended option: a third of a second on a
 // laptop.
-var usual = Params{Time: 3, MemoryKiB: 64 << 10, Lanes: 4}
+var Usual = Params{Time: 3, MemoryKiB: 64 << 10, Lanes: 4}
 
 // Limits of the parameters: below, a passphrase is found too easily; above, a
 // file from elsewhere would keep the machine busy.
@@ -121,11 +121,7 @@ const (
 )
 
 // Create makes an empty keystore at a path where nothing is, and opens it.
-func Create(path string, passphrase []byte) (*Keystore, error) {
-	return create(path, passphrase, usual)
-}
-
-func create(path string, passphrase []byte, p Params) (*Keystore, error) {
+func Create(path string, passphrase []byte, p Params) (*Keystore, error) {
 	if len(passphrase) < MinPassphrase {
 		return nil, carnet.Errorf(carnet.Malformed, "the passphrase has %d bytes, and who copies the file can try many", len(passphrase)).
 			WithFix("choose one of at least %d: several words", MinPassphrase)

@@ -34,7 +34,7 @@ func clinic() World { return World{"clinic", public(2)} }
 func made(t *testing.T) (path string, k *Keystore) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "keys.json")
-	k, err := create(path, secret, quick)
+	k, err := Create(path, secret, quick)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,11 +142,11 @@ func TestTwoProgramsDoNotHaveItOpenAtOnce(t *testing.T) {
 	if _, err := Open(path, secret); carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("opened a second time: %v", err)
 	}
-	if _, err := create(path, secret, quick); carnet.CodeOf(err) != carnet.Conflict {
+	if _, err := Create(path, secret, quick); carnet.CodeOf(err) != carnet.Conflict {
 		t.Errorf("made a second time: %v", err)
 	}
 	k.Close()
-	if _, err := create(path, secret, quick); carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "never overwritten") {
+	if _, err := Create(path, secret, quick); carnet.CodeOf(err) != carnet.Conflict || !strings.Contains(err.Error(), "never overwritten") {
 		t.Errorf("made anew: %v", err)
 	}
 	after, err := os.ReadFile(path)
@@ -157,7 +157,7 @@ func TestTwoProgramsDoNotHaveItOpenAtOnce(t *testing.T) {
 
 func TestWeakPassphrasesAreRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
-	if _, err := Create(path, []byte("short")); carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), "12") {
+	if _, err := Create(path, []byte("short"), quick); carnet.CodeOf(err) != carnet.Malformed || !strings.Contains(err.Error(), "12") {
 		t.Errorf("a short one: %v", err)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
@@ -355,7 +355,7 @@ func TestWhatCannotBeWrittenIsNotTaken(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "keys.json")
-	k, err := create(path, secret, quick)
+	k, err := Create(path, secret, quick)
 	if err != nil {
 		f.Fatal(err)
 	}

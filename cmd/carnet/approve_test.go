@@ -19,7 +19,7 @@ func TestAnOwnerTellsWhatIsSignedFromWhatIsWritten(t *testing.T) {
 	private := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(append([]byte{b}, make([]byte, 31)...)) }
 	public := func(b byte) ed25519.PublicKey { return private(b).Public().(ed25519.PublicKey) }
 	did := func(b byte) string { return identity.DID(public(b)) }
-	k, err := owner.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase"))
+	k, err := owner.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase"), newKeystores)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,9 @@ func openDemoOwner(dir string) (demo.Keystore, error) {
 	}
 	open := owner.Open
 	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
-		open = owner.Create
+		open = func(path string, passphrase []byte) (*owner.Keystore, error) {
+			return owner.Create(path, passphrase, newKeystores)
+		}
 	}
 	k, err := open(file, phrase)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestHelpInEveryForm(t *testing.T) {
 		}
 	}
 	u := newUser(t) // --help ends the process
-	for _, command := range [][]string{nil, {"thing"}, {"thing", "add"}, {"verify"}, {"demo"}} {
+	for _, command := range [][]string{nil, {"thing"}, {"thing", "add"}, {"verify"}, {"demo"}, {"dpm"}, {"owner", "approve"}, {"console", "user"}} {
 		got, want := u.try("", append([]string{"help"}, command...)...), u.try("", append(command, "--help")...)
 		if got.code != 0 || got != want || got.out == "" {
 			t.Errorf("carnet help %q: %+v, want %+v", command, got, want)

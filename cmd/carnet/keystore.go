@@ -97,6 +97,10 @@ func (k keystore) open(s streams) (*owner.Keystore, error) {
 	return owner.Open(k.Keystore, secret)
 }
 
+// newKeystores is how hard it is to try passphrases of keystores that are made. (Tests, which
+// open hundreds, have it easier.)
+var newKeystores = owner.Usual
+
 type keystoreNew struct {
 	File string `arg:"" type:"path" help:"Where to write it."`
 	passphrase
@@ -107,7 +111,7 @@ func (c keystoreNew) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	k, err := owner.Create(c.File, secret)
+	k, err := owner.Create(c.File, secret, newKeystores)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -57,6 +59,17 @@ type commands struct {
 	Verify   verifyCommand   `cmd:"" help:"Verify evidence, offline." group:"ask"`
 	Version  versionCommand  `cmd:"" help:"Say which version this is; also --version."`
 	Help     helpCommand     `cmd:"" help:"Say what a command does, and its flags; also --help."`
+}
+
+// grammar is the commands with a first word, or all commands if none has it or all are
+// needed: to build all takes longer than most commands do.
+func grammar(word string) any {
+	for f := range reflect.TypeFor[commands]().Fields() {
+		if name := cmp.Or(f.Tag.Get("name"), strings.ToLower(f.Name)); name == word && name != "help" {
+			return reflect.New(reflect.StructOf([]reflect.StructField{f})).Interface()
+		}
+	}
+	return new(commands)
 }
 
 // groups are the headings of the help.
@@ -103,8 +116,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, s streams) int {
-	var c commands
-	parser, err := kong.New(&c,
+	args = meant(args)
+	parser, err := kong.New(grammar(args[0]),
 		kong.Name("carnet"), kong.Description("The secure way between real devices and virtual worlds."),
 		kong.Writers(s.out, s.err), kong.ExplicitGroups(groups), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(s),
@@ -112,7 +125,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if err != nil {
 		return report(s, exitCode{exitUsage, err})
 	}
-	command, err := parser.Parse(meant(args))
+	command, err := parser.Parse(args)
 	if err != nil {
 		fmt.Fprintf(s.err, "carnet: %s; see %s --help\n", plainUsage(err, args), called(err))
 		return exitUsage

@@ -295,7 +295,7 @@ func TestApprovingSurvivesAKill(t *testing.T) {
 	u := newUser(t)
 	u.write("secret", "several words that alice knows\n")
 	path, public := filepath.Join(u.dir, "alice.keys"), identityKey(7)
-	k, err := owner.Create(path, []byte("several words that alice knows"))
+	k, err := owner.Create(path, []byte("several words that alice knows"), newKeystores)
 	if err != nil {
 		t.Fatal(err)
 	}

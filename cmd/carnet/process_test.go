@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"carnet/node"
+	"carnet/owner"
 )
 
 // TestMain makes the test binary the command: the tests start real processes.
 func TestMain(m *testing.M) {
+	newKeystores = owner.Params{Time: 1, MemoryKiB: 19 << 10, Lanes: 1}
 	if os.Getenv("CARNET_TEST_COMMAND") != "" {
 		main()
 		return

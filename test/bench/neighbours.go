@@ -32,7 +32,7 @@ func (s *system) neighbours(ctx context.Context, b *bench, row string) (n *neigh
 	if err := sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second))); err != nil {
 		return nil, err
 	}
-	n.keystore, err = owner.Create(filepath.Join(b.dir, row, "keystore"), []byte(rand.Text()))
+	n.keystore, err = owner.Create(filepath.Join(b.dir, row, "keystore"), []byte(rand.Text()), owner.Usual)
 	return n, err
 }
 

@@ -102,7 +102,7 @@ func newNeighbours(t *testing.T, view string, stores ...func(*testing.T, *party)
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	n.watch = v.addPromptFor(map[carnet.PartyID]string{"arena": travels, "clinic": view})
 	n.there, n.here = n.watch.mappings["arena"].Avatar, n.watch.mappings["clinic"].Avatar
-	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase")); err != nil {
+	if n.store, err = keystore.Create(filepath.Join(t.TempDir(), "keystore"), []byte("a long enough passphrase"), keystore.Params{Time: 1, MemoryKiB: 19 << 10, Lanes: 1}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.store.Close() })
