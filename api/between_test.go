@@ -319,7 +319,7 @@ func (c *caller) Find(_ context.Context, a r5.Ask) (r5.Grant, error) {
 	g, err := c.entities.Find(a.Platform, a.DID(), a.Avatar, a.Action, a.Purpose)
 	return r5.Grant{ID: g.ID, Version: g.Version, Until: g.Expires}, err
 }
-func (c *caller) Still(a r5.Ask, _ string, _ uint64) (r5.Grant, error) {
+func (c *caller) Still(_ context.Context, a r5.Ask, _ string, _ uint64) (r5.Grant, error) {
 	return c.Find(context.Background(), a)
 }
 

@@ -44,9 +44,10 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
+	grants := &granted{agent: n.api.Entities, world: n.api.World, guard: n.guard, wake: make(chan struct{}, 1)}
 	server, err := r5.New(ctx, r5.Config{
 		Party: c.Party, Base: "https://" + c.Reached().R5, Key: key, Peers: callers{n.peers}, Avatars: n.api.World, Mandates: n.api.Mandates,
-		Grants: &granted{agent: n.api.Entities, world: n.api.World, guard: n.guard}, Revocations: n.revocations,
+		Grants: grants, Revocations: n.revocations,
 		Activity: calls{n.guard}, Horizon: horizon{n.records}, Log: n.log,
 	})
 	if err != nil {
@@ -75,7 +76,7 @@ func (n *Node) listenR5(ctx context.Context, handler http.Handler) error {
 		return fmt.Errorf("listen for calls of other worlds: %w", err)
 	}
 	listener = c.Limits.http().Listen(listener)
-	n.work = append(n.work, server.Run, func(ctx context.Context) error { return server.Serve(ctx, listener, local.Certificate) })
+	n.work = append(n.work, server.Run, grants.read, func(ctx context.Context) error { return server.Serve(ctx, listener, local.Certificate) })
 	return nil
 }
 
@@ -156,8 +157,11 @@ type granted struct {
 	}
 	guard *activity.Guard
 
+	wake chan struct{} // of read
+
 	mu     sync.Mutex // guards what follows
 	labels map[string]labelled
+	wanted map[carnet.AvatarID]bool // of whose ceilings are to be read anew
 }
 
 // labelled is what a grant shows, at a time.
@@ -169,31 +173,39 @@ type labelled struct {
 // labelTime is how long a label is taken for that of what a grant shows.
 const labelTime = time.Second
 
+// Of all that would move the label is in the store. Who asks whether a call still stands is
+// given one that was read so long ago, and it is read anew meanwhile, each within readTime:
+// nobody who ends calls waits for that.
+const (
+	ceilingTime = 5 * time.Second
+	readTime    = 5 * time.Second
+)
+
 // operations are what actions of mandates are called by the guard.
 var operations = map[identity.Action]policy.Action{
 	identity.ActionRead: "get-state", identity.ActionSubscribe: "watch-avatar", identity.ActionMove: "move-avatar",
 }
 
 // Find implements r5.Grants.
-func (g *granted) Find(_ context.Context, ask r5.Ask) (r5.Grant, error) {
+func (g *granted) Find(ctx context.Context, ask r5.Ask) (r5.Grant, error) {
 	found, err := g.agent.Find(ask.Platform, ask.DID(), ask.Avatar, ask.Action, ask.Purpose)
 	if err != nil {
 		return r5.Grant{}, err
 	}
-	return g.permitted(ask, found)
+	return g.permitted(ask, found, func(id carnet.AvatarID) (carnet.Label, error) { return g.ceiling(ctx, id) })
 }
 
 // Still implements r5.Grants.
-func (g *granted) Still(ask r5.Ask, id string, version uint64) (r5.Grant, error) {
+func (g *granted) Still(ctx context.Context, ask r5.Ask, id string, version uint64) (r5.Grant, error) {
 	found, err := g.agent.Holds(id, version)
 	if err != nil {
 		return r5.Grant{}, err
 	}
-	return g.permitted(ask, found)
+	return g.permitted(ask, found, func(id carnet.AvatarID) (carnet.Label, error) { return g.lately(ctx, id) })
 }
 
 // permitted asks the policies about a grant.
-func (g *granted) permitted(ask r5.Ask, found entity.Grant) (r5.Grant, error) {
+func (g *granted) permitted(ask r5.Ask, found entity.Grant, ceiling func(carnet.AvatarID) (carnet.Label, error)) (r5.Grant, error) {
 	action, ok := operations[ask.Action]
 	if !ok {
 		return r5.Grant{}, carnet.Errorf(carnet.Forbidden, "nothing here is called for %s", ask.Action)
@@ -207,7 +219,7 @@ func (g *granted) permitted(ask r5.Ask, found entity.Grant) (r5.Grant, error) {
 		return r5.Grant{}, carnet.Errorf(carnet.Forbidden, "%s", d.Sentence)
 	}
 	if ask.Action == identity.ActionMove {
-		label, err := g.ceiling(found.Avatar)
+		label, err := ceiling(found.Avatar)
 		label = bounded(label, found)
 		return r5.Grant{ID: found.ID, Version: found.Version, Until: found.Expires, Label: label}, err
 	}
@@ -229,13 +241,63 @@ func bounded(label carnet.Label, found entity.Grant) carnet.Label {
 }
 
 // ceiling is the label of all that would move, whatever a grant shows.
-func (g *granted) ceiling(id carnet.AvatarID) (carnet.Label, error) {
-	return g.remembered("all of "+id.String(), func() (label carnet.Label, err error) {
+func (g *granted) ceiling(ctx context.Context, id carnet.AvatarID) (carnet.Label, error) {
+	return g.remembered(ofAll(id), func() (label carnet.Label, err error) {
 		if _, moved := g.world.Departed(id); moved == nil {
 			return label, nil // nothing of it can be had any more
 		}
-		return g.world.MovedCeiling(context.Background(), id)
+		if label, err = g.world.MovedCeiling(ctx, id); err != nil && ctx.Err() != nil {
+			return label, carnet.Errorf(carnet.Unavailable, "the store doesn't say in time what would move").WithFix("try again")
+		}
+		return label, err
 	})
+}
+
+// ofAll is how the label of all that would move is remembered.
+func ofAll(id carnet.AvatarID) string { return "all of " + id.String() }
+
+// lately is a ceiling as it was a few seconds ago, which is then read anew; one that isn't
+// known is read now.
+func (g *granted) lately(ctx context.Context, id carnet.AvatarID) (carnet.Label, error) {
+	g.mu.Lock()
+	known, ok := g.labels[ofAll(id)]
+	age := time.Since(known.at)
+	ok = ok && age >= 0 && age < ceilingTime
+	if ok && age >= labelTime {
+		if g.wanted == nil {
+			g.wanted = make(map[carnet.AvatarID]bool)
+		}
+		g.wanted[id] = true
+		select {
+		case g.wake <- struct{}{}:
+		default:
+		}
+	}
+	g.mu.Unlock()
+	if ok {
+		return known.label, nil
+	}
+	return g.ceiling(ctx, id)
+}
+
+// read reads anew what is wanted, until ctx ends.
+func (g *granted) read(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.wake:
+		}
+		g.mu.Lock()
+		wanted := g.wanted
+		g.wanted = nil
+		g.mu.Unlock()
+		for id := range wanted {
+			reading, cancel := context.WithTimeout(ctx, readTime)
+			_, _ = g.ceiling(reading, id) // who asks next hears why it can't be read
+			cancel()
+		}
+	}
 }
 
 // label joins the labels of what a grant shows.

@@ -351,7 +351,7 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request, action identity.A
 	call, end, err := s.check(w, r, &d)
 	if err == nil {
 		defer end.leave()
-		if call.Most, err = s.standing(call); err == nil {
+		if call.Most, err = s.standing(r.Context(), call); err == nil {
 			d.Time, d.Permitted = s.cfg.Now(), true
 			err = because(RecordRule, record(r.Context(), d))
 		}
@@ -427,7 +427,7 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request, d *Decision) (c C
 
 // standing asks what a call lives by, anew: at its beginning and as long as it
 // lasts. It returns the most that may flow to the caller.
-func (s *Server) standing(c Call) (most carnet.Clearance, err error) {
+func (s *Server) standing(ctx context.Context, c Call) (most carnet.Clearance, err error) {
 	peer, err := s.cfg.Peers.ByPin(c.Pin)
 	if err != nil {
 		return most, refusal(PlatformRule, err)
@@ -435,7 +435,7 @@ func (s *Server) standing(c Call) (most carnet.Clearance, err error) {
 	if err := s.notWithdrawn(c.Avatar, c.Mandate); err != nil {
 		return most, err
 	}
-	grant, err := s.cfg.Grants.Still(c.Ask, c.Grant.ID, c.Grant.Version)
+	grant, err := s.cfg.Grants.Still(ctx, c.Ask, c.Grant.ID, c.Grant.Version)
 	if err != nil {
 		return most, refusal(GrantRule, err)
 	}

@@ -246,7 +246,7 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-ticker.C:
 		case <-s.recheck:
 		}
-		s.endFallen()
+		s.endFallen(ctx)
 	}
 }
 
@@ -265,8 +265,11 @@ type stands struct {
 	err  error
 }
 
-// endFallen ends connections and calls whose peering, mandate or grant is over.
-func (s *Server) endFallen() {
+// endFallen ends connections and calls whose peering, mandate or grant is over, or of which
+// that can't be told in time: what ends calls waits for no store.
+func (s *Server) endFallen(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, recheckEvery)
+	defer cancel()
 	pins, calls := s.live.all()
 	fresh := s.fresh()
 	asked := make(map[standsBy]stands)
@@ -275,7 +278,7 @@ func (s *Server) endFallen() {
 		by := standsBy{c.Grant.ID, c.Grant.Version, c.Mandate, c.Action, c.Pin}
 		now, done := asked[by]
 		if !done {
-			now.most, now.err = s.standing(c)
+			now.most, now.err = s.standing(ctx, c)
 			asked[by] = now
 		}
 		err := now.err

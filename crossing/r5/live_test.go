@@ -432,7 +432,7 @@ func TestACallThatEndsBeforeItBeginsIsRefused(t *testing.T) {
 	}
 	s.server.cfg.Activity = &meanwhile{s.server.cfg.Activity, func() {
 		s.world.change(func() { s.world.grants = nil })
-		s.server.endFallen()
+		s.server.endFallen(t.Context())
 	}}
 	if got, err := a.use(token); err != nil || got.status != 401 || got.body != Outside {
 		t.Errorf("%+v, %v", got, err)
@@ -455,7 +455,7 @@ func TestLiveCallsStandByTheirAction(t *testing.T) {
 			}
 			open[action] = l
 		}
-		s.server.endFallen()
+		s.server.endFallen(t.Context())
 		if err := context.Cause(open[identity.ActionRead].ctx); err != nil {
 			t.Fatalf("a call that may go on is ended: %v", err)
 		}
@@ -466,4 +466,43 @@ func TestLiveCallsStandByTheirAction(t *testing.T) {
 			l.leave()
 		}
 	}
+}
+
+// A grant of which nobody can tell whether it still holds ends its own call, and holds up no
+// other's end.
+func TestWhatEndsCallsWaitsForNobody(t *testing.T) {
+	s := newStage(t)
+	enter := func(purpose, mandate string) *liveCall {
+		l, err := s.server.live.enter(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), Call{
+			Ask: Ask{Platform: "citadel", Subject: public(s.avatar), Avatar: s.about, Action: identity.ActionRead, Purpose: purpose},
+			Pin: pinOf(s.citadel.cert.Leaf), Grant: Grant{ID: "g1", Version: 1}, Mandate: mandate,
+			mandated: carnet.Clearance{Sensitivity: carnet.Health, Purposes: "care", Residency: "eu"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	s.world.change(func() { s.world.slow, s.world.withdrawn["taken back"] = "play", true })
+	goesOn := enter("care", "holds")
+	for range 10 { // in whichever order they are asked
+		over, unknown := enter("care", "taken back"), enter("play", "another")
+		done := make(chan struct{})
+		go func() { defer close(done); s.server.endFallen(t.Context()) }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it waits for a grant")
+		}
+		for l, want := range map[*liveCall]string{over: "withdrawn", unknown: "doesn't answer"} {
+			if err := context.Cause(l.ctx); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("a call is ended by %v, want %q", err, want)
+			}
+			l.leave()
+		}
+		if err := context.Cause(goesOn.ctx); err != nil {
+			t.Fatalf("a call that may go on is ended: %v", err)
+		}
+	}
+	goesOn.leave()
 }

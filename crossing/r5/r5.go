@@ -90,8 +90,10 @@ type Grants interface {
 	// rule if there is none.
 	Find(ctx context.Context, ask Ask) (Grant, error)
 	// Still returns the grant if it has this version, isn't over, and the ask is
-	// still permitted. It answers from memory.
-	Still(ask Ask, id string, version uint64) (Grant, error)
+	// still permitted. It is asked of all open calls, again and again, by the one
+	// goroutine that ends them: it answers from memory where it can, and what it can't
+	// tell before ctx ends is carnet.Unavailable.
+	Still(ctx context.Context, ask Ask, id string, version uint64) (Grant, error)
 }
 
 // Revocations knows whether all that was ended is known. It may be called

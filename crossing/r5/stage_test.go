@@ -77,6 +77,7 @@ type world struct {
 	records   []Decision
 	failing   error // of recording
 	newest    time.Time
+	slow      string   // a purpose: of its grants nobody can tell whether they still hold
 	asked     []string // what was asked, in order
 }
 
@@ -135,7 +136,14 @@ func (w *world) Find(_ context.Context, a Ask) (Grant, error) {
 	return Grant{}, carnet.Errorf(carnet.Forbidden, "there is no grant for %s to %s", a.Purpose, a.Action)
 }
 
-func (w *world) Still(a Ask, id string, version uint64) (Grant, error) {
+func (w *world) Still(ctx context.Context, a Ask, id string, version uint64) (Grant, error) {
+	w.mu.Lock()
+	slow := w.slow != "" && w.slow == a.Purpose
+	w.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+		return Grant{}, carnet.Errorf(carnet.Unavailable, "the store doesn't answer")
+	}
 	g, err := w.Find(context.Background(), a)
 	if err == nil && (g.ID != id || g.Version != version) {
 		return Grant{}, carnet.Errorf(carnet.Forbidden, "the grant has another version, %d", g.Version)
