@@ -116,8 +116,9 @@ func (b *Book) Accept(ctx context.Context, a Acceptance) error {
 	defer b.changing.Unlock()
 	b.mu.RLock()
 	n := len(b.accepted)
+	_, had := b.accepted[a.id()]
 	b.mu.RUnlock()
-	if n >= maxAccepted {
+	if n >= maxAccepted && !had {
 		return carnet.Errorf(carnet.TooLarge, "%d kinds of others are accepted, and at most so many", n).WithFix("remove some")
 	}
 	return b.putAcceptance(ctx, a, &a)

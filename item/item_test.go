@@ -3,6 +3,7 @@ package item
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -554,5 +555,26 @@ func TestItemsWithoutTheirKey(t *testing.T) {
 	})
 	if carnet.CodeOf(err) != carnet.Tampered {
 		t.Errorf("opened: %v", err)
+	}
+}
+
+// Where as many kinds are accepted as may be, one of them can still be changed.
+func TestAnAcceptanceIsReplacedWhereAllAreTaken(t *testing.T) {
+	s := newStage(t)
+	b := s.books["citadel"]
+	one := Acceptance{Issuer: itemtest.DID("arena"), Kind: "sword", As: "blade"}
+	if err := b.Accept(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	for i := len(b.accepted); i < maxAccepted; i++ {
+		b.accepted[fmt.Sprint(i)] = accepted{}
+	}
+	one.As = "knife"
+	if err := b.Accept(t.Context(), one); err != nil {
+		t.Errorf("it can't be changed: %v", err)
+	}
+	one.Kind = "shield"
+	if err := b.Accept(t.Context(), one); carnet.CodeOf(err) != carnet.TooLarge {
+		t.Errorf("one more is accepted: %v", err)
 	}
 }
