@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"carnet"
+	"carnet/avatar"
 	"carnet/crossing/move"
 	"carnet/identity"
 )
@@ -124,7 +125,7 @@ func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.E
 		if targets[i].Moving().Alone { // no avatar comes by it
 			return true, nil
 		}
-		return true, a.notArriving(ctx, &targets[i])
+		return true, a.notArriving(ctx, order, &targets[i])
 	}
 	for _, l := range a.Moves.AtSource() {
 		if l.ID == x && l.To == world && l.State == move.Gone {
@@ -142,7 +143,14 @@ func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.E
 	// This store may be an older copy, from before the crossing: the register says whether
 	// what is here under that home is a copy, or lives.
 	for _, h := range a.Moves.ByHome(order.Home) {
-		if _, err := a.World.Avatar(h.Avatar); err == nil && order.World != a.did {
+		_, err := a.World.Avatar(h.Avatar)
+		if err != nil { // it may have left by another crossing, and not all of it be deleted yet
+			var left avatar.Destination
+			if left, err = a.World.Departed(h.Avatar); err == nil && !left.Cleared.IsZero() {
+				continue
+			}
+		}
+		if err == nil && order.World != a.did {
 			e.Role, e.Avatar = identity.DeletedFormer, h.Avatar
 			if err := a.isOwners(order, h.Avatar); err != nil {
 				return false, err
@@ -158,12 +166,15 @@ func (a *Agent) toldOfCrossing(ctx context.Context, e *Erasure, order identity.E
 }
 
 // notArriving reports that nothing comes by a move, and calls it off if it still may.
-func (a *Agent) notArriving(ctx context.Context, t *move.AtTarget) error {
+func (a *Agent) notArriving(ctx context.Context, order identity.ErasureOrder, t *move.AtTarget) error {
 	switch t.State {
 	case move.Dropped:
 		return nil
 	case move.Home:
 		return carnet.Errorf(carnet.Conflict, "the avatar has arrived by the crossing %s, and its owner orders its erasure here", t.ID)
+	}
+	if order.Owner != t.Home.Owner || order.Home != t.Home.Home {
+		return carnet.Errorf(carnet.Forbidden, "the order to erase isn't by the owner of what was to come")
 	}
 	if err := a.Moves.Cancel(ctx, t.ID, "its owner, who has it erased"); err != nil && carnet.CodeOf(err) != carnet.Conflict {
 		return err
