@@ -132,6 +132,10 @@ func (a *Agent) heard(ctx context.Context, x carnet.CrossingID, heads []carnet.M
 		return nil
 	}
 	l.Heard = true
+	without, err := a.neededNoMore(ctx, l)
+	if err != nil {
+		return err
+	}
 	late := l.Heads == nil && l.Release == ""
 	if late {
 		for _, h := range heads {
@@ -139,7 +143,7 @@ func (a *Agent) heard(ctx context.Context, x carnet.CrossingID, heads []carnet.M
 			l.Heads = append(l.Heads, h)
 		}
 	}
-	if err := a.keepSource(ctx, l); err != nil {
+	if err := a.keepSource(ctx, l, without...); err != nil {
 		return err
 	}
 	if late {
@@ -199,7 +203,11 @@ func (a *Agent) decidedAtSource(ctx context.Context, was atSource, order identit
 	}
 	frozen := was.State == Frozen
 	was.State, was.Decision, was.Ended = next, token, a.Now().UTC()
-	if err := a.keepSource(ctx, was); err != nil {
+	without, err := a.neededNoMore(ctx, was)
+	if err != nil {
+		return err
+	}
+	if err := a.keepSource(ctx, was, without...); err != nil {
 		return err
 	}
 	a.Log.Info("a move was decided", "crossing", was.ID, "avatar", was.Avatar, "to", was.To, "outcome", outcome)
@@ -335,7 +343,10 @@ func (a *Agent) depart(ctx context.Context, l atSource) error {
 	done := a.changing.of(l.Avatar)
 	l = a.left(l.ID)
 	l.Departure = departure
-	err = a.keepSource(ctx, l)
+	without, err := a.neededNoMore(ctx, l)
+	if err == nil {
+		err = a.keepSource(ctx, l, without...)
+	}
 	done()
 	if err != nil {
 		return err

@@ -127,28 +127,108 @@ func (a *Agent) Forget(ctx context.Context, id carnet.AvatarID) error {
 	}
 	targets, _ := a.AtTarget()
 	for _, t := range targets {
-		if t.To != id || t.Erased {
+		if t.To != id || t.Erased || !t.State.Over() { // an item that is on its way is told of first
 			continue
 		}
-		if err := a.dropManifest(ctx, t.ID); err != nil {
-			return err
-		}
-		now := a.came(t.ID)
-		now.Erased, now.Request = true, nil
-		if err := a.keepTarget(ctx, now); err != nil {
+		if err := a.forgetTarget(ctx, a.came(t.ID)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// forgetTarget notes that what came by a move is erased. The caller has the avatar's turn.
+func (a *Agent) forgetTarget(ctx context.Context, t atTarget) error {
+	without, err := a.withoutManifest(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	t.Erased, t.Request = true, nil
+	return a.keepTarget(ctx, t, without...)
+}
+
+// forgetLate forgets what is remembered of an item's move to an avatar that has been
+// erased meanwhile, once its source has heard of it.
+func (a *Agent) forgetLate(ctx context.Context, x carnet.CrossingID) error {
+	t := a.came(x)
+	defer a.changing.of(t.To)()
+	t = a.came(x)
+	if t.State != Home || t.Erased || t.Departure == "" || !t.alone() {
+		return nil
+	}
+	if gone, err := a.World.Departed(t.To); err != nil || gone.Erasure == (carnet.ErasureID{}) {
+		return nil
+	}
+	return a.forgetTarget(ctx, t)
+}
+
 func (a *Agent) dropManifest(ctx context.Context, x carnet.CrossingID) error {
+	without, err := a.withoutManifest(ctx, x)
+	if err != nil || len(without) == 0 {
+		return err
+	}
+	return a.World.Keep(ctx, without, nil)
+}
+
+// withoutManifest is what deletes the manifest of a move, if there is one.
+func (a *Agent) withoutManifest(ctx context.Context, x carnet.CrossingID) ([]avatar.Kept, error) {
 	var m []byte
 	version, err := a.World.OneKept(ctx, kindManifest, x.String(), &m)
 	if carnet.CodeOf(err) == carnet.NotFound {
-		return nil
+		return nil, nil
 	} else if err != nil {
-		return err
+		return nil, err
 	}
-	return a.World.Keep(ctx, []avatar.Kept{{Kind: kindManifest, ID: x.String(), Version: version + 1}}, nil)
+	return []avatar.Kept{{Kind: kindManifest, ID: x.String(), Version: version + 1}}, nil
+}
+
+// neededNoMore is what deletes the manifest of a move away from here that nobody may ask
+// for any more: it was kept, or its target has said that it has what moved, of which
+// nothing is left here.
+func (a *Agent) neededNoMore(ctx context.Context, l atSource) ([]avatar.Kept, error) {
+	if l.State != Kept && !(l.State == Gone && l.Heard && l.Departure != "") {
+		return nil, nil
+	}
+	return a.withoutManifest(ctx, l.ID)
+}
+
+// forgetOver deletes the manifests that were kept beyond their need: by a process of
+// before that was done with the change that ends it, or that ended before.
+func (a *Agent) forgetOver(ctx context.Context) {
+	forget := func(of carnet.AvatarID, do func() error) {
+		defer a.changing.of(of)()
+		if err := do(); err != nil && ctx.Err() == nil {
+			a.Log.Warn("a manifest of a move that is over isn't deleted; it is tried at the next start", "avatar", of, "err", err)
+		}
+	}
+	for _, l := range a.AtSource() {
+		forget(l.Avatar, func() error {
+			without, err := a.neededNoMore(ctx, a.left(l.ID))
+			if err != nil || len(without) == 0 {
+				return err
+			}
+			return a.World.Keep(ctx, without, nil)
+		})
+	}
+	targets, _ := a.AtTarget()
+	for _, t := range targets {
+		switch {
+		case t.State == Home && t.alone():
+			if err := a.forgetLate(ctx, t.ID); err != nil && ctx.Err() == nil {
+				a.Log.Warn("an item's move to an avatar that is erased isn't forgotten; it is tried at the next start", "crossing", t.ID, "err", err)
+			}
+		case t.State == Dropped:
+			forget(t.To, func() error {
+				now := a.came(t.ID)
+				without, err := a.withoutManifest(ctx, t.ID)
+				if err != nil || len(without) == 0 && (now.Request == nil || now.Moving().Alone) {
+					return err
+				}
+				if !now.Moving().Alone {
+					now.Request = nil
+				}
+				return a.keepTarget(ctx, now, without...)
+			})
+		}
+	}
 }

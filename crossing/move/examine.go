@@ -29,12 +29,15 @@ func (a *Agent) examineMoves(e *carnet.Examination) {
 	targets, progress := a.AtTarget()
 	e.Saw("moves", len(sources)+len(targets))
 	for _, l := range sources {
-		if (&atSource{AtSource: l}).open() {
-			e.Found(carnet.Finding{
-				Kind: "move", About: l.ID.String(), Since: since(l.Steps, l.Begun),
-				Reason: fmt.Sprintf("the avatar %s is on its way to %s: %s here", l.Avatar, l.To, l.State), Fix: fixOf(l.State),
-			})
+		if !(&atSource{AtSource: l}).open() {
+			continue
 		}
+		reason, fix := fmt.Sprintf("the avatar %s is on its way to %s: %s here", l.Avatar, l.To, l.State), fixOf(l.State)
+		if l.State == Gone && !l.Heard && l.Departure == "" {
+			reason = fmt.Sprintf("what has gone from the avatar %s to %s is gone here, and %s hasn't said that it has it; what is left of it here is deleted at %s", l.Avatar, l.To, l.To, l.Ended.Add(keepFor).UTC().Format(time.RFC3339))
+			fix = fmt.Sprintf("if %s runs and doesn't know of the move, put back a newer copy of its store before then", l.To)
+		}
+		e.Found(carnet.Finding{Kind: "move", About: l.ID.String(), Since: since(l.Steps, l.Begun), Reason: reason, Fix: fix})
 	}
 	peer := a.known()
 	for _, t := range targets {

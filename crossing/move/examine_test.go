@@ -79,9 +79,14 @@ func TestAMissingDeletionIsFound(t *testing.T) {
 		t.Fatalf("it is %s, and its departure %q", is.State, is.Departure)
 	}
 	one(t, s.citadel, "while the source says nothing", "lives here", "arena, where it lived before, hasn't signed yet that it has deleted", "nobody answers")
+	s.start("arena")
+	s.arena.claimAll(t.Context())
+	s.goOn()
+	one(t, s.arena, "while the target says nothing", "gone here", "citadel hasn't said that it has it", "is deleted at")
 	s.cut["decided"] = nil
 	s.goOn()
 	nothing(t, s.citadel, "once it has signed")
+	nothing(t, s.arena, "once the target has said so")
 }
 
 func TestWhatIsLeftOfNoMoveIsFound(t *testing.T) {

@@ -52,7 +52,7 @@ func (a *Agent) fetchAll(ctx context.Context, t atTarget, gone bool) (all fetche
 		if err := a.World.TakeStreams(ctx, t.To, standing.Streams, a.alike(t.Home.Home)); err != nil {
 			return none, err
 		}
-		fetched, err := a.copyListed(ctx, t, standing.Streams)
+		fetched, err := a.copyListed(ctx, t, standing.Streams, gone)
 		if err != nil {
 			return none, err
 		}
@@ -129,7 +129,7 @@ func (a *Agent) copyAvatar(ctx context.Context, t atTarget, peer Peer, m *avatar
 }
 
 // copyListed fetches the stretches that the source lists now.
-func (a *Agent) copyListed(ctx context.Context, t atTarget, streams []avatar.MovedStream) (fetched int64, err error) {
+func (a *Agent) copyListed(ctx context.Context, t atTarget, streams []avatar.MovedStream, gone bool) (fetched int64, err error) {
 	a.note(t.ID, func(p *Progress) { *p = Progress{Since: p.Since, Fetched: p.Fetched} })
 	place := make(map[carnet.StreamID]int, len(streams))
 	for i := range streams {
@@ -139,6 +139,15 @@ func (a *Agent) copyListed(ctx context.Context, t atTarget, streams []avatar.Mov
 		page, err := a.Far.Stretches(ctx, t.visit(), from)
 		if err != nil {
 			return fetched, err
+		}
+		if len(page) > pageOfStretches {
+			return fetched, carnet.Errorf(carnet.Malformed, "%s lists %d stretches at once", t.From, len(page))
+		}
+		if state := a.came(t.ID).State; state != t.State { // of what it lists nothing may be missing, for ever
+			return fetched, carnet.Errorf(carnet.Unavailable, "the crossing is %s by now", state)
+		}
+		if !gone && !a.Now().Before(t.Until) {
+			return fetched, carnet.Errorf(carnet.Unavailable, "the order's time is over")
 		}
 		known := page
 		if i := slices.IndexFunc(page, func(m avatar.MovedStretch) bool { _, is := place[m.Stream]; return !is }); i >= 0 {

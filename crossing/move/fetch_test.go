@@ -287,7 +287,7 @@ func TestStretchesAreListed(t *testing.T) {
 		l, f := &lister{pages: c.pages}, &full{}
 		a := &Agent{}
 		a.Far, a.World = l, f
-		_, err := a.copyListed(t.Context(), atTarget{}, []avatar.MovedStream{{Stream: p}, {Stream: q}, {Stream: r}})
+		_, err := a.copyListed(t.Context(), atTarget{}, []avatar.MovedStream{{Stream: p}, {Stream: q}, {Stream: r}}, true)
 		if carnet.CodeOf(err) != c.code || !slices.Equal(l.asked, c.asked) || f.seen != c.seen {
 			t.Errorf("%s: it is asked for %v, %d are looked at, %v; want %v, %d", name, l.asked, f.seen, err, c.asked, c.seen)
 		}

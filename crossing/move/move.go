@@ -411,6 +411,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer driving.Wait()
 	driving.Go(func() { a.claimAll(ctx) })
 	driving.Go(func() { a.watchHomes(ctx) })
+	driving.Go(func() { a.forgetOver(ctx) })
 	busy := make(map[carnet.CrossingID]bool)
 	done := make(chan carnet.CrossingID)
 	tick := time.NewTicker(shortPause)

@@ -334,6 +334,9 @@ func (a *Agent) TakeOrder(ctx context.Context, x carnet.CrossingID, o identity.O
 	if t.State == Home && t.Order == o.Order {
 		return t.AtTarget, nil
 	}
+	if t.State == Dropped {
+		return AtTarget{}, carnet.Errorf(carnet.Conflict, "the crossing %s is %s", x, t.State).WithFix("begin another: carnet avatar move")
+	}
 	until, err := a.checkOrdered(&t, o)
 	if err != nil {
 		return AtTarget{}, err
@@ -546,6 +549,7 @@ func (a *Agent) goOnAtTarget(ctx context.Context, x carnet.CrossingID) error {
 		if !t.Surveyed {
 			err = errors.Join(err, a.survey(ctx, t))
 		}
+		err = errors.Join(err, a.forgetLate(ctx, x))
 	}
 	if err != nil || a.came(x).State != Prepared {
 		a.still.give(x)
@@ -656,8 +660,15 @@ func (a *Agent) drop(ctx context.Context, t atTarget) error {
 			return err
 		}
 	}
+	without, err := a.withoutManifest(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	if !t.Moving().Alone {
+		t.Request = nil // it says what the avatar has shown
+	}
 	t.State, t.Ended = Dropped, a.Now().UTC()
-	return a.keepTarget(ctx, t)
+	return a.keepTarget(ctx, t, without...)
 }
 
 // AtTarget lists the moves to here, oldest first, with their progress.
