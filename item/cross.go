@@ -357,7 +357,7 @@ func (b *Book) Check(c Coming, proofs []identity.ItemProof) ([]Checked, error) {
 }
 
 func (b *Book) check(c Coming, m identity.MovingItem, p identity.ItemProof) (Checked, error) {
-	i, err := identity.OpenItem(p.Credential)
+	i, l, err := b.Fit(p.Credential) // before its chain, which may be long
 	if err != nil {
 		return Checked{}, err
 	}
@@ -382,11 +382,10 @@ func (b *Book) check(c Coming, m identity.MovingItem, p identity.ItemProof) (Che
 	case len(h.Entries) >= maxEntries:
 		return Checked{}, carnet.Errorf(carnet.TooLarge, "its chain has %d entries, and no more are taken", len(h.Entries))
 	}
-	_, l, err := b.Fit(p.Credential)
-	if err == nil && l.Kind != m.As {
-		err = carnet.Errorf(carnet.Forbidden, "it counts as %s here, and the order says %s", l.Kind, m.As)
+	if l.Kind != m.As {
+		return Checked{}, carnet.Errorf(carnet.Forbidden, "it counts as %s here, and the order says %s", l.Kind, m.As)
 	}
-	return Checked{l, h.Home, h.Version, len(h.Entries)}, err
+	return Checked{l, h.Home, h.Version, len(h.Entries)}, nil
 }
 
 // CheckOne is Check of one item.

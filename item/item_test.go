@@ -356,6 +356,7 @@ func TestWhatASourceMakesUpOfItems(t *testing.T) {
 		"another than was ordered":    {func(c *Coming) { c.Items = []identity.MovingItem{moving(much)} }, genuine, "isn't what the order's terms say"},
 		"beyond the bounds":           {func(c *Coming) { c.Items = []identity.MovingItem{moving(much)} }, s.proof("arena", much.ID), "the most that is taken here is 50"},
 		"of a kind that isn't taken":  {func(c *Coming) { c.Items = []identity.MovingItem{moving(cap)} }, s.proof("arena", cap.ID), "accepts no cap"},
+		"of one, and a long chain":    {func(c *Coming) { c.Items = []identity.MovingItem{moving(cap)} }, identity.ItemProof{Credential: cap.Credential, Entries: slices.Repeat([]string{"entry"}, maxEntries)}, "accepts no cap"},
 		"as something else than said": {func(c *Coming) { c.Items[0].As = "crown" }, genuine, "counts as blade"},
 	} {
 		coming := base
