@@ -2,6 +2,7 @@ package move
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -157,5 +158,27 @@ func TestAListWithoutEnd(t *testing.T) {
 	}
 	if err := lists(pageOfStretches+1, nil); carnet.CodeOf(err) != carnet.Malformed {
 		t.Errorf("a page of too many: %v", err)
+	}
+}
+
+// What was or is to be here under a home is the same avatar as what comes by it.
+func TestWhatIsAlikeHasOneHome(t *testing.T) {
+	s := newStage(t)
+	s.ask()
+	home := s.crossing.Home.Home
+	if all := s.citadel.alike(home); !slices.Equal(all, []carnet.AvatarID{s.crossing.To}) {
+		t.Errorf("while it is to come it is %v", all)
+	}
+	s.order(time.Hour)
+	s.goOn()
+	s.want("moved", Gone, Home, "citadel")
+	if all := s.arena.alike(home); !slices.Equal(all, []carnet.AvatarID{s.avatar}) {
+		t.Errorf("where it left it is %v", all)
+	}
+	if all := s.citadel.alike(home); !slices.Contains(all, s.crossing.To) {
+		t.Errorf("where it came it is %v", all)
+	}
+	if all := s.citadel.alike(carnet.HomeID{9}); len(all) > 0 {
+		t.Errorf("under another home it is %v", all)
 	}
 }
