@@ -182,6 +182,7 @@ type entities interface {
 	Give(ctx context.Context, by string, t entity.Terms, fingerprint string) (entity.Grant, error)
 	Revoke(ctx context.Context, by, id string) (entity.Grant, error)
 	Grant(id string) (entity.Grant, error)
+	Holds(id string, version uint64) (entity.Grant, error)
 	Grants(of *policy.Principal) []entity.Grant
 }
 

@@ -13,7 +13,8 @@ import (
 type events struct {
 	limit    *http.ResponseController
 	patience time.Duration
-	frame    []byte // send's
+	frame    []byte       // send's
+	fallen   func() error // why the call was ended and its connection's time is over; nil: it may go on
 
 	mu sync.Mutex // pings come between frames
 	w  http.ResponseWriter
@@ -49,6 +50,10 @@ func (o *events) write(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.limit.SetWriteDeadline(time.Now().Add(o.patience)); err != nil {
+		return err
+	}
+	if err := o.fallen(); err != nil { // whoever ended it has the last word on its time, or had it before
+		_ = o.limit.SetWriteDeadline(time.Unix(1, 0))
 		return err
 	}
 	if _, err := o.w.Write(b); err != nil {

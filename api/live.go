@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -120,6 +121,8 @@ type event struct {
 var (
 	errRevoked = errors.New("the token is no longer valid")
 	errOver    = errors.New("the grant is over")
+	errFallen  = errors.New("what the call lives by is over: its token, say")
+	errUnknown = errors.New("it can't be told at the moment whether it still may be; go on after the last cursor")
 	errStopped = errors.New("the party is stopping")
 )
 
@@ -350,16 +353,48 @@ func (s *server) removed() <-chan struct{} {
 func (s *server) recheck(r *http.Request) error {
 	a := admittedIn(r.Context())
 	if p, err := s.authenticate(r); err != nil || p != a.who {
-		return errRevoked
+		return errors.Join(untold(err, errRevoked), err)
 	}
 	_, refused, err := s.guard.Judge(r.Context(), a.call)
+	if err != nil {
+		return errors.Join(errUnknown, err)
+	}
 	if refused != nil {
 		_, refused = s.guard.Ask(r.Context(), a.call)
 	}
-	if err != nil || refused != nil {
-		return errors.Join(errRevoked, refused, err)
+	if refused != nil {
+		return errors.Join(untold(refused, errRevoked), refused)
 	}
 	return nil
+}
+
+// untold is errUnknown for an error that is for the moment, and otherwise over.
+func untold(err, over error) error {
+	if carnet.CodeOf(err) == carnet.Unavailable {
+		return errUnknown
+	}
+	return over
+}
+
+// grantEnded is why what lived by a grant was ended: it is over, or nobody could tell.
+func (s *server) grantEnded(id string) error {
+	g, err := s.entities.Grant(id)
+	if err == nil && g.Revoked == nil && time.Now().Before(g.Expires) {
+		if _, err = s.entities.Holds(id, g.Version); err == nil { // by now it is known again
+			return errUnknown
+		}
+	}
+	return untold(err, errOver)
+}
+
+// fallen is why a call between worlds was ended by what serves these, whose reasons aren't
+// the caller's to know; nil: it wasn't.
+func fallen(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if _, proven := provenIn(ctx); !proven || carnet.CodeOf(cause) == "" {
+		return nil
+	}
+	return untold(cause, errFallen)
 }
 
 func isWebSocket(r *http.Request) bool {
@@ -406,9 +441,11 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 	}()
 	defer context.AfterFunc(ctx, stop)()
 	err = s.pump(pumping, r, sub, o)
-	switch why := whyEnded(ctx, r, err); {
+	switch why := s.whyEnded(ctx, r, at, err); {
 	case why == errStopped:
 		conn.Close(websocket.StatusGoingAway, why.Error())
+	case why == errUnknown:
+		conn.Close(websocket.StatusTryAgainLater, why.Error())
 	case why != nil:
 		conn.Close(websocket.StatusPolicyViolation, why.Error())
 	case spoke.Load():
@@ -422,14 +459,16 @@ func (s *server) serveWebSocket(w http.ResponseWriter, r *http.Request, id carne
 
 // whyEnded is why the party ended a subscription whose pump ended with err; nil: it
 // didn't, or something failed.
-func whyEnded(ctx context.Context, r *http.Request, err error) error {
+func (s *server) whyEnded(ctx context.Context, r *http.Request, at place, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errOver):
-		return errOver
+		return s.grantEnded(at.grant)
 	case errors.Is(err, errRevoked):
 		return errRevoked
 	case r.Context().Err() != nil:
-		return errStopped
+		return cmp.Or(fallen(r.Context()), errStopped)
+	case errors.Is(err, errUnknown):
+		return errUnknown
 	}
 	return nil
 }
@@ -567,14 +606,14 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id carnet.A
 		return
 	}
 	defer sub.close()
-	o := &events{w: w, limit: http.NewResponseController(w), patience: s.limits.frame}
+	o := &events{w: w, limit: http.NewResponseController(w), patience: s.limits.frame, fallen: func() error { return fallen(r.Context()) }}
 	w.Header().Set("Content-Type", typeEvents)
 	w.WriteHeader(http.StatusOK)
 	if err := o.write([]byte("retry: 1000\n\n")); err != nil {
 		return
 	}
 	err = s.pump(ctx, r, sub, o)
-	if why := whyEnded(ctx, r, err); why != nil {
+	if why := s.whyEnded(ctx, r, at, err); why != nil {
 		_ = o.end(why) // it may be gone
 	}
 	if r.Context().Err() == nil {
