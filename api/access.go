@@ -227,12 +227,29 @@ func admittedIn(ctx context.Context) admitted {
 	return a
 }
 
-// worlds is a list of what is the world's: who may see only their own has none of it.
-func worlds[T any](ctx context.Context, list []T) []T {
+// worlds is a list of what is the world's: who may see only their own has none of it, and
+// none is made for them.
+func worlds[T any](ctx context.Context, list func() []T) []T {
 	if !admittedIn(ctx).All {
 		return []T{}
 	}
-	return list
+	return list()
+}
+
+// showEach shows what is listed, one by one.
+func showEach[T, S any](list []T, show func(T) S) []S {
+	shown := make([]S, 0, len(list))
+	for _, t := range list {
+		shown = append(shown, show(t))
+	}
+	return shown
+}
+
+// seesPeerings reports whether a caller sees how each peering came about, and its trouble:
+// who sees all avatars needn't.
+func (s *server) seesPeerings(ctx context.Context) bool {
+	a, refused, err := s.guard.Judge(ctx, activity.Call{Who: caller(ctx), Action: "list-peers", Resource: policy.Resource{Kind: policy.PeerResource, ID: policy.Any}})
+	return refused == nil && err == nil && a.All
 }
 
 // caller is who calls. Without one it is nobody, who may do nothing.

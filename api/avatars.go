@@ -198,7 +198,11 @@ func (s *server) history(ctx context.Context, in *historyQuery) (*packAnswer, er
 		v.Set("property", in.Property)
 	}
 	out.More, out.Next = "true", at
-	out.Link = fmt.Sprintf("</v1/avatars/%s/history?%s>; rel=\"next\"", in.ID, v.Encode()) // RFC 8288
+	under := "/v1"
+	if _, proven := provenIn(ctx); proven {
+		under = "/r5"
+	}
+	out.Link = fmt.Sprintf("<%s/avatars/%s/history?%s>; rel=\"next\"", under, in.ID, v.Encode()) // RFC 8288
 	return out, nil
 }
 

@@ -49,7 +49,7 @@ func (s *server) crossingRoutes(h huma.API) {
 		OperationID: "list-crossings", Method: http.MethodGet, Path: "/v1/crossings", Tags: tags,
 		Summary: "The moves of avatars from and to this world, oldest first, those that are over included.",
 	}, func(ctx context.Context, _ *struct{}) (*body[CrossingList], error) {
-		return answer(CrossingList{worlds(ctx, s.crossings())}, nil)
+		return answer(CrossingList{worlds(ctx, s.crossings)}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "begin-crossing", Method: http.MethodPost, Path: "/v1/crossings", Tags: tags, DefaultStatus: http.StatusCreated,

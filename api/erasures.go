@@ -34,7 +34,7 @@ func (s *server) erasureRoutes(h huma.API) {
 		Summary:     "What was erased here by its owner's order, oldest first: avatars of this world, and what others gave it.",
 		Description: "Each says who else had something of it, who has signed that it is deleted, and who couldn't be reached, since when and why.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ErasureList], error) {
-		return answer(ErasureList{worlds(ctx, s.erased(nil))}, nil)
+		return answer(ErasureList{worlds(ctx, func() []Erasure { return s.erased(nil) })}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "begin-erasure", Method: http.MethodPost, Path: "/v1/erasures", Tags: tags, DefaultStatus: http.StatusCreated,

@@ -73,11 +73,7 @@ func (s *server) grantRoutes(h huma.API) {
 		OperationID: "list-principals", Method: http.MethodGet, Path: "/v1/principals", Tags: entities,
 		Summary: "The applications, and who acts as avatars.",
 	}, func(ctx context.Context, _ *struct{}) (*body[PrincipalList], error) {
-		list := PrincipalList{[]PrincipalInfo{}}
-		for _, p := range worlds(ctx, s.entities.Principals()) {
-			list.Principals = append(list.Principals, infoOf(p))
-		}
-		return answer(list, nil)
+		return answer(PrincipalList{showEach(worlds(ctx, s.entities.Principals), infoOf)}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "add-principal", Method: http.MethodPost, Path: "/v1/principals", Tags: entities, DefaultStatus: http.StatusCreated,

@@ -41,7 +41,7 @@ func (s *server) itemRoutes(h huma.API) {
 		OperationID: "list-items", Method: http.MethodGet, Path: "/v1/items", Tags: tags,
 		Summary: "All items that this world has or had: its own and others', oldest first.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ItemList], error) {
-		return answer(s.itemList(worlds(ctx, s.items.Items())), nil)
+		return answer(s.itemList(worlds(ctx, s.items.Items)), nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "list-avatar-items", Method: http.MethodGet, Path: "/v1/avatars/{id}/items", Tags: tags,

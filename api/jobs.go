@@ -47,12 +47,7 @@ func (s *server) jobRoutes(h huma.API) {
 		OperationID: "list-jobs", Method: http.MethodGet, Path: jobsPath, Tags: tags,
 		Summary: "All jobs that this world ordered, oldest first.",
 	}, func(ctx context.Context, _ *struct{}) (*body[JobList], error) {
-		list := JobList{Jobs: []Job{}}
-		for _, j := range s.jobs.Jobs() {
-			list.Jobs = append(list.Jobs, showJob(j))
-		}
-		list.Jobs = worlds(ctx, list.Jobs)
-		return answer(list, nil)
+		return answer(JobList{showEach(worlds(ctx, s.jobs.Jobs), showJob)}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "run-job", Method: http.MethodPost, Path: jobsPath, Tags: tags, DefaultStatus: http.StatusCreated,

@@ -41,14 +41,10 @@ func (s *server) moduleRoutes(h huma.API) {
 		OperationID: "list-modules", Method: http.MethodGet, Path: modulesPath, Tags: tags,
 		Summary: "The versions of modules that this party knows, also those that are revoked.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ModuleList], error) {
-		list := ModuleList{Modules: []Module{}}
-		for _, m := range s.jobs.Modules() {
-			list.Modules = append(list.Modules, showModule(m))
+		if s.things != nil { // at a things agent they are for all of its owners
+			return answer(ModuleList{showEach(s.jobs.Modules(), showModule)}, nil)
 		}
-		if s.things == nil { // at a things agent they are for all of its owners
-			list.Modules = worlds(ctx, list.Modules)
-		}
-		return answer(list, nil)
+		return answer(ModuleList{showEach(worlds(ctx, s.jobs.Modules), showModule)}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "add-module", Method: http.MethodPost, Path: modulesPath, Tags: tags, DefaultStatus: http.StatusCreated,

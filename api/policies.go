@@ -12,6 +12,7 @@ import (
 	"carnet"
 	"carnet/avatar"
 	"carnet/identity"
+	"carnet/peering"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -22,12 +23,12 @@ func (s *server) policyRoutes(h huma.API) {
 		OperationID: "get-avatar-policy", Method: http.MethodGet, Path: "/v1/avatars/{id}/policy", Tags: tags,
 		Summary:     "What the avatar's owner lets be done with it: where it may be stored, how it may be used, to whom it may be given, and when it may move.",
 		Description: "Without a policy the version is 0, and nothing is bounded. known has the parties that a policy may name, by their keys.",
-	}, func(_ context.Context, in *OfAvatar) (*body[AvatarPolicy], error) {
+	}, func(ctx context.Context, in *OfAvatar) (*body[AvatarPolicy], error) {
 		p, err := s.world.Policy(in.ID)
 		if err != nil {
 			return nil, err
 		}
-		return answer(s.shownPolicy(p), nil)
+		return answer(s.shownPolicy(ctx, p), nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "set-avatar-policy", Method: http.MethodPut, Path: "/v1/avatars/{id}/policy", Tags: tags,
@@ -43,7 +44,7 @@ func (s *server) policyRoutes(h huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		return answer(s.shownPolicy(p), nil)
+		return answer(s.shownPolicy(ctx, p), nil)
 	})
 }
 
@@ -83,8 +84,8 @@ type KnownParty struct {
 	Key  string         `json:"key" doc:"What a policy calls it: the did:key that it shows its peers." maxLength:"64"`
 }
 
-func (s *server) shownPolicy(p avatar.Policy) AvatarPolicy {
-	shown := AvatarPolicy{Known: s.nameable()}
+func (s *server) shownPolicy(ctx context.Context, p avatar.Policy) AvatarPolicy {
+	shown := AvatarPolicy{Known: s.nameable(ctx)}
 	if p.Signed == "" {
 		return shown
 	}
@@ -98,13 +99,18 @@ func (s *server) shownPolicy(p avatar.Policy) AvatarPolicy {
 	return shown
 }
 
-// nameable lists the peers that a policy may name.
-func (s *server) nameable() []KnownParty {
+// nameable lists the peers that a policy may name: for who doesn't see all peerings only
+// those in force.
+func (s *server) nameable(ctx context.Context) []KnownParty {
 	all := []KnownParty{}
 	if s.peers == nil {
 		return all
 	}
+	every := s.seesPeerings(ctx)
 	for _, p := range s.peers.All() {
+		if !every && p.State != peering.Active {
+			continue
+		}
 		peer, is := p.Peer()
 		if is && peer.Role != identity.Things && len(peer.Key) == ed25519.PublicKeySize {
 			all = append(all, KnownParty{p.Name, peer.Role, identity.DID(peer.Key)})

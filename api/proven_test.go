@@ -3,6 +3,7 @@ package api_test
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 func TestACallIsServedByItsOwnGrant(t *testing.T) {
 	s := newServed(t)
 	d, m := s.watch("watch-7", `{"properties":{"heart_rate":{},"steps":{}}}`)
-	d.mustSend(heart(0, 72), carnet.Measurement{Name: "steps", Time: heart(0, 0).Time, Value: carnet.Float(7)})
-	s.arrived(m.Avatar, 2)
+	d.mustSend(heart(0, 72), carnet.Measurement{Name: "steps", Time: heart(0, 0).Time, Value: carnet.Float(7)}, heart(1, 73))
+	s.arrived(m.Avatar, 3)
 	s.pinned(m)
 	c := newCaller(s, m.Avatar)
 	s.give(entity.Terms{
@@ -26,7 +27,7 @@ func TestACallIsServedByItsOwnGrant(t *testing.T) {
 		View: view(t, `{"properties":{"heart_rate":{},"steps":{}}}`), Purpose: "games", Expires: time.Now().Add(time.Hour).Truncate(time.Second),
 		Ceiling: &entity.Clearance{Sensitivity: carnet.AllSensitive},
 	})
-	for _, path := range []string{"", "/history"} {
+	for _, path := range []string{"", "/history?limit=1"} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.r5.Addr().String()+"/r5/avatars/"+m.Avatar.String()+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -38,6 +39,9 @@ func TestACallIsServedByItsOwnGrant(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer a.Body.Close()
+		if link := a.Header.Get("Link"); path == "/history?limit=1" && !strings.HasPrefix(link, "</r5/avatars/"+m.Avatar.String()+"/history?") {
+			t.Errorf("the next page is at %s", link)
+		}
 		body, err := io.ReadAll(a.Body)
 		if err != nil {
 			t.Fatal(err)

@@ -43,17 +43,21 @@ func (s *server) shareRoutes(h huma.API) {
 		OperationID: "list-shares", Method: http.MethodGet, Path: "/v1/shares", Tags: tags,
 		Summary: "The shares with other worlds that are given and taken, oldest first, those that have ended included.",
 	}, func(ctx context.Context, _ *struct{}) (*body[ShareList], error) {
-		return answer(ShareList{worlds(ctx, s.shareList().Shares)}, nil)
+		return answer(ShareList{worlds(ctx, func() []CrossShare { return s.shareList(nil).Shares })}, nil)
 	})
 	serving(s, h, huma.Operation{
 		OperationID: "list-avatar-shares", Method: http.MethodGet, Path: "/v1/avatars/{id}/shares", Tags: tags,
 		Summary: "The shares that an avatar gives and takes, oldest first: who gets what of it in other worlds, and what comes to it from there.",
-	}, func(_ context.Context, in *OfAvatar) (*body[ShareList], error) {
+	}, func(ctx context.Context, in *OfAvatar) (*body[ShareList], error) {
 		if _, err := s.world.Avatar(in.ID); err != nil {
 			return nil, err
 		}
-		list := s.shareList()
-		list.Shares = slices.DeleteFunc(list.Shares, func(c CrossShare) bool { return c.Ours != in.ID })
+		list := s.shareList(&in.ID)
+		if !s.seesPeerings(ctx) {
+			for i := range list.Shares {
+				list.Shares[i].hideTrouble()
+			}
+		}
 		return answer(list, nil)
 	})
 	serving(s, h, huma.Operation{
@@ -197,21 +201,38 @@ func (s *server) given(g crossing.Given) CrossShare {
 	return c
 }
 
-func (s *server) shareList() ShareList {
+// hideTrouble leaves out what only who sees the peering with the other world may know.
+func (c *CrossShare) hideTrouble() {
+	if c.Held != "" {
+		c.Held = "it doesn't come across at the moment"
+	}
+}
+
+// shareList is all shares, or those of an avatar of this world.
+func (s *server) shareList(of *carnet.AvatarID) ShareList {
 	list := ShareList{Shares: []CrossShare{}}
 	for _, g := range s.shares.Given() {
-		list.Shares = append(list.Shares, s.given(g))
+		if of == nil || g.Avatar == *of {
+			list.Shares = append(list.Shares, s.given(g))
+		}
 	}
 	for _, t := range s.shares.Taken() {
-		list.Shares = append(list.Shares, s.taken(t))
+		if of == nil || t.For == *of {
+			list.Shares = append(list.Shares, s.taken(t))
+		}
 	}
 	return list
 }
 
 func (s *server) share(id carnet.ShareID) (CrossShare, error) {
-	for _, c := range s.shareList().Shares {
-		if c.ID == id {
-			return c, nil
+	for _, g := range s.shares.Given() {
+		if g.ID == id {
+			return s.given(g), nil
+		}
+	}
+	for _, t := range s.shares.Taken() {
+		if t.ID == id {
+			return s.taken(t), nil
 		}
 	}
 	return CrossShare{}, carnet.Errorf(carnet.NotFound, "there is no share %s", id).WithFix("list the shares")

@@ -337,7 +337,7 @@ func TestWhatGoesOnAndWhatComesBack(t *testing.T) {
 	w.says(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		for name, value := range map[string]string{
-			"Content-Type": "application/senml+json", "Carnet-More": "true", "Carnet-Next": "1.5", "Retry-After": "3", "Set-Cookie": "carnet-1=x",
+			"Content-Type": "application/senml+json", "Carnet-More": "true", "Carnet-Next": "1.5", "Carnet-Withdrawn": "steps", "Retry-After": "3", "Set-Cookie": "carnet-1=x",
 			"Content-Security-Policy": "default-src *", "Access-Control-Allow-Origin": "*", "Clear-Site-Data": "*", "Link": "</x>", "Refresh": "0; url=//evil.example",
 			"Cache-Control": "public", "Strict-Transport-Security": "max-age=1", "Authorization": "Bearer " + r.Header.Get("Authorization"), "X-Frame-Options": "ALLOWALL",
 		} {
@@ -374,7 +374,7 @@ func TestWhatGoesOnAndWhatComesBack(t *testing.T) {
 		t.Errorf("the party gets %s %s for %s", r.Method, r.URL, r.Host)
 	}
 	for name, want := range map[string]string{
-		"Content-Type": "application/senml+json", "Carnet-More": "true", "Carnet-Next": "1.5", "Retry-After": "3", "Set-Cookie": "",
+		"Content-Type": "application/senml+json", "Carnet-More": "true", "Carnet-Next": "1.5", "Carnet-Withdrawn": "steps", "Retry-After": "3", "Set-Cookie": "",
 		"Content-Security-Policy": dataPolicy, "Access-Control-Allow-Origin": "", "Clear-Site-Data": "", "Link": "", "Refresh": "", "Cache-Control": "no-store",
 		"Strict-Transport-Security": "", "Authorization": "", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff",
 	} {

@@ -201,7 +201,7 @@ func (p *party) rewrite(out *httputil.ProxyRequest, path, token string) {
 }
 
 // comeBack are the headers of an answer that come back.
-var comeBack = []string{"Content-Type", "Content-Length", "Carnet-More", "Carnet-Next", "Retry-After", "Allow",
+var comeBack = []string{"Content-Type", "Content-Length", "Carnet-More", "Carnet-Next", "Carnet-Withdrawn", "Retry-After", "Allow",
 	"Connection", "Upgrade", "Sec-Websocket-Accept", "Sec-Websocket-Protocol"}
 
 // data are the content types that a party may answer with.
