@@ -36,7 +36,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		Handler: porter.TellPanics(s, s.cfg.Log), TLSConfig: s.tlsConfig(cert), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
 		ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		ConnState:   s.connState,
-		ConnContext: porter.WithConn,
+		ConnContext: withConn,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -51,6 +51,21 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		return fmt.Errorf("serve calls between worlds: %w", err)
 	}
 	return nil
+}
+
+type connKey struct{}
+
+// withConn has calls know their connection.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		ctx = context.WithValue(ctx, connKey{}, t.NetConn())
+	}
+	return porter.WithConn(ctx, c)
+}
+
+func connOf(ctx context.Context) net.Conn {
+	c, _ := ctx.Value(connKey{}).(net.Conn)
+	return c
 }
 
 // tlsConfig is TLS 1.3 with this party's certificate. There are no session
@@ -104,7 +119,11 @@ func (s *Server) connState(c net.Conn, state http.ConnState) {
 			s.cfg.Log.Info("a connection for calls between worlds is closed", "remote", c.RemoteAddr(), "err", err)
 			t.NetConn().Close()
 		}
-	case http.StateClosed, http.StateHijacked:
+	case http.StateHijacked:
+		if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
+			s.live.take(pinOf(certs[0]), t.NetConn())
+		}
+	case http.StateClosed:
 		if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
 			s.live.disconnect(pinOf(certs[0]), t.NetConn())
 		}

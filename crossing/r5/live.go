@@ -2,8 +2,10 @@ package r5
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ type registry struct {
 
 type opened struct {
 	conns map[net.Conn]struct{}
+	taken map[net.Conn]struct{} // by their calls' handlers: WebSockets; they count as calls alone
 	calls map[*liveCall]struct{}
 	asked int // questions for tokens, under way
 }
@@ -34,7 +37,7 @@ func newRegistry(conns, calls int) *registry {
 func (g *registry) of(pin carnet.Fingerprint) *opened {
 	o := g.peers[pin]
 	if o == nil {
-		o = &opened{conns: make(map[net.Conn]struct{}), calls: make(map[*liveCall]struct{})}
+		o = &opened{conns: make(map[net.Conn]struct{}), taken: make(map[net.Conn]struct{}), calls: make(map[*liveCall]struct{})}
 		g.peers[pin] = o
 	}
 	return o
@@ -42,7 +45,7 @@ func (g *registry) of(pin carnet.Fingerprint) *opened {
 
 // tidy forgets a peer that has nothing open; the caller holds mu.
 func (g *registry) tidy(pin carnet.Fingerprint) {
-	if o := g.peers[pin]; o != nil && len(o.conns)+len(o.calls)+o.asked == 0 {
+	if o := g.peers[pin]; o != nil && len(o.conns)+len(o.taken)+len(o.calls)+o.asked == 0 {
 		delete(g.peers, pin)
 	}
 }
@@ -80,6 +83,17 @@ func (g *registry) disconnect(pin carnet.Fingerprint, c net.Conn) {
 	}
 }
 
+// take has a connection that a call's handler takes over stay the peer's until the call
+// leaves.
+func (g *registry) take(pin carnet.Fingerprint, c net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if o := g.peers[pin]; o != nil {
+		delete(o.conns, c)
+		o.taken[c] = struct{}{}
+	}
+}
+
 func (g *registry) busy() error {
 	return carnet.Errorf(carnet.Unavailable, "the peer has %d calls under way, which is all it may have", g.maxCalls)
 }
@@ -109,7 +123,7 @@ func (g *registry) enter(w http.ResponseWriter, r *http.Request, c Call) (*liveC
 	if len(o.calls)+o.asked >= g.maxCalls {
 		return nil, g.busy()
 	}
-	l := &liveCall{call: c, registry: g, writer: http.NewResponseController(w)}
+	l := &liveCall{conn: connOf(r.Context()), call: c, registry: g, writer: http.NewResponseController(w)}
 	l.ctx, l.cancel = context.WithCancelCause(r.Context())
 	o.calls[l] = struct{}{}
 	return l, nil
@@ -133,9 +147,7 @@ func (g *registry) drop(pin carnet.Fingerprint) {
 	g.mu.Lock()
 	var conns []net.Conn
 	if o := g.peers[pin]; o != nil {
-		for c := range o.conns {
-			conns = append(conns, c)
-		}
+		conns = slices.AppendSeq(slices.Collect(maps.Keys(o.conns)), maps.Keys(o.taken))
 	}
 	g.mu.Unlock()
 	for _, c := range conns {
@@ -145,6 +157,7 @@ func (g *registry) drop(pin carnet.Fingerprint) {
 
 // liveCall is a call whose handler runs.
 type liveCall struct {
+	conn     net.Conn
 	call     Call
 	registry *registry
 	ctx      context.Context
@@ -215,6 +228,7 @@ func (l *liveCall) leave() {
 	defer g.mu.Unlock()
 	if o := g.peers[l.call.Pin]; o != nil {
 		delete(o.calls, l)
+		delete(o.taken, l.conn)
 		g.tidy(l.call.Pin)
 	}
 }

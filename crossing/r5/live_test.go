@@ -506,3 +506,47 @@ func TestWhatEndsCallsWaitsForNobody(t *testing.T) {
 	}
 	goesOn.leave()
 }
+
+// A connection that a call has taken over, as a WebSocket does, is closed with its peer's
+// others, and forgotten with its call.
+func TestATakenConnectionIsClosedWithItsPeering(t *testing.T) {
+	s := newStage(t)
+	took, left := make(chan net.Conn, 1), make(chan struct{})
+	s.server.Handle("GET /r5/avatars/{id}/stream", identity.ActionRead, func(w http.ResponseWriter, r *http.Request, _ Call) {
+		conn, both, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = both.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+		_ = both.Flush()
+		took <- conn
+		<-left
+	})
+	a := s.attempt()
+	transport := s.http.Transport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2, transport.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
+	a.calledBy = &http.Client{Transport: transport}
+	defer transport.CloseIdleConnections()
+	answer := a.stream(t)
+	defer answer.Body.Close()
+	conn := <-took
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	s.server.Disconnect(pinOf(s.citadel.cert.Leaf))
+	if err := conn.SetDeadline(time.Time{}); err == nil {
+		t.Error("it is open when the call has returned that ends its peering")
+	}
+	close(left)
+	for { // until the call has left
+		s.server.live.mu.Lock()
+		o := s.server.live.peers[pinOf(s.citadel.cert.Leaf)]
+		over := o == nil || len(o.calls)+len(o.taken) == 0
+		s.server.live.mu.Unlock()
+		if over {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
