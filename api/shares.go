@@ -130,6 +130,8 @@ type CrossShare struct {
 	Reachable bool              `json:"reachable" doc:"Whether what is shared comes from world to world, over their link."`
 	Storage   *crossing.Storage `json:"storage,omitempty" doc:"How it goes on through a depot meanwhile; absent while the other world can be reached, and once the share has ended."`
 	Ended     *crossing.End     `json:"ended,omitempty"`
+
+	trouble bool // Held says what trouble there is with the peering
 }
 
 // ShareList is all shares of a world.
@@ -141,7 +143,7 @@ type ShareList struct {
 func (s *server) reach(c *CrossShare) {
 	if c.Ended == nil && c.State != crossing.Asked {
 		c.Reachable, c.Storage = s.shares.Reach(c.World, c.Direction == Giving)
-		c.Held = s.held(c.World)
+		c.Held, c.trouble = s.held(c.World)
 	}
 }
 
@@ -159,21 +161,22 @@ func (c *CrossShare) withdraw(gives []string, known bool) {
 }
 
 // held says why nothing is shared with a world at the moment, as far as the peering
-// tells.
-func (s *server) held(world carnet.PartyID) string {
+// tells, and whether that is its trouble.
+func (s *server) held(world carnet.PartyID) (why string, trouble bool) {
 	if s.peers == nil {
-		return ""
+		return "", false
 	}
 	p, err := s.peers.Named(world)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("%s is no peer", world)
+		return fmt.Sprintf("%s is no peer", world), false
 	case p.State == peering.Suspended:
-		return fmt.Sprintf("the peering with %s is suspended here", world)
+		return fmt.Sprintf("the peering with %s is suspended here", world), false
 	case p.State != peering.Active:
-		return fmt.Sprintf("the peering with %s is %s", world, p.State)
+		return fmt.Sprintf("the peering with %s is %s", world, p.State), false
 	}
-	return s.peers.Trouble(world)
+	why = s.peers.Trouble(world)
+	return why, why != ""
 }
 
 func (s *server) taken(t crossing.Taken) CrossShare {
@@ -203,8 +206,8 @@ func (s *server) given(g crossing.Given) CrossShare {
 
 // hideTrouble leaves out what only who sees the peering with the other world may know.
 func (c *CrossShare) hideTrouble() {
-	if c.Held != "" {
-		c.Held = "it doesn't come across at the moment"
+	if c.trouble {
+		c.Held = fmt.Sprintf("%s can't be reached", c.World)
 	}
 }
 

@@ -212,9 +212,13 @@ func TestAWorldThatShowsItselfKeepsItsAvatar(t *testing.T) {
 		}
 		wait.Until(t, "the recovery ends", func() bool { return n.crossing(x).State == move.Dropped })
 		t.Log(n.crossing(x).Why)
-		if _, err := n.arena.client.Avatar(ctx, n.there); err != nil {
-			t.Errorf("arena has its avatar no more: %v", err)
-		}
+		wait.Until(t, "arena shows its avatar", func() bool { // once it has asked the register after its start
+			_, err := n.arena.client.Avatar(ctx, n.there)
+			if err != nil && carnet.CodeOf(err) != carnet.Unavailable {
+				t.Fatalf("arena has its avatar no more: %v", err)
+			}
+			return err == nil
+		})
 	}
 	n.watch.send(5)
 	wait.Until(t, "arena goes on", func() bool { return len(beats(t, n.arena, n.there)) == 15 })

@@ -31,7 +31,7 @@ func dataDir(t *testing.T, path string) string {
 
 func open(t *testing.T, path string) *Recording {
 	t.Helper()
-	rec, err := Open(path, nil)
+	rec, err := Open(path)
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
