@@ -104,7 +104,7 @@ func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Che
 		if err != nil {
 			return nil, err
 		}
-		if err := s.known(*p); err != nil {
+		if err := s.exists(*p); err != nil {
 			return nil, err
 		}
 		who = *p
@@ -127,8 +127,8 @@ func (s *server) check(ctx context.Context, in *struct{ Body Check }) (*body[Che
 	return answer(checked, nil)
 }
 
-// known refuses an application that isn't there, and an avatar as which nobody acts.
-func (s *server) known(who policy.Principal) error {
+// exists refuses an application that isn't there, and an avatar as which nobody acts.
+func (s *server) exists(who policy.Principal) error {
 	if s.entities == nil || who.Kind != policy.Application && who.Kind != policy.AvatarSelf {
 		return nil
 	}

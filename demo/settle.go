@@ -25,15 +25,13 @@ func (s *setup) settle(ctx context.Context) (waits []string) {
 	s.screen.say("waiting until everything has reached the worlds and the ledger")
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
-	for before := int64(-1); ; {
+	quiet, before := false, uint64(0) // how it was in the round before
+	for {
 		now, stated := s.waits(ctx)
-		if len(now) == 0 && int64(stated) == before {
+		if len(now) == 0 && quiet && stated == before {
 			return nil
 		}
-		before = int64(stated)
-		if len(now) > 0 {
-			before = -1
-		}
+		quiet, before = len(now) == 0, stated
 		if ctx.Err() == nil || waits == nil { // else it says only that nobody was asked any more
 			waits = now
 		}

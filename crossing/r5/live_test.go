@@ -133,10 +133,7 @@ func TestRevocationEndsLiveCalls(t *testing.T) {
 				s.run(t)
 				a := s.attempt()
 				if strings.HasSuffix(kind, "1.1") {
-					transport := s.http.Transport.(*http.Transport).Clone()
-					transport.ForceAttemptHTTP2, transport.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
-					a.calledBy = &http.Client{Transport: transport}
-					defer transport.CloseIdleConnections()
+					defer a.byHTTP1()()
 				}
 				answer := a.stream(t)
 				defer answer.Body.Close()
@@ -524,10 +521,7 @@ func TestATakenConnectionIsClosedWithItsPeering(t *testing.T) {
 		<-left
 	})
 	a := s.attempt()
-	transport := s.http.Transport.(*http.Transport).Clone()
-	transport.ForceAttemptHTTP2, transport.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
-	a.calledBy = &http.Client{Transport: transport}
-	defer transport.CloseIdleConnections()
+	defer a.byHTTP1()()
 	answer := a.stream(t)
 	defer answer.Body.Close()
 	conn := <-took

@@ -365,6 +365,14 @@ func (s *stage) attempt() *attempt {
 	return &attempt{stage: s, askedBy: s.http, calledBy: s.http, proofKey: newKey()}
 }
 
+// byHTTP1 has an attempt's calls go over HTTP/1.1; done closes its connections.
+func (a *attempt) byHTTP1() (done func()) {
+	transport := a.stage.http.Transport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2, transport.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
+	a.calledBy = &http.Client{Transport: transport}
+	return transport.CloseIdleConnections
+}
+
 func must(token string, err error) string {
 	if err != nil {
 		panic(err)
